@@ -1,0 +1,37 @@
+# Each target sets up .venv by itself when it is missing or when pyproject.toml or requirements.lock have changed.
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: run test lint bench install clean
+
+run: install ## train, evaluate and tabulate the embedded default
+	snakemake --cores all
+	snakemake --report results/report.html > /dev/null 2>&1
+	nfbench show
+
+test: install ## all tests
+	pytest -n 2 --dist loadfile
+
+lint: install ## formatting, style, workflow
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+bench: install ## speed against peers, as ratios
+	python benchmarks/run.py
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml requirements.lock
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --constraint requirements.lock --editable '.[demo,test,dev]'
+	touch $@
+
+clean: ## remove all that was made, but not data/
+	rm -rf results/* .snakemake
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'

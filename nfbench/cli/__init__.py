@@ -1,0 +1,65 @@
+"""The command line: one subcommand per stage of the workflow, and a few to look around.
+
+Every command prints one line for an error that a user can repair, and exits with 1; the trace goes to the log.
+"""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nfbench.cli import build, data, evaluate, explore, extract, train
+from nfbench.errors import NfbenchError
+
+__all__ = ["app", "main"]
+
+_log = logging.getLogger(__name__)
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.command("prepare_data")(data.prepare_data)
+app.command("extract_features")(extract.extract)
+app.command("train_flow")(train.train_flow)
+app.command("evaluate_run")(evaluate.evaluate_run)
+app.command("aggregate_results")(build.aggregate_results)
+app.command("build_table")(build.build_table)
+app.command("build_figure")(build.build_figure)
+app.command("show")(build.show)
+app.command("describe")(explore.describe)
+app.command("list")(explore.list_names)
+app.command("schema")(explore.schema)
+app.command("check_variants")(explore.check_variants)
+app.add_typer(data.app, name="data")
+
+
+@app.callback()
+def _configure(
+    log: Annotated[Path | None, typer.Option(help="File that takes the log, with traces of errors.")] = None,
+) -> None:
+    """Benchmark of normalizing flows for image anomaly detection and localization."""
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    handlers[0].setLevel(logging.WARNING)
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(log, mode="w"))
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers, force=True
+    )
+    logging.captureWarnings(True)
+
+
+def main() -> None:
+    """Runs the command line; errors of the user become one line."""
+    try:
+        app(standalone_mode=True)
+    except NfbenchError as error:
+        _fail(error)
+
+
+def _fail(error: NfbenchError) -> None:
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.emit(logging.LogRecord("nfbench", logging.ERROR, "", 0, str(error), None, sys.exc_info()))
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(1)

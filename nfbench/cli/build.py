@@ -1,0 +1,142 @@
+"""What comes of the runs of an experiment: results, tables, figures, and a look at the tables."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+import yaml
+
+from nfbench.config import Bench, load_bench
+from nfbench.errors import NfbenchError
+from nfbench.grid import Cell, expand
+from nfbench.paths import Paths
+from nfbench.registry import nearest
+
+if TYPE_CHECKING:
+    from nfbench.tables.model import Table
+
+__all__ = ["aggregate_results", "available_categories", "build_figure", "build_table", "load", "show"]
+
+Experiment = Annotated[str, typer.Option(help="Name of the experiment.")]
+Overrides = Annotated[str, typer.Option("--config", help="Keys that override config.yaml, as JSON.")]
+Name = Annotated[str, typer.Option(help="Name of the table or figure.")]
+
+
+def load(overrides: str = "{}", folder: Path = Path()) -> Bench:
+    """Reads ``config.yaml`` and the experiments of a checkout, with overrides as JSON."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise NfbenchError(f"{path.absolute()} is missing; run this in the folder of the Snakefile")
+    values = yaml.safe_load(path.read_text()) or {}
+    return load_bench({**values, **json.loads(overrides)}, folder / "workflow" / "experiments")
+
+
+def available_categories(bench: Bench, dataset: str) -> list[str]:
+    """Categories of a dataset that are there to be used."""
+    from nfbench.datasets.base import find_dataset
+
+    return find_dataset(bench.dataset(dataset).dataset).available(bench.dataset_root(dataset))
+
+
+def _cells(bench: Bench, experiment: str) -> list[Cell]:
+    return expand(bench, experiment, lambda dataset: available_categories(bench, dataset))
+
+
+def aggregate_results(experiment: Experiment, overrides: Overrides = "{}") -> None:
+    """Gather the run records of an experiment; every expected cell is accounted for in the ledger."""
+    from nfbench.files import write_text
+    from nfbench.results.aggregate import aggregate, ledger, write_results
+
+    bench = load(overrides)
+    paths = Paths(bench.config.results_root)
+    cells = _cells(bench, experiment)
+    accounts = ledger(cells, paths)
+    write_text(paths.experiment(experiment, "ledger.csv"), accounts.to_csv(index=False))
+    holes = accounts[accounts.status != "done"]
+    if len(holes):
+        first = holes.iloc[0]
+        raise NfbenchError(
+            f"experiment '{experiment}': {len(holes)} of {len(cells)} cells are not done, first "
+            f"{first.dataset}/{first.category}/{first.method}/seed{first.seed} ({first.status}: {first.reason}); "
+            f"all are in {paths.experiment(experiment, 'ledger.csv')}"
+        )
+    write_results(paths.experiment(experiment, "results.parquet"), aggregate(cells, paths))
+
+
+def build_table(experiment: Experiment, name: Name, overrides: Overrides = "{}") -> None:
+    """Write a table of an experiment as LaTeX, HTML and CSV."""
+    from nfbench.files import write_text
+    from nfbench.tables.render import to_csv, to_html, to_latex
+
+    bench = load(overrides)
+    table = _table(bench, experiment, name)
+    paths = Paths(bench.config.results_root)
+    for ending, render in (("tex", to_latex), ("html", to_html), ("csv", to_csv)):
+        write_text(paths.table(name, ending), render(table))
+
+
+def build_figure(experiment: Experiment, name: Name, overrides: Overrides = "{}") -> None:
+    """Draw a figure of an experiment as PDF and PNG."""
+    from nfbench.figures.base import read_runs, write_figure
+    from nfbench.figures.curves import draw_curves
+    from nfbench.figures.histograms import draw_histograms
+    from nfbench.figures.maps import draw_maps
+
+    bench = load(overrides)
+    figures = bench.experiment(experiment).figures
+    if name not in figures:
+        raise NfbenchError(f"experiment '{experiment}' has no figure '{name}'{nearest(name, figures)}")
+    paths = Paths(bench.config.results_root)
+    draw = {"maps": draw_maps, "histograms": draw_histograms, "curves": draw_curves}[figures[name].kind]
+    figure = draw(read_runs(_cells(bench, experiment), paths))
+    write_figure(figure, [paths.figure(name, "pdf"), paths.figure(name, "png")])
+
+
+def show(
+    experiment: Annotated[str | None, typer.Argument(help="Experiment, by default the configured one.")] = None,
+    overrides: Overrides = "{}",
+) -> None:
+    """Print the tables of an experiment and say where tables, figures and report are."""
+    from nfbench.tables.render import to_text
+
+    bench = load(overrides)
+    name = experiment or bench.config.experiment
+    paths = Paths(bench.config.results_root)
+    for table_name in bench.experiment(name).tables:
+        table = _table(bench, name, table_name)
+        typer.echo(f"\n{table.caption}\n\n{to_text(table)}")
+    typer.echo("")
+    for kind, pattern in (("tables", paths.table("*", "*")), ("figures", paths.figure("*", "*"))):
+        typer.echo(f"{kind}: {pattern.parent.absolute()}/")
+    report = paths.root / "report.html"
+    if report.is_file():
+        typer.echo(f"report: {report.absolute()}")
+
+
+def _table(bench: Bench, experiment: str, name: str) -> "Table":
+    from nfbench.results.aggregate import read_results
+    from nfbench.tables.model import make_table
+
+    tables = bench.experiment(experiment).tables
+    if name not in tables:
+        raise NfbenchError(f"experiment '{experiment}' has no table '{name}'{nearest(name, tables)}")
+    results = read_results(Paths(bench.config.results_root).experiment(experiment, "results.parquet"))
+    return make_table(name, tables[name], results, _subsets(bench))
+
+
+def _subsets(bench: Bench) -> dict[str, str]:
+    """What is kept of datasets of which images are left out, in words."""
+    return {
+        name: ", ".join(
+            f"at most {limit} {kind} images"
+            for kind, limit in (
+                ("training", dataset.max_train),
+                ("normal test", dataset.max_test_normal),
+                ("anomalous test", dataset.max_test_anomalous),
+            )
+            if limit
+        )
+        for name, dataset in bench.datasets.items()
+        if dataset.is_subset
+    }

@@ -1,0 +1,96 @@
+"""A look around: what there is, and what a method is made of, without data or weights."""
+
+import json
+from typing import Annotated, Literal
+
+import typer
+
+from nfbench.backbones.base import backbone_names, find_backbone
+from nfbench.cli.build import load
+from nfbench.cli.options import Set, parse_levels, parse_overrides
+from nfbench.config import Config
+from nfbench.errors import NfbenchError
+from nfbench.registry import plugin_names
+
+__all__ = ["check_variants", "describe", "list_names", "schema"]
+
+
+def list_names(kind: Annotated[Literal["methods", "backbones", "datasets", "experiments"], typer.Argument()]) -> None:
+    """List methods, backbones, datasets or experiments."""
+    if kind == "backbones":
+        names = backbone_names()
+    elif kind == "experiments":
+        names = [f"{name}: {experiment.title}" for name, experiment in load().experiments.items()]
+    else:
+        names = plugin_names(f"nfbench.{kind}")
+    for name in names:
+        typer.echo(name)
+
+
+def describe(
+    method: Annotated[str, typer.Argument(help="Name of the method.")],
+    backbone: Annotated[str, typer.Option(help="Name of the backbone.")],
+    input_size: Annotated[int | None, typer.Option(help="Side of the square input, by default the backbone's.")] = None,
+    levels: Annotated[str | None, typer.Option(help="Levels, fine to coarse, by default the backbone's.")] = None,
+    overrides: Set = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Build a method without data or weights; print levels, latent shapes and trainable parameters."""
+    import torch
+
+    from nfbench.methods.base import LevelShape, build_method, resolve_settings
+
+    described = find_backbone(backbone)
+    size = input_size or described.input_size
+    chosen = parse_levels(levels) if levels else described.levels
+    shapes = [LevelShape(*shape) for shape in described.shapes(size, chosen)]
+    settings = resolve_settings(method, backbone=backbone, overrides=parse_overrides(overrides))
+    model = build_method(method, shapes, settings, (size, size), seed=0)
+    with torch.inference_mode():
+        latents, _ = model.eval().encode([torch.zeros(1, *shape) for shape in shapes])
+    parameters = {
+        part: sum(parameter.numel() for parameter in group if parameter.requires_grad)
+        for part, group in model.parameter_groups().items()
+    }
+    description = {
+        "method": method,
+        "title": model.title,
+        "backbone": backbone,
+        "input_size": size,
+        "levels": [{"level": level, "shape": list(shape)} for level, shape in zip(chosen, shapes, strict=True)],
+        "latents": [list(z.shape[1:]) for z in latents],
+        "parameters": {**parameters, "total": sum(parameters.values())},
+        "settings": settings.model_dump(mode="json"),
+    }
+    if as_json:
+        typer.echo(json.dumps(description, indent=2))
+        return
+    typer.echo(f"{model.title} on {backbone} at {size} x {size} pixels")
+    for entry, z in zip(description["levels"], description["latents"], strict=True):
+        typer.echo(f"  level {entry['level']}: features {_times(entry['shape'])}, latents {_times(z)}")
+    for part, count in description["parameters"].items():
+        typer.echo(f"  trainable parameters, {part}: {count:,}")
+    for key, value in description["settings"].items():
+        typer.echo(f"  {key}: {value}")
+
+
+def schema() -> None:
+    """Print the JSON schema of config.yaml."""
+    typer.echo(json.dumps(Config.model_json_schema(), indent=2))
+
+
+def check_variants(
+    overrides: Annotated[str, typer.Option("--config", help="Keys that override config.yaml, as JSON.")] = "{}",
+) -> None:
+    """Check the settings of all variants, before anything is computed with them."""
+    from nfbench.methods.base import resolve_settings
+
+    for name, variant in load(overrides).variants.items():
+        try:
+            resolve_settings(variant.method, overrides=variant.settings)
+        except NfbenchError as error:
+            raise NfbenchError(f"variant '{name}': {error}") from error
+
+
+def _times(shape: list[int]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,0 +1,46 @@
+"""Features: from a manifest to the cache of one view."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nfbench.backbones.base import find_backbone
+from nfbench.cli.options import Device, Threads, parse_levels
+from nfbench.errors import NfbenchError
+
+__all__ = ["extract"]
+
+
+def extract(
+    manifest: Annotated[Path, typer.Option(help="Manifest of the category.")],
+    view: Annotated[str, typer.Option(help="train or test.")],
+    backbone: Annotated[str, typer.Option(help="Name of the backbone.")],
+    output: Annotated[Path, typer.Option(help="meta.json of the cache to write.")],
+    input_size: Annotated[int, typer.Option(help="Side of the square input in pixels.")] = 256,
+    levels: Annotated[str, typer.Option(help="Levels, fine to coarse.")] = "1,2,3",
+    weights: Annotated[str, typer.Option(help="default, package, hub, random, or a file.")] = "default",
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Pass the images of one view through a frozen backbone and cache its features."""
+    from nfbench.datasets.manifest import read_manifest
+    from nfbench.device import pick_device
+    from nfbench.features.extract import extract_features
+
+    described = find_backbone(backbone)
+    if weights == "default":
+        weights = "package" if described.package else "hub"
+    entries = [entry for entry in read_manifest(manifest) if entry.split == view]
+    if not entries:
+        raise NfbenchError(f"manifest {manifest} has no image of view '{view}'")
+    extract_features(
+        entries,
+        described,
+        output,
+        view=view,
+        input_size=input_size,
+        levels=parse_levels(levels),
+        weights=weights,
+        device=pick_device(device, threads),
+    )

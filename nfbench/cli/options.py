@@ -1,0 +1,49 @@
+"""Options that several commands share."""
+
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from nfbench.errors import NfbenchError
+
+__all__ = ["Device", "Set", "Threads", "parse_levels", "parse_overrides"]
+
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads, by default all.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="A setting of the method, key=value; repeatable.")]
+
+
+def parse_overrides(pairs: list[str] | None) -> dict[str, Any]:
+    """``["lr=0.001"]`` to ``{"lr": 0.001}``; values are read as YAML.
+
+    Raises:
+        NfbenchError: an entry has no ``=``.
+    """
+    overrides: dict[str, Any] = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise NfbenchError(f"--set {pair}: expected key=value")
+        overrides[key] = _number(yaml.safe_load(value))
+    return overrides
+
+
+def parse_levels(text: str) -> tuple[int, ...]:
+    """``"1,2,3"`` to ``(1, 2, 3)``.
+
+    Raises:
+        NfbenchError: not a list of numbers.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise NfbenchError(f"--levels {text}: expected numbers with commas, such as 1,2,3") from None
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 1e-3 as text."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value

@@ -1,0 +1,126 @@
+"""Training: from cached features to a trained flow.
+
+Leaves in the run's folder ``model.safetensors`` (last epoch), ``checkpoints.safetensors`` (the kept epochs),
+``history.csv`` and ``training.json``, the part of the run record that is known by now.
+"""
+
+import csv
+import io
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nfbench.cli.options import Device, Set, Threads, parse_overrides
+from nfbench.files import write_json, write_text
+from nfbench.grid import Cell
+
+__all__ = ["train_flow"]
+
+_CONTOUR_QUANTILE = 0.999
+_CONTOUR_IMAGES = 32
+
+
+def train_flow(
+    features: Annotated[Path, typer.Option(help="meta.json of the training view.")],
+    run: Annotated[Path, typer.Option(help="Folder of the run.")],
+    method: Annotated[str, typer.Option(help="Name of the method.")],
+    dataset: Annotated[str, typer.Option(help="Name of the dataset.")],
+    category: Annotated[str, typer.Option(help="Category.")],
+    seed: Annotated[int, typer.Option(help="Number of the seed.")] = 0,
+    variant: Annotated[str | None, typer.Option(help="Name of the variant, by default the method.")] = None,
+    title: Annotated[str | None, typer.Option(help="Name in tables.")] = None,
+    reader: Annotated[
+        str | None, typer.Option(help="Reader of the dataset, for the paper's per-category settings.")
+    ] = None,
+    backbone_tag: Annotated[str | None, typer.Option(help="Tag of the backbone, by default its name.")] = None,
+    setting: Annotated[str, typer.Option(help="one-class, unified or few-anomaly.")] = "one-class",
+    overrides: Set = None,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Train a method on cached features; goes on where a killed training stopped."""
+    import torch
+
+    from nfbench.device import peak_memory_mb, pick_device
+    from nfbench.features.cache import FeatureCache
+    from nfbench.methods.base import LevelShape, build_method, resolve_settings
+    from nfbench.provenance import derive_seed, provenance
+    from nfbench.scoring.maps import score_images
+    from nfbench.training.checkpoint import SideFolder, save_kept, save_state
+    from nfbench.training.data import TrainingData
+    from nfbench.training.loop import train
+
+    where = pick_device(device, threads)
+    cache = FeatureCache(features)
+    meta = cache.meta
+    cell = Cell(setting, dataset, category, variant or method, backbone_tag or meta["backbone"], seed)
+    settings = resolve_settings(
+        method,
+        dataset=reader or dataset,
+        category=category,
+        backbone=meta["backbone"],
+        overrides=parse_overrides(overrides),
+    )
+    cell_seed = derive_seed(seed, *cell.__dict__.values())
+    shapes = [LevelShape(*shape) for shape in cache.shapes]
+    map_size = (meta["input_size"], meta["input_size"])
+    model = build_method(method, shapes, settings, map_size, derive_seed(cell_seed, "initialization")).to(where)
+    data = TrainingData(cache.levels, settings.val_fraction, cell_seed, where)
+    side = SideFolder(run, _fingerprint(cell, settings.model_dump(mode="json"), meta["key"]))
+    started = time.monotonic()
+    result = train(model, data, settings, side, label=str(cell))
+    model.eval()
+    normals = (data.val if len(data.val) else data.train)[:_CONTOUR_IMAGES]
+    contour = torch.from_numpy(score_images(model, cache.levels, where, normals).maps).quantile(_CONTOUR_QUANTILE)
+
+    save_state(run / "model.safetensors", model.state_dict())
+    save_kept(run / "checkpoints.safetensors", result.kept)
+    write_text(run / "history.csv", _as_csv(result.history))
+    counts = {
+        part: sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        for part, parameters in model.parameter_groups().items()
+    }
+    write_json(
+        run / "training.json",
+        {
+            "cell": {
+                **cell.__dict__,
+                "variant_of": method,
+                "method_title": model.title,
+                "title": title or model.title,
+            },
+            "settings": settings.model_dump(mode="json"),
+            "parameters": {**counts, "total": sum(counts.values())},
+            "n_train": len(data.train),
+            "n_val": len(data.val),
+            "features": {key: value for key, value in meta.items() if key != "files"},
+            "seconds": {"train": round(result.seconds, 3), "train_stage": round(time.monotonic() - started, 3)},
+            "peak_memory_mb": peak_memory_mb(where),
+            "contour": float(contour),
+            "provenance": provenance(),
+        },
+    )
+    side.remove()
+
+
+def _fingerprint(cell: Cell, settings: dict[str, Any], features_key: str) -> str:
+    """Of all that determines a training: a checkpoint of another fingerprint is not resumed."""
+    import hashlib
+    import json
+
+    from nfbench.provenance import fingerprint
+
+    code = fingerprint("flows", "methods", "training")
+    text = json.dumps([str(cell), settings, features_key, code], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _as_csv(rows: list[dict[str, Any]]) -> str:
+    buffer = io.StringIO()
+    fields = list(rows[0]) if rows else ["epoch", "loss", "val_log_likelihood", "lr", "seconds"]
+    writer = csv.DictWriter(buffer, fields, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()

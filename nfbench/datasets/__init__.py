@@ -1,0 +1,4 @@
+"""Datasets: one module each, found by its file name. Reading one imports no torch."""
+
+HELPERS = ("base", "layout", "manifest")
+"""Modules that are not plug-ins."""

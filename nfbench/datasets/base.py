@@ -1,0 +1,75 @@
+"""What a dataset is: its official split as a list of samples, and what to know before using it."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from nfbench.registry import plugin
+
+__all__ = ["Dataset", "Sample", "find_dataset"]
+
+PACKAGE = "nfbench.datasets"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a dataset.
+
+    Attributes:
+        split: ``train`` (normal images only) or ``test``.
+        defect: kind of defect, ``good`` for none.
+        image: path of the image.
+        mask: path of the mask, non-zero where the image is defective; empty for normal images and without masks.
+    """
+
+    split: Literal["train", "test"]
+    defect: str
+    image: Path
+    mask: Path | None = None
+
+    @property
+    def anomalous(self) -> bool:
+        """Whether the image has a defect."""
+        return self.defect != "good"
+
+
+class Dataset(ABC):
+    """A dataset. Class attributes say what a user must know; two methods find the images.
+
+    Class attributes:
+        title: name in tables.
+        licence: licence of the images.
+        citation: paper or package to cite.
+        source: where to get it, or how it is made.
+        categories: all official categories; empty where they are whatever folders there are.
+        has_masks: whether anomalous test images have pixel masks.
+    """
+
+    title: ClassVar[str]
+    licence: ClassVar[str]
+    citation: ClassVar[str]
+    source: ClassVar[str]
+    categories: ClassVar[tuple[str, ...]] = ()
+    has_masks: ClassVar[bool] = True
+
+    @abstractmethod
+    def available(self, root: Path) -> list[str]:
+        """Categories that can be used with ``root``, sorted.
+
+        Raises:
+            NfbenchError: there is none; says what was looked for and where.
+        """
+
+    @abstractmethod
+    def samples(self, root: Path, category: str) -> list[Sample]:
+        """The official split of a category, sorted by path. Makes the images first where they are generated.
+
+        Raises:
+            NfbenchError: a folder, image or mask is missing; names it.
+        """
+
+
+def find_dataset(name: str) -> Dataset:
+    """The dataset reader of this name; an error names the nearest one."""
+    return plugin(PACKAGE, name).DATASET

@@ -1,0 +1,1 @@
+"""Frozen features: extracted once, cached, and read by every method, variant and seed."""

@@ -1,0 +1,123 @@
+"""The feature cache: one memory-mapped array per level, and what they are in ``meta.json``.
+
+A cache is known by its key, a hash of everything that determines its values: backbone, weights, levels, input size,
+normalization, transform, images and number format. It is complete once ``meta.json`` is there, which is written last.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nfbench.errors import NfbenchError
+from nfbench.files import atomic_path, read_json, remove_stale, write_json
+from nfbench.provenance import file_sha256
+
+__all__ = ["FeatureCache", "cache_key", "describe_difference", "write_cache"]
+
+DTYPE = np.dtype(np.float16)
+_NOT_IDENTITY = ("files", "key", "seconds", "provenance")
+
+
+class FeatureCache:
+    """Cached features of one view of one category.
+
+    Args:
+        meta_path: its ``meta.json``.
+
+    Attributes:
+        meta: contents of ``meta.json``.
+        levels: memory-mapped arrays ``(N, C_l, H_l, W_l)`` of fp16, fine to coarse.
+
+    Raises:
+        NfbenchError: a file is missing, cut short or changed since it was written; names it.
+    """
+
+    def __init__(self, meta_path: str | Path) -> None:
+        self.path = Path(meta_path)
+        self.meta: dict[str, Any] = read_json(self.path)
+        if cache_key(self.meta) != self.meta.get("key"):
+            raise NfbenchError(f"{self.path}: its key does not belong to its contents; delete it and extract again")
+        self.levels = [self._open(file) for file in self.meta["files"]]
+
+    def __len__(self) -> int:
+        return self.meta["n_images"]
+
+    @property
+    def shapes(self) -> list[tuple[int, int, int]]:
+        """``(C, H, W)`` of each level."""
+        return [tuple(level.shape[1:]) for level in self.levels]
+
+    def require_same_source(self, other: dict[str, Any], other_path: str | Path) -> None:
+        """Refuses to go on when another cache's ``meta`` comes of another backbone, size or transform.
+
+        Raises:
+            NfbenchError: names both caches and what differs.
+        """
+        difference = describe_difference(self.meta, other, ignore=("view", "images_sha256", "n_images", "manifest"))
+        if difference:
+            raise NfbenchError(f"features do not go together: {self.path} and {other_path} differ in {difference}")
+
+    def _open(self, file: dict[str, Any]) -> np.ndarray:
+        path = self.path.parent / file["name"]
+        if not path.is_file():
+            raise NfbenchError(f"{path} is missing; delete {self.path} and extract again")
+        if file_sha256(path) != file["sha256"]:
+            raise NfbenchError(f"{path} has changed since it was written; delete {self.path} and extract again")
+        return np.load(path, mmap_mode="r")
+
+
+def cache_key(meta: dict[str, Any]) -> str:
+    """Hash over all that determines the cached values."""
+    identity = {name: value for name, value in meta.items() if name not in _NOT_IDENTITY}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def describe_difference(ours: dict[str, Any], theirs: dict[str, Any], ignore: Sequence[str] = ()) -> str:
+    """Names the entries in which two descriptions differ, with both values; empty where they agree."""
+    names = sorted((ours.keys() | theirs.keys()) - {*_NOT_IDENTITY, *ignore})
+    different = [name for name in names if ours.get(name) != theirs.get(name)]
+    return ", ".join(f"{name} ({ours.get(name)!r} and {theirs.get(name)!r})" for name in different)
+
+
+@contextmanager
+def write_cache(
+    meta_path: str | Path, meta: dict[str, Any], shapes: Sequence[tuple[int, int, int]]
+) -> Iterator[list[np.ndarray]]:
+    """Gives arrays to fill; when the block ends well, they take their names and ``meta.json`` is written.
+
+    Args:
+        meta_path: where ``meta.json`` goes; the levels go beside it.
+        meta: everything that determines the values, with ``levels`` and ``n_images``.
+        shapes: ``(C, H, W)`` of each level.
+
+    Raises:
+        NfbenchError: the disk is full, seen before the first value is written.
+    """
+    meta_path = Path(meta_path)
+    meta_path.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale(meta_path.parent)
+    names = [f"level{level}.npy" for level in meta["levels"]]
+    hashes: list[str] = []
+    with ExitStack() as stack:
+        temporary = [stack.enter_context(atomic_path(meta_path.parent / name)) for name in names]
+        arrays = [_allocate(path, (meta["n_images"], *shape)) for path, shape in zip(temporary, shapes, strict=True)]
+        yield arrays
+        for array in arrays:
+            array.flush()
+        hashes = [file_sha256(path) for path in temporary]
+    files = [{"name": name, "sha256": digest} for name, digest in zip(names, hashes, strict=True)]
+    write_json(meta_path, {**meta, "key": cache_key(meta), "files": files})
+
+
+def _allocate(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Reserves the whole file at once: a full disk is an error here, and not a crash on a mapped page later."""
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=DTYPE, shape=shape)
+    with open(path, "r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array

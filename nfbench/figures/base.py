@@ -1,0 +1,64 @@
+"""What figures share: the cells they draw, and writing them without a display."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("agg")
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from nfbench.files import atomic_path
+from nfbench.grid import Cell
+from nfbench.paths import Paths
+from nfbench.results.record import RunRecord, read_record
+
+__all__ = ["COLORS", "DrawnRun", "by_category", "read_runs", "read_table", "write_figure"]
+
+COLORS = {"normal": "#1f77b4", "anomalous": "#d62728", "neutral": "#555555"}
+
+
+@dataclass(frozen=True)
+class DrawnRun:
+    """A run that a figure draws: its cell, record and folder."""
+
+    cell: Cell
+    record: RunRecord
+    folder: Path
+
+    @property
+    def title(self) -> str:
+        """Method and backbone."""
+        return f"{self.record.cell.title}\n{self.cell.backbone}"
+
+
+def read_runs(cells: Sequence[Cell], paths: Paths) -> list[DrawnRun]:
+    """Reads the run records of ``cells``."""
+    return [DrawnRun(cell, read_record(paths.run_record(cell)), paths.run_record(cell).parent) for cell in cells]
+
+
+def by_category(runs: Sequence[DrawnRun]) -> dict[tuple[str, str], list[DrawnRun]]:
+    """Runs by (dataset, category), in the order in which they come."""
+    grouped: dict[tuple[str, str], list[DrawnRun]] = {}
+    for run in runs:
+        grouped.setdefault((run.cell.dataset, run.cell.category), []).append(run)
+    return grouped
+
+
+def read_table(path: Path) -> list[dict[str, Any]]:
+    """Reads a CSV file as a list of rows."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
+    """Writes a figure under each path, in the format of its ending, and closes it."""
+    for path in paths:
+        metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, dpi=130, bbox_inches="tight", metadata=metadata)
+    plt.close(figure)

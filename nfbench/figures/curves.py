@@ -1,0 +1,62 @@
+"""Training curves: log-likelihood over epochs, and AUROC at the kept epochs."""
+
+from collections.abc import Sequence
+
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nfbench.figures.base import COLORS, DrawnRun, by_category, read_table
+
+__all__ = ["draw_curves"]
+
+_METRICS = {"image_auroc": ("image AUROC", "#2ca02c"), "pixel_auroc": ("pixel AUROC", "#9467bd")}
+
+
+def draw_curves(runs: Sequence[DrawnRun]) -> Figure:
+    """One row per category, one column per method on each backbone; all seeds, one line each.
+
+    Left axis: training loss and held-out negative log-likelihood, both in nats per dimension up to a constant. Right
+    axis: AUROC of the kept checkpoints on the test set.
+    """
+    grouped = by_category(runs)
+    methods = list(dict.fromkeys((run.cell.method, run.cell.backbone) for run in runs))
+    size = (3.6 * len(methods), 2.3 * len(grouped))
+    figure, axes = plt.subplots(len(grouped), len(methods), figsize=size, squeeze=False)
+    for row, ((dataset, category), category_runs) in zip(axes, grouped.items(), strict=True):
+        for axis, method in zip(row, methods, strict=True):
+            chosen = [run for run in category_runs if (run.cell.method, run.cell.backbone) == method]
+            _draw(axis, chosen, legend=axis is axes[0, 0])
+        row[0].set_ylabel(f"{dataset}\n{category}\nnats per dimension", fontsize=8)
+    for axis, method in zip(axes[0], methods, strict=True):
+        titles = [run.title for run in runs if (run.cell.method, run.cell.backbone) == method]
+        axis.set_title(titles[0], fontsize=8)
+    for axis in axes[-1]:
+        axis.set_xlabel("epoch", fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+def _draw(axis: Axes, runs: Sequence[DrawnRun], legend: bool) -> None:
+    right = axis.twinx()
+    for number, run in enumerate(runs):
+        history = read_table(run.folder / "history.csv")
+        epochs = [int(row["epoch"]) for row in history]
+        label = {"label": "training loss"} if number == 0 else {}
+        axis.plot(epochs, [float(row["loss"]) for row in history], color=COLORS["neutral"], lw=1, **label)
+        if history and history[0]["val_log_likelihood"]:
+            # the loss leaves the constant log(2 pi) / 2 out
+            held_out = [-float(row["val_log_likelihood"]) - 0.918938533 for row in history]
+            label = {"label": "held-out normal images"} if number == 0 else {}
+            axis.plot(epochs, held_out, color=COLORS["normal"], lw=1, ls="--", **label)
+        for metric, (name, color) in _METRICS.items():
+            kept = {int(e): m[metric] for e, m in run.record.by_epoch.items() if m.get(metric) is not None}
+            label = {"label": name} if number == 0 else {}
+            right.plot(list(kept), [100 * value for value in kept.values()], ".-", color=color, lw=0.8, ms=4, **label)
+    right.set_ylim(min(50, right.get_ylim()[0]), 101)
+    for side in (axis, right):
+        side.tick_params(labelsize=7)
+    if legend:
+        lines, names = axis.get_legend_handles_labels()
+        right_lines, right_names = right.get_legend_handles_labels()
+        axis.legend(lines + right_lines, names + right_names, fontsize=6, frameon=False, loc="center right")

@@ -1,0 +1,80 @@
+"""Examples: image, ground truth, and for each method its anomaly map with a contour."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nfbench.datasets.manifest import Entry, read_image, read_manifest, read_mask
+from nfbench.figures.base import DrawnRun, by_category
+from nfbench.scoring.maps import resize_map
+
+__all__ = ["draw_maps"]
+
+_CELL = 1.5
+
+
+def draw_maps(runs: Sequence[DrawnRun]) -> Figure:
+    """One row per example image, two columns per method on each backbone; the first seed of each is drawn.
+
+    Maps share one scale per category and method. The contour encloses what scores above the 99.9 % quantile of the
+    pixels of held-out normal images (training images where none were held out).
+    """
+    first_seed = min(run.cell.seed for run in runs)
+    grouped = by_category([run for run in runs if run.cell.seed == first_seed])
+    n_columns = 2 + 2 * max(len(category_runs) for category_runs in grouped.values())
+    examples = {
+        key: np.load(category_runs[0].folder / "examples.npz")["index"] for key, category_runs in grouped.items()
+    }
+    n_rows = sum(len(index) for index in examples.values())
+    figure, axes = plt.subplots(n_rows, n_columns, figsize=(_CELL * n_columns, _CELL * n_rows), squeeze=False)
+    row = 0
+    for (dataset, category), category_runs in grouped.items():
+        entries = [e for e in read_manifest(category_runs[0].record.data.manifest) if e.split == "test"]
+        loaded = [np.load(run.folder / "examples.npz") for run in category_runs]
+        for number, index in enumerate(examples[dataset, category]):
+            _draw_example(axes[row], entries[index], f"{dataset}\n{category}\n{entries[index].defect}")
+            for column, (run, archive) in enumerate(zip(category_runs, loaded, strict=True)):
+                limits = (min(run.record.contour, float(archive["maps"].min())), float(archive["maps"].max()))
+                pair = axes[row, 2 + 2 * column : 4 + 2 * column]
+                _draw_map(pair, entries[index], archive["maps"][number], run.record.contour, limits)
+            row += 1
+    _label_columns(axes[0], next(iter(grouped.values())))
+    figure.subplots_adjust(wspace=0.04, hspace=0.04)
+    return figure
+
+
+def _draw_example(axes: Sequence[Axes], entry: Entry, label: str) -> None:
+    axes[0].imshow(read_image(entry.image))
+    axes[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7)
+    if entry.label and not entry.mask:
+        axes[1].text(0.5, 0.5, "no mask", ha="center", va="center", fontsize=7, color="#777777")
+        axes[1].imshow(np.ones((entry.height, entry.width)), cmap="gray", vmin=0, vmax=1)
+    else:
+        mask = read_mask(entry.mask) if entry.mask else np.zeros((entry.height, entry.width), dtype=bool)
+        axes[1].imshow(mask, cmap="gray", vmin=0, vmax=1)
+    for axis in axes:
+        axis.set_xticks([])
+        axis.set_yticks([])
+
+
+def _draw_map(
+    axes: Sequence[Axes], entry: Entry, score_map: np.ndarray, threshold: float, limits: tuple[float, float]
+) -> None:
+    resized = resize_map(score_map.astype(np.float32), entry.height, entry.width)
+    axes[0].imshow(resized, cmap="inferno", vmin=limits[0], vmax=limits[1])
+    axes[1].imshow(read_image(entry.image))
+    if resized.max() > threshold > resized.min():
+        axes[1].contour(resized, levels=[threshold], colors=["#ff2d2d"], linewidths=1.2)
+    elif resized.min() >= threshold:
+        axes[1].add_patch(plt.Rectangle((0, 0), entry.width - 1, entry.height - 1, fill=False, ec="#ff2d2d", lw=2))
+
+
+def _label_columns(axes: Sequence[Axes], runs: Sequence[DrawnRun]) -> None:
+    axes[0].set_title("image", fontsize=7)
+    axes[1].set_title("ground truth", fontsize=7)
+    for column, run in enumerate(runs):
+        axes[2 + 2 * column].set_title(f"{run.record.cell.title}\nmap", fontsize=7)
+        axes[3 + 2 * column].set_title(f"{run.record.cell.title}\ncontour", fontsize=7)

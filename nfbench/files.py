@@ -1,0 +1,81 @@
+"""Writing files so that a reader sees the old one or the new one, never half of it."""
+
+import errno
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nfbench.errors import NfbenchError
+
+__all__ = ["atomic_path", "read_json", "remove_stale", "write_json", "write_text"]
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path``, renamed to it when the block ends well and removed when it does not.
+
+    The temporary name keeps the ending, so that writers that go by it (NumPy, matplotlib) work.
+
+    Raises:
+        NfbenchError: the disk is full; nothing is left behind.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{path.stem}.{socket.gethostname()}.{os.getpid()}."
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NfbenchError(f"{path}: the disk is full; free some space and run again") from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a text file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes indented JSON atomically; NaN is refused, since it is not JSON."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Reads JSON.
+
+    Raises:
+        NfbenchError: the file is missing or is not JSON; names the file.
+    """
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise NfbenchError(f"{path} is missing") from None
+    except ValueError as error:
+        raise NfbenchError(f"{path} is not valid JSON: {error}") from None
+
+
+def remove_stale(folder: str | Path) -> None:
+    """Removes temporary files that processes of this machine left in ``folder`` when they were killed."""
+    for path in Path(folder).glob(f".*.{socket.gethostname()}.*"):
+        pid = path.name.split(f".{socket.gethostname()}.")[1].split(".")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            path.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

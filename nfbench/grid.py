@@ -1,0 +1,71 @@
+"""The grid: a pure function from an experiment to its cells."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from nfbench.config import Bench, GridBlock
+from nfbench.errors import NfbenchError
+
+__all__ = ["Cell", "expand"]
+
+AvailableCategories = Callable[[str], list[str]]
+"""Categories of a dataset that are there to be used, by the dataset's name."""
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One training run: what to train on which features of which images, from which seed.
+
+    Attributes:
+        setting: ``one-class``, ``unified`` or ``few-anomaly``.
+        dataset: name of the dataset.
+        category: category of the dataset.
+        method: name of the method or variant.
+        backbone: tag of the backbone, see ``BackboneConfig.tag``.
+        seed: number of the seed.
+    """
+
+    setting: str
+    dataset: str
+    category: str
+    method: str
+    backbone: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.setting}/{self.dataset}/{self.category}/{self.method}/{self.backbone}/seed{self.seed}"
+
+
+def expand(bench: Bench, experiment_name: str, available: AvailableCategories) -> list[Cell]:
+    """All cells of an experiment, without repetition, in the order in which the experiment names them.
+
+    Args:
+        bench: configuration and experiments.
+        experiment_name: name of the experiment.
+        available: lists the categories of a dataset; asked for datasets whose categories are not named.
+
+    Raises:
+        NfbenchError: unknown experiment, a dataset without categories, or the configured categories match none.
+    """
+    experiment = bench.experiment(experiment_name)
+    seeds = range(bench.config.seeds or experiment.seeds)
+    cells = (
+        Cell(block.setting, dataset, category, method, backbone.tag, seed)
+        for block in experiment.grid
+        for dataset, category in _categories(bench, block, available)
+        for backbone in block.backbones
+        for method in block.methods
+        for seed in seeds
+    )
+    unique = list(dict.fromkeys(cells))
+    if not unique:
+        wanted = ", ".join(bench.config.categories or ())
+        raise NfbenchError(f"experiment '{experiment_name}' has no category among 'categories' ({wanted})")
+    return unique
+
+
+def _categories(bench: Bench, block: GridBlock, available: AvailableCategories) -> Iterator[tuple[str, str]]:
+    for dataset, named in block.datasets.items():
+        for category in available(dataset) if named == "available" else named:
+            if bench.config.categories is None or category in bench.config.categories:
+                yield dataset, category

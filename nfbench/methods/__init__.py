@@ -1,0 +1,4 @@
+"""Anomaly detection methods: one module each, found by its file name."""
+
+HELPERS = ("base", "base_flow")
+"""Modules that are not plug-ins."""

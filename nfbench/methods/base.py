@@ -1,0 +1,163 @@
+"""What every method is: settings with the paper's defaults, a loss, and a score.
+
+A method sees features only. It reads no files, knows no dataset, and has no training loop.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from nfbench.errors import NfbenchError
+from nfbench.registry import nearest, plugin
+
+__all__ = ["LevelShape", "Method", "MethodSettings", "Scores", "build_method", "load_method", "resolve_settings"]
+
+PACKAGE = "nfbench.methods"
+
+
+class LevelShape(NamedTuple):
+    """Shape of one level of features, without the batch axis."""
+
+    channels: int
+    height: int
+    width: int
+
+
+class Scores(NamedTuple):
+    """What a method says of a batch. Higher is more anomalous."""
+
+    maps: Tensor
+    """Anomaly maps ``(B, H, W)`` at the method's own size."""
+    images: Tensor
+    """Image scores ``(B,)`` by the rule of the method's paper."""
+
+
+class MethodSettings(BaseModel):
+    """How a method is trained; each method adds its own fields and its paper's defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(ge=0, description="passes over the training images, fixed beforehand")
+    batch_size: int = Field(ge=1, description="images per step")
+    lr: float = Field(gt=0, description="learning rate of Adam")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty of Adam")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over the epochs")
+    gradient_clip: float | None = Field(None, gt=0, description="largest gradient norm, off when null")
+    drop_last: bool = Field(False, description="leave out the last, incomplete batch of an epoch")
+    val_fraction: float = Field(
+        0.1, ge=0, lt=1, description="share of the normal training images held out for the selection 'val'"
+    )
+    checkpoints: int = Field(5, ge=1, description="models kept, evenly spaced; the selections choose among them")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast of the forward pass")
+    compile: bool = Field(False, description="torch.compile the loss")
+
+
+class Method(nn.Module, ABC):
+    """A method on features of known shapes.
+
+    Class attributes:
+        title: the name as papers print it.
+        settings_type: its settings, with the paper's defaults.
+        category_settings: the paper's overrides by dataset and category.
+        backbone_settings: the paper's overrides by backbone, tag left out.
+
+    Args:
+        shapes: shape of each level, fine to coarse.
+        settings: validated settings.
+        map_size: height and width of the anomaly maps, by default the backbone's input size.
+        generator: draws whatever the construction draws.
+    """
+
+    title: ClassVar[str]
+    settings_type: ClassVar[type[MethodSettings]]
+    category_settings: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
+    backbone_settings: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    def __init__(
+        self,
+        shapes: Sequence[LevelShape],
+        settings: MethodSettings,
+        map_size: tuple[int, int],
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.shapes = tuple(shapes)
+        self.settings = settings
+        self.map_size = map_size
+
+    def prepare(self, batches: Iterable[list[Tensor]]) -> None:
+        """Fits what is not learned by gradient, in one pass over the training features."""
+
+    @abstractmethod
+    def loss(self, features: Sequence[Tensor]) -> Tensor:
+        """Training loss of a batch, a scalar. ``features``: list of ``(B, C_l, H_l, W_l)``."""
+
+    @abstractmethod
+    def log_likelihood(self, features: Sequence[Tensor]) -> Tensor:
+        """Log-likelihood of each image in nats per dimension, ``(B,)``; what the selection 'val' maximizes."""
+
+    @abstractmethod
+    def score(self, features: Sequence[Tensor]) -> Scores:
+        """Anomaly maps and image scores of a batch."""
+
+    @abstractmethod
+    def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
+        """Trainable parameters by part, for counting: ``flow``, ``normalization``."""
+
+
+def resolve_settings(
+    method: str,
+    *,
+    dataset: str = "",
+    category: str = "",
+    backbone: str = "",
+    overrides: Mapping[str, Any] | None = None,
+) -> MethodSettings:
+    """Settings of a method in one cell: defaults, then the paper's overrides, then the variant's.
+
+    Args:
+        method: name of the method.
+        dataset: name of the dataset, for the paper's per-category overrides.
+        category: category of the dataset.
+        backbone: name of the backbone, with or without its weight tag.
+        overrides: settings of the variant.
+
+    Raises:
+        NfbenchError: unknown method, unknown setting or a value out of range; names the key.
+    """
+    method_type: type[Method] = plugin(PACKAGE, method).METHOD
+    by_paper = {
+        **method_type.backbone_settings.get(backbone.partition(".")[0], {}),
+        **method_type.category_settings.get(dataset, {}).get(category, {}),
+    }
+    try:
+        return method_type.settings_type(**{**by_paper, **(overrides or {})})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        hint = nearest(key, method_type.settings_type.model_fields) if first["type"] == "extra_forbidden" else ""
+        raise NfbenchError(f"setting '{key}' of method '{method}': {first['msg']}{hint}") from error
+
+
+def build_method(
+    method: str,
+    shapes: Sequence[LevelShape],
+    settings: MethodSettings,
+    map_size: tuple[int, int],
+    seed: int,
+) -> Method:
+    """Builds a method; equal arguments give equal initial weights. The global random state is left as it was."""
+    method_type: type[Method] = plugin(PACKAGE, method).METHOD
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return method_type(shapes, settings, map_size, torch.Generator().manual_seed(seed))
+
+
+def load_method(method: Method, state: Mapping[str, Tensor]) -> Method:
+    """Gives ``method`` the weights of ``state`` and puts it in evaluation mode."""
+    method.load_state_dict(dict(state))
+    return method.eval()

@@ -1,0 +1,77 @@
+"""Where everything lies under ``results_root``. Templates keep Snakemake's wildcards; methods fill them in."""
+
+from pathlib import Path
+
+from nfbench.grid import Cell
+
+__all__ = ["Paths"]
+
+_FEATURES = "features/{backbone}/{dataset}/{category}/{view}"
+_RUN = "runs/{setting}/{dataset}/{category}/{method}/{backbone}/seed{seed}"
+
+
+class Paths:
+    """Path provider of the workflow, the command line and the tests.
+
+    Args:
+        root: ``results_root``.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def template(self, pattern: str) -> str:
+        """A pattern under the root, as a string for Snakemake."""
+        return str(self.root / pattern)
+
+    @property
+    def manifest(self) -> str:
+        """Images of one category of a dataset."""
+        return self.template("manifests/{dataset}/{category}.csv")
+
+    @property
+    def features(self) -> str:
+        """Description of the cached features of one view; the levels lie beside it."""
+        return self.template(f"{_FEATURES}/meta.json")
+
+    def run(self, file: str) -> str:
+        """A file of a run."""
+        return self.template(f"{_RUN}/{file}")
+
+    def log(self, rule: str, suffix: str) -> str:
+        """Log of a rule, by the wildcards of what it makes."""
+        return self.template(f"logs/{rule}/{suffix}.log")
+
+    def benchmark(self, rule: str, suffix: str) -> str:
+        """Wall time and memory of a job, as Snakemake measures it."""
+        return self.template(f"benchmarks/{rule}/{suffix}.tsv")
+
+    @property
+    def run_suffix(self) -> str:
+        """Wildcards of a run, for logs and benchmarks."""
+        return _RUN.removeprefix("runs/")
+
+    @property
+    def features_suffix(self) -> str:
+        """Wildcards of cached features, for logs and benchmarks."""
+        return _FEATURES.removeprefix("features/")
+
+    def run_record(self, cell: Cell) -> Path:
+        """``run.json`` of a cell."""
+        return self.root / "runs" / str(cell) / "run.json"
+
+    def run_log(self, rule: str, cell: Cell) -> Path:
+        """Log of a rule on a cell."""
+        return self.root / "logs" / rule / f"{cell}.log"
+
+    def experiment(self, name: str, file: str) -> Path:
+        """A file of an experiment: ``results.parquet`` or ``ledger.csv``."""
+        return self.root / "experiments" / name / file
+
+    def table(self, name: str, ending: str) -> Path:
+        """A table as ``tex``, ``html`` or ``csv``."""
+        return self.root / "tables" / f"{name}.{ending}"
+
+    def figure(self, name: str, ending: str) -> Path:
+        """A figure as ``pdf`` or ``png``."""
+        return self.root / "figures" / f"{name}.{ending}"

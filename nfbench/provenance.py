@@ -1,0 +1,97 @@
+"""What made a number: code, packages, hardware, and hashes of what went in."""
+
+import hashlib
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import nfbench
+
+__all__ = ["derive_seed", "file_sha256", "fingerprint", "provenance"]
+
+_PACKAGES = ("torch", "timm", "FrEIA", "numpy", "scipy", "scikit-learn", "pillow", "snakemake")
+_SOURCE = Path(nfbench.__file__).parent
+
+
+def provenance() -> dict[str, Any]:
+    """Commit, versions, hardware and command of this process."""
+    return {
+        "nfbench": nfbench.__version__,
+        **_git(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "cpu_threads": os.cpu_count(),
+        "gpu": _gpu_name(),
+        "command": shlex.join(["nfbench", *sys.argv[1:]]),
+    }
+
+
+def fingerprint(*parts: str) -> str:
+    """Short hash of the source of modules and sub-packages of nfbench, such as ``flows`` or ``grid.py``.
+
+    A stage's fingerprint is a parameter of its rule, so that a change in code that the stage uses makes it run again.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        path = _SOURCE / part
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.relative_to(_SOURCE).as_posix().encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def derive_seed(*names: object) -> int:
+    """A seed in [0, 2^63) that depends on all names: equal names give equal seeds, on every machine."""
+    text = "\x1f".join(str(name) for name in names)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+@cache
+def _git() -> dict[str, Any]:
+    """Commit and dirty flag of the checkout that nfbench runs from, both None outside of one."""
+
+    def run(*arguments: str) -> str | None:
+        done = subprocess.run(
+            ["git", "-C", str(_SOURCE.parent), *arguments], capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    try:
+        commit = run("rev-parse", "HEAD")
+        changes = run("status", "--porcelain", "--", "nfbench", "workflow", "config.yaml", "Snakefile")
+    except FileNotFoundError:
+        commit = changes = None
+    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _gpu_name() -> str | None:
+    torch = sys.modules.get("torch")
+    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None

@@ -1,0 +1,45 @@
+"""Finds plug-ins by their file: one module in a package is one method, dataset or family of backbones.
+
+Listing names imports nothing but the package itself, so that ``--help`` and the workflow stay free of torch.
+"""
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Iterable
+from types import ModuleType
+
+from nfbench.errors import NfbenchError
+
+__all__ = ["import_plugins", "nearest", "plugin", "plugin_names"]
+
+
+def plugin_names(package: str) -> list[str]:
+    """Names of the plug-in modules of a package: all of its modules but those that its ``HELPERS`` names."""
+    module = importlib.import_module(package)
+    return sorted({found.name for found in pkgutil.iter_modules(module.__path__)} - set(module.HELPERS))
+
+
+def plugin(package: str, name: str) -> ModuleType:
+    """Imports the plug-in ``name`` of ``package``.
+
+    Raises:
+        NfbenchError: there is no such plug-in; the message names the nearest one.
+    """
+    names = plugin_names(package)
+    if name not in names:
+        kind = package.rpartition(".")[2].removesuffix("s")
+        raise NfbenchError(f"unknown {kind} '{name}'{nearest(name, names)}")
+    return importlib.import_module(f"{package}.{name}")
+
+
+def import_plugins(package: str) -> list[ModuleType]:
+    """Imports all plug-ins of a package, in the order of their names."""
+    return [importlib.import_module(f"{package}.{name}") for name in plugin_names(package)]
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The end of an error message: the known name closest to ``name``, or all known names."""
+    known = sorted(names)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known) or 'none'}"

@@ -1,0 +1,1 @@
+"""Run records, their aggregation, and the comparison with published values."""

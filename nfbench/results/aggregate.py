@@ -1,0 +1,88 @@
+"""From run records to one table of results, and a ledger that accounts for every expected cell."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nfbench.errors import NfbenchError
+from nfbench.files import atomic_path
+from nfbench.grid import Cell
+from nfbench.paths import Paths
+from nfbench.results.record import RunRecord, read_record
+
+__all__ = ["aggregate", "ledger", "read_results", "write_results"]
+
+
+def ledger(cells: Sequence[Cell], paths: Paths) -> pd.DataFrame:
+    """One row per expected cell: ``status`` is done, failed or missing, ``reason`` the last line of the failed log."""
+    return pd.DataFrame([{**cell.__dict__, **_status(cell, paths)} for cell in cells])
+
+
+def aggregate(cells: Sequence[Cell], paths: Paths) -> pd.DataFrame:
+    """All metrics of all cells, one row per cell, selection and metric.
+
+    Returns:
+        Columns of the cell, ``variant_of``, ``method_title``, ``title``, ``selection``, ``metric``, ``value`` in [0,
+        1] (NaN where undefined), and what captions need to say: ``input_size``, ``levels``, ``weights``, ``n_train``,
+        ``n_val``, ``n_test``, ``n_regions``, ``epochs``, ``parameters``, ``train_seconds``.
+
+    Raises:
+        NfbenchError: a cell has no run record; names it.
+    """
+    rows = [row for cell in cells for row in _rows(_read(cell, paths))]
+    return pd.DataFrame(rows)
+
+
+def write_results(path: Path, results: pd.DataFrame) -> None:
+    """Writes results as Parquet, atomically."""
+    with atomic_path(path) as temporary:
+        results.to_parquet(temporary, index=False)
+
+
+def read_results(path: Path) -> pd.DataFrame:
+    """Reads results; a missing file is an error that names it."""
+    if not path.is_file():
+        raise NfbenchError(f"{path} is missing; make it with 'nfbench aggregate_results'")
+    return pd.read_parquet(path)
+
+
+def _read(cell: Cell, paths: Paths) -> RunRecord:
+    record = read_record(paths.run_record(cell))
+    found = Cell(**{name: getattr(record.cell, name) for name in cell.__dict__})
+    if found != cell:
+        raise NfbenchError(f"{paths.run_record(cell)} is the record of another cell, {found}")
+    return record
+
+
+def _rows(record: RunRecord) -> list[dict[str, Any]]:
+    common = {
+        **record.cell.model_dump(),
+        "input_size": record.features.input_size,
+        "levels": ",".join(map(str, record.features.levels)),
+        "weights": record.features.weights,
+        "n_train": record.data.n_train,
+        "n_val": record.data.n_val,
+        "n_test": record.data.n_test_normal + record.data.n_test_anomalous,
+        "n_regions": record.data.n_regions,
+        "epochs": record.settings["epochs"],
+        "parameters": record.parameters["total"],
+        "train_seconds": record.seconds["train"],
+    }
+    return [
+        {**common, "selection": name, "metric": metric, "value": float("nan") if value is None else value}
+        for name, selection in record.selections.items()
+        for metric, value in selection.metrics.items()
+    ]
+
+
+def _status(cell: Cell, paths: Paths) -> dict[str, str]:
+    if paths.run_record(cell).is_file():
+        return {"status": "done", "reason": ""}
+    for rule in ("evaluate_run", "train_flow"):
+        log = paths.run_log(rule, cell)
+        lines = [line for line in log.read_text().splitlines() if line.strip()] if log.is_file() else []
+        if lines:
+            return {"status": "failed", "reason": f"{log}: {lines[-1]}"}
+    return {"status": "missing", "reason": "not run yet"}

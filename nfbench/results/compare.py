@@ -1,0 +1,61 @@
+"""Measured values beside published ones."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from nfbench.reference import PublishedValue
+
+__all__ = ["Comparison", "compare"]
+
+Status = Literal["reproduced", "close", "off", "missing", "measured"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One cell of a table, in percent.
+
+    Attributes:
+        mean: mean over seeds, NaN where undefined.
+        std: sample standard deviation over seeds, NaN for one seed.
+        n_seeds: number of seeds.
+        published: the published value, None where there is none.
+        difference: mean minus published, in points; NaN where one of them is missing.
+        status: ``reproduced``, ``close`` or ``off`` by the stated tolerance; ``missing`` where a value is published
+            but none measured; ``measured`` where none is published.
+    """
+
+    mean: float
+    std: float
+    n_seeds: int
+    published: PublishedValue | None
+    difference: float
+    status: Status
+
+
+def compare(values: pd.Series, published: PublishedValue | None, tolerance: tuple[float, float]) -> Comparison:
+    """Compares the values of all seeds with a published value.
+
+    Args:
+        values: values in [0, 1], one per seed.
+        published: published value in percent, or None.
+        tolerance: largest absolute differences in points that count as ``reproduced`` and as ``close``.
+    """
+    percent = 100 * values.to_numpy(dtype=float)
+    mean = float(np.mean(percent)) if len(percent) else float("nan")
+    std = float(np.std(percent, ddof=1)) if len(percent) > 1 else float("nan")
+    difference = mean - published.value if published else float("nan")
+    return Comparison(mean, std, len(percent), published, difference, _status(mean, published, difference, tolerance))
+
+
+def _status(mean: float, published: PublishedValue | None, difference: float, tolerance: tuple[float, float]) -> Status:
+    if np.isnan(mean):
+        return "missing"
+    if published is None:
+        return "measured"
+    reproduced, close = tolerance
+    if abs(difference) <= reproduced:
+        return "reproduced"
+    return "close" if abs(difference) <= close else "off"

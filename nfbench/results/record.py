@@ -1,0 +1,112 @@
+"""The run record ``run.json``: everything that is known of one cell."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nfbench.errors import NfbenchError
+from nfbench.files import read_json, write_json
+
+__all__ = ["RunRecord", "Selection", "read_record", "write_record"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Selection(_Model):
+    """Metrics of one selection rule, in [0, 1], None where undefined."""
+
+    epoch: int | dict[str, int]
+    metrics: dict[str, float | None]
+
+
+class CellRecord(_Model):
+    """The cell, as in ``nfbench.grid.Cell``, the method behind the variant, and how papers and tables name them."""
+
+    setting: str
+    dataset: str
+    category: str
+    method: str
+    backbone: str
+    seed: int
+    variant_of: str
+    method_title: str
+    title: str
+
+
+class DataRecord(_Model):
+    """Images that went in."""
+
+    manifest: str
+    manifest_sha256: str
+    n_train: int
+    n_val: int
+    n_test_normal: int
+    n_test_anomalous: int
+    n_regions: int | None
+    resolution: str
+
+
+class FeatureRecord(_Model):
+    """Features that went in."""
+
+    backbone: str
+    weights: str
+    weights_sha256: str
+    levels: list[int]
+    input_size: int
+    train_key: str
+    test_key: str
+
+
+class RunRecord(_Model):
+    """One cell, trained and evaluated.
+
+    Attributes:
+        cell: which cell.
+        settings: all settings of the method, defaults included.
+        selections: metrics of ``last``, ``val`` and ``oracle``.
+        by_epoch: metrics of all kept epochs.
+        data: images that went in.
+        features: features that went in.
+        parameters: trainable parameters by part, and ``total``.
+        seconds: wall time of ``extract_train``, ``extract_test``, ``train``, ``score``; ``score`` is one pass over the
+            test images.
+        images_per_second: throughput of extraction, of training and of scoring cached features.
+        peak_memory_mb: largest resident memory of training and evaluation, and of the GPU if one was used.
+        contour: threshold of the maps above which figures draw a contour.
+        provenance: what made it, by stage.
+    """
+
+    cell: CellRecord
+    settings: dict[str, Any]
+    selections: dict[str, Selection]
+    by_epoch: dict[int, dict[str, float | None]]
+    data: DataRecord
+    features: FeatureRecord
+    parameters: dict[str, int]
+    seconds: dict[str, float]
+    images_per_second: dict[str, float]
+    peak_memory_mb: dict[str, float]
+    contour: float
+    provenance: dict[str, dict[str, Any]]
+
+
+def write_record(path: str | Path, record: RunRecord) -> None:
+    """Writes ``run.json`` atomically."""
+    write_json(path, record.model_dump(mode="json"))
+
+
+def read_record(path: str | Path) -> RunRecord:
+    """Reads ``run.json``.
+
+    Raises:
+        NfbenchError: the file is missing or does not have the form of a run record; names file and key.
+    """
+    try:
+        return RunRecord.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise NfbenchError(f"{path}: '{'.'.join(map(str, first['loc']))}': {first['msg']}") from None

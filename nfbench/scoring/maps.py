@@ -1,0 +1,68 @@
+"""Anomaly maps and image scores."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nfbench.errors import NfbenchError
+from nfbench.methods.base import Method
+from nfbench.training.data import read_batch
+
+__all__ = ["IMAGE_SCORES", "ScoredImages", "image_scores", "resize_map", "score_images"]
+
+IMAGE_SCORES = ("paper", "max", "mean", "top1")
+"""Rules for the score of an image: the method's own, maximum, mean, and mean of the top 1 % of its map."""
+
+_BATCH = 16
+
+
+class ScoredImages(NamedTuple):
+    """Maps ``(N, H, W)`` float32 at the method's size, and image scores ``(N,)`` by rule."""
+
+    maps: np.ndarray
+    images: dict[str, np.ndarray]
+
+
+@torch.inference_mode()
+def score_images(
+    method: Method, levels: Sequence[np.ndarray], device: torch.device, indices: Sequence[int] | None = None
+) -> ScoredImages:
+    """Scores cached images.
+
+    Args:
+        method: trained method on ``device``, in evaluation mode.
+        levels: cached features ``(N, C_l, H_l, W_l)``.
+        device: where to compute.
+        indices: which images, by default all.
+
+    Raises:
+        NfbenchError: a score is NaN or infinite; names the image's number.
+    """
+    chosen = torch.arange(len(levels[0])) if indices is None else torch.as_tensor(indices)
+    parts = [method.score(read_batch(levels, chunk, device)) for chunk in chosen.split(_BATCH)]
+    maps = torch.cat([part.maps for part in parts]).float().cpu()
+    paper = torch.cat([part.images for part in parts]).float().cpu()
+    bad = ~torch.isfinite(maps.flatten(1)).all(1) | ~torch.isfinite(paper)
+    if bad.any():
+        raise NfbenchError(f"the scores of {int(bad.sum())} images are not finite, first image {int(bad.nonzero()[0])}")
+    return ScoredImages(maps.numpy(), image_scores(maps, paper))
+
+
+def image_scores(maps: Tensor, paper: Tensor) -> dict[str, np.ndarray]:
+    """Image scores by all rules, each ``(N,)``, from maps ``(N, H, W)`` and the method's own scores ``(N,)``."""
+    flat = maps.flatten(1)
+    top = flat.topk(max(1, flat.shape[1] // 100), dim=1).values
+    scores = {"paper": paper, "max": flat.amax(1), "mean": flat.mean(1), "top1": top.mean(1)}
+    return {rule: scores[rule].numpy() for rule in IMAGE_SCORES}
+
+
+def resize_map(score_map: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear resize of one map ``(h, w)`` to ``(height, width)``, pixel centres aligned (``align_corners=False``)."""
+    if score_map.shape == (height, width):
+        return score_map
+    resized = functional.interpolate(torch.from_numpy(score_map)[None, None], (height, width), mode="bilinear")
+    return resized[0, 0].numpy()

@@ -1,0 +1,203 @@
+"""The content of a table: categories as rows, methods as columns, and a caption that says what it was measured on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from nfbench.config import TableConfig
+from nfbench.datasets.base import find_dataset
+from nfbench.reference import PublishedTable, PublishedValue, published_table
+from nfbench.results.compare import Comparison, compare
+
+__all__ = ["Column", "Row", "Table", "make_table", "metric_title"]
+
+_METRICS = {
+    "image_auroc": "image AUROC",
+    "image_ap": "image AP",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_ap": "pixel AP",
+    "pixel_aupro": "AUPRO",
+}
+_RULES = {"max": "maximum of the map", "mean": "mean of the map", "top1": "mean of the map's top 1 %"}
+_SELECTIONS = {
+    "last": "last epoch",
+    "val": "checkpoint with the best likelihood on held-out normal images",
+    "oracle": "best checkpoint on the test set (optimistic)",
+}
+AVERAGE = "average"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A measured method on a backbone."""
+
+    method: str
+    backbone: str
+    title: str
+    published_as: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One category, or the average over the categories above it.
+
+    Attributes:
+        dataset: title of the dataset.
+        category: name of the category, ``average`` for the average.
+        cells: one per measured column.
+        published: one per column of ``Table.others``.
+    """
+
+    dataset: str
+    category: str
+    cells: tuple[Comparison, ...]
+    published: tuple[PublishedValue | None, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, ready to be written.
+
+    Attributes:
+        name: file name without ending, also the LaTeX label.
+        caption: title, and what a reader must know before comparing.
+        columns: measured columns.
+        others: published methods that were not measured here.
+        source: the paper of the published values, empty without.
+        rows: categories, with an average after each dataset of more than one.
+    """
+
+    name: str
+    caption: str
+    columns: tuple[Column, ...]
+    others: tuple[str, ...]
+    source: str
+    rows: tuple[Row, ...]
+
+
+def make_table(name: str, config: TableConfig, results: pd.DataFrame, subsets: dict[str, str]) -> Table:
+    """Selects, averages and compares.
+
+    Args:
+        name: name of the table.
+        config: metric, selection, published values.
+        results: aggregated results.
+        subsets: for datasets of which images are left out, what is kept, by name.
+    """
+    chosen = results[(results.metric == config.metric) & (results.selection == config.selection)]
+    published = published_table(config.published) if config.published else None
+    columns = _columns(results)
+    measured = {column.published_as for column in columns}
+    others = [method for method in published.methods(config.metric) if method not in measured] if published else []
+    rows: list[Row] = []
+    for dataset, of_dataset in results.groupby("dataset", sort=False):
+        categories = list(of_dataset.category.unique())
+        part = chosen[chosen.dataset == dataset]
+        for category in categories:
+            rows.append(_row(dataset, category, [category], part, columns, others, published, config))
+        if len(categories) > 1:
+            rows.append(_row(dataset, AVERAGE, categories, part, columns, others, published, config))
+    source = f"{published.paper}, {published.table}" if published else ""
+    caption = _caption(config, results, subsets, source)
+    return Table(name, caption, tuple(columns), tuple(others), published.paper if published else "", tuple(rows))
+
+
+def metric_title(metric: str) -> str:
+    """A metric's name as it is printed, with the rule of the image score where it is not the method's own."""
+    base, _, rule = metric.rpartition("_")
+    if rule in _RULES:
+        return f"{_METRICS[base]} ({_RULES[rule]})"
+    return _METRICS.get(metric, metric)
+
+
+def _columns(results: pd.DataFrame) -> list[Column]:
+    found = results[["method", "backbone", "title", "method_title"]].drop_duplicates()
+    return [Column(row.method, row.backbone, row.title, row.method_title) for row in found.itertuples()]
+
+
+def _row(
+    dataset: str,
+    category: str,
+    categories: list[str],
+    part: pd.DataFrame,
+    columns: list[Column],
+    others: list[str],
+    published: PublishedTable | None,
+    config: TableConfig,
+) -> Row:
+    cells = []
+    for column in columns:
+        values = part[
+            (part.method == column.method) & (part.backbone == column.backbone) & part.category.isin(categories)
+        ]
+        by_seed = values.groupby("seed").value.mean()
+        reference = _published(published, column.published_as, categories, config.metric)
+        cells.append(compare(by_seed, reference, config.tolerance))
+    other_values = tuple(_published(published, method, categories, config.metric) for method in others)
+    return Row(dataset, category, tuple(cells), other_values)
+
+
+def _published(
+    published: PublishedTable | None, method: str, categories: list[str], metric: str
+) -> PublishedValue | None:
+    """The published value of a category, or the average over the same categories; None where one of them is missing."""
+    if published is None:
+        return None
+    values = [published.value(method, category, metric) for category in categories]
+    if any(value is None for value in values):
+        return None
+    notes = "; ".join(sorted({value.note for value in values if value.note}))
+    return PublishedValue(float(np.mean([v.value for v in values])), all(v.trusted for v in values), notes)
+
+
+def _caption(config: TableConfig, results: pd.DataFrame, subsets: dict[str, str], source: str) -> str:
+    n_seeds = results.seed.nunique()
+    spread = f"mean and standard deviation over {n_seeds} seeds" if n_seeds > 1 else "one seed"
+    notes = [
+        f"{config.title}: {metric_title(config.metric)} in percent, {spread}",
+        f"setting {', '.join(results.setting.unique())}; {_SELECTIONS[config.selection]}",
+        "backbone " + ", ".join(_backbones(results)),
+        "; ".join(_describe_data(results, subsets)),
+        f"epochs {_range(results.epochs)}; metrics at the original image size",
+    ]
+    if config.metric.startswith("pixel"):
+        regions = results.drop_duplicates(["dataset", "category"]).n_regions
+        if regions.notna().any():
+            notes.append(f"{int(regions.sum())} ground-truth regions")
+    if source:
+        reproduced, close = config.tolerance
+        notes.append(
+            f"published values from {source}, obtained with the papers' own backbones, input sizes and selection; "
+            f"averages over the categories shown; status by the absolute difference: reproduced up to {reproduced:g} "
+            f"points, close up to {close:g}, else off; values marked ? are doubtful as printed"
+        )
+    return ". ".join(note[0].upper() + note[1:] for note in notes if note) + "."
+
+
+def _backbones(results: pd.DataFrame) -> list[str]:
+    found = results[["backbone", "weights"]].drop_duplicates()
+    random = " with RANDOM weights, for tests only"
+    return [f"{row.backbone}{random if row.weights == 'random' else ''}" for row in found.itertuples()]
+
+
+def _describe_data(results: pd.DataFrame, subsets: dict[str, str]) -> list[str]:
+    described = []
+    for dataset, part in results.groupby("dataset", sort=False):
+        categories = part.category.unique()
+        official = _official_categories(dataset)
+        count = f"{len(categories)} of {official} categories" if official else f"{len(categories)} categories"
+        subset = f", subset of {subsets[dataset]}" if dataset in subsets else ""
+        described.append(f"{dataset}: {count}{subset}")
+    return described
+
+
+def _official_categories(dataset: str) -> int:
+    from nfbench.registry import plugin_names
+
+    return len(find_dataset(dataset).categories) if dataset in plugin_names("nfbench.datasets") else 0
+
+
+def _range(values: pd.Series) -> str:
+    low, high = int(values.min()), int(values.max())
+    return f"{low}" if low == high else f"{low} to {high}"

@@ -1,0 +1,205 @@
+"""Writes a table as LaTeX (booktabs), HTML and CSV."""
+
+import csv
+import io
+import math
+
+import jinja2
+
+from nfbench.reference import PublishedValue
+from nfbench.results.compare import Comparison
+from nfbench.tables.model import AVERAGE, Table
+
+__all__ = ["to_csv", "to_html", "to_latex", "to_text"]
+
+_STATUS_MARKS = {"reproduced": "=", "close": r"$\approx$", "off": r"$\neq$", "missing": "--", "measured": ""}
+_LATEX_ESCAPES = str.maketrans(
+    {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
+     "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+)  # fmt: skip
+
+_CSV_COLUMNS = (
+    "dataset", "category", "method", "backbone", "mean", "std", "n_seeds", "published", "difference", "status", "trust",
+)  # fmt: skip
+
+_HTML = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ table.name }}</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; white-space: nowrap; }
+caption { caption-side: top; text-align: left; white-space: normal; margin-bottom: 1rem; }
+th, td { padding: .3rem .7rem; text-align: right; }
+th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left; }
+thead tr:last-child th { border-bottom: 2px solid #222; }
+tr.average td { border-top: 1px solid #999; border-bottom: 1px solid #999; font-weight: 600; }
+.reproduced { color: #17692f; } .close { color: #8a5a00; } .off { color: #a8201a; } .missing { color: #777; }
+.published { color: #555; } .doubtful { text-decoration: underline dotted; }
+</style>
+</head>
+<body>
+<div class="scroll">
+<table>
+<caption>{{ table.caption }}</caption>
+<thead>
+<tr><th></th><th></th>
+{% for column in table.columns %}
+<th colspan="{{ 4 if table.source else 1 }}">{{ column.title }}<br>{{ column.backbone }}</th>
+{% endfor %}
+{% if table.others %}<th colspan="{{ table.others | length }}">published only ({{ table.source }})</th>{% endif %}
+</tr>
+<tr><th>dataset</th><th>category</th>
+{% for column in table.columns %}<th>measured</th>
+{% if table.source %}<th>published</th><th>difference</th><th>status</th>{% endif %}
+{% endfor %}
+{% for method in table.others %}<th>{{ method }}</th>{% endfor %}
+</tr>
+</thead>
+<tbody>
+{% for row in table.rows %}
+<tr{% if row.category == average %} class="average"{% endif %}><td>{{ row.dataset }}</td><td>{{ row.category }}</td>
+{% for cell in row.cells %}<td>{{ measured(cell) }}</td>
+{% if table.source %}<td class="published">{{ published(cell.published) }}</td><td>{{ difference(cell) }}</td>\
+<td class="{{ cell.status }}">{{ cell.status }}</td>{% endif %}
+{% endfor %}
+{% for value in row.published %}<td class="published"{% if value and value.note %} title="{{ value.note }}"{% endif %}>\
+{{ published(value) }}</td>{% endfor %}
+</tr>
+{% endfor %}
+</tbody>
+</table>
+</div>
+</body>
+</html>
+""")
+
+
+def to_html(table: Table) -> str:
+    """A page of its own, without scripts or network."""
+    helpers = {"measured": _measured, "published": _published, "difference": _difference}
+    return _HTML.render(table=table, average=AVERAGE, **helpers) + "\n"
+
+
+def to_latex(table: Table) -> str:
+    r"""A ``table`` environment that needs ``booktabs`` and ``graphicx``; it shrinks to the width of the line."""
+    with_published = bool(table.source)
+    per_column = 3 if with_published else 1
+    groups = [rf"\multicolumn{{{per_column}}}{{c}}{{{_latex(column.title)}}}" for column in table.columns]
+    backbones = [rf"\multicolumn{{{per_column}}}{{c}}{{\footnotesize {_latex(c.backbone)}}}" for c in table.columns]
+    heads = (["measured", "publ.", r"$\Delta$"] if with_published else ["measured"]) * len(table.columns)
+    if table.others:
+        groups.append(rf"\multicolumn{{{len(table.others)}}}{{c}}{{published only}}")
+        backbones.append(rf"\multicolumn{{{len(table.others)}}}{{c}}{{}}")
+    heads += [_latex(method) for method in table.others]
+    rules = " ".join(rf"\cmidrule(lr){{{first}-{last}}}" for first, last in _group_spans(table, per_column))
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_latex(table.caption)}}}",
+        rf"\label{{tab:{table.name}}}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{l{'r' * len(heads)}}}",
+        r"\toprule",
+        " & ".join(["", *groups]) + r" \\",
+        " & ".join(["", *backbones]) + r" \\",
+        rules,
+        " & ".join(["category", *heads]) + r" \\",
+        *_latex_body(table, with_published),
+        r"\bottomrule",
+        r"\end{tabular}}",
+    ]
+    if with_published:
+        lines.append(r"\par\smallskip\footnotesize = reproduced, $\approx$ close, $\neq$ off")
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def to_csv(table: Table) -> str:
+    """One line per cell, measured and published-only cells alike, values in percent with all digits."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(_CSV_COLUMNS)
+    for row in table.rows:
+        for column, cell in zip(table.columns, row.cells, strict=True):
+            published, trust = _csv_published(cell.published)
+            measured = [_exact(cell.mean), _exact(cell.std), cell.n_seeds]
+            compared = [published, _exact(cell.difference), cell.status, trust]
+            writer.writerow([row.dataset, row.category, column.title, column.backbone, *measured, *compared])
+        for method, value in zip(table.others, row.published, strict=True):
+            published, trust = _csv_published(value)
+            writer.writerow([row.dataset, row.category, method, *[""] * 4, published, "", "published only", trust])
+    return buffer.getvalue()
+
+
+def to_text(table: Table) -> str:
+    """A plain table for the terminal: measured values, with published ones in brackets."""
+    header = ["dataset", "category", *(f"{column.title} {column.backbone}" for column in table.columns)]
+    rows = [
+        [
+            row.dataset,
+            row.category,
+            *(_measured(c) + (f" [{_published(c.published)}]" if c.published else "") for c in row.cells),
+        ]
+        for row in table.rows
+    ]
+    widths = [max(len(line[index]) for line in [header, *rows]) for index in range(len(header))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in [header, *rows]]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _latex_body(table: Table, with_published: bool) -> list[str]:
+    lines: list[str] = []
+    dataset = ""
+    width = 1 + len(table.columns) * (3 if with_published else 1) + len(table.others)
+    for row in table.rows:
+        if row.dataset != dataset:
+            dataset = row.dataset
+            lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\emph{{{_latex(dataset)}}}}} \\"]
+        cells = [_latex(row.category)]
+        for cell in row.cells:
+            cells.append(_measured(cell).replace("±", r"$\pm$"))
+            if with_published:
+                mark = _STATUS_MARKS[cell.status]
+                cells += [_published(cell.published), f"{_difference(cell).replace('-', '$-$')} {mark}".strip()]
+        cells += [_published(value) for value in row.published]
+        if row.category == AVERAGE:
+            lines.append(r"\addlinespace")
+        lines.append(" & ".join(cells) + r" \\")
+    return lines
+
+
+def _group_spans(table: Table, per_column: int) -> list[tuple[int, int]]:
+    spans = [(2 + per_column * index, 1 + per_column * (index + 1)) for index in range(len(table.columns))]
+    if table.others:
+        spans.append((spans[-1][1] + 1, spans[-1][1] + len(table.others)))
+    return spans
+
+
+def _measured(cell: Comparison) -> str:
+    if math.isnan(cell.mean):
+        return "–"
+    return f"{cell.mean:.2f}" if math.isnan(cell.std) else f"{cell.mean:.2f} ± {cell.std:.2f}"
+
+
+def _published(value: PublishedValue | None) -> str:
+    return "–" if value is None else f"{value.value:.2f}{'' if value.trusted else ' ?'}"
+
+
+def _difference(cell: Comparison) -> str:
+    return "" if math.isnan(cell.difference) else f"{cell.difference:+.2f}"
+
+
+def _csv_published(value: PublishedValue | None) -> tuple[str, str]:
+    return ("", "") if value is None else (_exact(value.value), "trusted" if value.trusted else "doubtful")
+
+
+def _exact(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.10g}"
+
+
+def _latex(text: str) -> str:
+    return text.translate(_LATEX_ESCAPES).replace("±", r"$\pm$")

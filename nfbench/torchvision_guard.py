@@ -1,0 +1,39 @@
+"""Lets torchvision import beside a torch that lacks its compiled operators.
+
+torchvision's wheels are built for CUDA. Beside a CPU torch the compiled library does not load, and torchvision then
+fails while it describes ``torchvision::nms`` and ``torchvision::qnms`` to torch. Nothing here uses these operators;
+defining their schemas is enough for the import to pass. Where the compiled operators are there, nothing is done.
+"""
+
+import torch
+
+__all__ = ["import_torchvision"]
+
+_SCHEMAS = {
+    "nms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+}
+_definitions: list[torch.library.Library] = []
+
+
+def import_torchvision() -> None:
+    """Imports torchvision, defining the two operator schemas first where they are missing.
+
+    Raises:
+        ImportError: torchvision is not installed, or fails for another reason.
+    """
+    try:
+        import torchvision
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise ImportError(f"torchvision does not import: {error}") from error
+        _define_missing_operators()
+        import torchvision  # noqa: F401
+
+
+def _define_missing_operators() -> None:
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    _definitions.append(library)  # a library that is collected takes its definitions with it
+    for name, schema in _SCHEMAS.items():
+        if not hasattr(torch.ops.torchvision, name):
+            library.define(name + schema)

@@ -1,0 +1,1 @@
+"""Training: a loop with fixed epochs that survives being killed."""

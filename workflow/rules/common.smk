@@ -1,0 +1,128 @@
+"""Configuration, wildcards and the small functions that rules ask for inputs and options."""
+
+import json
+import os
+import re
+import shlex
+import sys
+from functools import cache
+from pathlib import Path
+
+from nfbench.cli.build import available_categories
+from nfbench.config import load_bench
+from nfbench.errors import NfbenchError
+from nfbench.grid import expand
+from nfbench.paths import Paths
+from nfbench.provenance import fingerprint
+from nfbench.registry import plugin_names
+from nfbench.resources import gpus_per_job
+from snakemake.exceptions import WorkflowError
+
+
+def reporting_errors(function):
+    """Shows an error of the user's as Snakemake shows its own: one message, no trace."""
+
+    def reported(*arguments):
+        try:
+            return function(*arguments)
+        except NfbenchError as error:
+            raise WorkflowError(str(error)) from None
+
+    return reported
+
+
+BENCH = reporting_errors(load_bench)(config, Path(workflow.basedir) / "workflow" / "experiments")
+PATHS = Paths(BENCH.config.results_root)
+CONFIG = json.dumps(config, sort_keys=True)
+
+DEVICE = BENCH.config.device
+GPUS = gpus_per_job(DEVICE)
+
+if not workflow.deployment_settings.deployment_method:
+    # jobs use the Python that runs Snakemake, also where its environment is not activated
+    shell.prefix(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
+
+
+def any_of(names):
+    """A regular expression for one of the names."""
+    return "|".join(re.escape(name) for name in sorted(names)) or "none"
+
+
+wildcard_constraints:
+    setting="one-class|unified|few-anomaly",
+    dataset=any_of({*BENCH.datasets, *plugin_names("nfbench.datasets")}),
+    category="[^/]+",
+    method=any_of({*BENCH.variants, *plugin_names("nfbench.methods")}),
+    backbone=any_of(BENCH.backbones),
+    seed=r"\d+",
+    view="train|test",
+    experiment=any_of(BENCH.experiments),
+    table=any_of(name for e in BENCH.experiments.values() for name in e.tables),
+    figure=any_of(name for e in BENCH.experiments.values() for name in e.figures),
+
+
+@cache
+def cells(experiment):
+    """Cells of an experiment, with the categories found on disk."""
+    return expand(BENCH, experiment, cache(lambda name: available_categories(BENCH, name)))
+
+
+@reporting_errors
+def run_records(experiment):
+    """Run records of all cells of an experiment."""
+    return [str(PATHS.run_record(cell)) for cell in cells(experiment)]
+
+
+@reporting_errors
+def experiment_outputs(name):
+    """All that an experiment leaves: results, tables and figures."""
+    experiment = BENCH.experiment(name)
+    cells(name)
+    tables = [PATHS.table(t, e) for t in experiment.tables for e in ("tex", "html", "csv")]
+    figures = [PATHS.figure(f, e) for f in experiment.figures for e in ("pdf", "png")]
+    return [str(path) for path in [PATHS.experiment(name, "results.parquet"), *tables, *figures]]
+
+
+def owner(kind, name):
+    """The experiment that defines a table or a figure."""
+    return next(e.name for e in BENCH.experiments.values() if name in getattr(e, kind))
+
+
+def options(**values):
+    """Command line options, quoted; those that are None are left out."""
+    given = {name.replace("_", "-"): value for name, value in values.items() if value is not None}
+    return " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in given.items())
+
+
+def dataset_options(wildcards):
+    """What prepare_data must know of a dataset."""
+    dataset = BENCH.dataset(wildcards.dataset)
+    return options(
+        root=BENCH.dataset_root(wildcards.dataset),
+        **dataset.model_dump(exclude={"root"}),
+    )
+
+
+def backbone_options(wildcards):
+    """What extract_features must know of a backbone."""
+    backbone = BENCH.backbones[wildcards.backbone]
+    return options(
+        backbone=backbone.name,
+        input_size=backbone.input_size,
+        levels=",".join(map(str, backbone.levels)),
+        weights=backbone.weights,
+    )
+
+
+def method_options(wildcards):
+    """What train_flow must know of a method or variant."""
+    variant = BENCH.variant(wildcards.method)
+    settings = [f"--set {shlex.quote(f'{key}={value}')}" for key, value in variant.settings.items()]
+    title = variant.title or (wildcards.method if wildcards.method in BENCH.variants else None)
+    named = options(
+        method=variant.method,
+        variant=wildcards.method,
+        title=title,
+        reader=BENCH.dataset(wildcards.dataset).dataset,
+    )
+    return " ".join([named, *settings])

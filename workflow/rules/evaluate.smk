@@ -1,0 +1,35 @@
+"""Evaluation: score the test images and write the run record."""
+
+
+rule evaluate_run:
+    """Scores the test images with every kept model, at the size of the original images."""
+    input:
+        checkpoints=PATHS.run("checkpoints.safetensors"),
+        history=PATHS.run("history.csv"),
+        training=PATHS.run("training.json"),
+        features=PATHS.features.replace("{view}", "test"),
+        manifest=PATHS.manifest,
+    output:
+        record=PATHS.run("run.json"),
+        scores=PATHS.run("scores.csv"),
+        examples=PATHS.run("examples.npz"),
+    log:
+        PATHS.log("evaluate_run", PATHS.run_suffix),
+    benchmark:
+        PATHS.benchmark("evaluate_run", PATHS.run_suffix)
+    conda:
+        "../../envs/nfbench.yaml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        gpu=GPUS,
+    params:
+        device=DEVICE,
+        run=subpath(output.record, parent=True),
+        maps="--save-maps" if BENCH.config.save_maps else "",
+        code=fingerprint("scoring", "metrics", "results/record.py", "cli/evaluate.py"),
+    message:
+        "Evaluate {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
+    shell:
+        "python -m nfbench --log {log:q} evaluate_run --run {params.run:q} --features {input.features:q}"
+        " --manifest {input.manifest:q} {params.maps} --device {params.device} --threads {threads}"

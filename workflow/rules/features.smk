@@ -1,0 +1,29 @@
+"""Features: pass images through a frozen backbone, once for all methods and seeds."""
+
+
+rule extract_features:
+    """Caches the features of one view; the levels lie beside meta.json."""
+    input:
+        manifest=PATHS.manifest,
+    output:
+        PATHS.features,
+    log:
+        PATHS.log("extract_features", PATHS.features_suffix),
+    benchmark:
+        PATHS.benchmark("extract_features", PATHS.features_suffix)
+    conda:
+        "../../envs/nfbench.yaml"
+    threads: 8
+    resources:
+        mem_mb=4000,
+        gpu=GPUS,
+    params:
+        backbone=backbone_options,
+        device=DEVICE,
+        code=fingerprint("backbones", "features"),
+    message:
+        "Extract {wildcards.view} features of {wildcards.dataset}, {wildcards.category} by {wildcards.backbone}"
+    shell:
+        "python -m nfbench --log {log:q} extract_features --manifest {input.manifest:q}"
+        " --view {wildcards.view} {params.backbone} --device {params.device}"
+        " --threads {threads} --output {output:q}"

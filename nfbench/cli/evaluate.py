@@ -40,8 +40,7 @@ def evaluate_run(
     from nfbench.device import peak_memory_mb, pick_device
     from nfbench.features.cache import FeatureCache
     from nfbench.methods.base import LevelShape, build_method, load_method, resolve_settings
-    from nfbench.provenance import file_sha256, provenance
-    from nfbench.scoring.evaluate import GroundTruth, evaluate, select
+    from nfbench.scoring.evaluate import GroundTruth, evaluate
     from nfbench.scoring.maps import score_images
     from nfbench.training.checkpoint import load_kept
 
@@ -68,10 +67,29 @@ def evaluate_run(
     _write_examples(run / "examples.npz", truth, scored)
     if save_maps:
         _write_array(run / "maps.npy", scored.maps)
+    record = _record(training, cache.meta, manifest, truth, by_epoch, history, seconds, peak_memory_mb(where))
+    write_record(run / "run.json", record)
+
+
+def _record(
+    training: dict[str, Any],
+    test_features: dict[str, Any],
+    manifest: Path,
+    truth: "GroundTruth",
+    by_epoch: dict[int, dict[str, float | None]],
+    history: list[dict[str, Any]],
+    score_seconds: float,
+    memory: dict[str, float],
+) -> RunRecord:
+    """Joins what training and evaluation know of a run."""
+    from nfbench.provenance import file_sha256, provenance
+    from nfbench.scoring.evaluate import select
+
     n_anomalous = int(truth.labels.sum())
-    extract_train = training["features"]
-    record = RunRecord(
-        cell=cell,
+    train_features = training["features"]
+    described = {key: test_features[key] for key in ("backbone", "weights", "weights_sha256", "levels", "input_size")}
+    return RunRecord(
+        cell=training["cell"],
         settings=training["settings"],
         selections=select(by_epoch, {row["epoch"]: row["val_log_likelihood"] for row in history}),
         by_epoch=by_epoch,
@@ -85,35 +103,30 @@ def evaluate_run(
             "n_regions": truth.n_regions if truth.has_masks else None,
             "resolution": "original",
         },
-        features={
-            **{key: cache.meta[key] for key in ("backbone", "weights", "weights_sha256", "levels", "input_size")},
-            "train_key": extract_train["key"],
-            "test_key": cache.meta["key"],
-        },
+        features={**described, "train_key": train_features["key"], "test_key": test_features["key"]},
         parameters=training["parameters"],
         seconds={
-            "extract_train": extract_train["seconds"],
-            "extract_test": cache.meta["seconds"],
+            "extract_train": train_features["seconds"],
+            "extract_test": test_features["seconds"],
             "train": training["seconds"]["train"],
-            "score": round(seconds, 3),
+            "score": round(score_seconds, 3),
         },
         images_per_second={
-            "extract": _rate(cache.meta["n_images"], cache.meta["seconds"]),
+            "extract": _rate(test_features["n_images"], test_features["seconds"]),
             "train": _rate(training["n_train"] * len(history), training["seconds"]["train"]),
-            "score": _rate(len(truth.entries), seconds),
+            "score": _rate(len(truth.entries), score_seconds),
         },
         peak_memory_mb={
             **{f"train_{kind}": value for kind, value in training["peak_memory_mb"].items()},
-            **{f"evaluate_{kind}": value for kind, value in peak_memory_mb(where).items()},
+            **{f"evaluate_{kind}": value for kind, value in memory.items()},
         },
         contour=training["contour"],
         provenance={
-            "extract": extract_train["provenance"],
+            "extract": train_features["provenance"],
             "train": training["provenance"],
             "evaluate": provenance(),
         },
     )
-    write_record(run / "run.json", record)
 
 
 def _history(path: Path) -> list[dict[str, Any]]:

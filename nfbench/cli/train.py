@@ -37,6 +37,7 @@ def train_flow(
     backbone_tag: Annotated[str | None, typer.Option(help="Tag of the backbone, by default its name.")] = None,
     setting: Annotated[str, typer.Option(help="one-class, unified or few-anomaly.")] = "one-class",
     overrides: Set = None,
+    checkpoint_seconds: Annotated[float, typer.Option(help="At least so long between two checkpoints.")] = 20.0,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -70,7 +71,7 @@ def train_flow(
     data = TrainingData(cache.levels, settings.val_fraction, cell_seed, where)
     side = SideFolder(run, _fingerprint(cell, settings.model_dump(mode="json"), meta["key"]))
     started = time.monotonic()
-    result = train(model, data, settings, side, label=str(cell))
+    result = train(model, data, settings, side, label=str(cell), checkpoint_seconds=checkpoint_seconds)
     model.eval()
     normals = (data.val if len(data.val) else data.train)[:_CONTOUR_IMAGES]
     contour = torch.from_numpy(score_images(model, cache.levels, where, normals).maps).quantile(_CONTOUR_QUANTILE)

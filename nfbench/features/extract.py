@@ -35,14 +35,25 @@ class Images(Dataset):
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __getitem__(self, index: int) -> Tensor:
-        """Raises NfbenchError where the file is missing, damaged, or not the one the manifest was made of."""
-        entry = self.entries[index]
+    def __getitem__(self, index: int) -> Tensor | NfbenchError:
+        """The image, or the error as a value: raised in a worker process, it would lose its plain message."""
+        try:
+            return self._read(self.entries[index])
+        except NfbenchError as error:
+            return error
+
+    def _read(self, entry: Entry) -> Tensor:
         image = read_image(entry.image)
         if file_sha256(entry.image) != entry.sha256:
             raise NfbenchError(f"image {entry.image} has changed since the manifest was made; run prepare_data again")
         resized = image.resize((self.input_size, self.input_size), resample=2)  # 2 is bilinear, with antialiasing
         return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
+
+
+def collate(images: list[Tensor | NfbenchError]) -> Tensor | NfbenchError:
+    """A batch ``(B, 3, S, S)``, or the first error among the images."""
+    errors = [image for image in images if isinstance(image, NfbenchError)]
+    return errors[0] if errors else torch.stack(images)
 
 
 def normalize(images: Tensor, backbone: Backbone, device: torch.device) -> Tensor:
@@ -106,10 +117,12 @@ def extract_features(
         "images_sha256": hashlib.sha256("".join(entry.sha256 for entry in entries).encode()).hexdigest(),
     }
     _refuse_other_cache(Path(meta_path), meta)
-    loader = DataLoader(Images(entries, input_size), batch_size=batch_size, num_workers=workers)
+    loader = DataLoader(Images(entries, input_size), batch_size=batch_size, num_workers=workers, collate_fn=collate)
     with write_cache(meta_path, meta, shapes) as arrays, torch.inference_mode():
         first = 0
         for images in progress(loader, total=len(loader), label=f"extract {view}"):
+            if isinstance(images, NfbenchError):
+                raise images
             _store(model, normalize(images, backbone, device), arrays, first, backbone.name, levels)
             first += len(images)
         meta |= {"seconds": round(time.monotonic() - started, 3), "provenance": provenance()}

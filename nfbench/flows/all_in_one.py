@@ -88,21 +88,24 @@ class AllInOneStep(InvertibleModule):
         self, x: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
     ) -> tuple[tuple[Tensor], Tensor]:
         """Applies the step, or its inverse with ``rev``; see FrEIA's ``InvertibleModule.forward``."""
-        transform = self._inverse if rev else self._forward
-        y, log_det = transform(x[0], c)
-        return (y,), log_det
+        if rev:
+            y, log_det_map = self._inverse(x[0], c)
+        else:
+            y, log_det_map = self.transform(x[0], c)
+        return (y,), log_det_map.reshape(len(y), -1).sum(1)
 
     def output_dims(self, input_dims: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
         """The step keeps its input's shape."""
         return input_dims
 
-    def _forward(self, x: Tensor, c: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def transform(self, x: Tensor, c: Sequence[Tensor] = ()) -> tuple[Tensor, Tensor]:
+        """The forward direction with each position's share of ``log|det J|``, ``(B, H, W)``, or ``(B,)`` for vectors."""
         x1, x2 = x.split(self.splits, dim=1)
         log_scale, shift = self._coupling(x1, c)
         scale = self._scale()
         coupled = torch.addcmul(shift, x2, log_scale.exp())
         y = torch.addcmul(self.global_offset, torch.cat([x1, coupled], dim=1), scale)
-        return self._permute(y), self._log_det(log_scale, scale, x)
+        return self._permute(y), log_scale.sum(1) + scale.log().sum()
 
     def _inverse(self, y: Tensor, c: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         scale = self._scale()
@@ -110,7 +113,7 @@ class AllInOneStep(InvertibleModule):
         x1, coupled = x.split(self.splits, dim=1)
         log_scale, shift = self._coupling(x1, c)
         x2 = (coupled - shift) * torch.exp(-log_scale)
-        return torch.cat([x1, x2], dim=1), -self._log_det(log_scale, scale, y)
+        return torch.cat([x1, x2], dim=1), -(log_scale.sum(1) + scale.log().sum())
 
     def _coupling(self, x1: Tensor, c: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         a = self.subnet(torch.cat([x1, *c], dim=1) if len(c) else x1)
@@ -131,11 +134,6 @@ class AllInOneStep(InvertibleModule):
         if hasattr(self, "permutation"):
             return y.index_select(1, self.inverse_permutation)
         return torch.einsum("ji,bj...->bi...", self.rotation, y)
-
-    @staticmethod
-    def _log_det(log_scale: Tensor, scale: Tensor, x: Tensor) -> Tensor:
-        positions = x[0, :1].numel()
-        return log_scale.flatten(1).sum(1) + positions * scale.log().sum()
 
 
 def _random_rotation(size: int, generator: torch.Generator | None) -> Tensor:

@@ -3,8 +3,9 @@
 A method sees features only. It reads no files, knows no dataset, and has no training loop.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -14,9 +15,13 @@ from torch import Tensor, nn
 from nfbench.errors import NfbenchError
 from nfbench.registry import nearest, plugin
 
-__all__ = ["LevelShape", "Method", "MethodSettings", "Scores", "build_method", "load_method", "resolve_settings"]
+__all__ = ["LevelShape", "Method", "MethodSettings", "Passes", "Scores", "build_method", "load_method", "resolve_settings"]
 
 PACKAGE = "nfbench.methods"
+
+
+Passes = Callable[[], Iterable[list[Tensor]]]
+"""Goes over the training features, batch by batch; can be called again."""
 
 
 class LevelShape(NamedTuple):
@@ -46,7 +51,9 @@ class MethodSettings(BaseModel):
     lr: float = Field(gt=0, description="learning rate of Adam")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty of Adam")
     schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over the epochs")
-    gradient_clip: float | None = Field(None, gt=0, description="largest gradient norm, off when null")
+    gradient_clip: float | None = Field(
+        None, gt=0, description="largest norm of the gradient of the loss per dimension, off when null"
+    )
     drop_last: bool = Field(False, description="leave out the last, incomplete batch of an epoch")
     val_fraction: float = Field(
         0.1, ge=0, lt=1, description="share of the normal training images held out for the selection 'val'"
@@ -89,12 +96,17 @@ class Method(nn.Module, ABC):
         self.settings = settings
         self.map_size = map_size
 
-    def prepare(self, batches: Iterable[list[Tensor]]) -> None:
-        """Fits what is not learned by gradient, in one pass over the training features."""
+    @property
+    def dimensions(self) -> int:
+        """Number of values of one image's features, over all levels."""
+        return sum(math.prod(shape) for shape in self.shapes)
+
+    def prepare(self, passes: Passes) -> None:  # noqa: B027
+        """Fits what is not learned by gradient; every call of ``passes`` goes over the training features once."""
 
     @abstractmethod
     def loss(self, features: Sequence[Tensor]) -> Tensor:
-        """Training loss of a batch, a scalar. ``features``: list of ``(B, C_l, H_l, W_l)``."""
+        """Training loss of a batch, a scalar, in nats per image. ``features``: list of ``(B, C_l, H_l, W_l)``."""
 
     @abstractmethod
     def log_likelihood(self, features: Sequence[Tensor]) -> Tensor:

@@ -1,8 +1,8 @@
-"""What flows on feature maps share: normalization of the features, likelihood, and the score of white latents."""
+"""What flows on feature maps share: settings, likelihood, and the score of white latents."""
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from nfbench.flows.all_in_one import ClampRule, Permutation
 from nfbench.flows.subnets import conv_subnet
-from nfbench.methods.base import LevelShape, Method, MethodSettings, Scores
+from nfbench.methods.base import LevelShape, Method, MethodSettings, Passes, Scores
+from nfbench.methods.base_normalization import Normalization, build_normalization, fit_normalizations
 
 __all__ = ["FlowMethod", "FlowSettings"]
 
@@ -30,23 +31,13 @@ class FlowSettings(MethodSettings):
     clamp: float = Field(2.0, gt=0, description="largest absolute log-scale of a coupling")
     clamp_rule: ClampRule = Field("outer", description="'outer' as published, 'inner' as FrEIA since 2023-08")
     permutation: Permutation = Field("hard", description="fixed permutation of channels, or fixed rotation")
-    normalization: Literal["layer_norm", "standardize", "none"] = Field(
-        "layer_norm",
-        description="of the features: trained LayerNorm over (C, H, W), or per channel by the training images",
+    normalization: Normalization = Field(
+        "layer_norm", description="of the features: layer_norm (trained), standardize, whiten (both fitted), none"
     )
-
-
-class Standardize(nn.Module):
-    """Shifts and scales each channel to mean 0 and variance 1 over the training images' positions."""
-
-    def __init__(self, shape: LevelShape) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(shape.channels, 1, 1))
-        self.register_buffer("std", torch.ones(shape.channels, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, C, H, W)`` to the same shape."""
-        return (x - self.mean) / self.std
+    smoothing: float = Field(0.0, ge=0, description="sigma of a Gaussian on the anomaly map, as a share of its side")
+    image_score: Literal["max", "top1"] = Field(
+        "max", description="image score: maximum of the anomaly map, or mean of its top 1 %"
+    )
 
 
 class FlowMethod(Method):
@@ -62,7 +53,7 @@ class FlowMethod(Method):
         generator: torch.Generator,
     ) -> None:
         super().__init__(shapes, settings, map_size, generator)
-        self.normalization = nn.ModuleList(_normalization(settings.normalization, shape) for shape in shapes)
+        self.normalization = nn.ModuleList(build_normalization(settings.normalization, shape) for shape in shapes)
         self.flow = self.build_flow(generator)
 
     @abstractmethod
@@ -98,36 +89,30 @@ class FlowMethod(Method):
 
     def log_likelihood(self, features: Sequence[Tensor]) -> Tensor:
         """Log-density of the normalized features in nats per dimension, ``(B,)``."""
-        dimensions = sum(math.prod(shape) for shape in self.shapes)
-        return -self._negative_log_likelihood(features) / dimensions - _HALF_LOG_TWO_PI
+        return -self._negative_log_likelihood(features) / self.dimensions - _HALF_LOG_TWO_PI
 
     def score(self, features: Sequence[Tensor]) -> Scores:
-        """Map ``1 - mean_l Up(exp(-mean_c(z_l^2) / 2))`` in [0, 1]; the image score is its maximum.
+        """Anomaly map at ``map_size``, bilinear from the levels' maps, and the image score by ``image_score``."""
+        resized = [
+            functional.interpolate(level[:, None], self.map_size, mode="bilinear")[:, 0]
+            for level in self.level_maps(features)
+        ]
+        maps = _smooth(torch.stack(resized).mean(0), self.settings.smoothing * max(self.map_size))
+        flat = maps.flatten(1)
+        n_pixels = max(1, flat.shape[1] // 100) if self.settings.image_score == "top1" else 1
+        return Scores(maps, flat.topk(n_pixels, dim=1).values.mean(1))
 
-        Bilinear up-sampling, pixel centres aligned. The mean over channels, not the sum, keeps ``exp`` from underflow.
+    def level_maps(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Anomaly map of each level ``(B, H_l, W_l)``: ``1 - exp(-mean_c(z_l^2) / 2)``, in [0, 1].
+
+        The mean over channels, not the sum, keeps ``exp`` from underflow.
         """
         latents, _ = self.latents(features)
-        densities = [torch.exp(-0.5 * z.square().mean(dim=1, keepdim=True)) for z in latents]
-        resized = [functional.interpolate(p, self.map_size, mode="bilinear") for p in densities]
-        maps = 1 - torch.cat(resized, dim=1).mean(dim=1)
-        return Scores(maps, maps.flatten(1).amax(dim=1))
+        return [1 - torch.exp(-0.5 * z.square().mean(dim=1)) for z in latents]
 
-    def prepare(self, batches: Iterable[list[Tensor]]) -> None:
-        """Fits mean and standard deviation of each channel where the features are standardized."""
-        if self.settings.normalization != "standardize":
-            return
-        moments = [torch.zeros(2, shape.channels, dtype=torch.float64) for shape in self.shapes]
-        images = 0
-        for features in batches:
-            images += len(features[0])
-            for moment, x in zip(moments, features, strict=True):
-                values = x.double()
-                moment.add_(torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))]).cpu())
-        for norm, moment, shape in zip(self.normalization, moments, self.shapes, strict=True):
-            mean, square = moment / (images * shape.height * shape.width)
-            std = (square - mean.square()).clamp_min(1e-12).sqrt()
-            norm.mean.copy_(mean.view(-1, 1, 1))
-            norm.std.copy_(std.view(-1, 1, 1))
+    def prepare(self, passes: Passes) -> None:
+        """Fits the normalization where it has statistics of the training features."""
+        fit_normalizations(self.normalization, passes)
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
         """Parameters of the flow and of the trained normalization."""
@@ -139,7 +124,13 @@ class FlowMethod(Method):
         return 0.5 * energy - log_det
 
 
-def _normalization(kind: str, shape: LevelShape) -> nn.Module:
-    if kind == "layer_norm":
-        return nn.LayerNorm(tuple(shape))
-    return Standardize(shape) if kind == "standardize" else nn.Identity()
+def _smooth(maps: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of ``(B, H, W)``, cut at 4 sigma, with the borders repeated."""
+    if not sigma:
+        return maps
+    radius = math.ceil(4 * sigma)
+    offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
+    kernel = torch.exp(-0.5 * (offsets / sigma).square())
+    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
+    padded = functional.pad(maps[:, None], [radius] * 4, mode="replicate")
+    return functional.conv2d(functional.conv2d(padded, kernel), kernel.transpose(2, 3))[:, 0]

@@ -1,13 +1,14 @@
 """FastFlow: one convolutional flow per feature level (Yu et al., 2021, arXiv 2111.07677).
 
 There is no official code; compared with gathierry/FastFlow at 2cf1f2f, and with anomalib's port by tests.
-Score: 1 - mean over levels of exp(-mean_c(z^2) / 2), up-sampled; see ``FlowMethod.score``.
+Score: 1 - mean over levels of exp(-mean_c(z^2) / 2), up-sampled; see ``FlowMethod.level_maps``.
 
 Deliberate deviations: none from gathierry/FastFlow, but that maps are returned as ``1 - p`` instead of ``-p``. The
 paper does not mention the trained LayerNorm of the features; gathierry/FastFlow found it necessary for transformers.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from FrEIA.framework import SequenceINN
@@ -30,6 +31,9 @@ class FastFlowSettings(FlowSettings):
     weight_decay: float = Field(1e-5, ge=0, description="L2 penalty of Adam, also on LayerNorm")
     drop_last: bool = Field(True, description="leave out the last, incomplete batch of an epoch")
     flow_steps: int = Field(8, ge=1, description="steps per level")
+    score: Literal["density", "likelihood"] = Field(
+        "density", description="anomaly map: 1 - exp(-mean(z^2) / 2) as published, or the negative log-likelihood"
+    )
 
 
 class FastFlow(FlowMethod):
@@ -37,6 +41,7 @@ class FastFlow(FlowMethod):
 
     title = "FastFlow"
     settings_type = FastFlowSettings
+    settings: FastFlowSettings
     backbone_settings = {"resnet18": {"kernels": "3x3"}}
 
     def build_flow(self, generator: torch.Generator) -> nn.Module:
@@ -53,6 +58,25 @@ class FastFlow(FlowMethod):
         """Encodes each level by its own flow; the log-determinants add up."""
         encoded = [flow(x) for flow, x in zip(self.flow, features, strict=True)]
         return [z for z, _ in encoded], sum(log_det for _, log_det in encoded)
+
+    def level_maps(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """As published; with ``score: likelihood``, each position's ``||z||^2 / 2 - log|det J|``, ``(B, H_l, W_l)``.
+
+        A user of gathierry/FastFlow (issue 4) reports steadier curves with the log-determinant in the score.
+        """
+        if self.settings.score == "density":
+            return super().level_maps(features)
+        normalized = [norm(x) for norm, x in zip(self.normalization, features, strict=True)]
+        return [_negative_log_likelihood(flow, x) for flow, x in zip(self.flow, normalized, strict=True)]
+
+
+def _negative_log_likelihood(flow: SequenceINN, x: Tensor) -> Tensor:
+    """Of each position, up to a constant: what the steps around it did to its own channels."""
+    log_det = torch.zeros_like(x[:, 0])
+    for step in flow.module_list:
+        x, step_log_det = step.transform(x)
+        log_det = log_det + step_log_det
+    return 0.5 * x.square().sum(1) - log_det
 
 
 METHOD = FastFlow

@@ -1,7 +1,7 @@
 """U-Flow: a U-shaped flow through the levels, coarse to fine (Tailanian et al., JMIV 2024, arXiv 2211.12353).
 
 Compared with the description of mtailanian/uflow at d621784, and with anomalib's port by tests.
-Score: equation (2), 1 - (1/L) * sum_l Up(exp(-mean_c(z_l^2) / 2)); see ``FlowMethod.score``.
+Score: equation (2), 1 - (1/L) * sum_l Up(exp(-mean_c(z_l^2) / 2)); see ``FlowMethod.level_maps``.
 
 Deliberate deviation: the learning rate stays constant. The repository's linear decay is stepped once per epoch but
 sized in iterations, so that in effect it hardly moves.

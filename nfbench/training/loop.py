@@ -16,7 +16,6 @@ from nfbench.training.data import TrainingData
 
 __all__ = ["TrainingResult", "kept_epochs", "learning_rate", "train"]
 
-SECONDS_BETWEEN_CHECKPOINTS = 20.0
 EXPLODED = 1e3
 """Loss in nats per dimension beyond which a training is lost; a working flow stays below 10."""
 
@@ -54,7 +53,14 @@ def learning_rate(settings: MethodSettings, progressed: float) -> float:
     return settings.lr
 
 
-def train(method: Method, data: TrainingData, settings: MethodSettings, side: SideFolder, label: str) -> TrainingResult:
+def train(
+    method: Method,
+    data: TrainingData,
+    settings: MethodSettings,
+    side: SideFolder,
+    label: str,
+    checkpoint_seconds: float = 20.0,
+) -> TrainingResult:
     """Trains ``method`` in place.
 
     Args:
@@ -63,6 +69,7 @@ def train(method: Method, data: TrainingData, settings: MethodSettings, side: Si
         settings: epochs, batch size, optimizer.
         side: where checkpoints go; an unfinished training there is resumed, bit-equal on CPU.
         label: names the cell in messages and in the progress bar.
+        checkpoint_seconds: at least so long between two checkpoints.
 
     Raises:
         NfbenchError: the loss is not finite or has exploded; the last good checkpoint stays in the side folder.
@@ -72,7 +79,7 @@ def train(method: Method, data: TrainingData, settings: MethodSettings, side: Si
     result, first = _resume(method, optimizer, side, data.device)
     if first == 1:
         method.train()
-        method.prepare(data.ordered(data.train, settings.batch_size))
+        method.prepare(lambda: data.ordered(data.train, settings.batch_size))
         if settings.epochs == 0:
             result.kept[0] = _copy_state(method)
     wanted = set(kept_epochs(settings.epochs, settings.checkpoints))
@@ -96,7 +103,7 @@ def train(method: Method, data: TrainingData, settings: MethodSettings, side: Si
         )
         if epoch in wanted:
             result.kept[epoch] = _copy_state(method)
-        if epoch < settings.epochs and time.monotonic() - last_write > SECONDS_BETWEEN_CHECKPOINTS:
+        if epoch < settings.epochs and time.monotonic() - last_write >= checkpoint_seconds:
             _write_checkpoint(method, optimizer, result, epoch, side)
             last_write = time.monotonic()
     return result
@@ -115,7 +122,6 @@ def _train_epoch(
     """One pass over the training images; returns the mean loss in nats per dimension and the last learning rate."""
     method.train()
     steps = data.n_batches(settings.batch_size, settings.drop_last)
-    dimensions = sum(math.prod(shape) for shape in method.shapes)
     total = torch.zeros((), dtype=torch.float64)
     lr = settings.lr
     for step, batch in enumerate(data.batches(epoch, settings.batch_size, settings.drop_last)):
@@ -124,7 +130,7 @@ def _train_epoch(
             group["lr"] = lr
         with torch.autocast(data.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             loss = loss_of(batch)
-        value = loss.detach().double().cpu() / dimensions
+        value = loss.detach().double().cpu() / method.dimensions
         if not value.abs() < EXPLODED:  # also when it is NaN
             kept = f"the last good checkpoint is {side.path}" if side.path.exists() else "no checkpoint was written yet"
             raise NfbenchError(
@@ -134,7 +140,8 @@ def _train_epoch(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if settings.gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(method.parameters(), settings.gradient_clip)
+            # the loss is the sum over all dimensions, the limit is stated per dimension
+            torch.nn.utils.clip_grad_norm_(method.parameters(), settings.gradient_clip * method.dimensions)
         optimizer.step()
         total += value
     return float(total) / steps, lr

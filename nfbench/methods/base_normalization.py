@@ -1,0 +1,105 @@
+"""Normalizations of features before a flow. Each maps ``(B, C, H, W)`` to the same shape."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from nfbench.methods.base import LevelShape, Passes
+
+__all__ = ["Normalization", "build_normalization", "fit_normalizations"]
+
+Normalization = Literal["layer_norm", "standardize", "whiten", "none"]
+
+_POSITION_SHARE = 0.5
+_SMALLEST_EIGENVALUE = 1e-3
+_SMALLEST_VARIANCE = 1e-12
+
+
+class _Fitted(nn.Module):
+    """A fixed map ``rotation @ ((x - mean) / std)`` whose statistics come from the training features.
+
+    Args:
+        shape: shape of the features.
+        by_position: statistics for each position, else one per channel.
+        rotate: decorrelate the channels.
+    """
+
+    def __init__(self, shape: LevelShape, by_position: bool, rotate: bool) -> None:
+        super().__init__()
+        size = tuple(shape) if by_position else (shape.channels, 1, 1)
+        self.by_position = by_position
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("std", torch.ones(size))
+        self.register_buffer("rotation", torch.eye(shape.channels) if rotate else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = (x - self.mean) / self.std
+        return y if self.rotation is None else torch.einsum("dc,bchw->bdhw", self.rotation, y)
+
+    def fit_moments(self, total: Tensor, square: Tensor, images: int) -> None:
+        """Mean and standard deviation from the sums of ``x`` and ``x^2`` over images, each ``(C, H, W)``.
+
+        By position, the variance is the mean of the position's own and the channel's, which keeps positions that never
+        change in training from dividing by next to nothing.
+        """
+        if self.by_position:
+            mean = total / images
+            own = square / images - mean.square()
+            pooled = own.mean((1, 2), keepdim=True)
+            variance = _POSITION_SHARE * own + (1 - _POSITION_SHARE) * pooled
+        else:
+            mean = total.mean((1, 2), keepdim=True) / images
+            variance = square.mean((1, 2), keepdim=True) / images - mean.square()
+        self.mean.copy_(mean)
+        self.std.copy_(variance.clamp_min(_SMALLEST_VARIANCE).sqrt())
+
+    def fit_rotation(self, covariance: Tensor) -> None:
+        """PCA whitening by the covariance ``(C, C)`` of the standardized features, over images and positions."""
+        values, vectors = torch.linalg.eigh(covariance)
+        self.rotation.copy_((values.clamp_min(0) + _SMALLEST_EIGENVALUE).rsqrt()[:, None] * vectors.T)
+
+
+def build_normalization(kind: Normalization, shape: LevelShape) -> nn.Module:
+    """A normalization for one level.
+
+    - ``layer_norm``: LayerNorm over (C, H, W) with a trained affine map for each value, as FastFlow and U-Flow use it;
+    - ``standardize``: each channel to mean 0 and variance 1 over images and positions;
+    - ``whiten``: each position and channel by its own mean and a shrunk variance, then PCA whitening of the channels;
+    - ``none``: as it is.
+    """
+    if kind == "layer_norm":
+        return nn.LayerNorm(tuple(shape))
+    if kind == "none":
+        return nn.Identity()
+    return _Fitted(shape, by_position=kind == "whiten", rotate=kind == "whiten")
+
+
+@torch.no_grad()
+def fit_normalizations(normalizations: Sequence[nn.Module], passes: Passes) -> None:
+    """Fits the normalizations that have statistics, one per level, in float64; two passes at most."""
+    fitted = {level: module for level, module in enumerate(normalizations) if isinstance(module, _Fitted)}
+    if not fitted:
+        return
+    totals: dict[int, Tensor] = {}
+    squares: dict[int, Tensor] = {}
+    images = 0
+    for features in passes():
+        images += len(features[0])
+        for level in fitted:
+            x = features[level].double()
+            totals[level] = totals.get(level, 0) + x.sum(0)
+            squares[level] = squares.get(level, 0) + x.square().sum(0)
+    for level, module in fitted.items():
+        module.fit_moments(totals[level], squares[level], images)
+    rotated = {level: module for level, module in fitted.items() if module.rotation is not None}
+    covariances: dict[int, Tensor] = {}
+    for features in passes() if rotated else ():
+        for level, module in rotated.items():
+            y = module(features[level]).double()  # the rotation is still the identity
+            positions = y.shape[2] * y.shape[3]
+            covariance = torch.einsum("bchw,bdhw->cd", y, y) / (images * positions)
+            covariances[level] = covariances.get(level, 0) + covariance
+    for level, module in rotated.items():
+        module.fit_rotation(covariances[level])

@@ -1,0 +1,57 @@
+"""Fixtures that many tests share: small image folders, small features, and the shared data where it is there."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches a hub but the one that starts its own
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nfbench.torchvision_guard import import_torchvision
+
+import_torchvision()  # before any test module imports timm or anomalib
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def mvtec_root() -> Path:
+    root = ROOT.parent / "shared" / "data" / "mvtec_ad"
+    if not root.is_dir():
+        pytest.skip("no MVTec AD category beside the repository (../shared/data/mvtec_ad)")
+    return root
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    """A folder with one category in MVTec AD's layout and mixed image endings; returns the folder of categories."""
+    return make_image_folder(tmp_path / "own", "part")
+
+
+def make_image_folder(root: Path, category: str, size: tuple[int, int] = (48, 40)) -> Path:
+    rng = np.random.default_rng(0)
+    folder = root / category
+
+    def save(path: Path, array: np.ndarray) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array).save(path)
+
+    def image() -> np.ndarray:
+        return rng.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+
+    for number, ending in enumerate(["png", "jpg", "bmp", "tif", "webp", "jpeg"]):
+        save(folder / f"train/good/{number:03}.{ending}", image())
+    for number in range(3):
+        save(folder / f"test/good/{number:03}.png", image())
+        save(folder / f"test/dent/{number:03}.jpg", image())
+        mask = np.zeros((size[1], size[0]), dtype=np.uint8)
+        mask[5 : 10 + number, 5:12] = 1  # as in VisA: a class number, not 255
+        save(folder / f"ground_truth/dent/{number:03}_mask.png", mask)
+    return root

@@ -1,0 +1,96 @@
+"""Scoring: rules for image scores, resizing, regions, and the three selections."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from nfbench.datasets.manifest import Entry
+from nfbench.errors import NfbenchError
+from nfbench.methods.base import LevelShape, Scores, build_method, resolve_settings
+from nfbench.scoring.evaluate import GroundTruth, evaluate, select
+from nfbench.scoring.maps import ScoredImages, image_scores, resize_map, score_images
+
+
+def entry(tmp_path, number, mask):
+    path = ""
+    if mask is not None:
+        path = str(tmp_path / f"{number}.png")
+        Image.fromarray((255 * mask).astype(np.uint8)).save(path)
+    return Entry("test", int(mask is not None), "x", "i.png", path, 20, 30, "", "")
+
+
+@pytest.fixture
+def truth(tmp_path):
+    first, second = np.zeros((20, 30)), np.zeros((20, 30))
+    first[2:4, 2:4] = first[4, 4] = 1  # corners touch: one region by 8-connectivity
+    second[10:15, 20:25] = second[1, 1] = 1
+    return GroundTruth([entry(tmp_path, number, mask) for number, mask in enumerate([None, first, second, None])])
+
+
+def test_regions_are_8_connected(truth):
+    assert truth.labels.tolist() == [0, 1, 1, 0]
+    assert truth.n_regions == 3
+    assert truth.pixel_count() == 4 * 600
+
+
+def test_metrics_are_those_of_the_resized_maps(truth):
+    maps = np.random.default_rng(0).random((4, 10, 15)).astype(np.float32)
+    maps[1:3] += 0.2
+    scored = ScoredImages(maps, image_scores(torch.from_numpy(maps), torch.arange(4.0)))
+    metrics = evaluate(scored, truth)
+    resized = np.stack([resize_map(score_map, 20, 30) for score_map in maps])
+    labels = np.stack([np.zeros((20, 30)) if r is None else r > 0 for r in truth.regions])
+    assert metrics["pixel_auroc"] == pytest.approx(roc_auc_score(labels.ravel(), resized.ravel()), abs=1e-12)
+    assert metrics["image_auroc"] == pytest.approx(roc_auc_score(truth.labels, np.arange(4)))
+    assert metrics["image_auroc_max"] == pytest.approx(roc_auc_score(truth.labels, maps.max((1, 2))))
+    assert 0 <= metrics["pixel_aupro"] <= 1
+
+
+def test_without_masks_there_are_no_pixel_metrics(tmp_path):
+    entries = [entry(tmp_path, 0, None), Entry("test", 1, "x", "i.png", "", 20, 30, "", "")]
+    maps = np.arange(2 * 4, dtype=np.float32).reshape(2, 2, 2)
+    metrics = evaluate(ScoredImages(maps, {"paper": np.array([0.0, 1.0])}), GroundTruth(entries))
+    assert set(metrics) == {"image_auroc", "image_ap"}
+
+
+def test_image_scores_by_rule():
+    maps = torch.zeros(1, 20, 20)
+    maps[0, 0, :4] = torch.tensor([4.0, 3.0, 2.0, 1.0])
+    scores = image_scores(maps, torch.tensor([7.0]))
+    assert {rule: float(value[0]) for rule, value in scores.items()} == pytest.approx(
+        {"paper": 7, "max": 4, "mean": 10 / 400, "top1": 2.5}
+    )
+
+
+def test_resize_is_bilinear_with_pixel_centres():
+    row = resize_map(np.array([[0.0, 1.0]], dtype=np.float32), 1, 4)[0]
+    assert row.tolist() == [0.0, 0.25, 0.75, 1.0]
+
+
+def test_scores_that_are_not_finite_are_named():
+    shapes = [LevelShape(8, 4, 4)]
+    method = build_method("fastflow", shapes, resolve_settings("fastflow"), (8, 8), 0).eval()
+    method.score = lambda features: Scores(torch.full((len(features[0]), 8, 8), torch.nan), torch.zeros(len(features[0])))
+    with pytest.raises(NfbenchError, match="scores of 3 images are not finite, first image 0"):
+        score_images(method, [np.zeros((3, 8, 4, 4), np.float16)], torch.device("cpu"))
+
+
+BY_EPOCH = {2: {"a": 0.9, "b": 0.1}, 4: {"a": 0.8, "b": 0.3}, 6: {"a": 0.7, "b": 0.2}}
+
+
+def test_selections():
+    chosen = select(BY_EPOCH, {1: 9.0, 2: 1.0, 3: 9.0, 4: 3.0, 5: 9.0, 6: 2.0})
+    assert chosen["last"] == {"epoch": 6, "metrics": BY_EPOCH[6]}
+    assert chosen["val"] == {"epoch": 4, "metrics": BY_EPOCH[4]}
+    assert chosen["oracle"] == {"epoch": {"a": 2, "b": 4}, "metrics": {"a": 0.9, "b": 0.3}}
+
+
+def test_no_val_without_held_out_images():
+    assert set(select(BY_EPOCH, dict.fromkeys(range(7)))) == {"last", "oracle"}
+
+
+def test_undefined_metrics_do_not_hinder_the_oracle():
+    chosen = select({1: {"a": None}, 2: {"a": 0.4}, 3: {"a": None}}, {})
+    assert chosen["oracle"]["metrics"] == {"a": 0.4}

@@ -1,0 +1,141 @@
+"""Tables: published beside measured, honest captions, escaped, and compiled by pdflatex."""
+
+import csv
+import io
+import shutil
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nfbench.config import TableConfig
+from nfbench.errors import NfbenchError
+from nfbench.reference import PublishedValue, published_names, published_table
+from nfbench.results.compare import compare
+from nfbench.tables.model import make_table, metric_title
+from nfbench.tables.render import to_csv, to_html, to_latex, to_text
+
+
+def results(categories=("bottle", "carpet"), weights="pretrained", methods=(("uflow-x", "U-Flow <x>", "U-Flow"),)):
+    rows = []
+    for method, title, method_title in methods:
+        for index, category in enumerate(categories):
+            for seed in (0, 1):
+                for selection in ("last", "oracle"):
+                    rows.append(
+                        {"setting": "one-class", "dataset": "mvtec_ad", "category": category, "method": method,
+                         "backbone": "resnet18.tv_in1k@256", "seed": seed, "variant_of": "uflow",
+                         "method_title": method_title, "title": title, "input_size": 256, "levels": "1,2,3",
+                         "weights": weights, "n_train": 188, "n_val": 21, "n_test": 83, "n_regions": 68, "epochs": 16,
+                         "parameters": 1, "train_seconds": 1.0, "selection": selection, "metric": "pixel_auroc",
+                         "value": 0.98 + 0.01 * seed - 0.1 * index}
+                    )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+CONFIG = TableConfig(title="T_1 & more", metric="pixel_auroc", published="uflow_table1_pixel_auroc")
+
+
+@pytest.fixture
+def table():
+    return make_table("t", CONFIG, results(), {})
+
+
+def test_cells_hold_mean_std_published_difference_and_status(table):
+    bottle, carpet, average = table.rows
+    cell = bottle.cells[0]
+    assert cell.mean == pytest.approx(98.5)
+    assert cell.std == pytest.approx(np.std([98, 99], ddof=1))
+    assert cell.published.value == 98.65
+    assert cell.difference == pytest.approx(98.5 - 98.65)
+    assert cell.status == "reproduced"
+    assert carpet.cells[0].status == "off"
+    assert average.category == "average"
+    assert average.cells[0].published.value == pytest.approx((98.65 + 99.42) / 2)
+    assert average.cells[0].std == pytest.approx(np.std([93, 94], ddof=1))
+
+
+def test_published_methods_that_were_not_measured_stand_beside(table):
+    assert table.others[:3] == ("PatchSVDD", "SPADE", "PaDiM")
+    assert "U-Flow" not in table.others
+    assert table.rows[0].published[2].value == 98.3
+
+
+@pytest.mark.parametrize(
+    ("measured", "status"), [(0.984, "reproduced"), (0.973, "close"), (0.99, "close"), (0.9, "off"), (None, "missing")]
+)
+def test_status_follows_the_tolerance(measured, status):
+    values = pd.Series([] if measured is None else [measured])
+    assert compare(values, PublishedValue(98.2, True, ""), (0.5, 1.5)).status == status
+
+
+def test_without_a_published_value_a_cell_is_measured():
+    cell = compare(pd.Series([0.5, 0.7]), None, (0.5, 1.5))
+    assert (cell.status, cell.published) == ("measured", None)
+    assert np.isnan(cell.difference)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["mean and standard deviation over 2 seeds", "setting one-class", "last epoch", "resnet18.tv_in1k@256",
+     "2 of 15 categories", "poch", "136 ground-truth regions", "U-Flow, Table 1", "original image size"],
+)  # fmt: skip
+def test_caption_says_what_was_measured(table, words):
+    assert words.lower() in table.caption.lower()
+
+
+def test_caption_tells_random_weights_and_subsets():
+    caption = make_table("t", CONFIG, results(weights="random"), {"mvtec_ad": "at most 3 training images"}).caption
+    assert "RANDOM weights" in caption
+    assert "subset of at most 3 training images" in caption
+
+
+def test_corrected_row_labels_are_used():
+    """CFLOW-AD's column of U-Flow's Table 7 is printed in another order; carpet's value is not the printed one."""
+    table = published_table("uflow_table7_image_auroc")
+    assert table.value("CFLOW-AD", "bottle", "image_auroc").value == 100
+    assert table.value("CFLOW-AD", "carpet", "image_auroc").value == 98.7
+    assert not table.value("CutPaste", "bottle", "image_auroc").trusted
+
+
+def test_blank_cells_are_left_out_and_fractions_become_percent():
+    assert published_table("uflow_table3_miou").value("FastFlow", "carpet", "miou_oracle").value == pytest.approx(54.51)
+    assert "uflow_table1_pixel_auroc" in published_names()
+    with pytest.raises(NfbenchError, match=r"unknown published table 'uflow_table1'; did you mean"):
+        published_table("uflow_table1")
+
+
+def test_html_is_escaped_and_stands_alone(table):
+    page = to_html(table)
+    assert "U-Flow &lt;x&gt;" in page
+    assert "T_1 &amp; more" in page
+    assert "<x>" not in page
+    assert "http" not in page
+
+
+def test_csv_has_every_cell(table):
+    rows = list(csv.DictReader(io.StringIO(to_csv(table))))
+    assert len(rows) == 3 * (1 + len(table.others))
+    assert rows[0]["status"] == "reproduced"
+    assert float(rows[0]["mean"]) == pytest.approx(98.5)
+
+
+def test_text_shows_published_values_in_brackets(table):
+    assert "98.50 ± 0.71 [98.65]" in to_text(table)
+
+
+def test_image_score_rules_are_spelled_out():
+    assert metric_title("image_auroc_top1") == "image AUROC (mean of the map's top 1 %)"
+    assert metric_title("pixel_aupro") == "AUPRO"
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_compiles(table, tmp_path):
+    body = to_latex(table) + to_latex(make_table("u", CONFIG.model_copy(update={"published": None}), results(), {}))
+    document = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}" + body + r"\end{document}"
+    (tmp_path / "t.tex").write_text(document)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "t.pdf").stat().st_size > 10_000

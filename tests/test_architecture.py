@@ -1,0 +1,65 @@
+"""The house: imports run one way, the command line is light, files and functions stay small."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nfbench
+
+SOURCE = Path(nfbench.__file__).parent
+MODULES = sorted(SOURCE.rglob("*.py"))
+LAYERS = [
+    {"errors", "files", "progress", "provenance", "registry", "config", "grid", "paths", "resources", "device"},
+    {"torchvision_guard", "reference"},
+    {"datasets", "backbones", "metrics"},
+    {"features", "flows"},
+    {"methods"},
+    {"training"},
+    {"scoring"},
+    {"results"},
+    {"tables", "figures"},
+    {"cli", "__main__"},
+]
+
+
+def imported_rooms(path: Path) -> set[str]:
+    nodes = ast.walk(ast.parse(path.read_text()))
+    names = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    return {name.split(".")[1] for name in names if name.startswith("nfbench.")}
+
+
+def floor(room: str) -> int:
+    return next(number for number, rooms in enumerate(LAYERS) if room in rooms)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_run_one_way(path):
+    room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    if room == "__init__":
+        return
+    assert all(floor(other) <= floor(room) for other in imported_rooms(path))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_files_and_functions_are_small(path):
+    source = path.read_text()
+    assert len(source.splitlines()) <= 400
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+            assert node.end_lineno - first.lineno < 70, f"{node.name} is too long"
+
+
+@pytest.mark.parametrize("statement", ["import nfbench.cli", "import nfbench.config, nfbench.grid, nfbench.datasets.base"])
+def test_light_imports(statement):
+    check = f"import sys; {statement}; sys.exit(bool({{'torch', 'pandas', 'timm', 'matplotlib'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_rule_files_are_short(repository):
+    rules = list((repository / "workflow" / "rules").glob("*.smk"))
+    assert rules
+    assert all(len(path.read_text().splitlines()) < 151 for path in rules)

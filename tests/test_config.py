@@ -1,0 +1,99 @@
+"""The configuration: errors name the key and the nearest right one; file, models and schema agree."""
+
+import json
+
+import pytest
+import yaml
+
+from nfbench.config import BackboneConfig, Config, Experiment, load_bench, validate
+from nfbench.errors import NfbenchError
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"dta_root": "x"}, r"config.yaml: unknown key 'dta_root'; did you mean 'data_root'\?"),
+        ({"seeds": 0}, r"'seeds'.*greater than or equal to 1"),
+        ({"device": "gpu"}, r"'device'.*'auto', 'cpu' or 'cuda'"),
+        ({"datasets": {"mine": {"rot": "x"}}}, r"unknown key 'datasets.mine.rot'; did you mean 'root'\?"),
+        ({"variants": {"mine": {"settings": {}}}}, r"'variants.mine.method': Field required"),
+    ],
+)
+def test_wrong_keys_and_values_are_named(values, message):
+    with pytest.raises(NfbenchError, match=message):
+        validate(Config, values, "config.yaml")
+
+
+def test_unknown_key_in_a_grid_block_is_named():
+    values = {"title": "x", "grid": [{"methods": ["fastflow"], "backbons": ["resnet18"], "datasets": {}}]}
+    with pytest.raises(NfbenchError, match=r"unknown key 'grid.0.backbons'; did you mean 'backbones'\?"):
+        validate(Experiment, values, "x.yaml")
+
+
+def test_config_file_holds_every_key_with_its_default(repository):
+    values = yaml.safe_load((repository / "config.yaml").read_text())
+    assert values == json.loads(Config().model_dump_json())
+
+
+def test_every_key_of_the_config_file_is_commented(repository):
+    lines = (repository / "config.yaml").read_text().splitlines()
+    keys = [number for number, line in enumerate(lines) if line and line[0].isalpha()]
+    assert len(keys) == len(Config.model_fields)
+    assert all(lines[number - 1].startswith("#") for number in keys)
+
+
+def test_schema_file_agrees_with_the_models(repository):
+    written = json.loads((repository / "workflow" / "config.schema.json").read_text())
+    assert written == Config.model_json_schema(), "run 'nfbench schema > workflow/config.schema.json'"
+
+
+def test_schema_accepts_the_config_file_and_refuses_an_unknown_key(repository):
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = Config.model_json_schema()
+    values = yaml.safe_load((repository / "config.yaml").read_text())
+    jsonschema.validate(values, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**values, "sees": 3}, schema)
+
+
+def test_categories_may_be_given_as_text_on_the_command_line():
+    assert validate(Config, {"categories": "bottle,cable"}, "x").categories == ("bottle", "cable")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "tag"),
+    [
+        (BackboneConfig(name="resnet18.tv_in1k"), "resnet18.tv_in1k@256"),
+        (BackboneConfig(name="resnet18.tv_in1k", input_size=448, levels=(2, 3)), "resnet18.tv_in1k@448-l23"),
+        (BackboneConfig(name="resnet18.tv_in1k", weights="random"), "resnet18.tv_in1k@256-random"),
+    ],
+)
+def test_backbone_tag_tells_size_levels_and_random_weights(backbone, tag):
+    assert backbone.tag == tag
+
+
+EXPERIMENT = """
+title: one
+variants: {fastflow-x: {method: fastflow, settings: {epochs: %d}}}
+grid: [{methods: [fastflow-x], backbones: [resnet18.tv_in1k], datasets: {elpv: [mono]}}]
+"""
+
+
+def test_two_experiments_may_not_give_one_variant_two_meanings(tmp_path):
+    (tmp_path / "a.yaml").write_text(EXPERIMENT % 1)
+    (tmp_path / "b.yaml").write_text(EXPERIMENT % 2)
+    with pytest.raises(NfbenchError, match=r"experiment 'b' gives the variant 'fastflow-x' another meaning"):
+        load_bench({}, tmp_path)
+
+
+def test_experiment_that_is_no_yaml_is_named(tmp_path):
+    (tmp_path / "a.yaml").write_text("title: [")
+    with pytest.raises(NfbenchError, match=r"a.yaml: not valid YAML"):
+        load_bench({}, tmp_path)
+
+
+def test_experiments_of_the_repository_load(repository):
+    values = yaml.safe_load((repository / "config.yaml").read_text())
+    bench = load_bench(values, repository / "workflow" / "experiments")
+    assert {"quickstart", "mvtec_local", "smoke"} <= bench.experiments.keys()
+    assert all(name == experiment.name for name, experiment in bench.experiments.items())

@@ -1,0 +1,64 @@
+"""The grid: exact counts of cells."""
+
+import pytest
+
+from nfbench.config import load_bench
+from nfbench.errors import NfbenchError
+from nfbench.grid import Cell, expand
+
+FOUND = {"mvtec_ad": ["bottle", "cable", "screw"]}
+
+EXPERIMENT = """
+title: grid
+seeds: 2
+grid:
+  - methods: [fastflow, uflow]
+    backbones: [resnet18.tv_in1k, {name: resnet18.tv_in1k, input_size: 448}]
+    datasets: {mvtec_ad: available, elpv: [mono, poly]}
+  - methods: [fastflow]
+    backbones: [resnet18.tv_in1k]
+    datasets: {elpv: [mono]}
+"""
+
+
+def bench(tmp_path, **config):
+    (tmp_path / "grid.yaml").write_text(EXPERIMENT)
+    return load_bench(config, tmp_path)
+
+
+def cells(tmp_path, **config):
+    return expand(bench(tmp_path, **config), "grid", FOUND.__getitem__)
+
+
+def test_full_product_without_repetition(tmp_path):
+    # 2 methods x 2 backbones x (3 + 2) categories x 2 seeds; the second block repeats cells of the first
+    assert len(cells(tmp_path)) == 2 * 2 * 5 * 2
+    assert len(set(cells(tmp_path))) == 40
+
+
+def test_seeds_of_the_configuration_win(tmp_path):
+    assert len(cells(tmp_path, seeds=5)) == 2 * 2 * 5 * 5
+    assert {cell.seed for cell in cells(tmp_path, seeds=5)} == set(range(5))
+
+
+def test_categories_filter_all_datasets(tmp_path):
+    assert {cell.category for cell in cells(tmp_path, categories=("screw", "mono"))} == {"screw", "mono"}
+
+
+def test_categories_that_match_nothing_are_an_error(tmp_path):
+    with pytest.raises(NfbenchError, match=r"no category among 'categories' \(scrw\)"):
+        cells(tmp_path, categories=("scrw",))
+
+
+def test_unknown_experiment_names_the_nearest(tmp_path):
+    with pytest.raises(NfbenchError, match=r"unknown experiment 'grd'; did you mean 'grid'\?"):
+        expand(bench(tmp_path), "grd", FOUND.__getitem__)
+
+
+def test_cell_prints_as_its_path():
+    cell = Cell("one-class", "mvtec_ad", "bottle", "uflow", "resnet18.tv_in1k@448", 3)
+    assert str(cell) == "one-class/mvtec_ad/bottle/uflow/resnet18.tv_in1k@448/seed3"
+
+
+def test_order_is_that_of_the_experiment(tmp_path):
+    assert [cell.dataset for cell in cells(tmp_path)] == ["mvtec_ad"] * 24 + ["elpv"] * 16

@@ -1,0 +1,165 @@
+"""Training: resumes bit-equal, stops when the loss is lost, keeps the right models, splits by seed."""
+
+import numpy as np
+import pytest
+import torch
+
+from nfbench.errors import NfbenchError
+from nfbench.methods.base import LevelShape, build_method, resolve_settings
+from nfbench.training.checkpoint import SideFolder, load_kept, load_state, save_kept, save_state
+from nfbench.training.data import TrainingData
+from nfbench.training.loop import kept_epochs, learning_rate, train
+
+SHAPES = [LevelShape(8, 4, 4), LevelShape(12, 2, 2)]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def levels():
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=(20, *shape)).astype(np.float16) for shape in SHAPES]
+
+
+def prepare(levels, tmp_path, name="side", **overrides):
+    options = {"epochs": 6, "batch_size": 5, "flow_steps": 2, "checkpoints": 3, **overrides}
+    settings = resolve_settings("fastflow", overrides=options)
+    method = build_method("fastflow", SHAPES, settings, (16, 16), seed=0)
+    return method, TrainingData(levels, settings.val_fraction, 0, CPU), settings, SideFolder(tmp_path / name, "f"), "cell", 0.0
+
+
+def without_times(history):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in history]
+
+
+@pytest.mark.parametrize("killed_after", [1, 4, 5])
+def test_resumed_training_is_bit_equal(levels, tmp_path, killed_after):
+    whole = train(*prepare(levels, tmp_path, "whole"))
+    method, *rest = prepare(levels, tmp_path, "killed")
+    seen = []
+
+    def count(features):
+        seen.append(1)
+        if len(seen) > killed_after * 3:  # 18 training images, batches of 5, the last one dropped: 3 steps an epoch
+            raise KeyboardInterrupt
+        return type(method).loss(method, features)
+
+    method.loss = count
+    with pytest.raises(KeyboardInterrupt):
+        train(method, *rest)
+    fresh, *rest = prepare(levels, tmp_path, "killed")
+    resumed = train(fresh, *rest)
+    assert without_times(resumed.history) == without_times(whole.history)
+    assert resumed.kept.keys() == whole.kept.keys() == {2, 4, 6}
+    for epoch, state in whole.kept.items():
+        assert all(torch.equal(value, resumed.kept[epoch][name]) for name, value in state.items())
+
+
+def test_checkpoints_of_another_fingerprint_are_not_used(levels, tmp_path):
+    train(*prepare(levels, tmp_path))
+    assert SideFolder(tmp_path / "side", "f").load(CPU) is not None
+    assert SideFolder(tmp_path / "side", "g").load(CPU) is None
+    SideFolder(tmp_path / "side", "g").remove()
+    assert not (tmp_path / "side" / ".resume").exists()
+
+
+def test_lost_loss_stops_with_the_last_good_checkpoint(levels, tmp_path):
+    method, data, settings, side, label, _ = prepare(levels, tmp_path)
+    calls = []
+
+    def lose(features):
+        calls.append(1)
+        return type(method).loss(method, features) * (float("nan") if len(calls) == 8 else 1)
+
+    method.loss = lose
+    with pytest.raises(NfbenchError, match=r"cell: the loss is nan .* in epoch 3, step 2; the last good checkpoint is .*"):
+        train(method, data, settings, side, label, 0.0)
+    state = side.load(CPU)
+    assert state["epoch"] == 2
+    assert all(torch.isfinite(value).all() for value in state["model"].values())
+
+
+def test_exploding_loss_stops(levels, tmp_path):
+    with pytest.raises(NfbenchError, match=r"nats per dimension .* try a lower 'lr' \(now 1e\+06\)"):
+        train(*prepare(levels, tmp_path, lr=1e6))
+
+
+def test_loss_descends_and_history_is_complete(levels, tmp_path):
+    result = train(*prepare(levels, tmp_path, epochs=8))
+    assert [row["epoch"] for row in result.history] == list(range(1, 9))
+    assert result.history[-1]["loss"] < result.history[0]["loss"]
+    assert all(np.isfinite(row["val_log_likelihood"]) for row in result.history)
+
+
+def test_without_held_out_images_there_is_no_val(levels, tmp_path):
+    result = train(*prepare(levels, tmp_path, val_fraction=0))
+    assert {row["val_log_likelihood"] for row in result.history} == {None}
+
+
+@pytest.mark.parametrize("options", [{"precision": "bf16"}, {"gradient_clip": 1e-4}, {"schedule": "cosine"}])
+def test_options_take_part(levels, tmp_path, options):
+    plain = train(*prepare(levels, tmp_path, "plain"))
+    other = train(*prepare(levels, tmp_path, "other", **options))
+    assert other.history[-1]["loss"] != plain.history[-1]["loss"]
+    assert other.history[-1]["loss"] == pytest.approx(plain.history[-1]["loss"], abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "checkpoints", "expected"),
+    [(20, 4, [5, 10, 15, 20]), (3, 5, [1, 2, 3]), (7, 1, [7]), (10, 3, [3, 7, 10]), (0, 5, [0])],
+)
+def test_kept_epochs(epochs, checkpoints, expected):
+    assert kept_epochs(epochs, checkpoints) == expected
+
+
+def test_schedules():
+    constant = resolve_settings("fastflow")
+    cosine = resolve_settings("fastflow", overrides={"schedule": "cosine"})
+    assert learning_rate(constant, 0.9) == 1e-3
+    assert [learning_rate(cosine, x) for x in (0, 0.5)] == pytest.approx([1e-3, 5e-4])
+    assert learning_rate(cosine, 1) == pytest.approx(0, abs=1e-9)
+
+
+def test_split_and_order_follow_from_the_seed(levels):
+    first, same, other = (TrainingData(levels, 0.1, seed, CPU) for seed in (0, 0, 1))
+    assert torch.equal(first.val, same.val)
+    assert not torch.equal(first.val, other.val) or not torch.equal(first.train[:5], other.train[:5])
+    assert sorted([*first.val.tolist(), *first.train.tolist()]) == list(range(20))
+    assert len(first.val) == 2
+    batches = [torch.cat([batch[0] for batch in first.batches(epoch, 5, False)]) for epoch in (1, 1, 2)]
+    assert torch.equal(batches[0], batches[1])
+    assert not torch.equal(batches[0], batches[2])
+
+
+def test_small_sets_still_make_a_batch(levels):
+    data = TrainingData([level[:3] for level in levels], 0, 0, CPU)
+    assert [len(batch[0]) for batch in data.batches(1, 32, True)] == [3]
+    assert data.n_batches(32, True) == 1
+
+
+def test_memory_mapped_levels_give_the_same_batches(levels, monkeypatch):
+    resident = TrainingData(levels, 0, 0, CPU)
+    monkeypatch.setattr("nfbench.training.data._free_memory", lambda device: 0)
+    mapped = TrainingData(levels, 0, 0, CPU)
+    for one, other in zip(resident.batches(1, 5, False), mapped.batches(1, 5, False), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_states_survive_writing(tmp_path):
+    kept = {3: {"a.b": torch.arange(3.0), "p": torch.tensor([2, 0, 1])}, 12: {"a.b": torch.zeros(3), "p": torch.ones(3)}}
+    save_kept(tmp_path / "k.safetensors", kept)
+    loaded = load_kept(tmp_path / "k.safetensors")
+    assert list(loaded) == [3, 12]
+    assert all(torch.equal(value, loaded[e][n]) for e, state in kept.items() for n, value in state.items())
+
+
+@pytest.mark.parametrize(("content", "message"), [(None, "is missing"), (b"x" * 20, "cannot be read")])
+def test_bad_state_is_named(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "m.safetensors").write_bytes(content)
+    with pytest.raises(NfbenchError, match=f"m.safetensors {message}"):
+        load_state(tmp_path / "m.safetensors")
+
+
+def test_state_is_written_atomically(tmp_path):
+    save_state(tmp_path / "m.safetensors", {"a": torch.zeros(2)})
+    assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]

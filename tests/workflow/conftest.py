@@ -1,0 +1,59 @@
+"""A checkout of its own for each module of tests, so that Snakemake's locks and metadata are its own too."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PARTS = ["Snakefile", "config.yaml", "workflow", "profiles", "envs"]
+
+
+class Checkout:
+    """The workflow in a folder, and ways to run it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for part in PARTS:
+            copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+            copy(ROOT / part, folder / part)
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+
+    def snakemake(self, *arguments: str, fails: bool = False) -> str:
+        """Runs Snakemake; returns all it printed."""
+        command = self.command(*arguments)
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, env=environment())
+        assert (done.returncode != 0) == fails, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def jobs(self, *arguments: str) -> dict[str, int]:
+        """Number of jobs of each rule in a dry run."""
+        lines = self.snakemake("--quiet", "rules", "--dry-run", *arguments).splitlines()
+        if not any(line.startswith("job ") for line in lines):
+            return {}
+        start = next(number for number, line in enumerate(lines) if line.startswith("job "))
+        table = [line.split() for line in lines[start + 2 :]]
+        return {row[0]: int(row[1]) for row in table[: next(n for n, row in enumerate(table) if not row)]}
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def new_checkout(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Checkout]:
+    return lambda: Checkout(tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.fixture(scope="module")
+def finished(new_checkout: Callable[[], Checkout]) -> Checkout:
+    """A checkout in which the experiment 'smoke' has run."""
+    checkout = new_checkout()
+    checkout.snakemake("smoke")
+    return checkout

@@ -1,0 +1,145 @@
+"""Faults: killed, two at once, full disk. What was finished stays; what is run again comes out the same."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nfbench.training.checkpoint import load_state
+from tests.workflow.conftest import environment
+
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
+
+METRICS = ("selections", "by_epoch", "parameters", "contour")
+NFBENCH = [sys.executable, "-m", "nfbench"]
+
+
+def run_records(folder: Path) -> dict[str, dict]:
+    root = folder / "results" / "runs"
+    return {str(path.relative_to(root)): json.loads(path.read_text()) for path in root.rglob("run.json")}
+
+
+def wait_for(condition, process, seconds=240):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return
+        assert process.poll() is None, "the process ended before it could be killed"
+        time.sleep(0.05)
+    pytest.fail("waited too long")
+
+
+def kill_group(process):
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture
+def train_command(finished, tmp_path):
+    def command(run: Path) -> list[str]:
+        features = finished.folder / "results/features/tf_efficientnet_lite0@64-random/synthetic-smoke/fabric/train/meta.json"
+        return [
+            *NFBENCH, "train_flow", "--features", str(features), "--run", str(run), "--method", "fastflow",
+            "--dataset", "x", "--category", "y", "--set", "epochs=40", "--set", "flow_steps=2", "--set", "checkpoints=3",
+            "--threads", "1", "--device", "cpu", "--checkpoint-seconds", "0",
+        ]  # fmt: skip
+
+    return command
+
+
+def test_killed_training_goes_on_and_ends_the_same(train_command, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(train_command(whole), check=True, env=environment())
+    process = subprocess.Popen(train_command(killed), env=environment(), start_new_session=True)
+    wait_for(lambda: list(killed.rglob("state.pt")), process)
+    kill_group(process)
+    assert not (killed / "model.safetensors").exists()
+    subprocess.run(train_command(killed), check=True, env=environment())
+    for name in ("model.safetensors", "checkpoints.safetensors"):
+        first, second = load_state(whole / name), load_state(killed / name)
+        assert first.keys() == second.keys()
+        assert all((value == second[key]).all() for key, value in first.items())
+    assert sorted(path.name for path in killed.iterdir()) == sorted(path.name for path in whole.iterdir())
+
+
+def test_killed_extraction_starts_over_and_ends_the_same(finished, tmp_path):
+    features = finished.folder / "results/features/tf_efficientnet_lite0@64-random/synthetic-smoke/washer/train"
+    meta = tmp_path / "c" / "meta.json"
+    command = [
+        *NFBENCH, "extract_features", "--manifest", str(finished.folder / "results/manifests/synthetic-smoke/washer.csv"),
+        "--view", "train", "--backbone", "tf_efficientnet_lite0", "--input-size", "64", "--weights", "random",
+        "--threads", "1", "--output", str(meta),
+    ]  # fmt: skip
+    process = subprocess.Popen(command, cwd=finished.folder, env=environment(), start_new_session=True)
+    wait_for(lambda: meta.parent.exists() and any(meta.parent.iterdir()), process)
+    kill_group(process)
+    assert not meta.exists()
+    subprocess.run(command, cwd=finished.folder, check=True, env=environment())
+    assert sorted(path.name for path in meta.parent.iterdir()) == sorted(path.name for path in features.iterdir())
+    for level in ("level1.npy", "level2.npy", "level3.npy"):
+        assert (meta.parent / level).read_bytes() == (features / level).read_bytes()
+
+
+def test_killed_workflow_goes_on_and_ends_the_same(finished, new_checkout):
+    checkout = new_checkout()
+    process = subprocess.Popen(
+        checkout.command("smoke"), cwd=checkout.folder, env=environment(), start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_for(lambda: (checkout.folder / "results" / "runs").exists() and run_records(checkout.folder), process)
+    kill_group(process)
+    done = {path: path.stat().st_mtime_ns for path in (checkout.folder / "results" / "runs").rglob("run.json")}
+    checkout.snakemake("--unlock")
+    checkout.snakemake("smoke")
+    assert all(path.stat().st_mtime_ns == made for path, made in done.items())
+    first, second = run_records(finished.folder), run_records(checkout.folder)
+    assert first.keys() == second.keys()
+    for name, record in first.items():
+        assert {key: record[key] for key in METRICS} == {key: second[name][key] for key in METRICS}
+
+
+def test_second_run_at_once_is_refused(finished):
+    lock = finished.folder / ".snakemake" / "locks"
+    process = subprocess.Popen(
+        finished.command("smoke", "--forceall"), cwd=finished.folder, env=environment(), start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_for(lambda: lock.exists() and any(lock.iterdir()), process)
+    printed = finished.snakemake("smoke", "--forceall", fails=True)
+    kill_group(process)
+    finished.snakemake("--unlock")
+    assert "Directory cannot be locked" in printed
+    finished.snakemake("smoke")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("a small disk cannot be mounted here (needs root)")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_full_disk_is_one_message_and_leaves_nothing(finished, small_disk, train_command):
+    extract = [
+        *NFBENCH, "extract_features", "--manifest", "results/manifests/synthetic-smoke/washer.csv", "--view", "train",
+        "--backbone", "tf_efficientnet_lite0", "--input-size", "64", "--weights", "random",
+        "--output", str(small_disk / "c" / "meta.json"),
+    ]  # fmt: skip
+    for command, folder in ((extract, small_disk / "c"), (train_command(small_disk / "run"), small_disk / "run")):
+        done = subprocess.run(command, cwd=finished.folder, capture_output=True, text=True, check=False, env=environment())
+        assert done.returncode == 1
+        assert "disk" in done.stderr
+        assert "full" in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+        assert [path for path in folder.rglob("*") if path.is_file()] == []

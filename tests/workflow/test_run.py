@@ -1,0 +1,123 @@
+"""The workflow end to end: everything it leaves, a second run that does nothing, exact rebuilds, the report."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from nfbench.results.record import read_record
+
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
+
+
+def records(checkout):
+    return sorted((checkout.folder / "results" / "runs").rglob("run.json"))
+
+
+def test_results_tables_figures_and_ledger_are_there(finished):
+    results = finished.folder / "results"
+    table = pd.read_parquet(results / "experiments" / "smoke" / "results.parquet")
+    # 4 cells; last, val and oracle; 8 image metrics and 3 pixel metrics
+    assert len(table) == 4 * 3 * 11
+    assert table.value.between(0, 1).all()
+    ledger = pd.read_csv(results / "experiments" / "smoke" / "ledger.csv")
+    assert ledger.status.tolist() == ["done"] * 4
+    names = {path.name for folder in ("tables", "figures") for path in (results / folder).iterdir()}
+    assert names == {
+        *(f"smoke_{level}_auroc.{ending}" for level in ("image", "pixel") for ending in ("tex", "html", "csv")),
+        *(f"smoke_{kind}.{ending}" for kind in ("maps", "histograms", "curves") for ending in ("pdf", "png")),
+    }
+    assert all(path.stat().st_size > 500 for folder in ("tables", "figures") for path in (results / folder).iterdir())
+
+
+def test_run_records_are_complete(finished):
+    for path in records(finished):
+        record = read_record(path)
+        assert set(record.selections) == {"last", "val", "oracle"}
+        assert record.settings["epochs"] == 2
+        assert record.data.n_train + record.data.n_val == 12
+        assert record.data.n_regions >= 8
+        assert record.features.weights == "random"
+        assert record.parameters["total"] == record.parameters["flow"] + record.parameters["normalization"]
+        assert record.seconds["train"] > 0
+        assert record.peak_memory_mb["train_host"] > 50
+        assert set(record.provenance) == {"extract", "train", "evaluate"}
+        assert record.provenance["train"]["command"].startswith("nfbench --log")
+        oracle, last = record.selections["oracle"].metrics, record.selections["last"].metrics
+        assert all(oracle[name] >= value for name, value in last.items())
+
+
+def test_random_weights_are_printed_in_every_table(finished):
+    for ending in ("tex", "html"):
+        for path in (finished.folder / "results" / "tables").glob(f"*.{ending}"):
+            assert "RANDOM weights" in path.read_text()
+
+
+def test_nothing_else_is_left_behind(finished):
+    left = [path for path in (finished.folder / "results").rglob(".*")]
+    assert left == []
+
+
+def test_second_run_does_nothing(finished):
+    assert "Nothing to be done" in finished.snakemake("smoke")
+
+
+@pytest.mark.parametrize(
+    ("file", "rebuilt"),
+    [
+        ("run.json", {"evaluate_run": 1, "aggregate_results": 1, "build_table": 2, "build_figure": 3}),
+        ("training.json", {"train_flow": 1, "evaluate_run": 1, "aggregate_results": 1, "build_table": 2, "build_figure": 3}),
+    ],
+)
+def test_deleting_one_output_rebuilds_what_depends_on_it(finished, file, rebuilt):
+    path = records(finished)[0].parent / file
+    content = path.read_bytes()
+    path.unlink()
+    jobs = finished.jobs("smoke", *(["--forcerun", "train_flow"] if False else []))
+    path.write_bytes(content)
+    if file == "run.json":
+        assert jobs == {**rebuilt, "smoke": 1, "total": sum(rebuilt.values()) + 1}
+    else:
+        assert jobs == {**rebuilt, "smoke": 1, "total": sum(rebuilt.values()) + 1}
+
+
+def test_deleting_a_table_rebuilds_only_it(finished):
+    (finished.folder / "results" / "tables" / "smoke_image_auroc.tex").unlink()
+    assert finished.jobs("smoke") == {"build_table": 1, "smoke": 1, "total": 2}
+    finished.snakemake("smoke")
+
+
+def test_report_builds(finished):
+    finished.snakemake("smoke", "--report", "results/report.html")
+    report = (finished.folder / "results" / "report.html").read_text()
+    assert "smoke_maps.png" in report
+    assert "smoke_pixel_auroc" in report
+
+
+def test_seeds_beyond_the_first_keep_what_is_there(finished):
+    assert finished.jobs("smoke", "--config", "seeds=2")["train_flow"] == 4
+
+
+def test_hole_in_the_results_is_refused_and_named(finished):
+    import os
+    import subprocess
+    import sys
+
+    path = records(finished)[0]
+    content = path.read_bytes()
+    path.unlink()
+    command = [sys.executable, "-m", "nfbench", "aggregate_results", "--experiment", "smoke"]
+    done = subprocess.run(command, cwd=finished.folder, capture_output=True, text=True, check=False, env=dict(os.environ))
+    path.write_bytes(content)
+    assert done.returncode == 1
+    assert "1 of 4 cells are not done, first synthetic-smoke/fabric/fastflow-smoke/seed0" in done.stderr
+
+
+def test_records_of_another_form_are_named(finished, tmp_path):
+    from nfbench.errors import NfbenchError
+
+    record = json.loads(records(finished)[0].read_text())
+    del record["settings"]
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(NfbenchError, match=r"run.json: 'settings': Field required"):
+        read_record(tmp_path / "run.json")

@@ -53,7 +53,9 @@ def test_files_and_functions_are_small(path):
             assert node.end_lineno - first.lineno < 70, f"{node.name} is too long"
 
 
-@pytest.mark.parametrize("statement", ["import nfbench.cli", "import nfbench.config, nfbench.grid, nfbench.datasets.base"])
+@pytest.mark.parametrize(
+    "statement", ["import nfbench.cli", "import nfbench.config, nfbench.grid, nfbench.datasets.base"]
+)
 def test_light_imports(statement):
     check = f"import sys; {statement}; sys.exit(bool({{'torch', 'pandas', 'timm', 'matplotlib'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

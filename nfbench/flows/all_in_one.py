@@ -20,6 +20,7 @@ from typing import Literal
 import torch
 from FrEIA.modules import InvertibleModule
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
 from nfbench.flows.subnets import Subnet
@@ -81,8 +82,8 @@ class AllInOneStep(InvertibleModule):
             order = torch.randperm(channels, generator=generator)
             self.register_buffer("permutation", order)
             self.register_buffer("inverse_permutation", torch.argsort(order))
-        else:
-            self.register_buffer("rotation", _random_rotation(channels, generator))
+        rotation = _random_rotation(channels, generator) if permutation == "soft" else None
+        self.register_buffer("rotation", rotation)
 
     def forward(
         self, x: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
@@ -99,41 +100,98 @@ class AllInOneStep(InvertibleModule):
         return input_dims
 
     def transform(self, x: Tensor, c: Sequence[Tensor] = ()) -> tuple[Tensor, Tensor]:
-        """The forward direction with each position's share of ``log|det J|``, ``(B, H, W)``, or ``(B,)`` for vectors."""
+        """The forward direction, with each position's share of ``log|det J|``, ``(B, H, W)``, ``(B,)`` for vectors."""
         x1, x2 = x.split(self.splits, dim=1)
-        log_scale, shift = self._coupling(x1, c)
         scale = self._scale()
-        coupled = torch.addcmul(shift, x2, log_scale.exp())
-        y = torch.addcmul(self.global_offset, torch.cat([x1, coupled], dim=1), scale)
-        return self._permute(y), log_scale.sum(1) + scale.log().sum()
+        # under autocast the subnet is in low precision; everything else is in that of the parameters
+        x1, x2, a = (value.to(scale.dtype) for value in (x1, x2, self._subnet_output(x1, c)))
+        orders = (self.permutation, self.inverse_permutation) if self.rotation is None else (None, None)
+        y, log_scale = _Affine.apply(x1, x2, a, scale, self.global_offset, *orders, self.clamp, self.clamp_rule)
+        if self.rotation is not None:
+            with torch.autocast(y.device.type, enabled=False):
+                y = torch.einsum("ij,bj...->bi...", self.rotation, y)
+        return y, log_scale + scale.log().sum()
 
     def _inverse(self, y: Tensor, c: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         scale = self._scale()
-        x = (self._unpermute(y) - self.global_offset) / scale
-        x1, coupled = x.split(self.splits, dim=1)
-        log_scale, shift = self._coupling(x1, c)
-        x2 = (coupled - shift) * torch.exp(-log_scale)
-        return torch.cat([x1, x2], dim=1), -(log_scale.sum(1) + scale.log().sum())
+        if self.rotation is None:
+            y = y.index_select(1, self.inverse_permutation)
+        else:
+            y = torch.einsum("ji,bj...->bi...", self.rotation, y)
+        x1, coupled = ((y - self.global_offset) / scale).split(self.splits, dim=1)
+        r, t = (_SUBNET_SCALE * self._subnet_output(x1, c)).chunk(2, dim=1)
+        s = self.clamp * torch.tanh(r if self.clamp_rule == "outer" else r / self.clamp)
+        x2 = (coupled - t) * torch.exp(-s)
+        return torch.cat([x1, x2], dim=1), -(s.sum(1) + scale.log().sum())
 
-    def _coupling(self, x1: Tensor, c: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        a = self.subnet(torch.cat([x1, *c], dim=1) if len(c) else x1)
-        raw, shift = (_SUBNET_SCALE * a).chunk(2, dim=1)
-        if self.clamp_rule == "inner":
-            raw = raw / self.clamp
-        return self.clamp * torch.tanh(raw), shift
+    def _subnet_output(self, x1: Tensor, c: Sequence[Tensor]) -> Tensor:
+        return self.subnet(torch.cat([x1, *c], dim=1) if len(c) else x1)
 
     def _scale(self) -> Tensor:
         return 0.1 * functional.softplus(self.global_scale, beta=_SOFTPLUS_BETA)
 
-    def _permute(self, y: Tensor) -> Tensor:
-        if hasattr(self, "permutation"):
-            return y.index_select(1, self.permutation)
-        return torch.einsum("ij,bj...->bi...", self.rotation, y)
 
-    def _unpermute(self, y: Tensor) -> Tensor:
-        if hasattr(self, "permutation"):
-            return y.index_select(1, self.inverse_permutation)
-        return torch.einsum("ji,bj...->bi...", self.rotation, y)
+class _Affine(torch.autograd.Function):
+    """Formulas 1 to 4 and the hard permutation of the module's description, given the subnet's output.
+
+    Autograd would save and pass over twice as many tensors: it keeps concatenated, scaled and permuted copies, and pads
+    the gradients of slices with zeros. These passes, not the arithmetic, are what costs time beside the convolutions.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        x1: Tensor,
+        x2: Tensor,
+        subnet_output: Tensor,
+        g: Tensor,
+        o: Tensor,
+        order: Tensor | None,
+        inverse_order: Tensor | None,
+        clamp: float,
+        clamp_rule: ClampRule,
+    ) -> tuple[Tensor, Tensor]:
+        """Returns ``y`` and the sum of ``s`` over channels, ``(B, H, W)``; all tensors have the same dtype."""
+        splits = (x1.shape[1], x2.shape[1])
+        r, t = subnet_output.chunk(2, dim=1)
+        gain = _SUBNET_SCALE if clamp_rule == "outer" else _SUBNET_SCALE / clamp
+        # tanh(v) = 2 * sigmoid(2 * v) - 1; PyTorch's sigmoid is six times as fast as its tanh on CPU
+        tanh = (2 * gain * r).sigmoid_().mul_(2).sub_(1)
+        exp_s = (clamp * tanh).exp_()
+        y = x1.new_empty(x1.shape[0], sum(splits), *x1.shape[2:])
+        (y1, y2), (g1, g2), (o1, o2) = (value.split(splits, dim=1) for value in (y, g, o))
+        torch.addcmul(o1, x1, g1, out=y1)
+        torch.mul(x2, exp_s, out=y2).add_(t, alpha=_SUBNET_SCALE)
+        torch.addcmul(o2, y2, g2, out=y2)
+        if order is not None:
+            y = y.index_select(1, order)
+        ctx.save_for_backward(x2, tanh, exp_s, g, o, y, inverse_order)
+        ctx.slope = gain * clamp  # ds/da at 0
+        return y, clamp * tanh.sum(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad_y: Tensor, grad_log_det: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of ``x1``, ``x2``, ``a``, ``g`` and ``o``."""
+        x2, tanh, exp_s, g, o, y, inverse_order = ctx.saved_tensors
+        active = x2.shape[1]
+        axes = [axis for axis in range(y.ndim) if axis != 1]
+        grad_o = grad_y.sum(axes, keepdim=True)
+        grad_y_times_y = (grad_y * y).sum(axes, keepdim=True)
+        if inverse_order is not None:
+            grad_y, grad_o, grad_y_times_y = (
+                value.index_select(1, inverse_order) for value in (grad_y, grad_o, grad_y_times_y)
+            )
+        grad_g = (grad_y_times_y - o * grad_o) / g  # y = u * g + o, so the sum of grad_y * u, without keeping u
+        grad_x1, grad_x2 = (grad_y * g).split((y.shape[1] - active, active), dim=1)
+        grad_a = x2.new_empty(x2.shape[0], 2 * active, *x2.shape[2:])
+        grad_r, grad_t = grad_a.chunk(2, dim=1)
+        torch.mul(grad_x2, _SUBNET_SCALE, out=grad_t)
+        grad_x2.mul_(exp_s)
+        # ds/da = slope * (1 - tanh^2), and s reaches x2' with the factor x2 * exp(s), log|det J| with the factor 1
+        torch.addcmul((ctx.slope * grad_log_det)[:, None], grad_x2, x2, value=ctx.slope, out=grad_r)
+        torch.ops.aten.tanh_backward.grad_input(grad_r, tanh, grad_input=grad_r)
+        return grad_x1, grad_x2, grad_a, grad_g, grad_o, None, None, None, None
 
 
 def _random_rotation(size: int, generator: torch.Generator | None) -> Tensor:

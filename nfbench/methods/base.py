@@ -15,7 +15,16 @@ from torch import Tensor, nn
 from nfbench.errors import NfbenchError
 from nfbench.registry import nearest, plugin
 
-__all__ = ["LevelShape", "Method", "MethodSettings", "Passes", "Scores", "build_method", "load_method", "resolve_settings"]
+__all__ = [
+    "LevelShape",
+    "Method",
+    "MethodSettings",
+    "Passes",
+    "Scores",
+    "build_method",
+    "load_method",
+    "resolve_settings",
+]
 
 PACKAGE = "nfbench.methods"
 
@@ -101,7 +110,7 @@ class Method(nn.Module, ABC):
         """Number of values of one image's features, over all levels."""
         return sum(math.prod(shape) for shape in self.shapes)
 
-    def prepare(self, passes: Passes) -> None:  # noqa: B027
+    def prepare(self, passes: Passes) -> None:
         """Fits what is not learned by gradient; every call of ``passes`` goes over the training features once."""
 
     @abstractmethod

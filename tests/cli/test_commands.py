@@ -48,7 +48,12 @@ def test_describe_in_words():
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("methods", "uflow"), ("backbones", "wide_resnet50_2.tv_in1k"), ("datasets", "mvtec_ad"), ("experiments", "quickstart")],
+    [
+        ("methods", "uflow"),
+        ("backbones", "wide_resnet50_2.tv_in1k"),
+        ("datasets", "mvtec_ad"),
+        ("experiments", "quickstart"),
+    ],
 )
 def test_list(kind, name, repository, monkeypatch):
     monkeypatch.chdir(repository)
@@ -84,7 +89,18 @@ def test_wrong_input_is_named(arguments, message):
 
 
 def test_errors_are_one_line_and_traces_go_to_the_log(tmp_path):
-    command = [sys.executable, "-m", "nfbench", "--log", tmp_path / "log", "data", "check", "mvtec_ad", "--root", "/nowhere"]
+    command = [
+        sys.executable,
+        "-m",
+        "nfbench",
+        "--log",
+        tmp_path / "log",
+        "data",
+        "check",
+        "mvtec_ad",
+        "--root",
+        "/nowhere",
+    ]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: folder /nowhere does not exist")

@@ -27,7 +27,10 @@ def test_description(name):
     assert found.title
     assert issubclass(found.settings_type, MethodSettings)
     assert all(field.description for field in found.settings_type.model_fields.values())
-    for overrides in [*found.backbone_settings.values(), *(v for d in found.category_settings.values() for v in d.values())]:
+    for overrides in [
+        *found.backbone_settings.values(),
+        *(v for d in found.category_settings.values() for v in d.values()),
+    ]:
         found.settings_type(**overrides)
 
 

@@ -68,9 +68,12 @@ def test_every_parameter_gets_a_gradient(shape):
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in step.parameters())
 
 
-def test_gradients_agree_with_finite_differences():
-    step = make_step((4, 2, 2))
-    x, _ = make_input((4, 2, 2))
+@pytest.mark.parametrize("permutation", ["hard", "soft"])
+@pytest.mark.parametrize("clamp_rule", ["outer", "inner"])
+@pytest.mark.parametrize("shape", [(4, 2, 2), (3, 1, 2), (5,)], ids=str)
+def test_gradients_agree_with_finite_differences(shape, clamp_rule, permutation):
+    step = make_step(shape, clamp_rule=clamp_rule, permutation=permutation)
+    x, _ = make_input(shape)
 
     def through(*tensors):
         (y,), log_det = torch.func.functional_call(step, dict(zip(names, tensors[1:], strict=True)), ((tensors[0],),))
@@ -107,6 +110,17 @@ def test_rotation_is_in_so():
     rotation = make_step((6, 2, 2), permutation="soft").rotation
     torch.testing.assert_close(rotation @ rotation.T, torch.eye(6, dtype=torch.float64), atol=1e-6, rtol=0)
     assert torch.linalg.det(rotation).item() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("permutation", ["hard", "soft"])
+def test_low_precision_is_for_the_subnet_only(permutation):
+    step = AllInOneStep([(6, 4, 4)], subnet=conv_subnet(3), permutation=permutation)
+    x = torch.randn(2, 6, 4, 4, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        (y,), log_det = step((x,))
+    (y.square().sum() - log_det.sum()).backward()
+    assert y.dtype == log_det.dtype == x.grad.dtype == torch.float32
+    torch.testing.assert_close(y, step((x,))[0][0], atol=0.02, rtol=0.02)
 
 
 def test_same_generator_state_gives_same_permutation():

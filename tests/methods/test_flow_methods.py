@@ -178,7 +178,9 @@ def test_likelihood_maps_add_up_to_the_likelihood():
 def test_smoothing_and_top_1_percent():
     torch.manual_seed(0)
     features = [torch.randn(2, *shape) for shape in SMALL]
-    plain, smooth, top = (build("fastflow", **options) for options in ({}, {"smoothing": 1 / 16}, {"image_score": "top1"}))
+    plain, smooth, top = (
+        build("fastflow", **options) for options in ({}, {"smoothing": 1 / 16}, {"image_score": "top1"})
+    )
     maps = plain.score(features).maps
     blurred = gaussian_filter(maps.numpy(), sigma=(0, 2, 2), mode="nearest", truncate=4)
     torch.testing.assert_close(smooth.score(features).maps, torch.from_numpy(blurred), atol=1e-5, rtol=1e-5)

@@ -49,7 +49,9 @@ def test_fastflow(image, kernels):
     peer = FastflowModel(
         (SIZE, SIZE), "resnet18", pre_trained=False, flow_steps=8, conv3x3_only=kernels == "3x3", hidden_ratio=1.0
     )
-    ours = build_method("fastflow", SHAPES, resolve_settings("fastflow", overrides={"kernels": kernels}), (SIZE, SIZE), 0)
+    ours = build_method(
+        "fastflow", SHAPES, resolve_settings("fastflow", overrides={"kernels": kernels}), (SIZE, SIZE), 0
+    )
     carry_over(ours, peer.fast_flow_blocks, peer.norms)
     features = peer.feature_extractor.eval()(image)
     z_peer, log_det_peer = peer.train()(image)

@@ -72,7 +72,9 @@ def test_resize_is_bilinear_with_pixel_centres():
 def test_scores_that_are_not_finite_are_named():
     shapes = [LevelShape(8, 4, 4)]
     method = build_method("fastflow", shapes, resolve_settings("fastflow"), (8, 8), 0).eval()
-    method.score = lambda features: Scores(torch.full((len(features[0]), 8, 8), torch.nan), torch.zeros(len(features[0])))
+    method.score = lambda features: Scores(
+        torch.full((len(features[0]), 8, 8), torch.nan), torch.zeros(len(features[0]))
+    )
     with pytest.raises(NfbenchError, match="scores of 3 images are not finite, first image 0"):
         score_images(method, [np.zeros((3, 8, 4, 4), np.float16)], torch.device("cpu"))
 

@@ -24,7 +24,14 @@ def prepare(levels, tmp_path, name="side", **overrides):
     options = {"epochs": 6, "batch_size": 5, "flow_steps": 2, "checkpoints": 3, **overrides}
     settings = resolve_settings("fastflow", overrides=options)
     method = build_method("fastflow", SHAPES, settings, (16, 16), seed=0)
-    return method, TrainingData(levels, settings.val_fraction, 0, CPU), settings, SideFolder(tmp_path / name, "f"), "cell", 0.0
+    return (
+        method,
+        TrainingData(levels, settings.val_fraction, 0, CPU),
+        settings,
+        SideFolder(tmp_path / name, "f"),
+        "cell",
+        0.0,
+    )
 
 
 def without_times(history):
@@ -71,7 +78,9 @@ def test_lost_loss_stops_with_the_last_good_checkpoint(levels, tmp_path):
         return type(method).loss(method, features) * (float("nan") if len(calls) == 8 else 1)
 
     method.loss = lose
-    with pytest.raises(NfbenchError, match=r"cell: the loss is nan .* in epoch 3, step 2; the last good checkpoint is .*"):
+    with pytest.raises(
+        NfbenchError, match=r"cell: the loss is nan .* in epoch 3, step 2; the last good checkpoint is .*"
+    ):
         train(method, data, settings, side, label, 0.0)
     state = side.load(CPU)
     assert state["epoch"] == 2
@@ -145,7 +154,10 @@ def test_memory_mapped_levels_give_the_same_batches(levels, monkeypatch):
 
 
 def test_states_survive_writing(tmp_path):
-    kept = {3: {"a.b": torch.arange(3.0), "p": torch.tensor([2, 0, 1])}, 12: {"a.b": torch.zeros(3), "p": torch.ones(3)}}
+    kept = {
+        3: {"a.b": torch.arange(3.0), "p": torch.tensor([2, 0, 1])},
+        12: {"a.b": torch.zeros(3), "p": torch.ones(3)},
+    }
     save_kept(tmp_path / "k.safetensors", kept)
     loaded = load_kept(tmp_path / "k.safetensors")
     assert list(loaded) == [3, 12]

@@ -42,11 +42,13 @@ def kill_group(process):
 @pytest.fixture
 def train_command(finished, tmp_path):
     def command(run: Path) -> list[str]:
-        features = finished.folder / "results/features/tf_efficientnet_lite0@64-random/synthetic-smoke/fabric/train/meta.json"
+        features = (
+            finished.folder / "results/features/tf_efficientnet_lite0@64-random/synthetic-smoke/fabric/train/meta.json"
+        )
         return [
             *NFBENCH, "train_flow", "--features", str(features), "--run", str(run), "--method", "fastflow",
-            "--dataset", "x", "--category", "y", "--set", "epochs=40", "--set", "flow_steps=2", "--set", "checkpoints=3",
-            "--threads", "1", "--device", "cpu", "--checkpoint-seconds", "0",
+            "--dataset", "x", "--category", "y", "--set", "epochs=40", "--set", "flow_steps=2",
+            "--set", "checkpoints=3", "--threads", "1", "--device", "cpu", "--checkpoint-seconds", "0",
         ]  # fmt: skip
 
     return command
@@ -71,7 +73,7 @@ def test_killed_extraction_starts_over_and_ends_the_same(finished, tmp_path):
     features = finished.folder / "results/features/tf_efficientnet_lite0@64-random/synthetic-smoke/washer/train"
     meta = tmp_path / "c" / "meta.json"
     command = [
-        *NFBENCH, "extract_features", "--manifest", str(finished.folder / "results/manifests/synthetic-smoke/washer.csv"),
+        *NFBENCH, "extract_features", "--manifest", "results/manifests/synthetic-smoke/washer.csv",
         "--view", "train", "--backbone", "tf_efficientnet_lite0", "--input-size", "64", "--weights", "random",
         "--threads", "1", "--output", str(meta),
     ]  # fmt: skip
@@ -137,7 +139,9 @@ def test_full_disk_is_one_message_and_leaves_nothing(finished, small_disk, train
         "--output", str(small_disk / "c" / "meta.json"),
     ]  # fmt: skip
     for command, folder in ((extract, small_disk / "c"), (train_command(small_disk / "run"), small_disk / "run")):
-        done = subprocess.run(command, cwd=finished.folder, capture_output=True, text=True, check=False, env=environment())
+        done = subprocess.run(
+            command, cwd=finished.folder, capture_output=True, text=True, check=False, env=environment()
+        )
         assert done.returncode == 1
         assert "disk" in done.stderr
         assert "full" in done.stderr

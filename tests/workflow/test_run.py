@@ -54,8 +54,7 @@ def test_random_weights_are_printed_in_every_table(finished):
 
 
 def test_nothing_else_is_left_behind(finished):
-    left = [path for path in (finished.folder / "results").rglob(".*")]
-    assert left == []
+    assert list((finished.folder / "results").rglob(".*")) == []
 
 
 def test_second_run_does_nothing(finished):
@@ -66,7 +65,10 @@ def test_second_run_does_nothing(finished):
     ("file", "rebuilt"),
     [
         ("run.json", {"evaluate_run": 1, "aggregate_results": 1, "build_table": 2, "build_figure": 3}),
-        ("training.json", {"train_flow": 1, "evaluate_run": 1, "aggregate_results": 1, "build_table": 2, "build_figure": 3}),
+        (
+            "training.json",
+            {"train_flow": 1, "evaluate_run": 1, "aggregate_results": 1, "build_table": 2, "build_figure": 3},
+        ),
     ],
 )
 def test_deleting_one_output_rebuilds_what_depends_on_it(finished, file, rebuilt):
@@ -107,7 +109,9 @@ def test_hole_in_the_results_is_refused_and_named(finished):
     content = path.read_bytes()
     path.unlink()
     command = [sys.executable, "-m", "nfbench", "aggregate_results", "--experiment", "smoke"]
-    done = subprocess.run(command, cwd=finished.folder, capture_output=True, text=True, check=False, env=dict(os.environ))
+    done = subprocess.run(
+        command, cwd=finished.folder, capture_output=True, text=True, check=False, env=dict(os.environ)
+    )
     path.write_bytes(content)
     assert done.returncode == 1
     assert "1 of 4 cells are not done, first synthetic-smoke/fabric/fastflow-smoke/seed0" in done.stderr

@@ -96,7 +96,9 @@ class TableConfig(_Model):
 
     title: str = Field(description="caption")
     metric: str = Field(description="metric, as run.json names it")
-    selection: Literal["last", "val", "oracle"] = Field("last", description="which checkpoint is scored")
+    selections: tuple[Literal["last", "val", "oracle"], ...] = Field(
+        ("last",), min_length=1, description="which checkpoint is scored; several stand side by side"
+    )
     published: str | None = Field(None, description="file of nfbench/reference without its ending")
     tolerance: tuple[float, float] = Field(
         (0.5, 1.5), description="points within which a cell is 'reproduced' and 'close'; beyond, it is 'off'"

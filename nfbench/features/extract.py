@@ -98,7 +98,6 @@ def extract_features(
         NfbenchError: a bad image, weights that cannot be had, values beyond fp16, a full disk, or a cache of something
             else at ``meta_path``, of which both sides are named.
     """
-    started = time.monotonic()
     model = load_backbone(backbone, levels, weights).to(device, memory_format=torch.channels_last)
     shapes = backbone.shapes(input_size, levels)
     meta = {
@@ -117,6 +116,7 @@ def extract_features(
         "images_sha256": hashlib.sha256("".join(entry.sha256 for entry in entries).encode()).hexdigest(),
     }
     _refuse_other_cache(Path(meta_path), meta)
+    started = time.monotonic()
     loader = DataLoader(Images(entries, input_size), batch_size=batch_size, num_workers=workers, collate_fn=collate)
     with write_cache(meta_path, meta, shapes) as arrays, torch.inference_mode():
         first = 0

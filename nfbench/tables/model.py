@@ -21,7 +21,7 @@ _METRICS = {
 }
 _RULES = {"max": "maximum of the map", "mean": "mean of the map", "top1": "mean of the map's top 1 %"}
 _SELECTIONS = {
-    "last": "last epoch",
+    "last": "the last epoch",
     "val": "checkpoint with the best likelihood on held-out normal images",
     "oracle": "best checkpoint on the test set (optimistic)",
 }
@@ -30,12 +30,18 @@ AVERAGE = "average"
 
 @dataclass(frozen=True)
 class Column:
-    """A measured method on a backbone."""
+    """A measured method on a backbone, with the checkpoint of one selection."""
 
     method: str
     backbone: str
     title: str
     published_as: str
+    selection: str
+
+    @property
+    def details(self) -> str:
+        """Backbone and selection, for the second line of a heading."""
+        return f"{self.backbone}, {self.selection}"
 
 
 @dataclass(frozen=True)
@@ -85,9 +91,9 @@ def make_table(name: str, config: TableConfig, results: pd.DataFrame, subsets: d
         results: aggregated results.
         subsets: for datasets of which images are left out, what is kept, by name.
     """
-    chosen = results[(results.metric == config.metric) & (results.selection == config.selection)]
+    chosen = results[results.metric == config.metric]
     published = published_table(config.published) if config.published else None
-    columns = _columns(results)
+    columns = _columns(results, config.selections)
     measured = {column.published_as for column in columns}
     others = [method for method in published.methods(config.metric) if method not in measured] if published else []
     rows: list[Row] = []
@@ -111,9 +117,13 @@ def metric_title(metric: str) -> str:
     return _METRICS.get(metric, metric)
 
 
-def _columns(results: pd.DataFrame) -> list[Column]:
+def _columns(results: pd.DataFrame, selections: tuple[str, ...]) -> list[Column]:
     found = results[["method", "backbone", "title", "method_title"]].drop_duplicates()
-    return [Column(row.method, row.backbone, row.title, row.method_title) for row in found.itertuples()]
+    return [
+        Column(row.method, row.backbone, row.title, row.method_title, selection)
+        for row in found.itertuples()
+        for selection in selections
+    ]
 
 
 def _row(
@@ -128,9 +138,8 @@ def _row(
 ) -> Row:
     cells = []
     for column in columns:
-        values = part[
-            (part.method == column.method) & (part.backbone == column.backbone) & part.category.isin(categories)
-        ]
+        same = (part.method == column.method) & (part.backbone == column.backbone)
+        values = part[same & (part.selection == column.selection) & part.category.isin(categories)]
         by_seed = values.groupby("seed").value.mean()
         reference = _published(published, column.published_as, categories, config.metric)
         cells.append(compare(by_seed, reference, config.tolerance))
@@ -156,7 +165,8 @@ def _caption(config: TableConfig, results: pd.DataFrame, subsets: dict[str, str]
     spread = f"mean and standard deviation over {n_seeds} seeds" if n_seeds > 1 else "one seed"
     notes = [
         f"{config.title}: {metric_title(config.metric)} in percent, {spread}",
-        f"setting {', '.join(results.setting.unique())}; {_SELECTIONS[config.selection]}",
+        f"setting {', '.join(results.setting.unique())}",
+        "; ".join(f"{selection}: {_SELECTIONS[selection]}" for selection in config.selections),
         "backbone " + ", ".join(_backbones(results)),
         "; ".join(_describe_data(results, subsets)),
         f"epochs {_range(results.epochs)}; metrics at the original image size",

@@ -19,7 +19,8 @@ _LATEX_ESCAPES = str.maketrans(
 )  # fmt: skip
 
 _CSV_COLUMNS = (
-    "dataset", "category", "method", "backbone", "mean", "std", "n_seeds", "published", "difference", "status", "trust",
+    "dataset", "category", "method", "backbone", "selection",
+    "mean", "std", "n_seeds", "published", "difference", "status", "trust",
 )  # fmt: skip
 
 _HTML = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
@@ -49,7 +50,7 @@ tr.average td { border-top: 1px solid #999; border-bottom: 1px solid #999; font-
 <thead>
 <tr><th></th><th></th>
 {% for column in table.columns %}
-<th colspan="{{ 4 if table.source else 1 }}">{{ column.title }}<br>{{ column.backbone }}</th>
+<th colspan="{{ 4 if table.source else 1 }}">{{ column.title }}<br>{{ column.details }}</th>
 {% endfor %}
 {% if table.others %}<th colspan="{{ table.others | length }}">published only ({{ table.source }})</th>{% endif %}
 </tr>
@@ -90,7 +91,7 @@ def to_latex(table: Table) -> str:
     with_published = bool(table.source)
     per_column = 3 if with_published else 1
     groups = [rf"\multicolumn{{{per_column}}}{{c}}{{{_latex(column.title)}}}" for column in table.columns]
-    backbones = [rf"\multicolumn{{{per_column}}}{{c}}{{\footnotesize {_latex(c.backbone)}}}" for c in table.columns]
+    backbones = [rf"\multicolumn{{{per_column}}}{{c}}{{\footnotesize {_latex(c.details)}}}" for c in table.columns]
     heads = (["measured", "publ.", r"$\Delta$"] if with_published else ["measured"]) * len(table.columns)
     if table.others:
         groups.append(rf"\multicolumn{{{len(table.others)}}}{{c}}{{published only}}")
@@ -128,16 +129,18 @@ def to_csv(table: Table) -> str:
             published, trust = _csv_published(cell.published)
             measured = [_exact(cell.mean), _exact(cell.std), cell.n_seeds]
             compared = [published, _exact(cell.difference), cell.status, trust]
-            writer.writerow([row.dataset, row.category, column.title, column.backbone, *measured, *compared])
+            writer.writerow(
+                [row.dataset, row.category, column.title, column.backbone, column.selection, *measured, *compared]
+            )
         for method, value in zip(table.others, row.published, strict=True):
             published, trust = _csv_published(value)
-            writer.writerow([row.dataset, row.category, method, *[""] * 4, published, "", "published only", trust])
+            writer.writerow([row.dataset, row.category, method, *[""] * 5, published, "", "published only", trust])
     return buffer.getvalue()
 
 
 def to_text(table: Table) -> str:
     """A plain table for the terminal: measured values, with published ones in brackets."""
-    header = ["dataset", "category", *(f"{column.title} {column.backbone}" for column in table.columns)]
+    header = ["dataset", "category", *(f"{column.title} {column.details}" for column in table.columns)]
     rows = [
         [
             row.dataset,

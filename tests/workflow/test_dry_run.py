@@ -21,7 +21,7 @@ def test_jobs_of_the_embedded_default(checkout):
     # 4 categories, 2 methods, 2 seeds
     assert checkout.jobs() == {
         "prepare_data": 4, "extract_features": 8, "train_flow": 16, "evaluate_run": 16,
-        "aggregate_results": 1, "build_table": 4, "build_figure": 3, "all": 1, "total": 53,
+        "aggregate_results": 1, "build_table": 3, "build_figure": 3, "all": 1, "total": 52,
     }  # fmt: skip
 
 

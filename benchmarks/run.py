@@ -1,0 +1,8 @@
+"""All benchmarks, one after the other. Close other programs first: everything here is a wall time."""
+
+import subprocess
+import sys
+
+for name in ("training_step", "extraction", "overhead", "gpu"):
+    print(f"\n== {name}", flush=True)
+    subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)

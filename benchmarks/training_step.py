@@ -1,0 +1,61 @@
+"""Training step on cached features against anomalib's modules: ResNet-18 levels at 256 pixels, batch 16.
+
+Prints for FastFlow and U-Flow the median seconds of a step (loss, backward, Adam), the ratio peer / ours in fp32, and
+what bf16 autocast adds. Ours and the peer's steps alternate.
+"""
+
+import torch
+
+from benchmarks.peers import PeerFastFlow, PeerUFlow, interleaved
+from nfbench.methods.base import LevelShape, build_method, resolve_settings
+
+SHAPES = [LevelShape(64, 64, 64), LevelShape(128, 32, 32), LevelShape(256, 16, 16)]
+BATCH = 16
+
+
+def step(model, features, optimizer, precision="fp32"):
+    """One optimizer step, as a function without arguments."""
+
+    def run():
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = model.loss(features)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    return run
+
+
+def compare(title, method, overrides, peer, features, rounds):
+    """Times one method in fp32 and bf16 beside its peer and prints a line."""
+    runs = {"peer": step(peer, features, adam(peer))}
+    for precision in ("fp32", "bf16"):
+        ours = build_method(method, SHAPES, resolve_settings(method, overrides=overrides), (256, 256), 0).train()
+        runs[precision] = step(ours, features, adam(ours), precision)
+    seconds = interleaved(runs, rounds)
+    print(
+        f"{title:<28} ours {seconds['fp32']:.3f} s, anomalib {seconds['peer']:.3f} s, "
+        f"ratio {seconds['peer'] / seconds['fp32']:.2f}; bf16 {seconds['bf16']:.3f} s, "
+        f"{seconds['fp32'] / seconds['bf16']:.2f} of our fp32",
+        flush=True,
+    )
+
+
+def adam(model):
+    """Adam over what is trained; anomalib keeps its permutations as frozen parameters."""
+    return torch.optim.Adam([parameter for parameter in model.parameters() if parameter.requires_grad], 1e-4)
+
+
+def main(rounds=7):
+    """Runs the comparison."""
+    torch.manual_seed(0)
+    features = [torch.randn(BATCH, *shape) for shape in SHAPES]
+    print(f"training step, batch {BATCH}, {torch.get_num_threads()} threads, median of {rounds} rounds")
+    compare("FastFlow, alternating kernels", "fastflow", {}, PeerFastFlow(SHAPES), features, rounds)
+    three = {"kernels": "3x3"}
+    compare("FastFlow, 3x3 kernels", "fastflow", three, PeerFastFlow(SHAPES, conv3x3_only=True), features, rounds)
+    compare("U-Flow", "uflow", {}, PeerUFlow(SHAPES), features, rounds)
+
+
+if __name__ == "__main__":
+    main()

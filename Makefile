@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 run: install ## train, evaluate and tabulate the embedded default
 	snakemake --cores all
-	snakemake --report results/report.html > /dev/null 2>&1
+	snakemake --quiet all --report results/report.html
 	nfbench show
 
 test: install ## all tests

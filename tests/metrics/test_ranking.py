@@ -19,7 +19,6 @@ def slow_aupro(scores: np.ndarray, regions: list[np.ndarray], normal: np.ndarray
         above = scores >= threshold
         fpr.append(above[normal].mean())
         pro.append(np.mean([above[region].mean() for region in regions]))
-    grid = np.unique([*(x for x in fpr if x < limit), limit])
     # at equal FPR the curve takes its last PRO, and its vertical parts have no area
     area = 0.0
     for left, right, low, high in zip(fpr, fpr[1:], pro, pro[1:], strict=False):
@@ -27,7 +26,6 @@ def slow_aupro(scores: np.ndarray, regions: list[np.ndarray], normal: np.ndarray
             continue
         stop = min(right, limit)
         area += (stop - left) * (low + low + (high - low) * (stop - left) / (right - left)) / 2
-    assert grid[-1] == limit
     return area / limit
 
 
@@ -51,10 +49,7 @@ def ranked(scores, regions):
 
 
 def masks_of(regions):
-    return [(regions == 0) & False | at for at in _each_region(regions)]
-
-
-def _each_region(regions):
+    """A mask over all images for each region."""
     for image, region_map in enumerate(regions):
         for number in range(1, region_map.max() + 1):
             mask = np.zeros(regions.shape, dtype=bool)
@@ -72,7 +67,7 @@ def test_areas_agree_with_their_definitions(monkeypatch, chunk, decimals, limit)
     labels = (regions > 0).ravel()
     assert areas.auroc == pytest.approx(roc_auc_score(labels, scores.ravel()), abs=1e-12)
     assert areas.average_precision == pytest.approx(average_precision_score(labels, scores.ravel()), abs=1e-12)
-    expected = slow_aupro(scores, masks_of(regions), regions == 0, limit)
+    expected = slow_aupro(scores, list(masks_of(regions)), regions == 0, limit)
     assert areas.aupro == pytest.approx(expected, abs=1e-12)
 
 

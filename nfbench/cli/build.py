@@ -1,6 +1,7 @@
 """What comes of the runs of an experiment: results, tables, figures, and a look at the tables."""
 
 import json
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -105,7 +106,7 @@ def show(
     paths = Paths(bench.config.results_root)
     for table_name in bench.experiment(name).tables:
         table = _table(bench, name, table_name)
-        typer.echo(f"\n{table.caption}\n\n{to_text(table)}")
+        typer.echo(f"\n{textwrap.fill(table.caption, 100)}\n\n{to_text(table)}")
     typer.echo("")
     for kind, pattern in (("tables", paths.table("*", "*")), ("figures", paths.figure("*", "*"))):
         typer.echo(f"{kind}: {pattern.parent.absolute()}/")

@@ -17,7 +17,7 @@ from nfbench.grid import Cell
 from nfbench.paths import Paths
 from nfbench.results.record import RunRecord, read_record
 
-__all__ = ["COLORS", "DrawnRun", "by_category", "read_runs", "read_table", "write_figure"]
+__all__ = ["COLORS", "DrawnRun", "by_category", "legend_above", "read_runs", "read_table", "write_figure"]
 
 COLORS = {"normal": "#1f77b4", "anomalous": "#d62728", "neutral": "#555555"}
 
@@ -53,6 +53,19 @@ def read_table(path: Path) -> list[dict[str, Any]]:
     """Reads a CSV file as a list of rows."""
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
+
+
+def legend_above(figure: Figure, shown: tuple[list[Any], list[str]]) -> None:
+    """Arranges the figure with one legend above all axes, where it covers nothing.
+
+    Args:
+        figure: the figure.
+        shown: handles and labels.
+    """
+    inches = 0.3
+    share = 1 - inches / figure.get_figheight()
+    figure.tight_layout(rect=(0, 0, 1, share))
+    figure.legend(*shown, loc="upper center", ncols=len(shown[0]), fontsize=8, frameon=False)
 
 
 def write_figure(figure: Figure, paths: Sequence[Path]) -> None:

@@ -6,7 +6,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfbench.figures.base import COLORS, DrawnRun, by_category, read_table
+from nfbench.figures.base import COLORS, DrawnRun, by_category, legend_above, read_table
 
 __all__ = ["draw_curves"]
 
@@ -26,18 +26,21 @@ def draw_curves(runs: Sequence[DrawnRun]) -> Figure:
     for row, ((dataset, category), category_runs) in zip(axes, grouped.items(), strict=True):
         for axis, method in zip(row, methods, strict=True):
             chosen = [run for run in category_runs if (run.cell.method, run.cell.backbone) == method]
-            _draw(axis, chosen, legend=axis is axes[0, 0])
+            right = _draw(axis, chosen)
+            shown = [side.get_legend_handles_labels() for side in (axis, right)]
+        right.set_ylabel("AUROC in percent", fontsize=8)
         row[0].set_ylabel(f"{dataset}\n{category}\nnats per dimension", fontsize=8)
     for axis, method in zip(axes[0], methods, strict=True):
         titles = [run.title for run in runs if (run.cell.method, run.cell.backbone) == method]
         axis.set_title(titles[0], fontsize=8)
     for axis in axes[-1]:
         axis.set_xlabel("epoch", fontsize=8)
-    figure.tight_layout()
+    legend_above(figure, tuple(left + right for left, right in zip(*shown, strict=True)))
     return figure
 
 
-def _draw(axis: Axes, runs: Sequence[DrawnRun], legend: bool) -> None:
+def _draw(axis: Axes, runs: Sequence[DrawnRun]) -> Axes:
+    """Draws one category and method; returns the axis of the AUROC."""
     right = axis.twinx()
     for number, run in enumerate(runs):
         history = read_table(run.folder / "history.csv")
@@ -56,7 +59,4 @@ def _draw(axis: Axes, runs: Sequence[DrawnRun], legend: bool) -> None:
     right.set_ylim(min(50, right.get_ylim()[0]), 101)
     for side in (axis, right):
         side.tick_params(labelsize=7)
-    if legend:
-        lines, names = axis.get_legend_handles_labels()
-        right_lines, right_names = right.get_legend_handles_labels()
-        axis.legend(lines + right_lines, names + right_names, fontsize=6, frameon=False, loc="center right")
+    return right

@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfbench.figures.base import COLORS, DrawnRun, by_category, read_table
+from nfbench.figures.base import COLORS, DrawnRun, by_category, legend_above, read_table
 
 __all__ = ["draw_histograms"]
 
@@ -29,8 +29,7 @@ def draw_histograms(runs: Sequence[DrawnRun]) -> Figure:
         axis.set_title(run.title, fontsize=8)
     for axis in axes[-1]:
         axis.set_xlabel("image score", fontsize=8)
-    axes[0, 0].legend(fontsize=7, frameon=False)
-    figure.tight_layout()
+    legend_above(figure, axes[0, 0].get_legend_handles_labels())
     return figure
 
 

@@ -50,8 +50,8 @@ def _draw_example(axes: Sequence[Axes], entry: Entry, label: str) -> None:
     axes[0].imshow(read_image(entry.image))
     axes[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7)
     if entry.label and not entry.mask:
-        axes[1].text(0.5, 0.5, "no mask", ha="center", va="center", fontsize=7, color="#777777")
         axes[1].imshow(np.ones((entry.height, entry.width)), cmap="gray", vmin=0, vmax=1)
+        axes[1].text(0.5, 0.5, "no mask", ha="center", va="center", fontsize=7, transform=axes[1].transAxes)
     else:
         mask = read_mask(entry.mask) if entry.mask else np.zeros((entry.height, entry.width), dtype=bool)
         axes[1].imshow(mask, cmap="gray", vmin=0, vmax=1)

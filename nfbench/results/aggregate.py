@@ -26,7 +26,7 @@ def aggregate(cells: Sequence[Cell], paths: Paths) -> pd.DataFrame:
     Returns:
         Columns of the cell, ``variant_of``, ``method_title``, ``title``, ``selection``, ``metric``, ``value`` in [0,
         1] (NaN where undefined), and what captions need to say: ``input_size``, ``levels``, ``weights``, ``n_train``,
-        ``n_val``, ``n_test``, ``n_regions``, ``epochs``, ``parameters``, ``train_seconds``.
+        ``n_val``, ``n_test``, ``n_regions``, ``epochs``, ``image_score``, ``parameters``, ``train_seconds``.
 
     Raises:
         NfbenchError: a cell has no run record; names it.
@@ -67,6 +67,7 @@ def _rows(record: RunRecord) -> list[dict[str, Any]]:
         "n_test": record.data.n_test_normal + record.data.n_test_anomalous,
         "n_regions": record.data.n_regions,
         "epochs": record.settings["epochs"],
+        "image_score": record.settings.get("image_score", ""),
         "parameters": record.parameters["total"],
         "train_seconds": record.seconds["train"],
     }

@@ -7,7 +7,9 @@ import pandas as pd
 
 from nfbench.config import TableConfig
 from nfbench.datasets.base import find_dataset
+from nfbench.errors import NfbenchError
 from nfbench.reference import PublishedTable, PublishedValue, published_table
+from nfbench.registry import nearest, plugin_names
 from nfbench.results.compare import Comparison, compare
 
 __all__ = ["Column", "Row", "Table", "make_table", "metric_title"]
@@ -37,11 +39,6 @@ class Column:
     title: str
     published_as: str
     selection: str
-
-    @property
-    def details(self) -> str:
-        """Backbone and selection, for the second line of a heading."""
-        return f"{self.backbone}, {self.selection}"
 
 
 @dataclass(frozen=True)
@@ -81,17 +78,31 @@ class Table:
     source: str
     rows: tuple[Row, ...]
 
+    def details(self, column: Column) -> str:
+        """Second line of a column's heading: its selection, and its backbone where there are several."""
+        several = len({other.backbone for other in self.columns}) > 1
+        return f"{column.backbone}, {column.selection}" if several else column.selection
+
 
 def make_table(name: str, config: TableConfig, results: pd.DataFrame, subsets: dict[str, str]) -> Table:
     """Selects, averages and compares.
+
+    Datasets on which the metric is not defined are left out, and the caption says so.
 
     Args:
         name: name of the table.
         config: metric, selection, published values.
         results: aggregated results.
         subsets: for datasets of which images are left out, what is kept, by name.
+
+    Raises:
+        NfbenchError: no run has the metric, or the published table is unknown.
     """
     chosen = results[results.metric == config.metric]
+    if chosen.empty:
+        raise NfbenchError(f"table '{name}': no run has the metric '{config.metric}'{nearest(config.metric, _METRICS)}")
+    without = sorted(set(results.dataset) - set(chosen.dataset))
+    results = results[~results.dataset.isin(without)]
     published = published_table(config.published) if config.published else None
     columns = _columns(results, config.selections)
     measured = {column.published_as for column in columns}
@@ -106,6 +117,8 @@ def make_table(name: str, config: TableConfig, results: pd.DataFrame, subsets: d
             rows.append(_row(dataset, AVERAGE, categories, part, columns, others, published, config))
     source = f"{published.paper}, {published.table}" if published else ""
     caption = _caption(config, results, subsets, source)
+    if without:
+        caption += f" Not defined, for want of masks, on {', '.join(without)}."
     return Table(name, caption, tuple(columns), tuple(others), published.paper if published else "", tuple(rows))
 
 
@@ -168,19 +181,22 @@ def _caption(config: TableConfig, results: pd.DataFrame, subsets: dict[str, str]
         f"setting {', '.join(results.setting.unique())}",
         "; ".join(f"{selection}: {_SELECTIONS[selection]}" for selection in config.selections),
         "backbone " + ", ".join(_backbones(results)),
-        "; ".join(_describe_data(results, subsets)),
+        "data: " + "; ".join(_describe_data(results, subsets)),
         f"epochs {_range(results.epochs)}; metrics at the original image size",
     ]
     if config.metric.startswith("pixel"):
         regions = results.drop_duplicates(["dataset", "category"]).n_regions
         if regions.notna().any():
             notes.append(f"{int(regions.sum())} ground-truth regions")
+    if config.metric in ("image_auroc", "image_ap"):
+        rules = sorted(_RULES[rule] for rule in results.image_score.unique() if rule in _RULES)
+        notes.append(f"image score: {'; '.join(rules)}" if rules else "")
     if source:
         reproduced, close = config.tolerance
         notes.append(
-            f"published values from {source}, obtained with the papers' own backbones, input sizes and selection; "
-            f"averages over the categories shown; status by the absolute difference: reproduced up to {reproduced:g} "
-            f"points, close up to {close:g}, else off; values marked ? are doubtful as printed"
+            f"published values from {source}, obtained with the papers' own backbones, input sizes, settings and "
+            f"selection; averages over the categories shown; status by the absolute difference: reproduced up to "
+            f"{reproduced:g} points, close up to {close:g}, else off; values marked ? are doubtful as printed"
         )
     return ". ".join(note[0].upper() + note[1:] for note in notes if note) + "."
 
@@ -198,13 +214,11 @@ def _describe_data(results: pd.DataFrame, subsets: dict[str, str]) -> list[str]:
         official = _official_categories(dataset)
         count = f"{len(categories)} of {official} categories" if official else f"{len(categories)} categories"
         subset = f", subset of {subsets[dataset]}" if dataset in subsets else ""
-        described.append(f"{dataset}: {count}{subset}")
+        described.append(f"{dataset}, {count}{subset}")
     return described
 
 
 def _official_categories(dataset: str) -> int:
-    from nfbench.registry import plugin_names
-
     return len(find_dataset(dataset).categories) if dataset in plugin_names("nfbench.datasets") else 0
 
 

@@ -50,7 +50,7 @@ tr.average td { border-top: 1px solid #999; border-bottom: 1px solid #999; font-
 <thead>
 <tr><th></th><th></th>
 {% for column in table.columns %}
-<th colspan="{{ 4 if table.source else 1 }}">{{ column.title }}<br>{{ column.details }}</th>
+<th colspan="{{ 4 if table.source else 1 }}">{{ column.title }}<br>{{ table.details(column) }}</th>
 {% endfor %}
 {% if table.others %}<th colspan="{{ table.others | length }}">published only ({{ table.source }})</th>{% endif %}
 </tr>
@@ -91,7 +91,9 @@ def to_latex(table: Table) -> str:
     with_published = bool(table.source)
     per_column = 3 if with_published else 1
     groups = [rf"\multicolumn{{{per_column}}}{{c}}{{{_latex(column.title)}}}" for column in table.columns]
-    backbones = [rf"\multicolumn{{{per_column}}}{{c}}{{\footnotesize {_latex(c.details)}}}" for c in table.columns]
+    backbones = [
+        rf"\multicolumn{{{per_column}}}{{c}}{{\footnotesize {_latex(table.details(c))}}}" for c in table.columns
+    ]
     heads = (["measured", "publ.", r"$\Delta$"] if with_published else ["measured"]) * len(table.columns)
     if table.others:
         groups.append(rf"\multicolumn{{{len(table.others)}}}{{c}}{{published only}}")
@@ -103,6 +105,7 @@ def to_latex(table: Table) -> str:
         r"\centering",
         rf"\caption{{{_latex(table.caption)}}}",
         rf"\label{{tab:{table.name}}}",
+        r"\smallskip",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'r' * len(heads)}}}",
         r"\toprule",
@@ -140,18 +143,19 @@ def to_csv(table: Table) -> str:
 
 def to_text(table: Table) -> str:
     """A plain table for the terminal: measured values, with published ones in brackets."""
-    header = ["dataset", "category", *(f"{column.title} {column.details}" for column in table.columns)]
-    rows = [
-        [
-            row.dataset,
-            row.category,
-            *(_measured(c) + (f" [{_published(c.published)}]" if c.published else "") for c in row.cells),
-        ]
-        for row in table.rows
+    body = [[row.dataset, row.category, *(_measured_and_published(cell) for cell in row.cells)] for row in table.rows]
+    heads = [
+        ["", "", *(column.title for column in table.columns)],
+        ["dataset", "category", *(table.details(column) for column in table.columns)],
     ]
-    widths = [max(len(line[index]) for line in [header, *rows]) for index in range(len(header))]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in [header, *rows]]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    widths = [max(len(line[index]) for line in heads + body) for index in range(len(heads[0]))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in heads + body]
+    lines.insert(len(heads), "-" * len(lines[0]))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _measured_and_published(cell: Comparison) -> str:
+    return _measured(cell) + (f" [{_published(cell.published)}]" if cell.published else "")
 
 
 def _latex_body(table: Table, with_published: bool) -> list[str]:

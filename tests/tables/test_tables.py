@@ -27,7 +27,8 @@ def results(categories=("bottle", "carpet"), weights="pretrained", methods=(("uf
                         {"setting": "one-class", "dataset": "mvtec_ad", "category": category, "method": method,
                          "backbone": "resnet18.tv_in1k@256", "seed": seed, "variant_of": "uflow",
                          "method_title": method_title, "title": title, "input_size": 256, "levels": "1,2,3",
-                         "weights": weights, "n_train": 188, "n_val": 21, "n_test": 83, "n_regions": 68, "epochs": 16,
+                         "weights": weights, "n_train": 188, "n_val": 21, "n_test": 83, "n_regions": 68,
+                         "epochs": 16, "image_score": "top1",
                          "parameters": 1, "train_seconds": 1.0, "selection": selection, "metric": "pixel_auroc",
                          "value": 0.98 + 0.01 * seed - 0.1 * index + bonus}
                     )  # fmt: skip
@@ -67,6 +68,22 @@ def test_selections_stand_side_by_side():
     assert to_text(table).count("–") == 3
 
 
+def test_datasets_without_the_metric_are_left_out_and_named():
+    other = results().assign(dataset="elpv", metric="image_auroc")
+    table = make_table("t", CONFIG, pd.concat([results(), other]), {})
+    assert {row.dataset for row in table.rows} == {"mvtec_ad"}
+    assert table.caption.endswith("Not defined, for want of masks, on elpv.")
+    assert "data: mvtec_ad, 2 of" in table.caption.lower()
+
+
+def test_unknown_metric_is_named():
+    config = CONFIG.model_copy(update={"metric": "pixel_auroq"})
+    with pytest.raises(
+        NfbenchError, match=r"table 't': no run has the metric 'pixel_auroq'; did you mean 'pixel_auroc'"
+    ):
+        make_table("t", config, results(), {})
+
+
 def test_published_methods_that_were_not_measured_stand_beside(table):
     assert table.others[:3] == ("PatchSVDD", "SPADE", "PaDiM")
     assert "U-Flow" not in table.others
@@ -94,6 +111,12 @@ def test_without_a_published_value_a_cell_is_measured():
 )  # fmt: skip
 def test_caption_says_what_was_measured(table, words):
     assert words.lower() in table.caption.lower()
+
+
+def test_caption_tells_the_rule_of_the_image_score():
+    config = TableConfig(title="t", metric="image_auroc")
+    caption = make_table("t", config, results().assign(metric="image_auroc"), {}).caption
+    assert "Image score: mean of the map's top 1 %." in caption
 
 
 def test_caption_tells_random_weights_and_subsets():

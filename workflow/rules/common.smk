@@ -34,6 +34,8 @@ def reporting_errors(function):
 BENCH = reporting_errors(load_bench)(config, Path(workflow.basedir) / "workflow" / "experiments")
 PATHS = Paths(BENCH.config.results_root)
 CONFIG = json.dumps(config, sort_keys=True)
+TRAINED = ("model.safetensors", "checkpoints.safetensors", "history.csv", "training.json")
+EVALUATED = ("run.json", "scores.csv", "examples.npz")
 
 DEVICE = BENCH.config.device
 GPUS = gpus_per_job(DEVICE)
@@ -73,14 +75,25 @@ def run_records(experiment):
     return [str(PATHS.run_record(cell)) for cell in cells(experiment)]
 
 
+def made_for(cell):
+    """All that is made for a cell, so that whatever of it is deleted is made again."""
+    values = vars(cell)
+    views = [PATHS.features.format(view=view, **values) for view in ("train", "test")]
+    return [
+        PATHS.manifest.format(**values),
+        *views,
+        *(PATHS.run(file).format(**values) for file in TRAINED + EVALUATED),
+    ]
+
+
 @reporting_errors
 def experiment_outputs(name):
-    """All that an experiment leaves: results, tables and figures."""
+    """All that an experiment leaves: features and runs, results, tables and figures."""
     experiment = BENCH.experiment(name)
-    cells(name)
+    cell_files = dict.fromkeys(path for cell in cells(name) for path in made_for(cell))
     tables = [PATHS.table(t, e) for t in experiment.tables for e in ("tex", "html", "csv")]
     figures = [PATHS.figure(f, e) for f in experiment.figures for e in ("pdf", "png")]
-    return [str(path) for path in [PATHS.experiment(name, "results.parquet"), *tables, *figures]]
+    return [str(path) for path in [*cell_files, PATHS.experiment(name, "results.parquet"), *tables, *figures]]
 
 
 def owner(kind, name):

@@ -4,7 +4,6 @@ Works in a copy of the workflow in a temporary folder.
 """
 
 import json
-import re
 import shutil
 import statistics
 import subprocess
@@ -59,9 +58,10 @@ def no_op(folder, rounds):
     """Seconds of a run that finds 1,000 cells done."""
     (folder / "workflow" / "experiments" / "thousand.yaml").write_text(GRID)
     arguments = ("snakemake", "--cores", "2", "thousand")
-    _, printed = run(folder, *arguments, "--dry-run", "--quiet", "reason")
-    for output in re.findall(r"^    output: (.*)$", printed, flags=re.M):
-        for name in output.split(", "):
+    _, printed = run(folder, *arguments, "--summary")
+    for line in printed.splitlines():
+        name, *columns = line.split("\t")
+        if columns and name.startswith("results/"):
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()

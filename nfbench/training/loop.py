@@ -13,6 +13,7 @@ from nfbench.methods.base import Method, MethodSettings
 from nfbench.progress import progress
 from nfbench.training.checkpoint import SideFolder
 from nfbench.training.data import TrainingData
+from nfbench.training.optimizer import Adam
 
 __all__ = ["TrainingResult", "kept_epochs", "learning_rate", "train"]
 
@@ -75,7 +76,7 @@ def train(
         NfbenchError: the loss is not finite or has exploded; the last good checkpoint stays in the side folder.
     """
     parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(parameters, settings.lr, weight_decay=settings.weight_decay) if parameters else None
+    optimizer = Adam(parameters, settings.lr, settings.weight_decay) if parameters else None
     result, first = _resume(method, optimizer, side, data.device)
     if first == 1:
         method.train()
@@ -112,7 +113,7 @@ def train(
 def _train_epoch(
     method: Method,
     loss_of: Any,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Adam,
     data: TrainingData,
     settings: MethodSettings,
     epoch: int,
@@ -125,9 +126,7 @@ def _train_epoch(
     total = torch.zeros((), dtype=torch.float64)
     lr = settings.lr
     for step, batch in enumerate(data.batches(epoch, settings.batch_size, settings.drop_last)):
-        lr = learning_rate(settings, (epoch - 1 + step / steps) / settings.epochs)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+        lr = optimizer.lr = learning_rate(settings, (epoch - 1 + step / steps) / settings.epochs)
         with torch.autocast(data.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             loss = loss_of(batch)
         value = loss.detach().double().cpu() / method.dimensions
@@ -137,7 +136,7 @@ def _train_epoch(
                 f"{label}: the loss is {float(value):.3g} nats per dimension in epoch {epoch}, step {step + 1}; "
                 f"{kept}; try a lower 'lr' (now {settings.lr:g}) or set 'gradient_clip'"
             )
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss.backward()
         if settings.gradient_clip is not None:
             # the loss is the sum over all dimensions, the limit is stated per dimension
@@ -157,7 +156,7 @@ def _val_log_likelihood(method: Method, data: TrainingData, settings: MethodSett
 
 
 def _resume(
-    method: Method, optimizer: torch.optim.Optimizer | None, side: SideFolder, device: torch.device
+    method: Method, optimizer: Adam | None, side: SideFolder, device: torch.device
 ) -> tuple[TrainingResult, int]:
     state = side.load(device)
     if state is None:
@@ -167,9 +166,7 @@ def _resume(
     return TrainingResult(state["history"], state["kept"], state["seconds"]), state["epoch"] + 1
 
 
-def _write_checkpoint(
-    method: Method, optimizer: torch.optim.Optimizer, result: TrainingResult, epoch: int, side: SideFolder
-) -> None:
+def _write_checkpoint(method: Method, optimizer: Adam, result: TrainingResult, epoch: int, side: SideFolder) -> None:
     state = {
         "model": method.state_dict(),
         "optimizer": optimizer.state_dict(),

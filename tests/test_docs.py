@@ -81,7 +81,7 @@ def test_the_project_speaks_of_itself_alone():
             and path.is_file()
             and name != "tests/test_docs.py"
         ):
-            assert str(ROOT.parent) + "/" not in path.read_text(errors="ignore"), name
+            assert str(ROOT) not in path.read_text(errors="ignore"), name
 
 
 @pytest.fixture(scope="module")

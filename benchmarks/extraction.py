@@ -5,12 +5,9 @@ extraction also decodes, resizes, verifies hashes and writes the cache. Prints t
 bare rate. The fewer operations a backbone takes, the more the decoding of its images shows.
 """
 
-import os
 import tempfile
 import time
 from pathlib import Path
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command extract_features sets it
 
 import numpy as np
 import torch
@@ -69,7 +66,6 @@ def main(count=128, rounds=2):
                     levels=(1, 2, 3),
                     weights="random",
                     device=torch.device("cpu"),
-                    batch_size=BATCH,
                 )
                 full.append(meta["seconds"])
             print(

@@ -1,6 +1,5 @@
 """Features: from a manifest to the cache of one view."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -25,8 +24,6 @@ def extract(
     threads: Threads = None,
 ) -> None:
     """Pass the images of one view through a frozen backbone and cache its features."""
-    # waiting threads of the forward pass must leave their cores to the decoding processes; read when torch loads
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from nfbench.datasets.manifest import read_manifest
     from nfbench.device import pick_device
     from nfbench.features.extract import extract_features

@@ -1,15 +1,20 @@
-"""Extraction: images through a frozen backbone into the cache, decoding in worker processes beside the forward pass."""
+"""Extraction: images through a frozen backbone into the cache.
+
+Each thread of a pool decodes a few images and passes them through the backbone on one core: Pillow and torch release
+the interpreter while they work, no core waits for another, and no feature depends on the number of cores.
+"""
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
 
 from nfbench.backbones.base import Backbone
 from nfbench.backbones.weights import load_backbone, state_hash
@@ -20,40 +25,26 @@ from nfbench.files import read_json
 from nfbench.progress import progress
 from nfbench.provenance import file_sha256, provenance
 
-__all__ = ["Images", "extract_features", "normalize"]
+__all__ = ["extract_features", "normalize", "read_images"]
 
 TRANSFORM = "RGB, resized to a square by Pillow's bilinear filter"
+BATCH_SIZE = {"cpu": 2, "cuda": 16}
+"""Images per forward pass; on a CPU, few at a time stay in the core's cache."""
 
 
-class Images(Dataset):
-    """Decoded images ``(3, S, S)`` uint8, each checked against the hash in its manifest entry."""
+def read_images(entries: Sequence[Entry], input_size: int) -> Tensor:
+    """Decoded images ``(B, 3, S, S)`` uint8, each checked against the hash in its manifest entry.
 
-    def __init__(self, entries: Sequence[Entry], input_size: int) -> None:
-        self.entries = entries
-        self.input_size = input_size
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __getitem__(self, index: int) -> Tensor | NfbenchError:
-        """The image, or the error as a value: raised in a worker process, it would lose its plain message."""
-        try:
-            return self._read(self.entries[index])
-        except NfbenchError as error:
-            return error
-
-    def _read(self, entry: Entry) -> Tensor:
+    Raises:
+        NfbenchError: an image cannot be read, or has changed since the manifest was made.
+    """
+    images = []
+    for entry in entries:
         image = read_image(entry.image)
         if file_sha256(entry.image) != entry.sha256:
             raise NfbenchError(f"image {entry.image} has changed since the manifest was made; run prepare_data again")
-        resized = image.resize((self.input_size, self.input_size), resample=2)  # 2 is bilinear, with antialiasing
-        return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
-
-
-def collate(images: list[Tensor | NfbenchError]) -> Tensor | NfbenchError:
-    """A batch ``(B, 3, S, S)``, or the first error among the images."""
-    errors = [image for image in images if isinstance(image, NfbenchError)]
-    return errors[0] if errors else torch.stack(images)
+        images.append(np.array(image.resize((input_size, input_size), resample=2)))  # 2 is bilinear, with antialiasing
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
 def normalize(images: Tensor, backbone: Backbone, device: torch.device) -> Tensor:
@@ -74,8 +65,6 @@ def extract_features(
     levels: tuple[int, ...],
     weights: str,
     device: torch.device,
-    batch_size: int = 8,
-    workers: int = 1,
 ) -> dict[str, Any]:
     """Extracts the features of one view and writes the cache.
 
@@ -88,8 +77,6 @@ def extract_features(
         levels: levels to keep, fine to coarse.
         weights: see ``load_backbone``.
         device: where the forward pass runs.
-        batch_size: images per forward pass.
-        workers: processes that decode images.
 
     Returns:
         The contents of ``meta.json``.
@@ -117,26 +104,44 @@ def extract_features(
     }
     _refuse_other_cache(Path(meta_path), meta)
     started = time.monotonic()
-    loader = DataLoader(Images(entries, input_size), batch_size=batch_size, num_workers=workers, collate_fn=collate)
-    with write_cache(meta_path, meta, shapes) as arrays, torch.inference_mode():
-        first = 0
-        for images in progress(loader, total=len(loader), label=f"extract {view}"):
-            if isinstance(images, NfbenchError):
-                raise images
-            _store(model, normalize(images, backbone, device), arrays, first, backbone.name, levels)
-            first += len(images)
+    size = BATCH_SIZE[device.type]
+    batches = [entries[first : first + size] for first in range(0, len(entries), size)]
+
+    @torch.inference_mode()
+    def forward(batch: Sequence[Entry]) -> list[np.ndarray]:
+        images = normalize(read_images(batch, input_size), backbone, device)
+        return [as_fp16(values, backbone.name, level) for level, values in zip(levels, model(images), strict=True)]
+
+    with write_cache(meta_path, meta, shapes) as arrays, thread_pool(torch.get_num_threads()) as pool:
+        features = progress(pool.map(forward, batches), total=len(batches), label=f"extract {view}")
+        for first, batch in zip(range(0, len(entries), size), features, strict=True):
+            for array, values in zip(arrays, batch, strict=True):
+                array[first : first + size] = values
         meta |= {"seconds": round(time.monotonic() - started, 3), "provenance": provenance()}
     return read_json(meta_path)
 
 
-def _store(
-    model: nn.Module, batch: Tensor, arrays: list[np.ndarray], first: int, name: str, levels: tuple[int, ...]
-) -> None:
-    for level, features, array in zip(levels, model(batch), arrays, strict=True):
-        values = features.half().cpu()
-        if not torch.isfinite(values).all():
-            raise NfbenchError(f"backbone '{name}', level {level}: values beyond fp16 ({features.abs().max():.3g})")
-        array[first : first + len(values)] = values.numpy()
+def as_fp16(features: Tensor, backbone: str, level: int) -> np.ndarray:
+    """One level's features as the cache holds them.
+
+    Raises:
+        NfbenchError: values beyond the range of fp16.
+    """
+    values = features.half()
+    if not torch.isfinite(torch.stack(values.aminmax())).all():
+        raise NfbenchError(f"backbone '{backbone}', level {level}: values beyond fp16 ({features.abs().max():.3g})")
+    return values.cpu().numpy()
+
+
+@contextmanager
+def thread_pool(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that compute on one core each; what waits in the pool is dropped when the context ends."""
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(count)  # the setting of one thread is what later threads start with
 
 
 def _refuse_other_cache(meta_path: Path, meta: dict[str, Any]) -> None:

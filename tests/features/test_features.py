@@ -30,7 +30,7 @@ def entries(image_folder):
 @pytest.fixture
 def meta_path(entries, tmp_path):
     path = tmp_path / "cache" / "meta.json"
-    extract_features(entries, BACKBONE, path, batch_size=4, **OPTIONS)
+    extract_features(entries, BACKBONE, path, **OPTIONS)
     return path
 
 
@@ -45,6 +45,19 @@ def test_values_are_those_of_the_bare_model(entries, meta_path):
     for level, features in zip(cache.levels, expected, strict=True):
         assert level.dtype == np.float16
         torch.testing.assert_close(torch.from_numpy(level.astype(np.float32)), features, atol=5e-3, rtol=5e-3)
+
+
+def test_features_do_not_depend_on_the_number_of_threads(entries, meta_path, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 2)
+    try:
+        other = tmp_path / "other" / "meta.json"
+        extract_features(entries, BACKBONE, other, **OPTIONS)
+        assert torch.get_num_threads() == threads + 2
+    finally:
+        torch.set_num_threads(threads)
+    for name in ("level1.npy", "level2.npy", "level3.npy"):
+        assert (meta_path.parent / name).read_bytes() == (other.parent / name).read_bytes()
 
 
 def test_cache_is_written_whole(meta_path):
@@ -120,11 +133,11 @@ def test_image_that_changed_since_the_manifest_is_named(entries, tmp_path):
     path = Path(entries[2].image)
     shutil.copy(entries[3].image, path)
     with pytest.raises(NfbenchError, match=f"{path.name} has changed since the manifest"):
-        extract_features(entries, BACKBONE, tmp_path / "c" / "meta.json", workers=0, **OPTIONS)
+        extract_features(entries, BACKBONE, tmp_path / "c" / "meta.json", **OPTIONS)
     assert not list((tmp_path / "c").iterdir())
 
 
-def test_error_in_a_worker_process_is_one_line_on_the_command_line(entries, image_folder, tmp_path):
+def test_error_in_a_thread_of_the_pool_is_one_line_on_the_command_line(entries, image_folder, tmp_path):
     write_manifest(tmp_path / "m.csv", entries)
     Path(entries[1].image).write_bytes(b"junk")
     command = [sys.executable, "-m", "nfbench", "--log", str(tmp_path / "log"), "extract_features"]

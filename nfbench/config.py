@@ -96,6 +96,9 @@ class TableConfig(_Model):
 
     title: str = Field(description="caption")
     metric: str = Field(description="metric, as run.json names it")
+    metric_of: dict[str, str] = Field(
+        default_factory=dict, description="other metrics for single methods, where their paper scores them otherwise"
+    )
     selections: tuple[Literal["last", "val", "oracle"], ...] = Field(
         ("last",), min_length=1, description="which checkpoint is scored; several stand side by side"
     )
@@ -108,7 +111,10 @@ class TableConfig(_Model):
 class FigureConfig(_Model):
     """A figure of an experiment."""
 
-    kind: Literal["maps", "histograms", "curves"] = Field(description="anomaly maps, score histograms, training curves")
+    kind: Literal["maps", "histograms", "curves", "segmentation", "thresholds", "calibration"] = Field(
+        description="anomaly maps, score histograms, training curves, a contrario segmentation, mean IoU by threshold, "
+        "quantiles of normal latents"
+    )
 
 
 class Experiment(_Model):

@@ -1,18 +1,20 @@
 """Writing files so that a reader sees the old one or the new one, never half of it."""
 
+import csv
 import errno
+import io
 import json
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nfbench.errors import NfbenchError
 
-__all__ = ["atomic_path", "read_json", "remove_stale", "write_json", "write_text"]
+__all__ = ["atomic_path", "read_json", "remove_stale", "write_csv", "write_json", "write_text"]
 
 
 @contextmanager
@@ -46,6 +48,15 @@ def write_text(path: str | Path, text: str) -> None:
     """Writes a text file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text)
+
+
+def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a CSV file atomically, floats with nine significant digits."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([f"{value:.9g}" if isinstance(value, float) else value for value in row] for row in rows)
+    write_text(path, buffer.getvalue())
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -1,5 +1,6 @@
 """What comes of the runs of an experiment: results, tables, figures, and a look at the tables."""
 
+import importlib
 import json
 import textwrap
 from pathlib import Path
@@ -80,16 +81,14 @@ def build_table(experiment: Experiment, name: Name, overrides: Overrides = "{}")
 def build_figure(experiment: Experiment, name: Name, overrides: Overrides = "{}") -> None:
     """Draw a figure of an experiment as PDF and PNG."""
     from nfbench.figures.base import read_runs, write_figure
-    from nfbench.figures.curves import draw_curves
-    from nfbench.figures.histograms import draw_histograms
-    from nfbench.figures.maps import draw_maps
 
     bench = load(overrides)
     figures = bench.experiment(experiment).figures
     if name not in figures:
         raise NfbenchError(f"experiment '{experiment}' has no figure '{name}'{nearest(name, figures)}")
     paths = Paths(bench.config.results_root)
-    draw = {"maps": draw_maps, "histograms": draw_histograms, "curves": draw_curves}[figures[name].kind]
+    kind = figures[name].kind
+    draw = getattr(importlib.import_module(f"nfbench.figures.{kind}"), f"draw_{kind}")
     figure = draw(read_runs(_cells(bench, experiment), paths))
     write_figure(figure, [paths.figure(name, "pdf"), paths.figure(name, "png")])
 

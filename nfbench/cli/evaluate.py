@@ -1,11 +1,9 @@
-"""Evaluation: from a trained flow and cached test features to ``run.json``.
+"""Evaluation: from a trained flow and cached test features to ``run.json`` and what goes with it.
 
-Leaves beside it ``scores.csv`` (image scores), ``examples.npz`` (maps of a few images, for figures) and, on request,
-``maps.npy`` (maps of all test images).
+With ``--save-maps`` it leaves ``maps.npy`` too, the maps of all test images.
 """
 
 import csv
-import io
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,22 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nfbench.cli.options import Device, Threads
-from nfbench.files import atomic_path, read_json, write_text
+from nfbench.files import atomic_path, read_json
 from nfbench.results.record import RunRecord, write_record
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from nfbench.scoring.evaluate import GroundTruth
-    from nfbench.scoring.maps import ScoredImages
+    from nfbench.results.artifacts import Scored
 
 __all__ = ["evaluate_run"]
-
-_EXAMPLE_DEFECTS = 4
 
 
 def evaluate_run(
     run: Annotated[Path, typer.Option(help="Folder of the run.")],
+    train_features: Annotated[Path, typer.Option(help="meta.json of the training view, for the fair threshold.")],
     features: Annotated[Path, typer.Option(help="meta.json of the test view.")],
     manifest: Annotated[Path, typer.Option(help="Manifest of the category.")],
     save_maps: Annotated[bool, typer.Option(help="Keep the maps of all test images.")] = False,
@@ -36,18 +30,23 @@ def evaluate_run(
     threads: Threads = None,
 ) -> None:
     """Score the test images with every kept model and write the run record."""
+    import numpy as np
+
     from nfbench.datasets.manifest import read_manifest
     from nfbench.device import peak_memory_mb, pick_device
     from nfbench.features.cache import FeatureCache
     from nfbench.methods.base import LevelShape, build_method, load_method, resolve_settings
-    from nfbench.scoring.evaluate import GroundTruth, evaluate
+    from nfbench.progress import progress
+    from nfbench.results.artifacts import Scored, write_artifacts
+    from nfbench.scoring.evaluate import GroundTruth, evaluate, log_nfa_maps
     from nfbench.scoring.maps import score_images
     from nfbench.training.checkpoint import load_kept
 
     where = pick_device(device, threads)
     training = read_json(run / "training.json")
-    cache = FeatureCache(features)
-    cache.require_same_source(training["features"], run / "training.json")
+    train_cache, cache = FeatureCache(train_features), FeatureCache(features)
+    for used in (train_cache, cache):
+        used.require_same_source(training["features"], run / "training.json")
     cell = training["cell"]
     settings = resolve_settings(cell["variant_of"], overrides=training["settings"])
     map_size = (cache.meta["input_size"], cache.meta["input_size"])
@@ -55,19 +54,25 @@ def evaluate_run(
     truth = GroundTruth([entry for entry in read_manifest(manifest) if entry.split == "test"])
 
     by_epoch: dict[int, dict[str, float | None]] = {}
-    seconds = 0.0
-    for epoch, state in load_kept(run / "checkpoints.safetensors").items():
-        started = time.monotonic()
-        scored = score_images(load_method(model, state), cache.levels, where)
-        seconds = time.monotonic() - started
-        by_epoch[epoch] = evaluate(scored, truth)
-    history = _history(run / "history.csv")
+    kept = load_kept(run / "checkpoints.safetensors")
+    for epoch, state in progress(kept.items(), total=len(kept), label=f"evaluate {'/'.join(map(str, cell.values()))}"):
+        load_method(model, state)
+        normal = score_images(model, train_cache.levels, where)
+        clock = [time.monotonic()]
+        test = score_images(model, cache.levels, where)
+        clock.append(time.monotonic())
+        log_nfa = log_nfa_maps(test)
+        clock.append(time.monotonic())
+        scored = Scored(truth, test, normal, log_nfa, evaluate(test, truth, normal.maps, log_nfa))
+        by_epoch[epoch] = scored.evaluation.metrics
+    seconds = dict(zip(("score", "log_nfa"), np.diff(clock).round(3).tolist(), strict=True))
 
-    write_text(run / "scores.csv", _scores_csv(truth, scored))
-    _write_examples(run / "examples.npz", truth, scored)
+    write_artifacts(run, scored)
     if save_maps:
-        _write_array(run / "maps.npy", scored.maps)
-    record = _record(training, cache.meta, manifest, truth, by_epoch, history, seconds, peak_memory_mb(where))
+        with atomic_path(run / "maps.npy") as temporary:
+            np.save(temporary, test.maps)
+    history = _history(run / "history.csv")
+    record = _record(training, cache.meta, manifest, by_epoch, scored, history, seconds, peak_memory_mb(where))
     write_record(run / "run.json", record)
 
 
@@ -75,16 +80,17 @@ def _record(
     training: dict[str, Any],
     test_features: dict[str, Any],
     manifest: Path,
-    truth: "GroundTruth",
     by_epoch: dict[int, dict[str, float | None]],
+    scored: "Scored",
     history: list[dict[str, Any]],
-    score_seconds: float,
+    seconds: dict[str, float],
     memory: dict[str, float],
 ) -> RunRecord:
     """Joins what training and evaluation know of a run."""
     from nfbench.provenance import file_sha256, provenance
     from nfbench.scoring.evaluate import select
 
+    truth = scored.truth
     n_anomalous = int(truth.labels.sum())
     train_features = training["features"]
     described = {key: test_features[key] for key in ("backbone", "weights", "weights_sha256", "levels", "input_size")}
@@ -93,6 +99,7 @@ def _record(
         settings=training["settings"],
         selections=select(by_epoch, {row["epoch"]: row["val_log_likelihood"] for row in history}),
         by_epoch=by_epoch,
+        segmentation=_segmentation(scored),
         data={
             "manifest": str(manifest),
             "manifest_sha256": file_sha256(manifest),
@@ -109,12 +116,12 @@ def _record(
             "extract_train": train_features["seconds"],
             "extract_test": test_features["seconds"],
             "train": training["seconds"]["train"],
-            "score": round(score_seconds, 3),
+            **seconds,
         },
         images_per_second={
             "extract": _rate(test_features["n_images"], test_features["seconds"]),
             "train": _rate(training["n_train"] * len(history), training["seconds"]["train"]),
-            "score": _rate(len(truth.entries), score_seconds),
+            "score": _rate(len(truth.entries), seconds["score"]),
         },
         peak_memory_mb={
             **{f"train_{kind}": value for kind, value in training["peak_memory_mb"].items()},
@@ -129,6 +136,19 @@ def _record(
     )
 
 
+def _segmentation(scored: "Scored") -> dict[str, Any]:
+    """Thresholds and false alarms of the last epoch."""
+    normals = [index for index, label in enumerate(scored.truth.labels) if not label]
+    false_alarms = {
+        name: {
+            "per_normal_image": float(counts[normals].mean()) if normals else 0.0,
+            "images": {scored.truth.entries[index].image: int(counts[index]) for index in normals if counts[index]},
+        }
+        for name, counts in scored.evaluation.detections.items()
+    }
+    return {"thresholds": scored.evaluation.thresholds, "false_alarms": false_alarms}
+
+
 def _history(path: Path) -> list[dict[str, Any]]:
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
@@ -139,36 +159,6 @@ def _history(path: Path) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
-
-
-def _scores_csv(truth: "GroundTruth", scored: "ScoredImages") -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["image", "label", "defect", *scored.images])
-    for index, entry in enumerate(truth.entries):
-        values = [f"{scores[index]:.9g}" for scores in scored.images.values()]
-        writer.writerow([entry.image, entry.label, entry.defect, *values])
-    return buffer.getvalue()
-
-
-def _write_examples(path: Path, truth: "GroundTruth", scored: "ScoredImages") -> None:
-    """Maps of one normal image and of one image of each of the first kinds of defect, the middle ones by name."""
-    import numpy as np
-
-    kinds = sorted({entry.defect for entry in truth.entries} - {"good"})[:_EXAMPLE_DEFECTS]
-    chosen = []
-    for kind in ["good", *kinds]:
-        of_kind = [index for index, entry in enumerate(truth.entries) if entry.defect == kind]
-        chosen.append(of_kind[len(of_kind) // 2])
-    with atomic_path(path) as temporary:
-        np.savez(temporary, index=np.array(chosen), maps=scored.maps[chosen])
-
-
-def _write_array(path: Path, array: "np.ndarray") -> None:
-    import numpy as np
-
-    with atomic_path(path) as temporary:
-        np.save(temporary, array)
 
 
 def _rate(count: int, seconds: float) -> float:

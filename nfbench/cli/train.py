@@ -4,8 +4,6 @@ Leaves in the run's folder ``model.safetensors`` (last epoch), ``checkpoints.saf
 ``history.csv`` and ``training.json``, the part of the run record that is known by now.
 """
 
-import csv
-import io
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from nfbench.cli.options import Device, Set, Threads, parse_overrides
-from nfbench.files import write_json, write_text
+from nfbench.files import write_csv, write_json
 from nfbench.grid import Cell
 
 __all__ = ["train_flow"]
@@ -78,7 +76,8 @@ def train_flow(
 
     save_state(run / "model.safetensors", model.state_dict())
     save_kept(run / "checkpoints.safetensors", result.kept)
-    write_text(run / "history.csv", _as_csv(result.history))
+    fields = ("epoch", "loss", "val_log_likelihood", "lr", "seconds")
+    write_csv(run / "history.csv", fields, ([row[field] for field in fields] for row in result.history))
     counts = {
         part: sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
         for part, parameters in model.parameter_groups().items()
@@ -116,12 +115,3 @@ def _fingerprint(cell: Cell, settings: dict[str, Any], features_key: str) -> str
     code = fingerprint("flows", "methods", "training")
     text = json.dumps([str(cell), settings, features_key, code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _as_csv(rows: list[dict[str, Any]]) -> str:
-    buffer = io.StringIO()
-    fields = list(rows[0]) if rows else ["epoch", "loss", "val_log_likelihood", "lr", "seconds"]
-    writer = csv.DictWriter(buffer, fields, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()

@@ -11,7 +11,7 @@ from nfbench.datasets.manifest import Entry, read_image, read_manifest, read_mas
 from nfbench.figures.base import DrawnRun, by_category
 from nfbench.scoring.maps import resize_map
 
-__all__ = ["draw_maps"]
+__all__ = ["draw_example", "draw_maps"]
 
 _CELL = 1.5
 
@@ -25,9 +25,7 @@ def draw_maps(runs: Sequence[DrawnRun]) -> Figure:
     first_seed = min(run.cell.seed for run in runs)
     grouped = by_category([run for run in runs if run.cell.seed == first_seed])
     n_columns = 2 + 2 * max(len(category_runs) for category_runs in grouped.values())
-    examples = {
-        key: np.load(category_runs[0].folder / "examples.npz")["index"] for key, category_runs in grouped.items()
-    }
+    examples = {key: _examples(category_runs[0]) for key, category_runs in grouped.items()}
     n_rows = sum(len(index) for index in examples.values())
     figure, axes = plt.subplots(n_rows, n_columns, figsize=(_CELL * n_columns, _CELL * n_rows), squeeze=False)
     row = 0
@@ -35,7 +33,7 @@ def draw_maps(runs: Sequence[DrawnRun]) -> Figure:
         entries = [e for e in read_manifest(category_runs[0].record.data.manifest) if e.split == "test"]
         loaded = [np.load(run.folder / "examples.npz") for run in category_runs]
         for number, index in enumerate(examples[dataset, category]):
-            _draw_example(axes[row], entries[index], f"{dataset}\n{category}\n{entries[index].defect}")
+            draw_example(axes[row], entries[index], f"{dataset}\n{category}\n{entries[index].defect}")
             for column, (run, archive) in enumerate(zip(category_runs, loaded, strict=True)):
                 limits = (min(run.record.contour, float(archive["maps"].min())), float(archive["maps"].max()))
                 pair = axes[row, 2 + 2 * column : 4 + 2 * column]
@@ -46,7 +44,14 @@ def draw_maps(runs: Sequence[DrawnRun]) -> Figure:
     return figure
 
 
-def _draw_example(axes: Sequence[Axes], entry: Entry, label: str) -> None:
+def _examples(run: DrawnRun) -> np.ndarray:
+    """Numbers of the images that a run keeps as examples, without the suspects, which come last."""
+    archive = np.load(run.folder / "examples.npz")
+    return archive["index"][~archive["suspect"]]
+
+
+def draw_example(axes: Sequence[Axes], entry: Entry, label: str) -> None:
+    """Draws an image and its ground truth on the first two of ``axes``, and takes the ticks off all."""
     axes[0].imshow(read_image(entry.image))
     axes[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7)
     if entry.label and not entry.mask:

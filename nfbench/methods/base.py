@@ -24,6 +24,7 @@ __all__ = [
     "build_method",
     "load_method",
     "resolve_settings",
+    "top_percent_mean",
 ]
 
 PACKAGE = "nfbench.methods"
@@ -48,6 +49,9 @@ class Scores(NamedTuple):
     """Anomaly maps ``(B, H, W)`` at the method's own size."""
     images: Tensor
     """Image scores ``(B,)`` by the rule of the method's paper."""
+    latents: Sequence[Tensor] | None = None
+    """Latents ``(B, C_l, H_l, W_l)``, finest first, that are independent and standard normal for a normal image if the
+    model is right; None where a method has none. What the a contrario segmentation works on."""
 
 
 class MethodSettings(BaseModel):
@@ -176,6 +180,12 @@ def build_method(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return method_type(shapes, settings, map_size, torch.Generator().manual_seed(seed))
+
+
+def top_percent_mean(maps: Tensor) -> Tensor:
+    """Mean of the top 1 % of each map: ``(B, H, W)`` to ``(B,)``."""
+    flat = maps.flatten(1)
+    return flat.topk(max(1, flat.shape[1] // 100), dim=1).values.mean(1)
 
 
 def load_method(method: Method, state: Mapping[str, Tensor]) -> Method:

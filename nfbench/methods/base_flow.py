@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from nfbench.flows.all_in_one import ClampRule, Permutation
 from nfbench.flows.subnets import conv_subnet
-from nfbench.methods.base import LevelShape, Method, MethodSettings, Passes, Scores
+from nfbench.methods.base import LevelShape, Method, MethodSettings, Passes, Scores, top_percent_mean
 from nfbench.methods.base_normalization import Normalization, build_normalization, fit_normalizations
 
 __all__ = ["FlowMethod", "FlowSettings"]
@@ -79,9 +79,13 @@ class FlowMethod(Method):
             "permutation": settings.permutation,
         }
 
+    def normalize(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Features as the flow takes them."""
+        return [norm(x) for norm, x in zip(self.normalization, features, strict=True)]
+
     def latents(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Normalizes the features and encodes them."""
-        return self.encode([norm(x) for norm, x in zip(self.normalization, features, strict=True)])
+        return self.encode(self.normalize(features))
 
     def loss(self, features: Sequence[Tensor]) -> Tensor:
         """Mean over the batch of ``sum_l ||z_l||^2 / 2 - log|det J|``, not divided by the dimension."""
@@ -93,22 +97,19 @@ class FlowMethod(Method):
 
     def score(self, features: Sequence[Tensor]) -> Scores:
         """Anomaly map at ``map_size``, bilinear from the levels' maps, and the image score by ``image_score``."""
-        resized = [
-            functional.interpolate(level[:, None], self.map_size, mode="bilinear")[:, 0]
-            for level in self.level_maps(features)
-        ]
+        level_maps, latents = self.level_maps(features)
+        resized = [functional.interpolate(level[:, None], self.map_size, mode="bilinear")[:, 0] for level in level_maps]
         maps = _smooth(torch.stack(resized).mean(0), self.settings.smoothing * max(self.map_size))
-        flat = maps.flatten(1)
-        n_pixels = max(1, flat.shape[1] // 100) if self.settings.image_score == "top1" else 1
-        return Scores(maps, flat.topk(n_pixels, dim=1).values.mean(1))
+        images = top_percent_mean(maps) if self.settings.image_score == "top1" else maps.flatten(1).amax(1)
+        return Scores(maps, images, latents)
 
-    def level_maps(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Anomaly map of each level ``(B, H_l, W_l)``: ``1 - exp(-mean_c(z_l^2) / 2)``, in [0, 1].
+    def level_maps(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Anomaly map of each level ``(B, H_l, W_l)``, ``1 - exp(-mean_c(z_l^2) / 2)`` in [0, 1], and the latents.
 
         The mean over channels, not the sum, keeps ``exp`` from underflow.
         """
         latents, _ = self.latents(features)
-        return [1 - torch.exp(-0.5 * z.square().mean(dim=1)) for z in latents]
+        return [1 - torch.exp(-0.5 * z.square().mean(dim=1)) for z in latents], latents
 
     def prepare(self, passes: Passes) -> None:
         """Fits the normalization where it has statistics of the training features."""

@@ -59,24 +59,26 @@ class FastFlow(FlowMethod):
         encoded = [flow(x) for flow, x in zip(self.flow, features, strict=True)]
         return [z for z, _ in encoded], sum(log_det for _, log_det in encoded)
 
-    def level_maps(self, features: Sequence[Tensor]) -> list[Tensor]:
+    def level_maps(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """As published; with ``score: likelihood``, each position's ``||z||^2 / 2 - log|det J|``, ``(B, H_l, W_l)``.
 
         A user of gathierry/FastFlow (issue 4) reports steadier curves with the log-determinant in the score.
         """
         if self.settings.score == "density":
             return super().level_maps(features)
-        normalized = [norm(x) for norm, x in zip(self.normalization, features, strict=True)]
-        return [_negative_log_likelihood(flow, x) for flow, x in zip(self.flow, normalized, strict=True)]
+        encoded = [
+            _negative_log_likelihood(flow, x) for flow, x in zip(self.flow, self.normalize(features), strict=True)
+        ]
+        return [level_map for level_map, _ in encoded], [z for _, z in encoded]
 
 
-def _negative_log_likelihood(flow: SequenceINN, x: Tensor) -> Tensor:
-    """Of each position, up to a constant: what the steps around it did to its own channels."""
+def _negative_log_likelihood(flow: SequenceINN, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each position, up to a constant: what the steps around it did to its own channels; and the latents."""
     log_det = torch.zeros_like(x[:, 0])
     for step in flow.module_list:
         x, step_log_det = step.transform(x)
         log_det = log_det + step_log_det
-    return 0.5 * x.square().sum(1) - log_det
+    return 0.5 * x.square().sum(1) - log_det, x
 
 
 METHOD = FastFlow

@@ -1,4 +1,4 @@
-"""AUROC, average precision and AUPRO from one sort.
+"""AUROC, average precision, AUPRO and the best F1 from one sort, which ``iou`` shares.
 
 Definitions:
 
@@ -7,28 +7,46 @@ Definitions:
 - AUPRO, as in the official evaluation of MVTec AD: PRO(t) is the mean over all ground-truth regions of the share of
   their pixels that score at least t; FPR counts the defect-free pixels of all images, good ones included. Area under
   PRO against FPR from (0, 0) up to the FPR limit, linear between thresholds also at the limit, divided by the limit.
+- F1: 2 TP / (2 TP + FP + FN), at the threshold where it is largest.
 
-Scores are float32, higher is more anomalous. Each score and its region share one 64-bit integer, so that a single
-in-place sort orders both; sums are integers or float64. Memory: 8 bytes per pixel, and a constant.
+Scores are higher where more anomalous. Each score and its region share one 64-bit integer, so that a single in-place
+sort orders both; sums are integers or float64. Memory: 8 bytes per pixel, and a constant.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Areas", "RankedScores", "areas_under_curves", "image_areas"]
+__all__ = ["Areas", "Piece", "RankedScores", "areas_under_curves", "dense_ranks", "image_areas"]
 
-_CHUNK = 1 << 22
+_CHUNK = 1 << 18
+_LOW = np.uint64(0xFFFFFFFF)
 
 
 class Areas(NamedTuple):
-    """Areas in [0, 1]; NaN where they are undefined."""
+    """Areas and F1 in [0, 1], NaN where undefined; ``aupro`` by FPR limit. F1 is that of ``score > f1_threshold``."""
 
     auroc: float
     average_precision: float
-    aupro: float
+    aupro: tuple[float, ...]
+    f1: float
+    f1_threshold: float
+
+
+class Piece(NamedTuple):
+    """Consecutive scores in descending order; ties are never cut.
+
+    Attributes:
+        codes: ``(n,)``, index of each score into the tables of ``RankedScores``.
+        last: ``(k,)``, position of the last score of each distinct value.
+        thresholds: ``(k,)``, for each distinct value the largest threshold t so that ``score > t`` includes it.
+    """
+
+    codes: np.ndarray
+    last: np.ndarray
+    thresholds: np.ndarray
 
 
 class RankedScores:
@@ -36,109 +54,165 @@ class RankedScores:
 
     Args:
         size: number of scores to come.
+        values: sorted distinct scores, if ranks among them are what ``add`` gets (see ``dense_ranks``).
+
+    The scores of one region, and the normal ones of one image, share a code, an index into ``image`` and
+    ``region_size``.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, values: np.ndarray | None = None) -> None:
+        self.size = size
         self._packed = np.empty(size, dtype=np.uint64)
         self._filled = 0
+        self._sorted = False
+        self._values = values
+        self._images: list[int] = []
         self._region_sizes: list[int] = []
-
-    @property
-    def n_regions(self) -> int:
-        """Number of ground-truth regions so far."""
-        return len(self._region_sizes)
+        self._n_images = 0
 
     def add(self, scores: np.ndarray, regions: np.ndarray) -> None:
         """Adds the scores of one image.
 
         Args:
-            scores: finite values of any shape.
+            scores: finite float32 of any shape, or ranks as uint32.
             regions: integers of the same shape; 0 is normal, 1 to R are the image's own regions.
 
         Raises:
             ValueError: a score is NaN or infinite, or the shapes differ.
         """
-        values = np.asarray(scores, dtype=np.float32).ravel()
-        if not np.isfinite(values).all():
-            raise ValueError("'scores' must be finite, got NaN or infinity")
-        labels = np.asarray(regions).ravel()
-        if labels.shape != values.shape:
-            raise ValueError(f"'regions' must have as many entries as 'scores' ({values.size}), got {labels.size}")
-        sizes = np.bincount(labels)[1:]
-        shifted = np.where(labels > 0, labels + len(self._region_sizes), 0).astype(np.uint64)
-        self._region_sizes += sizes.tolist()
-        target = self._packed[self._filled : self._filled + values.size]
-        np.bitwise_or(_descending_bits(values) << np.uint64(32), shifted, out=target)
-        self._filled += values.size
+        scores, labels = np.asarray(scores).ravel(), np.asarray(regions).ravel()
+        if labels.shape != scores.shape:
+            raise ValueError(f"'regions' must have as many entries as 'scores' ({scores.size}), got {labels.size}")
+        keys = scores if self._values is not None else _ascending_keys(scores)
+        codes = (labels + len(self._images)).astype(np.uint64)
+        sizes = np.bincount(labels, minlength=1)
+        self._region_sizes += [0, *sizes[1:].tolist()]
+        self._images += [self._n_images] * len(sizes)
+        self._n_images += 1
+        target = self._packed[self._filled : self._filled + scores.size]
+        np.bitwise_or((~keys).astype(np.uint64) << np.uint64(32), codes, out=target)
+        self._filled += scores.size
 
-    def sorted(self) -> tuple[np.ndarray, np.ndarray]:
-        """Packed scores in descending order of the score, and the number of pixels of each region."""
+    @property
+    def image(self) -> np.ndarray:
+        """Number of the image by code."""
+        return np.array(self._images, dtype=np.int64)
+
+    @property
+    def region_size(self) -> np.ndarray:
+        """Number of pixels of the region by code, 0 for normal pixels."""
+        return np.array(self._region_sizes, dtype=np.int64)
+
+    def pieces(self) -> Iterator[Piece]:
+        """All scores, from the highest down; sorts them at the first call."""
         if self._filled != len(self._packed):
             raise ValueError(f"expected {len(self._packed)} scores, got {self._filled}")
-        self._packed.sort()
-        return self._packed, np.array(self._region_sizes, dtype=np.int64)
+        if not self._sorted:
+            self._packed.sort()
+            self._sorted = True
+        return self._pieces()
+
+    def _pieces(self) -> Iterator[Piece]:
+        start = 0
+        while start < len(self._packed):
+            stop = _end_of_tie(self._packed, min(start + _CHUNK, len(self._packed)))
+            piece = self._packed[start:stop]
+            keys = piece >> np.uint64(32)
+            last = np.append(np.flatnonzero(keys[1:] != keys[:-1]), len(keys) - 1)
+            thresholds = self._thresholds(~keys[last].astype(np.uint32))
+            yield Piece((piece & _LOW).astype(np.int64), last, thresholds)
+            start = stop
+
+    def _thresholds(self, keys: np.ndarray) -> np.ndarray:
+        values = _floats(keys) if self._values is None else self._values[keys]
+        return np.nextafter(values, values.dtype.type(-np.inf))
 
 
-def areas_under_curves(ranked: RankedScores, fpr_limit: float = 0.3) -> Areas:
-    """AUROC, average precision and AUPRO of all scores collected.
+def areas_under_curves(ranked: RankedScores, fpr_limits: Sequence[float] = (0.3,)) -> Areas:
+    """AUROC, average precision, AUPRO and the best F1 of all scores collected.
 
     Args:
         ranked: the scores; sorted by this call.
-        fpr_limit: largest false positive rate that AUPRO integrates to, in (0, 1].
+        fpr_limits: largest false positive rates that AUPRO integrates to, in (0, 1].
 
     Returns:
         The areas; all NaN, with a warning, where there is no normal or no anomalous score.
     """
-    packed, region_sizes = ranked.sorted()
-    n_positive = int(region_sizes.sum())
-    n_negative = len(packed) - n_positive
+    if not all(0 < limit <= 1 for limit in fpr_limits):
+        raise ValueError(f"'fpr_limit' must be in (0, 1], got {', '.join(map(str, fpr_limits))}")
+    sizes = ranked.region_size
+    regions = sizes > 0
+    n_positive = int(sizes.sum())
+    pieces = ranked.pieces()
+    n_negative = ranked.size - n_positive
     if not n_positive or not n_negative:
         warnings.warn("areas are undefined without both normal and anomalous scores", stacklevel=2)
-        return Areas(float("nan"), float("nan"), float("nan"))
-    weights = np.concatenate([[0.0], 1.0 / (np.maximum(region_sizes, 1) * len(region_sizes))])
-    auroc = average_precision = aupro = 0.0
-    for fp, tp, pro in _curves(packed, weights):
+        return Areas(np.nan, np.nan, (np.nan,) * len(fpr_limits), np.nan, np.nan)
+    weights = regions / (np.maximum(sizes, 1) * regions.sum())
+    auroc = average_precision = 0.0
+    aupro = np.zeros(len(fpr_limits))
+    best_f1, f1_threshold = -1.0, np.nan
+    fp, tp, pro = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), np.zeros(1)
+    for codes, last, thresholds in pieces:
+        found = np.cumsum(regions[codes])[last]
+        tp = np.append(tp[-1], tp[-1] + found)
+        fp = np.append(fp[-1], fp[-1] + last + 1 - found)
+        pro = np.append(pro[-1], pro[-1] + np.cumsum(weights[codes])[last])
         auroc += float(np.sum(np.diff(fp) * (tp[1:] + tp[:-1]) / 2))
         average_precision += float(np.sum(np.diff(tp) * (tp[1:] / (tp[1:] + fp[1:]))))
-        aupro += _area_up_to(fp / n_negative, pro, fpr_limit)
-    return Areas(auroc / (n_negative * n_positive), average_precision / n_positive, aupro / fpr_limit)
+        aupro += [_area_up_to(fp / n_negative, pro, limit) for limit in fpr_limits]
+        f1 = 2 * tp[1:] / (n_positive + tp[1:] + fp[1:])
+        if f1.max() > best_f1:
+            best_f1, f1_threshold = float(f1.max()), float(thresholds[f1.argmax()])
+    areas = (auroc / (n_negative * n_positive), average_precision / n_positive)
+    return Areas(*areas, tuple((aupro / fpr_limits).tolist()), best_f1, f1_threshold)
 
 
 def image_areas(scores: np.ndarray, labels: np.ndarray) -> Areas:
-    """AUROC and average precision of image scores; every anomalous image is a region of one pixel.
+    """AUROC, average precision and the best F1 of image scores; every anomalous image is a region of one pixel.
 
     Args:
-        scores: ``(N,)``.
+        scores: ``(N,)``, any real type.
         labels: ``(N,)``, 1 for anomalous.
     """
-    ranked = RankedScores(len(scores))
-    ranked.add(scores, np.cumsum(labels) * (np.asarray(labels) > 0))
+    (ranks,), values = dense_ranks([np.asarray(scores)])
+    ranked = RankedScores(len(ranks), values)
+    ranked.add(ranks, np.cumsum(labels) * (np.asarray(labels) > 0))
     return areas_under_curves(ranked)
 
 
-def _descending_bits(values: np.ndarray) -> np.ndarray:
-    """32-bit keys, as uint64, whose ascending order is the descending order of the floats."""
+def dense_ranks(arrays: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
+    """Replaces scores of any real type by their ranks, as uint32 of the same shapes; equal scores share a rank.
+
+    Returns:
+        The ranks, and the sorted distinct scores as float64. Takes about 40 bytes per score.
+
+    Raises:
+        ValueError: a score is NaN or infinite.
+    """
+    flat = np.concatenate([np.asarray(array, dtype=np.float64).ravel() for array in arrays])
+    _check_finite(flat)
+    values, ranks = np.unique(flat, return_inverse=True)
+    pieces = np.split(ranks.astype(np.uint32), np.cumsum([np.size(array) for array in arrays])[:-1])
+    return [piece.reshape(np.shape(array)) for piece, array in zip(pieces, arrays, strict=True)], values
+
+
+def _ascending_keys(scores: np.ndarray) -> np.ndarray:
+    """32-bit keys in the order of the floats."""
+    values = scores.astype(np.float32)
+    _check_finite(values)
     bits = (values + np.float32(0)).view(np.uint32)  # adding 0 turns -0.0 into 0.0
-    ascending = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
-    return (~ascending).astype(np.uint64)
+    return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
 
 
-def _curves(packed: np.ndarray, weights: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Curves (false positives, true positives, PRO) at the distinct scores, in pieces; each starts where one ended."""
-    carry_fp, carry_tp, carry_pro = 0, 0, 0.0
-    start = 0
-    while start < len(packed):
-        stop = _end_of_tie(packed, min(start + _CHUNK, len(packed)))
-        piece = packed[start:stop]
-        regions = (piece & np.uint64(0xFFFFFFFF)).astype(np.int64)
-        keys = piece >> np.uint64(32)
-        last_of_tie = np.append(np.flatnonzero(keys[1:] != keys[:-1]), len(keys) - 1)
-        tp = carry_tp + np.cumsum(regions > 0)[last_of_tie]
-        fp = start + last_of_tie + 1 - tp
-        pro = carry_pro + np.cumsum(weights[regions])[last_of_tie]
-        yield np.append(carry_fp, fp), np.append(carry_tp, tp), np.append(carry_pro, pro)
-        carry_fp, carry_tp, carry_pro = int(fp[-1]), int(tp[-1]), float(pro[-1])
-        start = stop
+def _floats(keys: np.ndarray) -> np.ndarray:
+    """Inverse of ``_ascending_keys``."""
+    return np.where(keys >> 31, keys & np.uint32((1 << 31) - 1), ~keys).view(np.float32)
+
+
+def _check_finite(values: np.ndarray) -> None:
+    if not np.isfinite(values).all():
+        raise ValueError("scores must be finite, got NaN or infinity")
 
 
 def _end_of_tie(packed: np.ndarray, stop: int) -> int:

@@ -61,6 +61,25 @@ class FeatureRecord(_Model):
     test_key: str
 
 
+class Detections(_Model):
+    """Detected regions on normal test images: number per image, and by image where there are any."""
+
+    per_normal_image: float
+    images: dict[str, int]
+
+
+class SegmentationRecord(_Model):
+    """Thresholds of the last epoch, those of NFA in log10 NFA, and the false alarms that they give.
+
+    Attributes:
+        thresholds: by name, see ``nfbench.scoring.evaluate.Evaluation``.
+        false_alarms: at the fair threshold, at NFA < 1 (``nfa``) and the same with the guard (``nfa_guard``).
+    """
+
+    thresholds: dict[str, float]
+    false_alarms: dict[str, Detections]
+
+
 class RunRecord(_Model):
     """One cell, trained and evaluated.
 
@@ -69,11 +88,12 @@ class RunRecord(_Model):
         settings: all settings of the method, defaults included.
         selections: metrics of ``last``, ``val`` and ``oracle``.
         by_epoch: metrics of all kept epochs.
+        segmentation: thresholds and false alarms of the last epoch.
         data: images that went in.
         features: features that went in.
         parameters: trainable parameters by part, and ``total``.
         seconds: wall time of ``extract_train``, ``extract_test``, ``train``, ``score``; ``score`` is one pass over the
-            test images.
+            test images, ``log_nfa`` their maps of log NFA with and without the guard.
         images_per_second: throughput of extraction, of training and of scoring cached features.
         peak_memory_mb: largest resident memory of training and evaluation, and of the GPU if one was used.
         contour: threshold of the maps above which figures draw a contour.
@@ -84,6 +104,7 @@ class RunRecord(_Model):
     settings: dict[str, Any]
     selections: dict[str, Selection]
     by_epoch: dict[int, dict[str, float | None]]
+    segmentation: SegmentationRecord
     data: DataRecord
     features: FeatureRecord
     parameters: dict[str, int]

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from nfbench.errors import NfbenchError
-from nfbench.methods.base import Method
+from nfbench.methods.base import Method, top_percent_mean
+from nfbench.scoring.a_contrario import energy
 from nfbench.training.data import read_batch
 
 __all__ = ["IMAGE_SCORES", "ScoredImages", "image_scores", "resize_map", "score_images"]
@@ -21,10 +22,20 @@ _BATCH = 16
 
 
 class ScoredImages(NamedTuple):
-    """Maps ``(N, H, W)`` float32 at the method's size, and image scores ``(N,)`` by rule."""
+    """What a method says of ``N`` images.
+
+    Attributes:
+        maps: ``(N, H, W)`` float32 at the method's size.
+        images: image scores ``(N,)`` by rule.
+        energies: of the latents ``sum_c z_c^2`` by scale, ``(N, H_l, W_l)`` float64, finest first; none where the
+            method has no latents that are standard normal.
+        channels: number of channels by scale.
+    """
 
     maps: np.ndarray
     images: dict[str, np.ndarray]
+    energies: tuple[np.ndarray, ...] = ()
+    channels: tuple[int, ...] = ()
 
 
 @torch.inference_mode()
@@ -43,20 +54,36 @@ def score_images(
         NfbenchError: a score is NaN or infinite; names the image's number.
     """
     chosen = torch.arange(len(levels[0])) if indices is None else torch.as_tensor(indices)
-    parts = [method.score(read_batch(levels, chunk, device)) for chunk in chosen.split(_BATCH)]
+    parts = [_score(method, read_batch(levels, chunk, device)) for chunk in chosen.split(_BATCH)]
     maps = torch.cat([part.maps for part in parts]).float().cpu()
     paper = torch.cat([part.images for part in parts]).float().cpu()
     bad = ~torch.isfinite(maps.flatten(1)).all(1) | ~torch.isfinite(paper)
     if bad.any():
         raise NfbenchError(f"the scores of {int(bad.sum())} images are not finite, first image {int(bad.nonzero()[0])}")
-    return ScoredImages(maps.numpy(), image_scores(maps, paper))
+    scales = list(zip(*(part.energies for part in parts), strict=True))
+    energies = tuple(torch.cat(scale).numpy() for scale in scales)
+    return ScoredImages(maps.numpy(), image_scores(maps, paper), energies, parts[0].channels)
+
+
+class _Part(NamedTuple):
+    maps: Tensor
+    images: Tensor
+    energies: tuple[Tensor, ...]
+    channels: tuple[int, ...]
+
+
+def _score(method: Method, features: list[Tensor]) -> _Part:
+    """Scores one batch and leaves of its latents, which may be large, their energies."""
+    scores = method.score(features)
+    latents = scores.latents or []
+    energies = tuple(energy(z).cpu() for z in latents)
+    return _Part(scores.maps.cpu(), scores.images.cpu(), energies, tuple(z.shape[1] for z in latents))
 
 
 def image_scores(maps: Tensor, paper: Tensor) -> dict[str, np.ndarray]:
     """Image scores by all rules, each ``(N,)``, from maps ``(N, H, W)`` and the method's own scores ``(N,)``."""
     flat = maps.flatten(1)
-    top = flat.topk(max(1, flat.shape[1] // 100), dim=1).values
-    scores = {"paper": paper, "max": flat.amax(1), "mean": flat.mean(1), "top1": top.mean(1)}
+    scores = {"paper": paper, "max": flat.amax(1), "mean": flat.mean(1), "top1": top_percent_mean(maps)}
     return {rule: scores[rule].numpy() for rule in IMAGE_SCORES}
 
 

@@ -19,9 +19,22 @@ _METRICS = {
     "image_ap": "image AP",
     "pixel_auroc": "pixel AUROC",
     "pixel_ap": "pixel AP",
+    "image_f1": "image F1 at the best threshold",
+    "pixel_f1": "pixel F1 at the best threshold",
     "pixel_aupro": "AUPRO",
+    "pixel_aupro_05": "AUPRO up to a false positive rate of 0.05",
+    "miou_oracle": "mean IoU of the anomaly map at the best threshold on the test set",
+    "miou_fair": "mean IoU of the anomaly map at one false positive pixel per normal training image",
+    "miou_nfa": "mean IoU of the a contrario mask, NFA < 1",
+    "miou_nfa_guard": "mean IoU of the a contrario mask, NFA < 1, with the Chernoff guard",
+    "miou_nfa_oracle": "mean IoU of the log-NFA map at the best threshold on the test set",
+    "false_alarms_fair": "detected regions per 100 normal test images, at one false positive pixel per training image",
+    "false_alarms_nfa": "detected regions per 100 normal test images, NFA < 1",
+    "false_alarms_nfa_guard": "detected regions per 100 normal test images, NFA < 1, with the Chernoff guard",
 }
 _RULES = {"max": "maximum of the map", "mean": "mean of the map", "top1": "mean of the map's top 1 %"}
+_AGGREGATIONS = {"anomalous": "anomalous images", "pooled": "pixels pooled"}
+_SHORT = {"miou_nfa": "NFA < 1", "miou_nfa_guard": "NFA < 1, guard", "miou_nfa_oracle": "best NFA"}
 _SELECTIONS = {
     "last": "the last epoch",
     "val": "checkpoint with the best likelihood on held-out normal images",
@@ -32,13 +45,14 @@ AVERAGE = "average"
 
 @dataclass(frozen=True)
 class Column:
-    """A measured method on a backbone, with the checkpoint of one selection."""
+    """A measured method on a backbone, with the checkpoint of one selection; ``metric`` where it is not the table's."""
 
     method: str
     backbone: str
     title: str
     published_as: str
     selection: str
+    metric: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,9 +93,10 @@ class Table:
     rows: tuple[Row, ...]
 
     def details(self, column: Column) -> str:
-        """Second line of a column's heading: its selection, and its backbone where there are several."""
+        """Second line of a column's heading: its selection, its backbone where there are several, its own metric."""
         several = len({other.backbone for other in self.columns}) > 1
-        return f"{column.backbone}, {column.selection}" if several else column.selection
+        parts = [column.backbone if several else "", column.selection, _SHORT.get(column.metric, column.metric)]
+        return ", ".join(part for part in parts if part)
 
 
 def make_table(name: str, config: TableConfig, results: pd.DataFrame, subsets: dict[str, str]) -> Table:
@@ -98,13 +113,15 @@ def make_table(name: str, config: TableConfig, results: pd.DataFrame, subsets: d
     Raises:
         NfbenchError: no run has the metric, or the published table is unknown.
     """
-    chosen = results[results.metric == config.metric]
-    if chosen.empty:
-        raise NfbenchError(f"table '{name}': no run has the metric '{config.metric}'{nearest(config.metric, _METRICS)}")
+    own_metric = results.variant_of.map(config.metric_of).fillna(config.metric)
+    for metric in (config.metric, *config.metric_of.values()):
+        if metric not in set(results.metric):
+            raise NfbenchError(f"table '{name}': no run has the metric '{metric}'{nearest(metric, _METRICS)}")
+    chosen = results[results.metric == own_metric]
     without = sorted(set(results.dataset) - set(chosen.dataset))
     results = results[~results.dataset.isin(without)]
     published = published_table(config.published) if config.published else None
-    columns = _columns(results, config.selections)
+    columns = _columns(results, config)
     measured = {column.published_as for column in columns}
     others = [method for method in published.methods(config.metric) if method not in measured] if published else []
     rows: list[Row] = []
@@ -124,18 +141,19 @@ def make_table(name: str, config: TableConfig, results: pd.DataFrame, subsets: d
 
 def metric_title(metric: str) -> str:
     """A metric's name as it is printed, with the rule of the image score where it is not the method's own."""
-    base, _, rule = metric.rpartition("_")
-    if rule in _RULES:
-        return f"{_METRICS[base]} ({_RULES[rule]})"
-    return _METRICS.get(metric, metric)
+    base, _, suffix = metric.rpartition("_")
+    qualified = {**_RULES, **_AGGREGATIONS}.get(suffix)
+    return f"{_METRICS[base]} ({qualified})" if qualified else _METRICS.get(metric, metric)
 
 
-def _columns(results: pd.DataFrame, selections: tuple[str, ...]) -> list[Column]:
-    found = results[["method", "backbone", "title", "method_title"]].drop_duplicates()
+def _columns(results: pd.DataFrame, config: TableConfig) -> list[Column]:
+    found = results[["method", "backbone", "title", "method_title", "variant_of"]].drop_duplicates()
     return [
-        Column(row.method, row.backbone, row.title, row.method_title, selection)
+        Column(
+            row.method, row.backbone, row.title, row.method_title, selection, config.metric_of.get(row.variant_of, "")
+        )
         for row in found.itertuples()
-        for selection in selections
+        for selection in config.selections
     ]
 
 
@@ -177,13 +195,15 @@ def _caption(config: TableConfig, results: pd.DataFrame, subsets: dict[str, str]
     n_seeds = results.seed.nunique()
     spread = f"mean and standard deviation over {n_seeds} seeds" if n_seeds > 1 else "one seed"
     notes = [
-        f"{config.title}: {metric_title(config.metric)} in percent, {spread}",
+        f"{config.title}: {_metric_titles(config, results)}, {spread}",
         f"setting {', '.join(results.setting.unique())}",
         "; ".join(f"{selection}: {_SELECTIONS[selection]}" for selection in config.selections),
         "backbone " + ", ".join(_backbones(results)),
         "data: " + "; ".join(_describe_data(results, subsets)),
         f"epochs {_range(results.epochs)}; metrics at the original image size",
     ]
+    if config.metric.startswith("miou"):
+        notes.append("mean over all test images, good ones included, unless said otherwise")
     if config.metric.startswith("pixel"):
         regions = results.drop_duplicates(["dataset", "category"]).n_regions
         if regions.notna().any():
@@ -199,6 +219,13 @@ def _caption(config: TableConfig, results: pd.DataFrame, subsets: dict[str, str]
             f"{reproduced:g} points, close up to {close:g}, else off; values marked ? are doubtful as printed"
         )
     return ". ".join(note[0].upper() + note[1:] for note in notes if note) + "."
+
+
+def _metric_titles(config: TableConfig, results: pd.DataFrame) -> str:
+    unit = "" if config.metric.startswith("false_alarms") else " in percent"
+    names = results.drop_duplicates("variant_of").set_index("variant_of").method_title
+    others = [f"; of {names[method]}, {metric_title(m)}" for method, m in config.metric_of.items() if method in names]
+    return metric_title(config.metric) + unit + "".join(others)
 
 
 def _backbones(results: pd.DataFrame) -> list[str]:

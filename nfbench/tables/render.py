@@ -15,7 +15,7 @@ __all__ = ["to_csv", "to_html", "to_latex", "to_text"]
 _STATUS_MARKS = {"reproduced": "=", "close": r"$\approx$", "off": r"$\neq$", "missing": "--", "measured": ""}
 _LATEX_ESCAPES = str.maketrans(
     {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
-     "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+     "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": "$<$", ">": "$>$"}
 )  # fmt: skip
 
 _CSV_COLUMNS = (

@@ -9,7 +9,9 @@ from sklearn.metrics import roc_auc_score
 from nfbench.datasets.manifest import Entry
 from nfbench.errors import NfbenchError
 from nfbench.methods.base import LevelShape, Scores, build_method, resolve_settings
-from nfbench.scoring.evaluate import GroundTruth, evaluate, select
+from nfbench.metrics import miou, miou_oracle
+from nfbench.metrics.iou import mean_iou
+from nfbench.scoring.evaluate import GroundTruth, evaluate, log_nfa_maps, select
 from nfbench.scoring.maps import ScoredImages, image_scores, resize_map, score_images
 
 
@@ -39,20 +41,66 @@ def test_metrics_are_those_of_the_resized_maps(truth):
     maps = np.random.default_rng(0).random((4, 10, 15)).astype(np.float32)
     maps[1:3] += 0.2
     scored = ScoredImages(maps, image_scores(torch.from_numpy(maps), torch.arange(4.0)))
-    metrics = evaluate(scored, truth)
+    normal_maps = np.random.default_rng(1).random((3, 10, 15)).astype(np.float32)
+    evaluation = evaluate(scored, truth, normal_maps, {})
+    metrics = evaluation.metrics
     resized = np.stack([resize_map(score_map, 20, 30) for score_map in maps])
     labels = np.stack([np.zeros((20, 30)) if r is None else r > 0 for r in truth.regions])
     assert metrics["pixel_auroc"] == pytest.approx(roc_auc_score(labels.ravel(), resized.ravel()), abs=1e-12)
     assert metrics["image_auroc"] == pytest.approx(roc_auc_score(truth.labels, np.arange(4)))
     assert metrics["image_auroc_max"] == pytest.approx(roc_auc_score(truth.labels, maps.max((1, 2))))
-    assert 0 <= metrics["pixel_aupro"] <= 1
+    assert 0 <= metrics["pixel_aupro_05"] <= metrics["pixel_aupro"] <= 1
+    fair = np.sort(normal_maps.ravel())[-4]
+    assert evaluation.thresholds["fair"] == fair
+    assert metrics["miou_fair"] == pytest.approx(miou(resized, labels, fair), abs=1e-12)
+    assert metrics["miou_fair_pooled"] == pytest.approx(miou(resized, labels, fair, "pooled"), abs=1e-12)
+    oracle = miou_oracle(resized, labels, "anomalous")
+    assert metrics["miou_oracle_anomalous"] == pytest.approx(oracle.miou, abs=1e-12)
+    at_best = miou(resized, labels, evaluation.thresholds["miou_oracle"])
+    assert at_best == pytest.approx(metrics["miou_oracle"], abs=1e-12)
+    assert not any("nfa" in name for name in metrics)
+
+
+def test_a_contrario_metrics(truth):
+    """A bright spot on the defect of one image, a weaker one on a normal image; nothing elsewhere."""
+    rng = np.random.default_rng(0)
+    energies = rng.chisquare(64, (4, 10, 15))
+    energies[2, 5:7, 10:12] *= 20
+    energies[3, 4:6, 2:4] *= 5
+    maps = np.zeros((4, 10, 15), dtype=np.float32)
+    scored = ScoredImages(maps, {"paper": np.arange(4.0)}, (energies,), (64,))
+    log_nfa = log_nfa_maps(scored)
+    assert {name: found.shape for name, found in log_nfa.items()} == dict.fromkeys(("nfa", "nfa_guard"), (4, 10, 15))
+    evaluation = evaluate(scored, truth, maps[:1], log_nfa)
+    assert evaluation.detections["nfa"].tolist() == [0, 0, 1, 1]
+    metrics = evaluation.metrics
+    assert metrics["false_alarms_nfa"] == metrics["false_alarms_nfa_guard"] == 0.5
+    masks = [resized < 0 for resized in truth.resized(log_nfa["nfa"])]
+    assert metrics["miou_nfa"] == pytest.approx(mean_iou(masks, truth.masks())["all"], abs=1e-12)
+    assert metrics["miou_nfa_guard_anomalous"] == pytest.approx(metrics["miou_nfa_anomalous"], abs=1e-12)
+    assert metrics["miou_nfa_oracle"] >= metrics["miou_nfa"]
+    best = evaluation.thresholds["miou_nfa_oracle"]
+    masks = [-resized > -best for resized in truth.resized(log_nfa["nfa"])]
+    assert mean_iou(masks, truth.masks())["all"] == pytest.approx(metrics["miou_nfa_oracle"], abs=1e-12)
+
+
+def test_latents_give_energies():
+    shapes = [LevelShape(8, 4, 4), LevelShape(12, 2, 2)]
+    method = build_method("uflow", shapes, resolve_settings("uflow"), (8, 8), 0).eval()
+    levels = [np.random.default_rng(0).standard_normal((3, *shape)).astype(np.float16) for shape in shapes]
+    scored = score_images(method, levels, torch.device("cpu"))
+    latents, _ = method.latents([torch.from_numpy(level).float() for level in levels])
+    assert scored.channels == tuple(z.shape[1] for z in latents)
+    for energies, z in zip(scored.energies, latents, strict=True):
+        np.testing.assert_allclose(energies, z.detach().double().square().sum(1).numpy(), rtol=1e-5)
 
 
 def test_without_masks_there_are_no_pixel_metrics(tmp_path):
     entries = [entry(tmp_path, 0, None), Entry("test", 1, "x", "i.png", "", 20, 30, "", "")]
     maps = np.arange(2 * 4, dtype=np.float32).reshape(2, 2, 2)
-    metrics = evaluate(ScoredImages(maps, {"paper": np.array([0.0, 1.0])}), GroundTruth(entries))
-    assert set(metrics) == {"image_auroc", "image_ap"}
+    scored = ScoredImages(maps, {"paper": np.array([0.0, 1.0])})
+    metrics = evaluate(scored, GroundTruth(entries), maps[:1], {}).metrics
+    assert set(metrics) == {"image_auroc", "image_ap", "image_f1", "false_alarms_fair"}
 
 
 def test_image_scores_by_rule():
@@ -91,6 +139,11 @@ def test_selections():
 
 def test_no_val_without_held_out_images():
     assert set(select(BY_EPOCH, dict.fromkeys(range(7)))) == {"last", "oracle"}
+
+
+def test_the_oracle_has_the_fewest_false_alarms():
+    chosen = select({1: {"false_alarms_nfa": 0.2}, 2: {"false_alarms_nfa": 0.1}, 3: {"false_alarms_nfa": 0.4}}, {})
+    assert chosen["oracle"] == {"epoch": {"false_alarms_nfa": 2}, "metrics": {"false_alarms_nfa": 0.1}}
 
 
 def test_undefined_metrics_do_not_hinder_the_oracle():

@@ -4,12 +4,14 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from nfbench.errors import NfbenchError
 from nfbench.results.record import read_record
 
+FIGURES = ("maps", "histograms", "curves", "segmentation", "thresholds", "calibration")
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 
@@ -20,15 +22,16 @@ def records(checkout):
 def test_results_tables_figures_and_ledger_are_there(finished):
     results = finished.folder / "results"
     table = pd.read_parquet(results / "experiments" / "smoke" / "results.parquet")
-    # 4 cells; last, val and oracle; 8 image metrics and 3 pixel metrics
-    assert len(table) == 4 * 3 * 11
-    assert table.value.between(0, 1).all()
+    # 4 cells; last, val and oracle; 12 metrics of images, 5 of pixels, 15 mean IoU, 3 counts of false alarms
+    assert len(table) == 4 * 3 * 35
+    assert table.value[~table.metric.str.startswith("false_alarms")].between(0, 1).all()
+    assert (table.value >= 0).all()
     ledger = pd.read_csv(results / "experiments" / "smoke" / "ledger.csv")
     assert ledger.status.tolist() == ["done"] * 4
     names = {path.name for folder in ("tables", "figures") for path in (results / folder).iterdir()}
     assert names == {
-        *(f"smoke_{level}_auroc.{ending}" for level in ("image", "pixel") for ending in ("tex", "html", "csv")),
-        *(f"smoke_{kind}.{ending}" for kind in ("maps", "histograms", "curves") for ending in ("pdf", "png")),
+        *(f"smoke_{table}.{e}" for table in ("image_auroc", "pixel_auroc", "miou") for e in ("tex", "html", "csv")),
+        *(f"smoke_{figure}.{ending}" for figure in FIGURES for ending in ("pdf", "png")),
     }
     assert all(path.stat().st_size > 500 for folder in ("tables", "figures") for path in (results / folder).iterdir())
 
@@ -47,7 +50,41 @@ def test_run_records_are_complete(finished):
         assert set(record.provenance) == {"extract", "train", "evaluate"}
         assert record.provenance["train"]["command"].startswith("nfbench --log")
         oracle, last = record.selections["oracle"].metrics, record.selections["last"].metrics
-        assert all(oracle[name] >= value for name, value in last.items())
+        for name, value in last.items():
+            assert oracle[name] <= value if name.startswith("false_alarms") else oracle[name] >= value
+        assert set(record.segmentation.false_alarms) == {"fair", "nfa", "nfa_guard"}
+
+
+def test_own_metric_of_a_method_heads_its_column(finished):
+    """The table of mean IoU scores U-Flow at NFA < 1, the others at their fair threshold, and says so."""
+    text = (finished.folder / "results" / "tables" / "smoke_miou.tex").read_text()
+    assert r"NFA $<$ 1" in text
+    assert "of U-Flow, mean IoU of the a contrario mask" in text
+    values = pd.read_csv(finished.folder / "results" / "tables" / "smoke_miou.csv")
+    for path in records(finished):
+        record = read_record(path)
+        metric = "miou_nfa" if record.cell.variant_of == "uflow" else "miou_fair"
+        row = values[(values.category == record.cell.category) & (values.method == record.cell.method)]
+        assert row["mean"].item() == pytest.approx(100 * record.selections["last"].metrics[metric])
+
+
+def test_artifacts_agree_with_the_record(finished):
+    for path in records(finished):
+        record, folder = read_record(path), path.parent
+        regions = pd.read_csv(folder / "regions.csv")
+        found = regions[(regions["map"] == "nfa") & (regions.label == 0)].groupby("image").size()
+        assert found.to_dict() == record.segmentation.false_alarms["nfa"].images
+        assert (regions.log_nfa < 0).all()
+        curve = pd.read_csv(folder / "miou.csv")
+        assert set(curve["map"]) == {"score", "nfa"}
+        last = record.selections["last"].metrics
+        assert curve[curve["map"] == "score"]["all"].max() <= last["miou_oracle"] + 1e-9
+        calibration = pd.read_csv(folder / "calibration.csv")
+        assert set(calibration.images) == {"training", "test"}
+        examples = np.load(folder / "examples.npz")
+        assert len(examples["index"]) == len(examples["maps"]) == len(examples["nfa"])
+        labels = pd.read_csv(folder / "scores.csv").label.to_numpy()
+        assert not labels[examples["index"][examples["suspect"]]].any()
 
 
 def test_random_weights_are_printed_in_every_table(finished):
@@ -67,11 +104,11 @@ def test_second_run_does_nothing(finished):
 @pytest.mark.parametrize(
     ("file", "rebuilt"),
     [
-        ("scores.csv", {"evaluate_run": 1, "aggregate_results": 1, "build_table": 2, "build_figure": 3}),
-        ("run.json", {"evaluate_run": 1, "aggregate_results": 1, "build_table": 2, "build_figure": 3}),
+        ("scores.csv", {"evaluate_run": 1, "aggregate_results": 1, "build_table": 3, "build_figure": 6}),
+        ("run.json", {"evaluate_run": 1, "aggregate_results": 1, "build_table": 3, "build_figure": 6}),
         (
             "training.json",
-            {"train_flow": 1, "evaluate_run": 1, "aggregate_results": 1, "build_table": 2, "build_figure": 3},
+            {"train_flow": 1, "evaluate_run": 1, "aggregate_results": 1, "build_table": 3, "build_figure": 6},
         ),
     ],
 )

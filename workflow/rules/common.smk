@@ -35,7 +35,7 @@ BENCH = reporting_errors(load_bench)(config, Path(workflow.basedir) / "workflow"
 PATHS = Paths(BENCH.config.results_root)
 CONFIG = json.dumps(config, sort_keys=True)
 TRAINED = ("model.safetensors", "checkpoints.safetensors", "history.csv", "training.json")
-EVALUATED = ("run.json", "scores.csv", "examples.npz")
+EVALUATED = ("run.json", "scores.csv", "regions.csv", "miou.csv", "calibration.csv", "examples.npz")
 
 DEVICE = BENCH.config.device
 GPUS = gpus_per_job(DEVICE)

@@ -7,11 +7,15 @@ rule evaluate_run:
         checkpoints=PATHS.run("checkpoints.safetensors"),
         history=PATHS.run("history.csv"),
         training=PATHS.run("training.json"),
+        train_features=PATHS.features.replace("{view}", "train"),
         features=PATHS.features.replace("{view}", "test"),
         manifest=PATHS.manifest,
     output:
         record=PATHS.run("run.json"),
         scores=PATHS.run("scores.csv"),
+        regions=PATHS.run("regions.csv"),
+        miou=PATHS.run("miou.csv"),
+        calibration=PATHS.run("calibration.csv"),
         examples=PATHS.run("examples.npz"),
     log:
         PATHS.log("evaluate_run", PATHS.run_suffix),
@@ -27,9 +31,10 @@ rule evaluate_run:
         device=DEVICE,
         run=subpath(output.record, parent=True),
         maps="--save-maps" if BENCH.config.save_maps else "",
-        code=fingerprint("scoring", "metrics", "results/record.py", "cli/evaluate.py"),
+        code=fingerprint("scoring", "metrics", "results/record.py", "results/artifacts.py", "cli/evaluate.py"),
     message:
         "Evaluate {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
     shell:
-        "python -m nfbench --log {log:q} evaluate_run --run {params.run:q} --features {input.features:q}"
-        " --manifest {input.manifest:q} {params.maps} --device {params.device} --threads {threads}"
+        "python -m nfbench --log {log:q} evaluate_run --run {params.run:q}"
+        " --train-features {input.train_features:q} --features {input.features:q} --manifest {input.manifest:q}"
+        " {params.maps} --device {params.device} --threads {threads}"

@@ -1,0 +1,55 @@
+"""Do the latents of normal images follow their chi-square? Quantiles against quantiles."""
+
+from collections.abc import Sequence
+
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nfbench.figures.base import COLORS, DrawnRun, by_category, legend_above, read_table
+
+__all__ = ["draw_calibration"]
+
+_STYLES = {"training": "--", "test": "-"}
+
+
+def draw_calibration(runs: Sequence[DrawnRun]) -> Figure:
+    """One row per category, one column per method; first seed.
+
+    Quantiles of ``sum_c z_c^2 / C`` over the positions of normal images, against those of chi-square with C degrees of
+    freedom, by scale. On the diagonal the model is right; above it, images vary more than the model expects.
+    """
+    first_seed = min(run.cell.seed for run in runs)
+    grouped = by_category([run for run in runs if run.cell.seed == first_seed])
+    n_columns = max(len(category_runs) for category_runs in grouped.values())
+    size = (3.2 * n_columns, 2.8 * len(grouped))
+    figure, axes = plt.subplots(len(grouped), n_columns, figsize=size, squeeze=False)
+    for row, ((dataset, category), category_runs) in zip(axes, grouped.items(), strict=True):
+        for axis, run in zip(row, category_runs, strict=False):
+            _draw(axis, run)
+        row[0].set_ylabel(f"{dataset}\n{category}\nobserved", fontsize=8)
+    for axis, run in zip(axes[0], next(iter(grouped.values())), strict=False):
+        axis.set_title(run.title, fontsize=8)
+    for axis in axes[-1]:
+        axis.set_xlabel("expected of chi-square, per channel", fontsize=8)
+    legend_above(figure, axes[0, 0].get_legend_handles_labels())
+    return figure
+
+
+def _draw(axis: Axes, run: DrawnRun) -> None:
+    rows = read_table(run.folder / "calibration.csv")
+    scales = sorted({(int(row["scale"]), int(row["channels"])) for row in rows})
+    for number, (scale, channels) in enumerate(scales):
+        for images, style in _STYLES.items():
+            chosen = [row for row in rows if int(row["scale"]) == scale and row["images"] == images]
+            expected, observed = ([float(row[name]) for row in chosen] for name in ("expected", "observed"))
+            label = f"{images} images, scale {scale + 1}"
+            axis.plot(expected, observed, style, color=f"C{number}", lw=1.2, marker=".", ms=3, label=label)
+        axis.text(0.03, 0.95 - 0.08 * number, f"C = {channels}", color=f"C{number}", fontsize=7, va="top",
+                  transform=axis.transAxes)  # fmt: skip
+    if rows:
+        ends = [min(float(row["expected"]) for row in rows), max(float(row["expected"]) for row in rows)]
+        axis.plot(ends, ends, color=COLORS["neutral"], lw=0.8)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.tick_params(labelsize=7, which="both")

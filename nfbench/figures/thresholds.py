@@ -1,0 +1,70 @@
+"""Mean IoU as a function of the threshold, in the manner of U-Flow's Figure 7."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nfbench.figures.base import DrawnRun, by_category, legend_above, read_table
+
+__all__ = ["draw_thresholds"]
+
+_COLORS = {"all": "#1f77b4", "anomalous": "#d62728", "pooled": "#2ca02c"}
+_LABELS = {"all": "all images", "anomalous": "anomalous images", "pooled": "pixels pooled"}
+_MAPS = {
+    "score": ("threshold of the anomaly map", "miou_oracle", "miou_fair"),
+    "nfa": ("threshold of $-\\log_{10}$ NFA", "miou_nfa_oracle", "miou_nfa"),
+}
+
+
+def draw_thresholds(runs: Sequence[DrawnRun]) -> Figure:
+    """One row per category; per method the curves of its anomaly map and of its log-NFA map, first seed.
+
+    Marked are the best threshold over all images and the one chosen without anomalies: one false positive pixel per
+    normal training image, or NFA < 1.
+    """
+    first_seed = min(run.cell.seed for run in runs)
+    grouped = by_category([run for run in runs if run.cell.seed == first_seed and _curves(run)])
+    panels = [(method, name) for method in _methods(runs) for name in _MAPS]
+    size = (2.9 * len(panels), 2.2 * len(grouped))
+    figure, axes = plt.subplots(len(grouped), len(panels), figsize=size, squeeze=False, sharey=True)
+    for row, ((dataset, category), category_runs) in zip(axes, grouped.items(), strict=True):
+        for axis, (method, name) in zip(row, panels, strict=True):
+            run = next((run for run in category_runs if (run.cell.method, run.cell.backbone) == method), None)
+            if run is None or name not in _curves(run):
+                axis.set_axis_off()
+                continue
+            _draw(axis, run, name)
+            if row is axes[0]:
+                axis.set_title(run.title, fontsize=8)
+        row[0].set_ylabel(f"{dataset}\n{category}\nmean IoU", fontsize=8)
+    legend_above(figure, axes[0, 0].get_legend_handles_labels())
+    return figure
+
+
+def _methods(runs: Sequence[DrawnRun]) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((run.cell.method, run.cell.backbone) for run in runs))
+
+
+def _curves(run: DrawnRun) -> set[str]:
+    return {row["map"] for row in read_table(run.folder / "miou.csv")}
+
+
+def _draw(axis: Axes, run: DrawnRun, name: str) -> None:
+    label, optimum, chosen = _MAPS[name]
+    rows = [row for row in read_table(run.folder / "miou.csv") if row["map"] == name]
+    x = np.array([float(row["threshold"]) for row in rows])
+    for aggregation, color in _COLORS.items():
+        axis.plot(x, [float(row[aggregation]) for row in rows], color=color, lw=1.2, label=_LABELS[aggregation])
+    thresholds, metrics = run.record.segmentation.thresholds, run.record.selections["last"].metrics
+    sign = -1 if name == "nfa" else 1
+    best = sign * thresholds[optimum] if optimum in thresholds else x[-1]  # nothing detected may be best
+    automatic = 0.0 if name == "nfa" else thresholds["fair"]
+    axis.plot(best, metrics[optimum], "*", color="black", ms=9, label="best on the test set")
+    axis.plot(automatic, metrics[chosen], "o", color="black", ms=5, label="chosen without anomalies")
+    axis.axvline(automatic, color="black", lw=0.6, ls=":")
+    axis.set_xlabel(label, fontsize=8)
+    axis.set_ylim(0, 1)
+    axis.tick_params(labelsize=7)

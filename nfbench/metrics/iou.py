@@ -1,0 +1,195 @@
+"""Mean intersection over union, as U-Flow defines it, at a threshold, at all thresholds, and at the best one.
+
+IoU of an image is (TP + eps) / (TP + FP + FN + eps) with eps the machine epsilon of float64, so that a good image
+without a detection counts 1 and with any detection about 0. It is aggregated in three ways, never to be mixed:
+
+- ``all``: mean over all images, good ones included, as in U-Flow's Table 3;
+- ``anomalous``: mean over the images that have a defect;
+- ``pooled``: of the pixels of all images together.
+
+Detected is what is above the threshold: ``score > threshold``.
+"""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from nfbench.metrics.inputs import check_maps, check_pairs
+from nfbench.metrics.pixel import rank
+from nfbench.metrics.ranking import RankedScores
+
+__all__ = [
+    "AGGREGATIONS",
+    "IouSweep",
+    "Optimum",
+    "fair_threshold",
+    "iou_sweep",
+    "mean_iou",
+    "miou",
+    "miou_curve",
+    "miou_oracle",
+]
+
+Aggregation = Literal["all", "anomalous", "pooled"]
+AGGREGATIONS: tuple[Aggregation, ...] = ("all", "anomalous", "pooled")
+
+_EPS = float(np.finfo(np.float64).eps)
+
+
+class Optimum(NamedTuple):
+    """The largest mIoU and the threshold that gives it."""
+
+    miou: float
+    threshold: float
+
+
+class IouSweep(NamedTuple):
+    """Over all distinct scores the optimum, and ``(T,)`` values at the thresholds asked for; each by aggregation."""
+
+    optimum: dict[Aggregation, Optimum]
+    curve: dict[Aggregation, np.ndarray]
+
+
+def miou(maps: Sequence[Any], masks: Sequence[Any], threshold: float, aggregation: Aggregation = "all") -> float:
+    """Mean IoU of the masks ``map > threshold``.
+
+    Args:
+        maps: ``(H, W)`` each, higher is more anomalous; sizes may differ.
+        masks: ``(H, W)`` each, boolean or 0 and 1.
+        threshold: above it, a pixel is detected.
+        aggregation: see the module.
+
+    Returns:
+        In [0, 1]; NaN, with a warning, for ``anomalous`` where no image has a defect.
+
+    Raises:
+        ValueError: as ``nfbench.metrics.pixel_areas``.
+    """
+    scores, masks = check_pairs(maps, masks)
+    value = mean_iou([score_map > threshold for score_map in scores], masks)[aggregation]
+    _warn_if_undefined(value)
+    return value
+
+
+def mean_iou(detected: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> dict[Aggregation, float]:
+    """Mean IoU of boolean masks ``(H, W)``, by aggregation; NaN for ``anomalous`` where no image has a defect."""
+    tp = np.array([np.count_nonzero(found & mask) for found, mask in zip(detected, masks, strict=True)])
+    n_detected = np.array([np.count_nonzero(found) for found in detected])
+    n_anomalous = np.array([np.count_nonzero(mask) for mask in masks])
+    return _aggregate(tp, n_detected, n_anomalous)
+
+
+def miou_curve(maps: Sequence[Any], masks: Sequence[Any], thresholds: Sequence[float]) -> dict[Aggregation, np.ndarray]:
+    """Mean IoU at each threshold, ``(T,)`` by aggregation; arguments and errors as for ``miou``."""
+    return iou_sweep(rank(maps, masks), thresholds).curve
+
+
+def miou_oracle(maps: Sequence[Any], masks: Sequence[Any], aggregation: Aggregation = "all") -> Optimum:
+    """The largest mIoU over all thresholds, and the threshold; arguments and errors as for ``miou``."""
+    optimum = iou_sweep(rank(maps, masks)).optimum[aggregation]
+    _warn_if_undefined(optimum.miou)
+    return optimum
+
+
+def fair_threshold(normal_maps: Sequence[Any], pixels_per_image: float = 1.0) -> float:
+    """The smallest threshold with at most so many false positive pixels per normal image, on average.
+
+    An exact quantile. The official code of U-Flow interpolates a ROC curve whose points scikit-learn has thinned, and
+    so arrives near the largest score of all; see docs/metrics.md.
+
+    Args:
+        normal_maps: maps ``(H, W)`` of normal training images.
+        pixels_per_image: pixels allowed above the threshold, per image.
+
+    Raises:
+        ValueError: no map, or NaN or infinity in one.
+    """
+    maps = check_maps(normal_maps)
+    allowed = int(pixels_per_image * len(maps))
+    if allowed >= sum(score_map.size for score_map in maps):
+        return -np.inf
+    tops = [_largest(score_map.ravel(), allowed + 1) for score_map in maps]
+    return float(_largest(np.concatenate(tops), allowed + 1).min())
+
+
+def iou_sweep(ranked: RankedScores, thresholds: Sequence[float] = ()) -> IouSweep:
+    """Mean IoU over all thresholds, exact: every distinct score is one.
+
+    Args:
+        ranked: the scores of all images.
+        thresholds: where the curves are wanted.
+
+    Returns:
+        Optimum and curves by aggregation; NaN for ``anomalous`` where no image has a defect.
+    """
+    image, is_region = ranked.image, ranked.region_size > 0
+    n_anomalous = np.bincount(image, ranked.region_size).astype(np.int64)
+    tp, n_detected = np.zeros_like(n_anomalous), np.zeros_like(n_anomalous)
+    wanted = np.asarray(thresholds, dtype=np.float64)
+    nothing = _aggregate(tp, n_detected, n_anomalous)
+    curve = {name: np.full(wanted.shape, value) for name, value in nothing.items()}
+    optimum = {name: Optimum(value, np.inf) for name, value in nothing.items()}
+    for codes, last, at in ranked.pieces():
+        values = _after_each_score(image[codes], is_region[codes], last, (tp, n_detected, n_anomalous))
+        tp += np.bincount(image[codes], is_region[codes], len(tp)).astype(np.int64)
+        n_detected += np.bincount(image[codes], minlength=len(tp))
+        lowest_passed = np.searchsorted(-at, -wanted, side="right") - 1  # 'at' descends
+        for name, series in values.items():
+            reached = lowest_passed >= 0
+            curve[name][reached] = series[lowest_passed[reached]]
+            if series.max() > optimum[name].miou:
+                optimum[name] = Optimum(float(series.max()), float(at[series.argmax()]))
+    return IouSweep(optimum, curve)
+
+
+def _after_each_score(
+    image: np.ndarray, is_region: np.ndarray, last: np.ndarray, counts: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> dict[Aggregation, np.ndarray]:
+    """Mean IoU when the scores up to each of ``last`` are detected, in addition to ``counts``."""
+    tp, n_detected, n_anomalous = counts
+    order = np.argsort(image.astype(np.uint16) if len(tp) < 1 << 16 else image, kind="stable")
+    sorted_image = image[order]
+    n_scores = np.bincount(image, minlength=len(tp))
+    first = np.repeat(np.cumsum(n_scores) - n_scores, n_scores)
+    within = np.arange(1, len(image) + 1) - first
+    found = np.cumsum(is_region[order])
+    found -= np.append(0, found)[first]
+    after = _iou(tp[sorted_image] + found, n_detected[sorted_image] + within, n_anomalous[sorted_image])
+    before = np.append(np.nan, after[:-1])
+    starts = within == 1
+    before[starts] = _iou(tp, n_detected, n_anomalous)[sorted_image[starts]]
+    change = np.empty_like(after)
+    change[order] = after - before
+    start = _aggregate(tp, n_detected, n_anomalous)
+    has_defect = n_anomalous > 0
+    pooled_tp = tp.sum() + np.cumsum(is_region)[last]
+    return {
+        "all": start["all"] + np.cumsum(change)[last] / len(tp),
+        "anomalous": start["anomalous"] + np.cumsum(change * has_defect[image])[last] / max(has_defect.sum(), 1),
+        "pooled": _iou(pooled_tp, n_detected.sum() + last + 1, n_anomalous.sum()),
+    }
+
+
+def _warn_if_undefined(value: float) -> None:
+    if np.isnan(value):
+        warnings.warn("mIoU over anomalous images is undefined without one", stacklevel=3)
+
+
+def _aggregate(tp: np.ndarray, n_detected: np.ndarray, n_anomalous: np.ndarray) -> dict[Aggregation, float]:
+    iou = _iou(tp, n_detected, n_anomalous)
+    has_defect = n_anomalous > 0
+    return {
+        "all": float(iou.mean()),
+        "anomalous": float(iou[has_defect].mean()) if has_defect.any() else np.nan,
+        "pooled": float(_iou(tp.sum(), n_detected.sum(), n_anomalous.sum())),
+    }
+
+
+def _iou(tp: np.ndarray, n_detected: np.ndarray, n_anomalous: np.ndarray) -> np.ndarray:
+    return (tp + _EPS) / (n_detected + n_anomalous - tp + _EPS)
+
+
+def _largest(values: np.ndarray, count: int) -> np.ndarray:
+    return np.partition(values, -count)[-count:] if count < values.size else values

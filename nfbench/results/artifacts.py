@@ -1,0 +1,98 @@
+"""What an evaluated run leaves beside its record, of the last epoch, for figures and for a closer look."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nfbench.files import atomic_path, write_csv
+from nfbench.metrics.calibration import chi_square_quantiles
+from nfbench.scoring.a_contrario import regions
+from nfbench.scoring.evaluate import Evaluation, GroundTruth
+from nfbench.scoring.maps import ScoredImages
+
+__all__ = ["ARTIFACTS", "Scored", "write_artifacts"]
+
+ARTIFACTS = ("scores.csv", "regions.csv", "miou.csv", "calibration.csv", "examples.npz")
+"""Names of the files, in the folder of the run."""
+
+_EXAMPLE_DEFECTS = 4
+_SUSPECTS = 2
+
+_Rows = Iterator[tuple[Any, ...]]
+
+
+class Scored(NamedTuple):
+    """A scored test set, and the scores of the normal training images."""
+
+    truth: GroundTruth
+    test: ScoredImages
+    normal: ScoredImages
+    log_nfa: Mapping[str, np.ndarray]
+    evaluation: Evaluation
+
+
+def write_artifacts(run: Path, scored: Scored) -> None:
+    """Writes the files named in ``ARTIFACTS``.
+
+    ``scores.csv``: image scores by rule. ``regions.csv``: regions with NFA < 1 by image, in pixels of the map, of the
+    maps ``nfa`` and ``nfa_guard``. ``miou.csv``: mean IoU against the threshold, by map. ``calibration.csv``: quantiles
+    of the latents of normal images. ``examples.npz``: ``index``, ``maps``, ``nfa`` and ``nfa_guard`` of a few images;
+    ``suspect`` marks normal images, those that look most anomalous.
+    """
+    write_csv(run / "scores.csv", ("image", "label", "defect", *scored.test.images), _scores(scored))
+    box = ("top", "left", "bottom", "right")
+    write_csv(run / "regions.csv", ("image", "label", "map", "area", *box, "log_nfa"), _regions(scored))
+    write_csv(run / "miou.csv", ("map", "threshold", "all", "anomalous", "pooled"), _curves(scored.evaluation))
+    write_csv(
+        run / "calibration.csv",
+        ("images", "scale", "channels", "probability", "expected", "observed"),
+        _calibration(scored),
+    )
+    _write_examples(run / "examples.npz", scored)
+
+
+def _scores(scored: Scored) -> _Rows:
+    by_image = zip(*(values.tolist() for values in scored.test.images.values()), strict=True)
+    for entry, values in zip(scored.truth.entries, by_image, strict=True):
+        yield entry.image, entry.label, entry.defect, *values
+
+
+def _regions(scored: Scored) -> _Rows:
+    for name, maps in scored.log_nfa.items():
+        for entry, log_nfa in zip(scored.truth.entries, maps, strict=True):
+            for region in regions(log_nfa):
+                yield entry.image, entry.label, name, *region
+
+
+def _curves(evaluation: Evaluation) -> _Rows:
+    for name, curve in evaluation.curves.items():
+        columns = (curve.thresholds, *(curve.miou[key] for key in ("all", "anomalous", "pooled")))
+        for row in zip(*(column.tolist() for column in columns), strict=True):
+            yield name, *row
+
+
+def _calibration(scored: Scored) -> _Rows:
+    normal_test = scored.truth.labels == 0
+    for scale, channels in enumerate(scored.test.channels):
+        sets = {"training": scored.normal.energies[scale], "test": scored.test.energies[scale][normal_test]}
+        for name, energies in sets.items():
+            for quantile in chi_square_quantiles(energies, channels) if energies.size else ():
+                yield name, scale, channels, *quantile
+
+
+def _write_examples(path: Path, scored: Scored) -> None:
+    """One normal image, one of each of the first kinds of defect, the middle ones by name; and the suspects."""
+    entries = scored.truth.entries
+    kinds = sorted({entry.defect for entry in entries} - {"good"})[:_EXAMPLE_DEFECTS]
+    chosen = []
+    for kind in ["good", *kinds]:
+        of_kind = [index for index, entry in enumerate(entries) if entry.defect == kind]
+        chosen.append(of_kind[len(of_kind) // 2])
+    by_score = np.argsort(-scored.test.images["paper"], kind="stable")
+    suspects = [index for index in by_score if not scored.truth.labels[index] and index not in chosen][:_SUSPECTS]
+    index = np.array(chosen + suspects)
+    arrays = {"maps": scored.test.maps[index], **{name: maps[index] for name, maps in scored.log_nfa.items()}}
+    with atomic_path(path) as temporary:
+        np.savez_compressed(temporary, index=index, suspect=np.arange(len(index)) >= len(chosen), **arrays)

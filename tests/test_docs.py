@@ -62,6 +62,16 @@ def test_commands_of_the_readme(checkout, command):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_python_of_the_readme():
+    (block,) = blocks(README, "python")
+    done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, legacy, found = done.stdout.splitlines()
+    assert first.startswith("1.0 ")
+    assert float(legacy) > 0.9
+    assert found == "False"
+
+
 def test_every_command_of_the_readme_is_known():
     assert set(commands(README)) >= NOT_RUN
 

@@ -165,9 +165,11 @@ def _after_each_score(
     start = _aggregate(tp, n_detected, n_anomalous)
     has_defect = n_anomalous > 0
     pooled_tp = tp.sum() + np.cumsum(is_region)[last]
+    of_all = start["all"] + np.cumsum(change)[last] / len(tp)
+    of_anomalous = start["anomalous"] + np.cumsum(change * has_defect[image])[last] / max(has_defect.sum(), 1)
     return {
-        "all": start["all"] + np.cumsum(change)[last] / len(tp),
-        "anomalous": start["anomalous"] + np.cumsum(change * has_defect[image])[last] / max(has_defect.sum(), 1),
+        "all": of_all.clip(0, 1),  # sums of many small changes stray by some 1e-15
+        "anomalous": of_anomalous.clip(0, 1),
         "pooled": _iou(pooled_tp, n_detected.sum() + last + 1, n_anomalous.sum()),
     }
 

@@ -165,7 +165,10 @@ def areas_under_curves(ranked: RankedScores, fpr_limits: Sequence[float] = (0.3,
         if f1.max() > best_f1:
             best_f1, f1_threshold = float(f1.max()), float(thresholds[f1.argmax()])
     areas = (auroc / (n_negative * n_positive), average_precision / n_positive)
-    return Areas(*areas, tuple((aupro / fpr_limits).tolist()), best_f1, f1_threshold)
+    # sums of many small areas stray by some 1e-15
+    return Areas(
+        *np.minimum(areas, 1).tolist(), tuple(np.minimum(aupro / fpr_limits, 1).tolist()), best_f1, f1_threshold
+    )
 
 
 def image_areas(scores: np.ndarray, labels: np.ndarray) -> Areas:

@@ -1,6 +1,7 @@
 """What figures share: the cells they draw, and writing them without a display."""
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,10 +63,11 @@ def legend_above(figure: Figure, shown: tuple[list[Any], list[str]]) -> None:
         figure: the figure.
         shown: handles and labels.
     """
-    inches = 0.3
+    n_columns = max(1, min(len(shown[0]), int(figure.get_figwidth() / 2)))
+    inches = 0.1 + 0.2 * math.ceil(len(shown[0]) / n_columns)
     share = 1 - inches / figure.get_figheight()
     figure.tight_layout(rect=(0, 0, 1, share))
-    figure.legend(*shown, loc="upper center", ncols=len(shown[0]), fontsize=8, frameon=False)
+    figure.legend(*shown, loc="upper center", ncols=n_columns, fontsize=8, frameon=False)
 
 
 def write_figure(figure: Figure, paths: Sequence[Path]) -> None:

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from nfbench.figures.base import COLORS, DrawnRun, by_category, legend_above, read_table
 
 __all__ = ["draw_calibration"]
 
+_TICKS = (0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10, 100, 1000)
 _STYLES = {"training": "--", "test": "-"}
 
 
@@ -50,6 +52,9 @@ def _draw(axis: Axes, run: DrawnRun) -> None:
     if rows:
         ends = [min(float(row["expected"]) for row in rows), max(float(row["expected"]) for row in rows)]
         axis.plot(ends, ends, color=COLORS["neutral"], lw=0.8)
-    axis.set_xscale("log")
-    axis.set_yscale("log")
-    axis.tick_params(labelsize=7, which="both")
+    for side, set_scale in ((axis.xaxis, axis.set_xscale), (axis.yaxis, axis.set_yscale)):
+        set_scale("log")
+        side.set_major_locator(FixedLocator(_TICKS))
+        side.set_major_formatter("{x:g}")
+        side.set_minor_locator(NullLocator())
+    axis.tick_params(labelsize=7)

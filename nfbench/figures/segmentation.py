@@ -22,15 +22,15 @@ _AUTOMATIC, _ORACLE = "#ff2d2d", "#00c8ff"
 
 
 def draw_segmentation(runs: Sequence[DrawnRun]) -> Figure:
-    """One row per example, normal images with the highest scores among them; first seed, methods that have an NFA.
+    """One row per example, first seed, methods that have an NFA; below, each method's most anomalous normal images.
 
     Per method: anomaly map, log10 NFA (white at 0, red below, where it is meaningful), and the image with the
     automatic mask, NFA < 1, filled, and the outline of the mask at the threshold that is best on the test set.
     """
     first_seed = min(run.cell.seed for run in runs)
-    shown = [run for run in runs if run.cell.seed == first_seed and "nfa" in run.record.segmentation.false_alarms]
-    grouped = by_category(shown)
-    archives = {run.folder: dict(np.load(run.folder / "examples.npz")) for run in shown}
+    with_nfa = [run for run in runs if run.cell.seed == first_seed and "nfa" in run.record.segmentation.false_alarms]
+    grouped = by_category(with_nfa)
+    archives = {run.folder: dict(np.load(run.folder / "examples.npz")) for run in with_nfa}
     n_columns = 2 + 3 * max(len(category_runs) for category_runs in grouped.values())
     n_rows = sum(len(archives[category_runs[0].folder]["index"]) for category_runs in grouped.values())
     figure, axes = plt.subplots(n_rows, n_columns, figsize=(_CELL * n_columns, _CELL * n_rows), squeeze=False)
@@ -38,28 +38,34 @@ def draw_segmentation(runs: Sequence[DrawnRun]) -> Figure:
     for (dataset, category), category_runs in grouped.items():
         entries = [e for e in read_manifest(category_runs[0].record.data.manifest) if e.split == "test"]
         first = archives[category_runs[0].folder]
-        for index, suspect in zip(first["index"], first["suspect"], strict=True):
-            row, entry = next(rows), entries[index]
-            kind = "good, among the\nhighest scores" if suspect else entry.defect
-            draw_example(row, entry, f"{dataset}\n{category}\n{kind}")
+        for number, (index, suspect) in enumerate(zip(first["index"], first["suspect"], strict=True)):
+            row = next(rows)
+            if suspect:
+                _draw_heading(row, f"{dataset}\n{category}\ngood, of highest score")
+            else:
+                draw_example(row, entries[index], f"{dataset}\n{category}\n{entries[index].defect}")
             for column, run in enumerate(category_runs):
-                # the suspects of one method need not be those of another
-                at = np.flatnonzero(archives[run.folder]["index"] == index)
-                triple = row[2 + 3 * column : 5 + 3 * column]
-                if len(at):
-                    _draw(triple, entry, run, archives[run.folder], int(at[0]))
-                else:
-                    for axis in triple:
-                        axis.set_axis_off()
+                archive = archives[run.folder]
+                entry = entries[archive["index"][number]]
+                _draw(row[2 + 3 * column : 5 + 3 * column], entry, run, archive, number)
     for column, run in enumerate(next(iter(grouped.values()))):
         for axis, name in zip(axes[0, 2 + 3 * column :], ("anomaly map", "log10 NFA", "segmentation"), strict=False):
             axis.set_title(f"{run.record.cell.title}\n{name}", fontsize=7)
     axes[0, 0].set_title("image", fontsize=7)
     axes[0, 1].set_title("ground truth", fontsize=7)
     handles = [Patch(color=_AUTOMATIC, alpha=0.5), Line2D([], [], color=_ORACLE)]
-    legend_above(figure, (handles, ["automatic: NFA < 1", "best threshold of the log-NFA map on the test set"]))
+    legend_above(figure, (handles, ["automatic: NFA < 1", "best threshold of log NFA"]))
     figure.subplots_adjust(wspace=0.04, hspace=0.04)
     return figure
+
+
+def _draw_heading(row: Sequence[Axes], label: str) -> None:
+    """Labels a row whose images differ from method to method."""
+    for axis in row[:2]:
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.set_frame_on(False)
+    row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7)
 
 
 def _draw(axes: Sequence[Axes], entry: Entry, run: DrawnRun, archive: dict[str, np.ndarray], number: int) -> None:
@@ -71,7 +77,9 @@ def _draw(axes: Sequence[Axes], entry: Entry, run: DrawnRun, archive: dict[str, 
     highest = max(float(archive["nfa"].max()), 1.0)
     lowest = min(float(archive["nfa"].min()), -1.0)
     axes[1].imshow(log_nfa, cmap="RdGy", norm=TwoSlopeNorm(0, lowest, highest))
-    axes[1].text(0.03, 0.03, f"min {log_nfa.min():.0f}", fontsize=5, transform=axes[1].transAxes)
+    smallest = f"min {log_nfa.min():.0f}"
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1}
+    axes[1].text(0.03, 0.04, smallest, fontsize=6, transform=axes[1].transAxes, bbox=box)
     axes[2].imshow(read_image(entry.image))
     automatic = log_nfa < 0
     overlay = np.zeros((*automatic.shape, 4))

@@ -37,9 +37,10 @@ def draw_thresholds(runs: Sequence[DrawnRun]) -> Figure:
                 axis.set_axis_off()
                 continue
             _draw(axis, run, name)
-            if row is axes[0]:
-                axis.set_title(run.title, fontsize=8)
         row[0].set_ylabel(f"{dataset}\n{category}\nmean IoU", fontsize=8)
+    titles = {(run.cell.method, run.cell.backbone): run.title for run in runs}
+    for axis, (method, _) in zip(axes[0], panels, strict=True):
+        axis.set_title(titles[method], fontsize=8)
     legend_above(figure, axes[0, 0].get_legend_handles_labels())
     return figure
 

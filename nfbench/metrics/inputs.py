@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-__all__ = ["check_maps", "check_pairs", "label_regions"]
+__all__ = ["as_array", "check_maps", "check_pairs", "label_regions"]
 
 _EIGHT_CONNECTED = np.ones((3, 3), dtype=int)
 
@@ -16,16 +16,27 @@ def label_regions(mask: np.ndarray) -> np.ndarray:
     return ndimage.label(mask, structure=_EIGHT_CONNECTED)[0]
 
 
+def as_array(values: Any) -> np.ndarray:
+    """An array of what is one already, a list, or a tensor on any device, with or without gradient."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.float() if str(values.dtype) == "torch.bfloat16" else values  # NumPy has no such type
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"expected real numbers, got {array.dtype}")
+    return array
+
+
 def check_maps(maps: Sequence[Any]) -> list[np.ndarray]:
     """Maps as arrays.
 
     Args:
-        maps: ``(H, W)`` each, arrays or CPU tensors; sizes may differ.
+        maps: ``(H, W)`` each, arrays or tensors; sizes may differ.
 
     Raises:
         ValueError: there are none, or one has not two axes, or NaN or infinity; names the image's number.
     """
-    arrays = [np.asarray(score_map) for score_map in maps]
+    arrays = [as_array(score_map) for score_map in maps]
     if not arrays:
         raise ValueError("'maps' must have at least one image")
     for index, array in enumerate(arrays):
@@ -51,7 +62,7 @@ def check_pairs(maps: Sequence[Any], masks: Sequence[Any]) -> tuple[list[np.ndar
         raise ValueError(f"'masks' must have as many images as 'maps' ({len(arrays)}), got {len(masks)}")
     checked = []
     for index, (array, given) in enumerate(zip(arrays, masks, strict=True)):
-        mask = np.asarray(given)
+        mask = as_array(given)
         if mask.shape != array.shape:
             raise ValueError(f"image {index}: the mask has shape {mask.shape}, the map {array.shape}")
         if mask.dtype != bool and not np.isin(mask, (0, 1)).all():

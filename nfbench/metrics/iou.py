@@ -10,15 +10,16 @@ without a detection counts 1 and with any detection about 0. It is aggregated in
 Detected is what is above the threshold: ``score > threshold``.
 """
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from nfbench.metrics.inputs import check_maps, check_pairs
 from nfbench.metrics.pixel import rank
-from nfbench.metrics.ranking import RankedScores
+from nfbench.metrics.ranking import RankedScores, just_below
 
 __all__ = [
     "AGGREGATIONS",
@@ -67,27 +68,32 @@ def miou(maps: Sequence[Any], masks: Sequence[Any], threshold: float, aggregatio
     Raises:
         ValueError: as ``nfbench.metrics.pixel_areas``.
     """
+    _check_arguments(aggregation, [threshold])
     scores, masks = check_pairs(maps, masks)
-    value = mean_iou([score_map > threshold for score_map in scores], masks)[aggregation]
+    # in float64, where no rounding of the threshold to the scores' type decides
+    value = mean_iou((score_map.astype(np.float64) > threshold for score_map in scores), masks)[aggregation]
     _warn_if_undefined(value)
     return value
 
 
-def mean_iou(detected: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> dict[Aggregation, float]:
+def mean_iou(detected: Iterable[np.ndarray], masks: Iterable[np.ndarray]) -> dict[Aggregation, float]:
     """Mean IoU of boolean masks ``(H, W)``, by aggregation; NaN for ``anomalous`` where no image has a defect."""
-    tp = np.array([np.count_nonzero(found & mask) for found, mask in zip(detected, masks, strict=True)])
-    n_detected = np.array([np.count_nonzero(found) for found in detected])
-    n_anomalous = np.array([np.count_nonzero(mask) for mask in masks])
-    return _aggregate(tp, n_detected, n_anomalous)
+    counts = [
+        (np.count_nonzero(found & mask), np.count_nonzero(found), np.count_nonzero(mask))
+        for found, mask in zip(detected, masks, strict=True)
+    ]
+    return _aggregate(*np.array(counts).T)
 
 
 def miou_curve(maps: Sequence[Any], masks: Sequence[Any], thresholds: Sequence[float]) -> dict[Aggregation, np.ndarray]:
-    """Mean IoU at each threshold, ``(T,)`` by aggregation; arguments and errors as for ``miou``."""
+    """Mean IoU at each threshold, ``(T,)`` by aggregation; as for ``miou``, without the warning."""
+    _check_arguments("all", thresholds)
     return iou_sweep(rank(maps, masks), thresholds).curve
 
 
 def miou_oracle(maps: Sequence[Any], masks: Sequence[Any], aggregation: Aggregation = "all") -> Optimum:
     """The largest mIoU over all thresholds, and the threshold; arguments and errors as for ``miou``."""
+    _check_arguments(aggregation)
     optimum = iou_sweep(rank(maps, masks)).optimum[aggregation]
     _warn_if_undefined(optimum.miou)
     return optimum
@@ -101,13 +107,15 @@ def fair_threshold(normal_maps: Sequence[Any], pixels_per_image: float = 1.0) ->
 
     Args:
         normal_maps: maps ``(H, W)`` of normal training images.
-        pixels_per_image: pixels allowed above the threshold, per image.
+        pixels_per_image: pixels allowed above the threshold, per image; 0 gives the largest score.
 
     Raises:
-        ValueError: no map, or NaN or infinity in one.
+        ValueError: no map, NaN or infinity in one, or a number of pixels below 0.
     """
+    if not 0 <= pixels_per_image < np.inf:
+        raise ValueError(f"'pixels_per_image' must be at least 0 and finite, got {pixels_per_image}")
     maps = check_maps(normal_maps)
-    allowed = int(pixels_per_image * len(maps))
+    allowed = math.floor(pixels_per_image * len(maps) + 1e-9)  # 0.29 * 100 is 29 images, not 28
     if allowed >= sum(score_map.size for score_map in maps):
         return -np.inf
     tops = [_largest(score_map.ravel(), allowed + 1) for score_map in maps]
@@ -132,15 +140,21 @@ def iou_sweep(ranked: RankedScores, thresholds: Sequence[float] = ()) -> IouSwee
     curve = {name: np.full(wanted.shape, value) for name, value in nothing.items()}
     optimum = {name: Optimum(value, np.inf) for name, value in nothing.items()}
     for codes, last, at in ranked.pieces():
-        values = _after_each_score(image[codes], is_region[codes], last, (tp, n_detected, n_anomalous))
-        tp += np.bincount(image[codes], is_region[codes], len(tp)).astype(np.int64)
-        n_detected += np.bincount(image[codes], minlength=len(tp))
-        lowest_passed = np.searchsorted(-at, -wanted, side="right") - 1  # 'at' descends
-        for name, series in values.items():
-            reached = lowest_passed >= 0
-            curve[name][reached] = series[lowest_passed[reached]]
-            if series.max() > optimum[name].miou:
-                optimum[name] = Optimum(float(series.max()), float(at[series.argmax()]))
+        start = 0
+        images, regions = image[codes], is_region[codes]
+        # from here on, no image can do better than with all of its defect and no further false positive
+        bound = _aggregate(n_anomalous, n_detected - tp + n_anomalous, n_anomalous)
+        if any(bound[name] > optimum[name].miou for name in AGGREGATIONS):
+            for name, values in _after_each_score(images, regions, last, (tp, n_detected, n_anomalous)).items():
+                if len(values) and values.max() > optimum[name].miou:
+                    optimum[name] = Optimum(float(values.max()), just_below(at[values.argmax()]))
+        passed = np.searchsorted(-at.astype(np.float64), -wanted) - 1  # the lowest value above each threshold wanted
+        for end in np.unique(passed[passed >= 0]):
+            _count(tp, n_detected, images[start : last[end] + 1], regions[start : last[end] + 1])
+            start = last[end] + 1
+            for name, value in _aggregate(tp, n_detected, n_anomalous).items():
+                curve[name][passed == end] = value
+        _count(tp, n_detected, images[start:], regions[start:])
     return IouSweep(optimum, curve)
 
 
@@ -172,6 +186,19 @@ def _after_each_score(
         "anomalous": of_anomalous.clip(0, 1),
         "pooled": _iou(pooled_tp, n_detected.sum() + last + 1, n_anomalous.sum()),
     }
+
+
+def _count(tp: np.ndarray, n_detected: np.ndarray, images: np.ndarray, regions: np.ndarray) -> None:
+    """Adds detected scores to the counts by image, in place."""
+    tp += np.bincount(images, regions, len(tp)).astype(np.int64)
+    n_detected += np.bincount(images, minlength=len(tp))
+
+
+def _check_arguments(aggregation: str, thresholds: Sequence[float] = ()) -> None:
+    if aggregation not in AGGREGATIONS:
+        raise ValueError(f"'aggregation' must be one of {', '.join(AGGREGATIONS)}, got {aggregation!r}")
+    if np.isnan(thresholds).any():
+        raise ValueError("a threshold is NaN")
 
 
 def _warn_if_undefined(value: float) -> None:

@@ -26,6 +26,8 @@ import numpy as np
 from scipy import ndimage
 from scipy.special import expit
 
+from nfbench.metrics.inputs import check_pairs, label_regions
+
 __all__ = ["MODES", "legacy_aupro"]
 
 _EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
@@ -142,12 +144,13 @@ def legacy_aupro(maps: Images, masks: Images, mode: str, fpr_limit: float = 0.3)
         The original's value, which can exceed 1; NaN, with a warning, where it is undefined.
 
     Raises:
-        ValueError: an unknown mode, a limit outside of (0, 1], shapes that differ, or a score that is not finite.
+        ValueError: an unknown mode, a limit outside of (0, 1], and as ``nfbench.metrics.pixel_areas``.
     """
     if mode not in MODES:
         raise ValueError(f"'mode' must be one of {', '.join(MODES)}, got {mode!r}")
-    masks = [np.asarray(mask, dtype=bool) for mask in masks]
-    _check(maps, masks, fpr_limit)
+    if not 0 < fpr_limit <= 1:
+        raise ValueError(f"'fpr_limit' must be in (0, 1], got {fpr_limit}")
+    maps, masks = check_pairs(maps, masks)
     value = float("nan")
     if any(mask.any() for mask in masks) and not all(mask.all() for mask in masks):
         value = MODES[mode](maps, masks, fpr_limit)
@@ -158,21 +161,6 @@ def legacy_aupro(maps: Images, masks: Images, mode: str, fpr_limit: float = 0.3)
             stacklevel=2,
         )
     return value
-
-
-def _check(maps: Images, masks: Images, fpr_limit: float) -> None:
-    if not 0 < fpr_limit <= 1:
-        raise ValueError(f"'fpr_limit' must be in (0, 1], got {fpr_limit}")
-    if len(maps) != len(masks):
-        raise ValueError(f"'masks' must be as many as 'maps' ({len(maps)}), got {len(masks)}")
-    for index, (score_map, mask) in enumerate(zip(maps, masks, strict=True)):
-        if np.ndim(score_map) != 2 or np.shape(score_map) != mask.shape:
-            raise ValueError(
-                f"'maps' and 'masks' must have the same two dimensions, got {np.shape(score_map)} and {mask.shape} "
-                f"at index {index}"
-            )
-        if not np.isfinite(score_map).all():
-            raise ValueError(f"'maps' must be finite, got NaN or infinity at index {index}")
 
 
 class _Scores(NamedTuple):
@@ -189,7 +177,7 @@ def _collect(maps: Images, masks: Images, dtype: type = np.float64, fill_holes: 
     for score_map, mask in zip(maps, masks, strict=True):
         scores = np.asarray(score_map, dtype=dtype)
         normal.append(scores[~mask])
-        labels, _ = ndimage.label(mask, _EIGHT_CONNECTED)
+        labels = label_regions(mask)
         for number, box in enumerate(ndimage.find_objects(labels), start=1):
             region = labels[box] == number
             sizes.append(int(np.count_nonzero(region)))

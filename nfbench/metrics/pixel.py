@@ -52,5 +52,5 @@ def rank(maps: Sequence[Any], masks: Sequence[Any]) -> RankedScores:
         scores, values = dense_ranks(scores)
     ranked = RankedScores(sum(score_map.size for score_map in scores), values)
     for score_map, mask in zip(scores, masks, strict=True):
-        ranked.add(score_map, label_regions(mask))
+        ranked.add(score_map, label_regions(mask) if mask.any() else None)
     return ranked

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Areas", "Piece", "RankedScores", "areas_under_curves", "dense_ranks", "image_areas"]
+__all__ = ["Areas", "Piece", "RankedScores", "areas_under_curves", "dense_ranks", "image_areas", "just_below"]
 
 _CHUNK = 1 << 18
 _LOW = np.uint64(0xFFFFFFFF)
@@ -36,17 +36,17 @@ class Areas(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Consecutive scores in descending order; ties are never cut.
+    """Consecutive scores in descending order; a value that is there often may go on in the next piece.
 
     Attributes:
         codes: ``(n,)``, index of each score into the tables of ``RankedScores``.
-        last: ``(k,)``, position of the last score of each distinct value.
-        thresholds: ``(k,)``, for each distinct value the largest threshold t so that ``score > t`` includes it.
+        last: ``(k,)``, position of the last score of each distinct value that ends in this piece.
+        values: ``(k,)``, these values.
     """
 
     codes: np.ndarray
     last: np.ndarray
-    thresholds: np.ndarray
+    values: np.ndarray
 
 
 class RankedScores:
@@ -70,27 +70,32 @@ class RankedScores:
         self._region_sizes: list[int] = []
         self._n_images = 0
 
-    def add(self, scores: np.ndarray, regions: np.ndarray) -> None:
+    def add(self, scores: np.ndarray, regions: np.ndarray | None = None) -> None:
         """Adds the scores of one image.
 
         Args:
             scores: finite float32 of any shape, or ranks as uint32.
-            regions: integers of the same shape; 0 is normal, 1 to R are the image's own regions.
+            regions: integers of the same shape; 0 is normal, 1 to R are the image's own regions. None: all is normal.
 
         Raises:
             ValueError: a score is NaN or infinite, or the shapes differ.
         """
-        scores, labels = np.asarray(scores).ravel(), np.asarray(regions).ravel()
-        if labels.shape != scores.shape:
-            raise ValueError(f"'regions' must have as many entries as 'scores' ({scores.size}), got {labels.size}")
+        scores = np.asarray(scores).ravel()
         keys = scores if self._values is not None else _ascending_keys(scores)
-        codes = (labels + len(self._images)).astype(np.uint64)
-        sizes = np.bincount(labels, minlength=1)
+        code, sizes = len(self._images), np.zeros(1, dtype=np.int64)
+        target = self._packed[self._filled : self._filled + scores.size]
+        np.left_shift(~keys, np.uint64(32), out=target, dtype=np.uint64)
+        if regions is None:
+            target |= np.uint64(code)
+        else:
+            labels = np.asarray(regions).ravel()
+            if labels.shape != scores.shape:
+                raise ValueError(f"'regions' must have as many entries as 'scores' ({scores.size}), got {labels.size}")
+            target |= (labels + code).astype(np.uint32)
+            sizes = np.bincount(labels, minlength=1)
         self._region_sizes += [0, *sizes[1:].tolist()]
         self._images += [self._n_images] * len(sizes)
         self._n_images += 1
-        target = self._packed[self._filled : self._filled + scores.size]
-        np.bitwise_or((~keys).astype(np.uint64) << np.uint64(32), codes, out=target)
         self._filled += scores.size
 
     @property
@@ -115,17 +120,15 @@ class RankedScores:
     def _pieces(self) -> Iterator[Piece]:
         start = 0
         while start < len(self._packed):
-            stop = _end_of_tie(self._packed, min(start + _CHUNK, len(self._packed)))
-            piece = self._packed[start:stop]
-            keys = piece >> np.uint64(32)
-            last = np.append(np.flatnonzero(keys[1:] != keys[:-1]), len(keys) - 1)
-            thresholds = self._thresholds(~keys[last].astype(np.uint32))
-            yield Piece((piece & _LOW).astype(np.int64), last, thresholds)
-            start = stop
-
-    def _thresholds(self, keys: np.ndarray) -> np.ndarray:
-        values = _floats(keys) if self._values is None else self._values[keys]
-        return np.nextafter(values, values.dtype.type(-np.inf))
+            piece = self._packed[start : start + _CHUNK]
+            keys = (self._packed[start : start + _CHUNK + 1] >> np.uint64(32)).astype(np.uint32)
+            last = np.flatnonzero(keys[1:] != keys[:-1])
+            if start + _CHUNK >= len(self._packed):
+                last = np.append(last, len(keys) - 1)
+            ends = ~keys[last]
+            values = _floats(ends) if self._values is None else self._values[ends]
+            yield Piece((piece & _LOW).astype(np.int64), last, values)
+            start += _CHUNK
 
 
 def areas_under_curves(ranked: RankedScores, fpr_limits: Sequence[float] = (0.3,)) -> Areas:
@@ -152,23 +155,33 @@ def areas_under_curves(ranked: RankedScores, fpr_limits: Sequence[float] = (0.3,
     auroc = average_precision = 0.0
     aupro = np.zeros(len(fpr_limits))
     best_f1, f1_threshold = -1.0, np.nan
-    fp, tp, pro = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), np.zeros(1)
-    for codes, last, thresholds in pieces:
-        found = np.cumsum(regions[codes])[last]
-        tp = np.append(tp[-1], tp[-1] + found)
-        fp = np.append(fp[-1], fp[-1] + last + 1 - found)
-        pro = np.append(pro[-1], pro[-1] + np.cumsum(weights[codes])[last])
+    point = (0, 0, 0.0)  # FP, TP and PRO at the last threshold
+    n_passed, n_found, covered = 0, 0, 0.0  # of all scores so far
+    for codes, last, values in pieces:
+        found, pro = n_found + np.cumsum(regions[codes]), covered + np.cumsum(weights[codes])
+        tp = np.append(point[1], found[last])
+        fp = np.append(point[0], n_passed + last + 1 - found[last])
+        pro_at = np.append(point[2], pro[last])
+        point = (fp[-1], tp[-1], pro_at[-1])
+        n_passed, n_found, covered = n_passed + len(codes), found[-1], pro[-1]
+        if not len(last):
+            continue
         auroc += float(np.sum(np.diff(fp) * (tp[1:] + tp[:-1]) / 2))
         average_precision += float(np.sum(np.diff(tp) * (tp[1:] / (tp[1:] + fp[1:]))))
-        aupro += [_area_up_to(fp / n_negative, pro, limit) for limit in fpr_limits]
+        aupro += [_area_up_to(fp / n_negative, pro_at, limit) for limit in fpr_limits]
         f1 = 2 * tp[1:] / (n_positive + tp[1:] + fp[1:])
         if f1.max() > best_f1:
-            best_f1, f1_threshold = float(f1.max()), float(thresholds[f1.argmax()])
+            best_f1, f1_threshold = float(f1.max()), just_below(values[f1.argmax()])
     areas = (auroc / (n_negative * n_positive), average_precision / n_positive)
     # sums of many small areas stray by some 1e-15
     return Areas(
         *np.minimum(areas, 1).tolist(), tuple(np.minimum(aupro / fpr_limits, 1).tolist()), best_f1, f1_threshold
     )
+
+
+def just_below(score: np.floating) -> float:
+    """The largest threshold t of the score's own precision so that ``score > t``."""
+    return float(np.nextafter(score, score.dtype.type(-np.inf)))
 
 
 def image_areas(scores: np.ndarray, labels: np.ndarray) -> Areas:
@@ -216,16 +229,6 @@ def _floats(keys: np.ndarray) -> np.ndarray:
 def _check_finite(values: np.ndarray) -> None:
     if not np.isfinite(values).all():
         raise ValueError("scores must be finite, got NaN or infinity")
-
-
-def _end_of_tie(packed: np.ndarray, stop: int) -> int:
-    """The first index at or after ``stop`` where a new score begins."""
-    if stop >= len(packed):
-        return len(packed)
-    next_score = ((int(packed[stop - 1]) >> 32) + 1) << 32
-    if next_score > np.iinfo(np.uint64).max:
-        return len(packed)
-    return stop + int(np.searchsorted(packed[stop:], np.uint64(next_score)))
 
 
 def _area_up_to(x: np.ndarray, y: np.ndarray, limit: float) -> float:

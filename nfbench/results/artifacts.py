@@ -12,10 +12,7 @@ from nfbench.scoring.a_contrario import regions
 from nfbench.scoring.evaluate import Evaluation, GroundTruth
 from nfbench.scoring.maps import ScoredImages
 
-__all__ = ["ARTIFACTS", "Scored", "write_artifacts"]
-
-ARTIFACTS = ("scores.csv", "regions.csv", "miou.csv", "calibration.csv", "examples.npz")
-"""Names of the files, in the folder of the run."""
+__all__ = ["Scored", "write_artifacts"]
 
 _EXAMPLE_DEFECTS = 4
 _SUSPECTS = 2
@@ -34,7 +31,7 @@ class Scored(NamedTuple):
 
 
 def write_artifacts(run: Path, scored: Scored) -> None:
-    """Writes the files named in ``ARTIFACTS``.
+    """Writes the files that go with a run record.
 
     ``scores.csv``: image scores by rule. ``regions.csv``: regions with NFA < 1 by image, in pixels of the map, of the
     maps ``nfa`` and ``nfa_guard``. ``miou.csv``: mean IoU against the threshold, by map. ``calibration.csv``: quantiles
@@ -85,11 +82,10 @@ def _calibration(scored: Scored) -> _Rows:
 def _write_examples(path: Path, scored: Scored) -> None:
     """One normal image, one of each of the first kinds of defect, the middle ones by name; and the suspects."""
     entries = scored.truth.entries
-    kinds = sorted({entry.defect for entry in entries} - {"good"})[:_EXAMPLE_DEFECTS]
-    chosen = []
-    for kind in ["good", *kinds]:
-        of_kind = [index for index, entry in enumerate(entries) if entry.defect == kind]
-        chosen.append(of_kind[len(of_kind) // 2])
+    normal = [index for index, entry in enumerate(entries) if not entry.label]
+    kinds = sorted({entry.defect for entry in entries if entry.label})[:_EXAMPLE_DEFECTS]
+    groups = [normal, *([index for index, entry in enumerate(entries) if entry.defect == kind] for kind in kinds)]
+    chosen = [group[len(group) // 2] for group in groups if group]
     by_score = np.argsort(-scored.test.images["paper"], kind="stable")
     suspects = [index for index in by_score if not scored.truth.labels[index] and index not in chosen][:_SUSPECTS]
     index = np.array(chosen + suspects)

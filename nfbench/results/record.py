@@ -62,9 +62,9 @@ class FeatureRecord(_Model):
 
 
 class Detections(_Model):
-    """Detected regions on normal test images: number per image, and by image where there are any."""
+    """Detected regions on normal test images: number per image (None without such images), and by image if any."""
 
-    per_normal_image: float
+    per_normal_image: float | None
     images: dict[str, int]
 
 

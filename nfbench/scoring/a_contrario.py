@@ -28,6 +28,8 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+from nfbench.metrics.inputs import as_array
+
 __all__ = ["Region", "energy", "log10_n_tests", "log_nfa", "log_nfa_of_energies", "log_pfa", "regions"]
 
 _ALPHA, _BETA = 0.316915, 4.062570
@@ -63,9 +65,9 @@ def log_nfa(
     """
     latents = [torch.as_tensor(z) for z in latents]
     for z in latents:
-        if z.ndim != 3:
-            raise ValueError(f"'latents' must have shape (C, H, W), got {tuple(z.shape)}")
-    energies = [energy(z[None])[0].cpu().numpy() for z in latents]
+        if z.ndim != 3 or not z.numel():
+            raise ValueError(f"'latents' must have shape (C, H, W), none of them 0, got {tuple(z.shape)}")
+    energies = [energy(z[None])[0].numpy() for z in latents]
     return log_nfa_of_energies(energies, [len(z) for z in latents], output_size, chernoff_guard)
 
 
@@ -86,7 +88,7 @@ def log_nfa_of_energies(
 
 def energy(latents: Tensor) -> Tensor:
     """``u^2 = sum_c z_c^2`` (equation 5): ``(B, C, H, W)`` to ``(B, H, W)`` float64."""
-    return latents.double().square().sum(1)
+    return latents.detach().double().square().sum(1).cpu()
 
 
 @cache
@@ -136,6 +138,7 @@ def log_pfa(u2: np.ndarray, channels: int, chernoff_guard: bool = False) -> np.n
 
 def regions(log_nfa_map: np.ndarray, threshold: float = 0.0) -> list[Region]:
     """Regions of the mask ``log10 NFA < threshold``, the most meaningful first."""
+    log_nfa_map = as_array(log_nfa_map)
     labels, _ = ndimage.label(log_nfa_map < threshold)
     found = []
     for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):

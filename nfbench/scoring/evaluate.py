@@ -1,7 +1,7 @@
 """Metrics of one scored test set, at the size of the original images."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ __all__ = ["Curve", "Evaluation", "GroundTruth", "evaluate", "log_nfa_maps", "se
 Metrics = dict[str, float | None]
 
 _FPR_LIMITS = (0.3, 0.05)
-_CURVE_POINTS = 401
+_CURVE_POINTS = 201
 
 
 class GroundTruth:
@@ -53,19 +53,18 @@ class GroundTruth:
         """Collects the pixels of maps ``(N, h, w)``, resized to the images."""
         ranked = RankedScores(self.pixel_count())
         for resized, regions in zip(self.resized(maps), self.regions, strict=True):
-            ranked.add(resized, np.zeros(resized.shape, dtype=int) if regions is None else regions)
+            ranked.add(resized, regions)
         return ranked
 
-    def resized(self, maps: np.ndarray) -> list[np.ndarray]:
+    def resized(self, maps: np.ndarray) -> Iterator[np.ndarray]:
         """Maps ``(N, h, w)`` at the size of the images."""
-        return [resize_map(m, e.height, e.width) for m, e in zip(maps, self.entries, strict=True)]
+        for score_map, entry in zip(maps, self.entries, strict=True):
+            yield resize_map(score_map, entry.height, entry.width)
 
-    def masks(self) -> list[np.ndarray]:
+    def masks(self) -> Iterator[np.ndarray]:
         """Boolean masks ``(H, W)`` of all images."""
-        return [
-            np.zeros((entry.height, entry.width), dtype=bool) if regions is None else regions > 0
-            for entry, regions in zip(self.entries, self.regions, strict=True)
-        ]
+        for entry, regions in zip(self.entries, self.regions, strict=True):
+            yield np.zeros((entry.height, entry.width), dtype=bool) if regions is None else regions > 0
 
 
 class Curve(NamedTuple):
@@ -116,14 +115,7 @@ def evaluate(
         suffix = "" if rule == "paper" else f"_{rule}"
         _add_areas(found, "image", suffix, image_areas(scores, truth.labels))
     if truth.has_masks:
-        ranked = truth.rank(scored.maps)
-        areas = areas_under_curves(ranked, _FPR_LIMITS)
-        _add_areas(found, "pixel", "", areas)
-        found.metrics.update({"pixel_aupro": areas.aupro[0], "pixel_aupro_05": areas.aupro[1]})
-        grid = np.linspace(scored.maps.min(), scored.maps.max(), _CURVE_POINTS)
-        sweep = iou_sweep(ranked, [fair, *grid])
-        _add_sweep(found, "score", "miou_oracle", "miou_fair", sweep, grid)
-        found.thresholds["miou_oracle"] = sweep.optimum["all"].threshold
+        _add_pixels(found, scored.maps, truth)
     if log_nfa:
         _add_a_contrario(found, log_nfa, truth)
     normal = truth.labels == 0
@@ -187,16 +179,34 @@ def _goodness(metric: str, value: float | None) -> float:
     return -value if metric.startswith("false_alarms") else value
 
 
+def _add_pixels(found: Evaluation, maps: np.ndarray, truth: GroundTruth) -> None:
+    """Adds what the sort of all pixels gives; a function of its own, so that their memory is free afterwards."""
+    ranked = truth.rank(maps)
+    areas = areas_under_curves(ranked, _FPR_LIMITS)
+    _add_areas(found, "pixel", "", areas)
+    found.metrics.update({"pixel_aupro": areas.aupro[0], "pixel_aupro_05": areas.aupro[1]})
+    grid = _grid(maps)
+    sweep = iou_sweep(ranked, [found.thresholds["fair"], *grid])
+    _add_sweep(found, "score", "miou_oracle", "miou_fair", sweep, grid)
+    found.thresholds["miou_oracle"] = sweep.optimum["all"].threshold
+
+
+def _grid(maps: np.ndarray) -> np.ndarray:
+    """Thresholds to draw a curve at: equal steps, and quantiles, since scores may have a heavy tail."""
+    steps = np.linspace(maps.min(), maps.max(), _CURVE_POINTS)
+    return np.unique([*steps, *np.quantile(maps[:, ::4, ::4], np.linspace(0, 1, _CURVE_POINTS))])
+
+
 def _add_a_contrario(found: Evaluation, log_nfa: Mapping[str, np.ndarray], truth: GroundTruth) -> None:
     found.detections.update({name: _count_regions(maps < 0) for name, maps in log_nfa.items()})
     if not truth.has_masks:
         return
     scores = -log_nfa["nfa"]
-    grid = np.linspace(scores.min(), scores.max(), _CURVE_POINTS)
+    grid = _grid(scores)
     sweep = iou_sweep(truth.rank(scores), [0.0, *grid])
     _add_sweep(found, "nfa", "miou_nfa_oracle", "miou_nfa", sweep, grid)
     found.thresholds["miou_nfa_oracle"] = -sweep.optimum["all"].threshold
-    of_guard = mean_iou([resized < 0 for resized in truth.resized(log_nfa["nfa_guard"])], truth.masks())
+    of_guard = mean_iou((resized < 0 for resized in truth.resized(log_nfa["nfa_guard"])), truth.masks())
     found.metrics.update({_named("miou_nfa_guard", name): of_guard[name] for name in AGGREGATIONS})
 
 

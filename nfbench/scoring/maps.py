@@ -57,11 +57,12 @@ def score_images(
     parts = [_score(method, read_batch(levels, chunk, device)) for chunk in chosen.split(_BATCH)]
     maps = torch.cat([part.maps for part in parts]).float().cpu()
     paper = torch.cat([part.images for part in parts]).float().cpu()
-    bad = ~torch.isfinite(maps.flatten(1)).all(1) | ~torch.isfinite(paper)
+    scales = [torch.cat(scale) for scale in zip(*(part.energies for part in parts), strict=True)]
+    finite = [torch.isfinite(values.flatten(1)).all(1) for values in (maps, paper[:, None], *scales)]
+    bad = ~torch.stack(finite).all(0)
     if bad.any():
         raise NfbenchError(f"the scores of {int(bad.sum())} images are not finite, first image {int(bad.nonzero()[0])}")
-    scales = list(zip(*(part.energies for part in parts), strict=True))
-    energies = tuple(torch.cat(scale).numpy() for scale in scales)
+    energies = tuple(scale.numpy() for scale in scales)
     return ScoredImages(maps.numpy(), image_scores(maps, paper), energies, parts[0].channels)
 
 
@@ -76,7 +77,7 @@ def _score(method: Method, features: list[Tensor]) -> _Part:
     """Scores one batch and leaves of its latents, which may be large, their energies."""
     scores = method.score(features)
     latents = scores.latents or []
-    energies = tuple(energy(z).cpu() for z in latents)
+    energies = tuple(energy(z) for z in latents)
     return _Part(scores.maps.cpu(), scores.images.cpu(), energies, tuple(z.shape[1] for z in latents))
 
 

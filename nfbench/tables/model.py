@@ -113,8 +113,12 @@ def make_table(name: str, config: TableConfig, results: pd.DataFrame, subsets: d
     Raises:
         NfbenchError: no run has the metric, or the published table is unknown.
     """
+    for method in config.metric_of:
+        if method not in plugin_names("nfbench.methods"):
+            hint = nearest(method, plugin_names("nfbench.methods"))
+            raise NfbenchError(f"table '{name}': 'metric_of' names no method '{method}'{hint}")
     own_metric = results.variant_of.map(config.metric_of).fillna(config.metric)
-    for metric in (config.metric, *config.metric_of.values()):
+    for metric in own_metric.unique():
         if metric not in set(results.metric):
             raise NfbenchError(f"table '{name}': no run has the metric '{metric}'{nearest(metric, _METRICS)}")
     chosen = results[results.metric == own_metric]

@@ -76,7 +76,6 @@ def test_bounds_and_invariance(kind, seed, transform, aggregation):
 def test_a_lower_threshold_detects_more(seed, low, step):
     """More is detected, never less: where all that is detected is right, IoU cannot fall."""
     maps, masks = make("gaussian", seed, n_images=2, size=16)
-    assert ((maps > low) | ~(maps > low + step)).all()
     inside = np.where(masks, maps, -10)
     assert miou(inside, masks, low) >= miou(inside, masks, low + step)
 
@@ -108,6 +107,20 @@ def test_interpolating_a_thinned_roc_curve_is_biased():
     assert above <= 0.1
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_threshold_means_the_same_everywhere(dtype):
+    """No rounding of the threshold to the type of the scores decides what is detected."""
+    maps, masks = make("gaussian", n_images=4, size=16)
+    maps = maps.astype(dtype)
+    oracle = miou_oracle(maps, masks)
+    assert miou(maps, masks, oracle.threshold) == pytest.approx(oracle.miou, abs=1e-12)
+    just_below_a_score = float(maps[0, 3, 3]) - 1e-10
+    expected = slow_miou(maps.astype(np.float64), masks, just_below_a_score, "all")
+    assert miou(maps, masks, just_below_a_score) == pytest.approx(expected, abs=1e-12)
+    assert miou(maps, masks, np.float64(just_below_a_score)) == pytest.approx(expected, abs=1e-12)
+    assert miou_curve(maps, masks, [just_below_a_score])["all"][0] == pytest.approx(expected, abs=1e-12)
+
+
 def test_without_anomalous_images():
     maps, masks = np.random.default_rng(0).random((2, 4, 4)), np.zeros((2, 4, 4), dtype=bool)
     assert miou(maps, masks, 0.0) < 1e-15
@@ -121,5 +134,12 @@ def test_bad_input_is_refused():
         fair_threshold([np.array([[np.nan]])])
     with pytest.raises(ValueError, match="at least one image"):
         fair_threshold([])
+    for pixels in (-1, np.nan, np.inf):
+        with pytest.raises(ValueError, match="'pixels_per_image' must be at least 0"):
+            fair_threshold([np.zeros((2, 2))], pixels)
+    with pytest.raises(ValueError, match="'aggregation' must be one of all, anomalous, pooled, got 'mean'"):
+        miou_oracle([np.zeros((2, 2))], [np.zeros((2, 2))], "mean")
+    with pytest.raises(ValueError, match="a threshold is NaN"):
+        miou([np.zeros((2, 2))], [np.zeros((2, 2))], np.nan)
     with pytest.raises(ValueError, match="a mask holds 0 and 1"):
         miou([np.zeros((2, 2))], [np.full((2, 2), 2)], 0.5)

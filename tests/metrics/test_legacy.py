@@ -286,11 +286,11 @@ def test_limit_outside_of_the_unit_interval_is_an_error(limit):
 
 def test_maps_and_masks_that_do_not_match_are_errors():
     maps, masks = make_maps()
-    with pytest.raises(ValueError, match=r"'masks' must be as many as 'maps' \(4\), got 3"):
+    with pytest.raises(ValueError, match=r"'masks' must have as many images as 'maps' \(4\), got 3"):
         legacy_aupro(maps, masks[:-1], "linear_200")
-    with pytest.raises(ValueError, match="at index 1"):
+    with pytest.raises(ValueError, match="image 1: the mask has shape"):
         legacy_aupro(maps, [masks[0], masks[1].T, *masks[2:]], "linear_200")
-    with pytest.raises(ValueError, match="same two dimensions"):
+    with pytest.raises(ValueError, match=r"must have shape \(H, W\)"):
         legacy_aupro(np.stack(maps)[:, None], np.stack(masks)[:, None], "linear_200")
 
 
@@ -298,7 +298,7 @@ def test_maps_and_masks_that_do_not_match_are_errors():
 def test_scores_that_are_not_finite_are_an_error(value):
     maps, masks = make_maps()
     maps[2][0, 0] = value
-    with pytest.raises(ValueError, match=r"finite.*at index 2"):
+    with pytest.raises(ValueError, match="finite, image 2"):
         legacy_aupro(maps, masks, "mvtec3d_100")
 
 

@@ -1,5 +1,7 @@
 """Pixel metrics of maps and masks: parity with scikit-learn and anomalib, invariances, bad input, memory."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score
 
 from nfbench.metrics import aupro, average_precision, pixel_areas, pixel_auroc
+from nfbench.metrics.iou import iou_sweep
+from nfbench.metrics.pixel import rank
+from nfbench.metrics.ranking import areas_under_curves
 
 KINDS = ("gaussian", "strong", "saturated", "heavy-tailed", "rings", "ties", "no defect in half", "one-pixel regions")
 
@@ -98,6 +103,34 @@ def test_sizes_may_differ_and_tensors_are_taken():
 def test_limits_share_one_call():
     maps, masks = make("gaussian")
     assert pixel_areas(maps, masks, (0.3, 0.05)).aupro == (aupro(maps, masks, 0.3), aupro(maps, masks, 0.05))
+
+
+def test_tensors_of_all_kinds_are_taken():
+    maps, masks = make("gaussian", n_images=2, size=16)
+    expected = pixel_auroc(maps.astype(np.float32), masks)
+    tensors = [torch.from_numpy(score_map).float().requires_grad_() for score_map in maps]
+    assert pixel_auroc(tensors, masks) == expected
+    coarse = [tensor.detach().bfloat16() for tensor in tensors]
+    assert pixel_auroc(coarse, masks) == pixel_auroc([tensor.float() for tensor in coarse], masks)
+    assert pixel_auroc((100 * maps).astype(int), masks) == pytest.approx(expected, abs=0.01)
+    with pytest.raises(ValueError, match="expected real numbers, got complex"):
+        pixel_auroc(maps.astype(complex), masks)
+
+
+@pytest.mark.parametrize("constant", [False, True], ids=["distinct", "tied"])
+def test_memory_is_8_bytes_per_pixel_and_a_constant(constant):
+    side, n_images = 512, 16
+    maps = np.random.default_rng(0).random((n_images, side, side), dtype=np.float32)
+    maps = np.zeros_like(maps) if constant else maps
+    masks = np.zeros(maps.shape, dtype=bool)
+    masks[::2, 10:60, 20:90] = True
+    tracemalloc.start()
+    ranked = rank(maps, masks)
+    areas_under_curves(ranked)
+    iou_sweep(ranked)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * maps.size + 60e6
 
 
 @pytest.mark.parametrize("limit", [0, -0.1, 1.2])

@@ -18,7 +18,17 @@ from nfbench.grid import Cell
 from nfbench.paths import Paths
 from nfbench.results.record import RunRecord, read_record
 
-__all__ = ["COLORS", "DrawnRun", "by_category", "legend_above", "read_runs", "read_table", "write_figure"]
+__all__ = [
+    "COLORS",
+    "DrawnRun",
+    "by_category",
+    "find_run",
+    "legend_above",
+    "methods_of",
+    "read_runs",
+    "read_table",
+    "write_figure",
+]
 
 COLORS = {"normal": "#1f77b4", "anomalous": "#d62728", "neutral": "#555555"}
 
@@ -40,6 +50,16 @@ class DrawnRun:
 def read_runs(cells: Sequence[Cell], paths: Paths) -> list[DrawnRun]:
     """Reads the run records of ``cells``."""
     return [DrawnRun(cell, read_record(paths.run_record(cell)), paths.run_record(cell).parent) for cell in cells]
+
+
+def methods_of(runs: Sequence[DrawnRun]) -> dict[tuple[str, str], str]:
+    """Titles of all methods on their backbones, by both names, in the order in which they come."""
+    return {(run.cell.method, run.cell.backbone): run.title for run in runs}
+
+
+def find_run(runs: Sequence[DrawnRun], method: tuple[str, str]) -> DrawnRun | None:
+    """The run of a method and backbone, None where it has none here."""
+    return next((run for run in runs if (run.cell.method, run.cell.backbone) == method), None)
 
 
 def by_category(runs: Sequence[DrawnRun]) -> dict[tuple[str, str], list[DrawnRun]]:

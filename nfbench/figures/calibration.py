@@ -7,11 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from nfbench.figures.base import COLORS, DrawnRun, by_category, legend_above, read_table
+from nfbench.errors import NfbenchError
+from nfbench.figures.base import COLORS, DrawnRun, by_category, find_run, legend_above, methods_of, read_table
 
 __all__ = ["draw_calibration"]
 
-_TICKS = (0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10, 100, 1000)
+_TICKS = (0.01, 0.1, 0.2, 0.5, 0.7, 1, 1.5, 2, 5, 10, 100, 1000)
 _STYLES = {"training": "--", "test": "-"}
 
 
@@ -22,24 +23,35 @@ def draw_calibration(runs: Sequence[DrawnRun]) -> Figure:
     freedom, by scale. On the diagonal the model is right; above it, images vary more than the model expects.
     """
     first_seed = min(run.cell.seed for run in runs)
-    grouped = by_category([run for run in runs if run.cell.seed == first_seed])
-    n_columns = max(len(category_runs) for category_runs in grouped.values())
-    size = (3.2 * n_columns, 2.8 * len(grouped))
-    figure, axes = plt.subplots(len(grouped), n_columns, figsize=size, squeeze=False)
+    shown = [run for run in runs if run.cell.seed == first_seed and _quantiles(run)]
+    if not shown:
+        raise NfbenchError("a figure of kind 'calibration' needs a method with standard normal latents")
+    grouped, titles = by_category(shown), methods_of(shown)
+    size = (3.2 * len(titles), 2.8 * len(grouped))
+    figure, axes = plt.subplots(len(grouped), len(titles), figsize=size, squeeze=False)
     for row, ((dataset, category), category_runs) in zip(axes, grouped.items(), strict=True):
-        for axis, run in zip(row, category_runs, strict=False):
+        for axis, method in zip(row, titles, strict=True):
+            run = find_run(category_runs, method)
+            if run is None:
+                axis.set_axis_off()
+                continue
             _draw(axis, run)
+            legend = axis.get_legend_handles_labels()
         row[0].set_ylabel(f"{dataset}\n{category}\nobserved", fontsize=8)
-    for axis, run in zip(axes[0], next(iter(grouped.values())), strict=False):
-        axis.set_title(run.title, fontsize=8)
+    for axis, title in zip(axes[0], titles.values(), strict=True):
+        axis.set_title(title, fontsize=8)
     for axis in axes[-1]:
         axis.set_xlabel("expected of chi-square, per channel", fontsize=8)
-    legend_above(figure, axes[0, 0].get_legend_handles_labels())
+    legend_above(figure, legend)
     return figure
 
 
+def _quantiles(run: DrawnRun) -> list[dict[str, str]]:
+    return read_table(run.folder / "calibration.csv")
+
+
 def _draw(axis: Axes, run: DrawnRun) -> None:
-    rows = read_table(run.folder / "calibration.csv")
+    rows = _quantiles(run)
     scales = sorted({(int(row["scale"]), int(row["channels"])) for row in rows})
     for number, (scale, channels) in enumerate(scales):
         for images, style in _STYLES.items():
@@ -49,9 +61,8 @@ def _draw(axis: Axes, run: DrawnRun) -> None:
             axis.plot(expected, observed, style, color=f"C{number}", lw=1.2, marker=".", ms=3, label=label)
         axis.text(0.03, 0.95 - 0.08 * number, f"C = {channels}", color=f"C{number}", fontsize=7, va="top",
                   transform=axis.transAxes)  # fmt: skip
-    if rows:
-        ends = [min(float(row["expected"]) for row in rows), max(float(row["expected"]) for row in rows)]
-        axis.plot(ends, ends, color=COLORS["neutral"], lw=0.8)
+    ends = [min(float(row["expected"]) for row in rows), max(float(row["expected"]) for row in rows)]
+    axis.plot(ends, ends, color=COLORS["neutral"], lw=0.8)
     for side, set_scale in ((axis.xaxis, axis.set_xscale), (axis.yaxis, axis.set_yscale)):
         set_scale("log")
         side.set_major_locator(FixedLocator(_TICKS))

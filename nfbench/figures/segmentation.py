@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.colors import TwoSlopeNorm, to_rgb
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from nfbench.datasets.manifest import Entry, read_image, read_manifest
-from nfbench.figures.base import DrawnRun, by_category, legend_above
+from nfbench.errors import NfbenchError
+from nfbench.figures.base import DrawnRun, by_category, find_run, legend_above, methods_of
 from nfbench.figures.maps import draw_example
 from nfbench.scoring.maps import resize_map
 
@@ -29,28 +30,36 @@ def draw_segmentation(runs: Sequence[DrawnRun]) -> Figure:
     """
     first_seed = min(run.cell.seed for run in runs)
     with_nfa = [run for run in runs if run.cell.seed == first_seed and "nfa" in run.record.segmentation.false_alarms]
-    grouped = by_category(with_nfa)
+    if not with_nfa:
+        raise NfbenchError("a figure of kind 'segmentation' needs a method with standard normal latents")
+    grouped, titles = by_category(with_nfa), methods_of(with_nfa)
     archives = {run.folder: dict(np.load(run.folder / "examples.npz")) for run in with_nfa}
-    n_columns = 2 + 3 * max(len(category_runs) for category_runs in grouped.values())
+    n_columns = 2 + 3 * len(titles)
     n_rows = sum(len(archives[category_runs[0].folder]["index"]) for category_runs in grouped.values())
     figure, axes = plt.subplots(n_rows, n_columns, figsize=(_CELL * n_columns, _CELL * n_rows), squeeze=False)
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.set_frame_on(False)
     rows = iter(axes)
     for (dataset, category), category_runs in grouped.items():
         entries = [e for e in read_manifest(category_runs[0].record.data.manifest) if e.split == "test"]
         first = archives[category_runs[0].folder]
         for number, (index, suspect) in enumerate(zip(first["index"], first["suspect"], strict=True)):
             row = next(rows)
-            if suspect:
-                _draw_heading(row, f"{dataset}\n{category}\ngood, of highest score")
-            else:
-                draw_example(row, entries[index], f"{dataset}\n{category}\n{entries[index].defect}")
-            for column, run in enumerate(category_runs):
-                archive = archives[run.folder]
-                entry = entries[archive["index"][number]]
-                _draw(row[2 + 3 * column : 5 + 3 * column], entry, run, archive, number)
-    for column, run in enumerate(next(iter(grouped.values()))):
+            kind = "good, of highest score" if suspect else entries[index].defect
+            row[0].set_ylabel(f"{dataset}\n{category}\n{kind}", rotation=0, ha="right", va="center", fontsize=7)
+            if not suspect:  # the suspects differ from method to method
+                draw_example(row, entries[index], f"{dataset}\n{category}\n{kind}")
+            for column, method in enumerate(titles):
+                run = find_run(category_runs, method)
+                if run is not None:
+                    archive = archives[run.folder]
+                    entry = entries[archive["index"][number]]
+                    _draw(row[2 + 3 * column : 5 + 3 * column], entry, run, archive, number)
+    for column, title in enumerate(titles.values()):
         for axis, name in zip(axes[0, 2 + 3 * column :], ("anomaly map", "log10 NFA", "segmentation"), strict=False):
-            axis.set_title(f"{run.record.cell.title}\n{name}", fontsize=7)
+            axis.set_title(f"{title}\n{name}" if name == "log10 NFA" else name, fontsize=7)
     axes[0, 0].set_title("image", fontsize=7)
     axes[0, 1].set_title("ground truth", fontsize=7)
     handles = [Patch(color=_AUTOMATIC, alpha=0.5), Line2D([], [], color=_ORACLE)]
@@ -59,24 +68,16 @@ def draw_segmentation(runs: Sequence[DrawnRun]) -> Figure:
     return figure
 
 
-def _draw_heading(row: Sequence[Axes], label: str) -> None:
-    """Labels a row whose images differ from method to method."""
-    for axis in row[:2]:
-        axis.set_xticks([])
-        axis.set_yticks([])
-        axis.set_frame_on(False)
-    row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7)
-
-
 def _draw(axes: Sequence[Axes], entry: Entry, run: DrawnRun, archive: dict[str, np.ndarray], number: int) -> None:
     score_map, log_nfa = (
         resize_map(archive[name][number].astype(np.float32), entry.height, entry.width) for name in ("maps", "nfa")
     )
-    limits = (min(run.record.contour, float(archive["maps"].min())), float(archive["maps"].max()))
-    axes[0].imshow(score_map, cmap="inferno", vmin=limits[0], vmax=limits[1])
+    # the scales end where it no longer matters how far beyond: maps and log NFA of flows may have a heavy tail
+    low, high = float(archive["maps"].min()), float(archive["maps"].max())
+    high = min(high, low + 3 * max(run.record.contour - low, 1e-9))
+    axes[0].imshow(score_map, cmap="inferno", vmin=low, vmax=high)
     highest = max(float(archive["nfa"].max()), 1.0)
-    lowest = min(float(archive["nfa"].min()), -1.0)
-    axes[1].imshow(log_nfa, cmap="RdGy", norm=TwoSlopeNorm(0, lowest, highest))
+    axes[1].imshow(log_nfa, cmap="RdGy", vmin=-highest, vmax=highest)
     smallest = f"min {log_nfa.min():.0f}"
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1}
     axes[1].text(0.03, 0.04, smallest, fontsize=6, transform=axes[1].transAxes, bbox=box)
@@ -87,7 +88,7 @@ def _draw(axes: Sequence[Axes], entry: Entry, run: DrawnRun, archive: dict[str, 
     axes[2].imshow(overlay)
     oracle = run.record.segmentation.thresholds.get("miou_nfa_oracle")
     if oracle is not None and log_nfa.min() < oracle < log_nfa.max():
-        axes[2].contour(log_nfa, levels=[oracle], colors=[_ORACLE], linewidths=0.9)
-    for axis in axes:
-        axis.set_xticks([])
-        axis.set_yticks([])
+        axes[2].contour(log_nfa, levels=[oracle], colors=[_ORACLE], linewidths=0.9, linestyles="solid")
+    elif oracle is not None and log_nfa.max() <= oracle:
+        frame = plt.Rectangle((0, 0), entry.width - 1, entry.height - 1, fill=False, ec=_ORACLE, lw=1.5)
+        axes[2].add_patch(frame)

@@ -6,8 +6,10 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import SymmetricalLogLocator
 
-from nfbench.figures.base import DrawnRun, by_category, legend_above, read_table
+from nfbench.errors import NfbenchError
+from nfbench.figures.base import DrawnRun, by_category, find_run, legend_above, methods_of, read_table
 
 __all__ = ["draw_thresholds"]
 
@@ -26,27 +28,26 @@ def draw_thresholds(runs: Sequence[DrawnRun]) -> Figure:
     normal training image, or NFA < 1.
     """
     first_seed = min(run.cell.seed for run in runs)
-    grouped = by_category([run for run in runs if run.cell.seed == first_seed and _curves(run)])
-    panels = [(method, name) for method in _methods(runs) for name in _MAPS]
+    shown = [run for run in runs if run.cell.seed == first_seed and _curves(run)]
+    if not shown:
+        raise NfbenchError("a figure of kind 'thresholds' needs images with masks, and there are none")
+    grouped, titles = by_category(shown), methods_of(shown)
+    panels = [(method, name) for method in titles for name in _MAPS]
     size = (2.9 * len(panels), 2.2 * len(grouped))
     figure, axes = plt.subplots(len(grouped), len(panels), figsize=size, squeeze=False, sharey=True)
     for row, ((dataset, category), category_runs) in zip(axes, grouped.items(), strict=True):
         for axis, (method, name) in zip(row, panels, strict=True):
-            run = next((run for run in category_runs if (run.cell.method, run.cell.backbone) == method), None)
+            run = find_run(category_runs, method)
             if run is None or name not in _curves(run):
                 axis.set_axis_off()
                 continue
             _draw(axis, run, name)
+            legend = axis.get_legend_handles_labels()
         row[0].set_ylabel(f"{dataset}\n{category}\nmean IoU", fontsize=8)
-    titles = {(run.cell.method, run.cell.backbone): run.title for run in runs}
     for axis, (method, _) in zip(axes[0], panels, strict=True):
         axis.set_title(titles[method], fontsize=8)
-    legend_above(figure, axes[0, 0].get_legend_handles_labels())
+    legend_above(figure, legend)
     return figure
-
-
-def _methods(runs: Sequence[DrawnRun]) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((run.cell.method, run.cell.backbone) for run in runs))
 
 
 def _curves(run: DrawnRun) -> set[str]:
@@ -66,6 +67,10 @@ def _draw(axis: Axes, run: DrawnRun, name: str) -> None:
     axis.plot(best, metrics[optimum], "*", color="black", ms=9, label="best on the test set")
     axis.plot(automatic, metrics[chosen], "o", color="black", ms=5, label="chosen without anomalies")
     axis.axvline(automatic, color="black", lw=0.6, ls=":")
+    linear = abs(x[0]) if name == "nfa" else abs(automatic)
+    if np.abs(x).max() > 10 * linear > 0:
+        axis.set_xscale("symlog", linthresh=linear)  # heavy tails; a log-NFA map starts at -log10 N_T
+        axis.xaxis.set_major_locator(SymmetricalLogLocator(base=100, linthresh=linear))
     axis.set_xlabel(label, fontsize=8)
     axis.set_ylim(0, 1)
     axis.tick_params(labelsize=7)

@@ -68,6 +68,19 @@ def test_selections_stand_side_by_side():
     assert to_text(table).count("–") == 3
 
 
+def test_metric_of_single_methods():
+    frame = pd.concat([results(), results().assign(metric="miou_nfa", value=0.5)])
+    config = TableConfig(title="T", metric="miou_fair", metric_of={"uflow": "miou_nfa"})
+    made = make_table("t", config, frame, {})
+    assert made.rows[0].cells[0].mean == pytest.approx(50)
+    assert made.details(made.columns[0]) == "last, NFA < 1"
+    assert "of U-Flow, mean IoU of the a contrario mask, NFA < 1" in made.caption
+    with pytest.raises(NfbenchError, match="'metric_of' names no method 'u-flow'"):
+        make_table("t", config.model_copy(update={"metric_of": {"u-flow": "miou_nfa"}}), frame, {})
+    with pytest.raises(NfbenchError, match="no run has the metric 'miou_nfa_x'"):
+        make_table("t", config.model_copy(update={"metric_of": {"uflow": "miou_nfa_x"}}), frame, {})
+
+
 def test_datasets_without_the_metric_are_left_out_and_named():
     other = results().assign(dataset="elpv", metric="image_auroc")
     table = make_table("t", CONFIG, pd.concat([results(), other]), {})

@@ -1,12 +1,12 @@
 """Mean IoU as a function of the threshold, in the manner of U-Flow's Figure 7."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import SymmetricalLogLocator
 
 from nfbench.errors import NfbenchError
 from nfbench.figures.base import DrawnRun, by_category, find_run, legend_above, methods_of, read_table
@@ -70,7 +70,12 @@ def _draw(axis: Axes, run: DrawnRun, name: str) -> None:
     linear = abs(x[0]) if name == "nfa" else abs(automatic)
     if np.abs(x).max() > 10 * linear > 0:
         axis.set_xscale("symlog", linthresh=linear)  # heavy tails; a log-NFA map starts at -log10 N_T
-        axis.xaxis.set_major_locator(SymmetricalLogLocator(base=100, linthresh=linear))
+        powers = range(math.ceil(math.log10(2 * linear)), math.floor(math.log10(x[-1])) + 1)
+        ticks = {round(x[0]): f"{x[0]:.0f}", 0: "0"} if x[0] < 0 else {0: "0"}
+        ticks |= {10.0**power: f"$10^{{{power}}}$" for power in powers[:: math.ceil(len(powers) / 4)]}
+        axis.set_xticks(list(ticks), list(ticks.values()), minor=False)
+        axis.set_xticks([], minor=True)
+        axis.set_xlim(x[0], x[-1])
     axis.set_xlabel(label, fontsize=8)
     axis.set_ylim(0, 1)
     axis.tick_params(labelsize=7)

@@ -197,6 +197,8 @@ def _published(
 
 def _caption(config: TableConfig, results: pd.DataFrame, subsets: dict[str, str], source: str) -> str:
     n_seeds = results.seed.nunique()
+    counts = config.metric.startswith("false_alarms")
+    size = "method's own map" if counts else "original image"
     spread = f"mean and standard deviation over {n_seeds} seeds" if n_seeds > 1 else "one seed"
     notes = [
         f"{config.title}: {_metric_titles(config, results)}, {spread}",
@@ -204,7 +206,7 @@ def _caption(config: TableConfig, results: pd.DataFrame, subsets: dict[str, str]
         "; ".join(f"{selection}: {_SELECTIONS[selection]}" for selection in config.selections),
         "backbone " + ", ".join(_backbones(results)),
         "data: " + "; ".join(_describe_data(results, subsets)),
-        f"epochs {_range(results.epochs)}; metrics at the original image size",
+        f"epochs {_range(results.epochs)}; {'counted' if counts else 'metrics'} at the {size} size",
     ]
     if config.metric.startswith("miou"):
         notes.append("mean over all test images, good ones included, unless said otherwise")

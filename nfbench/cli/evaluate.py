@@ -141,7 +141,7 @@ def _segmentation(scored: "Scored") -> dict[str, Any]:
     normals = [index for index, label in enumerate(scored.truth.labels) if not label]
     false_alarms = {
         name: {
-            "per_normal_image": float(counts[normals].mean()) if normals else None,
+            "per_normal_image": scored.evaluation.metrics[f"false_alarms_{name}"],
             "images": {scored.truth.entries[index].image: int(counts[index]) for index in normals if counts[index]},
         }
         for name, counts in scored.evaluation.detections.items()

@@ -25,6 +25,7 @@ __all__ = [
     "find_run",
     "legend_above",
     "methods_of",
+    "of_first_seed",
     "read_runs",
     "read_table",
     "write_figure",
@@ -60,6 +61,12 @@ def methods_of(runs: Sequence[DrawnRun]) -> dict[tuple[str, str], str]:
 def find_run(runs: Sequence[DrawnRun], method: tuple[str, str]) -> DrawnRun | None:
     """The run of a method and backbone, None where it has none here."""
     return next((run for run in runs if (run.cell.method, run.cell.backbone) == method), None)
+
+
+def of_first_seed(runs: Sequence[DrawnRun]) -> list[DrawnRun]:
+    """The runs of the first seed, for figures that draw one run of each cell."""
+    first = min(run.cell.seed for run in runs)
+    return [run for run in runs if run.cell.seed == first]
 
 
 def by_category(runs: Sequence[DrawnRun]) -> dict[tuple[str, str], list[DrawnRun]]:

@@ -8,7 +8,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from nfbench.errors import NfbenchError
-from nfbench.figures.base import COLORS, DrawnRun, by_category, find_run, legend_above, methods_of, read_table
+from nfbench.figures.base import (
+    COLORS,
+    DrawnRun,
+    by_category,
+    find_run,
+    legend_above,
+    methods_of,
+    of_first_seed,
+    read_table,
+)
 
 __all__ = ["draw_calibration"]
 
@@ -22,8 +31,7 @@ def draw_calibration(runs: Sequence[DrawnRun]) -> Figure:
     Quantiles of ``sum_c z_c^2 / C`` over the positions of normal images, against those of chi-square with C degrees of
     freedom, by scale. On the diagonal the model is right; above it, images vary more than the model expects.
     """
-    first_seed = min(run.cell.seed for run in runs)
-    shown = [run for run in runs if run.cell.seed == first_seed and _quantiles(run)]
+    shown = [run for run in of_first_seed(runs) if _quantiles(run)]
     if not shown:
         raise NfbenchError("a figure of kind 'calibration' needs a method with standard normal latents")
     grouped, titles = by_category(shown), methods_of(shown)

@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfbench.figures.base import COLORS, DrawnRun, by_category, legend_above, read_table
+from nfbench.figures.base import COLORS, DrawnRun, by_category, legend_above, of_first_seed, read_table
 
 __all__ = ["draw_histograms"]
 
@@ -16,8 +16,7 @@ _BINS = 24
 
 def draw_histograms(runs: Sequence[DrawnRun]) -> Figure:
     """One row per category, one column per method on each backbone; the method's own image score, first seed."""
-    first_seed = min(run.cell.seed for run in runs)
-    grouped = by_category([run for run in runs if run.cell.seed == first_seed])
+    grouped = by_category(of_first_seed(runs))
     n_columns = max(len(category_runs) for category_runs in grouped.values())
     size = (3.4 * n_columns, 2.1 * len(grouped))
     figure, axes = plt.subplots(len(grouped), n_columns, figsize=size, squeeze=False)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nfbench.datasets.manifest import Entry, read_image, read_manifest, read_mask
-from nfbench.figures.base import DrawnRun, by_category
+from nfbench.figures.base import DrawnRun, by_category, of_first_seed
 from nfbench.scoring.maps import resize_map
 
 __all__ = ["draw_example", "draw_maps"]
@@ -22,8 +22,7 @@ def draw_maps(runs: Sequence[DrawnRun]) -> Figure:
     Maps share one scale per category and method. The contour encloses what scores above the 99.9 % quantile of the
     pixels of held-out normal images (training images where none were held out).
     """
-    first_seed = min(run.cell.seed for run in runs)
-    grouped = by_category([run for run in runs if run.cell.seed == first_seed])
+    grouped = by_category(of_first_seed(runs))
     n_columns = 2 + 2 * max(len(category_runs) for category_runs in grouped.values())
     examples = {key: _examples(category_runs[0]) for key, category_runs in grouped.items()}
     n_rows = sum(len(index) for index in examples.values())

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from nfbench.datasets.manifest import Entry, read_image, read_manifest
 from nfbench.errors import NfbenchError
-from nfbench.figures.base import DrawnRun, by_category, find_run, legend_above, methods_of
+from nfbench.figures.base import DrawnRun, by_category, find_run, legend_above, methods_of, of_first_seed
 from nfbench.figures.maps import draw_example
 from nfbench.scoring.maps import resize_map
 
@@ -28,8 +28,7 @@ def draw_segmentation(runs: Sequence[DrawnRun]) -> Figure:
     Per method: anomaly map, log10 NFA (white at 0, red below, where it is meaningful), and the image with the
     automatic mask, NFA < 1, filled, and the outline of the mask at the threshold that is best on the test set.
     """
-    first_seed = min(run.cell.seed for run in runs)
-    with_nfa = [run for run in runs if run.cell.seed == first_seed and "nfa" in run.record.segmentation.false_alarms]
+    with_nfa = [run for run in of_first_seed(runs) if "nfa" in run.record.segmentation.false_alarms]
     if not with_nfa:
         raise NfbenchError("a figure of kind 'segmentation' needs a method with standard normal latents")
     grouped, titles = by_category(with_nfa), methods_of(with_nfa)
@@ -48,9 +47,11 @@ def draw_segmentation(runs: Sequence[DrawnRun]) -> Figure:
         for number, (index, suspect) in enumerate(zip(first["index"], first["suspect"], strict=True)):
             row = next(rows)
             kind = "good, of highest score" if suspect else entries[index].defect
-            row[0].set_ylabel(f"{dataset}\n{category}\n{kind}", rotation=0, ha="right", va="center", fontsize=7)
-            if not suspect:  # the suspects differ from method to method
-                draw_example(row, entries[index], f"{dataset}\n{category}\n{kind}")
+            label = f"{dataset}\n{category}\n{kind}"
+            if suspect:  # images that differ from method to method
+                row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7)
+            else:
+                draw_example(row, entries[index], label)
             for column, method in enumerate(titles):
                 run = find_run(category_runs, method)
                 if run is not None:

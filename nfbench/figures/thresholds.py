@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nfbench.errors import NfbenchError
-from nfbench.figures.base import DrawnRun, by_category, find_run, legend_above, methods_of, read_table
+from nfbench.figures.base import DrawnRun, by_category, find_run, legend_above, methods_of, of_first_seed, read_table
 
 __all__ = ["draw_thresholds"]
 
@@ -27,8 +27,7 @@ def draw_thresholds(runs: Sequence[DrawnRun]) -> Figure:
     Marked are the best threshold over all images and the one chosen without anomalies: one false positive pixel per
     normal training image, or NFA < 1.
     """
-    first_seed = min(run.cell.seed for run in runs)
-    shown = [run for run in runs if run.cell.seed == first_seed and _curves(run)]
+    shown = [run for run in of_first_seed(runs) if _curves(run)]
     if not shown:
         raise NfbenchError("a figure of kind 'thresholds' needs images with masks, and there are none")
     grouped, titles = by_category(shown), methods_of(shown)

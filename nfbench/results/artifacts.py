@@ -8,6 +8,7 @@ import numpy as np
 
 from nfbench.files import atomic_path, write_csv
 from nfbench.metrics.calibration import chi_square_quantiles
+from nfbench.metrics.iou import AGGREGATIONS
 from nfbench.scoring.a_contrario import regions
 from nfbench.scoring.evaluate import Evaluation, GroundTruth
 from nfbench.scoring.maps import ScoredImages
@@ -41,7 +42,7 @@ def write_artifacts(run: Path, scored: Scored) -> None:
     write_csv(run / "scores.csv", ("image", "label", "defect", *scored.test.images), _scores(scored))
     box = ("top", "left", "bottom", "right")
     write_csv(run / "regions.csv", ("image", "label", "map", "area", *box, "log_nfa"), _regions(scored))
-    write_csv(run / "miou.csv", ("map", "threshold", "all", "anomalous", "pooled"), _curves(scored.evaluation))
+    write_csv(run / "miou.csv", ("map", "threshold", *AGGREGATIONS), _curves(scored.evaluation))
     write_csv(
         run / "calibration.csv",
         ("images", "scale", "channels", "probability", "expected", "observed"),
@@ -65,7 +66,7 @@ def _regions(scored: Scored) -> _Rows:
 
 def _curves(evaluation: Evaluation) -> _Rows:
     for name, curve in evaluation.curves.items():
-        columns = (curve.thresholds, *(curve.miou[key] for key in ("all", "anomalous", "pooled")))
+        columns = (curve.thresholds, *(curve.miou[key] for key in AGGREGATIONS))
         for row in zip(*(column.tolist() for column in columns), strict=True):
             yield name, *row
 

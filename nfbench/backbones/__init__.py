@@ -1,4 +1,4 @@
 """Frozen feature extractors: one module per family, found by its file name. Describing one imports no torch."""
 
-HELPERS = ("base", "weights")
+HELPERS = ("base", "extractors", "weights")
 """Modules that are not plug-ins."""

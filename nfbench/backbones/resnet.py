@@ -4,21 +4,26 @@ timm's bare names changed their weights between versions, so the tag is part of 
 ``features_only``: 0 is the stem, 1 to 4 are layer1 to layer4.
 """
 
-from nfbench.backbones.base import Backbone, Level
+from nfbench.backbones.base import Backbone, halving_levels
 
 __all__ = ["BACKBONES"]
 
+_BASIC = (64, 64, 128, 256, 512)
+_BOTTLENECK = (64, 256, 512, 1024, 2048)
 
-def _taps(channels: tuple[int, ...]) -> dict[int, Level]:
-    return {index: Level(width, 2 ** (index + 1)) for index, width in enumerate(channels)}
 
+def _resnet(name: str, channels: tuple[int, ...]) -> Backbone:
+    return Backbone(name, name, halving_levels(channels))
 
-_RESNET18 = _taps((64, 64, 128, 256, 512))
-_WIDE_RESNET50_2 = _taps((64, 256, 512, 1024, 2048))
 
 BACKBONES = [
-    Backbone("resnet18.tv_in1k", "resnet18.tv_in1k", _RESNET18),
-    Backbone("resnet18.a1_in1k", "resnet18.a1_in1k", _RESNET18),
-    Backbone("wide_resnet50_2.tv_in1k", "wide_resnet50_2.tv_in1k", _WIDE_RESNET50_2),
-    Backbone("wide_resnet50_2.racm_in1k", "wide_resnet50_2.racm_in1k", _WIDE_RESNET50_2),
+    _resnet("resnet18.tv_in1k", _BASIC),
+    _resnet("resnet18.a1_in1k", _BASIC),
+    _resnet("resnet50.tv_in1k", _BOTTLENECK),
+    _resnet("resnet50.a1_in1k", _BOTTLENECK),
+    _resnet("resnet101.tv_in1k", _BOTTLENECK),
+    _resnet("resnet101.a1_in1k", _BOTTLENECK),
+    _resnet("wide_resnet50_2.tv_in1k", _BOTTLENECK),
+    _resnet("wide_resnet50_2.racm_in1k", _BOTTLENECK),
+    _resnet("wide_resnet101_2.tv_in1k", _BOTTLENECK),
 ]

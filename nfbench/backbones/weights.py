@@ -1,45 +1,65 @@
-"""Where weights come from: a file, an installed package, timm's hub, or a random draw for tests."""
+"""Where weights come from: a file, an installed package, a hub, or a random draw for tests."""
 
 import hashlib
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nfbench.backbones.base import Backbone, WeightPackage
+from nfbench.backbones.base import INTERPOLATIONS, Backbone, WeightPackage
+from nfbench.backbones.extractors import EXTRACTORS, AtScales, SideBySide, pad_by_reflection, tensor_shapes
 from nfbench.errors import NfbenchError
-from nfbench.torchvision_guard import import_torchvision
 
 __all__ = ["load_backbone", "state_hash"]
 
 
-def load_backbone(backbone: Backbone, levels: tuple[int, ...], weights: str) -> nn.Module:
+def load_backbone(
+    backbone: Backbone,
+    levels: tuple[int, ...],
+    weights: str,
+    *,
+    scales: tuple[int, ...] | None = None,
+    interpolation: str | None = None,
+    padding: str = "zeros",
+) -> nn.Module:
     """Builds the frozen extractor and gives it its weights.
 
     Args:
         backbone: description of the backbone.
         levels: indices of the levels that the module returns, fine to coarse.
-        weights: ``package``, ``hub``, ``random``, or the path of a ``.safetensors`` or ``.pth`` file.
+        weights: ``package``, ``hub``, ``random``, or the path of a ``.safetensors`` or ``.pth`` file; for a backbone of
+            several networks, of a folder with one such file for each, under the name that timm gives the network.
+        scales: divisors of the input's side, by default the backbone's; the levels are returned for each in turn.
+        interpolation: how the image is scaled, one of ``INTERPOLATIONS``, by default the backbone's.
+        padding: ``zeros`` for what the network was trained with, ``reflect`` for reflection in every convolution.
 
     Returns:
-        A module in evaluation mode, ``(B, 3, S, S)`` to a list of ``(B, C_l, H_l, W_l)``.
+        A module in evaluation mode, ``(B, 3, S, S)`` to a list of ``(B, C_l, H_l, W_l)``, which lets gradients pass to
+        the image.
 
     Raises:
-        NfbenchError: the weights are missing, damaged or of another model, or cannot be fetched.
+        NfbenchError: the weights are missing, damaged or of another model, or cannot be fetched; or the backbone does
+            not have the levels, or there is no such interpolation or padding.
     """
-    if weights == "hub":
-        return _freeze(_from_hub(backbone, levels))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # 'random' weights are the same everywhere, so that caches of them can be shared
-        model = _create(backbone, pretrained=False, features_only=True, out_indices=levels)
-    if weights != "random":
-        is_package = weights == "package"
-        state = _from_package(backbone) if is_package else _named_state(_read_state(Path(weights)), backbone)
-        _load(model, state, source=backbone.package.distribution if is_package else weights)
-    return _freeze(model)
+    scales, interpolation = tuple(scales or backbone.scales), interpolation or backbone.interpolation
+    backbone.check_levels(levels)
+    if interpolation not in INTERPOLATIONS:
+        raise NfbenchError(f"unknown interpolation '{interpolation}'; known: {', '.join(INTERPOLATIONS)}")
+    if padding not in {"zeros", "reflect"}:
+        raise NfbenchError(f"unknown padding '{padding}'; known: zeros, reflect")
+    if backbone.parts:
+        parts = [backbone.parts[level] for level in levels]
+        networks = [_load_network(part, part.levels, _weights_of_part(part, weights)) for part in parts]
+        model = SideBySide(networks, [part.input_size for part in parts], interpolation)
+    else:
+        model = _load_network(backbone, levels, weights)
+    if padding == "reflect":
+        pad_by_reflection(model)
+    if scales != (1,):  # one scale adds no module, and so leaves the names that the hash is over
+        model = AtScales(model, scales, interpolation)
+    return model.eval().requires_grad_(False)
 
 
 def state_hash(model: nn.Module) -> str:
@@ -51,25 +71,57 @@ def state_hash(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _create(backbone: Backbone, **arguments: Any) -> nn.Module:
-    import_torchvision()  # timm imports torchvision
-    import timm
-
-    return timm.create_model(backbone.timm_name, **arguments)
+def _build(backbone: Backbone, levels: tuple[int, ...], *, pretrained: bool = False) -> nn.Module:
+    return EXTRACTORS[backbone.extractor](backbone, levels, pretrained)
 
 
-def _freeze(model: nn.Module) -> nn.Module:
-    return model.eval().requires_grad_(False)
+def _load_network(backbone: Backbone, levels: tuple[int, ...], weights: str) -> nn.Module:
+    if weights == "hub" and backbone.url is None:
+        return _from_hub(backbone, levels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # 'random' weights are the same everywhere, so that caches of them can be shared
+        model = _build(backbone, levels)
+    if weights == "hub":
+        _load(model, _from_url(backbone), source=backbone.url)
+    elif weights == "package":
+        _load(model, _from_package(backbone), source=backbone.package.distribution)
+    elif weights != "random":
+        _load(model, _named_state(_read_state(Path(weights)), backbone), source=weights)
+    return model
+
+
+def _weights_of_part(part: Backbone, weights: str) -> str:
+    if weights in {"package", "hub", "random"}:
+        return weights
+    paths = [Path(weights) / f"{part.timm_name}.{ending}" for ending in ("safetensors", "pth")]
+    found = next((path for path in paths if path.is_file()), None)
+    if found is None:
+        raise NfbenchError(f"weights {weights}: must be a folder with {paths[0].name} (or .pth) and its like in it")
+    return str(found)
 
 
 def _from_hub(backbone: Backbone, levels: tuple[int, ...]) -> nn.Module:
     try:
-        return _create(backbone, pretrained=True, features_only=True, out_indices=levels)
+        return _build(backbone, levels, pretrained=True)
     except Exception as error:  # the hub's client has no common base class for its errors
-        raise NfbenchError(
-            f"weights of backbone '{backbone.name}' cannot be fetched from timm's hub ({type(error).__name__}: "
-            f"{str(error).splitlines()[0]}); with no network, give a file: 'weights: /path/to/weights.safetensors'"
-        ) from error
+        raise _not_fetched(backbone, "timm's hub", error) from error
+
+
+def _from_url(backbone: Backbone) -> dict[str, Tensor]:
+    """Fetches a file as torch.hub does, into its cache, and compares the hash in the file's name."""
+    try:
+        return torch.hub.load_state_dict_from_url(
+            backbone.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+        )
+    except Exception as error:  # of the network, of the hash, or of a damaged file
+        raise _not_fetched(backbone, backbone.url, error) from error
+
+
+def _not_fetched(backbone: Backbone, source: str, error: Exception) -> NfbenchError:
+    return NfbenchError(
+        f"weights of backbone '{backbone.name}' cannot be fetched from {source} ({type(error).__name__}: "
+        f"{str(error).partition(chr(10))[0]}); with no network, give a file: 'weights: /path/to/weights.safetensors'"
+    )
 
 
 def _from_package(backbone: Backbone) -> dict[str, Tensor]:
@@ -110,12 +162,12 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 def _named_state(state: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
     """Puts tensors under timm's names: as they are where names agree, else in order where all shapes agree."""
-    full = _create(backbone, pretrained=False).state_dict()
-    if full.keys() <= state.keys():
+    shapes = tensor_shapes(backbone)
+    if shapes.keys() <= state.keys():
         return dict(state)
-    if [tuple(value.shape) for value in state.values()] == [tuple(value.shape) for value in full.values()]:
-        return dict(zip(full, state.values(), strict=True))
-    missing = sorted(full.keys() - state.keys())
+    if [tuple(value.shape) for value in state.values()] == list(shapes.values()):
+        return dict(zip(shapes, state.values(), strict=True))
+    missing = sorted(shapes.keys() - state.keys())
     raise NfbenchError(
         f"weights are not those of {backbone.timm_name}: {len(missing)} tensors are missing, first '{missing[0]}'"
     )
@@ -123,9 +175,14 @@ def _named_state(state: Mapping[str, Tensor], backbone: Backbone) -> dict[str, T
 
 def _load(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Loads what the truncated model has; its names are timm's, with '_' for '.' where modules were flattened."""
-    wanted = {name.replace(".", "_"): name for name in model.state_dict()}
+    own = model.state_dict()
+    wanted = {name.removeprefix("model.").replace(".", "_"): name for name in own}
     found = {wanted[name.replace(".", "_")]: value for name, value in state.items() if name.replace(".", "_") in wanted}
-    missing = sorted(model.state_dict().keys() - found.keys())
+    missing = sorted(own.keys() - found.keys())
     if missing:
         raise NfbenchError(f"weights from {source}: {len(missing)} tensors are missing, first '{missing[0]}'")
+    for name, value in found.items():
+        if value.shape != own[name].shape:
+            expected = tuple(own[name].shape)
+            raise NfbenchError(f"weights from {source}: '{name}' is {tuple(value.shape)}, expected {expected}")
     model.load_state_dict(found)

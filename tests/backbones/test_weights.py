@@ -1,10 +1,12 @@
 """Weights: from a package (verified, and able to see), from a file, from a hub, and clear errors."""
 
+import hashlib
 import http.server
 import os
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from nfbench.errors import NfbenchError
 
 LITE0 = find_backbone("tf_efficientnet_lite0")
 RESNET18 = find_backbone("resnet18.tv_in1k")
+ALEXNET = find_backbone("alexnet")
 LEVELS = (1, 2, 3)
 
 
@@ -107,6 +110,13 @@ def test_weights_of_another_model_are_refused(tmp_path):
         load_backbone(find_backbone("wide_resnet50_2.tv_in1k"), LEVELS, str(tmp_path / "w.pth"))
 
 
+def test_tensors_of_another_width_are_refused(tmp_path):
+    """ResNet-50 and its wide form have the same names."""
+    torch.save(timm.create_model("resnet50", pretrained=False).state_dict(), tmp_path / "w.pth")
+    with pytest.raises(NfbenchError, match=r"'layer1.0.conv1.weight' is \(64, 64, 1, 1\), expected \(128, 64, 1, 1\)"):
+        load_backbone(find_backbone("wide_resnet50_2.tv_in1k"), LEVELS, str(tmp_path / "w.pth"))
+
+
 def test_package_with_another_hash_is_refused():
     other = replace(LITE0, package=replace(LITE0.package, sha256="0" * 64))
     with pytest.raises(NfbenchError, match=r"SHA-256 is 5793.*expected 0000"):
@@ -126,17 +136,13 @@ def test_no_network_is_one_clear_error():
         load_backbone(RESNET18, LEVELS, "hub")  # conftest.py puts the hub's client offline
 
 
-def test_weights_from_a_hub_on_loopback(tmp_path):
-    """timm's hub, played by a server of our own: the client asks for the file by HEAD and GET."""
-    torch.manual_seed(7)
-    full = timm.create_model(RESNET18.timm_name, pretrained=False)
-    store = tmp_path / "timm" / RESNET18.timm_name / "resolve" / "main"
-    store.mkdir(parents=True)
-    save_file(full.state_dict(), store / "model.safetensors")
+@contextmanager
+def served(folder):
+    """A server on loopback with the headers that the hub's client asks for by HEAD and GET; gives its address."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *arguments):
-            super().__init__(*arguments, directory=str(tmp_path))
+            super().__init__(*arguments, directory=str(folder))
 
         def end_headers(self):
             self.send_header("ETag", '"0123456789abcdef"')
@@ -148,22 +154,90 @@ def test_weights_from_a_hub_on_loopback(tmp_path):
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def without_proxies(environment):
+    return {name: value for name, value in environment.items() if "proxy" not in name.lower()}
+
+
+@pytest.mark.parametrize(
+    ("name", "levels"),
+    [("resnet18.tv_in1k", (1, 2, 3)), ("mobilenetv3_large", (2, 4, 5)), ("mvitv2_tiny.fb_in1k", (1, 3))],
+)
+def test_weights_from_a_hub_on_loopback(tmp_path, name, levels):
+    """timm's hub, played by a server of our own, and a file give the same."""
+    backbone = find_backbone(name)
+    torch.manual_seed(7)
+    full = timm.create_model(backbone.timm_name, pretrained=False)
+    store = tmp_path / "timm" / backbone.timm_name / "resolve" / "main"
+    store.mkdir(parents=True)
+    save_file(full.state_dict(), store / "model.safetensors")
     script = (
         "from nfbench.backbones.base import find_backbone; from nfbench.backbones.weights import *;"
-        "print(state_hash(load_backbone(find_backbone('resnet18.tv_in1k'), (1, 2, 3), 'hub')))"
+        f"print(state_hash(load_backbone(find_backbone('{name}'), {levels}, 'hub')))"
     )
-    environment = {
-        **{name: value for name, value in os.environ.items() if "proxy" not in name.lower()},
-        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
-        "HF_HOME": str(tmp_path / "cache"),
-        "HF_HUB_OFFLINE": "0",
-        "HF_HUB_DISABLE_XET": "1",
-    }
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
-    server.shutdown()
+    with served(tmp_path) as address:
+        environment = {
+            **without_proxies(os.environ),
+            "HF_ENDPOINT": address,
+            "HF_HOME": str(tmp_path / "cache"),
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+        }
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     save_file(full.state_dict(), tmp_path / "w.safetensors")
-    assert done.stdout.split()[-1] == state_hash(load_backbone(RESNET18, LEVELS, str(tmp_path / "w.safetensors")))
+    assert done.stdout.split()[-1] == state_hash(load_backbone(backbone, levels, str(tmp_path / "w.safetensors")))
+
+
+@pytest.fixture
+def alexnet_file(tmp_path, monkeypatch):
+    """A folder with a whole AlexNet under a name that ends in its hash, and torch's own cache elsewhere."""
+    from torchvision.models import alexnet
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    for name in os.environ.keys() - without_proxies(os.environ).keys():
+        monkeypatch.delenv(name)
+    torch.manual_seed(7)
+    state = {name: value for name, value in alexnet().state_dict().items() if name != "classifier.1.weight"}
+    state["classifier.1.weight"] = torch.zeros(1).expand(4096, 9216)  # 151 MB that no level needs
+    path = tmp_path / "w.pth"
+    torch.save(state, path)
+    named = path.with_name(f"alexnet-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth")
+    return path.rename(named)
+
+
+def test_weights_from_another_hub(alexnet_file):
+    """torchvision's file is fetched from its address, checked, and gives what the file gives."""
+    with served(alexnet_file.parent) as address:
+        backbone = replace(ALEXNET, url=f"{address}/{alexnet_file.name}")
+        fetched = load_backbone(backbone, (12,), "hub")
+    expected = load_backbone(ALEXNET, (12,), str(alexnet_file))
+    assert state_hash(fetched) == state_hash(expected)
+    features = torch.load(alexnet_file)["features.10.weight"]
+    assert torch.equal(expected.model.features[10].weight, features)
+    assert not any("classifier" in name for name in expected.state_dict())
+
+
+def test_damaged_or_absent_file_of_another_hub_is_one_clear_error(alexnet_file):
+    with served(alexnet_file.parent) as address:
+        wrong = alexnet_file.rename(alexnet_file.with_name("alexnet-00000000.pth"))
+        with pytest.raises(NfbenchError, match=r"'alexnet' cannot be fetched from http://127.*invalid hash value"):
+            load_backbone(replace(ALEXNET, url=f"{address}/{wrong.name}"), (12,), "hub")
+        with pytest.raises(NfbenchError, match=r"'alexnet' cannot be fetched from .*404.* give a file"):
+            load_backbone(replace(ALEXNET, url=f"{address}/alexnet-11111111.pth"), (12,), "hub")
+
+
+def test_torchvisions_address_is_torchvisions():
+    from torchvision.models import AlexNet_Weights
+
+    assert AlexNet_Weights.IMAGENET1K_V1.url == ALEXNET.url
 
 
 def test_torchvision_imports_beside_a_torch_without_its_operators():

@@ -1,24 +1,83 @@
 """Every backbone keeps its contract: levels, channels and strides are those of the built model."""
 
-import pytest
-import torch
+import gc
+from functools import cache
 
-from nfbench.backbones.base import backbone_names, find_backbone
+import pytest
+import timm
+import torch
+from torch import nn
+
+from nfbench.backbones.base import INTERPOLATIONS, Backbone, backbone_names, find_backbone
+from nfbench.backbones.extractors import EXTRACTORS
 from nfbench.backbones.weights import load_backbone
 from nfbench.errors import NfbenchError
 
 
+def networks(backbone: Backbone) -> tuple[Backbone, ...]:
+    return backbone.parts or (backbone,)
+
+
+def some_sizes(backbone: Backbone) -> list[int]:
+    if backbone.fixed_size:
+        return [backbone.input_size]
+    return [72 * max(backbone.scales), backbone.input_size]
+
+
+@cache
+def without_values(name: str, levels: tuple[int, ...]) -> nn.Module:
+    """The model on the meta device, which computes shapes alone and holds nothing."""
+    with torch.device("meta"):
+        return load_backbone(find_backbone(name), levels, "random")
+
+
 @pytest.mark.parametrize("name", backbone_names())
-@pytest.mark.parametrize("size", [64, 72])
-def test_shapes_are_those_of_the_model(name, size):
+def test_shapes_are_those_of_the_model(name):
     backbone = find_backbone(name)
-    levels = tuple(sorted(backbone.taps))
-    model = load_backbone(backbone, levels, "random")
-    with torch.inference_mode():
-        found = [tuple(x.shape[1:]) for x in model(torch.zeros(1, 3, size, size))]
-    assert found == backbone.shapes(size, levels)
-    assert backbone.timm_name.count(".") == 1, "the weight tag is pinned"
+    for levels in dict.fromkeys([tuple(sorted(backbone.taps)), backbone.levels]):
+        model = without_values(name, levels)
+        for size in some_sizes(backbone):
+            found = [tuple(x.shape[1:]) for x in model(torch.empty(1, 3, size, size, device="meta"))]
+            assert found == backbone.shapes(size, levels)
+    assert found == backbone.shapes(backbone.input_size), "the last were the default levels at the default size"
+
+
+@pytest.mark.parametrize("name", backbone_names())
+def test_the_frozen_model_lets_gradients_pass_to_the_image(name):
+    backbone = find_backbone(name)
+    parameters = sum(parameter.numel() for parameter in without_values(name, backbone.levels).parameters())
+    if parameters > 60_000_000:
+        pytest.skip(f"{parameters / 1e6:.0f} M parameters; others of its family are tested")
+    model = load_backbone(backbone, backbone.levels, "random")
+    assert not any(module.training for module in model.modules())
+    size = some_sizes(backbone)[0]
+    x = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    for level in model(x):
+        score = level[0, :, 0, 0].square().sum() / level.detach().square().max()
+        (gradient,) = torch.autograd.grad(score, x, retain_graph=True)
+        assert torch.isfinite(level).all()
+        assert torch.isfinite(gradient).all()
+        assert gradient.abs().max() > 0
+    assert all(p.grad is None and not p.requires_grad for p in model.parameters())
+    del model
+    gc.collect()
+
+
+@pytest.mark.parametrize("name", backbone_names())
+def test_description_is_whole_and_agrees_with_the_libraries(name):
+    backbone = find_backbone(name)
     assert set(backbone.levels) <= set(backbone.taps)
+    assert backbone.interpolation in INTERPOLATIONS
+    assert backbone.extractor in EXTRACTORS
+    for network in networks(backbone):
+        assert network.timm_name.count(".") == 1, "the weight tag is pinned"
+        assert (network.mean, network.std) == (backbone.mean, backbone.std)
+        if network.url is None:
+            assert timm.is_model_pretrained(network.timm_name)
+            config = timm.get_pretrained_cfg(network.timm_name)
+            assert (config.mean, config.std) == (network.mean, network.std)
+            assert config.fixed_input_size == network.fixed_size
+            assert not network.fixed_size or config.input_size == (3, network.input_size, network.input_size)
 
 
 def test_unknown_names_and_levels_are_named():
@@ -26,3 +85,5 @@ def test_unknown_names_and_levels_are_named():
         find_backbone("resnet18")
     with pytest.raises(NfbenchError, match=r"has levels \[0, 1, 2, 3, 4\], not \[7\]"):
         find_backbone("resnet18.tv_in1k").shapes(64, (1, 7))
+    with pytest.raises(NfbenchError, match=r"'ms_cait' has levels \[0, 1\], not \[2\]"):
+        load_backbone(find_backbone("ms_cait"), (2,), "random")

@@ -1,0 +1,180 @@
+"""How the levels of a backbone are taken: what is cut off a network, at which sizes it sees the image, how it pads.
+
+No module here keeps state between calls, so that threads can share one, and gradients reach the image.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nfbench.backbones.base import Backbone
+from nfbench.torchvision_guard import import_torchvision
+
+__all__ = ["EXTRACTORS", "AtScales", "SideBySide", "create_network", "pad_by_reflection", "resize", "tensor_shapes"]
+
+
+def create_network(backbone: Backbone, **arguments: Any) -> nn.Module:
+    """The whole network, classifier included; ``arguments`` are those of ``timm.create_model``."""
+    import_torchvision()  # timm imports torchvision
+    if backbone.extractor == "alexnet":
+        from torchvision.models import alexnet
+
+        return alexnet()
+    import timm
+
+    return timm.create_model(backbone.timm_name, **arguments)
+
+
+def tensor_shapes(backbone: Backbone) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors of the whole network by their names, without their values."""
+    import_torchvision()
+    import timm  # noqa: F401  (before the device is set, as importing may make tensors)
+
+    with torch.device("meta"):
+        return {name: tuple(value.shape) for name, value in create_network(backbone).state_dict().items()}
+
+
+def resize(x: Tensor, side: int, interpolation: str) -> Tensor:
+    """``(B, 3, S, S)`` to ``(B, 3, side, side)`` by one of ``INTERPOLATIONS``."""
+    if side == x.shape[-1]:
+        return x
+    mode, _, aligned = interpolation.partition("_")
+    return F.interpolate(x, size=(side, side), mode=mode, align_corners=True if aligned else None)
+
+
+def _features_only(backbone: Backbone, levels: Sequence[int], pretrained: bool) -> nn.Module:
+    return create_network(backbone, pretrained=pretrained, features_only=True, out_indices=tuple(levels))
+
+
+def _truncated_features(backbone: Backbone, levels: Sequence[int], pretrained: bool) -> nn.Module:
+    """An EfficientNet's ``features_only``, without the stages after the last level, which timm runs for nothing."""
+    model = _features_only(backbone, levels, pretrained)
+    last = model.feature_info.module_name()[-1]  # such as 'blocks.4'
+    model.blocks = model.blocks[: int(last.rpartition(".")[2]) + 1]
+    return model
+
+
+class _Stages(nn.Module):
+    """Outputs of an EfficientNet's or MobileNet's stages, by their index in timm's ``blocks``."""
+
+    def __init__(self, backbone: Backbone, levels: Sequence[int], pretrained: bool) -> None:
+        super().__init__()
+        model = create_network(backbone, pretrained=pretrained)
+        self.levels = tuple(levels)
+        self.conv_stem, self.bn1 = model.conv_stem, model.bn1
+        self.blocks = model.blocks[: max(levels) + 1]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """``(B, 3, S, S)`` to one ``(B, C, H, W)`` per level."""
+        x = self.bn1(self.conv_stem(x))
+        found = {}
+        for index, stage in enumerate(self.blocks):
+            if index in self.levels:
+                found[index], x = self.tap(stage, x)
+            else:
+                x = stage(x)
+        return [found[level] for level in self.levels]
+
+    def tap(self, stage: nn.Sequential, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The level's features, and the stage's output."""
+        x = stage(x)
+        return x, x
+
+
+class _Projections(_Stages):
+    """Output of the projecting convolution of a stage's last block, before batch normalization and the residual."""
+
+    def tap(self, stage: nn.Sequential, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Runs the last block, an inverted residual, by its parts."""
+        x, block = stage[:-1](x), stage[-1]
+        y = block.bn2(block.conv_dw(block.bn1(block.conv_pw(x))))
+        projected = block.conv_pwl(block.se(block.aa(y)))
+        y = block.bn3(projected)
+        return projected, x + y if block.has_skip else y
+
+
+class _Tokens(nn.Module):
+    """Patch tokens after some blocks of a vision transformer, through its final normalization, as maps."""
+
+    def __init__(self, backbone: Backbone, levels: Sequence[int], pretrained: bool) -> None:
+        super().__init__()
+        self.model = create_network(backbone, pretrained=pretrained)
+        self.model.prune_intermediate_layers(list(levels), prune_norm=False, prune_head=True)
+        self.levels = list(levels)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """``(B, 3, S, S)`` to one ``(B, C, H, W)`` per level; tokens that are no patches are dropped."""
+        return self.model.forward_intermediates(x, indices=self.levels, norm=True, intermediates_only=True)
+
+
+class _AlexNet(nn.Module):
+    """All of the convolutional part of torchvision's AlexNet."""
+
+    def __init__(self, backbone: Backbone, _levels: Sequence[int], _pretrained: bool) -> None:
+        super().__init__()
+        self.features = create_network(backbone).features
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """``(B, 3, S, S)`` to one ``(B, 256, H, W)``."""
+        return [self.features(x)]
+
+
+EXTRACTORS: dict[str, Callable[[Backbone, Sequence[int], bool], nn.Module]] = {
+    "features_only": _features_only,
+    "truncated_features": _truncated_features,
+    "stages": _Stages,
+    "projections": _Projections,
+    "tokens": _Tokens,
+    "alexnet": _AlexNet,
+}
+"""By name: what builds ``(B, 3, S, S)`` to a list of ``(B, C, H, W)``; the flag asks for timm's hub's weights."""
+
+
+class SideBySide(nn.Module):
+    """Networks of one level each, which see the image at sizes of their own."""
+
+    def __init__(self, parts: Sequence[nn.Module], sides: Sequence[int], interpolation: str) -> None:
+        super().__init__()
+        self.parts, self.sides, self.interpolation = nn.ModuleList(parts), tuple(sides), interpolation
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """``(B, 3, S, S)`` to one ``(B, C, H, W)`` per part."""
+        images = (resize(x, side, self.interpolation) for side in self.sides)
+        return [level for part, image in zip(self.parts, images, strict=True) for level in part(image)]
+
+
+class AtScales(nn.Module):
+    """One network on the image at several sizes, given by the divisors of its side."""
+
+    def __init__(self, model: nn.Module, scales: Sequence[int], interpolation: str) -> None:
+        super().__init__()
+        self.model, self.scales, self.interpolation = model, tuple(scales), interpolation
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """``(B, 3, S, S)`` to one ``(B, C, H, W)`` per scale and level: for each scale, all levels."""
+        images = (resize(x, x.shape[-1] // scale, self.interpolation) for scale in self.scales)
+        return [level for image in images for level in self.model(image)]
+
+
+def pad_by_reflection(model: nn.Module) -> None:
+    """Lets every convolution that pads do it by reflection; pooling stays as it is."""
+    from timm.layers import Conv2dSame
+
+    for module in model.modules():
+        if isinstance(module, Conv2dSame):  # TensorFlow's padding, which depends on the input's size
+            module.forward = partial(_same_by_reflection, module)
+        elif isinstance(module, nn.Conv2d) and any(module.padding):
+            module.padding_mode = "reflect"
+
+
+def _same_by_reflection(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    padding: list[int] = []
+    for side, kernel, stride, dilation in zip(x.shape[-2:], conv.kernel_size, conv.stride, conv.dilation, strict=True):
+        total = max((-(-side // stride) - 1) * stride + (kernel - 1) * dilation + 1 - side, 0)
+        padding = [total // 2, total - total // 2, *padding]  # torch names the last dimension first
+    x = F.pad(x, padding, mode="reflect")
+    return F.conv2d(x, conv.weight, conv.bias, conv.stride, 0, conv.dilation, conv.groups)

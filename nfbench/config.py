@@ -6,22 +6,26 @@ Every key has its default and meaning here and nowhere else; the JSON schema is 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from nfbench.errors import NfbenchError
 from nfbench.registry import nearest
 
 __all__ = [
+    "AvailableAmong",
     "BackboneConfig",
+    "BackbonesTableConfig",
     "Bench",
     "Config",
     "DatasetConfig",
     "Experiment",
     "FigureConfig",
     "GridBlock",
+    "ParametersTableConfig",
     "TableConfig",
     "VariantConfig",
     "load_bench",
@@ -65,14 +69,39 @@ class BackboneConfig(_Model):
 
     name: str = Field(description="name of the backbone, with its weight tag")
     input_size: int = Field(256, ge=32, description="side of the square input in pixels")
-    levels: tuple[int, ...] = Field((1, 2, 3), min_length=1, description="levels, fine to coarse")
+    levels: tuple[int, ...] | None = Field(
+        None, min_length=1, description="levels, fine to coarse, by default the backbone's own"
+    )
+    scales: tuple[int, ...] | None = Field(
+        None, min_length=1, description="divisors of the input's side: the levels are taken at each of these sizes"
+    )
+    interpolation: Literal["nearest", "bilinear", "bilinear_aligned", "bicubic_aligned"] | None = Field(
+        None, description="how the input is scaled, by default the backbone's own"
+    )
+    padding: Literal["zeros", "reflect"] = Field("zeros", description="of all convolutions")
+    rotations: int = Field(0, ge=0, description="rotated views of each image, for methods that take views")
+    pooled: bool = Field(False, description="keep the global average of each level only")
     weights: str = Field("default", description="default, package, hub, random, or the path of a weights file")
 
     @property
     def tag(self) -> str:
-        """Name in paths: ``name@size``, with the levels where they are not 1 to 3, and ``random`` for test weights."""
-        levels = "" if self.levels == (1, 2, 3) else "-l" + "".join(map(str, self.levels))
-        return f"{self.name}@{self.input_size}{levels}{'-random' if self.weights == 'random' else ''}"
+        """Name in paths: ``name@size``, and whatever is not the backbone's own."""
+        parts = [
+            "l" + "".join(map(str, self.levels)) if self.levels else "",
+            "s" + ".".join(map(str, self.scales)) if self.scales else "",
+            self.interpolation or "",
+            "reflect" if self.padding == "reflect" else "",
+            f"r{self.rotations}" if self.rotations else "",
+            "pooled" if self.pooled else "",
+            "random" if self.weights == "random" else "",
+        ]
+        return "-".join([f"{self.name}@{self.input_size}", *filter(None, parts)])
+
+
+class AvailableAmong(_Model):
+    """Categories that a block takes where they are found on disk, and leaves out where not."""
+
+    available: tuple[str, ...] = Field(min_length=1, description="categories to take where they are on disk")
 
 
 class GridBlock(_Model):
@@ -81,8 +110,9 @@ class GridBlock(_Model):
     setting: Setting = Field("one-class", description="one-class, unified or few-anomaly")
     methods: tuple[str, ...] = Field(min_length=1, description="methods and variants")
     backbones: tuple[BackboneConfig, ...] = Field(min_length=1, description="backbones")
-    datasets: dict[str, Literal["available"] | tuple[str, ...]] = Field(
-        description="categories by dataset; 'available' takes those found on disk"
+    datasets: dict[str, Literal["available"] | AvailableAmong | tuple[str, ...]] = Field(
+        description="categories by dataset; 'available' takes those found on disk, {available: [...]} those of the "
+        "list that are found on disk"
     )
 
     @field_validator("backbones", mode="before")
@@ -91,15 +121,19 @@ class GridBlock(_Model):
         return [{"name": item} if isinstance(item, str) else item for item in value]
 
 
-class TableConfig(_Model):
-    """A table: categories as rows, methods as columns, published values beside measured ones."""
+Selection = Literal["last", "val", "oracle"]
 
+
+class TableConfig(_Model):
+    """A table of results: categories as rows, methods as columns, published values beside measured ones."""
+
+    kind: Literal["results"] = "results"
     title: str = Field(description="caption")
     metric: str = Field(description="metric, as run.json names it")
     metric_of: dict[str, str] = Field(
         default_factory=dict, description="other metrics for single methods, where their paper scores them otherwise"
     )
-    selections: tuple[Literal["last", "val", "oracle"], ...] = Field(
+    selections: tuple[Selection, ...] = Field(
         ("last",), min_length=1, description="which checkpoint is scored; several stand side by side"
     )
     published: str | None = Field(None, description="file of nfbench/reference without its ending")
@@ -108,12 +142,74 @@ class TableConfig(_Model):
     )
 
 
+class BackboneRow(_Model):
+    """A row of a table of backbones."""
+
+    backbone: BackboneConfig = Field(description="backbone of the grid, the same keys as there")
+    title: str | None = Field(None, description="name of the row, by default the backbone's tag")
+    published: dict[str, str] | None = Field(
+        None, description="which row of the published table: its columns by name, such as {backbone: ResNet18}"
+    )
+
+
+class BackbonesTableConfig(_Model):
+    """A table of backbones or level sets: they are the rows, metrics the columns, cells means over categories."""
+
+    kind: Literal["backbones"] = "backbones"
+    title: str = Field(description="caption")
+    metrics: tuple[str, ...] = Field(min_length=1, description="metrics, as run.json names them")
+    rows: tuple[BackboneRow, ...] = Field(min_length=1, description="backbones in the order of the rows")
+    selections: tuple[Selection, ...] = Field(
+        ("last",), min_length=1, description="which checkpoint is scored; several stand side by side"
+    )
+    published: str | None = Field(None, description="file of nfbench/reference without its ending")
+    tolerance: tuple[float, float] = Field(
+        (0.5, 1.5), description="points within which a cell is 'reproduced' and 'close'; beyond, it is 'off'"
+    )
+
+
+class CountedModel(_Model):
+    """A row of a table of parameters: a model that is built to be counted."""
+
+    method: str = Field(description="method or variant")
+    backbone: BackboneConfig = Field(description="backbone, levels and input size that give the shapes")
+    published: dict[str, str] | None = Field(
+        None, description="which row of the published table: its columns by name, such as {backbone: ResNet18}"
+    )
+    explanation: str = Field("", description="what to know of this count, above all where it is not the published one")
+
+
+class ParametersTableConfig(_Model):
+    """A table of trainable parameters, counted in models that are built, beside published numbers; needs no runs."""
+
+    kind: Literal["parameters"] = "parameters"
+    title: str = Field(description="caption")
+    published: str | None = Field(None, description="file of nfbench/reference without its ending")
+    rows: tuple[CountedModel, ...] = Field(min_length=1, description="models in the order of the rows")
+
+
+def _kind(table: Any) -> Any:
+    return table.get("kind", "results") if isinstance(table, Mapping) else getattr(table, "kind", "results")
+
+
+AnyTable = Annotated[
+    Annotated[TableConfig, Tag("results")]
+    | Annotated[BackbonesTableConfig, Tag("backbones")]
+    | Annotated[ParametersTableConfig, Tag("parameters")],
+    Discriminator(
+        _kind,
+        custom_error_type="unknown_kind",
+        custom_error_message="'kind' of a table is results, backbones or parameters",
+    ),
+]
+
+
 class FigureConfig(_Model):
     """A figure of an experiment."""
 
-    kind: Literal["maps", "histograms", "curves", "segmentation", "thresholds", "calibration"] = Field(
+    kind: Literal["maps", "histograms", "curves", "segmentation", "thresholds", "calibration", "speed"] = Field(
         description="anomaly maps, score histograms, training curves, a contrario segmentation, mean IoU by threshold, "
-        "quantiles of normal latents"
+        "quantiles of normal latents, image AUROC by speed of inference"
     )
 
 
@@ -125,9 +221,17 @@ class Experiment(_Model):
     seeds: int = Field(1, ge=1, description="seeds 0 to n - 1")
     datasets: dict[Name, DatasetConfig] = Field(default_factory=dict, description="datasets defined here")
     variants: dict[Name, VariantConfig] = Field(default_factory=dict, description="variants defined here")
-    grid: tuple[GridBlock, ...] = Field(min_length=1, description="blocks of cells")
-    tables: dict[Name, TableConfig] = Field(default_factory=dict, description="tables by name")
+    grid: tuple[GridBlock, ...] = Field((), description="blocks of cells; tables of parameters need none")
+    tables: dict[Name, AnyTable] = Field(default_factory=dict, description="tables by name")
     figures: dict[Name, FigureConfig] = Field(default_factory=dict, description="figures by name")
+
+    @model_validator(mode="after")
+    def _runs_are_asked_for(self) -> "Experiment":
+        needed = [name for name, table in self.tables.items() if table.kind != "parameters"] + list(self.figures)
+        if not self.grid and (needed or not self.tables):
+            what = f"; '{needed[0]}' is made of its runs" if needed else ""
+            raise PydanticCustomError("missing_grid", "'grid' is missing" + what)
+        return self
 
 
 class Config(_Model):
@@ -191,20 +295,34 @@ def validate(model: type[_Model], values: Mapping[str, Any], source: str) -> Any
 
 
 def _describe(entry: Mapping[str, Any], model: type[BaseModel], source: str) -> str:
-    key = ".".join(str(part) for part in entry["loc"])
+    keys, nested = _locate(model, entry["loc"])
+    if not keys:
+        return f"{source}: {entry['msg']}"
+    key = ".".join(keys)
     if entry["type"] != "extra_forbidden":
         return f"{source}: '{key}': {entry['msg']} (got {entry['input']!r})"
-    return f"{source}: unknown key '{key}'{nearest(str(entry['loc'][-1]), _keys_at(model, entry['loc'][:-1]))}"
+    return f"{source}: unknown key '{key}'{nearest(keys[-1], nested.model_fields)}"
 
 
-def _keys_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    """Known keys of the nested model at a location of an error."""
+def _locate(model: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str], type[BaseModel]]:
+    """The keys that lead to an error, and the innermost model on the way.
+
+    pydantic's location of an error names the kind of a table too, which is no key; it tells which model is meant.
+    """
+    keys, models = [], [model]
     for part in location:
-        field = model.model_fields.get(part)
+        of_kind = [
+            found for found in models if "kind" in found.model_fields and found.model_fields["kind"].default == part
+        ]
+        if of_kind:
+            models = of_kind
+            continue
+        keys.append(str(part))
+        field = models[0].model_fields.get(part)
         annotation = field.annotation if field else None
         nested = [kind for kind in _nested_types(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        model = nested[0] if nested else model
-    return list(model.model_fields)
+        models = nested or models
+    return keys, models[0]
 
 
 def _nested_types(annotation: Any) -> list[Any]:

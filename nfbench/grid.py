@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from nfbench.config import Bench, GridBlock
+from nfbench.config import AvailableAmong, Bench, GridBlock
 from nfbench.errors import NfbenchError
 
 __all__ = ["Cell", "expand"]
@@ -39,6 +39,8 @@ class Cell:
 def expand(bench: Bench, experiment_name: str, available: AvailableCategories) -> list[Cell]:
     """All cells of an experiment, without repetition, in the order in which the experiment names them.
 
+    An experiment without a grid has none.
+
     Args:
         bench: configuration and experiments.
         experiment_name: name of the experiment.
@@ -58,14 +60,20 @@ def expand(bench: Bench, experiment_name: str, available: AvailableCategories) -
         for seed in seeds
     )
     unique = list(dict.fromkeys(cells))
-    if not unique:
+    if experiment.grid and not unique:
         wanted = ", ".join(bench.config.categories or ())
-        raise NfbenchError(f"experiment '{experiment_name}' has no category among 'categories' ({wanted})")
+        among = f"among 'categories' ({wanted})" if wanted else "of its grid on disk"
+        raise NfbenchError(f"experiment '{experiment_name}' has no category {among}")
     return unique
 
 
 def _categories(bench: Bench, block: GridBlock, available: AvailableCategories) -> Iterator[tuple[str, str]]:
     for dataset, named in block.datasets.items():
-        for category in available(dataset) if named == "available" else named:
+        if isinstance(named, AvailableAmong):
+            found = available(dataset)
+            chosen = [category for category in named.available if category in found]
+        else:
+            chosen = available(dataset) if named == "available" else named
+        for category in chosen:
             if bench.config.categories is None or category in bench.config.categories:
                 yield dataset, category

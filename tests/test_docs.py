@@ -141,7 +141,7 @@ def test_worked_examples_run(example):
 def test_worked_examples_keep_the_contracts(example):
     selected = "diagonal or Diagonal or mobilenet or ok_ko"
     printed = run_in(example, "pytest", "-q", "-p", "no:cacheprovider", "tests/conformance", "-k", selected)
-    assert re.search(r"\b(1\d|[89]) passed", printed), printed
+    assert re.search(r"\b[1-9]\d passed", printed), printed
 
 
 def test_worked_examples_are_formatted(example, tmp_path):

@@ -4,7 +4,6 @@ With ``--save-maps`` it leaves ``maps.npy`` too, the maps of all test images.
 """
 
 import csv
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +14,7 @@ from nfbench.files import atomic_path, read_json
 from nfbench.results.record import RunRecord, write_record
 
 if TYPE_CHECKING:
-    from nfbench.results.artifacts import Scored
+    from nfbench.scoring.protocol import Scored
 
 __all__ = ["evaluate_run"]
 
@@ -37,9 +36,10 @@ def evaluate_run(
     from nfbench.features.cache import FeatureCache
     from nfbench.methods.base import LevelShape, build_method, load_method, resolve_settings
     from nfbench.progress import progress
-    from nfbench.results.artifacts import Scored, write_artifacts
-    from nfbench.scoring.evaluate import GroundTruth, evaluate, log_nfa_maps
-    from nfbench.scoring.maps import score_images
+    from nfbench.results.artifacts import write_artifacts
+    from nfbench.scoring.evaluate import GroundTruth
+    from nfbench.scoring.gradients import GradientMaps
+    from nfbench.scoring.protocol import Views, score_and_evaluate
     from nfbench.training.checkpoint import load_kept
 
     where = pick_device(device, threads)
@@ -51,28 +51,25 @@ def evaluate_run(
     settings = resolve_settings(cell["variant_of"], overrides=training["settings"])
     map_size = (cache.meta["input_size"], cache.meta["input_size"])
     model = build_method(cell["variant_of"], [LevelShape(*s) for s in cache.shapes], settings, map_size, 0).to(where)
-    truth = GroundTruth([entry for entry in read_manifest(manifest) if entry.split == "test"])
+    entries = {view: [e for e in read_manifest(manifest) if e.split == view] for view in ("train", "test")}
+    truth = GroundTruth(entries["test"])
+    views = Views(train_cache.levels, cache.levels)
+    if model.localizes_by_gradient:
+        localizers = [GradientMaps(model, entries[view], cache.meta, where) for view in ("train", "test")]
+        views = Views(train_cache.levels, cache.levels, *localizers)
 
     by_epoch: dict[int, dict[str, float | None]] = {}
     kept = load_kept(run / "checkpoints.safetensors")
     for epoch, state in progress(kept.items(), total=len(kept), label=f"evaluate {'/'.join(map(str, cell.values()))}"):
-        load_method(model, state)
-        normal = score_images(model, train_cache.levels, where)
-        clock = [time.monotonic()]
-        test = score_images(model, cache.levels, where)
-        clock.append(time.monotonic())
-        log_nfa = log_nfa_maps(test)
-        clock.append(time.monotonic())
-        scored = Scored(truth, test, normal, log_nfa, evaluate(test, truth, normal.maps, log_nfa))
+        scored = score_and_evaluate(load_method(model, state), views, truth, where)
         by_epoch[epoch] = scored.evaluation.metrics
-    seconds = dict(zip(("score", "log_nfa"), np.diff(clock).round(3).tolist(), strict=True))
 
     write_artifacts(run, scored)
     if save_maps:
         with atomic_path(run / "maps.npy") as temporary:
-            np.save(temporary, test.maps)
+            np.save(temporary, scored.test.maps)
     history = _history(run / "history.csv")
-    record = _record(training, cache.meta, manifest, by_epoch, scored, history, seconds, peak_memory_mb(where))
+    record = _record(training, cache.meta, manifest, by_epoch, scored, history, peak_memory_mb(where))
     write_record(run / "run.json", record)
 
 
@@ -83,7 +80,6 @@ def _record(
     by_epoch: dict[int, dict[str, float | None]],
     scored: "Scored",
     history: list[dict[str, Any]],
-    seconds: dict[str, float],
     memory: dict[str, float],
 ) -> RunRecord:
     """Joins what training and evaluation know of a run."""
@@ -116,12 +112,12 @@ def _record(
             "extract_train": train_features["seconds"],
             "extract_test": test_features["seconds"],
             "train": training["seconds"]["train"],
-            **seconds,
+            **scored.seconds,
         },
         images_per_second={
             "extract": _rate(test_features["n_images"], test_features["seconds"]),
             "train": _rate(training["n_train"] * len(history), training["seconds"]["train"]),
-            "score": _rate(len(truth.entries), seconds["score"]),
+            "score": _rate(len(truth.entries), scored.seconds["score"]),
         },
         peak_memory_mb={
             **{f"train_{kind}": value for kind, value in training["peak_memory_mb"].items()},

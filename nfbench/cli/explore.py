@@ -7,7 +7,7 @@ import typer
 
 from nfbench.backbones.base import backbone_names, find_backbone
 from nfbench.cli.build import load
-from nfbench.cli.options import Set, parse_levels, parse_overrides
+from nfbench.cli.options import Set, parse_numbers, parse_overrides
 from nfbench.config import Config
 from nfbench.errors import NfbenchError
 from nfbench.registry import plugin_names
@@ -32,42 +32,44 @@ def describe(
     backbone: Annotated[str, typer.Option(help="Name of the backbone.")],
     input_size: Annotated[int | None, typer.Option(help="Side of the square input, by default the backbone's.")] = None,
     levels: Annotated[str | None, typer.Option(help="Levels, fine to coarse, by default the backbone's.")] = None,
+    scales: Annotated[str | None, typer.Option(help="Divisors of the input's side, by default the backbone's.")] = None,
     overrides: Set = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Build a method without data or weights; print levels, latent shapes and trainable parameters."""
-    import torch
+    from itertools import product
 
-    from nfbench.methods.base import LevelShape, build_method, resolve_settings
+    from nfbench.methods.base import LevelShape, build_method, count_parameters, resolve_settings
 
     described = find_backbone(backbone)
     size = input_size or described.input_size
-    chosen = parse_levels(levels) if levels else described.levels
-    shapes = [LevelShape(*shape) for shape in described.shapes(size, chosen)]
+    chosen = parse_numbers("levels", levels) or described.levels
+    divisors = parse_numbers("scales", scales) or described.scales
+    shapes = [LevelShape(*shape) for shape in described.shapes(size, chosen, divisors)]
     settings = resolve_settings(method, backbone=backbone, overrides=parse_overrides(overrides))
     model = build_method(method, shapes, settings, (size, size), seed=0)
-    with torch.inference_mode():
-        latents, _ = model.eval().encode([torch.zeros(1, *shape) for shape in shapes])
-    parameters = {
-        part: sum(parameter.numel() for parameter in group if parameter.requires_grad)
-        for part, group in model.parameter_groups().items()
-    }
     description = {
         "method": method,
         "title": model.title,
         "backbone": backbone,
         "input_size": size,
-        "levels": [{"level": level, "shape": list(shape)} for level, shape in zip(chosen, shapes, strict=True)],
-        "latents": [list(z.shape[1:]) for z in latents],
-        "parameters": {**parameters, "total": sum(parameters.values())},
+        "levels": [
+            {"level": level, "input_size": size // divisor, "shape": list(shape)}
+            for (divisor, level), shape in zip(product(divisors, chosen), shapes, strict=True)
+        ],
+        "latents": [list(shape) for shape in model.eval().latent_shapes()],
+        "parameters": count_parameters(model),
         "settings": settings.model_dump(mode="json"),
     }
     if as_json:
         typer.echo(json.dumps(description, indent=2))
         return
     typer.echo(f"{model.title} on {backbone} at {size} x {size} pixels")
-    for entry, z in zip(description["levels"], description["latents"], strict=True):
-        typer.echo(f"  level {entry['level']}: features {_times(entry['shape'])}, latents {_times(z)}")
+    for entry in description["levels"]:
+        at = f" at {entry['input_size']} x {entry['input_size']}" if len(divisors) > 1 else ""
+        typer.echo(f"  level {entry['level']}{at}: features {_times(entry['shape'])}")
+    for shape in description["latents"]:
+        typer.echo(f"  latents {_times(shape)}")
     for part, count in description["parameters"].items():
         typer.echo(f"  trainable parameters, {part}: {count:,}")
     for key, value in description["settings"].items():

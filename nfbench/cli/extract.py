@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from nfbench.backbones.base import find_backbone
-from nfbench.cli.options import Device, Threads, parse_levels
+from nfbench.cli.options import Device, Threads, parse_numbers
 from nfbench.errors import NfbenchError
 
 __all__ = ["extract"]
@@ -18,7 +18,12 @@ def extract(
     backbone: Annotated[str, typer.Option(help="Name of the backbone.")],
     output: Annotated[Path, typer.Option(help="meta.json of the cache to write.")],
     input_size: Annotated[int, typer.Option(help="Side of the square input in pixels.")] = 256,
-    levels: Annotated[str, typer.Option(help="Levels, fine to coarse.")] = "1,2,3",
+    levels: Annotated[str | None, typer.Option(help="Levels, fine to coarse, by default the backbone's.")] = None,
+    scales: Annotated[str | None, typer.Option(help="Divisors of the input's side, by default the backbone's.")] = None,
+    interpolation: Annotated[str | None, typer.Option(help="How inputs are scaled, by default the backbone's.")] = None,
+    padding: Annotated[str, typer.Option(help="zeros or reflect.")] = "zeros",
+    rotations: Annotated[int, typer.Option(min=0, help="Rotated views of each image.")] = 0,
+    pooled: Annotated[bool, typer.Option("--pooled", help="Keep the global average of each level.")] = False,
     weights: Annotated[str, typer.Option(help="default, package, hub, random, or a file.")] = "default",
     device: Device = "auto",
     threads: Threads = None,
@@ -27,6 +32,7 @@ def extract(
     from nfbench.datasets.manifest import read_manifest
     from nfbench.device import pick_device
     from nfbench.features.extract import extract_features
+    from nfbench.features.recipe import Recipe
 
     described = find_backbone(backbone)
     if weights == "default":
@@ -34,13 +40,15 @@ def extract(
     entries = [entry for entry in read_manifest(manifest) if entry.split == view]
     if not entries:
         raise NfbenchError(f"manifest {manifest} has no image of view '{view}'")
-    extract_features(
-        entries,
+    recipe = Recipe(
         described,
-        output,
-        view=view,
-        input_size=input_size,
-        levels=parse_levels(levels),
-        weights=weights,
-        device=pick_device(device, threads),
+        input_size,
+        parse_numbers("levels", levels),
+        parse_numbers("scales", scales),
+        interpolation,
+        padding,
+        rotations,
+        pooled,
+        weights,
     )
+    extract_features(entries, recipe, output, view=view, device=pick_device(device, threads))

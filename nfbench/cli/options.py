@@ -7,7 +7,7 @@ import yaml
 
 from nfbench.errors import NfbenchError
 
-__all__ = ["Device", "Set", "Threads", "parse_levels", "parse_overrides"]
+__all__ = ["Device", "Set", "Threads", "parse_numbers", "parse_overrides"]
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads, by default all.")]
@@ -29,16 +29,16 @@ def parse_overrides(pairs: list[str] | None) -> dict[str, Any]:
     return overrides
 
 
-def parse_levels(text: str) -> tuple[int, ...]:
-    """``"1,2,3"`` to ``(1, 2, 3)``.
+def parse_numbers(option: str, text: str | None) -> tuple[int, ...] | None:
+    """``"1,2,3"`` to ``(1, 2, 3)``; None stays None.
 
     Raises:
-        NfbenchError: not a list of numbers.
+        NfbenchError: not a list of numbers; names the option.
     """
     try:
-        return tuple(int(part) for part in text.split(","))
+        return None if text is None else tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise NfbenchError(f"--levels {text}: expected numbers with commas, such as 1,2,3") from None
+        raise NfbenchError(f"--{option} {text}: expected numbers with commas, such as 1,2,3") from None
 
 
 def _number(value: Any) -> Any:

@@ -5,14 +5,22 @@ Leaves in the run's folder ``model.safetensors`` (last epoch), ``checkpoints.saf
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nfbench.cli.options import Device, Set, Threads, parse_overrides
 from nfbench.files import write_csv, write_json
 from nfbench.grid import Cell
+
+if TYPE_CHECKING:
+    import torch
+
+    from nfbench.datasets.manifest import Entry
+    from nfbench.features.online import OnlineFeatures
+    from nfbench.methods.base import Method
 
 __all__ = ["train_flow"]
 
@@ -24,6 +32,7 @@ def train_flow(
     features: Annotated[Path, typer.Option(help="meta.json of the training view.")],
     run: Annotated[Path, typer.Option(help="Folder of the run.")],
     method: Annotated[str, typer.Option(help="Name of the method.")],
+    manifest: Annotated[Path, typer.Option(help="Manifest of the category.")],
     dataset: Annotated[str, typer.Option(help="Name of the dataset.")],
     category: Annotated[str, typer.Option(help="Category.")],
     seed: Annotated[int, typer.Option(help="Number of the seed.")] = 0,
@@ -42,10 +51,12 @@ def train_flow(
     """Train a method on cached features; goes on where a killed training stopped."""
     import torch
 
+    from nfbench.datasets.manifest import read_manifest
     from nfbench.device import peak_memory_mb, pick_device
     from nfbench.features.cache import FeatureCache
-    from nfbench.methods.base import LevelShape, build_method, resolve_settings
+    from nfbench.methods.base import LevelShape, build_method, count_parameters, resolve_settings
     from nfbench.provenance import derive_seed, provenance
+    from nfbench.scoring.gradients import GradientMaps
     from nfbench.scoring.maps import score_images
     from nfbench.training.checkpoint import SideFolder, save_kept, save_state
     from nfbench.training.data import TrainingData
@@ -66,22 +77,22 @@ def train_flow(
     shapes = [LevelShape(*shape) for shape in cache.shapes]
     map_size = (meta["input_size"], meta["input_size"])
     model = build_method(method, shapes, settings, map_size, derive_seed(cell_seed, "initialization")).to(where)
-    data = TrainingData(cache.levels, settings.val_fraction, cell_seed, where)
+    entries = [entry for entry in read_manifest(manifest) if entry.split == "train"]
+    online = _online(model, entries, meta, cell_seed, where) if settings.online_rotation else None
+    data = TrainingData(cache.levels, settings.val_fraction, cell_seed, where, online)
     side = SideFolder(run, _fingerprint(cell, settings.model_dump(mode="json"), meta["key"]))
     started = time.monotonic()
     result = train(model, data, settings, side, label=str(cell), checkpoint_seconds=checkpoint_seconds)
     model.eval()
     normals = (data.val if len(data.val) else data.train)[:_CONTOUR_IMAGES]
-    contour = torch.from_numpy(score_images(model, cache.levels, where, normals).maps).quantile(_CONTOUR_QUANTILE)
+    localize = GradientMaps(model, entries, meta, where) if model.localizes_by_gradient else None
+    maps = score_images(model, cache.levels, where, normals, localize).maps
+    contour = torch.from_numpy(maps).quantile(_CONTOUR_QUANTILE)
 
     save_state(run / "model.safetensors", model.state_dict())
     save_kept(run / "checkpoints.safetensors", result.kept)
     fields = ("epoch", "loss", "val_log_likelihood", "lr", "seconds")
     write_csv(run / "history.csv", fields, ([row[field] for field in fields] for row in result.history))
-    counts = {
-        part: sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-        for part, parameters in model.parameter_groups().items()
-    }
     write_json(
         run / "training.json",
         {
@@ -92,7 +103,7 @@ def train_flow(
                 "title": title or model.title,
             },
             "settings": settings.model_dump(mode="json"),
-            "parameters": {**counts, "total": sum(counts.values())},
+            "parameters": count_parameters(model),
             "n_train": len(data.train),
             "n_val": len(data.val),
             "features": {key: value for key, value in meta.items() if key != "files"},
@@ -105,6 +116,15 @@ def train_flow(
     side.remove()
 
 
+def _online(
+    model: "Method", entries: "Sequence[Entry]", meta: dict[str, Any], seed: int, device: "torch.device"
+) -> "OnlineFeatures":
+    from nfbench.features.online import OnlineFeatures
+
+    views = model.settings.train_views if model.takes_views else None
+    return OnlineFeatures(entries, meta, model.settings.online_rotation, views, seed, device)
+
+
 def _fingerprint(cell: Cell, settings: dict[str, Any], features_key: str) -> str:
     """Of all that determines a training: a checkpoint of another fingerprint is not resumed."""
     import hashlib
@@ -112,6 +132,6 @@ def _fingerprint(cell: Cell, settings: dict[str, Any], features_key: str) -> str
 
     from nfbench.provenance import fingerprint
 
-    code = fingerprint("flows", "methods", "training")
+    code = fingerprint("flows", "methods", "training", "features/online.py")
     text = json.dumps([str(cell), settings, features_key, code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

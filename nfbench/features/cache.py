@@ -21,7 +21,7 @@ from nfbench.provenance import file_sha256
 __all__ = ["FeatureCache", "cache_key", "describe_difference", "write_cache"]
 
 DTYPE = np.dtype(np.float16)
-_NOT_IDENTITY = ("files", "key", "seconds", "provenance")
+_NOT_IDENTITY = ("files", "key", "seconds", "provenance", "weights_source")
 
 
 class FeatureCache:
@@ -32,7 +32,8 @@ class FeatureCache:
 
     Attributes:
         meta: contents of ``meta.json``.
-        levels: memory-mapped arrays ``(N, C_l, H_l, W_l)`` of fp16, fine to coarse.
+        levels: memory-mapped arrays ``(N, C_l, H_l, W_l)`` of fp16, fine to coarse; ``(N, K, C_l, H_l, W_l)`` where
+            they hold ``K`` rotated views of each image.
 
     Raises:
         NfbenchError: a file is missing, cut short or changed since it was written; names it.
@@ -51,7 +52,7 @@ class FeatureCache:
     @property
     def shapes(self) -> list[tuple[int, int, int]]:
         """``(C, H, W)`` of each level."""
-        return [tuple(level.shape[1:]) for level in self.levels]
+        return [tuple(shape) for shape in self.meta["shapes"]]
 
     def require_same_source(self, other: dict[str, Any], other_path: str | Path) -> None:
         """Refuses to go on when another cache's ``meta`` comes of another backbone, size or transform.
@@ -86,15 +87,13 @@ def describe_difference(ours: dict[str, Any], theirs: dict[str, Any], ignore: Se
 
 
 @contextmanager
-def write_cache(
-    meta_path: str | Path, meta: dict[str, Any], shapes: Sequence[tuple[int, int, int]]
-) -> Iterator[list[np.ndarray]]:
+def write_cache(meta_path: str | Path, meta: dict[str, Any], names: Sequence[str]) -> Iterator[list[np.ndarray]]:
     """Gives arrays to fill; when the block ends well, they take their names and ``meta.json`` is written.
 
     Args:
         meta_path: where ``meta.json`` goes; the levels go beside it.
-        meta: everything that determines the values, with ``levels`` and ``n_images``.
-        shapes: ``(C, H, W)`` of each level.
+        meta: everything that determines the values, with ``shapes``, ``rotations`` and ``n_images``.
+        names: of the levels.
 
     Raises:
         NfbenchError: the disk is full, seen before the first value is written.
@@ -102,11 +101,12 @@ def write_cache(
     meta_path = Path(meta_path)
     meta_path.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(meta_path.parent)
-    names = [f"level{level}.npy" for level in meta["levels"]]
+    names = [f"{name}.npy" for name in names]
+    outer = (meta["n_images"], meta["rotations"]) if meta["rotations"] else (meta["n_images"],)
     hashes: list[str] = []
     with ExitStack() as stack:
         temporary = [stack.enter_context(atomic_path(meta_path.parent / name)) for name in names]
-        arrays = [_allocate(path, (meta["n_images"], *shape)) for path, shape in zip(temporary, shapes, strict=True)]
+        arrays = [_allocate(path, (*outer, *shape)) for path, shape in zip(temporary, meta["shapes"], strict=True)]
         yield arrays
         for array in arrays:
             array.flush()

@@ -14,37 +14,53 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nfbench.backbones.base import Backbone
-from nfbench.backbones.weights import load_backbone, state_hash
+from nfbench.backbones.weights import state_hash
 from nfbench.datasets.manifest import Entry, read_image
 from nfbench.errors import NfbenchError
 from nfbench.features.cache import DTYPE, cache_key, describe_difference, write_cache
+from nfbench.features.recipe import Recipe
 from nfbench.files import read_json
 from nfbench.progress import progress
 from nfbench.provenance import file_sha256, provenance
 
-__all__ = ["extract_features", "normalize", "read_images"]
+__all__ = ["extract_batch", "extract_features", "normalize", "read_images", "thread_pool"]
 
 TRANSFORM = "RGB, resized to a square by Pillow's bilinear filter"
 BATCH_SIZE = {"cpu": 2, "cuda": 16}
 """Images per forward pass; on a CPU, few at a time stay in the core's cache."""
 
+_BILINEAR, _NEAREST = 2, 0  # Pillow's filters, the first with antialiasing
 
-def read_images(entries: Sequence[Entry], input_size: int) -> Tensor:
-    """Decoded images ``(B, 3, S, S)`` uint8, each checked against the hash in its manifest entry.
+
+def read_images(entries: Sequence[Entry], input_size: int, angles: Sequence[Sequence[float]] | None = None) -> Tensor:
+    """Decoded images, each checked against the hash in its manifest entry.
+
+    Args:
+        entries: ``B`` images.
+        input_size: side ``S`` of the square that they are resized to.
+        angles: ``K`` rotations for each image in degrees, counter-clockwise, by the nearest pixel, with black corners;
+            None for the image as it is.
+
+    Returns:
+        ``(B, 3, S, S)`` uint8; with angles ``(B, K, 3, S, S)``.
 
     Raises:
         NfbenchError: an image cannot be read, or has changed since the manifest was made.
     """
     images = []
-    for entry in entries:
+    for number, entry in enumerate(entries):
         image = read_image(entry.image)
         if file_sha256(entry.image) != entry.sha256:
             raise NfbenchError(f"image {entry.image} has changed since the manifest was made; run prepare_data again")
-        images.append(np.array(image.resize((input_size, input_size), resample=2)))  # 2 is bilinear, with antialiasing
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+        image = image.resize((input_size, input_size), resample=_BILINEAR)
+        if angles is None:
+            images.append(np.array(image))
+        else:
+            images.append(np.stack([np.array(image.rotate(angle, _NEAREST)) for angle in angles[number]]))
+    return torch.from_numpy(np.stack(images)).movedim(-1, -3)
 
 
 def normalize(images: Tensor, backbone: Backbone, device: torch.device) -> Tensor:
@@ -55,27 +71,36 @@ def normalize(images: Tensor, backbone: Backbone, device: torch.device) -> Tenso
     return (scaled - mean) / std
 
 
+def extract_batch(model: nn.Module, images: Tensor, recipe: Recipe, device: torch.device) -> list[Tensor]:
+    """Features of a few images.
+
+    Args:
+        model: extractor of the recipe.
+        images: ``(B, 3, S, S)`` uint8, or ``(B, K, 3, S, S)``.
+        recipe: how features are made.
+        device: where ``model`` is.
+
+    Returns:
+        For each level ``(B, C_l, H_l, W_l)``, or ``(B, K, C_l, H_l, W_l)``; ``(C_l, 1, 1)`` where the recipe pools.
+    """
+    flat = images.flatten(0, -4)
+    parts = [model(normalize(part, recipe.backbone, device)) for part in flat.split(BATCH_SIZE[device.type])]
+    levels = [torch.cat(level) for level in zip(*parts, strict=True)]
+    if recipe.pooled:
+        levels = [level.mean((2, 3), keepdim=True) for level in levels]
+    return [level.unflatten(0, images.shape[:-3]) for level in levels]
+
+
 def extract_features(
-    entries: Sequence[Entry],
-    backbone: Backbone,
-    meta_path: str | Path,
-    *,
-    view: str,
-    input_size: int,
-    levels: tuple[int, ...],
-    weights: str,
-    device: torch.device,
+    entries: Sequence[Entry], recipe: Recipe, meta_path: str | Path, *, view: str, device: torch.device
 ) -> dict[str, Any]:
     """Extracts the features of one view and writes the cache.
 
     Args:
         entries: images, in the order of the cache.
-        backbone: description of the backbone.
+        recipe: how features are made.
         meta_path: where ``meta.json`` goes.
         view: name of the view, ``train`` or ``test``.
-        input_size: side of the square input in pixels.
-        levels: levels to keep, fine to coarse.
-        weights: see ``load_backbone``.
         device: where the forward pass runs.
 
     Returns:
@@ -85,17 +110,10 @@ def extract_features(
         NfbenchError: a bad image, weights that cannot be had, values beyond fp16, a full disk, or a cache of something
             else at ``meta_path``, of which both sides are named.
     """
-    model = load_backbone(backbone, levels, weights).to(device, memory_format=torch.channels_last)
-    shapes = backbone.shapes(input_size, levels)
+    model = recipe.load_extractor().to(device, memory_format=torch.channels_last)
     meta = {
-        "backbone": backbone.name,
-        "weights": "random" if weights == "random" else "pretrained",
+        **recipe.describe(),
         "weights_sha256": state_hash(model),
-        "levels": list(levels),
-        "shapes": [list(shape) for shape in shapes],
-        "input_size": input_size,
-        "mean": list(backbone.mean),
-        "std": list(backbone.std),
         "transform": TRANSFORM,
         "dtype": DTYPE.name,
         "view": view,
@@ -109,10 +127,13 @@ def extract_features(
 
     @torch.inference_mode()
     def forward(batch: Sequence[Entry]) -> list[np.ndarray]:
-        images = normalize(read_images(batch, input_size), backbone, device)
-        return [as_fp16(values, backbone.name, level) for level, values in zip(levels, model(images), strict=True)]
+        images = read_images(batch, recipe.input_size, [recipe.angles] * len(batch) if recipe.rotations else None)
+        features = extract_batch(model, images, recipe, device)
+        return [
+            as_fp16(values, recipe.backbone.name, name) for name, values in zip(recipe.names, features, strict=True)
+        ]
 
-    with write_cache(meta_path, meta, shapes) as arrays, thread_pool(torch.get_num_threads()) as pool:
+    with write_cache(meta_path, meta, recipe.names) as arrays, thread_pool(torch.get_num_threads()) as pool:
         features = progress(pool.map(forward, batches), total=len(batches), label=f"extract {view}")
         for first, batch in zip(range(0, len(entries), size), features, strict=True):
             for array, values in zip(arrays, batch, strict=True):
@@ -121,7 +142,7 @@ def extract_features(
     return read_json(meta_path)
 
 
-def as_fp16(features: Tensor, backbone: str, level: int) -> np.ndarray:
+def as_fp16(features: Tensor, backbone: str, level: str) -> np.ndarray:
     """One level's features as the cache holds them.
 
     Raises:
@@ -129,7 +150,7 @@ def as_fp16(features: Tensor, backbone: str, level: int) -> np.ndarray:
     """
     values = features.half()
     if not torch.isfinite(torch.stack(values.aminmax())).all():
-        raise NfbenchError(f"backbone '{backbone}', level {level}: values beyond fp16 ({features.abs().max():.3g})")
+        raise NfbenchError(f"backbone '{backbone}', {level}: values beyond fp16 ({features.abs().max():.3g})")
     return values.cpu().numpy()
 
 

@@ -5,7 +5,7 @@ A method sees features only. It reads no files, knows no dataset, and has no tra
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -19,12 +19,13 @@ __all__ = [
     "LevelShape",
     "Method",
     "MethodSettings",
+    "ParameterGroup",
     "Passes",
     "Scores",
     "build_method",
+    "count_parameters",
     "load_method",
     "resolve_settings",
-    "top_percent_mean",
 ]
 
 PACKAGE = "nfbench.methods"
@@ -45,13 +46,25 @@ class LevelShape(NamedTuple):
 class Scores(NamedTuple):
     """What a method says of a batch. Higher is more anomalous."""
 
-    maps: Tensor
-    """Anomaly maps ``(B, H, W)`` at the method's own size."""
+    maps: Tensor | None
+    """Anomaly maps ``(B, H, W)`` at the method's own size; None where they are gradients with respect to the image,
+    see ``Method.localizes_by_gradient``."""
     images: Tensor
     """Image scores ``(B,)`` by the rule of the method's paper."""
     latents: Sequence[Tensor] | None = None
     """Latents ``(B, C_l, H_l, W_l)``, finest first, that are independent and standard normal for a normal image if the
     model is right; None where a method has none. What the a contrario segmentation works on."""
+
+
+class ParameterGroup(NamedTuple):
+    """Parameters that one optimizer trains alike."""
+
+    parameters: Sequence[nn.Parameter]
+    lr_factor: float = 1.0
+    """Times the learning rate of the settings."""
+    weight_decay: float = 0.0
+    decoupled: bool = False
+    """Weight decay apart from the gradient, as in AdamW, instead of an L2 penalty."""
 
 
 class MethodSettings(BaseModel):
@@ -63,7 +76,13 @@ class MethodSettings(BaseModel):
     batch_size: int = Field(ge=1, description="images per step")
     lr: float = Field(gt=0, description="learning rate of Adam")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty of Adam")
-    schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over the epochs")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="decay of Adam's two moments")
+    eps: float = Field(1e-8, gt=0, description="term that keeps Adam from dividing by zero")
+    schedule: Literal["constant", "cosine", "warmup_cosine"] = Field(
+        "constant",
+        description="learning rate: constant; cosine by step; or CFLOW-AD's, a cosine by meta-epoch after a warm-up",
+    )
+    meta_epochs: int = Field(25, ge=1, description="meta-epochs of the schedule warmup_cosine")
     gradient_clip: float | None = Field(
         None, gt=0, description="largest norm of the gradient of the loss per dimension, off when null"
     )
@@ -74,6 +93,13 @@ class MethodSettings(BaseModel):
     checkpoints: int = Field(5, ge=1, description="models kept, evenly spaced; the selections choose among them")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast of the forward pass")
     compile: bool = Field(False, description="torch.compile the loss")
+    online_rotation: float = Field(
+        0.0,
+        ge=0,
+        le=180,
+        description="rotate training images by up to so many degrees at random and extract their features online, "
+        "instead of reading the cache",
+    )
 
 
 class Method(nn.Module, ABC):
@@ -84,6 +110,9 @@ class Method(nn.Module, ABC):
         settings_type: its settings, with the paper's defaults.
         category_settings: the paper's overrides by dataset and category.
         backbone_settings: the paper's overrides by backbone, tag left out.
+        takes_views: features come as rotated views of each image, ``(B, K, C_l, H_l, W_l)``.
+        localizes_by_gradient: anomaly maps are gradients of ``log_likelihood`` with respect to the image.
+        transductive: the published score takes statistics of the whole test set, by ``calibrate``.
 
     Args:
         shapes: shape of each level, fine to coarse.
@@ -96,6 +125,9 @@ class Method(nn.Module, ABC):
     settings_type: ClassVar[type[MethodSettings]]
     category_settings: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
     backbone_settings: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    takes_views: ClassVar[bool] = False
+    localizes_by_gradient: ClassVar[bool] = False
+    transductive: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -114,16 +146,35 @@ class Method(nn.Module, ABC):
         """Number of values of one image's features, over all levels."""
         return sum(math.prod(shape) for shape in self.shapes)
 
+    @property
+    def loss_scale(self) -> int:
+        """What the loss is divided by before it is printed, clipped and checked."""
+        return 1
+
     def prepare(self, passes: Passes) -> None:
         """Fits what is not learned by gradient; every call of ``passes`` goes over the training features once."""
 
-    @abstractmethod
-    def loss(self, features: Sequence[Tensor]) -> Tensor:
-        """Training loss of a batch, a scalar, in nats per image. ``features``: list of ``(B, C_l, H_l, W_l)``."""
+    def calibrate(self, passes: Passes) -> None:
+        """Takes from a set of images what scores are relative to.
 
-    @abstractmethod
-    def log_likelihood(self, features: Sequence[Tensor]) -> Tensor:
-        """Log-likelihood of each image in nats per dimension, ``(B,)``; what the selection 'val' maximizes."""
+        Called with the training images whenever a model is kept; for the published scores of transductive methods,
+        once more with the test images before they are scored.
+        """
+
+    def loss(self, features: Sequence[Tensor]) -> Tensor:
+        """Training loss of a batch, a scalar. ``features``: list of ``(B, C_l, H_l, W_l)``."""
+        raise NotImplementedError(f"{self.title} is not trained by gradient")
+
+    def losses(self, features: Sequence[Tensor], generator: torch.Generator) -> Iterator[Tensor]:
+        """Losses of a batch; each is followed by a step of the optimizer. ``generator`` draws what is random."""
+        yield self.loss(features)
+
+    def log_likelihood(self, features: Sequence[Tensor]) -> Tensor | None:
+        """Log-likelihood of each image in nats per dimension, ``(B,)``; what the selection 'val' maximizes.
+
+        None where a method has none.
+        """
+        return None
 
     @abstractmethod
     def score(self, features: Sequence[Tensor]) -> Scores:
@@ -132,6 +183,15 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
         """Trainable parameters by part, for counting: ``flow``, ``normalization``."""
+
+    def optimizer_groups(self) -> list[ParameterGroup]:
+        """How parameters are trained, by default all of them by ``lr`` and ``weight_decay`` of the settings."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [ParameterGroup(trained, weight_decay=self.settings.weight_decay)]
+
+    def latent_shapes(self) -> list[tuple[int, ...]]:
+        """Shape of each latent without the batch axis; empty for methods without latents."""
+        return []
 
 
 def resolve_settings(
@@ -182,13 +242,21 @@ def build_method(
         return method_type(shapes, settings, map_size, torch.Generator().manual_seed(seed))
 
 
-def top_percent_mean(maps: Tensor) -> Tensor:
-    """Mean of the top 1 % of each map: ``(B, H, W)`` to ``(B,)``."""
-    flat = maps.flatten(1)
-    return flat.topk(max(1, flat.shape[1] // 100), dim=1).values.mean(1)
+def count_parameters(method: Method) -> dict[str, int]:
+    """Trainable parameters by part, and ``total``."""
+    counts = {
+        part: sum(p.numel() for p in group if p.requires_grad) for part, group in method.parameter_groups().items()
+    }
+    return {**counts, "total": sum(counts.values())}
 
 
 def load_method(method: Method, state: Mapping[str, Tensor]) -> Method:
-    """Gives ``method`` the weights of ``state`` and puts it in evaluation mode."""
+    """Gives ``method`` the weights of ``state`` and puts it in evaluation mode.
+
+    Buffers whose size follows from the training data, such as a memory bank, take that of the state.
+    """
+    for name, buffer in method.named_buffers():
+        if name in state:
+            buffer.resize_(state[name].shape)
     method.load_state_dict(dict(state))
     return method.eval()

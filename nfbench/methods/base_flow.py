@@ -8,11 +8,11 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from nfbench.flows.all_in_one import ClampRule, Permutation
 from nfbench.flows.subnets import conv_subnet
-from nfbench.methods.base import LevelShape, Method, MethodSettings, Passes, Scores, top_percent_mean
+from nfbench.methods.base import LevelShape, Method, MethodSettings, Passes, Scores
+from nfbench.methods.base_maps import resize_maps, smooth, top_percent_mean
 from nfbench.methods.base_normalization import Normalization, build_normalization, fit_normalizations
 
 __all__ = ["FlowMethod", "FlowSettings"]
@@ -56,6 +56,11 @@ class FlowMethod(Method):
         self.normalization = nn.ModuleList(build_normalization(settings.normalization, shape) for shape in shapes)
         self.flow = self.build_flow(generator)
 
+    @property
+    def loss_scale(self) -> int:
+        """The number of dimensions: the loss is printed in nats per dimension."""
+        return self.dimensions
+
     @abstractmethod
     def build_flow(self, generator: torch.Generator) -> nn.Module:
         """Builds the flow for ``self.shapes``."""
@@ -98,8 +103,8 @@ class FlowMethod(Method):
     def score(self, features: Sequence[Tensor]) -> Scores:
         """Anomaly map at ``map_size``, bilinear from the levels' maps, and the image score by ``image_score``."""
         level_maps, latents = self.level_maps(features)
-        resized = [functional.interpolate(level[:, None], self.map_size, mode="bilinear")[:, 0] for level in level_maps]
-        maps = _smooth(torch.stack(resized).mean(0), self.settings.smoothing * max(self.map_size))
+        mean = resize_maps(level_maps, self.map_size).mean(0)
+        maps = smooth(mean, self.settings.smoothing * max(self.map_size))
         images = top_percent_mean(maps) if self.settings.image_score == "top1" else maps.flatten(1).amax(1)
         return Scores(maps, images, latents)
 
@@ -115,6 +120,13 @@ class FlowMethod(Method):
         """Fits the normalization where it has statistics of the training features."""
         fit_normalizations(self.normalization, passes)
 
+    @torch.inference_mode()
+    def latent_shapes(self) -> list[tuple[int, ...]]:
+        """Shape of each level's latent, fine to coarse."""
+        like = next(self.parameters())
+        latents, _ = self.latents([like.new_zeros(1, *shape) for shape in self.shapes])
+        return [tuple(z.shape[1:]) for z in latents]
+
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
         """Parameters of the flow and of the trained normalization."""
         return {"flow": list(self.flow.parameters()), "normalization": list(self.normalization.parameters())}
@@ -123,15 +135,3 @@ class FlowMethod(Method):
         latents, log_det = self.latents(features)
         energy = sum(z.square().flatten(1).sum(1) for z in latents)
         return 0.5 * energy - log_det
-
-
-def _smooth(maps: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of ``(B, H, W)``, cut at 4 sigma, with the borders repeated."""
-    if not sigma:
-        return maps
-    radius = math.ceil(4 * sigma)
-    offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
-    kernel = torch.exp(-0.5 * (offsets / sigma).square())
-    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
-    padded = functional.pad(maps[:, None], [radius] * 4, mode="replicate")
-    return functional.conv2d(functional.conv2d(padded, kernel), kernel.transpose(2, 3))[:, 0]

@@ -1,8 +1,8 @@
 """What an evaluated run leaves beside its record, of the last epoch, for figures and for a closer look."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -10,25 +10,15 @@ from nfbench.files import atomic_path, write_csv
 from nfbench.metrics.calibration import chi_square_quantiles
 from nfbench.metrics.iou import AGGREGATIONS
 from nfbench.scoring.a_contrario import regions
-from nfbench.scoring.evaluate import Evaluation, GroundTruth
-from nfbench.scoring.maps import ScoredImages
+from nfbench.scoring.evaluate import Evaluation
+from nfbench.scoring.protocol import Scored
 
-__all__ = ["Scored", "write_artifacts"]
+__all__ = ["write_artifacts"]
 
 _EXAMPLE_DEFECTS = 4
 _SUSPECTS = 2
 
 _Rows = Iterator[tuple[Any, ...]]
-
-
-class Scored(NamedTuple):
-    """A scored test set, and the scores of the normal training images."""
-
-    truth: GroundTruth
-    test: ScoredImages
-    normal: ScoredImages
-    log_nfa: Mapping[str, np.ndarray]
-    evaluation: Evaluation
 
 
 def write_artifacts(run: Path, scored: Scored) -> None:

@@ -1,6 +1,6 @@
 """Anomaly maps and image scores."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,14 +9,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from nfbench.errors import NfbenchError
-from nfbench.methods.base import Method, top_percent_mean
+from nfbench.methods.base import Method
+from nfbench.methods.base_maps import top_percent_mean
 from nfbench.scoring.a_contrario import energy
 from nfbench.training.data import read_batch
 
-__all__ = ["IMAGE_SCORES", "ScoredImages", "image_scores", "resize_map", "score_images"]
+__all__ = ["IMAGE_SCORES", "Localizer", "ScoredImages", "image_scores", "resize_map", "score_images"]
 
 IMAGE_SCORES = ("paper", "max", "mean", "top1")
 """Rules for the score of an image: the method's own, maximum, mean, and mean of the top 1 % of its map."""
+
+Localizer = Callable[[Sequence[int]], Tensor]
+"""Maps ``(B, H, W)`` of some images by their numbers, for methods that do not make them of features."""
 
 _BATCH = 16
 
@@ -40,7 +44,11 @@ class ScoredImages(NamedTuple):
 
 @torch.inference_mode()
 def score_images(
-    method: Method, levels: Sequence[np.ndarray], device: torch.device, indices: Sequence[int] | None = None
+    method: Method,
+    levels: Sequence[np.ndarray],
+    device: torch.device,
+    indices: Sequence[int] | None = None,
+    localize: Localizer | None = None,
 ) -> ScoredImages:
     """Scores cached images.
 
@@ -49,14 +57,20 @@ def score_images(
         levels: cached features ``(N, C_l, H_l, W_l)``.
         device: where to compute.
         indices: which images, by default all.
+        localize: makes the maps where the method does not.
 
     Raises:
         NfbenchError: a score is NaN or infinite; names the image's number.
     """
     chosen = torch.arange(len(levels[0])) if indices is None else torch.as_tensor(indices)
     parts = [_score(method, read_batch(levels, chunk, device)) for chunk in chosen.split(_BATCH)]
-    maps = torch.cat([part.maps for part in parts]).float().cpu()
-    paper = torch.cat([part.images for part in parts]).float().cpu()
+    if method.localizes_by_gradient:
+        if localize is None:
+            raise ValueError(f"{method.title} makes its maps of images: 'localize' is missing")
+        maps = localize(chosen.tolist()).float().cpu()
+    else:
+        maps = torch.cat([part.maps for part in parts]).float()
+    paper = torch.cat([part.images for part in parts]).float()
     scales = [torch.cat(scale) for scale in zip(*(part.energies for part in parts), strict=True)]
     finite = [torch.isfinite(values.flatten(1)).all(1) for values in (maps, paper[:, None], *scales)]
     bad = ~torch.stack(finite).all(0)
@@ -67,7 +81,7 @@ def score_images(
 
 
 class _Part(NamedTuple):
-    maps: Tensor
+    maps: Tensor | None
     images: Tensor
     energies: tuple[Tensor, ...]
     channels: tuple[int, ...]
@@ -78,7 +92,8 @@ def _score(method: Method, features: list[Tensor]) -> _Part:
     scores = method.score(features)
     latents = scores.latents or []
     energies = tuple(energy(z) for z in latents)
-    return _Part(scores.maps.cpu(), scores.images.cpu(), energies, tuple(z.shape[1] for z in latents))
+    maps = None if scores.maps is None else scores.maps.cpu()
+    return _Part(maps, scores.images.cpu(), energies, tuple(z.shape[1] for z in latents))
 
 
 def image_scores(maps: Tensor, paper: Tensor) -> dict[str, np.ndarray]:

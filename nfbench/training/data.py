@@ -6,11 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nfbench.features.online import OnlineFeatures
 from nfbench.provenance import derive_seed
 
 __all__ = ["TrainingData", "read_batch"]
 
 _RESIDENT_SHARE = 0.5
+_PASS_BATCH = 16
 
 
 class TrainingData:
@@ -20,15 +22,24 @@ class TrainingData:
     otherwise.
 
     Args:
-        levels: arrays ``(N, C_l, H_l, W_l)``, fine to coarse.
+        levels: arrays ``(N, C_l, H_l, W_l)``, or ``(N, K, C_l, H_l, W_l)`` of rotated views, fine to coarse.
         val_fraction: share of images held out.
         seed: decides the split and the order.
         device: where batches are wanted.
+        online: where the features of training batches come from, instead of ``levels``.
     """
 
-    def __init__(self, levels: Sequence[np.ndarray], val_fraction: float, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        levels: Sequence[np.ndarray],
+        val_fraction: float,
+        seed: int,
+        device: torch.device,
+        online: OnlineFeatures | None = None,
+    ) -> None:
         self.device = device
         self.seed = seed
+        self.online = online
         n_images = len(levels[0])
         shuffled = torch.randperm(n_images, generator=_generator(seed, "split"))
         n_val = max(1, round(val_fraction * n_images)) if val_fraction else 0
@@ -40,21 +51,29 @@ class TrainingData:
     def batches(self, epoch: int, batch_size: int, drop_last: bool) -> Iterator[list[Tensor]]:
         """Batches of one epoch in its own order; at least one, whatever the batch size."""
         order = self.train[torch.randperm(len(self.train), generator=_generator(self.seed, "order", epoch))]
-        return self._read(order, min(batch_size, len(order)), drop_last)
+        for chunk in _chunks(order, min(batch_size, len(order)), drop_last):
+            if self.online is None:
+                yield read_batch(self.levels, chunk, self.device)
+            else:
+                yield self.online.read(chunk.tolist(), epoch)
+
+    def passes(self) -> Iterator[list[Tensor]]:
+        """Batches of all training images in order, from the cache."""
+        return self.ordered(self.train, _PASS_BATCH)
 
     def ordered(self, indices: Tensor, batch_size: int) -> Iterator[list[Tensor]]:
         """Batches of the images ``indices``, in order."""
-        return self._read(indices, batch_size, drop_last=False)
+        for chunk in indices.split(batch_size):
+            yield read_batch(self.levels, chunk, self.device)
 
     def n_batches(self, batch_size: int, drop_last: bool) -> int:
         """Number of batches of an epoch."""
         size = min(batch_size, len(self.train))
         return len(self.train) // size if drop_last else -(-len(self.train) // size)
 
-    def _read(self, indices: Tensor, batch_size: int, drop_last: bool) -> Iterator[list[Tensor]]:
-        for chunk in indices.split(batch_size):
-            if not drop_last or len(chunk) == batch_size:
-                yield read_batch(self.levels, chunk, self.device)
+    def generator(self, *names: object) -> torch.Generator:
+        """Draws on the device what is random in one step of the training; the same names give the same draws."""
+        return torch.Generator(self.device).manual_seed(derive_seed(self.seed, *names))
 
 
 def read_batch(levels: Sequence[Tensor | np.ndarray], indices: Tensor, device: torch.device) -> list[Tensor]:
@@ -62,6 +81,10 @@ def read_batch(levels: Sequence[Tensor | np.ndarray], indices: Tensor, device: t
     if isinstance(levels[0], Tensor):
         return [level.index_select(0, indices.to(level.device)).float() for level in levels]
     return [torch.from_numpy(np.asarray(level[indices.numpy()])).to(device).float() for level in levels]
+
+
+def _chunks(indices: Tensor, size: int, drop_last: bool) -> Iterator[Tensor]:
+    return (chunk for chunk in indices.split(size) if not drop_last or len(chunk) == size)
 
 
 def _generator(*names: object) -> torch.Generator:

@@ -3,13 +3,12 @@
 import math
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from nfbench.errors import NfbenchError
-from nfbench.methods.base import Method, MethodSettings
+from nfbench.methods.base import Method, MethodSettings, load_method
 from nfbench.progress import progress
 from nfbench.training.checkpoint import SideFolder
 from nfbench.training.data import TrainingData
@@ -18,7 +17,11 @@ from nfbench.training.optimizer import Adam
 __all__ = ["TrainingResult", "kept_epochs", "learning_rate", "train"]
 
 EXPLODED = 1e3
-"""Loss in nats per dimension beyond which a training is lost; a working flow stays below 10."""
+"""Printed loss beyond which a training is lost; a working flow stays below 10 nats per dimension."""
+
+_WARMUP_META_EPOCHS = 2
+_WARMUP_START = 0.1
+_FINAL_SHARE = 1e-3
 
 
 @dataclass
@@ -26,8 +29,8 @@ class TrainingResult:
     """What a training leaves.
 
     Attributes:
-        history: one row per epoch: ``epoch``, ``loss`` (nats per dimension), ``val_log_likelihood`` (nats per
-            dimension, None without held-out images), ``lr``, ``seconds``.
+        history: one row per epoch: ``epoch``, ``loss`` (for flows in nats per dimension), ``val_log_likelihood`` (nats
+            per dimension, None without held-out images or likelihood), ``lr``, ``seconds``.
         kept: states of the model by epoch; the last epoch is always among them.
         seconds: time spent in all epochs, also before a kill.
     """
@@ -48,10 +51,30 @@ def kept_epochs(epochs: int, checkpoints: int) -> list[int]:
 
 
 def learning_rate(settings: MethodSettings, progressed: float) -> float:
-    """Learning rate after a share ``progressed`` in [0, 1) of all steps."""
+    """Learning rate after a share ``progressed`` in [0, 1) of all steps.
+
+    ``warmup_cosine`` is that of CFLOW-AD and its descendants: one value per meta-epoch ``e`` of ``E``, a cosine from
+    ``lr`` to ``lr / 1000``, and before it, in the first two, a line by step from ``lr / 10`` to the cosine at ``2``.
+    """
+
+    def cosine(share: float) -> float:
+        return 0.5 * (1 + math.cos(math.pi * share))
+
+    if settings.schedule == "constant":
+        return settings.lr
     if settings.schedule == "cosine":
-        return settings.lr * 0.5 * (1 + math.cos(math.pi * progressed))
-    return settings.lr
+        return settings.lr * cosine(progressed)
+    final, total = _FINAL_SHARE * settings.lr, settings.meta_epochs
+
+    def of_meta_epoch(number: int) -> float:
+        return final + (settings.lr - final) * cosine(number / total)
+
+    meta_epoch = int(progressed * total + 1e-9)  # rounding must not move a boundary
+    if meta_epoch >= _WARMUP_META_EPOCHS:
+        return of_meta_epoch(meta_epoch)
+    start = _WARMUP_START * settings.lr
+    warmed = progressed * total / _WARMUP_META_EPOCHS
+    return start + warmed * (of_meta_epoch(_WARMUP_META_EPOCHS) - start)
 
 
 def train(
@@ -75,16 +98,17 @@ def train(
     Raises:
         NfbenchError: the loss is not finite or has exploded; the last good checkpoint stays in the side folder.
     """
-    parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
-    optimizer = Adam(parameters, settings.lr, settings.weight_decay) if parameters else None
+    groups = method.optimizer_groups()
+    optimizer = Adam(groups, settings.lr, settings.betas, settings.eps)
     result, first = _resume(method, optimizer, side, data.device)
     if first == 1:
         method.train()
-        method.prepare(lambda: data.ordered(data.train, settings.batch_size))
+        method.prepare(data.passes)
         if settings.epochs == 0:
-            result.kept[0] = _copy_state(method)
+            result.kept[0] = _calibrated_state(method, data)
     wanted = set(kept_epochs(settings.epochs, settings.checkpoints))
-    loss_of = torch.compile(method.loss) if settings.compile else method.loss
+    if settings.compile:
+        method.loss = torch.compile(method.loss)
     last_write = time.monotonic()
     epochs = progress(
         range(first, settings.epochs + 1),
@@ -95,7 +119,7 @@ def train(
     )
     for epoch in epochs:
         started = time.monotonic()
-        loss, lr = _train_epoch(method, loss_of, optimizer, data, settings, epoch, label, side)
+        loss, lr = _train_epoch(method, optimizer, data, settings, epoch, label, side)
         val = _val_log_likelihood(method, data, settings)
         seconds = time.monotonic() - started
         result.seconds += seconds
@@ -103,7 +127,7 @@ def train(
             {"epoch": epoch, "loss": loss, "val_log_likelihood": val, "lr": lr, "seconds": round(seconds, 3)}
         )
         if epoch in wanted:
-            result.kept[epoch] = _copy_state(method)
+            result.kept[epoch] = _calibrated_state(method, data)
         if epoch < settings.epochs and time.monotonic() - last_write >= checkpoint_seconds:
             _write_checkpoint(method, optimizer, result, epoch, side)
             last_write = time.monotonic()
@@ -112,7 +136,6 @@ def train(
 
 def _train_epoch(
     method: Method,
-    loss_of: Any,
     optimizer: Adam,
     data: TrainingData,
     settings: MethodSettings,
@@ -120,30 +143,34 @@ def _train_epoch(
     label: str,
     side: SideFolder,
 ) -> tuple[float, float]:
-    """One pass over the training images; returns the mean loss in nats per dimension and the last learning rate."""
+    """One pass over the training images; returns the mean loss in the printed unit and the last learning rate."""
     method.train()
-    steps = data.n_batches(settings.batch_size, settings.drop_last)
-    total = torch.zeros((), dtype=torch.float64)
-    lr = settings.lr
-    for step, batch in enumerate(data.batches(epoch, settings.batch_size, settings.drop_last)):
-        lr = optimizer.lr = learning_rate(settings, (epoch - 1 + step / steps) / settings.epochs)
-        with torch.autocast(data.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            loss = loss_of(batch)
-        value = loss.detach().double().cpu() / method.dimensions
-        if not value.abs() < EXPLODED:  # also when it is NaN
-            kept = f"the last good checkpoint is {side.path}" if side.path.exists() else "no checkpoint was written yet"
-            raise NfbenchError(
-                f"{label}: the loss is {float(value):.3g} nats per dimension in epoch {epoch}, step {step + 1}; "
-                f"{kept}; try a lower 'lr' (now {settings.lr:g}) or set 'gradient_clip'"
-            )
-        optimizer.zero_grad()
-        loss.backward()
-        if settings.gradient_clip is not None:
-            # the loss is the sum over all dimensions, the limit is stated per dimension
-            torch.nn.utils.clip_grad_norm_(method.parameters(), settings.gradient_clip * method.dimensions)
-        optimizer.step()
-        total += value
-    return float(total) / steps, lr
+    batches = data.n_batches(settings.batch_size, settings.drop_last)
+    total, steps, lr = torch.zeros((), dtype=torch.float64), 0, settings.lr
+    for number, batch in enumerate(data.batches(epoch, settings.batch_size, settings.drop_last)):
+        lr = optimizer.lr = learning_rate(settings, (epoch - 1 + number / batches) / settings.epochs)
+        losses = method.losses(batch, data.generator("losses", epoch, number))
+        while True:
+            with torch.autocast(data.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+                loss = next(losses, None)
+            if loss is None:
+                break
+            steps += 1
+            value = loss.detach().double().cpu() / method.loss_scale
+            if not value.abs() < EXPLODED:  # also when it is NaN
+                kept = f"the last good checkpoint is {side.path}" if side.path.exists() else "no checkpoint was written"
+                raise NfbenchError(
+                    f"{label}: the loss is {float(value):.3g} in epoch {epoch}, batch {number + 1}; "
+                    f"{kept}; try a lower 'lr' (now {settings.lr:g}) or set 'gradient_clip'"
+                )
+            optimizer.zero_grad()
+            loss.backward()
+            if settings.gradient_clip is not None:
+                limit = settings.gradient_clip * method.loss_scale  # it is stated for the printed loss
+                torch.nn.utils.clip_grad_norm_(optimizer.parameters, limit)
+            optimizer.step()
+            total += value
+    return float(total) / max(steps, 1), lr
 
 
 @torch.inference_mode()
@@ -151,17 +178,15 @@ def _val_log_likelihood(method: Method, data: TrainingData, settings: MethodSett
     if not len(data.val):
         return None
     method.eval()
-    batches = data.ordered(data.val, settings.batch_size)
-    return float(torch.cat([method.log_likelihood(batch) for batch in batches]).double().mean())
+    found = [method.log_likelihood(batch) for batch in data.ordered(data.val, settings.batch_size)]
+    return None if found[0] is None else float(torch.cat(found).double().mean())
 
 
-def _resume(
-    method: Method, optimizer: Adam | None, side: SideFolder, device: torch.device
-) -> tuple[TrainingResult, int]:
+def _resume(method: Method, optimizer: Adam, side: SideFolder, device: torch.device) -> tuple[TrainingResult, int]:
     state = side.load(device)
     if state is None:
         return TrainingResult([], {}, 0.0), 1
-    method.load_state_dict(state["model"])
+    load_method(method, state["model"])
     optimizer.load_state_dict(state["optimizer"])
     return TrainingResult(state["history"], state["kept"], state["seconds"]), state["epoch"] + 1
 
@@ -178,7 +203,9 @@ def _write_checkpoint(method: Method, optimizer: Adam, result: TrainingResult, e
     side.save(state)
 
 
-def _copy_state(method: Method) -> dict[str, Tensor]:
+def _calibrated_state(method: Method, data: TrainingData) -> dict[str, Tensor]:
+    method.eval()
+    method.calibrate(data.passes)
     return {name: value.detach().cpu().clone() for name, value in method.state_dict().items()}
 
 

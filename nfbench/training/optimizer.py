@@ -9,25 +9,36 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.adam import adam
+
+from nfbench.methods.base import ParameterGroup
 
 __all__ = ["Adam"]
 
 
 class Adam:
-    """Adam with L2 penalty.
+    """Adam over groups of parameters; resumable.
 
     Args:
-        parameters: what to optimize.
-        lr: learning rate, may be changed between steps.
-        weight_decay: L2 penalty.
+        groups: what to optimize, each group by its own learning rate and weight decay.
+        lr: learning rate, may be changed between steps; groups take it times their factor.
+        betas: decay of the two moments.
+        eps: added to the root of the second moment.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], lr: float, weight_decay: float) -> None:
-        self.parameters = list(parameters)
+    def __init__(
+        self,
+        groups: Sequence[ParameterGroup],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        self.groups = list(groups)
         self.lr = lr
-        self.weight_decay = weight_decay
+        self.betas = betas
+        self.eps = eps
+        self.parameters = [parameter for group in self.groups for parameter in group.parameters]
         self.first = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.second = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = [torch.zeros(()) for _ in self.parameters]
@@ -40,11 +51,20 @@ class Adam:
     @torch.no_grad()
     def step(self) -> None:
         """One step; parameters without a gradient stand still, as in torch."""
-        chosen = [index for index, parameter in enumerate(self.parameters) if parameter.grad is not None]
+        first = 0
+        for group in self.groups:
+            last = first + len(group.parameters)
+            self._step(group, [index for index in range(first, last) if self.parameters[index].grad is not None])
+            first = last
 
+    def _step(self, group: ParameterGroup, chosen: list[int]) -> None:
         def pick(tensors: Sequence[Tensor]) -> list[Tensor]:
             return [tensors[index] for index in chosen]
 
+        lr = group.lr_factor * self.lr
+        if group.decoupled:
+            for parameter in pick(self.parameters):
+                parameter.mul_(1 - lr * group.weight_decay)
         adam(
             pick(self.parameters),
             [parameter.grad for parameter in pick(self.parameters)],
@@ -53,11 +73,11 @@ class Adam:
             [],
             pick(self.steps),
             amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            eps=1e-8,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            lr=lr,
+            weight_decay=0.0 if group.decoupled else group.weight_decay,
+            eps=self.eps,
             maximize=False,
         )
 

@@ -26,7 +26,7 @@ def test_describe_prints_the_published_parameter_counts():
         printed("describe", "fastflow", "--backbone", "wide_resnet50_2.racm_in1k", "--input-size", 256, "--json")
     )
     assert found["parameters"] == {"flow": 41_337_856, "normalization": 3_670_016, "total": 45_007_872}
-    assert found["levels"][0] == {"level": 1, "shape": [256, 64, 64]}
+    assert found["levels"][0] == {"level": 1, "input_size": 256, "shape": [256, 64, 64]}
     assert found["latents"] == [[256, 64, 64], [512, 32, 32], [1024, 16, 16]]
 
 
@@ -43,7 +43,8 @@ def test_describe_takes_settings_and_levels():
 def test_describe_in_words():
     text = printed("describe", "uflow", "--backbone", "resnet18.a1_in1k", "--input-size", "448")
     assert "trainable parameters, total: 4,289,736" in text
-    assert "level 1: features 64 x 112 x 112, latents 84 x 112 x 112" in text
+    assert "level 1: features 64 x 112 x 112\n" in text
+    assert "latents 84 x 112 x 112\n" in text
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,16 @@ from nfbench.datasets.manifest import build_manifest, read_image, write_manifest
 from nfbench.errors import NfbenchError
 from nfbench.features.cache import FeatureCache
 from nfbench.features.extract import extract_features
+from nfbench.features.online import OnlineFeatures
+from nfbench.features.recipe import Recipe
 
 BACKBONE = find_backbone("tf_efficientnet_lite0")
-OPTIONS = {"view": "train", "input_size": 64, "levels": (1, 2, 3), "weights": "random", "device": torch.device("cpu")}
+CPU = torch.device("cpu")
+
+
+def extract(entries, path, **changed):
+    recipe = Recipe(BACKBONE, **{"input_size": 64, "weights": "random", **changed})
+    return extract_features(entries, recipe, path, view="train", device=CPU)
 
 
 @pytest.fixture
@@ -30,7 +37,7 @@ def entries(image_folder):
 @pytest.fixture
 def meta_path(entries, tmp_path):
     path = tmp_path / "cache" / "meta.json"
-    extract_features(entries, BACKBONE, path, **OPTIONS)
+    extract(entries, path)
     return path
 
 
@@ -52,7 +59,7 @@ def test_features_do_not_depend_on_the_number_of_threads(entries, meta_path, tmp
     torch.set_num_threads(threads + 2)
     try:
         other = tmp_path / "other" / "meta.json"
-        extract_features(entries, BACKBONE, other, **OPTIONS)
+        extract(entries, other)
         assert torch.get_num_threads() == threads + 2
     finally:
         torch.set_num_threads(threads)
@@ -71,7 +78,7 @@ def test_cache_is_written_whole(meta_path):
 
 def test_second_extraction_of_the_same_is_allowed(entries, meta_path):
     before = FeatureCache(meta_path).meta["key"]
-    extract_features(entries, BACKBONE, meta_path, **OPTIONS)
+    extract(entries, meta_path)
     assert FeatureCache(meta_path).meta["key"] == before
 
 
@@ -86,18 +93,18 @@ def test_second_extraction_of_the_same_is_allowed(entries, meta_path):
 def test_cache_of_something_else_is_refused_and_both_sides_named(entries, meta_path, changed, message):
     content = meta_path.read_text()
     with pytest.raises(NfbenchError, match=message):
-        extract_features(entries, BACKBONE, meta_path, **{**OPTIONS, **changed})
+        extract(entries, meta_path, **changed)
     assert meta_path.read_text() == content
 
 
 def test_other_images_are_refused(entries, meta_path):
     with pytest.raises(NfbenchError, match="images_sha256"):
-        extract_features(entries[:3], BACKBONE, meta_path, **OPTIONS)
+        extract(entries[:3], meta_path)
 
 
 def test_caches_of_two_sources_do_not_go_together(entries, meta_path, tmp_path):
     other = tmp_path / "other" / "meta.json"
-    extract_features(entries, BACKBONE, other, **{**OPTIONS, "input_size": 96})
+    extract(entries, other, input_size=96)
     with pytest.raises(NfbenchError, match=r"do not go together.*input_size \(64 and 96\)"):
         FeatureCache(meta_path).require_same_source(FeatureCache(other).meta, other)
     FeatureCache(meta_path).require_same_source({**FeatureCache(meta_path).meta, "view": "test"}, meta_path)
@@ -133,7 +140,7 @@ def test_image_that_changed_since_the_manifest_is_named(entries, tmp_path):
     path = Path(entries[2].image)
     shutil.copy(entries[3].image, path)
     with pytest.raises(NfbenchError, match=f"{path.name} has changed since the manifest"):
-        extract_features(entries, BACKBONE, tmp_path / "c" / "meta.json", **OPTIONS)
+        extract(entries, tmp_path / "c" / "meta.json")
     assert not list((tmp_path / "c").iterdir())
 
 
@@ -153,13 +160,83 @@ def test_error_in_a_thread_of_the_pool_is_one_line_on_the_command_line(entries, 
 
 
 def test_values_beyond_fp16_are_refused(entries, tmp_path, monkeypatch):
-    from nfbench.features import extract
+    from nfbench.features import recipe
 
     class Huge(torch.nn.Module):
         def forward(self, x):
             return [torch.full((len(x), *shape), 1e6) for shape in BACKBONE.shapes(64)]
 
-    monkeypatch.setattr(extract, "load_backbone", lambda *_: Huge())
-    with pytest.raises(NfbenchError, match=r"level 1: values beyond fp16 \(1e\+06\)"):
-        extract_features(entries, BACKBONE, tmp_path / "c" / "meta.json", **OPTIONS)
+    monkeypatch.setattr(recipe, "load_backbone", lambda *_, **__: Huge())
+    with pytest.raises(NfbenchError, match=r"level1: values beyond fp16 \(1e\+06\)"):
+        extract(entries, tmp_path / "c" / "meta.json")
     assert not list((tmp_path / "c").iterdir())
+
+
+def bare(images):
+    x = (torch.from_numpy(np.stack(images).astype(np.float32)).permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
+    with torch.inference_mode():
+        return load_backbone(BACKBONE, (1, 2, 3), "random")(x)
+
+
+def test_scales_are_levels_of_their_own(entries, tmp_path):
+    extract(entries, tmp_path / "meta.json", scales=(1, 2), levels=(2,))
+    cache = FeatureCache(tmp_path / "meta.json")
+    assert [file["name"] for file in cache.meta["files"]] == ["level2.npy", "level2-scale2.npy"]
+    assert cache.shapes == [(40, 8, 8), (40, 4, 4)]
+    halved = [np.asarray(read_image(entry.image).resize((64, 64), 2))[::2, ::2] for entry in entries]  # nearest
+    expected = bare(halved)[1]
+    torch.testing.assert_close(torch.from_numpy(cache.levels[1].astype(np.float32)), expected, atol=5e-3, rtol=5e-3)
+
+
+def test_rotated_views_have_an_axis_of_their_own(entries, tmp_path):
+    extract(entries, tmp_path / "meta.json", rotations=4)
+    cache = FeatureCache(tmp_path / "meta.json")
+    assert cache.levels[0].shape == (6, 4, *cache.shapes[0])
+    turned = [np.rot90(np.asarray(read_image(entry.image).resize((64, 64), 2))).copy() for entry in entries]
+    torch.testing.assert_close(
+        torch.from_numpy(cache.levels[2][:, 1].astype(np.float32)), bare(turned)[2], atol=5e-3, rtol=5e-3
+    )
+    plain = extract(entries, tmp_path / "plain" / "meta.json")
+    assert plain["key"] != cache.meta["key"]
+
+
+def test_pooled_levels_are_means(entries, meta_path, tmp_path):
+    extract(entries, tmp_path / "pooled" / "meta.json", pooled=True)
+    pooled, plain = FeatureCache(tmp_path / "pooled" / "meta.json"), FeatureCache(meta_path)
+    assert pooled.shapes == [(channels, 1, 1) for channels, _, _ in plain.shapes]
+    for mean, level in zip(pooled.levels, plain.levels, strict=True):
+        np.testing.assert_allclose(mean, level.astype(np.float32).mean((2, 3), keepdims=True), atol=2e-3)
+
+
+def test_recipe_of_a_cache_is_the_one_it_was_made_by(entries, tmp_path):
+    recipe = Recipe(BACKBONE, 256, (2, 3), (1, 2), "bilinear", "reflect", 3, True, "random")
+    meta = extract_features(entries, recipe, tmp_path / "meta.json", view="train", device=CPU)
+    assert Recipe.from_meta(meta) == recipe
+    assert recipe.load_extractor(meta["weights_sha256"]) is not None
+    with pytest.raises(NfbenchError, match="have changed since its features were cached"):
+        recipe.load_extractor("0" * 64)
+
+
+def test_online_features_without_rotation_are_the_cached_ones(entries, meta_path):
+    cache = FeatureCache(meta_path)
+    online = OnlineFeatures(entries, cache.meta, degrees=0.0, views=None, seed=0, device=CPU)
+    for level, cached in zip(online.read([3, 0], epoch=1), cache.levels, strict=True):
+        expected = torch.from_numpy(cached[[3, 0]].astype(np.float32))
+        torch.testing.assert_close(level, expected, atol=5e-3, rtol=5e-3)
+
+
+def test_online_rotations_follow_from_seed_epoch_and_image(entries, meta_path):
+    meta = FeatureCache(meta_path).meta
+    first, same, other = (OnlineFeatures(entries, meta, 30.0, 4, seed, CPU) for seed in (0, 0, 1))
+    angles = [first.angles(index, epoch) for index in range(6) for epoch in range(50)]
+    assert angles == [same.angles(index, epoch) for index in range(6) for epoch in range(50)]
+    assert angles[0] != other.angles(0, 0)
+    flat = np.array(angles).ravel()
+    assert len(set(flat)) == flat.size
+    assert -30 <= flat.min() < -29
+    assert 29 < flat.max() <= 30
+    views = first.read([1], epoch=2)[0]
+    assert views.shape == (1, 4, *BACKBONE.shapes(64)[0])
+    assert not torch.equal(views[0, 0], views[0, 1])
+    assert torch.equal(views, same.read([1], epoch=2)[0])
+    views.requires_grad_().sum().backward()  # what is trained on it can differentiate

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from nfbench.datasets.manifest import Entry
-from nfbench.results.artifacts import Scored, write_artifacts
+from nfbench.results.artifacts import write_artifacts
 from nfbench.scoring.evaluate import GroundTruth, evaluate, log_nfa_maps
 from nfbench.scoring.maps import ScoredImages
+from nfbench.scoring.protocol import Scored
 
 
 def scored(labels, defects, channels=(64,)):
@@ -21,7 +22,7 @@ def scored(labels, defects, channels=(64,)):
         [Entry("test", label, defect, f"{n}.png", "", 8, 8, "", "") for n, (label, defect) in enumerate(rows)]
     )
     log_nfa = log_nfa_maps(images)
-    return Scored(truth, images, images, log_nfa, evaluate(images, truth, maps, log_nfa))
+    return Scored(truth, images, images, log_nfa, evaluate(images, truth, maps, log_nfa), {})
 
 
 @pytest.mark.filterwarnings("ignore:areas are undefined")

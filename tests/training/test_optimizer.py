@@ -6,15 +6,18 @@ import sys
 import pytest
 import torch
 
+from nfbench.methods.base import ParameterGroup
 from nfbench.training.optimizer import Adam
 
 
-@pytest.mark.parametrize("weight_decay", [0.0, 1e-2])
-def test_steps_are_those_of_torch(weight_decay):
+@pytest.mark.parametrize(
+    ("weight_decay", "betas", "eps"), [(0.0, (0.9, 0.999), 1e-8), (1e-2, (0.9, 0.999), 1e-8), (1e-5, (0.8, 0.8), 1e-4)]
+)
+def test_steps_are_those_of_torch(weight_decay, betas, eps):
     torch.manual_seed(0)
     ours, theirs = ([torch.nn.Parameter(torch.ones(5)), torch.nn.Parameter(torch.ones(2, 3))] for _ in range(2))
-    mine = Adam(ours, 1e-3, weight_decay)
-    peer = torch.optim.Adam(theirs, 1e-3, weight_decay=weight_decay)
+    mine = Adam([ParameterGroup(ours, weight_decay=weight_decay)], 1e-3, betas, eps)
+    peer = torch.optim.Adam(theirs, 1e-3, betas, eps, weight_decay)
     for step in range(6):
         mine.lr = peer.param_groups[0]["lr"] = 1e-2 / (step + 1)
         for one, other in zip(ours, theirs, strict=True):
@@ -27,17 +30,34 @@ def test_steps_are_those_of_torch(weight_decay):
         assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
+def test_groups_have_their_own_rate_and_decay():
+    torch.manual_seed(0)
+    ours, theirs = ([torch.nn.Parameter(torch.ones(5)), torch.nn.Parameter(torch.ones(2, 3))] for _ in range(2))
+    mine = Adam([ParameterGroup(ours[:1], weight_decay=1e-5), ParameterGroup(ours[1:], 0.5, 1e-2, True)], 2e-4)
+    adam = torch.optim.Adam(theirs[:1], 2e-4, weight_decay=1e-5)
+    adamw = torch.optim.AdamW(theirs[1:], 1e-4, weight_decay=1e-2)
+    for _ in range(4):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        for optimizer in (mine, adam, adamw):
+            optimizer.step()
+        assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
 def test_gradients_are_forgotten():
     parameter = torch.nn.Parameter(torch.ones(1))
     parameter.grad = torch.ones(1)
-    Adam([parameter], 1e-3, 0).zero_grad()
+    Adam([ParameterGroup([parameter])], 1e-3).zero_grad()
     assert parameter.grad is None
 
 
 def test_a_step_does_not_import_the_compiler():
     script = (
-        "import sys, torch; from nfbench.training.optimizer import Adam; p = torch.nn.Parameter(torch.ones(2));"
-        "o = Adam([p], 1e-3, 0); p.sum().backward(); o.step(); o.zero_grad(); assert 'torch._dynamo' not in sys.modules"
+        "import sys, torch; from nfbench.methods.base import ParameterGroup;"
+        "from nfbench.training.optimizer import Adam; p = torch.nn.Parameter(torch.ones(2));"
+        "o = Adam([ParameterGroup([p])], 1e-3); p.sum().backward(); o.step(); o.zero_grad();"
+        "assert 'torch._dynamo' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

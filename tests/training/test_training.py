@@ -79,7 +79,7 @@ def test_lost_loss_stops_with_the_last_good_checkpoint(levels, tmp_path):
 
     method.loss = lose
     with pytest.raises(
-        NfbenchError, match=r"cell: the loss is nan .* in epoch 3, step 2; the last good checkpoint is .*"
+        NfbenchError, match=r"cell: the loss is nan in epoch 3, batch 2; the last good checkpoint is .*"
     ):
         train(method, data, settings, side, label, 0.0)
     state = side.load(CPU)
@@ -88,7 +88,7 @@ def test_lost_loss_stops_with_the_last_good_checkpoint(levels, tmp_path):
 
 
 def test_exploding_loss_stops(levels, tmp_path):
-    with pytest.raises(NfbenchError, match=r"nats per dimension .* try a lower 'lr' \(now 1e\+06\)"):
+    with pytest.raises(NfbenchError, match=r"the loss is .* in epoch .* try a lower 'lr' \(now 1e\+06\)"):
         train(*prepare(levels, tmp_path, lr=1e6))
 
 
@@ -126,6 +126,16 @@ def test_schedules():
     assert learning_rate(constant, 0.9) == 1e-3
     assert [learning_rate(cosine, x) for x in (0, 0.5)] == pytest.approx([1e-3, 5e-4])
     assert learning_rate(cosine, 1) == pytest.approx(0, abs=1e-9)
+
+
+def test_schedule_of_cflow_ad():
+    settings = resolve_settings("fastflow", overrides={"schedule": "warmup_cosine", "lr": 2e-4})
+    rates = [learning_rate(settings, step / 1000) for step in range(1000)]  # 25 meta-epochs of 40 steps
+    assert rates[0] == pytest.approx(2e-5)
+    assert rates[79] < rates[80] == pytest.approx(1.9686e-4, rel=1e-4)
+    assert np.allclose(np.diff(rates[:80]), (rates[80] - rates[0]) / 80)
+    assert all(len(set(rates[first : first + 40])) == 1 for first in range(80, 1000, 40))
+    assert rates[960] == pytest.approx(2e-7 + (2e-4 - 2e-7) * 0.5 * (1 + np.cos(np.pi * 24 / 25)))
 
 
 def test_split_and_order_follow_from_the_seed(levels):

@@ -91,20 +91,21 @@ def experiment_outputs(name):
     """All that an experiment leaves: features and runs, results, tables and figures."""
     experiment = BENCH.experiment(name)
     cell_files = dict.fromkeys(path for cell in cells(name) for path in made_for(cell))
+    results = [PATHS.experiment(name, "results.parquet")] if cell_files else []
     tables = [PATHS.table(t, e) for t in experiment.tables for e in ("tex", "html", "csv")]
     figures = [PATHS.figure(f, e) for f in experiment.figures for e in ("pdf", "png")]
-    return [str(path) for path in [*cell_files, PATHS.experiment(name, "results.parquet"), *tables, *figures]]
-
-
-def owner(kind, name):
-    """The experiment that defines a table or a figure."""
-    return next(e.name for e in BENCH.experiments.values() if name in getattr(e, kind))
+    return [str(path) for path in [*cell_files, *results, *tables, *figures]]
 
 
 def options(**values):
     """Command line options, quoted; those that are None are left out."""
     given = {name.replace("_", "-"): value for name, value in values.items() if value is not None}
     return " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in given.items())
+
+
+def commas(numbers):
+    """Numbers as a command takes them; None stays None."""
+    return numbers and ",".join(map(str, numbers))
 
 
 def dataset_options(wildcards):
@@ -119,12 +120,17 @@ def dataset_options(wildcards):
 def backbone_options(wildcards):
     """What extract_features must know of a backbone."""
     backbone = BENCH.backbones[wildcards.backbone]
-    return options(
+    given = options(
         backbone=backbone.name,
         input_size=backbone.input_size,
-        levels=",".join(map(str, backbone.levels)),
+        levels=commas(backbone.levels),
+        scales=commas(backbone.scales),
+        interpolation=backbone.interpolation,
+        padding=backbone.padding,
+        rotations=backbone.rotations,
         weights=backbone.weights,
     )
+    return f"{given} --pooled" if backbone.pooled else given
 
 
 def method_options(wildcards):

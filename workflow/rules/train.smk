@@ -6,6 +6,7 @@ rule train_flow:
     job goes on where it stopped."""
     input:
         features=PATHS.features.replace("{view}", "train"),
+        manifest=PATHS.manifest,
     output:
         model=PATHS.run("model.safetensors"),
         checkpoints=PATHS.run("checkpoints.safetensors"),
@@ -25,11 +26,11 @@ rule train_flow:
         method=method_options,
         device=DEVICE,
         run=subpath(output.model, parent=True),
-        code=fingerprint("flows", "methods", "training"),
+        code=fingerprint("flows", "methods", "training", "features/online.py"),
     message:
         "Train {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
     shell:
-        "python -m nfbench --log {log:q} train_flow --features {input.features:q} --run {params.run:q}"
+        "python -m nfbench --log {log:q} train_flow --features {input.features:q} --manifest {input.manifest:q} --run {params.run:q}"
         " {params.method} --setting {wildcards.setting} --dataset {wildcards.dataset:q}"
         " --category {wildcards.category:q} --backbone-tag {wildcards.backbone:q} --seed {wildcards.seed}"
         " --device {params.device} --threads {threads}"

@@ -1,0 +1,65 @@
+"""Anomaly maps of methods without positions: how strongly each pixel would change the likelihood (DifferNet, 3.4)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nfbench.datasets.manifest import Entry
+from nfbench.features.extract import normalize, read_images
+from nfbench.features.recipe import Recipe
+from nfbench.methods.base import Method
+from nfbench.methods.base_maps import smooth
+from nfbench.progress import progress
+from nfbench.torchvision_guard import import_torchvision
+
+__all__ = ["GradientMaps"]
+
+
+class GradientMaps:
+    """Gradients of the negative log-likelihood with respect to the image, over fixed rotations.
+
+    For each of ``localization_views`` rotations of the method's settings, the gradient is rotated back and blurred by
+    ``localization_sigma`` pixels; the map is the mean over rotations and colours of its absolute value.
+
+    Args:
+        method: method on ``device``, with ``localizes_by_gradient``.
+        entries: images.
+        meta: description of their cached features.
+        device: where to compute.
+
+    Raises:
+        NfbenchError: the backbone's weights cannot be had, or are not those of the cache.
+    """
+
+    def __init__(self, method: Method, entries: Sequence[Entry], meta: Mapping[str, Any], device: torch.device) -> None:
+        self.method = method
+        self.entries = entries
+        self.recipe = Recipe.from_meta(meta)
+        self.device = device
+        self.model = self.recipe.load_extractor(meta["weights_sha256"]).to(device)
+        n_views = method.settings.localization_views
+        self.angles = [360 * number / n_views for number in range(n_views)]
+
+    def __call__(self, indices: Sequence[int]) -> Tensor:
+        """Maps of some images, ``(B, S, S)`` at the size of the backbone's input."""
+        return torch.stack([self._map(index) for index in progress(indices, total=len(indices), label="gradients")])
+
+    @torch.inference_mode(False)
+    @torch.enable_grad()
+    def _map(self, index: int) -> Tensor:
+        import_torchvision()
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms.functional import rotate
+
+        images = read_images([self.entries[index]], self.recipe.input_size, [self.angles])[0]
+        inputs = normalize(images, self.recipe.backbone, self.device).requires_grad_()
+        log_likelihood = self.method.log_likelihood(self.model(inputs)).sum()
+        (gradients,) = torch.autograd.grad(log_likelihood, inputs)
+        back = [
+            rotate(gradient[None], -angle, InterpolationMode.BILINEAR)[0]
+            for gradient, angle in zip(gradients, self.angles, strict=True)
+        ]
+        blurred = smooth(torch.cat(back), self.method.settings.localization_sigma)
+        return blurred.abs().mean(0).detach()

@@ -1,0 +1,74 @@
+"""Maps by gradients: those of autograd, rotated back, and only of the weights that the features were made by."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nfbench.backbones.base import find_backbone
+from nfbench.datasets.base import find_dataset
+from nfbench.datasets.manifest import build_manifest
+from nfbench.errors import NfbenchError
+from nfbench.features.extract import extract_features, normalize, read_images
+from nfbench.features.recipe import Recipe
+from nfbench.methods.base import LevelShape, build_method, resolve_settings
+from nfbench.scoring.gradients import GradientMaps
+from nfbench.scoring.maps import score_images
+
+BACKBONE = find_backbone("resnet18.tv_in1k")
+CPU = torch.device("cpu")
+SIZE = 64
+
+
+@pytest.fixture
+def entries(image_folder):
+    return [e for e in build_manifest(find_dataset("folder").samples(image_folder, "part")) if e.split == "train"]
+
+
+@pytest.fixture
+def meta(entries, tmp_path):
+    recipe = Recipe(BACKBONE, SIZE, (2, 3), pooled=True, rotations=2)
+    return extract_features(entries, recipe, tmp_path / "meta.json", view="train", device=CPU)
+
+
+def differnet(meta, **overrides):
+    settings = resolve_settings("differnet", overrides={"hidden_channels": 16, "flow_steps": 2, **overrides})
+    shapes = [LevelShape(*shape) for shape in meta["shapes"]]
+    return build_method("differnet", shapes, settings, (SIZE, SIZE), 0).eval()
+
+
+def test_one_unblurred_view_is_the_gradient_itself(entries, meta):
+    method = differnet(meta, localization_views=1, localization_sigma=0)
+    maps = GradientMaps(method, entries, meta, CPU)
+    x = normalize(read_images(entries[2:3], SIZE), BACKBONE, CPU).requires_grad_()
+    method.log_likelihood(Recipe.from_meta(meta).load_extractor()(x)).sum().backward()
+    expected = x.grad[0].abs().mean(0)
+    assert expected.max() > 0
+    torch.testing.assert_close(maps([2])[0], expected)
+
+
+def test_maps_turn_with_the_image(image_folder, entries, meta):
+    method = differnet(meta, localization_views=4)
+    array = np.array(Image.open(entries[0].image).convert("RGB").resize((SIZE, SIZE)))
+    for number, image in enumerate([array, np.rot90(array)]):
+        Image.fromarray(image).save(image_folder / "part" / "train" / "good" / f"turned{number}.png")
+    turned = build_manifest(find_dataset("folder").samples(image_folder, "part"))
+    maps = GradientMaps(method, [entry for entry in turned if "turned" in entry.image], meta, CPU)([0, 1])
+    torch.testing.assert_close(maps[1], maps[0].rot90(), atol=1e-8, rtol=1e-4)
+    assert not torch.allclose(maps[1], maps[0], rtol=0.1)
+
+
+def test_they_are_the_maps_of_scored_images(entries, meta):
+    method = differnet(meta, localization_views=2)
+    levels = [np.random.default_rng(0).normal(size=(6, 2, *shape)).astype(np.float16) for shape in meta["shapes"]]
+    maps = GradientMaps(method, entries, meta, CPU)
+    scored = score_images(method, levels, CPU, [4, 1], maps)
+    np.testing.assert_array_equal(scored.maps, maps([4, 1]).numpy())
+    assert scored.images["paper"].shape == (2,)
+    with pytest.raises(ValueError, match="'localize' is missing"):
+        score_images(method, levels, CPU)
+
+
+def test_other_weights_are_refused(entries, meta):
+    with pytest.raises(NfbenchError, match=r"weights of backbone 'resnet18.tv_in1k' \(random\) have changed"):
+        GradientMaps(differnet(meta), entries, {**meta, "weights_sha256": "0"}, CPU)

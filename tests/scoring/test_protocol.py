@@ -1,0 +1,70 @@
+"""What is scored in which order: images by themselves, and as published where that takes the whole test set."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nfbench.datasets.manifest import Entry
+from nfbench.methods.base import LevelShape, build_method, resolve_settings
+from nfbench.scoring.evaluate import GroundTruth
+from nfbench.scoring.protocol import TRANSDUCTIVE, Views, score_and_evaluate
+
+CPU = torch.device("cpu")
+SHAPES = [LevelShape(6, 8, 8), LevelShape(8, 4, 4)]
+
+
+@pytest.fixture
+def truth(tmp_path):
+    mask = np.zeros((32, 32), dtype=np.uint8)
+    mask[:8, :8] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    path = str(tmp_path / "mask.png")
+    return GroundTruth(
+        [Entry("test", n % 2, "dent", f"{n}.png", path if n % 2 else "", 32, 32, "", "") for n in range(8)]
+    )
+
+
+def views():
+    rng = np.random.default_rng(0)
+    levels = [[rng.normal(size=(n, *shape)).astype(np.float16) for shape in SHAPES] for n in (12, 8)]
+    for level in levels[1]:
+        level[1::2, :, : level.shape[2] // 4, : level.shape[2] // 4] += 2
+    return Views(*levels)
+
+
+def build(name):
+    settings = resolve_settings(name, overrides={"coupling_blocks": 2} if name == "cflow" else {"flow_steps": 2})
+    method = build_method(name, SHAPES, settings, (32, 32), 0).eval()
+    method.calibrate(lambda: [[torch.from_numpy(level).float() for level in views().normal]])
+    return method
+
+
+def test_transductive_metrics_are_those_of_the_test_sets_own_maximum(truth):
+    method = build("cflow")
+    scored = score_and_evaluate(method, views(), truth, CPU)
+    metrics = scored.evaluation.metrics
+    assert {f"pixel_auroc{TRANSDUCTIVE}", f"image_auroc{TRANSDUCTIVE}", f"miou_fair{TRANSDUCTIVE}"} <= metrics.keys()
+    assert not [name for name in metrics if TRANSDUCTIVE in name and "nfa" in name]
+    test = [torch.from_numpy(level).float() for level in views().test]
+    method.calibrate(lambda: [test])
+    with torch.inference_mode():
+        maps = method.score(test).maps.float().numpy()
+    masks = np.stack(list(truth.masks()))
+    positive, negative = maps[masks], maps[~masks]
+    auroc = (positive[:, None] > negative[None]).mean() + 0.5 * (positive[:, None] == negative[None]).mean()
+    assert metrics[f"pixel_auroc{TRANSDUCTIVE}"] == pytest.approx(auroc, abs=1e-6)
+    assert metrics["pixel_auroc"] != metrics[f"pixel_auroc{TRANSDUCTIVE}"]
+
+
+def test_maps_that_are_kept_do_not_depend_on_other_test_images(truth):
+    both = views()
+    whole = score_and_evaluate(build("cflow"), both, truth, CPU)
+    half = GroundTruth(truth.entries[:4])
+    part = score_and_evaluate(build("cflow"), both._replace(test=[level[:4] for level in both.test]), half, CPU)
+    np.testing.assert_allclose(part.test.maps, whole.test.maps[:4], rtol=1e-6)
+
+
+def test_other_methods_have_no_such_metrics(truth):
+    metrics = score_and_evaluate(build("fastflow"), views(), truth, CPU).evaluation.metrics
+    assert not [name for name in metrics if name.endswith(TRANSDUCTIVE)]

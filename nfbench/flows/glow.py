@@ -1,0 +1,186 @@
+"""Two-sided affine couplings after Glow (Kingma and Dhariwal, NeurIPS 2018), on one tensor or on several at once.
+
+CS-Flow and DifferNet use the same step. It takes a list of tensors with ``C`` channels each, one per scale:
+
+1. the channels of each tensor are permuted, in an order drawn once;
+2. with ``x1`` the first ``C//2`` channels and ``x2`` the others, ``s, t = net2(x2)`` and ``y1 = x1 * exp(a(s)) + t``;
+3. ``s, t = net1(y1)`` and ``y2 = x2 * exp(a(s)) + t``;
+4. ``y = concat(y1, y2)``, cut at ``+-1e6`` so that the scores of far images stay finite.
+
+The log-scale is ``a(s) = clamp * 0.636 * atan(s / clamp)``, within ``+-clamp``. A net sees all tensors at once; it is
+what couples the scales. ``log|det J|`` is the sum of ``a(s)`` over both sides and all tensors, one value per sample.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from FrEIA.modules import InvertibleModule
+from torch import Tensor, nn
+
+__all__ = ["HALF_LOG_TWO_PI", "ListSubnet", "TwoSidedFlow", "TwoSidedStep", "mlp_subnet"]
+
+HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+"""What a standard normal variable adds to the negative log-likelihood, whatever its value."""
+
+ListSubnet = Callable[[int, int], nn.Module]
+"""Builds a network from ``channels_in`` to ``channels_out`` that maps a list of tensors to one of the same sizes."""
+
+_ATAN_TO_ONE = 0.636  # 2 / pi, to the digits published
+_LIMIT = 1e6
+
+
+class TwoSidedStep(InvertibleModule):
+    """Permutation and two-sided coupling of a list of ``(B, C, H_l, W_l)``, or of ``(B, C)``.
+
+    Args:
+        dims_in: shapes without the batch axis, all with the same ``C``.
+        dims_c: conditions, which the step does not take.
+        subnet: builds ``net2`` from ``C - C//2`` to ``2 * (C//2)`` channels, and ``net1`` the other way round.
+        generator: draws the permutations, one after the other.
+        clamp: largest absolute log-scale.
+
+    Raises:
+        ValueError: fewer than two channels, different numbers of channels, or a condition.
+    """
+
+    def __init__(
+        self,
+        dims_in: Sequence[tuple[int, ...]],
+        dims_c: Sequence[tuple[int, ...]] | None = None,
+        *,
+        subnet: ListSubnet,
+        generator: torch.Generator,
+        clamp: float = 3.0,
+    ) -> None:
+        super().__init__(dims_in, dims_c)
+        channels = dims_in[0][0]
+        if channels < 2 or any(shape[0] != channels for shape in dims_in):
+            raise ValueError(f"'dims_in' needs the same number of channels, at least 2, in each of {list(dims_in)}")
+        if dims_c:
+            raise ValueError("'dims_c' must be empty: the step takes no condition")
+        self.clamp = clamp
+        self.splits = (channels // 2, channels - channels // 2)
+        self.net1 = subnet(self.splits[0], 2 * self.splits[1])
+        self.net2 = subnet(self.splits[1], 2 * self.splits[0])
+        orders = [torch.randperm(channels, generator=generator, device=generator.device) for _ in dims_in]
+        self.register_buffer("permutations", torch.stack(orders))
+
+    def forward(
+        self, x: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
+    ) -> tuple[list[Tensor], Tensor]:
+        """Applies the step, or its inverse with ``rev``; the inverse holds for outputs that were not cut."""
+        if rev:
+            return self._inverse(x)
+        x1, x2 = self._halves(_permute(x, self.permutations))
+        y1, log_det1 = self._affine(x1, self.net2(x2))
+        y2, log_det2 = self._affine(x2, self.net1(y1))
+        return [y.clamp(-_LIMIT, _LIMIT) for y in _join(y1, y2)], log_det1 + log_det2
+
+    def output_dims(self, input_dims: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """The step keeps its inputs' shapes."""
+        return input_dims
+
+    def _inverse(self, y: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+        y1, y2 = self._halves(y)
+        x2, log_det2 = self._affine(y2, self.net1(y1), rev=True)
+        x1, log_det1 = self._affine(y1, self.net2(x2), rev=True)
+        return _permute(_join(x1, x2), self.permutations.argsort(1)), log_det1 + log_det2
+
+    def _halves(self, x: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        halves = [value.split(self.splits, dim=1) for value in x]
+        return [first for first, _ in halves], [second for _, second in halves]
+
+    def _affine(self, x: Sequence[Tensor], raw: Sequence[Tensor], rev: bool = False) -> tuple[list[Tensor], Tensor]:
+        """One side of the coupling, and its share of ``log|det J|``; ``raw`` is what the net says of it."""
+        y, log_det = [], x[0].new_zeros(len(x[0]))
+        for value, r in zip(x, raw, strict=True):
+            # under autocast the nets are in low precision; everything else is in that of the features
+            s, t = r.to(value.dtype).chunk(2, dim=1)
+            log_scale = self.clamp * _ATAN_TO_ONE * torch.atan(s / self.clamp)
+            y.append((value - t) * torch.exp(-log_scale) if rev else value * torch.exp(log_scale) + t)
+            log_det = log_det + log_scale.flatten(1).sum(1)
+        return y, -log_det if rev else log_det
+
+
+class TwoSidedFlow(InvertibleModule):
+    """Two-sided steps in a row, from a list of features to independent standard normal latents of the same shapes.
+
+    Args:
+        dims_in: shapes without the batch axis, all with the same number of channels.
+        dims_c: conditions, which the flow does not take.
+        subnets: the builder of each step's nets; as many as there are steps.
+        generator: draws the permutations, step by step.
+        clamp: largest absolute log-scale.
+    """
+
+    def __init__(
+        self,
+        dims_in: Sequence[tuple[int, ...]],
+        dims_c: Sequence[tuple[int, ...]] | None = None,
+        *,
+        subnets: Sequence[ListSubnet],
+        generator: torch.Generator,
+        clamp: float = 3.0,
+    ) -> None:
+        super().__init__(dims_in, dims_c)
+        self.dimensions = sum(math.prod(shape) for shape in dims_in)
+        self.steps = nn.ModuleList(
+            TwoSidedStep(dims_in, dims_c, subnet=subnet, generator=generator, clamp=clamp) for subnet in subnets
+        )
+
+    def forward(
+        self, x: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
+    ) -> tuple[list[Tensor], Tensor]:
+        """Applies all steps, or their inverses from the last to the first; ``log|det J|`` is ``(B,)``."""
+        x, log_det = list(x), x[0].new_zeros(len(x[0]))
+        for step in reversed(self.steps) if rev else self.steps:
+            x, step_log_det = step(x, rev=rev)
+            log_det = log_det + step_log_det
+        return x, log_det
+
+    def output_dims(self, input_dims: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """The flow keeps its inputs' shapes."""
+        return input_dims
+
+    def negative_log_likelihood(self, x: Sequence[Tensor]) -> Tensor:
+        """``(||z||^2 / 2 - log|det J|) / D`` of each sample, ``(B,)``: nats per dimension less ``HALF_LOG_TWO_PI``."""
+        latents, log_det = self(x)
+        energy = 0.5 * sum(z.square().flatten(1).sum(1) for z in latents)
+        return (energy - log_det) / self.dimensions
+
+
+def mlp_subnet(hidden_channels: int, hidden_layers: int) -> ListSubnet:
+    """Linear layers with ReLU between them, on each vector of a list by itself.
+
+    Args:
+        hidden_channels: width of the hidden layers.
+        hidden_layers: their number, at least 1.
+
+    Returns:
+        A builder for lists of vectors, ``(B, C_in) -> (B, C_out)``.
+    """
+
+    def build(channels_in: int, channels_out: int) -> nn.Module:
+        layers: list[nn.Module] = []
+        for layer in range(hidden_layers):
+            layers += [nn.Linear(hidden_channels if layer else channels_in, hidden_channels), nn.ReLU(inplace=True)]
+        return _OnEach(*layers, nn.Linear(hidden_channels, channels_out))
+
+    return build
+
+
+class _OnEach(nn.Sequential):
+    """Applies its layers to each tensor of a list."""
+
+    def forward(self, x: Sequence[Tensor]) -> list[Tensor]:
+        apply = super().forward
+        return [apply(value) for value in x]
+
+
+def _permute(x: Sequence[Tensor], orders: Tensor) -> list[Tensor]:
+    return [value.index_select(1, order) for value, order in zip(x, orders, strict=True)]
+
+
+def _join(first: Sequence[Tensor], second: Sequence[Tensor]) -> list[Tensor]:
+    return [torch.cat(halves, dim=1) for halves in zip(first, second, strict=True)]

@@ -1,0 +1,164 @@
+"""What CFLOW-AD and its descendants share: conditional flows on fibres, and anomaly maps of their likelihood.
+
+A fibre is the feature vector of one position. Each level has a flow from its fibres to standard normal vectors,
+conditioned on a code of the position. Fibres of a batch are numbered image by image, row by row.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+from FrEIA.framework import SequenceINN
+from pydantic import Field
+from torch import Tensor, nn
+
+from nfbench.flows.all_in_one import AllInOneStep, ClampRule, Permutation
+from nfbench.flows.positional import sinusoidal_code
+from nfbench.flows.subnets import fc_subnet
+from nfbench.methods.base import LevelShape, Method, MethodSettings, Passes, Scores
+from nfbench.methods.base_maps import resize_maps
+
+__all__ = ["FibreFlowMethod", "FibreFlowSettings", "fibre_chunks", "likelihood_map", "log_density", "to_fibres"]
+
+_HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+_SCORED_FIBRES = 4096
+_LARGEST_EXPONENT = 80.0  # exp of it is finite in float32
+
+
+class FibreFlowSettings(MethodSettings):
+    """Settings of conditional flows on fibres; defaults of CFLOW-AD."""
+
+    lr: float = Field(2e-4, gt=0, description="learning rate of Adam")
+    schedule: Literal["constant", "cosine", "warmup_cosine"] = Field(
+        "warmup_cosine",
+        description="learning rate: constant; cosine by step; or CFLOW-AD's, a cosine by meta-epoch after a warm-up",
+    )
+    drop_last: bool = Field(True, description="leave out the last, incomplete batch of an epoch")
+    coupling_blocks: int = Field(8, ge=1, description="steps per level")
+    condition_dim: int = Field(128, ge=4, multiple_of=4, description="channels of the code of a position")
+    clamp: float = Field(1.9, gt=0, description="largest absolute log-scale of a coupling")
+    clamp_rule: ClampRule = Field("outer", description="'outer' as published, 'inner' as FrEIA since 2023-08")
+    permutation: Permutation = Field("soft", description="fixed rotation of channels (soft), or permutation (hard)")
+
+
+class FibreFlowMethod(Method):
+    """One conditional flow of ``coupling_blocks`` all-in-one steps per level."""
+
+    transductive = True
+    settings: FibreFlowSettings
+
+    def __init__(
+        self,
+        shapes: Sequence[LevelShape],
+        settings: FibreFlowSettings,
+        map_size: tuple[int, int],
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(shapes, settings, map_size, generator)
+        self.flow = nn.ModuleList(self._level(shape.channels, generator) for shape in self.shapes)
+        for level, (_, height, width) in enumerate(self.shapes):
+            code = sinusoidal_code(settings.condition_dim, height, width).flatten(1).T.contiguous()
+            self.register_buffer(f"code_{level}", code, persistent=False)
+        self.register_buffer("reference", torch.zeros(len(self.shapes), dtype=torch.float64))
+
+    def _level(self, channels: int, generator: torch.Generator) -> SequenceINN:
+        settings = self.settings
+        level = SequenceINN(channels)
+        for _ in range(settings.coupling_blocks):
+            level.append(
+                AllInOneStep,
+                cond=0,
+                cond_shape=(settings.condition_dim,),
+                subnet=fc_subnet(),
+                generator=generator,
+                clamp=settings.clamp,
+                clamp_rule=settings.clamp_rule,
+                permutation=settings.permutation,
+            )
+        return level
+
+    def encode(self, level: int, fibres: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents ``(N, C)`` and ``log|det J|`` ``(N,)`` of the rows ``(N,)`` of a level's fibres ``(B*H*W, C)``."""
+        code = getattr(self, f"code_{level}")
+        return self.flow[level](fibres[rows], [code[rows % len(code)]])
+
+    def encode_levels(self, features: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Latents ``(B, C, H, W)`` and each position's ``log|det J|`` ``(B, H, W)``, level by level.
+
+        Fibres are encoded in chunks, so that hidden layers take memory for one chunk only.
+        """
+        for level, x in enumerate(features):
+            batch, channels, height, width = x.shape
+            fibres = to_fibres(x)
+            chunks = torch.arange(len(fibres), device=x.device).split(_SCORED_FIBRES)
+            encoded = [self.encode(level, fibres, rows) for rows in chunks]
+            z, log_det = (torch.cat(parts) for parts in zip(*encoded, strict=True))
+            yield z.view(batch, height, width, channels).permute(0, 3, 1, 2), log_det.view(batch, height, width)
+
+    def log_likelihood(self, features: Sequence[Tensor]) -> Tensor:
+        """Log-density of all fibres together in nats per dimension, ``(B,)``; fibres are independent of each other."""
+        levels = [log_density(*encoded).flatten(1).sum(1) for encoded in self.encode_levels(features)]
+        return sum(levels) / self.dimensions
+
+    @torch.no_grad()
+    def calibrate(self, passes: Passes) -> None:
+        """Takes each level's largest log-likelihood per dimension over all positions of a set of images."""
+        maxima = [
+            torch.stack([(log_density(z, log_det) / z.shape[1]).amax() for z, log_det in self.encode_levels(features)])
+            for features in passes()
+        ]
+        self.reference.copy_(torch.stack(maxima).amax(0))
+
+    def score(self, features: Sequence[Tensor]) -> Scores:
+        """``likelihood_map`` of the log-likelihoods per dimension, its maximum, and the latents."""
+        latents, log_likelihoods = [], []
+        for z, log_det in self.encode_levels(features):
+            latents.append(z)
+            log_likelihoods.append(log_density(z, log_det) / z.shape[1])
+        maps = likelihood_map(log_likelihoods, self.reference, self.map_size)
+        return Scores(maps, maps.flatten(1).amax(1), latents)
+
+    def latent_shapes(self) -> list[tuple[int, ...]]:
+        """Those of the features."""
+        return [tuple(shape) for shape in self.shapes]
+
+    def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
+        """Parameters of all levels' flows."""
+        return {"flow": list(self.flow.parameters())}
+
+
+def to_fibres(x: Tensor) -> Tensor:
+    """Feature vectors of all positions: ``(B, C, H, W)`` to ``(B*H*W, C)``."""
+    return x.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def fibre_chunks(count: int, size: int, generator: torch.Generator) -> Sequence[Tensor]:
+    """Shuffles the rows of ``count`` fibres and cuts them into chunks of ``size``, without the incomplete last one.
+
+    Where there are fewer fibres than ``size``, the one chunk is all of them.
+    """
+    order = torch.randperm(count, generator=generator, device=generator.device)
+    return order[: max(1, count // size) * size].split(size)
+
+
+def log_density(z: Tensor, log_det: Tensor) -> Tensor:
+    """``log N(z; 0, I) + log|det J|`` of fibres, ``z`` with channels on axis 1, as ``log_det`` without that axis."""
+    return -_HALF_LOG_TWO_PI * z.shape[1] - 0.5 * z.square().sum(1) + log_det
+
+
+def likelihood_map(log_likelihoods: Sequence[Tensor], reference: Tensor, size: tuple[int, int]) -> Tensor:
+    """Anomaly map ``L - sum_l Up(exp(log_likelihood_l - reference_l))``, in float64, ``(B, H, W)``.
+
+    The exponent is bounded, which concerns positions that are far above the reference, not anomalous ones.
+
+    Args:
+        log_likelihoods: of the positions, in nats per dimension, ``(B, H_l, W_l)`` a level.
+        reference: largest log-likelihood of each level over a set of images, ``(L,)``.
+        size: height and width of the map; levels are up-sampled bilinearly with aligned corners.
+    """
+    normality = [
+        (values.double() - largest).clamp_max(_LARGEST_EXPONENT).exp()
+        for values, largest in zip(log_likelihoods, reference, strict=True)
+    ]
+    return len(normality) - resize_maps(normality, size, align_corners=True).sum(0)

@@ -1,0 +1,106 @@
+"""What PatchCore, SimpleNet and PaDiM share: locally aware patch embeddings, and maps from the scores of patches."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nfbench.errors import NfbenchError
+from nfbench.methods.base import LevelShape, Method, MethodSettings
+from nfbench.methods.base_maps import resize_maps, smooth
+
+__all__ = ["Embedding", "PatchEmbedding", "PatchMethod", "PatchSettings"]
+
+Embedding = Literal["official", "average"]
+
+
+class PatchSettings(MethodSettings):
+    """Settings of methods that score patches one by one; no epoch is chosen by held-out images."""
+
+    val_fraction: float = Field(
+        0.0, ge=0, lt=1, description="share of the normal training images held out for the selection 'val'"
+    )
+    smoothing: float = Field(4.0, ge=0, description="sigma of a Gaussian on the anomaly map, in pixels")
+
+
+class PatchMethod(Method):
+    """A method that scores the positions of the finest level."""
+
+    settings: PatchSettings
+
+    def __init__(
+        self,
+        shapes: Sequence[LevelShape],
+        settings: PatchSettings,
+        map_size: tuple[int, int],
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(shapes, settings, map_size, generator)
+        if math.ceil(4 * settings.smoothing) >= min(map_size):
+            raise NfbenchError(
+                f"setting 'smoothing' is {settings.smoothing:g}, but maps of {map_size[0]} x {map_size[1]} pixels, "
+                f"mirrored at their border, allow less than {min(map_size) / 4:g}; lower it"
+            )
+
+    def maps(self, patch_scores: Tensor) -> Tensor:
+        """Scores of patches ``(B, H_1, W_1)``, up-sampled bilinearly to ``map_size`` and smoothed."""
+        return smooth(resize_maps([patch_scores], self.map_size)[0], self.settings.smoothing, border="reflect")
+
+
+class PatchEmbedding(nn.Module):
+    """Embeds each position of the finest level by its 3 x 3 neighbourhood in all levels.
+
+    - ``official``: of each level, the 9 C values of the neighbourhood, beyond the border 0, are averaged in order into
+      ``pretrain_dim`` values; coarser levels are resized bilinearly to the finest one; the values of all levels are
+      averaged in order into ``target_dim``.
+    - ``average``: each channel is averaged over the neighbourhood; coarser levels are resized bilinearly, and all
+      channels are kept. This is anomalib's form.
+
+    Args:
+        shapes: shape of each level, fine to coarse.
+        pretrain_dim: values by level.
+        target_dim: values of a patch.
+        form: ``official`` or ``average``.
+
+    Attributes:
+        dim: length of an embedding.
+        grid: height and width of the finest level.
+    """
+
+    def __init__(self, shapes: Sequence[LevelShape], pretrain_dim: int, target_dim: int, form: Embedding) -> None:
+        super().__init__()
+        self.pretrain_dim = pretrain_dim
+        self.form = form
+        self.dim = target_dim if form == "official" else sum(shape.channels for shape in shapes)
+        self.grid = (shapes[0].height, shapes[0].width)
+
+    @torch.no_grad()
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Features ``(B, C_l, H_l, W_l)`` to patches ``(B, H_1 * W_1, dim)``, row by row.
+
+        One image at a time: the neighbourhoods take nine times the memory of the features.
+        """
+        embed = self._official if self.form == "official" else self._average
+        return torch.cat([embed(image) for image in zip(*(x.split(1) for x in features), strict=True)])
+
+    def _official(self, image: Sequence[Tensor]) -> Tensor:
+        # averaging within a position and resizing across positions commute, and the former leaves less to resize
+        levels = [_pool(functional.unfold(x, 3, padding=1).mT, self.pretrain_dim) for x in image]
+        resized = [self._resize(y.mT.unflatten(2, x.shape[2:])) for x, y in zip(image, levels, strict=True)]
+        return _pool(torch.cat(resized, dim=1).flatten(2).mT, self.dim)
+
+    def _average(self, image: Sequence[Tensor]) -> Tensor:
+        resized = [self._resize(functional.avg_pool2d(x, 3, stride=1, padding=1)) for x in image]
+        return torch.cat(resized, dim=1).flatten(2).mT
+
+    def _resize(self, x: Tensor) -> Tensor:
+        return x if x.shape[2:] == self.grid else functional.interpolate(x, self.grid, mode="bilinear")
+
+
+def _pool(x: Tensor, dim: int) -> Tensor:
+    """Averages the last axis in order into ``dim`` values: ``(B, P, n)`` to ``(B, P, dim)``."""
+    return x if x.shape[2] == dim else functional.adaptive_avg_pool1d(x, dim)

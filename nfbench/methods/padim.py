@@ -1,0 +1,132 @@
+"""PaDiM: a Gaussian at each position (Defard et al., ICPR 2020 workshops, arXiv 2011.08785).
+
+There is no official code; compared with the description of xiahaifeng1995/PaDiM-Anomaly-Detection-Localization-master,
+which most results refer to, and with anomalib's port by tests.
+Score: Mahalanobis distance ``sqrt((x - m)' C^-1 (x - m))`` of a position, up-sampled and smoothed; of an image, the
+largest value of its map.
+
+Deliberate deviations: features are those of the whole image. That repository crops the centre, which hides defects at
+the border while the image keeps its label. Covariances divide by N - 1, as there; anomalib adds 1e-5 to the diagonal on
+top of 0.01.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nfbench.errors import NfbenchError
+from nfbench.methods.base import LevelShape, Passes, Scores
+from nfbench.methods.base_patch import PatchMethod, PatchSettings
+
+__all__ = ["METHOD", "Padim", "PadimSettings"]
+
+_POSITIONS = 64
+"""Positions whose covariances are factorized at a time, in float64."""
+
+
+class PadimSettings(PatchSettings):
+    """Defaults of xiahaifeng1995's repository for WRN-50, on levels 1 to 3 of the backbone."""
+
+    epochs: int = Field(0, ge=0, le=0, description="nothing is trained by gradient")
+    batch_size: int = Field(32, ge=1, description="without effect")
+    lr: float = Field(1e-3, gt=0, description="without effect")
+    checkpoints: int = Field(1, ge=1, description="models kept, evenly spaced; the selections choose among them")
+    reduced_dimensions: int = Field(
+        550, ge=1, description="channels of all levels drawn at random; all of them where there are fewer"
+    )
+    regularization: float = Field(0.01, gt=0, description="added to the diagonal of each covariance")
+
+
+class Padim(PatchMethod):
+    """Mean and covariance of some random channels, by position.
+
+    Attributes:
+        channels: drawn channels ``(D,)``, ascending, counted through all levels.
+        mean: ``(P, D)`` for P positions of the finest level, row by row.
+        whitening: ``(P, D, D)`` inverse Cholesky factors of the covariances: ``||W (x - m)||`` is the distance.
+    """
+
+    title = "PaDiM"
+    settings_type = PadimSettings
+    settings: PadimSettings
+    backbone_settings = {
+        "resnet18": {"reduced_dimensions": 100},
+        "efficientnet_b5": {"reduced_dimensions": 200},
+        "tf_efficientnet_b5": {"reduced_dimensions": 200},
+    }
+
+    def __init__(
+        self,
+        shapes: Sequence[LevelShape],
+        settings: PadimSettings,
+        map_size: tuple[int, int],
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(shapes, settings, map_size, generator)
+        n_channels = sum(shape.channels for shape in shapes)
+        drawn = torch.randperm(n_channels, generator=generator)[: settings.reduced_dimensions].sort().values
+        self.grid = (shapes[0].height, shapes[0].width)
+        positions, dim = math.prod(self.grid), len(drawn)
+        self.register_buffer("channels", drawn)
+        self.register_buffer("mean", torch.zeros(positions, dim))
+        self.register_buffer("whitening", torch.zeros(positions, dim, dim))
+
+    @torch.no_grad()
+    def prepare(self, passes: Passes) -> None:
+        """Fits the Gaussians: means in float64, then the products of centred values, which float32 takes.
+
+        The sums of the products are kept where the factors go, since they are by far the largest: P * D * D values.
+        """
+        n_images, total = 0, 0
+        for features in passes():
+            x = self._vectors(features)
+            n_images += x.shape[1]
+            total = total + x.double().sum(1)
+        if n_images < 2:
+            raise NfbenchError(f"PaDiM takes covariances of the training images and needs 2 or more, got {n_images}")
+        self.mean.copy_(total / n_images)
+        self.whitening.zero_()
+        for features in passes():
+            centred = self._vectors(features) - self.mean[:, None]
+            self.whitening.baddbmm_(centred.mT, centred, alpha=1 / (n_images - 1))
+        eye = torch.eye(len(self.channels), dtype=torch.float64, device=self.mean.device)
+        for covariances in self.whitening.split(_POSITIONS):
+            factors = torch.linalg.cholesky(covariances.double() + self.settings.regularization * eye)
+            covariances.copy_(torch.linalg.solve_triangular(factors, eye, upper=False))
+
+    def log_likelihood(self, features: Sequence[Tensor]) -> Tensor:
+        """Log-density of the drawn channels at all positions in nats per dimension, ``(B,)``."""
+        log_det = self.whitening.diagonal(dim1=1, dim2=2).double().log().sum()
+        squared = self._squared_distances(features).double().flatten(1).sum(1)
+        return ((log_det - 0.5 * squared) / self.mean.numel() - 0.5 * math.log(2 * math.pi)).float()
+
+    def score(self, features: Sequence[Tensor]) -> Scores:
+        """Mahalanobis distances as a smoothed map, and its maximum."""
+        maps = self.maps(self._squared_distances(features).sqrt())
+        return Scores(maps, maps.flatten(1).amax(1))
+
+    def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
+        """None: nothing is trained by gradient."""
+        return {}
+
+    def _squared_distances(self, features: Sequence[Tensor]) -> Tensor:
+        """Squared Mahalanobis distance of each position, ``(B, H_1, W_1)``."""
+        centred = self._vectors(features) - self.mean[:, None]
+        return torch.bmm(centred, self.whitening.mT).square().sum(2).T.unflatten(1, self.grid)
+
+    def _vectors(self, features: Sequence[Tensor]) -> Tensor:
+        """The drawn channels with coarser levels repeated to the finest, ``(P, B, D)``."""
+        drawn, first = [], 0
+        for x in features:
+            inside = (self.channels >= first) & (self.channels < first + x.shape[1])
+            level = x.index_select(1, self.channels[inside] - first)
+            drawn.append(functional.interpolate(level, self.grid, mode="nearest").flatten(2))
+            first += x.shape[1]
+        return torch.cat(drawn, dim=1).permute(2, 0, 1)
+
+
+METHOD = Padim

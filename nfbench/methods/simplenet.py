@@ -1,0 +1,120 @@
+"""SimpleNet: a discriminator of adapted patches from noisy ones (Liu et al., CVPR 2023, arXiv 2303.15140).
+
+Compared with the description of DonaldRR/SimpleNet at 351a2b8.
+Score: ``-D(G(x))`` of a patch, of an image the largest of its patches, before the map is up-sampled and smoothed.
+
+Deliberate deviations: features are those of the whole image. The repository crops the centre, which hides defects at
+the border while the image keeps its label. The repository reports the best of 40 epochs on the test set; that is the
+selection 'oracle' here, the selection 'last' is the honest one.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nfbench.methods.base import LevelShape, ParameterGroup, Scores
+from nfbench.methods.base_patch import Embedding, PatchEmbedding, PatchMethod, PatchSettings
+
+__all__ = ["METHOD", "SimpleNet", "SimpleNetSettings"]
+
+_NEGATIVE_SLOPE = 0.2
+
+
+class SimpleNetSettings(PatchSettings):
+    """Defaults of the repository (run.sh, simplenet.py), on levels 2 and 3 of the backbone."""
+
+    epochs: int = Field(160, ge=0, description="passes over the training images, fixed beforehand")
+    batch_size: int = Field(8, ge=1, description="images per step")
+    lr: float = Field(2e-4, gt=0, description="learning rate of Adam, for the discriminator")
+    weight_decay: float = Field(1e-5, ge=0, description="L2 penalty of Adam, for the discriminator")
+    adaptor_lr_factor: float = Field(0.5, gt=0, description="learning rate of the adaptor, as a share of 'lr'")
+    adaptor_weight_decay: float = Field(1e-2, ge=0, description="weight decay of AdamW, for the adaptor")
+    embedding: Embedding = Field(
+        "official", description="of a patch: averages over its 3 x 3 neighbourhood as published, or by channel"
+    )
+    embedding_dim: int = Field(1536, ge=1, description="values of a patch, and by level, of the embedding 'official'")
+    hidden_dim: int = Field(1024, ge=1, description="hidden values of the discriminator")
+    noise_std: float = Field(
+        0.015, gt=0, description="standard deviation of the noise, tied to the scale of the features"
+    )
+    margin: float = Field(0.5, gt=0, description="output of the discriminator beyond which a patch adds no loss")
+
+
+class SimpleNet(PatchMethod):
+    """A linear adaptor G and a discriminator D of two layers, trained together."""
+
+    title = "SimpleNet"
+    settings_type = SimpleNetSettings
+    settings: SimpleNetSettings
+
+    def __init__(
+        self,
+        shapes: Sequence[LevelShape],
+        settings: SimpleNetSettings,
+        map_size: tuple[int, int],
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(shapes, settings, map_size, generator)
+        self.embedding = PatchEmbedding(shapes, settings.embedding_dim, settings.embedding_dim, settings.embedding)
+        dim = self.embedding.dim
+        self.adaptor = nn.Linear(dim, dim)
+        self.discriminator = nn.Sequential(
+            nn.Linear(dim, settings.hidden_dim),
+            nn.BatchNorm1d(settings.hidden_dim),
+            nn.LeakyReLU(_NEGATIVE_SLOPE),
+            nn.Linear(settings.hidden_dim, 1, bias=False),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_normal_(module.weight)
+
+    def losses(self, features: Sequence[Tensor], generator: torch.Generator) -> Iterator[Tensor]:
+        """One loss, with noise from ``generator``."""
+        size = (len(features[0]) * self.embedding.grid[0] * self.embedding.grid[1], self.embedding.dim)
+        yield self.loss(features, torch.randn(size, generator=generator, device=generator.device))
+
+    def loss(self, features: Sequence[Tensor], noise: Tensor | None = None) -> Tensor:
+        """Truncated L1: ``mean max(0, m - D(q)) + mean max(0, m + D(q + e))`` over patches ``q = G(x)``.
+
+        Args:
+            features: list of ``(B, C_l, H_l, W_l)``.
+            noise: ``(B * P, D)`` standard normal, ``e`` before it is scaled; by default drawn anew.
+        """
+        adapted = self._adapt(features)
+        noise = torch.randn_like(adapted) if noise is None else noise
+        noisy = adapted + self.settings.noise_std * noise
+        # one call: the batch normalization sees both halves
+        normal, anomalous = self.discriminator(torch.cat([adapted, noisy])).chunk(2)
+        margin = self.settings.margin
+        return functional.relu(margin - normal).mean() + functional.relu(margin + anomalous).mean()
+
+    def score(self, features: Sequence[Tensor]) -> Scores:
+        """``-D(G(x))`` of the patches, and the largest of each image."""
+        scores = -self.discriminator(self._adapt(features)).view(len(features[0]), *self.embedding.grid)
+        return Scores(self.maps(scores), scores.flatten(1).amax(1))
+
+    def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
+        """Parameters of the adaptor and of the discriminator."""
+        return {"adaptor": list(self.adaptor.parameters()), "discriminator": list(self.discriminator.parameters())}
+
+    def optimizer_groups(self) -> list[ParameterGroup]:
+        """Adam for the discriminator, AdamW at half its learning rate for the adaptor."""
+        settings = self.settings
+        return [
+            ParameterGroup(list(self.discriminator.parameters()), weight_decay=settings.weight_decay),
+            ParameterGroup(
+                list(self.adaptor.parameters()),
+                lr_factor=settings.adaptor_lr_factor,
+                weight_decay=settings.adaptor_weight_decay,
+                decoupled=True,
+            ),
+        ]
+
+    def _adapt(self, features: Sequence[Tensor]) -> Tensor:
+        return self.adaptor(self.embedding(features).flatten(0, 1))
+
+
+METHOD = SimpleNet

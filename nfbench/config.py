@@ -25,6 +25,7 @@ __all__ = [
     "Experiment",
     "FigureConfig",
     "GridBlock",
+    "MethodsTableConfig",
     "ParametersTableConfig",
     "TableConfig",
     "VariantConfig",
@@ -168,6 +169,18 @@ class BackbonesTableConfig(_Model):
     )
 
 
+class MethodsTableConfig(_Model):
+    """A table of methods: they are the rows, metrics and costs the columns, cells means over categories."""
+
+    kind: Literal["methods"] = "methods"
+    title: str = Field(description="caption")
+    metrics: tuple[str, ...] = Field(min_length=1, description="metrics, as run.json names them")
+    costs: tuple[Literal["parameters", "train_seconds", "score_images_per_second", "peak_memory_mb"], ...] = Field(
+        (), description="what a run cost, in columns after the metrics"
+    )
+    selection: Selection = Field("last", description="which checkpoint is scored")
+
+
 class CountedModel(_Model):
     """A row of a table of parameters: a model that is built to be counted."""
 
@@ -195,11 +208,12 @@ def _kind(table: Any) -> Any:
 AnyTable = Annotated[
     Annotated[TableConfig, Tag("results")]
     | Annotated[BackbonesTableConfig, Tag("backbones")]
+    | Annotated[MethodsTableConfig, Tag("methods")]
     | Annotated[ParametersTableConfig, Tag("parameters")],
     Discriminator(
         _kind,
         custom_error_type="unknown_kind",
-        custom_error_message="'kind' of a table is results, backbones or parameters",
+        custom_error_message="'kind' of a table is results, backbones, methods or parameters",
     ),
 ]
 

@@ -6,14 +6,16 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import nfbench
 
-__all__ = ["derive_seed", "file_sha256", "fingerprint", "provenance"]
+__all__ = ["derive_seed", "describe_machine", "file_sha256", "fingerprint", "provenance"]
 
 _PACKAGES = ("torch", "timm", "FrEIA", "numpy", "scipy", "scikit-learn", "pillow", "snakemake")
 _SOURCE = Path(nfbench.__file__).parent
@@ -32,6 +34,15 @@ def provenance() -> dict[str, Any]:
         "gpu": _gpu_name(),
         "command": shlex.join(["nfbench", *sys.argv[1:]]),
     }
+
+
+def describe_machine(record: Mapping[str, Any]) -> str:
+    """What a stage ran on, by its ``provenance``: the GPU, or the CPU and the number of its threads."""
+    options = dict(pairwise(shlex.split(record["command"])))
+    if record["gpu"] and options.get("--device") != "cpu":
+        return f"GPU {record['gpu']}"
+    threads = int(options.get("--threads", record["cpu_threads"]))
+    return f"CPU {record['cpu']}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def fingerprint(*parts: str) -> str:

@@ -14,6 +14,7 @@ from tests.conftest import ROOT, make_image_folder
 from tests.workflow.conftest import PARTS, Checkout, environment
 
 README = (ROOT / "README.md").read_text()
+METHODS = (ROOT / "docs" / "methods.md").read_text()
 CONTRIBUTING = (ROOT / "docs" / "contributing.md").read_text()
 
 # what a test cannot do: install from the network, or submit to a cluster; and what CI itself does
@@ -47,8 +48,8 @@ def checkout(tmp_path_factory):
     return checkout
 
 
-@pytest.mark.parametrize("command", [line for line in commands(README) if line not in NOT_RUN])
-def test_commands_of_the_readme(checkout, command):
+@pytest.mark.parametrize("command", [line for line in commands(README) + commands(METHODS) if line not in NOT_RUN])
+def test_commands_of_the_readme_and_of_the_methods(checkout, command):
     if command.startswith("make"):
         assert command in (ROOT / ".ci" / "run").read_text().splitlines()
         return

@@ -4,12 +4,13 @@ import importlib
 import json
 import textwrap
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
 
-from nfbench.config import Bench, load_bench
+from nfbench.config import AvailableAmong, Bench, load_bench
 from nfbench.errors import NfbenchError
 from nfbench.grid import Cell, expand
 from nfbench.paths import Paths
@@ -17,6 +18,7 @@ from nfbench.registry import nearest
 
 if TYPE_CHECKING:
     from nfbench.tables.model import Table
+    from nfbench.tables.parameters import ParametersTable
 
 __all__ = ["aggregate_results", "available_categories", "build_figure", "build_table", "load", "show"]
 
@@ -35,10 +37,27 @@ def load(overrides: str = "{}", folder: Path = Path()) -> Bench:
 
 
 def available_categories(bench: Bench, dataset: str) -> list[str]:
-    """Categories of a dataset that are there to be used."""
+    """Categories of a dataset that are there to be used.
+
+    Raises:
+        NfbenchError: there is none, or a grid asks for a category that the dataset does not have, where it is on disk.
+    """
     from nfbench.datasets.base import find_dataset
 
-    return find_dataset(bench.dataset(dataset).dataset).available(bench.dataset_root(dataset))
+    reader = find_dataset(bench.dataset(dataset).dataset)
+    asked = [
+        (experiment.name, category)
+        for experiment in bench.experiments.values()
+        for block in experiment.grid
+        for name, categories in block.datasets.items()
+        if name == dataset and isinstance(categories, AvailableAmong)
+        for category in categories.available
+    ]
+    for experiment, category in asked:
+        if reader.categories and category not in reader.categories:
+            hint = nearest(category, reader.categories)
+            raise NfbenchError(f"experiment '{experiment}': '{dataset}' has no category '{category}'{hint}")
+    return reader.available(bench.dataset_root(dataset))
 
 
 def _cells(bench: Bench, experiment: str) -> list[Cell]:
@@ -53,6 +72,8 @@ def aggregate_results(experiment: Experiment, overrides: Overrides = "{}") -> No
     bench = load(overrides)
     paths = Paths(bench.config.results_root)
     cells = _cells(bench, experiment)
+    if not cells:
+        raise NfbenchError(f"experiment '{experiment}' has no runs to gather; its tables need none")
     accounts = ledger(cells, paths)
     write_text(paths.experiment(experiment, "ledger.csv"), accounts.to_csv(index=False))
     holes = accounts[accounts.status != "done"]
@@ -69,12 +90,11 @@ def aggregate_results(experiment: Experiment, overrides: Overrides = "{}") -> No
 def build_table(experiment: Experiment, name: Name, overrides: Overrides = "{}") -> None:
     """Write a table of an experiment as LaTeX, HTML and CSV."""
     from nfbench.files import write_text
-    from nfbench.tables.render import to_csv, to_html, to_latex
 
     bench = load(overrides)
-    table = _table(bench, experiment, name)
+    table, writer = _table(bench, experiment, name)
     paths = Paths(bench.config.results_root)
-    for ending, render in (("tex", to_latex), ("html", to_html), ("csv", to_csv)):
+    for ending, render in (("tex", writer.to_latex), ("html", writer.to_html), ("csv", writer.to_csv)):
         write_text(paths.table(name, ending), render(table))
 
 
@@ -98,14 +118,12 @@ def show(
     overrides: Overrides = "{}",
 ) -> None:
     """Print the tables of an experiment and say where tables, figures and report are."""
-    from nfbench.tables.render import to_text
-
     bench = load(overrides)
     name = experiment or bench.config.experiment
     paths = Paths(bench.config.results_root)
     for table_name in bench.experiment(name).tables:
-        table = _table(bench, name, table_name)
-        typer.echo(f"\n{textwrap.fill(table.caption, 100)}\n\n{to_text(table)}")
+        table, writer = _table(bench, name, table_name)
+        typer.echo(f"\n{textwrap.fill(table.caption, 100)}\n\n{writer.to_text(table)}")
     typer.echo("")
     for kind, pattern in (("tables", paths.table("*", "*")), ("figures", paths.figure("*", "*"))):
         typer.echo(f"{kind}: {pattern.parent.absolute()}/")
@@ -114,15 +132,26 @@ def show(
         typer.echo(f"report: {report.absolute()}")
 
 
-def _table(bench: Bench, experiment: str, name: str) -> "Table":
-    from nfbench.results.aggregate import read_results
-    from nfbench.tables.model import make_table
-
+def _table(bench: Bench, experiment: str, name: str) -> tuple["Table | ParametersTable", ModuleType]:
+    """A table, and the module that writes tables of its kind."""
     tables = bench.experiment(experiment).tables
     if name not in tables:
         raise NfbenchError(f"experiment '{experiment}' has no table '{name}'{nearest(name, tables)}")
+    config = tables[name]
+    if config.kind == "parameters":
+        from nfbench.tables import render_parameters
+        from nfbench.tables.parameters import make_parameters_table
+
+        return make_parameters_table(name, config, bench), render_parameters
+    from nfbench.results.aggregate import read_results
+    from nfbench.tables import render
+    from nfbench.tables.backbones import make_backbones_table
+    from nfbench.tables.methods import make_methods_table
+    from nfbench.tables.model import make_table
+
     results = read_results(Paths(bench.config.results_root).experiment(experiment, "results.parquet"))
-    return make_table(name, tables[name], results, _subsets(bench))
+    make = {"results": make_table, "backbones": make_backbones_table, "methods": make_methods_table}[config.kind]
+    return make(name, config, results, _subsets(bench)), render
 
 
 def _subsets(bench: Bench) -> dict[str, str]:

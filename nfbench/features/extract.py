@@ -82,9 +82,20 @@ def extract_batch(model: nn.Module, images: Tensor, recipe: Recipe, device: torc
 
     Returns:
         For each level ``(B, C_l, H_l, W_l)``, or ``(B, K, C_l, H_l, W_l)``; ``(C_l, 1, 1)`` where the recipe pools.
+
+    Raises:
+        NfbenchError: the input is too small for reflecting padding.
     """
     flat = images.flatten(0, -4)
-    parts = [model(normalize(part, recipe.backbone, device)) for part in flat.split(BATCH_SIZE[device.type])]
+    try:
+        parts = [model(normalize(part, recipe.backbone, device)) for part in flat.split(BATCH_SIZE[device.type])]
+    except RuntimeError as error:
+        if recipe.padding == "reflect" and "adding size should be less" in str(error):
+            raise NfbenchError(
+                f"backbone '{recipe.backbone.name}' at {recipe.input_size} pixels has levels that are too small for "
+                "'padding: reflect'; raise 'input_size'"
+            ) from error
+        raise
     levels = [torch.cat(level) for level in zip(*parts, strict=True)]
     if recipe.pooled:
         levels = [level.mean((2, 3), keepdim=True) for level in levels]

@@ -1,6 +1,7 @@
 """Published tables as package data: one CSV each; ``index.csv`` says where it comes from, ``notes.md`` what is odd."""
 
 import csv
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
@@ -8,7 +9,7 @@ from typing import NamedTuple
 from nfbench.errors import NfbenchError
 from nfbench.registry import nearest
 
-__all__ = ["PublishedTable", "PublishedValue", "published_names", "published_table"]
+__all__ = ["PrintedValue", "PublishedTable", "PublishedValue", "find_printed", "published_names", "published_table"]
 
 _PERCENT = {"percent": 1.0, "fraction": 100.0}
 
@@ -19,6 +20,32 @@ class PublishedValue(NamedTuple):
     value: float
     trusted: bool
     note: str
+
+
+class PrintedValue(NamedTuple):
+    """One published number as it is printed, in the unit of its table."""
+
+    text: str
+    unit: str
+    trusted: bool
+    note: str
+    source: str
+    """Paper and table."""
+
+    def equals(self, value: float) -> bool:
+        """Whether ``value``, in the same unit, is the printed number at its precision."""
+        decimals = len(self.text.partition(".")[2])
+        return f"{value:.{decimals}f}" == self.text
+
+    def in_percent(self) -> PublishedValue:
+        """As a cell of tables in percent.
+
+        Raises:
+            NfbenchError: the number is neither a percentage nor a fraction.
+        """
+        if self.unit not in _PERCENT:
+            raise NfbenchError(f"{self.source}: '{self.text} {self.unit}' is no percentage or fraction")
+        return PublishedValue(float(self.text) * _PERCENT[self.unit], self.trusted, self.note)
 
 
 class PublishedTable(NamedTuple):
@@ -56,10 +83,7 @@ def published_table(name: str) -> PublishedTable:
     Raises:
         NfbenchError: no such table; names the nearest one.
     """
-    if name not in published_names():
-        raise NfbenchError(f"unknown published table '{name}'{nearest(name, published_names())}")
-    with files(__name__).joinpath(f"{name}.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("value") and row.get("unit") in _PERCENT]
+    rows = [row for row in _read(name) if row.get("value") and row.get("unit") in _PERCENT]
     values = {}
     for row in rows:
         category = row.get("category_corrected") or row["category"]
@@ -70,3 +94,34 @@ def published_table(name: str) -> PublishedTable:
     if not rows:
         raise NfbenchError(f"published table '{name}' has no percentages or fractions")
     return PublishedTable(rows[0]["paper"], rows[0]["table"], values)
+
+
+def find_printed(name: str, where: Mapping[str, str]) -> PrintedValue | None:
+    """The one number of a published table whose columns have the given values, None where its cell is blank.
+
+    For tables whose rows are not categories, such as parameters by method and backbone.
+
+    Raises:
+        NfbenchError: no such table or column, or not exactly one row; names what was looked for.
+    """
+    rows = _read(name)
+    for column in where:
+        if column not in rows[0]:
+            raise NfbenchError(f"published table '{name}' has no column '{column}'{nearest(column, rows[0])}")
+    found = [row for row in rows if all(row[column] == value for column, value in where.items())]
+    if len(found) != 1:
+        wanted = ", ".join(f"{column} '{value}'" for column, value in where.items())
+        raise NfbenchError(f"published table '{name}' has {len(found)} rows with {wanted}; it takes one")
+    (row,) = found
+    if not row["value"]:
+        return None
+    source = f"{row['paper']}, {row['table']}"
+    return PrintedValue(row["value"], row["unit"], row["trust"] == "trusted", row["trust_note"], source)
+
+
+@cache
+def _read(name: str) -> tuple[dict[str, str], ...]:
+    if name not in published_names():
+        raise NfbenchError(f"unknown published table '{name}'{nearest(name, published_names())}")
+    with files(__name__).joinpath(f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        return tuple(csv.DictReader(file))

@@ -10,6 +10,7 @@ from nfbench.errors import NfbenchError
 from nfbench.files import atomic_path
 from nfbench.grid import Cell
 from nfbench.paths import Paths
+from nfbench.provenance import describe_machine
 from nfbench.results.record import RunRecord, read_record
 
 __all__ = ["aggregate", "ledger", "read_results", "write_results"]
@@ -26,7 +27,8 @@ def aggregate(cells: Sequence[Cell], paths: Paths) -> pd.DataFrame:
     Returns:
         Columns of the cell, ``variant_of``, ``method_title``, ``title``, ``selection``, ``metric``, ``value`` in [0,
         1] (NaN where undefined), and what captions need to say: ``input_size``, ``levels``, ``weights``, ``n_train``,
-        ``n_val``, ``n_test``, ``n_regions``, ``epochs``, ``image_score``, ``parameters``, ``train_seconds``.
+        ``n_val``, ``n_test``, ``n_regions``, ``epochs``, ``image_score``, ``parameters``, ``train_seconds``,
+        ``score_images_per_second``, ``peak_memory_mb``, ``machine``.
 
     Raises:
         NfbenchError: a cell has no run record; names it.
@@ -70,6 +72,9 @@ def _rows(record: RunRecord) -> list[dict[str, Any]]:
         "image_score": record.settings.get("image_score", ""),
         "parameters": record.parameters["total"],
         "train_seconds": record.seconds["train"],
+        "score_images_per_second": record.images_per_second["score"],
+        "peak_memory_mb": max(record.peak_memory_mb.values()),
+        "machine": describe_machine(record.provenance["evaluate"]),
     }
     return [
         {**common, "selection": name, "metric": metric, "value": float("nan") if value is None else value}

@@ -10,7 +10,7 @@ from nfbench.reference import PublishedValue
 
 __all__ = ["Comparison", "compare"]
 
-Status = Literal["reproduced", "close", "off", "missing", "measured"]
+Status = Literal["reproduced", "close", "off", "missing", "measured", "incomparable"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Comparison:
         published: the published value, None where there is none.
         difference: mean minus published, in points; NaN where one of them is missing.
         status: ``reproduced``, ``close`` or ``off`` by the stated tolerance; ``missing`` where a value is published
-            but none measured; ``measured`` where none is published.
+            but none measured; ``measured`` where none is published; ``incomparable`` where the published value is
+            one of other data, so that there is no difference.
     """
 
     mean: float
@@ -35,19 +36,23 @@ class Comparison:
     status: Status
 
 
-def compare(values: pd.Series, published: PublishedValue | None, tolerance: tuple[float, float]) -> Comparison:
+def compare(
+    values: pd.Series, published: PublishedValue | None, tolerance: tuple[float, float], *, comparable: bool = True
+) -> Comparison:
     """Compares the values of all seeds with a published value.
 
     Args:
         values: values in [0, 1], one per seed.
         published: published value in percent, or None.
         tolerance: largest absolute differences in points that count as ``reproduced`` and as ``close``.
+        comparable: whether the published value is one of the same data.
     """
     percent = 100 * values.to_numpy(dtype=float)
     mean = float(np.mean(percent)) if len(percent) else float("nan")
     std = float(np.std(percent, ddof=1)) if len(percent) > 1 else float("nan")
-    difference = mean - published.value if published else float("nan")
-    return Comparison(mean, std, len(percent), published, difference, _status(mean, published, difference, tolerance))
+    difference = mean - published.value if published and comparable else float("nan")
+    status = _status(mean, published, difference, tolerance)
+    return Comparison(mean, std, len(percent), published, difference, status)
 
 
 def _status(mean: float, published: PublishedValue | None, difference: float, tolerance: tuple[float, float]) -> Status:
@@ -55,6 +60,8 @@ def _status(mean: float, published: PublishedValue | None, difference: float, to
         return "missing"
     if published is None:
         return "measured"
+    if np.isnan(difference):
+        return "incomparable"
     reproduced, close = tolerance
     if abs(difference) <= reproduced:
         return "reproduced"

@@ -6,46 +6,30 @@ import numpy as np
 import pandas as pd
 
 from nfbench.config import TableConfig
-from nfbench.datasets.base import find_dataset
 from nfbench.errors import NfbenchError
 from nfbench.reference import PublishedTable, PublishedValue, published_table
 from nfbench.registry import nearest, plugin_names
 from nfbench.results.compare import Comparison, compare
+from nfbench.tables.captions import METRICS, metric_title, results_caption, short_metric
 
 __all__ = ["Column", "Row", "Table", "make_table", "metric_title"]
 
-_METRICS = {
-    "image_auroc": "image AUROC",
-    "image_ap": "image AP",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_ap": "pixel AP",
-    "image_f1": "image F1 at the best threshold",
-    "pixel_f1": "pixel F1 at the best threshold",
-    "pixel_aupro": "AUPRO",
-    "pixel_aupro_05": "AUPRO up to a false positive rate of 0.05",
-    "miou_oracle": "mean IoU of the anomaly map at the best threshold on the test set",
-    "miou_fair": "mean IoU of the anomaly map at one false positive pixel per normal training image",
-    "miou_nfa": "mean IoU of the a contrario mask, NFA < 1",
-    "miou_nfa_guard": "mean IoU of the a contrario mask, NFA < 1, with the Chernoff guard",
-    "miou_nfa_oracle": "mean IoU of the log-NFA map at the best threshold on the test set",
-    "false_alarms_fair": "detected regions per 100 normal test images, at one false positive pixel per training image",
-    "false_alarms_nfa": "detected regions per 100 normal test images, NFA < 1",
-    "false_alarms_nfa_guard": "detected regions per 100 normal test images, NFA < 1, with the Chernoff guard",
-}
-_RULES = {"max": "maximum of the map", "mean": "mean of the map", "top1": "mean of the map's top 1 %"}
-_AGGREGATIONS = {"anomalous": "anomalous images", "pooled": "pixels pooled"}
-_SHORT = {"miou_nfa": "NFA < 1", "miou_nfa_guard": "NFA < 1, guard", "miou_nfa_oracle": "best NFA"}
-_SELECTIONS = {
-    "last": "the last epoch",
-    "val": "checkpoint with the best likelihood on held-out normal images",
-    "oracle": "best checkpoint on the test set (optimistic)",
-}
 AVERAGE = "average"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A measured method on a backbone, with the checkpoint of one selection; ``metric`` where it is not the table's."""
+    """A measured method on a backbone, with the checkpoint of one selection.
+
+    Attributes:
+        method: name of the method or variant.
+        backbone: tag of the backbone; of several that share the column, their name and input sizes.
+        title: heading.
+        published_as: the method as papers print it.
+        selection: which checkpoint is scored.
+        metric: metric of the column where it is not the table's.
+        tags: tags of the backbones whose runs the column shows.
+    """
 
     method: str
     backbone: str
@@ -53,6 +37,7 @@ class Column:
     published_as: str
     selection: str
     metric: str = ""
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,6 +68,7 @@ class Table:
         others: published methods that were not measured here.
         source: the paper of the published values, empty without.
         rows: categories, with an average after each dataset of more than one.
+        keys: what names a cell: the dataset, what the rows are, and three properties of a column.
     """
 
     name: str
@@ -91,11 +77,12 @@ class Table:
     others: tuple[str, ...]
     source: str
     rows: tuple[Row, ...]
+    keys: tuple[str, str, str, str, str] = ("dataset", "category", "method", "backbone", "selection")
 
     def details(self, column: Column) -> str:
         """Second line of a column's heading: its selection, its backbone where there are several, its own metric."""
         several = len({other.backbone for other in self.columns}) > 1
-        parts = [column.backbone if several else "", column.selection, _SHORT.get(column.metric, column.metric)]
+        parts = [column.backbone if several else "", column.selection, short_metric(column.metric)]
         return ", ".join(part for part in parts if part)
 
 
@@ -120,7 +107,7 @@ def make_table(name: str, config: TableConfig, results: pd.DataFrame, subsets: d
     own_metric = results.variant_of.map(config.metric_of).fillna(config.metric)
     for metric in own_metric.unique():
         if metric not in set(results.metric):
-            raise NfbenchError(f"table '{name}': no run has the metric '{metric}'{nearest(metric, _METRICS)}")
+            raise NfbenchError(f"table '{name}': no run has the metric '{metric}'{nearest(metric, METRICS)}")
     chosen = results[results.metric == own_metric]
     without = sorted(set(results.dataset) - set(chosen.dataset))
     results = results[~results.dataset.isin(without)]
@@ -137,28 +124,57 @@ def make_table(name: str, config: TableConfig, results: pd.DataFrame, subsets: d
         if len(categories) > 1:
             rows.append(_row(dataset, AVERAGE, categories, part, columns, others, published, config))
     source = f"{published.paper}, {published.table}" if published else ""
-    caption = _caption(config, results, subsets, source)
+    caption = results_caption(config, results, subsets, source) + _shared_columns(columns, results)
     if without:
         caption += f" Not defined, for want of masks, on {', '.join(without)}."
     return Table(name, caption, tuple(columns), tuple(others), published.paper if published else "", tuple(rows))
 
 
-def metric_title(metric: str) -> str:
-    """A metric's name as it is printed, with the rule of the image score where it is not the method's own."""
-    base, _, suffix = metric.rpartition("_")
-    qualified = {**_RULES, **_AGGREGATIONS}.get(suffix)
-    return f"{_METRICS[base]} ({qualified})" if qualified else _METRICS.get(metric, metric)
-
-
 def _columns(results: pd.DataFrame, config: TableConfig) -> list[Column]:
     found = results[["method", "backbone", "title", "method_title", "variant_of"]].drop_duplicates()
-    return [
-        Column(
-            row.method, row.backbone, row.title, row.method_title, selection, config.metric_of.get(row.variant_of, "")
-        )
-        for row in found.itertuples()
-        for selection in config.selections
-    ]
+    shared = _shared_tags(results)
+    columns: dict[tuple[str, str], list[Column]] = {}
+    for row in found.itertuples():
+        tags = shared.get((row.method, row.backbone), (row.backbone,))
+        backbone = row.backbone if len(tags) == 1 else _name_and_sizes(tags, results)
+        metric = config.metric_of.get(row.variant_of, "")
+        columns[row.method, backbone] = [
+            Column(row.method, backbone, row.title, row.method_title, selection, metric, tags)
+            for selection in config.selections
+        ]
+    return [column for group in columns.values() for column in group]
+
+
+def _shared_tags(results: pd.DataFrame) -> dict[tuple[str, str], tuple[str, ...]]:
+    """For methods whose backbone comes at another size for other categories, all its tags, by method and tag.
+
+    They share a column where no category has two of them.
+    """
+    shared = {}
+    for (method, _), part in results.groupby(["method", results.backbone.map(_backbone_name)], sort=False):
+        tags = tuple(part.backbone.unique())
+        if part.groupby(["dataset", "category"]).backbone.nunique().max() == 1:
+            shared |= {(method, tag): tags for tag in tags}
+    return shared
+
+
+def _backbone_name(tag: str) -> str:
+    return tag.partition("@")[0]
+
+
+def _name_and_sizes(tags: tuple[str, ...], results: pd.DataFrame) -> str:
+    sizes = sorted(results[results.backbone.isin(tags)].input_size.unique())
+    return f"{_backbone_name(tags[0])}@{'/'.join(map(str, sizes))}"
+
+
+def _shared_columns(columns: list[Column], results: pd.DataFrame) -> str:
+    """Which category had which backbone, for columns that show several."""
+    notes = []
+    for column in {(c.method, c.tags): c for c in columns if len(c.tags) > 1}.values():
+        part = results[results.method == column.method]
+        by_tag = (f"{tag} on {', '.join(part[part.backbone == tag].category.unique())}" for tag in column.tags)
+        notes.append(f" {column.title}: {'; '.join(by_tag)}.")
+    return "".join(notes)
 
 
 def _row(
@@ -173,8 +189,10 @@ def _row(
 ) -> Row:
     cells = []
     for column in columns:
-        same = (part.method == column.method) & (part.backbone == column.backbone)
+        same = (part.method == column.method) & part.backbone.isin(column.tags)
         values = part[same & (part.selection == column.selection) & part.category.isin(categories)]
+        if values.category.nunique() < len(categories):
+            values = values.iloc[:0]  # an average over some of the rows above it would look like one over all
         by_seed = values.groupby("seed").value.mean()
         reference = _published(published, column.published_as, categories, config.metric)
         cells.append(compare(by_seed, reference, config.tolerance))
@@ -193,68 +211,3 @@ def _published(
         return None
     notes = "; ".join(sorted({value.note for value in values if value.note}))
     return PublishedValue(float(np.mean([v.value for v in values])), all(v.trusted for v in values), notes)
-
-
-def _caption(config: TableConfig, results: pd.DataFrame, subsets: dict[str, str], source: str) -> str:
-    n_seeds = results.seed.nunique()
-    counts = config.metric.startswith("false_alarms")
-    size = "method's own map" if counts else "original image"
-    spread = f"mean and standard deviation over {n_seeds} seeds" if n_seeds > 1 else "one seed"
-    notes = [
-        f"{config.title}: {_metric_titles(config, results)}, {spread}",
-        f"setting {', '.join(results.setting.unique())}",
-        "; ".join(f"{selection}: {_SELECTIONS[selection]}" for selection in config.selections),
-        "backbone " + ", ".join(_backbones(results)),
-        "data: " + "; ".join(_describe_data(results, subsets)),
-        f"epochs {_range(results.epochs)}; {'counted' if counts else 'metrics'} at the {size} size",
-    ]
-    if config.metric.startswith("miou"):
-        notes.append("mean over all test images, good ones included, unless said otherwise")
-    if config.metric.startswith("pixel"):
-        regions = results.drop_duplicates(["dataset", "category"]).n_regions
-        if regions.notna().any():
-            notes.append(f"{int(regions.sum())} ground-truth regions")
-    if config.metric in ("image_auroc", "image_ap"):
-        rules = sorted(_RULES[rule] for rule in results.image_score.unique() if rule in _RULES)
-        notes.append(f"image score: {'; '.join(rules)}" if rules else "")
-    if source:
-        reproduced, close = config.tolerance
-        notes.append(
-            f"published values from {source}, obtained with the papers' own backbones, input sizes, settings and "
-            f"selection; averages over the categories shown; status by the absolute difference: reproduced up to "
-            f"{reproduced:g} points, close up to {close:g}, else off; values marked ? are doubtful as printed"
-        )
-    return ". ".join(note[0].upper() + note[1:] for note in notes if note) + "."
-
-
-def _metric_titles(config: TableConfig, results: pd.DataFrame) -> str:
-    unit = "" if config.metric.startswith("false_alarms") else " in percent"
-    names = results.drop_duplicates("variant_of").set_index("variant_of").method_title
-    others = [f"; of {names[method]}, {metric_title(m)}" for method, m in config.metric_of.items() if method in names]
-    return metric_title(config.metric) + unit + "".join(others)
-
-
-def _backbones(results: pd.DataFrame) -> list[str]:
-    found = results[["backbone", "weights"]].drop_duplicates()
-    random = " with RANDOM weights, for tests only"
-    return [f"{row.backbone}{random if row.weights == 'random' else ''}" for row in found.itertuples()]
-
-
-def _describe_data(results: pd.DataFrame, subsets: dict[str, str]) -> list[str]:
-    described = []
-    for dataset, part in results.groupby("dataset", sort=False):
-        categories = part.category.unique()
-        official = _official_categories(dataset)
-        count = f"{len(categories)} of {official} categories" if official else f"{len(categories)} categories"
-        subset = f", subset of {subsets[dataset]}" if dataset in subsets else ""
-        described.append(f"{dataset}, {count}{subset}")
-    return described
-
-
-def _official_categories(dataset: str) -> int:
-    return len(find_dataset(dataset).categories) if dataset in plugin_names("nfbench.datasets") else 0
-
-
-def _range(values: pd.Series) -> str:
-    low, high = int(values.min()), int(values.max())
-    return f"{low}" if low == high else f"{low} to {high}"

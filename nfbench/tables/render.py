@@ -1,51 +1,24 @@
-"""Writes a table as LaTeX (booktabs), HTML and CSV."""
+"""Writes a table of results as LaTeX (booktabs), HTML, CSV and plain text."""
 
 import csv
 import io
 import math
 
-import jinja2
-
 from nfbench.reference import PublishedValue
 from nfbench.results.compare import Comparison
 from nfbench.tables.model import AVERAGE, Table
+from nfbench.tables.pages import PAGES, align, escape_latex
 
 __all__ = ["to_csv", "to_html", "to_latex", "to_text"]
 
-_STATUS_MARKS = {"reproduced": "=", "close": r"$\approx$", "off": r"$\neq$", "missing": "--", "measured": ""}
-_LATEX_ESCAPES = str.maketrans(
-    {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
-     "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": "$<$", ">": "$>$"}
-)  # fmt: skip
+_STATUS_MARKS = {
+    "reproduced": "=", "close": r"$\approx$", "off": r"$\neq$", "missing": "--", "measured": "", "incomparable": "",
+}  # fmt: skip
+_CSV_VALUES = ("mean", "std", "n_seeds", "published", "difference", "status", "trust")
 
-_CSV_COLUMNS = (
-    "dataset", "category", "method", "backbone", "selection",
-    "mean", "std", "n_seeds", "published", "difference", "status", "trust",
-)  # fmt: skip
-
-_HTML = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ table.name }}</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; white-space: nowrap; }
-caption { caption-side: top; text-align: left; white-space: normal; margin-bottom: 1rem; }
-th, td { padding: .3rem .7rem; text-align: right; }
-th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left; }
-thead tr:last-child th { border-bottom: 2px solid #222; }
-tr.average td { border-top: 1px solid #999; border-bottom: 1px solid #999; font-weight: 600; }
-.reproduced { color: #17692f; } .close { color: #8a5a00; } .off { color: #a8201a; } .missing { color: #777; }
-.published { color: #555; } .doubtful { text-decoration: underline dotted; }
-</style>
-</head>
-<body>
-<div class="scroll">
-<table>
+_HTML = PAGES.from_string("""\
+{% extends "page" %}
+{% block table %}
 <caption>{{ table.caption }}</caption>
 <thead>
 <tr><th></th><th></th>
@@ -54,7 +27,7 @@ tr.average td { border-top: 1px solid #999; border-bottom: 1px solid #999; font-
 {% endfor %}
 {% if table.others %}<th colspan="{{ table.others | length }}">published only ({{ table.source }})</th>{% endif %}
 </tr>
-<tr><th>dataset</th><th>category</th>
+<tr><th>dataset</th><th>{{ table.keys[1] }}</th>
 {% for column in table.columns %}<th>measured</th>
 {% if table.source %}<th>published</th><th>difference</th><th>status</th>{% endif %}
 {% endfor %}
@@ -73,10 +46,7 @@ tr.average td { border-top: 1px solid #999; border-bottom: 1px solid #999; font-
 </tr>
 {% endfor %}
 </tbody>
-</table>
-</div>
-</body>
-</html>
+{% endblock %}
 """)
 
 
@@ -90,20 +60,20 @@ def to_latex(table: Table) -> str:
     r"""A ``table`` environment that needs ``booktabs`` and ``graphicx``; it shrinks to the width of the line."""
     with_published = bool(table.source)
     per_column = 3 if with_published else 1
-    groups = [rf"\multicolumn{{{per_column}}}{{c}}{{{_latex(column.title)}}}" for column in table.columns]
+    groups = [rf"\multicolumn{{{per_column}}}{{c}}{{{escape_latex(column.title)}}}" for column in table.columns]
     backbones = [
-        rf"\multicolumn{{{per_column}}}{{c}}{{\footnotesize {_latex(table.details(c))}}}" for c in table.columns
+        rf"\multicolumn{{{per_column}}}{{c}}{{\footnotesize {escape_latex(table.details(c))}}}" for c in table.columns
     ]
     heads = (["measured", "publ.", r"$\Delta$"] if with_published else ["measured"]) * len(table.columns)
     if table.others:
         groups.append(rf"\multicolumn{{{len(table.others)}}}{{c}}{{published only}}")
         backbones.append(rf"\multicolumn{{{len(table.others)}}}{{c}}{{}}")
-    heads += [_latex(method) for method in table.others]
+    heads += [escape_latex(method) for method in table.others]
     rules = " ".join(rf"\cmidrule(lr){{{first}-{last}}}" for first, last in _group_spans(table, per_column))
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_latex(table.caption)}}}",
+        rf"\caption{{{escape_latex(table.caption)}}}",
         rf"\label{{tab:{table.name}}}",
         r"\smallskip",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
@@ -112,12 +82,12 @@ def to_latex(table: Table) -> str:
         " & ".join(["", *groups]) + r" \\",
         " & ".join(["", *backbones]) + r" \\",
         rules,
-        " & ".join(["category", *heads]) + r" \\",
+        " & ".join([table.keys[1], *heads]) + r" \\",
         *_latex_body(table, with_published),
         r"\bottomrule",
         r"\end{tabular}}",
     ]
-    if with_published:
+    if any(cell.status != "incomparable" for row in table.rows for cell in row.cells) and with_published:
         lines.append(r"\par\smallskip\footnotesize = reproduced, $\approx$ close, $\neq$ off")
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
@@ -126,7 +96,7 @@ def to_csv(table: Table) -> str:
     """One line per cell, measured and published-only cells alike, values in percent with all digits."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(_CSV_COLUMNS)
+    writer.writerow((*table.keys, *_CSV_VALUES))
     for row in table.rows:
         for column, cell in zip(table.columns, row.cells, strict=True):
             published, trust = _csv_published(cell.published)
@@ -146,12 +116,9 @@ def to_text(table: Table) -> str:
     body = [[row.dataset, row.category, *(_measured_and_published(cell) for cell in row.cells)] for row in table.rows]
     heads = [
         ["", "", *(column.title for column in table.columns)],
-        ["dataset", "category", *(table.details(column) for column in table.columns)],
+        [*table.keys[:2], *(table.details(column) for column in table.columns)],
     ]
-    widths = [max(len(line[index]) for line in heads + body) for index in range(len(heads[0]))]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in heads + body]
-    lines.insert(len(heads), "-" * len(lines[0]))
-    return "\n".join(line.rstrip() for line in lines)
+    return align(heads, body)
 
 
 def _measured_and_published(cell: Comparison) -> str:
@@ -165,8 +132,8 @@ def _latex_body(table: Table, with_published: bool) -> list[str]:
     for row in table.rows:
         if row.dataset != dataset:
             dataset = row.dataset
-            lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\emph{{{_latex(dataset)}}}}} \\"]
-        cells = [_latex(row.category)]
+            lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\emph{{{escape_latex(dataset)}}}}} \\"]
+        cells = [escape_latex(row.category)]
         for cell in row.cells:
             cells.append(_measured(cell).replace("±", r"$\pm$"))
             if with_published:
@@ -206,7 +173,3 @@ def _csv_published(value: PublishedValue | None) -> tuple[str, str]:
 
 def _exact(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.10g}"
-
-
-def _latex(text: str) -> str:
-    return text.translate(_LATEX_ESCAPES).replace("±", r"$\pm$")

@@ -217,6 +217,11 @@ def test_recipe_of_a_cache_is_the_one_it_was_made_by(entries, tmp_path):
         recipe.load_extractor("0" * 64)
 
 
+def test_inputs_too_small_to_reflect_are_named(entries, tmp_path):
+    with pytest.raises(NfbenchError, match="at 64 pixels has levels that are too small for 'padding: reflect'"):
+        extract(entries, tmp_path / "meta.json", padding="reflect")
+
+
 def test_online_features_without_rotation_are_the_cached_ones(entries, meta_path):
     cache = FeatureCache(meta_path)
     online = OnlineFeatures(entries, cache.meta, degrees=0.0, views=None, seed=0, device=CPU)

@@ -11,8 +11,9 @@ import pytest
 
 from nfbench.config import TableConfig
 from nfbench.errors import NfbenchError
-from nfbench.reference import PublishedValue, published_names, published_table
+from nfbench.reference import PublishedValue, find_printed, published_names, published_table
 from nfbench.results.compare import compare
+from nfbench.scoring.protocol import TRANSDUCTIVE
 from nfbench.tables.model import make_table, metric_title
 from nfbench.tables.render import to_csv, to_html, to_latex, to_text
 
@@ -177,12 +178,84 @@ def test_image_score_rules_are_spelled_out():
     assert metric_title("pixel_aupro") == "AUPRO"
 
 
+def by_size(sizes):
+    """Runs of one method whose backbone has a size of its own for each category."""
+    parts = [
+        results(categories=(category,)).assign(input_size=size, backbone=f"resnet18.tv_in1k@{size}-reflect")
+        for category, size in sizes
+    ]
+    return pd.concat(parts)
+
+
+def test_one_method_at_several_sizes_is_one_column():
+    other = results(methods=(("fastflow", "FastFlow", "FastFlow"),)).assign(variant_of="fastflow")
+    frame = pd.concat([by_size([("bottle", 512), ("carpet", 128)]).assign(method="cflow", title="C"), other])
+    table = make_table("t", CONFIG, frame, {})
+    assert [column.title for column in table.columns] == ["C", "FastFlow"]
+    assert table.details(table.columns[0]) == "resnet18.tv_in1k@128/512, last"
+    assert table.details(table.columns[1]) == "resnet18.tv_in1k@256, last"
+    assert [row.cells[0].n_seeds for row in table.rows] == [2, 2, 2]
+    assert table.rows[2].cells[0].mean == pytest.approx(np.mean([row.cells[0].mean for row in table.rows[:2]]))
+    assert "C: resnet18.tv_in1k@512-reflect on bottle; resnet18.tv_in1k@128-reflect on carpet." in table.caption
+    assert "resnet18.tv_in1k@128/512" in to_csv(table)
+
+
+def test_a_category_at_two_sizes_keeps_the_columns_apart():
+    frame = by_size([("bottle", 512), ("bottle", 128), ("carpet", 128)])
+    table = make_table("t", CONFIG, frame, {})
+    assert [c.backbone for c in table.columns] == ["resnet18.tv_in1k@512-reflect", "resnet18.tv_in1k@128-reflect"]
+    bottle, carpet, average = table.rows
+    assert bottle.cells[0].mean == bottle.cells[1].mean == pytest.approx(98.5)
+    assert carpet.cells[0].status == average.cells[0].status == "missing"
+    assert average.cells[1].mean == pytest.approx((98.5 + 98.5) / 2)
+
+
+def test_scores_relative_to_the_test_set_are_named():
+    relative = "of scores relative to the test set's maximum, as published"
+    assert metric_title("image_auroc_transductive") == f"image AUROC {relative}"
+    assert metric_title("image_auroc_top1_transductive") == f"image AUROC (mean of the map's top 1 %) {relative}"
+    assert metric_title(f"pixel_aupro{TRANSDUCTIVE}") != f"pixel_aupro{TRANSDUCTIVE}"
+    frame = pd.concat([results(), results().assign(metric="pixel_auroc_transductive", value=0.75)])
+    made = make_table("t", CONFIG.model_copy(update={"metric_of": {"uflow": "pixel_auroc_transductive"}}), frame, {})
+    assert made.rows[0].cells[0].mean == pytest.approx(75)
+    assert made.rows[0].cells[0].published.value == 98.65
+    assert made.details(made.columns[0]) == "last, transductive"
+    assert "of U-Flow, pixel AUROC of scores relative to the test set's maximum, as published" in made.caption
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ({"method": "U-Flow", "bakbone": "MS-CaiT"}, r"has no column 'bakbone'; did you mean 'backbone'\?"),
+        ({"method": "U-Flow", "backbone": "MSCaiT"}, "has 0 rows with method 'U-Flow', backbone 'MSCaiT'"),
+        ({"method": "U-Flow"}, "has 5 rows with method 'U-Flow'; it takes one"),
+    ],
+)
+def test_rows_of_published_tables_are_found_or_named(where, message):
+    with pytest.raises(NfbenchError, match=message):
+        find_printed("uflow_table4_parameters", where)
+
+
+def test_printed_numbers_are_compared_at_their_precision():
+    printed = find_printed("uflow_table4_parameters", {"method": "CS-Flow", "backbone": "EfficientNet"})
+    assert (printed.text, printed.unit) == ("275", "millions")
+    assert printed.equals(275.227)
+    assert not printed.equals(275.6)
+    assert find_printed("uflow_table4_parameters", {"method": "CS-Flow", "backbone": "MS-CaiT"}) is None
+    with pytest.raises(NfbenchError, match="'275 millions' is no percentage or fraction"):
+        printed.in_percent()
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_latex_compiles(table, tmp_path):
     body = to_latex(table) + to_latex(make_table("u", CONFIG.model_copy(update={"published": None}), results(), {}))
+    compile_latex(body, tmp_path)
+
+
+def compile_latex(body, folder):
     document = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}" + body + r"\end{document}"
-    (tmp_path / "t.tex").write_text(document)
+    (folder / "t.tex").write_text(document)
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
-    assert (tmp_path / "t.pdf").stat().st_size > 10_000
+    assert (folder / "t.pdf").stat().st_size > 10_000

@@ -1,0 +1,182 @@
+"""Image AUROC by speed of inference, one labelled point per method."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
+from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
+
+from nfbench.errors import NfbenchError
+from nfbench.figures.base import COLORS, DrawnRun
+from nfbench.provenance import describe_machine
+
+__all__ = ["draw_speed"]
+
+# Okabe and Ito's palette without its yellow, which is pale on white
+_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = "os^DvPX*<>hp"
+_MARKER_SIZE = 8
+_DISTANCES = (9, 16, 25, 36, 50, 66)
+_DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+_ANCHORS = {1: ("left", "bottom"), 0: ("center", "center"), -1: ("right", "top")}
+
+
+class _Point(NamedTuple):
+    """A method: images per second, image AUROC in percent, and its standard deviation over seeds, NaN for one seed."""
+
+    label: str
+    speed: float
+    auroc: float
+    std: float
+
+
+def draw_speed(runs: Sequence[DrawnRun]) -> Figure:
+    """Images per second on a log axis against image AUROC of the last epoch, as measured.
+
+    Inference is the extraction of features and the scoring of features together, ``1 / (1 / extract + 1 / score)``.
+    Both axes show means over the categories that all methods have and over seeds; error bars are the standard deviation
+    over seeds. A method whose backbone has another size for other categories is one point.
+    """
+    methods = _by_method(runs)
+    common = set.intersection(*({_category(run) for run in found} for found in methods.values()))
+    if not common:
+        raise NfbenchError("a figure of kind 'speed' needs a category that all methods have")
+    chosen = {label: [run for run in found if _category(run) in common] for label, found in methods.items()}
+    points = [_point(label, found) for label, found in chosen.items()]
+    figure, axis = plt.subplots(figsize=(7.5, 5))
+    for number, point in enumerate(points):
+        error = None if math.isnan(point.std) else point.std
+        axis.errorbar(
+            point.speed,
+            point.auroc,
+            error,
+            fmt=_MARKERS[number % len(_MARKERS)],
+            color=_PALETTE[number % len(_PALETTE)],
+            ms=_MARKER_SIZE,
+            lw=1.2,
+            capsize=3,
+        )
+    _arrange(axis, [run for found in chosen.values() for run in found], sorted(common))
+    _label(axis, points)
+    return figure
+
+
+def _category(run: DrawnRun) -> tuple[str, str]:
+    return run.cell.dataset, run.cell.category
+
+
+def _by_method(runs: Sequence[DrawnRun]) -> dict[str, list[DrawnRun]]:
+    """Runs by what a point stands for, a method on a backbone, under the label that tells them apart."""
+    groups: dict[tuple[str, str], list[DrawnRun]] = {}
+    for run in runs:
+        groups.setdefault((run.cell.method, run.cell.backbone.partition("@")[0]), []).append(run)
+    split: dict[tuple[str, str], list[DrawnRun]] = {}
+    for (method, name), found in groups.items():
+        pairs = {(_category(run), run.cell.backbone) for run in found}
+        several = len(pairs) > len({category for category, _ in pairs})
+        for run in found:
+            split.setdefault((method, run.cell.backbone if several else name), []).append(run)
+    titles = [found[0].record.cell.title for found in split.values()]
+    return {
+        title if titles.count(title) == 1 else f"{title}, {backbone}": found
+        for ((_, backbone), found), title in zip(split.items(), titles, strict=True)
+    }
+
+
+def _point(label: str, runs: Sequence[DrawnRun]) -> _Point:
+    by_seed: dict[int, list[float]] = {}
+    for run in runs:
+        by_seed.setdefault(run.cell.seed, []).append(100 * run.record.selections["last"].metrics["image_auroc"])
+    aurocs = [float(np.mean(values)) for values in by_seed.values()]
+    seconds = np.mean([_seconds_per_image(run.record.images_per_second) for run in runs])
+    std = float(np.std(aurocs, ddof=1)) if len(aurocs) > 1 else math.nan
+    return _Point(label, 1 / float(seconds), float(np.mean(aurocs)), std)
+
+
+def _seconds_per_image(images_per_second: Mapping[str, float]) -> float:
+    return 1 / images_per_second["extract"] + 1 / images_per_second["score"]
+
+
+def _arrange(axis: Axes, runs: Sequence[DrawnRun], categories: Sequence[tuple[str, str]]) -> None:
+    """Scales, and labels that say what was measured, on what and by what."""
+    axis.set_xscale("log")
+    axis.margins(x=0.2, y=0.2)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.grid(color="#dddddd", lw=0.6)
+    axis.set_axisbelow(True)
+    machines = [
+        f"{what}: {'; '.join(dict.fromkeys(describe_machine(run.record.provenance[stage]) for run in runs))}"
+        for what, stage in (("features", "extract"), ("scores", "evaluate"))
+    ]
+    speed = "images per second, extraction of features and scoring together"
+    random = any(run.record.features.weights == "random" for run in runs)
+    warning = ["RANDOM weights, for tests only"] if random else []
+    axis.set_xlabel("\n".join([speed, *machines, *warning]), fontsize=8)
+    seeds = len({run.cell.seed for run in runs})
+    names = ", ".join(category for _, category in categories)
+    over = f"mean over {len(categories)} categories" if len(categories) > 4 else f"mean over {names}"
+    spread = f", ± standard deviation over {seeds} seeds" if seeds > 1 else ", one seed"
+    axis.set_ylabel(f"image AUROC in percent, last epoch\n{over}{spread}", fontsize=8)
+    axis.tick_params(labelsize=8)
+
+
+def _label(axis: Axes, points: Sequence[_Point]) -> None:
+    """Writes each label as near its point as it covers neither points nor other labels."""
+    axis.figure.tight_layout()
+    axis.figure.canvas.draw()
+    taken = [_extent(axis, point) for point in points]
+    for point in points:
+        taken.append(_place(axis, point, taken))
+
+
+def _extent(axis: Axes, point: _Point) -> Bbox:
+    """The pixels of a marker and its error bar."""
+    spread = 0 if math.isnan(point.std) else point.std
+    radius = 0.75 * _MARKER_SIZE * axis.figure.dpi / 72
+    ends = axis.transData.transform([(point.speed, point.auroc - spread), (point.speed, point.auroc + spread)])
+    return Bbox([ends[0] - radius, ends[1] + radius])
+
+
+def _place(axis: Axes, point: _Point, taken: Sequence[Bbox]) -> Bbox:
+    """Writes a label at the nearest place where it covers none of ``taken``, and returns its pixels.
+
+    Where there is no such place, it stands to the right of its point.
+    """
+    for distance, (x, y) in product(_DISTANCES, _DIRECTIONS):
+        text = _write(axis, point, distance, x, y)
+        box = _pixels(text)
+        inside = all(axis.bbox.contains(*corner) for corner in box.corners())
+        if inside and not any(box.overlaps(other) for other in taken):
+            return box
+        text.remove()
+    return _pixels(_write(axis, point, _DISTANCES[0], 1, 0))
+
+
+def _write(axis: Axes, point: _Point, distance: float, x: int, y: int) -> Annotation:
+    """A label at a distance in points, in the direction of ``x`` and ``y``; with a line where it is not close by."""
+    line = {"arrowstyle": "-", "lw": 0.5, "color": COLORS["neutral"], "shrinkA": 0, "shrinkB": 0}
+    return axis.annotate(
+        point.label,
+        (point.speed, point.auroc),
+        (distance * x, distance * y),
+        textcoords="offset points",
+        ha=_ANCHORS[x][0],
+        va=_ANCHORS[y][1],
+        fontsize=8,
+        arrowprops=line if distance > _DISTANCES[0] or x * y else None,
+    )
+
+
+def _pixels(text: Annotation) -> Bbox:
+    """What the words of a label cover, without its line."""
+    text.update_positions(text.figure.canvas.get_renderer())
+    return Text.get_window_extent(text)

@@ -1,0 +1,178 @@
+"""What a reader must know before comparing: names of metrics, and captions that say what was measured on what."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from nfbench.config import TableConfig
+from nfbench.datasets.base import find_dataset
+from nfbench.registry import plugin_names
+
+__all__ = [
+    "METRICS",
+    "backbone_notes",
+    "data_notes",
+    "epochs_note",
+    "image_score_note",
+    "join_notes",
+    "metric_title",
+    "official_categories",
+    "results_caption",
+    "selections_note",
+    "short_metric",
+    "spread",
+    "status_note",
+]
+
+METRICS = {
+    "image_auroc": "image AUROC",
+    "image_ap": "image AP",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_ap": "pixel AP",
+    "image_f1": "image F1 at the best threshold",
+    "pixel_f1": "pixel F1 at the best threshold",
+    "pixel_aupro": "AUPRO",
+    "pixel_aupro_05": "AUPRO up to a false positive rate of 0.05",
+    "miou_oracle": "mean IoU of the anomaly map at the best threshold on the test set",
+    "miou_fair": "mean IoU of the anomaly map at one false positive pixel per normal training image",
+    "miou_nfa": "mean IoU of the a contrario mask, NFA < 1",
+    "miou_nfa_guard": "mean IoU of the a contrario mask, NFA < 1, with the Chernoff guard",
+    "miou_nfa_oracle": "mean IoU of the log-NFA map at the best threshold on the test set",
+    "false_alarms_fair": "detected regions per 100 normal test images, at one false positive pixel per training image",
+    "false_alarms_nfa": "detected regions per 100 normal test images, NFA < 1",
+    "false_alarms_nfa_guard": "detected regions per 100 normal test images, NFA < 1, with the Chernoff guard",
+}
+_RULES = {"max": "maximum of the map", "mean": "mean of the map", "top1": "mean of the map's top 1 %"}
+_AGGREGATIONS = {"anomalous": "anomalous images", "pooled": "pixels pooled"}
+_SHORT = {"miou_nfa": "NFA < 1", "miou_nfa_guard": "NFA < 1, guard", "miou_nfa_oracle": "best NFA"}
+_TRANSDUCTIVE = "_transductive"
+_SELECTIONS = {
+    "last": "the last epoch",
+    "val": "checkpoint with the best likelihood on held-out normal images",
+    "oracle": "best checkpoint on the test set (optimistic)",
+}
+
+
+def metric_title(metric: str) -> str:
+    """A metric's name as it is printed, with the rule of the image score where it is not the method's own."""
+    if metric.endswith(_TRANSDUCTIVE):
+        own = metric_title(metric.removesuffix(_TRANSDUCTIVE))
+        return f"{own} of scores relative to the test set's maximum, as published"
+    base, _, suffix = metric.rpartition("_")
+    qualified = {**_RULES, **_AGGREGATIONS}.get(suffix)
+    return f"{METRICS[base]} ({qualified})" if qualified else METRICS.get(metric, metric)
+
+
+def short_metric(metric: str) -> str:
+    """A metric's name for the heading of a column."""
+    return "transductive" if metric.endswith(_TRANSDUCTIVE) else _SHORT.get(metric, metric)
+
+
+def official_categories(dataset: str) -> tuple[str, ...]:
+    """Official categories of a dataset; none where it is a subset or a folder under a name of its own."""
+    return find_dataset(dataset).categories if dataset in plugin_names("nfbench.datasets") else ()
+
+
+def results_caption(config: TableConfig, results: pd.DataFrame, subsets: dict[str, str], source: str) -> str:
+    """Caption of a table of results.
+
+    Args:
+        config: metric, selection, published values.
+        results: aggregated results of all methods shown.
+        subsets: for datasets of which images are left out, what is kept, by name.
+        source: paper and number of the published table, empty without.
+    """
+    counts = config.metric.startswith("false_alarms")
+    size = "method's own map" if counts else "original image"
+    notes = [
+        f"{config.title}: {_metric_titles(config, results)}, {spread(results)}",
+        f"setting {', '.join(results.setting.unique())}",
+        selections_note(config.selections),
+        "backbone " + ", ".join(backbone_notes(results)),
+        "data: " + "; ".join(data_notes(results, subsets)),
+        f"{epochs_note(results)}; {'counted' if counts else 'metrics'} at the {size} size",
+    ]
+    if config.metric.startswith("miou"):
+        notes.append("mean over all test images, good ones included, unless said otherwise")
+    if config.metric.startswith("pixel"):
+        regions = results.drop_duplicates(["dataset", "category"]).n_regions
+        if regions.notna().any():
+            notes.append(f"{int(regions.sum())} ground-truth regions")
+    if config.metric in ("image_auroc", "image_ap"):
+        notes.append(image_score_note(results))
+    if source:
+        notes.append(
+            f"published values from {source}, obtained with the papers' own backbones, input sizes, settings and "
+            f"selection; averages over the categories shown; {status_note(config.tolerance)}"
+        )
+    return join_notes(notes)
+
+
+def join_notes(notes: Sequence[str]) -> str:
+    """Notes as sentences; empty ones are left out."""
+    return ". ".join(note[0].upper() + note[1:] for note in notes if note) + "."
+
+
+def spread(results: pd.DataFrame) -> str:
+    """What a cell and its ± are, by the number of seeds."""
+    n_seeds = results.seed.nunique()
+    return f"mean and standard deviation over {n_seeds} seeds" if n_seeds > 1 else "one seed"
+
+
+def selections_note(selections: Sequence[str]) -> str:
+    """What each selection of a checkpoint means."""
+    return "; ".join(f"{selection}: {_SELECTIONS[selection]}" for selection in selections)
+
+
+def epochs_note(results: pd.DataFrame) -> str:
+    """Epochs of all methods shown."""
+    low, high = int(results.epochs.min()), int(results.epochs.max())
+    return f"epochs {low}" if low == high else f"epochs {low} to {high}"
+
+
+def image_score_note(results: pd.DataFrame) -> str:
+    """Rules of the image scores of methods that have a choice."""
+    rules = sorted(_RULES[rule] for rule in results.image_score.unique() if rule in _RULES)
+    return f"image score: {'; '.join(rules)}" if rules else ""
+
+
+def status_note(tolerance: tuple[float, float]) -> str:
+    """What the status of a cell says, and what a mark of doubt says."""
+    reproduced, close = tolerance
+    return (
+        f"status by the absolute difference: reproduced up to {reproduced:g} points, close up to {close:g}, else off; "
+        "values marked ? are doubtful as printed"
+    )
+
+
+def backbone_notes(results: pd.DataFrame) -> list[str]:
+    """Backbones by their tags, with a warning where weights are random."""
+    found = results[["backbone", "weights"]].drop_duplicates()
+    random = " with RANDOM weights, for tests only"
+    return [f"{row.backbone}{random if row.weights == 'random' else ''}" for row in found.itertuples()]
+
+
+def data_notes(results: pd.DataFrame, subsets: dict[str, str], *, named: bool = False) -> list[str]:
+    """How many of a dataset's categories were measured, and on which of its images.
+
+    Args:
+        results: aggregated results.
+        subsets: for datasets of which images are left out, what is kept, by name.
+        named: list the categories, for tables whose rows do not.
+    """
+    described = []
+    for dataset, part in results.groupby("dataset", sort=False):
+        categories = part.category.unique()
+        official = len(official_categories(dataset))
+        count = f"{len(categories)} of {official} categories" if official else f"{len(categories)} categories"
+        listed = f" ({', '.join(categories)})" if named else ""
+        subset = f", subset of {subsets[dataset]}" if dataset in subsets else ""
+        described.append(f"{dataset}, {count}{listed}{subset}")
+    return described
+
+
+def _metric_titles(config: TableConfig, results: pd.DataFrame) -> str:
+    unit = "" if config.metric.startswith("false_alarms") else " in percent"
+    names = results.drop_duplicates("variant_of").set_index("variant_of").method_title
+    others = [f"; of {names[method]}, {metric_title(m)}" for method, m in config.metric_of.items() if method in names]
+    return metric_title(config.metric) + unit + "".join(others)

@@ -1,0 +1,63 @@
+"""What all tables are written with: a page of HTML, the escapes of LaTeX, and aligned text."""
+
+from collections.abc import Sequence
+
+import jinja2
+
+__all__ = ["PAGES", "align", "escape_latex"]
+
+_LATEX_ESCAPES = str.maketrans(
+    {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
+     "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": "$<$", ">": "$>$"}
+)  # fmt: skip
+
+
+_PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ table.name }}</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; white-space: nowrap; }
+caption { caption-side: top; text-align: left; white-space: normal; margin-bottom: 1rem; }
+th, td { padding: .3rem .7rem; text-align: right; }
+th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left; }
+thead tr:last-child th { border-bottom: 2px solid #222; }
+tr.average td { border-top: 1px solid #999; border-bottom: 1px solid #999; font-weight: 600; }
+.reproduced { color: #17692f; } .close { color: #8a5a00; } .off { color: #a8201a; } .missing { color: #777; }
+.published { color: #555; } .doubtful { text-decoration: underline dotted; }
+</style>
+</head>
+<body>
+<div class="scroll">
+<table>
+{% block table %}{% endblock %}
+</table>
+</div>
+{% block notes %}{% endblock %}
+</body>
+</html>
+"""
+
+PAGES = jinja2.Environment(
+    autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=jinja2.DictLoader({"page": _PAGE})
+)
+"""Templates that extend ``page`` with a block ``table``; everything is escaped."""
+
+
+def escape_latex(text: str) -> str:
+    """Text as LaTeX prints it."""
+    return text.translate(_LATEX_ESCAPES).replace("±", r"$\pm$")
+
+
+def align(heads: Sequence[Sequence[str]], body: Sequence[Sequence[str]]) -> str:
+    """Columns of equal width, with a line below the heads."""
+    lines = [*heads, *body]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))]
+    printed = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines]
+    printed.insert(len(heads), "-" * len(printed[0]))
+    return "\n".join(line.rstrip() for line in printed)

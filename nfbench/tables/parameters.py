@@ -1,0 +1,130 @@
+"""The content of a table of parameters: models are built, without data or weights, and counted."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from nfbench.backbones.base import find_backbone
+from nfbench.config import Bench, CountedModel, ParametersTableConfig
+from nfbench.errors import NfbenchError
+from nfbench.methods.base import LevelShape, Method, build_method, resolve_settings
+from nfbench.reference import PrintedValue, find_printed
+
+__all__ = ["Count", "ParametersTable", "make_parameters_table"]
+
+_UNITS = {"millions": 1e6}
+
+
+@dataclass(frozen=True)
+class Count:
+    """A row: one model.
+
+    Attributes:
+        method: the method as papers print it.
+        backbone: tag of the backbone.
+        settings: the variant's overrides of the method's settings, in words.
+        parts: trainable parameters by part of the model.
+        published: the published number, None where there is none.
+        explanation: what to know of the count, empty for nothing.
+    """
+
+    method: str
+    backbone: str
+    settings: str
+    parts: dict[str, int]
+    published: PrintedValue | None
+    explanation: str
+
+    @property
+    def total(self) -> int:
+        """All trainable parameters."""
+        return sum(self.parts.values())
+
+    @property
+    def equal(self) -> tuple[str, ...]:
+        """Which of the counts, by part or in total, are the published number at its printed precision."""
+        if self.published is None:
+            return ()
+        unit = _UNITS[self.published.unit]
+        return tuple(part for part, n in {**self.parts, "total": self.total}.items() if self.published.equals(n / unit))
+
+
+@dataclass(frozen=True)
+class ParametersTable:
+    """A table of parameters, ready to be written.
+
+    Attributes:
+        name: file name without ending, also the LaTeX label.
+        caption: title, and what a reader must know before comparing.
+        parts: parts of the models, a column each.
+        rows: models.
+    """
+
+    name: str
+    caption: str
+    parts: tuple[str, ...]
+    rows: tuple[Count, ...]
+
+
+def make_parameters_table(name: str, config: ParametersTableConfig, bench: Bench) -> ParametersTable:
+    """Builds the models one after the other and counts.
+
+    Raises:
+        NfbenchError: unknown method, setting, backbone or level, or a row of the published table is not there.
+    """
+    rows = [_count(name, row, config.published, bench) for row in config.rows]
+    parts = tuple(dict.fromkeys(part for row in rows for part in row.parts))
+    return ParametersTable(name, _caption(config, rows), parts, tuple(rows))
+
+
+def _count(table: str, row: CountedModel, published: str | None, bench: Bench) -> Count:
+    variant = bench.variant(row.method)
+    model = _build(row, bench)
+    parts = {part: _numel(parameters) for part, parameters in model.parameter_groups().items()}
+    printed = None
+    if published and row.published is not None:
+        printed = find_printed(published, {"method": model.title, **row.published})
+    if printed and printed.unit not in _UNITS:
+        raise NfbenchError(
+            f"table '{table}': '{printed.text} {printed.unit}' of '{published}' is no number of parameters"
+        )
+    settings = ", ".join(f"{key} {value}" for key, value in variant.settings.items())
+    return Count(model.title, row.backbone.tag, settings, parts, printed, row.explanation)
+
+
+def _build(row: CountedModel, bench: Bench) -> Method:
+    """The model without memory for its parameters, or with it where its construction must see values."""
+    variant, backbone = bench.variant(row.method), row.backbone
+    found = find_backbone(backbone.name).shapes(backbone.input_size, backbone.levels, backbone.scales)
+    settings = resolve_settings(variant.method, backbone=backbone.name, overrides=variant.settings)
+    size = (backbone.input_size, backbone.input_size)
+
+    def build() -> Method:
+        return build_method(variant.method, [LevelShape(*shape) for shape in found], settings, size, seed=0)
+
+    return _on_meta(build)
+
+
+def _on_meta(build: Callable[[], Method]) -> Method:
+    try:
+        with torch.device("meta"):
+            return build()
+    except (RuntimeError, NotImplementedError):
+        return build()
+
+
+def _numel(parameters: Sequence[nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+
+
+def _caption(config: ParametersTableConfig, rows: Sequence[Count]) -> str:
+    sources = sorted({row.published.source for row in rows if row.published})
+    caption = f"{config.title}: trainable parameters, counted in the models that are built here, by part and in total."
+    if sources:
+        caption += (
+            f" Published numbers from {' and '.join(sources)}. 'Equal' names the counts that are the published number "
+            "at its printed precision; the notes tell of the others."
+        )
+    return caption

@@ -1,0 +1,192 @@
+"""Experiments that reproduce tables: their grids, what Snakemake makes of them, and keys that are wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nfbench.cli.build import available_categories
+from nfbench.config import Experiment, load_bench, validate
+from nfbench.datasets.base import find_dataset
+from nfbench.errors import NfbenchError
+from nfbench.grid import expand
+from tests.workflow.conftest import Checkout
+
+EXPERIMENTS = Path(__file__).parents[2] / "workflow" / "experiments"
+COMPARED = ("uflow_table1", "uflow_table2", "uflow_table7")
+LOCAL = ("bottle", "transistor")
+
+
+@pytest.fixture(scope="module")
+def bench():
+    return load_bench({}, EXPERIMENTS)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A checkout with the folders of two categories, in which nothing has run."""
+    checkout = Checkout(tmp_path_factory.mktemp("checkout"))
+    for category in LOCAL:
+        (checkout.folder / "data" / "mvtec_ad" / category / "train" / "good").mkdir(parents=True)
+    return checkout
+
+
+def cells(bench, name, found=LOCAL):
+    return expand(bench, name, lambda dataset: list(found))
+
+
+def test_the_three_tables_share_all_runs(bench):
+    grids = [bench.experiment(name).grid for name in COMPARED]
+    assert grids[0] == grids[1] == grids[2]
+    assert len({bench.experiment(name).seeds for name in COMPARED}) == 1
+    assert cells(bench, "uflow_table1") == cells(bench, "uflow_table7")
+
+
+def test_cflow_takes_the_input_size_of_each_category(bench):
+    every = find_dataset("mvtec_ad").categories
+    tags = {c.category: c.backbone for c in cells(bench, "uflow_table1", every) if c.method == "cflow"}
+    assert set(tags) == set(every)
+    assert {tags[category].split("@")[1] for category in ("bottle", "grid", "zipper")} == {"512-l234-reflect"}
+    assert {tags[category].split("@")[1] for category in ("cable", "pill")} == {"256-l234-reflect"}
+    assert tags["transistor"] == "wide_resnet50_2.tv_in1k@128-l234-reflect"
+
+
+def test_every_compared_method_is_trained_once_per_category(bench):
+    found = cells(bench, "uflow_table1", ("bottle", "transistor", "cable"))
+    assert len(found) == 6 * 3 * bench.experiment("uflow_table1").seeds
+    assert len({(c.method, c.category, c.seed) for c in found}) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "jobs"),
+    [
+        ("uflow_table1", {"extract_features": 24, "train_flow": 36, "evaluate_run": 36, "build_table": 2}),
+        ("uflow_table7", {"train_flow": 36, "build_table": 2, "build_figure": 1}),
+        ("simplenet_mvtec", {"extract_features": 4, "train_flow": 6, "build_table": 4}),
+        ("simplenet_backbones", {"extract_features": 16, "train_flow": 24, "build_table": 1}),
+        ("simplenet_levels", {"extract_features": 24, "train_flow": 36, "build_table": 1}),
+    ],
+)
+def test_jobs_on_two_categories(checkout, experiment, jobs):
+    found = checkout.jobs(experiment)
+    assert {rule: found[rule] for rule in jobs} == jobs
+    assert found["prepare_data"] == len(LOCAL)
+
+
+def test_a_table_of_parameters_needs_no_data(checkout):
+    assert checkout.jobs("uflow_table4", "--config", "data_root=/nowhere") == {
+        "build_table": 1, "uflow_table4": 1, "total": 2,
+    }  # fmt: skip
+
+
+@pytest.mark.workflow
+def test_a_table_of_parameters_is_made_and_made_again_for_another_variant(tmp_path):
+    checkout = Checkout(tmp_path)
+    path = checkout.folder / "workflow" / "experiments" / "uflow_table4.yaml"
+    values = yaml.safe_load(path.read_text())
+    rows = values["tables"]["uflow_table4"]["rows"]
+    values["tables"]["uflow_table4"]["rows"] = [row for row in rows if row["method"] == "fastflow-cait"]
+    path.write_text(yaml.safe_dump(values))
+    checkout.snakemake("uflow_table4")
+    made = {file.name: file.read_text() for file in (checkout.folder / "results" / "tables").iterdir()}
+    assert set(made) == {f"uflow_table4.{ending}" for ending in ("tex", "html", "csv")}
+    assert "7074500,0,7074500,14.8,millions,none" in made["uflow_table4.csv"]
+    assert checkout.jobs("uflow_table4") == {}
+    values["variants"]["fastflow-cait"]["settings"]["flow_steps"] = 10
+    path.write_text(yaml.safe_dump(values))
+    assert checkout.jobs("uflow_table4")["build_table"] == 1
+
+
+def test_a_table_of_parameters_is_shown_and_has_nothing_to_gather(tmp_path):
+    checkout = Checkout(tmp_path)
+    rows = [{"method": "uflow", "backbone": {"name": "resnet18.a1_in1k", "input_size": 448}}]
+    small = {"title": "x", "tables": {"small": {"kind": "parameters", "title": "x", "rows": rows}}}
+    (checkout.folder / "workflow" / "experiments" / "small.yaml").write_text(yaml.safe_dump(small))
+
+    def nfbench(*arguments):
+        command = [sys.executable, "-m", "nfbench", *arguments]
+        return subprocess.run(command, cwd=checkout.folder, capture_output=True, text=True, check=False)
+
+    assert "4,289,736" in nfbench("show", "small").stdout
+    done = nfbench("aggregate_results", "--experiment", "small")
+    assert done.returncode == 1
+    assert done.stderr == "error: experiment 'small' has no runs to gather; its tables need none\n"
+
+
+MODEL = {"method": "uflow", "backbone": {"name": "resnet18.tv_in1k"}}
+GRID = [{"methods": ["fastflow"], "backbones": ["resnet18.tv_in1k"], "datasets": {"mvtec_ad": "available"}}]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"tables": {"t": {"kind": "paramters"}}},
+            r"'tables\.t': 'kind' of a table is results, backbones, .*parameters",
+        ),
+        ({"tables": {"t": {"title": "x", "metrc": "y"}}}, r"unknown key 'tables\.t\.metrc'; did you mean 'metric'\?"),
+        (
+            {"tables": {"t": {"kind": "parameters", "title": "x", "rows": [{**MODEL, "metod": "uflow"}]}}},
+            r"unknown key 'tables\.t\.rows\.0\.metod'; did you mean 'method'\?",
+        ),
+        (
+            {"tables": {"t": {"kind": "backbones", "title": "x", "metric": "y"}}},
+            r"unknown key 'tables\.t\.metric'; did you mean 'metrics'\?",
+        ),
+        (
+            {"tables": {"t": {"kind": "backbones", "rows": [{"backbone": {"name": "x", "level": [1]}}]}}},
+            r"unknown key 'tables\.t\.rows\.0\.backbone\.level'; did you mean 'levels'\?",
+        ),
+        ({"figures": {"f": {"kind": "sped"}}}, r"'figures\.f\.kind': Input should be .* or 'speed'"),
+        (
+            {"grid": [{**GRID[0], "datasets": {"mvtec_ad": {"availble": ["bottle"]}}}]},
+            r"unknown key 'grid\.0\.datasets\.mvtec_ad\..*availble'; did you mean 'available'\?",
+        ),
+    ],
+)
+def test_wrong_keys_are_named(values, message):
+    with pytest.raises(NfbenchError, match=message):
+        validate(Experiment, {"title": "x", "grid": GRID, **values}, "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, r"^x\.yaml: 'grid' is missing$"),
+        ({"tables": {"t": {"title": "x", "metric": "y"}}}, r"^x\.yaml: 'grid' is missing; 't' is made of its runs$"),
+        (
+            {
+                "tables": {"t": {"kind": "parameters", "title": "x", "rows": [MODEL]}},
+                "figures": {"f": {"kind": "maps"}},
+            },
+            r"^x\.yaml: 'grid' is missing; 'f' is made of its runs$",
+        ),
+    ],
+)
+def test_only_tables_of_parameters_need_no_grid(values, message):
+    with pytest.raises(NfbenchError, match=message):
+        validate(Experiment, {"title": "x", **values}, "x.yaml")
+
+
+def own_bench(folder, *categories):
+    path = folder / "experiments"
+    path.mkdir()
+    block = {**GRID[0], "datasets": {"mvtec_ad": {"available": list(categories)}}}
+    (path / "own.yaml").write_text(yaml.safe_dump({"title": "x", "grid": [block]}))
+    return load_bench({"data_root": str(folder)}, path)
+
+
+def test_categories_that_are_not_on_disk_are_left_out_where_that_was_asked_for(tmp_path):
+    bench = own_bench(tmp_path, "transistor", "bottle", "zipper")
+    assert [cell.category for cell in cells(bench, "own")] == ["transistor", "bottle"]
+    with pytest.raises(NfbenchError, match="experiment 'own' has no category of its grid on disk"):
+        cells(bench, "own", ("cable",))
+
+
+def test_categories_that_do_not_exist_are_named(tmp_path):
+    (tmp_path / "mvtec_ad" / "bottle" / "train" / "good").mkdir(parents=True)
+    bench = own_bench(tmp_path, "botle")
+    with pytest.raises(NfbenchError, match=r"'own': 'mvtec_ad' has no category 'botle'; did you mean 'bottle'\?"):
+        available_categories(bench, "mvtec_ad")

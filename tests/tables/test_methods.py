@@ -1,0 +1,68 @@
+"""Tables of methods: metrics are means over categories, costs stand in their units, and the caption says on what."""
+
+import csv
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nfbench.config import MethodsTableConfig
+from nfbench.errors import NfbenchError
+from nfbench.tables.methods import COSTS, make_methods_table
+from nfbench.tables.render import to_csv, to_html, to_latex, to_text
+from tests.tables.test_tables import results
+
+CONFIG = MethodsTableConfig(title="All", metrics=("pixel_auroc",), costs=tuple(COSTS))
+
+
+def runs():
+    """Two methods; the second is a point worse, ten times as slow, and takes more memory on one category."""
+    first = results(methods=(("a", "Method A", "A"),)).assign(machine="CPU x, 1 thread", score_images_per_second=50.0)
+    first = first.assign(parameters=2_500_000, train_seconds=60.0, peak_memory_mb=1000.0)
+    second = first.assign(method="b", title="Method B", backbone="b@64", value=first.value - 0.01, train_seconds=600.0)
+    second.loc[second.category == "carpet", "peak_memory_mb"] = 3000.0
+    return pd.concat([first, second])
+
+
+def test_rows_are_methods_and_cells_means_over_categories():
+    table = make_methods_table("t", CONFIG, runs(), {})
+    assert [row.category for row in table.rows] == ["Method A", "Method B"]
+    a, b = (row.cells for row in table.rows)
+    assert a[0].mean == pytest.approx(np.mean([98, 99, 88, 89]))
+    assert a[0].std == pytest.approx(np.std([93, 94], ddof=1))
+    assert b[0].mean == pytest.approx(a[0].mean - 1)
+
+
+def test_costs_have_units_and_memory_is_the_largest():
+    table = make_methods_table("t", CONFIG, runs(), {})
+    assert [column.title for column in table.columns[1:]] == [title for title, _ in COSTS.values()]
+    assert [cell.mean for cell in table.rows[0].cells[1:]] == pytest.approx([2.5, 60, 50, 1])
+    assert [cell.mean for cell in table.rows[1].cells[1:]] == pytest.approx([2.5, 600, 50, 3])
+
+
+def test_caption_says_what_was_measured_on_what():
+    caption = make_methods_table("t", CONFIG, runs(), {}).caption
+    assert "2 of 15 categories (bottle, carpet)" in caption
+    assert "Method A on resnet18.tv_in1k@256; Method B on b@64" in caption
+    assert "Measured on CPU x, 1 thread" in caption
+    assert "RANDOM" not in caption
+    assert "RANDOM weights" in make_methods_table("t", CONFIG, runs().assign(weights="random"), {}).caption
+
+
+def test_it_is_written_in_all_forms():
+    table = make_methods_table("t", CONFIG, runs(), {})
+    rows = list(csv.DictReader(io.StringIO(to_csv(table))))
+    assert len(rows) == 2 * 5
+    assert rows[1]["method"] == "Method A"
+    assert float(rows[1]["mean"]) == 2.5
+    assert "Method B" in to_html(table)
+    assert "Method B" in to_latex(table)
+    assert "600.00" in to_text(table)
+
+
+def test_unknown_metric_is_named():
+    with pytest.raises(
+        NfbenchError, match=r"table 't': no run has the metric 'pixel_aurc'; did you mean 'pixel_auroc'"
+    ):
+        make_methods_table("t", CONFIG.model_copy(update={"metrics": ("pixel_aurc",)}), runs(), {})

@@ -1,11 +1,15 @@
-"""FastFlow against anomalib's FastFlow on the same features.
+"""FastFlow, PaDiM and PatchCore against anomalib's, on the same features, by the same metrics, in the same run.
 
-The same epochs, batches and seeds, in the same run. Needs a finished run of mvtec_local (its features and manifests).
-Three flows per category and seed, all evaluated by nfbench's metrics at the original image size after the last epoch:
-anomalib's modules with its defaults (Adam 1e-3, weight decay 1e-5, batch 16, trained LayerNorm, maximum of the map),
-ours with the same settings, and ours with those of ``fastflow-white``.
+Needs the features and manifests of a finished run of baselines_local. All train on all normal images; metrics are those
+of nfbench at the original image size.
 
-    python -m benchmarks.accuracy --results results --epochs 20 --seeds 3
+- FastFlow: anomalib's modules with its defaults (Adam 1e-3, weight decay 1e-5, batch 16, trained LayerNorm, maximum of
+  the map), ours with the same settings, and ours with those of ``fastflow-local``.
+- PaDiM: all channels of the levels 1 to 3.
+- PatchCore: levels 2 and 3, a coreset of ``--ratio``; anomalib's; ours in anomalib's form (Euclidean distances,
+  averages by channel, re-weighted image scores); and ours as published.
+
+    python -m benchmarks.accuracy --results results --methods padim patchcore
 """
 
 import argparse
@@ -17,10 +21,10 @@ import torch
 import yaml
 from torch.nn import functional
 
-from benchmarks.peers import PeerFastFlow
+from benchmarks.peers import Given, PeerFastFlow
 from nfbench.datasets.manifest import read_manifest
 from nfbench.features.cache import FeatureCache
-from nfbench.methods.base import LevelShape, Scores, build_method, resolve_settings
+from nfbench.methods.base import LevelShape, Method, Scores, build_method, resolve_settings
 from nfbench.scoring.evaluate import GroundTruth, evaluate
 from nfbench.scoring.maps import score_images
 from nfbench.training.checkpoint import SideFolder
@@ -28,79 +32,169 @@ from nfbench.training.data import TrainingData
 from nfbench.training.loop import train
 
 BACKBONE = "tf_efficientnet_lite0@256"
+SIZE = (256, 256)
+LAYERS = ["layer1", "layer2", "layer3"]
 CPU = torch.device("cpu")
 PLAIN = {"batch_size": 16, "kernels": "alternating", "val_fraction": 0, "checkpoints": 1}
+AS_ANOMALIB = {"embedding": "average", "distance": "euclidean", "reweighting": True, "start": "point"}
 
 
-class Peer(torch.nn.Module):
-    """anomalib's FastFlow behind what our training loop and scoring call."""
+class PeerFlow(Method):
+    """anomalib's FastFlow behind our contract."""
 
-    def __init__(self, shapes):
-        super().__init__()
-        self.shapes = shapes
+    title = "anomalib's FastFlow"
+
+    def __init__(self, shapes, settings, map_size, generator):
+        super().__init__(shapes, settings, map_size, generator)
         self.flow = PeerFastFlow(shapes)
-        self.loss = self.flow.loss
-        self.dimensions = sum(c * h * w for c, h, w in shapes)
 
-    def prepare(self, passes):
-        """Nothing to fit."""
+    @property
+    def loss_scale(self):
+        return self.dimensions
+
+    def loss(self, features):
+        return self.flow.loss(features)
 
     def score(self, features):
         """Minus the mean over levels of exp(-mean(z^2) / 2), up-sampled; the image score is the maximum."""
         latents, _ = self.flow.latents(features)
         maps = [-torch.exp(-0.5 * z.square().mean(1, keepdim=True)) for z in latents]
-        resized = torch.cat([functional.interpolate(m, (256, 256), mode="bilinear") for m in maps], 1).mean(1)
+        resized = torch.cat([functional.interpolate(m, self.map_size, mode="bilinear") for m in maps], 1).mean(1)
         return Scores(resized, resized.flatten(1).amax(1))
 
+    def parameter_groups(self):
+        return {"flow": list(self.flow.parameters())}
 
-def candidates(epochs):
-    """Name, settings, and how to build the model."""
-    white = yaml.safe_load((Path(__file__).parents[1] / "workflow/experiments/mvtec_local.yaml").read_text())
-    white = {**white["variants"]["fastflow-white"]["settings"], "val_fraction": 0, "checkpoints": 1}
+
+class PeerOfFeatures(Method):
+    """An anomalib model that is fitted in one pass, given our features in place of its backbone's."""
+
+    def run(self, features):
+        self.model.feature_extractor.features = dict(zip(LAYERS, features, strict=False))
+        return self.model(torch.zeros(len(features[0]), 3, *self.map_size))
+
+    def score(self, features):
+        found = self.run(features)
+        return Scores(found.anomaly_map[:, 0], found.pred_score.flatten())
+
+    def parameter_groups(self):
+        return {}
+
+
+class PeerPadim(PeerOfFeatures):
+    """anomalib's PaDiM on all channels."""
+
+    title = "anomalib's PaDiM"
+
+    def __init__(self, shapes, settings, map_size, generator):
+        from anomalib.models.image.padim.torch_model import PadimModel
+
+        super().__init__(shapes, settings, map_size, generator)
+        self.model = PadimModel("resnet18", LAYERS, pre_trained=False, n_features=10)
+        self.model.feature_extractor = Given()
+        self.model.idx = torch.arange(sum(shape.channels for shape in shapes))
+
+    @torch.no_grad()
+    def prepare(self, passes):
+        self.model.train()
+        for features in passes():
+            self.run(features)
+        self.model.fit()
+
+
+class PeerPatchCore(PeerOfFeatures):
+    """anomalib's PatchCore."""
+
+    title = "anomalib's PatchCore"
+    ratio = 0.01
+
+    def __init__(self, shapes, settings, map_size, generator):
+        from anomalib.models.image.patchcore.torch_model import PatchcoreModel
+
+        super().__init__(shapes, settings, map_size, generator)
+        self.model = PatchcoreModel(LAYERS[:2], "resnet18", pre_trained=False)
+        self.model.feature_extractor = Given()
+
+    @torch.no_grad()
+    def prepare(self, passes):
+        self.model.train()
+        for features in passes():
+            self.run(features)
+        self.model.subsample_embedding(self.ratio)
+
+
+def candidates(method, epochs, ratio):
+    """By name: folder of the features, settings, and how to build the model from shapes, settings and seed."""
+
+    def ours(name):
+        return lambda shapes, settings, seed: build_method(name, shapes, settings, SIZE, seed)
+
+    def peer(peer_type):
+        return lambda shapes, settings, seed: peer_type(shapes, settings, SIZE, torch.Generator())
+
+    if method == "padim":
+        settings = resolve_settings("padim")
+        return BACKBONE, {"anomalib": (settings, peer(PeerPadim)), "ours": (settings, ours("padim"))}
+    if method == "patchcore":
+        PeerPatchCore.ratio = ratio
+        plain = resolve_settings("patchcore", overrides={"coreset_ratio": ratio})
+        alike = resolve_settings("patchcore", overrides={"coreset_ratio": ratio, **AS_ANOMALIB})
+        return f"{BACKBONE}-l23", {
+            "anomalib": (plain, peer(PeerPatchCore)),
+            "ours, anomalib's form": (alike, ours("patchcore")),
+            "ours, as published": (plain, ours("patchcore")),
+        }
+    local = yaml.safe_load((Path(__file__).parents[1] / "workflow/experiments/baselines_local.yaml").read_text())
     plain = resolve_settings("fastflow", overrides={**PLAIN, "epochs": epochs})
-    return {
-        "anomalib's FastFlow": (plain, lambda shapes, seed: Peer(shapes)),
-        "ours, same settings": (plain, lambda shapes, seed: build_method("fastflow", shapes, plain, (256, 256), seed)),
-        "ours, fastflow-white": (
-            settings := resolve_settings("fastflow", overrides=white),
-            lambda shapes, seed: build_method("fastflow", shapes, settings, (256, 256), seed),
-        ),
+    white = resolve_settings("fastflow", overrides=local["variants"]["fastflow-local"]["settings"])
+    return BACKBONE, {
+        "anomalib": (plain, peer(PeerFlow)),
+        "ours, same settings": (plain, ours("fastflow")),
+        "ours, fastflow-local": (white, ours("fastflow")),
     }
 
 
-def run_one(settings, build, train_cache, test_cache, truth, seed):
-    """Trains and evaluates one flow; returns metrics and seconds of training."""
+def run_one(settings, build, caches, truth, seed):
+    """Trains and evaluates one model; returns metrics and seconds of training."""
     torch.manual_seed(seed)
-    model = build([LevelShape(*shape) for shape in train_cache.shapes], seed)
-    data = TrainingData(train_cache.levels, 0, seed, CPU)
+    model = build([LevelShape(*shape) for shape in caches[0].shapes], settings, seed)
+    data = TrainingData(caches[0].levels, 0, seed, CPU)
     started = time.perf_counter()
     train(model, data, settings, SideFolder(Path("/dev/null"), "none"), "benchmark", checkpoint_seconds=float("inf"))
     seconds = time.perf_counter() - started
-    return {**evaluate(score_images(model.eval(), test_cache.levels, CPU), truth), "seconds": seconds}
+    normal, test = (score_images(model.eval(), cache.levels, CPU) for cache in caches)
+    return {**evaluate(test, truth, normal.maps, {}).metrics, "seconds": seconds}
 
 
 def main():
-    """Prints a line per category and candidate."""
+    """Prints a line per category, method and candidate."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--methods", nargs="+", choices=["fastflow", "padim", "patchcore"], default=["fastflow"])
+    parser.add_argument("--categories", nargs="+")
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--ratio", type=float, default=0.01, help="share of patches in PatchCore's coreset")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    for folder in sorted((options.results / "features" / BACKBONE / "mvtec_ad").iterdir()):
-        caches = [FeatureCache(folder / view / "meta.json") for view in ("train", "test")]
-        manifest = read_manifest(options.results / "manifests" / "mvtec_ad" / f"{folder.name}.csv")
-        truth = GroundTruth([entry for entry in manifest if entry.split == "test"])
-        for name, (settings, build) in candidates(options.epochs).items():
-            found = [run_one(settings, build, *caches, truth, seed) for seed in range(options.seeds)]
-            means = {key: statistics.mean(one[key] for one in found) for key in found[0]}
-            print(
-                f"{folder.name:<12} {name:<22} {settings.epochs} epochs, {options.seeds} seeds: "
-                f"image AUROC {100 * means['image_auroc']:.2f}, pixel AUROC {100 * means['pixel_auroc']:.2f}, "
-                f"AUPRO {100 * means['pixel_aupro']:.2f}, {means['seconds']:.0f} s of training",
-                flush=True,
-            )
+    for method in options.methods:
+        backbone, found = candidates(method, options.epochs, options.ratio)
+        for folder in sorted((options.results / "features" / backbone / "mvtec_ad").iterdir()):
+            if options.categories and folder.name not in options.categories:
+                continue
+            caches = [FeatureCache(folder / view / "meta.json") for view in ("train", "test")]
+            manifest = read_manifest(options.results / "manifests" / "mvtec_ad" / f"{folder.name}.csv")
+            truth = GroundTruth([entry for entry in manifest if entry.split == "test"])
+            for name, (settings, build) in found.items():
+                runs = [run_one(settings, build, caches, truth, seed) for seed in range(options.seeds)]
+                means = {key: statistics.mean(run[key] for run in runs) for key in runs[0]}
+                print(
+                    f"{folder.name:<12} {method:<10} {name:<22} {options.seeds} seeds: "
+                    f"image AUROC {100 * means['image_auroc']:.2f}, pixel AUROC {100 * means['pixel_auroc']:.2f}, "
+                    f"AUPRO {100 * means['pixel_aupro']:.2f}, {means['seconds']:.0f} s of training",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from nfbench.backbones.weights import load_backbone
 from nfbench.datasets.base import Sample
 from nfbench.datasets.manifest import build_manifest
 from nfbench.features.extract import extract_features
+from nfbench.features.recipe import Recipe
 
 BATCH = 8
 
@@ -59,12 +60,9 @@ def main(count=128, rounds=2):
                 bare.append(bare_seconds(name, count))
                 meta = extract_features(
                     entries,
-                    find_backbone(name),
+                    Recipe(find_backbone(name), 256),
                     Path(folder) / f"{name}-{number}" / "meta.json",
                     view="train",
-                    input_size=256,
-                    levels=(1, 2, 3),
-                    weights="random",
                     device=torch.device("cpu"),
                 )
                 full.append(meta["seconds"])

@@ -3,6 +3,6 @@
 import subprocess
 import sys
 
-for name in ("training_step", "extraction", "overhead", "segmentation", "gpu"):
+for name in ("training_step", "cflow_training", "coreset", "scoring", "extraction", "overhead", "segmentation", "gpu"):
     print(f"\n== {name}", flush=True)
     subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)

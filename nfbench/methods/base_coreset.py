@@ -23,7 +23,7 @@ from nfbench.progress import progress
 
 __all__ = ["select_coreset"]
 
-_ROWS, _COLUMNS = 1024, 256
+_ROWS, _COLUMNS = 4096, 512  # of a matrix product: large ones are fast, small ones leave out more
 _SELECTED, _NOBODY = -1.0, -2.0
 
 
@@ -112,12 +112,15 @@ class _FarthestFirst:
         return pool[self.bounds[pool] >= floor]
 
     def _select_from(self, pool: Tensor, floor: float, rival: int) -> Iterator[int]:
-        """The plain loop on points whose bounds are exact, until the point ``rival`` outside may be farther."""
+        """The plain loop on points whose bounds are exact, until the point ``rival`` outside may be the next.
+
+        The pool loses its points below ``floor`` once they are the majority, so that the farthest is never among them.
+        """
         points, norms, bounds = self.points[pool], self.norms[pool], self.bounds[pool]
         while self.n_centres < len(self.centres) and len(pool):
             best = int(bounds.argmax())  # the first of equal ones
             farthest, index = float(bounds[best]), int(pool[best])
-            if farthest < floor or (farthest == floor and index > rival):
+            if farthest == floor and index > rival:
                 break
             yield self._add(index)
             distances = torch.addmv(norms, points, points[best], alpha=-2).add_(norms[best])

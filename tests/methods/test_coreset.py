@@ -1,9 +1,12 @@
 """The lazy coreset selection against the plain loop it stands for."""
 
+import itertools
+
 import pytest
 import torch
 
 from nfbench.errors import NfbenchError
+from nfbench.methods import base_coreset
 from nfbench.methods.base_coreset import select_coreset
 
 
@@ -26,12 +29,14 @@ def plain_greedy(points, count, start):
 
 
 def random_points(n, dim, seed=0):
-    return torch.randn(n, dim, generator=torch.Generator().manual_seed(seed))
+    """Normal values in steps of 2^-12, which fixed-point numbers hold: there both loops are free of rounding."""
+    points = torch.randn(n, dim, generator=torch.Generator().manual_seed(seed))
+    return (points * 4096).round() / 4096
 
 
 def clustered(n, dim):
     centres = 5 * random_points(20, dim, 1)
-    return centres[torch.arange(n) % 20] + 0.1 * random_points(n, dim, 2)
+    return centres[torch.arange(n) % 20] + random_points(n, dim, 2) / 8
 
 
 def ties(n, dim):
@@ -40,10 +45,11 @@ def ties(n, dim):
 
 
 DATA = {
-    "random": random_points(3000, 24),
-    "clustered": clustered(3000, 24),
+    "random": random_points(2000, 24),
+    "clustered": clustered(2000, 24),
     "offset": random_points(2000, 16) + 1000,
     "ties": ties(2000, 8),
+    "duplicates": random_points(200, 24).repeat(12, 1),
     "lattice": torch.cartesian_prod(*[torch.arange(5.0)] * 4),
     "equal": torch.full((500, 6), 0.1),
     "two values": torch.tensor([0.3, 0.7]).repeat(300)[:, None],
@@ -51,10 +57,14 @@ DATA = {
 }
 
 
-@pytest.mark.parametrize("pool_size", [1, 50, 700, 8192])
+@pytest.mark.parametrize(
+    ("pool_size", "rows", "columns"), [(1, 1024, 256), (50, 32, 5), (700, 32, 5), (8192, 1024, 256)]
+)
 @pytest.mark.parametrize("start", [7, torch.tensor([3, 99, 4, 3, 250])], ids=["point", "mean"])
 @pytest.mark.parametrize("data", DATA)
-def test_same_selection_as_the_plain_loop(data, start, pool_size):
+def test_same_selection_as_the_plain_loop(data, start, pool_size, rows, columns, monkeypatch):
+    monkeypatch.setattr(base_coreset, "_ROWS", rows)
+    monkeypatch.setattr(base_coreset, "_COLUMNS", columns)
     points = DATA[data]
     count = 20 if pool_size == 1 else len(points) // 8
     found = select_coreset(points, count, start, pool_size)
@@ -77,18 +87,33 @@ def test_first_of_equally_far_points():
     assert select_coreset(torch.ones(4, 3), 4, 2).tolist() == [2, 0, 1, 3]
 
 
-def test_mean_distance_bounds_the_minimum():
-    # 4 is farthest from the anchors; once it is in, 3 is at most its mean distance 2 away, though 0 and 4 are farther
+def test_mean_distance_stays_in_the_minimum():
     line = torch.tensor([0.0, 2, 4])[:, None]
+    # distances 0, 2 and 4 to the anchor 0: it comes last, although it is the farthest point from the first centre
     assert select_coreset(line, 3, torch.tensor([0])).tolist() == [2, 1, 0]
-    # without the mean distance kept, 0 would come second: it is 4 away from the first centre, but 0 from the anchor
     assert select_coreset(line, 3, 2).tolist() == [2, 0, 1]
 
 
-def test_points_that_differ_little_beside_their_norm():
-    points = 1 + 1e-5 * random_points(500, 12)
-    found = select_coreset(points, 60, 0, 64)
-    assert torch.equal(found, plain_greedy(points, 60, 0))
+def float32_points(n, dim):
+    return torch.randn(n, dim, generator=torch.Generator().manual_seed(4))
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1e-4, 1), (30 / 7, 0)])
+def test_float32_points_are_farthest_up_to_its_rounding(scale, offset):
+    points = scale * float32_points(800, 30) + offset
+    x = points.double()
+    bounds = torch.full((800,), torch.inf, dtype=torch.float64)
+    for centre, after in itertools.pairwise(select_coreset(points, 100, 5, 64).tolist()):
+        bounds = torch.minimum(bounds, (x - x[centre]).norm(dim=1))
+        assert bounds[after] >= (1 - 1e-5) * bounds.max()
+
+
+@pytest.mark.parametrize("pool_size", [37, 900])
+def test_duplicates_are_at_distance_0(pool_size):
+    points = float32_points(200, 30).repeat(12, 1)
+    found = select_coreset(points, 300, 0, pool_size)
+    assert torch.equal(found[:200].sort().values, torch.arange(200))  # the first copy of each
+    assert torch.equal(found[200:], torch.arange(200, 300))
 
 
 def test_count_and_values_are_checked():

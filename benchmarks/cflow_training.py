@@ -1,18 +1,22 @@
 """CFLOW-AD's training on cached features against anomalib's decoders: ResNet-18 levels 2 to 4 at 256 pixels, batch 32.
 
-A step is the loss of 256 fibres of one level, backward and Adam. Prints the median milliseconds of a step by level, what
-they add up to over a batch of images (128 + 32 + 8 steps), and the ratio peer / ours; once with fixed permutations of
-channels, anomalib's default, and once with rotations, the paper's. Ours and the peer's steps alternate.
+A step is the loss of 256 fibres of one level, backward and Adam. Prints the median milliseconds of a step by level,
+what steps add up to over a batch (128 + 32 + 8), and the ratio peer / ours; once with permutations of channels,
+anomalib's default, and once with rotations, the paper's. Ours and the peer's steps alternate.
 """
 
 import torch
+
+from nfbench.torchvision_guard import import_torchvision
+
+import_torchvision()
+
+from anomalib.models.image.cflow.utils import cflow_head, get_logp, positional_encoding_2d
 from torch.nn import functional
 
 from benchmarks.peers import interleaved
 from benchmarks.training_step import adam
 from nfbench.methods.base import LevelShape, build_method, resolve_settings
-
-from anomalib.models.image.cflow.utils import cflow_head, get_logp, positional_encoding_2d  # isort: skip
 
 SHAPES = [LevelShape(128, 32, 32), LevelShape(256, 16, 16), LevelShape(512, 8, 8)]
 BATCH = 32

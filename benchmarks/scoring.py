@@ -1,7 +1,8 @@
 """Scoring of cached features, images per second of each method with its paper's nets, and anomalib's beside it.
 
 ResNet-18 features at 256 pixels, levels 1 to 3 (CS-Flow: level 3 at 256, 128 and 64 pixels; DifferNet: level 4 at the
-same sizes, pooled, 16 views; its maps, gradients with respect to images, are left out). Methods are untrained, as speed does not depend on weights; PaDiM's Gaussians and PatchCore's bank are of 32 made-up images, its coreset 10 %.
+same sizes, pooled, 16 views; its maps, gradients with respect to images, are left out). Methods are untrained, as speed
+does not depend on weights; PaDiM's Gaussians and PatchCore's bank are of 32 made-up images, its coreset 10 %.
 anomalib's PaDiM and PatchCore get the same features and sizes. All are timed in turn, on batches of 16.
 """
 

@@ -39,7 +39,7 @@ def describe(
     """Build a method without data or weights; print levels, latent shapes and trainable parameters."""
     from itertools import product
 
-    from nfbench.methods.base import LevelShape, build_method, count_parameters, resolve_settings
+    from nfbench.methods.base import LevelShape, build_to_count, count_parameters, resolve_settings
 
     described = find_backbone(backbone)
     size = input_size or described.input_size
@@ -47,7 +47,7 @@ def describe(
     divisors = parse_numbers("scales", scales) or described.scales
     shapes = [LevelShape(*shape) for shape in described.shapes(size, chosen, divisors)]
     settings = resolve_settings(method, backbone=backbone, overrides=parse_overrides(overrides))
-    model = build_method(method, shapes, settings, (size, size), seed=0)
+    model = build_to_count(method, shapes, settings, (size, size))
     description = {
         "method": method,
         "title": model.title,

@@ -16,6 +16,7 @@ from nfbench.errors import NfbenchError
 from nfbench.registry import nearest, plugin
 
 __all__ = [
+    "HALF_LOG_TWO_PI",
     "LevelShape",
     "Method",
     "MethodSettings",
@@ -23,6 +24,7 @@ __all__ = [
     "Passes",
     "Scores",
     "build_method",
+    "build_to_count",
     "count_parameters",
     "load_method",
     "resolve_settings",
@@ -30,6 +32,9 @@ __all__ = [
 
 PACKAGE = "nfbench.methods"
 
+
+HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+"""What a standard normal variable adds to the negative log-likelihood, whatever its value."""
 
 Passes = Callable[[], Iterable[list[Tensor]]]
 """Goes over the training features, batch by batch; can be called again."""
@@ -190,7 +195,7 @@ class Method(nn.Module, ABC):
         return [ParameterGroup(trained, weight_decay=self.settings.weight_decay)]
 
     def latent_shapes(self) -> list[tuple[int, ...]]:
-        """Shape of each latent without the batch axis; empty for methods without latents."""
+        """Shape of each latent without the batch axis; empty where there are none."""
         return []
 
 
@@ -239,7 +244,15 @@ def build_method(
     method_type: type[Method] = plugin(PACKAGE, method).METHOD
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return method_type(shapes, settings, map_size, torch.Generator().manual_seed(seed))
+        return method_type(shapes, settings, map_size, torch.Generator("cpu").manual_seed(seed))
+
+
+def build_to_count(
+    method: str, shapes: Sequence[LevelShape], settings: MethodSettings, map_size: tuple[int, int]
+) -> Method:
+    """Builds a method without memory for its parameters: they have shapes, but no values."""
+    with torch.device("meta"):
+        return build_method(method, shapes, settings, map_size, seed=0)
 
 
 def count_parameters(method: Method) -> dict[str, int]:

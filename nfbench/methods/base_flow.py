@@ -1,6 +1,5 @@
 """What flows on feature maps share: settings, likelihood, and the score of white latents."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -11,13 +10,11 @@ from torch import Tensor, nn
 
 from nfbench.flows.all_in_one import ClampRule, Permutation
 from nfbench.flows.subnets import conv_subnet
-from nfbench.methods.base import LevelShape, Method, MethodSettings, Passes, Scores
+from nfbench.methods.base import HALF_LOG_TWO_PI, LevelShape, Method, MethodSettings, Passes, Scores
 from nfbench.methods.base_maps import resize_maps, smooth, top_percent_mean
 from nfbench.methods.base_normalization import Normalization, build_normalization, fit_normalizations
 
 __all__ = ["FlowMethod", "FlowSettings"]
-
-_HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
 class FlowSettings(MethodSettings):
@@ -98,7 +95,7 @@ class FlowMethod(Method):
 
     def log_likelihood(self, features: Sequence[Tensor]) -> Tensor:
         """Log-density of the normalized features in nats per dimension, ``(B,)``."""
-        return -self._negative_log_likelihood(features) / self.dimensions - _HALF_LOG_TWO_PI
+        return -self._negative_log_likelihood(features) / self.dimensions - HALF_LOG_TWO_PI
 
     def score(self, features: Sequence[Tensor]) -> Scores:
         """Anomaly map at ``map_size``, bilinear from the levels' maps, and the image score by ``image_score``."""

@@ -4,7 +4,6 @@ A fibre is the feature vector of one position. Each level has a flow from its fi
 conditioned on a code of the position. Fibres of a batch are numbered image by image, row by row.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -16,12 +15,11 @@ from torch import Tensor, nn
 from nfbench.flows.all_in_one import AllInOneStep, ClampRule, Permutation
 from nfbench.flows.positional import sinusoidal_code
 from nfbench.flows.subnets import fc_subnet
-from nfbench.methods.base import LevelShape, Method, MethodSettings, Passes, Scores
+from nfbench.methods.base import HALF_LOG_TWO_PI, LevelShape, Method, MethodSettings, Passes, Scores
 from nfbench.methods.base_maps import resize_maps
 
 __all__ = ["FibreFlowMethod", "FibreFlowSettings", "fibre_chunks", "likelihood_map", "log_density", "to_fibres"]
 
-_HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 _SCORED_FIBRES = 4096
 _LARGEST_EXPONENT = 80.0  # exp of it is finite in float32
 
@@ -144,7 +142,7 @@ def fibre_chunks(count: int, size: int, generator: torch.Generator) -> Sequence[
 
 def log_density(z: Tensor, log_det: Tensor) -> Tensor:
     """``log N(z; 0, I) + log|det J|`` of fibres, ``z`` with channels on axis 1, as ``log_det`` without that axis."""
-    return -_HALF_LOG_TWO_PI * z.shape[1] - 0.5 * z.square().sum(1) + log_det
+    return -HALF_LOG_TWO_PI * z.shape[1] - 0.5 * z.square().sum(1) + log_det
 
 
 def likelihood_map(log_likelihoods: Sequence[Tensor], reference: Tensor, size: tuple[int, int]) -> Tensor:

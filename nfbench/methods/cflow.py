@@ -11,10 +11,10 @@ Deliberate deviations:
 - While one level is trained, the others stand still. The repository shares one Adam and was made for torch below 2,
   where gradients of the others are zeros and momentum keeps moving them: over 12 steps, a level with 2 steps of its
   own moves by 3.1e-4 (root mean square) here and by 6.5e-4 there.
-- A batch with fewer fibres than ``fibre_batch`` is one step of all of them; the repository stops.
+- A batch with fewer fibres than ``fibre_batch`` is one step of all of them, where anomalib's port stops.
 
 The paper's features are those of WRN-50-2 with torchvision's weights and reflecting borders in all convolutions, levels
-2 to 4, not normalized, at the input sizes of ``INPUT_SIZES``.
+2 to 4, not normalized, at 512, 256 or 128 pixels by category (``workflow/experiments/uflow_table1.yaml``).
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,13 +26,7 @@ from torch.nn import functional
 
 from nfbench.methods.base_likelihood import FibreFlowMethod, FibreFlowSettings, fibre_chunks, log_density, to_fibres
 
-__all__ = ["INPUT_SIZES", "METHOD", "CFlow", "CFlowSettings"]
-
-_LARGE = ("bottle", "carpet", "grid", "leather", "screw", "tile", "toothbrush", "wood", "zipper")
-_MEDIUM = ("cable", "capsule", "hazelnut", "metal_nut", "pill")
-
-INPUT_SIZES = {**dict.fromkeys(_LARGE, 512), **dict.fromkeys(_MEDIUM, 256), "transistor": 128}
-"""The paper's input size in pixels by category of MVTec AD, with WRN-50-2."""
+__all__ = ["METHOD", "CFlow", "CFlowSettings"]
 
 
 class CFlowSettings(FibreFlowSettings):

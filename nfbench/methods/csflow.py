@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from nfbench.errors import NfbenchError
 from nfbench.flows.cross_scale import cross_scale_subnet
-from nfbench.flows.glow import HALF_LOG_TWO_PI, TwoSidedFlow
-from nfbench.methods.base import LevelShape, Method, MethodSettings, Scores
+from nfbench.flows.glow import TwoSidedFlow
+from nfbench.methods.base import HALF_LOG_TWO_PI, LevelShape, Method, MethodSettings, Scores
 from nfbench.methods.base_maps import resize_maps
 
 __all__ = ["METHOD", "CSFlow", "CSFlowSettings"]

@@ -16,8 +16,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from nfbench.errors import NfbenchError
-from nfbench.flows.glow import HALF_LOG_TWO_PI, TwoSidedFlow, mlp_subnet
-from nfbench.methods.base import LevelShape, Method, MethodSettings, Scores
+from nfbench.flows.glow import TwoSidedFlow, mlp_subnet
+from nfbench.methods.base import HALF_LOG_TWO_PI, LevelShape, Method, MethodSettings, Scores
 
 __all__ = ["METHOD", "DifferNet", "DifferNetSettings"]
 

@@ -68,7 +68,9 @@ class Padim(PatchMethod):
     ) -> None:
         super().__init__(shapes, settings, map_size, generator)
         n_channels = sum(shape.channels for shape in shapes)
-        drawn = torch.randperm(n_channels, generator=generator)[: settings.reduced_dimensions].sort().values
+        drawn = (
+            torch.randperm(n_channels, generator=generator, device="cpu")[: settings.reduced_dimensions].sort().values
+        )
         self.grid = (shapes[0].height, shapes[0].width)
         positions, dim = math.prod(self.grid), len(drawn)
         self.register_buffer("channels", drawn)

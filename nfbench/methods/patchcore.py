@@ -71,10 +71,10 @@ class PatchCore(PatchMethod):
         self.register_buffer("memory_bank", torch.empty(0, self.embedding.dim))
         projection = None
         if settings.projection_dim < self.embedding.dim:  # as torch initializes a linear layer
-            projection = torch.empty(settings.projection_dim, self.embedding.dim)
+            projection = torch.empty(settings.projection_dim, self.embedding.dim, device="cpu")
             projection.uniform_(-1, 1, generator=generator).div_(math.sqrt(self.embedding.dim))
         self.register_buffer("projection", projection, persistent=False)
-        self.start_points = torch.rand(_START_POINTS, generator=generator)
+        self.start_points = torch.rand(_START_POINTS, generator=generator, device="cpu")
 
     @torch.no_grad()
     def prepare(self, passes: Passes) -> None:

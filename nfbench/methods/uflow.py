@@ -8,6 +8,7 @@ sized in iterations, so that in effect it hardly moves.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from FrEIA.framework import GraphINN, InputNode, Node, OutputNode
@@ -15,6 +16,7 @@ from FrEIA.modules import Concat, Split
 from pydantic import Field
 from torch import Tensor
 
+from nfbench.errors import NfbenchError
 from nfbench.flows.all_in_one import AllInOneStep
 from nfbench.flows.upsampling import InvertibleUpsampling
 from nfbench.methods.base_flow import FlowMethod, FlowSettings
@@ -64,7 +66,18 @@ class UFlow(FlowMethod):
     }
 
     def build_flow(self, generator: torch.Generator) -> GraphINN:
-        """Section 3.2: stages but the finest split off ``4 * floor(C/8)`` channels, which move up to the next one."""
+        """Section 3.2: stages but the finest split off ``4 * floor(C/8)`` channels, which move up to the next one.
+
+        Raises:
+            NfbenchError: a level is not twice as large as the next coarser one.
+        """
+        sizes = [(shape.height, shape.width) for shape in self.shapes]
+        if any(fine != (2 * coarse[0], 2 * coarse[1]) for fine, coarse in pairwise(sizes)):
+            found = ", ".join(f"{height} x {width}" for height, width in sizes)
+            raise NfbenchError(
+                f"method 'uflow' takes levels that are each twice as large as the next coarser one, but got {found}; "
+                "give the backbone levels and an input size whose strides divide it"
+            )
         inputs = [InputNode(*shape, name=f"level {index}") for index, shape in enumerate(self.shapes)]
         outputs: list[OutputNode] = []
         nodes = list(inputs)

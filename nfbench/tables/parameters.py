@@ -1,15 +1,12 @@
 """The content of a table of parameters: models are built, without data or weights, and counted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import nn
 
 from nfbench.backbones.base import find_backbone
 from nfbench.config import Bench, CountedModel, ParametersTableConfig
 from nfbench.errors import NfbenchError
-from nfbench.methods.base import LevelShape, Method, build_method, resolve_settings
+from nfbench.methods.base import LevelShape, Method, build_to_count, count_parameters, resolve_settings
 from nfbench.reference import PrintedValue, find_printed
 
 __all__ = ["Count", "ParametersTable", "make_parameters_table"]
@@ -82,7 +79,7 @@ def make_parameters_table(name: str, config: ParametersTableConfig, bench: Bench
 def _count(table: str, row: CountedModel, published: str | None, bench: Bench) -> Count:
     variant = bench.variant(row.method)
     model = _build(row, bench)
-    parts = {part: _numel(parameters) for part, parameters in model.parameter_groups().items()}
+    parts = {part: count for part, count in count_parameters(model).items() if part != "total"}
     printed = None
     if published and row.published is not None:
         printed = find_printed(published, {"method": model.title, **row.published})
@@ -95,28 +92,13 @@ def _count(table: str, row: CountedModel, published: str | None, bench: Bench) -
 
 
 def _build(row: CountedModel, bench: Bench) -> Method:
-    """The model without memory for its parameters, or with it where its construction must see values."""
+    """The model, without memory for its parameters."""
     variant, backbone = bench.variant(row.method), row.backbone
     found = find_backbone(backbone.name).shapes(backbone.input_size, backbone.levels, backbone.scales)
     settings = resolve_settings(variant.method, backbone=backbone.name, overrides=variant.settings)
     size = (backbone.input_size, backbone.input_size)
 
-    def build() -> Method:
-        return build_method(variant.method, [LevelShape(*shape) for shape in found], settings, size, seed=0)
-
-    return _on_meta(build)
-
-
-def _on_meta(build: Callable[[], Method]) -> Method:
-    try:
-        with torch.device("meta"):
-            return build()
-    except (RuntimeError, NotImplementedError):
-        return build()
-
-
-def _numel(parameters: Sequence[nn.Parameter]) -> int:
-    return sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    return build_to_count(variant.method, [LevelShape(*shape) for shape in found], settings, size)
 
 
 def _caption(config: ParametersTableConfig, rows: Sequence[Count]) -> str:

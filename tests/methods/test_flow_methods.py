@@ -200,6 +200,12 @@ def test_same_seed_same_model_and_the_global_state_is_left_alone():
     assert any(not torch.equal(value, other[name]) for name, value in ours.items() if "subnet" in name)
 
 
+def test_uflow_refuses_levels_that_do_not_halve():
+    shapes = [LevelShape(8, 13, 13), LevelShape(8, 6, 6)]
+    with pytest.raises(NfbenchError, match=r"got 13 x 13, 6 x 6; give the backbone levels and an input size"):
+        build("uflow", shapes)
+
+
 def test_papers_settings_by_category_and_backbone():
     assert resolve_settings("uflow").model_dump()["lr"] == 1e-4
     carpet = resolve_settings("uflow", dataset="mvtec_ad", category="carpet")

@@ -109,7 +109,7 @@ class AllInOneStep(InvertibleModule):
         y, log_scale = _Affine.apply(x1, x2, a, scale, self.global_offset, *orders, self.clamp, self.clamp_rule)
         if self.rotation is not None:
             with torch.autocast(y.device.type, enabled=False):
-                y = torch.einsum("ij,bj...->bi...", self.rotation, y)
+                y = _rotate(y, self.rotation)
         return y, log_scale + scale.log().sum()
 
     def _inverse(self, y: Tensor, c: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -117,7 +117,7 @@ class AllInOneStep(InvertibleModule):
         if self.rotation is None:
             y = y.index_select(1, self.inverse_permutation)
         else:
-            y = torch.einsum("ji,bj...->bi...", self.rotation, y)
+            y = _rotate(y, self.rotation.T)
         x1, coupled = ((y - self.global_offset) / scale).split(self.splits, dim=1)
         r, t = (_SUBNET_SCALE * self._subnet_output(x1, c)).chunk(2, dim=1)
         s = self.clamp * torch.tanh(r if self.clamp_rule == "outer" else r / self.clamp)
@@ -192,6 +192,11 @@ class _Affine(torch.autograd.Function):
         torch.addcmul((ctx.slope * grad_log_det)[:, None], grad_x2, x2, value=ctx.slope, out=grad_r)
         torch.ops.aten.tanh_backward.grad_input(grad_r, tanh, grad_input=grad_r)
         return grad_x1, grad_x2, grad_a, grad_g, grad_o, None, None, None, None
+
+
+def _rotate(y: Tensor, rotation: Tensor) -> Tensor:
+    """Rotates the channels of ``(B, C)`` or ``(B, C, H, W)``."""
+    return functional.linear(y, rotation) if y.ndim == 2 else torch.einsum("ij,bj...->bi...", rotation, y)
 
 
 def _random_rotation(size: int, generator: torch.Generator | None) -> Tensor:

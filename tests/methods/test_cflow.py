@@ -10,7 +10,7 @@ from nfbench.errors import NfbenchError
 from nfbench.methods import base_likelihood
 from nfbench.methods.base import LevelShape, build_method, load_method, resolve_settings
 from nfbench.methods.base_likelihood import fibre_chunks, likelihood_map, to_fibres
-from nfbench.methods.cflow import INPUT_SIZES, CFlow
+from nfbench.methods.cflow import CFlow
 
 SMALL = [LevelShape(6, 8, 8), LevelShape(9, 4, 4), LevelShape(12, 2, 2)]
 LIGHT = {"coupling_blocks": 2, "condition_dim": 16}

@@ -17,7 +17,7 @@ def test_steps_are_those_of_torch(weight_decay, betas, eps):
     torch.manual_seed(0)
     ours, theirs = ([torch.nn.Parameter(torch.ones(5)), torch.nn.Parameter(torch.ones(2, 3))] for _ in range(2))
     mine = Adam([ParameterGroup(ours, weight_decay=weight_decay)], 1e-3, betas, eps)
-    peer = torch.optim.Adam(theirs, 1e-3, betas, eps, weight_decay)
+    peer = torch.optim.Adam(theirs, 1e-3, betas, eps, weight_decay, fused=True)
     for step in range(6):
         mine.lr = peer.param_groups[0]["lr"] = 1e-2 / (step + 1)
         for one, other in zip(ours, theirs, strict=True):
@@ -34,8 +34,8 @@ def test_groups_have_their_own_rate_and_decay():
     torch.manual_seed(0)
     ours, theirs = ([torch.nn.Parameter(torch.ones(5)), torch.nn.Parameter(torch.ones(2, 3))] for _ in range(2))
     mine = Adam([ParameterGroup(ours[:1], weight_decay=1e-5), ParameterGroup(ours[1:], 0.5, 1e-2, True)], 2e-4)
-    adam = torch.optim.Adam(theirs[:1], 2e-4, weight_decay=1e-5)
-    adamw = torch.optim.AdamW(theirs[1:], 1e-4, weight_decay=1e-2)
+    adam = torch.optim.Adam(theirs[:1], 2e-4, weight_decay=1e-5, fused=True)
+    adamw = torch.optim.AdamW(theirs[1:], 1e-4, weight_decay=1e-2, fused=True)
     for _ in range(4):
         for one, other in zip(ours, theirs, strict=True):
             one.grad = torch.randn_like(one)

@@ -114,10 +114,7 @@ class AllInOneStep(InvertibleModule):
 
     def _inverse(self, y: Tensor, c: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         scale = self._scale()
-        if self.rotation is None:
-            y = y.index_select(1, self.inverse_permutation)
-        else:
-            y = _rotate(y, self.rotation.T)
+        y = y.index_select(1, self.inverse_permutation) if self.rotation is None else _rotate(y, self.rotation.T)
         x1, coupled = ((y - self.global_offset) / scale).split(self.splits, dim=1)
         r, t = (_SUBNET_SCALE * self._subnet_output(x1, c)).chunk(2, dim=1)
         s = self.clamp * torch.tanh(r if self.clamp_rule == "outer" else r / self.clamp)

@@ -236,13 +236,16 @@ class Experiment(_Model):
     datasets: dict[Name, DatasetConfig] = Field(default_factory=dict, description="datasets defined here")
     variants: dict[Name, VariantConfig] = Field(default_factory=dict, description="variants defined here")
     grid: tuple[GridBlock, ...] = Field((), description="blocks of cells; tables of parameters need none")
+    runs_of: str | None = Field(None, description="experiment whose grid and seeds this one takes, to share its runs")
     tables: dict[Name, AnyTable] = Field(default_factory=dict, description="tables by name")
     figures: dict[Name, FigureConfig] = Field(default_factory=dict, description="figures by name")
 
     @model_validator(mode="after")
     def _runs_are_asked_for(self) -> "Experiment":
         needed = [name for name, table in self.tables.items() if table.kind != "parameters"] + list(self.figures)
-        if not self.grid and (needed or not self.tables):
+        if self.grid and self.runs_of:
+            raise PydanticCustomError("two_grids", "'grid' and 'runs_of' exclude each other")
+        if not self.grid and not self.runs_of and (needed or not self.tables):
             what = f"; '{needed[0]}' is made of its runs" if needed else ""
             raise PydanticCustomError("missing_grid", "'grid' is missing" + what)
         return self
@@ -355,7 +358,8 @@ def load_bench(values: Mapping[str, Any], experiments_folder: Path) -> Bench:
         NfbenchError: a file or key is wrong, or two experiments give one name two meanings.
     """
     config = validate(Config, values, "config.yaml")
-    experiments = {path.stem: _read_experiment(path) for path in sorted(experiments_folder.glob("*.yaml"))}
+    read = {path.stem: _read_experiment(path) for path in sorted(experiments_folder.glob("*.yaml"))}
+    experiments = {name: _share_runs(experiment, read) for name, experiment in read.items()}
     datasets, variants, backbones = dict(config.datasets), dict(config.variants), {}
     for name, experiment in experiments.items():
         _merge(datasets, experiment.datasets, "dataset", name)
@@ -371,6 +375,18 @@ def _read_experiment(path: Path) -> Experiment:
     except yaml.YAMLError as error:
         raise NfbenchError(f"{path}: not valid YAML: {error}") from None
     return validate(Experiment, {"name": path.stem, **(values or {})}, str(path))
+
+
+def _share_runs(experiment: Experiment, others: Mapping[str, Experiment]) -> Experiment:
+    if experiment.runs_of is None:
+        return experiment
+    if experiment.runs_of not in others:
+        hint = nearest(experiment.runs_of, others)
+        raise NfbenchError(
+            f"experiment '{experiment.name}': 'runs_of' names no experiment '{experiment.runs_of}'{hint}"
+        )
+    source = others[experiment.runs_of]
+    return experiment.model_copy(update={"grid": source.grid, "seeds": source.seeds, "runs_of": None})
 
 
 def _merge(known: dict[str, Any], added: Mapping[str, Any], kind: str, experiment: str) -> None:

@@ -97,3 +97,22 @@ def test_experiments_of_the_repository_load(repository):
     bench = load_bench(values, repository / "workflow" / "experiments")
     assert {"quickstart", "mvtec_local", "smoke"} <= bench.experiments.keys()
     assert all(name == experiment.name for name, experiment in bench.experiments.items())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("runs_of: smok", "experiment 'mine': 'runs_of' names no experiment 'smok'; did you mean 'smoke'"),
+        (
+            "runs_of: smoke\ngrid: [{methods: [padim], backbones: [alexnet], datasets: {elpv: [mono]}}]",
+            "exclude each other",
+        ),
+    ],
+)
+def test_runs_of_another_experiment_that_cannot_be_had_are_named(tmp_path, repository, text, message):
+    for path in (repository / "workflow" / "experiments").glob("smoke*.yaml"):
+        (tmp_path / path.name).write_text(path.read_text())
+    tables = "tables: {mine: {title: x, metric: image_auroc}}"
+    (tmp_path / "mine.yaml").write_text(f"title: x\n{text}\n{tables}\n")
+    with pytest.raises(NfbenchError, match=message):
+        load_bench({}, tmp_path)

@@ -13,7 +13,7 @@ from nfbench.errors import NfbenchError
 from nfbench.methods.base import LevelShape, Method, MethodSettings
 from nfbench.methods.base_maps import resize_maps, smooth
 
-__all__ = ["Embedding", "PatchEmbedding", "PatchMethod", "PatchSettings"]
+__all__ = ["Embedding", "FittedPatchSettings", "PatchEmbedding", "PatchMethod", "PatchSettings"]
 
 Embedding = Literal["official", "average"]
 
@@ -25,6 +25,15 @@ class PatchSettings(MethodSettings):
         0.0, ge=0, lt=1, description="share of the normal training images held out for the selection 'val'"
     )
     smoothing: float = Field(4.0, ge=0, description="sigma of a Gaussian on the anomaly map, in pixels")
+
+
+class FittedPatchSettings(PatchSettings):
+    """Settings of methods of which nothing is trained by gradient."""
+
+    epochs: int = Field(0, ge=0, le=0, description="nothing is trained by gradient")
+    batch_size: int = Field(16, ge=1, description="without effect")
+    lr: float = Field(1e-3, gt=0, description="without effect")
+    checkpoints: int = Field(1, ge=1, le=1, description="there is one model")
 
 
 class PatchMethod(Method):

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from nfbench.errors import NfbenchError
 from nfbench.methods.base import LevelShape, Passes, Scores
-from nfbench.methods.base_patch import PatchMethod, PatchSettings
+from nfbench.methods.base_patch import FittedPatchSettings, PatchMethod
 
 __all__ = ["METHOD", "Padim", "PadimSettings"]
 
@@ -28,13 +28,9 @@ _POSITIONS = 64
 """Positions whose covariances are factorized at a time, in float64."""
 
 
-class PadimSettings(PatchSettings):
+class PadimSettings(FittedPatchSettings):
     """Defaults of xiahaifeng1995's repository for WRN-50, on levels 1 to 3 of the backbone."""
 
-    epochs: int = Field(0, ge=0, le=0, description="nothing is trained by gradient")
-    batch_size: int = Field(32, ge=1, description="without effect")
-    lr: float = Field(1e-3, gt=0, description="without effect")
-    checkpoints: int = Field(1, ge=1, description="models kept, evenly spaced; the selections choose among them")
     reduced_dimensions: int = Field(
         550, ge=1, description="channels of all levels drawn at random; all of them where there are fewer"
     )

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from nfbench.errors import NfbenchError
 from nfbench.methods.base import LevelShape, Passes, Scores
 from nfbench.methods.base_coreset import select_coreset
-from nfbench.methods.base_patch import Embedding, PatchEmbedding, PatchMethod, PatchSettings
+from nfbench.methods.base_patch import Embedding, FittedPatchSettings, PatchEmbedding, PatchMethod
 
 __all__ = ["METHOD", "PatchCore", "PatchCoreSettings", "nearest_neighbors"]
 
@@ -27,13 +27,9 @@ _START_POINTS = 10
 _LARGEST_BLOCK = 2**24
 
 
-class PatchCoreSettings(PatchSettings):
+class PatchCoreSettings(FittedPatchSettings):
     """Defaults of the repository's script for 224 pixels (sample_training.sh), on levels 2 and 3 of the backbone."""
 
-    epochs: int = Field(0, ge=0, le=0, description="nothing is trained by gradient")
-    batch_size: int = Field(16, ge=1, description="images per step of going over the training features")
-    lr: float = Field(1e-3, gt=0, description="without effect")
-    checkpoints: int = Field(1, ge=1, description="models kept, evenly spaced; the selections choose among them")
     embedding: Embedding = Field(
         "official", description="of a patch: averages over its 3 x 3 neighbourhood as published, or by channel"
     )

@@ -33,7 +33,7 @@ class FittedPatchSettings(PatchSettings):
     epochs: int = Field(0, ge=0, le=0, description="nothing is trained by gradient")
     batch_size: int = Field(16, ge=1, description="without effect")
     lr: float = Field(1e-3, gt=0, description="without effect")
-    checkpoints: int = Field(1, ge=1, le=1, description="there is one model")
+    checkpoints: int = Field(1, ge=1, description="without effect: there is one model")
 
 
 class PatchMethod(Method):

@@ -60,6 +60,7 @@ def train_command(finished, tmp_path):
         )
         return [
             *NFBENCH, "train_flow", "--features", str(features), "--run", str(run), "--method", "fastflow",
+            "--manifest", str(finished.folder / "results/manifests/synthetic-smoke/fabric.csv"),
             "--dataset", "x", "--category", "y", "--set", "epochs=40", "--set", "flow_steps=2",
             "--set", "checkpoints=3", "--threads", "1", "--device", "cpu", "--checkpoint-seconds", "0",
         ]  # fmt: skip

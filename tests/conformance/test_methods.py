@@ -19,7 +19,8 @@ from nfbench.training.loop import train
 LEVELS = [LevelShape(8, 8, 8), LevelShape(12, 4, 4), LevelShape(16, 2, 2)]
 SCALES = [LevelShape(12, 8, 8), LevelShape(12, 4, 4), LevelShape(12, 2, 2)]
 SMALL = {"hidden_channels": 24, "hidden_dim": 64, "embedding_dim": 128, "pretrain_dim": 24, "target_dim": 24,
-         "reduced_dimensions": 16, "noise_std": 0.5, "batch_size": 6, "lr": 2e-3, "val_fraction": 0.0, "checkpoints": 2}  # fmt: skip
+         "reduced_dimensions": 16, "noise_std": 0.5, "batch_size": 6, "lr": 2e-3,
+         "val_fraction": 0.0, "checkpoints": 2}  # fmt: skip
 N_TRAIN, N_TEST, EPOCHS, MAP = 30, 6, 40, (32, 32)
 CPU = torch.device("cpu")
 METHODS = plugin_names(PACKAGE)

@@ -26,36 +26,6 @@ rule aggregate_results:
         "python -m nfbench --log {log:q} aggregate_results --experiment {wildcards.experiment:q} --config {params.config:q}"
 
 
-def owner(kind, name):
-    """The experiment that defines a table or a figure."""
-    return next(e.name for e in BENCH.experiments.values() if name in getattr(e, kind))
-
-
-def table_config(name):
-    """What a table is to show."""
-    return BENCH.experiment(owner("tables", name)).tables[name]
-
-
-def results_of_table(name):
-    """The results that a table shows; none where it counts parameters."""
-    if table_config(name).kind == "parameters":
-        return []
-    return PATHS.experiment(owner("tables", name), "results.parquet")
-
-
-def table_spec(name):
-    """All of the configuration that a table follows from."""
-    config = table_config(name)
-    counted = config.rows if config.kind == "parameters" else ()
-    return " ".join(part.model_dump_json() for part in [config, *(BENCH.variant(row.method) for row in counted)])
-
-
-def table_code(name):
-    """Fingerprint of the code that a table follows from; where it counts parameters, the models are part of that."""
-    models = ("methods", "flows", "backbones") if table_config(name).kind == "parameters" else ()
-    return fingerprint("tables", "results/compare.py", "reference", *models)
-
-
 rule build_table:
     """Writes a table as LaTeX, HTML and CSV, with published values beside measured ones."""
     input:

@@ -12,7 +12,7 @@ from nfbench.errors import NfbenchError
 from nfbench.methods.base import Method
 from nfbench.methods.base_maps import top_percent_mean
 from nfbench.scoring.a_contrario import energy
-from nfbench.training.data import read_batch
+from nfbench.training.data import read_batches
 
 __all__ = ["IMAGE_SCORES", "Localizer", "ScoredImages", "image_scores", "resize_map", "score_images"]
 
@@ -21,8 +21,6 @@ IMAGE_SCORES = ("paper", "max", "mean", "top1")
 
 Localizer = Callable[[Sequence[int]], Tensor]
 """Maps ``(B, H, W)`` of some images by their numbers, for methods that do not make them of features."""
-
-_BATCH = 16
 
 
 class ScoredImages(NamedTuple):
@@ -63,7 +61,7 @@ def score_images(
         NfbenchError: a score is NaN or infinite; names the image's number.
     """
     chosen = torch.arange(len(levels[0])) if indices is None else torch.as_tensor(indices)
-    parts = [_score(method, read_batch(levels, chunk, device)) for chunk in chosen.split(_BATCH)]
+    parts = [_score(method, batch) for batch in read_batches(levels, chosen, device)]
     if method.localizes_by_gradient:
         if localize is None:
             raise ValueError(f"{method.title} makes its maps of images: 'localize' is missing")

@@ -1,24 +1,21 @@
 """What is scored of a run, and in which order: normal training images, test images, and both again as published."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from nfbench.methods.base import Method
 from nfbench.scoring.evaluate import Evaluation, GroundTruth, evaluate, log_nfa_maps
 from nfbench.scoring.maps import Localizer, ScoredImages, score_images
-from nfbench.training.data import read_batch
+from nfbench.training.data import read_batches
 
 __all__ = ["TRANSDUCTIVE", "Scored", "Views", "score_and_evaluate"]
 
 TRANSDUCTIVE = "_transductive"
 """Ends the names of metrics of scores that are relative to the whole test set, as some papers publish them."""
-
-_BATCH = 16
 
 
 class Views(NamedTuple):
@@ -59,13 +56,9 @@ def score_and_evaluate(method: Method, views: Views, truth: GroundTruth, device:
     clock.append(time.monotonic())
     evaluation = evaluate(test, truth, normal.maps, log_nfa)
     if method.transductive:
-        method.calibrate(lambda: _batches(views.test, device))
+        method.calibrate(lambda: read_batches(views.test, torch.arange(len(views.test[0])), device))
         of_set = [score_images(method, levels, device) for levels in (views.test, views.normal)]
         published = evaluate(of_set[0], truth, of_set[1].maps, {})
         evaluation.metrics.update({f"{name}{TRANSDUCTIVE}": value for name, value in published.metrics.items()})
     seconds = dict(zip(("score", "log_nfa"), np.diff(clock).round(3).tolist(), strict=True))
     return Scored(truth, test, normal, log_nfa, evaluation, seconds)
-
-
-def _batches(levels: Sequence[np.ndarray], device: torch.device) -> Iterator[list[Tensor]]:
-    return (read_batch(levels, chunk, device) for chunk in torch.arange(len(levels[0])).split(_BATCH))

@@ -97,7 +97,6 @@ def _build(row: CountedModel, bench: Bench) -> Method:
     found = find_backbone(backbone.name).shapes(backbone.input_size, backbone.levels, backbone.scales)
     settings = resolve_settings(variant.method, backbone=backbone.name, overrides=variant.settings)
     size = (backbone.input_size, backbone.input_size)
-
     return build_to_count(variant.method, [LevelShape(*shape) for shape in found], settings, size)
 
 

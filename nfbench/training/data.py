@@ -9,10 +9,10 @@ from torch import Tensor
 from nfbench.features.online import OnlineFeatures
 from nfbench.provenance import derive_seed
 
-__all__ = ["TrainingData", "read_batch"]
+__all__ = ["TrainingData", "read_batch", "read_batches"]
 
 _RESIDENT_SHARE = 0.5
-_PASS_BATCH = 16
+_BATCH = 16
 
 
 class TrainingData:
@@ -59,12 +59,11 @@ class TrainingData:
 
     def passes(self) -> Iterator[list[Tensor]]:
         """Batches of all training images in order, from the cache."""
-        return self.ordered(self.train, _PASS_BATCH)
+        return self.ordered(self.train)
 
-    def ordered(self, indices: Tensor, batch_size: int) -> Iterator[list[Tensor]]:
+    def ordered(self, indices: Tensor, batch_size: int = _BATCH) -> Iterator[list[Tensor]]:
         """Batches of the images ``indices``, in order."""
-        for chunk in indices.split(batch_size):
-            yield read_batch(self.levels, chunk, self.device)
+        return read_batches(self.levels, indices, self.device, batch_size)
 
     def n_batches(self, batch_size: int, drop_last: bool) -> int:
         """Number of batches of an epoch."""
@@ -81,6 +80,13 @@ def read_batch(levels: Sequence[Tensor | np.ndarray], indices: Tensor, device: t
     if isinstance(levels[0], Tensor):
         return [level.index_select(0, indices.to(level.device)).float() for level in levels]
     return [torch.from_numpy(np.asarray(level[indices.numpy()])).to(device).float() for level in levels]
+
+
+def read_batches(
+    levels: Sequence[Tensor | np.ndarray], indices: Tensor, device: torch.device, batch_size: int = _BATCH
+) -> Iterator[list[Tensor]]:
+    """Features of some images, in order, batch by batch; see ``read_batch``."""
+    return (read_batch(levels, chunk, device) for chunk in indices.split(batch_size))
 
 
 def _chunks(indices: Tensor, size: int, drop_last: bool) -> Iterator[Tensor]:

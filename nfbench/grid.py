@@ -60,11 +60,25 @@ def expand(bench: Bench, experiment_name: str, available: AvailableCategories) -
         for seed in seeds
     )
     unique = list(dict.fromkeys(cells))
+    for cell in unique:
+        _check_setting(bench, cell)
     if experiment.grid and not unique:
         wanted = ", ".join(bench.config.categories or ())
         among = f"among 'categories' ({wanted})" if wanted else "of its grid on disk"
         raise NfbenchError(f"experiment '{experiment_name}' has no category {among}")
     return unique
+
+
+def _check_setting(bench: Bench, cell: Cell) -> None:
+    """Real anomalies belong to the setting few-anomaly, and to no other."""
+    anomalies = bench.variant(cell.method).anomalies
+    real = anomalies.real if anomalies else 0
+    if (cell.setting == "few-anomaly") != (real > 0):
+        hint = "takes" if real else "needs variants with 'anomalies: {real: ...}'; it has"
+        raise NfbenchError(
+            f"setting '{cell.setting}' of method '{cell.method}': {hint} {real} real anomalies; methods that learn "
+            "from real anomalies are in the setting few-anomaly, and all others are not"
+        )
 
 
 def _categories(bench: Bench, block: GridBlock, available: AvailableCategories) -> Iterator[tuple[str, str]]:

@@ -105,6 +105,7 @@ def _record(
             "n_test_anomalous": n_anomalous,
             "n_regions": truth.n_regions if truth.has_masks else None,
             "resolution": "original",
+            "anomalies": None,
         },
         features={**described, "train_key": train_features["key"], "test_key": test_features["key"]},
         parameters=training["parameters"],

@@ -36,8 +36,24 @@ class CellRecord(_Model):
     title: str
 
 
+class AnomaliesRecord(_Model):
+    """Anomalous images that the method was trained with.
+
+    Attributes:
+        generator: of pseudo-anomalies, None without.
+        views: cached variants of each image.
+        online: whether each was made when it was asked for.
+        real: anomalous test images that were learned from and not tested on.
+    """
+
+    generator: str | None
+    views: int
+    online: bool
+    real: list[str]
+
+
 class DataRecord(_Model):
-    """Images that went in."""
+    """Images that went in; ``n_test_anomalous`` leaves out those that were learned from."""
 
     manifest: str
     manifest_sha256: str
@@ -47,6 +63,7 @@ class DataRecord(_Model):
     n_test_anomalous: int
     n_regions: int | None
     resolution: str
+    anomalies: AnomaliesRecord | None
 
 
 class FeatureRecord(_Model):

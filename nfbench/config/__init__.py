@@ -1,0 +1,47 @@
+"""The configuration: models of ``config.yaml`` and of the experiment files, and what the two say together.
+
+Every key has its default and meaning here and nowhere else; the JSON schema is generated from these models.
+"""
+
+from nfbench.config.bench import Bench, Config, Experiment, load_bench
+from nfbench.config.grid import (
+    AnomaliesConfig,
+    AvailableAmong,
+    BackboneConfig,
+    DatasetConfig,
+    GridBlock,
+    Setting,
+    VariantConfig,
+)
+from nfbench.config.tables import (
+    BackboneRow,
+    BackbonesTableConfig,
+    CountedModel,
+    FigureConfig,
+    MethodsTableConfig,
+    ParametersTableConfig,
+    TableConfig,
+)
+from nfbench.config.validation import validate
+
+__all__ = [
+    "AnomaliesConfig",
+    "AvailableAmong",
+    "BackboneConfig",
+    "BackboneRow",
+    "BackbonesTableConfig",
+    "Bench",
+    "Config",
+    "CountedModel",
+    "DatasetConfig",
+    "Experiment",
+    "FigureConfig",
+    "GridBlock",
+    "MethodsTableConfig",
+    "ParametersTableConfig",
+    "Setting",
+    "TableConfig",
+    "VariantConfig",
+    "load_bench",
+    "validate",
+]

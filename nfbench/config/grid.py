@@ -1,0 +1,134 @@
+"""What a cell is made of: datasets, variants of methods, backbones, and blocks of all of them."""
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from nfbench.config.validation import Model
+
+__all__ = [
+    "AnomaliesConfig",
+    "AvailableAmong",
+    "BackboneConfig",
+    "DatasetConfig",
+    "GridBlock",
+    "Setting",
+    "VariantConfig",
+]
+
+Setting = Literal["one-class", "unified", "few-anomaly"]
+
+
+class DatasetConfig(Model):
+    """A dataset under a name of its own: a folder of the user's, or a stated subset of a known dataset."""
+
+    dataset: str = Field("folder", description="reader: mvtec_ad, elpv, synthetic, or folder for any MVTec layout")
+    root: str | None = Field(None, description="folder with the categories; by default <data_root>/<dataset>")
+    max_train: int | None = Field(None, ge=1, description="at most so many normal training images per category")
+    max_test_normal: int | None = Field(None, ge=1, description="at most so many normal test images per category")
+    max_test_anomalous: int | None = Field(None, ge=1, description="at most so many anomalous test images per category")
+
+    @property
+    def is_subset(self) -> bool:
+        """Whether images of the official split are left out."""
+        return any((self.max_train, self.max_test_normal, self.max_test_anomalous))
+
+
+class AnomaliesConfig(Model):
+    """Anomalous images that a method is trained with, beside or instead of the normal ones."""
+
+    generator: Literal["blend", "cutpaste", "rpag"] | None = Field(
+        None, description="pseudo-anomalies: SANFlow's blends and scars, CutPaste, or BGAD's of real anomalies (rpag)"
+    )
+    views: int = Field(8, ge=1, description="seeded variants of each image that are cached")
+    online: bool = Field(False, description="make a new variant whenever an image is asked for, instead of the cache")
+    real: int = Field(
+        0,
+        ge=0,
+        description="anomalous test images, chosen by seed, that the method learns from and is not tested on; only in "
+        "the setting few-anomaly",
+    )
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "AnomaliesConfig":
+        if self.generator == "rpag" and not self.real:
+            raise PydanticCustomError("no_real", "generator rpag makes its anomalies of real ones; set 'real'")
+        if self.generator is None and not self.real:
+            raise PydanticCustomError("no_anomalies", "give a 'generator', a number of 'real' anomalies, or both")
+        return self
+
+    def view(self, seed: int) -> str | None:
+        """Name of the cached view of pseudo-anomalies, with the seed where they are made of that seed's anomalies."""
+        if self.generator is None or self.online:
+            return None
+        of_seed = f"-real{self.real}-seed{seed}" if self.generator == "rpag" else ""
+        return f"pseudo-{self.generator}-k{self.views}{of_seed}"
+
+
+class VariantConfig(Model):
+    """A method with named overrides of its settings."""
+
+    method: str = Field(description="name of the method")
+    settings: dict[str, Any] = Field(default_factory=dict, description="overrides of the method's settings")
+    anomalies: AnomaliesConfig | None = Field(None, description="anomalous images to train with, if any")
+    title: str | None = Field(None, description="name in tables; by default the method's title and the variant's name")
+
+
+class BackboneConfig(Model):
+    """A backbone at an input size."""
+
+    name: str = Field(description="name of the backbone, with its weight tag")
+    input_size: int = Field(256, ge=32, description="side of the square input in pixels")
+    levels: tuple[int, ...] | None = Field(
+        None, min_length=1, description="levels, fine to coarse, by default the backbone's own"
+    )
+    scales: tuple[int, ...] | None = Field(
+        None, min_length=1, description="divisors of the input's side: the levels are taken at each of these sizes"
+    )
+    interpolation: Literal["nearest", "bilinear", "bilinear_aligned", "bicubic_aligned"] | None = Field(
+        None, description="how the input is scaled, by default the backbone's own"
+    )
+    padding: Literal["zeros", "reflect"] = Field("zeros", description="of all convolutions")
+    rotations: int = Field(0, ge=0, description="rotated views of each image, for methods that take views")
+    pooled: bool = Field(False, description="keep the global average of each level only")
+    image: bool = Field(False, description="keep the normalized image too, for methods that read it")
+    weights: str = Field("default", description="default, package, hub, random, or the path of a weights file")
+
+    @property
+    def tag(self) -> str:
+        """Name in paths: ``name@size``, and whatever is not the backbone's own."""
+        parts = [
+            "l" + "".join(map(str, self.levels)) if self.levels else "",
+            "s" + ".".join(map(str, self.scales)) if self.scales else "",
+            self.interpolation or "",
+            "reflect" if self.padding == "reflect" else "",
+            f"r{self.rotations}" if self.rotations else "",
+            "pooled" if self.pooled else "",
+            "image" if self.image else "",
+            "random" if self.weights == "random" else "",
+        ]
+        return "-".join([f"{self.name}@{self.input_size}", *filter(None, parts)])
+
+
+class AvailableAmong(Model):
+    """Categories that a block takes where they are found on disk, and leaves out where not."""
+
+    available: tuple[str, ...] = Field(min_length=1, description="categories to take where they are on disk")
+
+
+class GridBlock(Model):
+    """A full product of cells."""
+
+    setting: Setting = Field("one-class", description="one-class, unified or few-anomaly")
+    methods: tuple[str, ...] = Field(min_length=1, description="methods and variants")
+    backbones: tuple[BackboneConfig, ...] = Field(min_length=1, description="backbones")
+    datasets: dict[str, Literal["available"] | AvailableAmong | tuple[str, ...]] = Field(
+        description="categories by dataset; 'available' takes those found on disk, {available: [...]} those of the "
+        "list that are found on disk"
+    )
+
+    @field_validator("backbones", mode="before")
+    @classmethod
+    def _names_are_backbones(cls, value: Any) -> Any:
+        return [{"name": item} if isinstance(item, str) else item for item in value]

@@ -1,0 +1,124 @@
+"""Tables and figures of an experiment: what they show of its runs."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from nfbench.config.grid import BackboneConfig
+from nfbench.config.validation import Model
+
+__all__ = [
+    "AnyTable",
+    "BackboneRow",
+    "BackbonesTableConfig",
+    "CountedModel",
+    "FigureConfig",
+    "MethodsTableConfig",
+    "ParametersTableConfig",
+    "TableConfig",
+]
+
+Selection = Literal["last", "val", "oracle"]
+
+
+class TableConfig(Model):
+    """A table of results: categories as rows, methods as columns, published values beside measured ones."""
+
+    kind: Literal["results"] = "results"
+    title: str = Field(description="caption")
+    metric: str = Field(description="metric, as run.json names it")
+    metric_of: dict[str, str] = Field(
+        default_factory=dict, description="other metrics for single methods, where their paper scores them otherwise"
+    )
+    selections: tuple[Selection, ...] = Field(
+        ("last",), min_length=1, description="which checkpoint is scored; several stand side by side"
+    )
+    published: str | None = Field(None, description="file of nfbench/reference without its ending")
+    tolerance: tuple[float, float] = Field(
+        (0.5, 1.5), description="points within which a cell is 'reproduced' and 'close'; beyond, it is 'off'"
+    )
+
+
+class BackboneRow(Model):
+    """A row of a table of backbones."""
+
+    backbone: BackboneConfig = Field(description="backbone of the grid, the same keys as there")
+    title: str | None = Field(None, description="name of the row, by default the backbone's tag")
+    published: dict[str, str] | None = Field(
+        None, description="which row of the published table: its columns by name, such as {backbone: ResNet18}"
+    )
+
+
+class BackbonesTableConfig(Model):
+    """A table of backbones or level sets: they are the rows, metrics the columns, cells means over categories."""
+
+    kind: Literal["backbones"] = "backbones"
+    title: str = Field(description="caption")
+    metrics: tuple[str, ...] = Field(min_length=1, description="metrics, as run.json names them")
+    rows: tuple[BackboneRow, ...] = Field(min_length=1, description="backbones in the order of the rows")
+    selections: tuple[Selection, ...] = Field(
+        ("last",), min_length=1, description="which checkpoint is scored; several stand side by side"
+    )
+    published: str | None = Field(None, description="file of nfbench/reference without its ending")
+    tolerance: tuple[float, float] = Field(
+        (0.5, 1.5), description="points within which a cell is 'reproduced' and 'close'; beyond, it is 'off'"
+    )
+
+
+class MethodsTableConfig(Model):
+    """A table of methods: they are the rows, metrics and costs the columns, cells means over categories."""
+
+    kind: Literal["methods"] = "methods"
+    title: str = Field(description="caption")
+    metrics: tuple[str, ...] = Field(min_length=1, description="metrics, as run.json names them")
+    costs: tuple[Literal["parameters", "train_seconds", "score_images_per_second", "peak_memory_mb"], ...] = Field(
+        (), description="what a run cost, in columns after the metrics"
+    )
+    selection: Selection = Field("last", description="which checkpoint is scored")
+
+
+class CountedModel(Model):
+    """A row of a table of parameters: a model that is built to be counted."""
+
+    method: str = Field(description="method or variant")
+    backbone: BackboneConfig = Field(description="backbone, levels and input size that give the shapes")
+    published: dict[str, str] | None = Field(
+        None, description="which row of the published table: its columns by name, such as {backbone: ResNet18}"
+    )
+    explanation: str = Field("", description="what to know of this count, above all where it is not the published one")
+
+
+class ParametersTableConfig(Model):
+    """A table of trainable parameters, counted in models that are built, beside published numbers; needs no runs."""
+
+    kind: Literal["parameters"] = "parameters"
+    title: str = Field(description="caption")
+    published: str | None = Field(None, description="file of nfbench/reference without its ending")
+    rows: tuple[CountedModel, ...] = Field(min_length=1, description="models in the order of the rows")
+
+
+def _kind(table: Any) -> Any:
+    return table.get("kind", "results") if isinstance(table, Mapping) else getattr(table, "kind", "results")
+
+
+AnyTable = Annotated[
+    Annotated[TableConfig, Tag("results")]
+    | Annotated[BackbonesTableConfig, Tag("backbones")]
+    | Annotated[MethodsTableConfig, Tag("methods")]
+    | Annotated[ParametersTableConfig, Tag("parameters")],
+    Discriminator(
+        _kind,
+        custom_error_type="unknown_kind",
+        custom_error_message="'kind' of a table is results, backbones, methods or parameters",
+    ),
+]
+
+
+class FigureConfig(Model):
+    """A figure of an experiment."""
+
+    kind: Literal["maps", "histograms", "curves", "segmentation", "thresholds", "calibration", "speed"] = Field(
+        description="anomaly maps, score histograms, training curves, a contrario segmentation, mean IoU by threshold, "
+        "quantiles of normal latents, image AUROC by speed of inference"
+    )

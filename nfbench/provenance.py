@@ -17,7 +17,18 @@ import nfbench
 
 __all__ = ["derive_seed", "describe_machine", "file_sha256", "fingerprint", "provenance"]
 
-_PACKAGES = ("torch", "timm", "FrEIA", "numpy", "scipy", "scikit-learn", "pillow", "snakemake")
+_PACKAGES = (
+    "torch",
+    "timm",
+    "FrEIA",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pillow",
+    "albumentations",
+    "opencv-python-headless",
+    "snakemake",
+)
 _SOURCE = Path(nfbench.__file__).parent
 
 

@@ -28,7 +28,8 @@ def plugin(package: str, name: str) -> ModuleType:
     """
     names = plugin_names(package)
     if name not in names:
-        kind = package.rpartition(".")[2].removesuffix("s")
+        plural = package.rpartition(".")[2]
+        kind = f"{plural[:-3]}y" if plural.endswith("ies") else plural.removesuffix("s")
         raise NfbenchError(f"unknown {kind} '{name}'{nearest(name, names)}")
     return importlib.import_module(f"{package}.{name}")
 

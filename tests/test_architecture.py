@@ -15,7 +15,7 @@ LAYERS = [
     {"errors", "files", "progress", "provenance", "registry", "config", "grid", "paths", "resources", "device"},
     {"torchvision_guard", "reference"},
     {"datasets", "backbones", "metrics"},
-    {"features", "flows"},
+    {"anomalies", "features", "flows"},
     {"methods"},
     {"training"},
     {"scoring"},

@@ -18,7 +18,17 @@ from nfbench.files import write_text
 from nfbench.progress import progress
 from nfbench.provenance import derive_seed, file_sha256
 
-__all__ = ["Entry", "build_manifest", "read_image", "read_manifest", "read_mask", "select_subset", "write_manifest"]
+__all__ = [
+    "Entry",
+    "build_manifest",
+    "read_checked_image",
+    "read_checked_mask",
+    "read_image",
+    "read_manifest",
+    "read_mask",
+    "select_subset",
+    "write_manifest",
+]
 
 _log = logging.getLogger(__name__)
 _COLUMNS = ("split", "label", "defect", "image", "mask", "height", "width", "sha256", "mask_sha256")
@@ -93,6 +103,28 @@ def read_mask(path: str | Path) -> np.ndarray:
     return mask.reshape(*mask.shape[:2], -1).max(axis=-1) > 0
 
 
+def read_checked_image(entry: Entry) -> Image.Image:
+    """The image of an entry, as ``read_image`` decodes it.
+
+    Raises:
+        NfbenchError: the image cannot be read, or has changed since the manifest was made.
+    """
+    image = read_image(entry.image)
+    _check_unchanged("image", entry.image, entry.sha256)
+    return image
+
+
+def read_checked_mask(entry: Entry) -> np.ndarray:
+    """The mask of an entry that has one, ``(H, W)`` bool, as ``read_mask`` decodes it.
+
+    Raises:
+        NfbenchError: the mask cannot be read, or has changed since the manifest was made.
+    """
+    mask = read_mask(entry.mask)
+    _check_unchanged("mask", entry.mask, entry.mask_sha256)
+    return mask
+
+
 def write_manifest(path: str | Path, entries: Iterable[Entry]) -> None:
     """Writes a manifest atomically."""
     buffer = io.StringIO()
@@ -146,6 +178,11 @@ def _entry(sample: Sample) -> Entry:
         sha256=file_sha256(sample.image),
         mask_sha256=mask_hash,
     )
+
+
+def _check_unchanged(kind: str, path: str, sha256: str) -> None:
+    if file_sha256(path) != sha256:
+        raise NfbenchError(f"{kind} {path} has changed since the manifest was made; run prepare_data again")
 
 
 def _decode(path: str | Path) -> Image.Image:

@@ -1,0 +1,176 @@
+"""What a generator of synthetic anomalies is, and the steps that several of them share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from nfbench.anomalies.selection import choose_anomalies
+from nfbench.config import AnomaliesConfig
+from nfbench.datasets.manifest import Entry, read_checked_image
+from nfbench.errors import NfbenchError
+from nfbench.provenance import derive_seed
+from nfbench.registry import plugin
+
+__all__ = [
+    "AnomalyGenerator",
+    "Synthetic",
+    "crop_patch",
+    "find_generator",
+    "jitter_colors",
+    "make_generator",
+    "random_corner",
+    "view_seed",
+]
+
+PACKAGE = "nfbench.anomalies"
+MIN_SIZE = 32
+"""Smallest side of an image, in pixels: below it, the thinnest anomalies would vanish."""
+
+
+class Synthetic(NamedTuple):
+    """An image with a synthetic anomaly.
+
+    Attributes:
+        image: ``(S, S, 3)`` uint8.
+        mask: ``(S, S)`` uint8: 255 where the image is anomalous, 0 where it is normal, between them on soft edges; 0
+            everywhere for a clean image.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+
+
+class AnomalyGenerator(ABC):
+    """Makes anomalous images of normal ones. It keeps no state between calls, so that threads may share it.
+
+    Class attributes:
+        title: name in tables and figures.
+        needs_real: whether the anomalies are made of real ones.
+
+    Args:
+        normals: normal training images of one category.
+        anomalies: real anomalies with masks; only generators that need them look at them.
+        size: side ``S`` in pixels of the square that images are resized to, by Pillow's bilinear filter.
+
+    Raises:
+        NfbenchError: there are no normal images, no anomalies where they are needed, or ``size`` is below 32.
+    """
+
+    title: ClassVar[str]
+    needs_real: ClassVar[bool] = False
+
+    def __init__(self, normals: Sequence[Entry], anomalies: Sequence[Entry], size: int) -> None:
+        if not normals:
+            raise NfbenchError(f"{self.title}: no normal image to make anomalies of; the split 'train' needs one")
+        if self.needs_real and not anomalies:
+            folder = normals[0].image
+            raise NfbenchError(f"{self.title}: needs real anomalies, got none beside {folder}; choose at least one")
+        if size < MIN_SIZE:
+            raise NfbenchError(f"{self.title}: images of {size} pixels are too small; use at least {MIN_SIZE}")
+        self.normals = tuple(normals)
+        self.anomalies = tuple(anomalies)
+        self.size = size
+
+    def __len__(self) -> int:
+        """Number of images that it makes variants of: the normal images, or the real anomalies where it needs them."""
+        return len(self.anomalies if self.needs_real else self.normals)
+
+    @abstractmethod
+    def __call__(self, index: int, seed: int) -> Synthetic:
+        """A variant of one image.
+
+        Args:
+            index: number of the image, from 0 to ``len(self) - 1``.
+            seed: at least 0. Equal arguments give equal bytes, whatever was called before and in whichever thread.
+
+        Raises:
+            NfbenchError: an image cannot be read, or has changed since the manifest was made.
+            IndexError: there is no image ``index``.
+        """
+
+    def random(self, index: int, seed: int) -> np.random.Generator:
+        """The source of all random choices of one call."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.title}: no image {index} among {len(self)}")
+        return np.random.default_rng((index, seed))
+
+    def read_normal(self, index: int) -> Image.Image:
+        """A normal image, resized to ``(S, S)``."""
+        return read_checked_image(self.normals[index]).resize((self.size, self.size), Image.Resampling.BILINEAR)
+
+
+def find_generator(name: str) -> type[AnomalyGenerator]:
+    """The generator of this name; an error names the nearest one."""
+    return plugin(PACKAGE, name).GENERATOR
+
+
+def make_generator(
+    config: AnomaliesConfig, entries: Sequence[Entry], seed: int, size: int
+) -> tuple[AnomalyGenerator, list[Entry]]:
+    """The generator that a variant asks for, on a category's images.
+
+    Args:
+        config: names the generator and says how many real anomalies it takes, if any.
+        entries: the category's manifest.
+        seed: chooses the real anomalies.
+        size: side of the square that images are resized to.
+
+    Returns:
+        The generator, and all images that it makes its own of.
+
+    Raises:
+        NfbenchError: an unknown generator, or images that it cannot work with.
+    """
+    generator = find_generator(config.generator)
+    normals = [entry for entry in entries if entry.split == "train"]
+    real = choose_anomalies(entries, config.real, seed) if generator.needs_real else []
+    return generator(normals, real, size), [*normals, *real]
+
+
+def view_seed(name: str, seed: int, index: int, view: int) -> int:
+    """Seed of a cached view: variant number ``view`` of image ``index`` by the generator ``name``."""
+    return derive_seed(name, seed, index, view)
+
+
+def random_corner(frame: tuple[int, int], part: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+    """A random place for a part inside of a frame: the (x, y) of its upper left corner; both sizes as (width, height).
+
+    The part must not be larger than the frame.
+    """
+    return int(rng.integers(frame[0] - part[0] + 1)), int(rng.integers(frame[1] - part[1] + 1))
+
+
+def crop_patch(image: Image.Image, part: tuple[int, int], rng: np.random.Generator) -> Image.Image:
+    """A part of the given (width, height) from a random place of an image."""
+    x, y = random_corner(image.size, part, rng)
+    return image.crop((x, y, x + part[0], y + part[1]))
+
+
+def jitter_colors(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
+    """Changes brightness, contrast, saturation and hue at random, in a random order.
+
+    The first three are multiplied by a factor from [1 - strength, 1 + strength]; the hue is shifted by a share of its
+    circle from [-strength, strength], at most half of it. This is what torchvision's ``ColorJitter`` does.
+
+    Args:
+        image: RGB.
+        strength: from 0 (which changes nothing) to 0.5.
+        rng: source of randomness.
+    """
+    if strength == 0:
+        return image
+    factors = rng.uniform(1 - strength, 1 + strength, 3)
+    shift = round(255 * rng.uniform(-strength, strength))
+    enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+    for step in rng.permutation(4):
+        image = _shift_hue(image, shift) if step == 3 else enhancers[step](image).enhance(float(factors[step]))
+    return image
+
+
+def _shift_hue(image: Image.Image, shift: int) -> Image.Image:
+    hue, saturation, value = image.convert("HSV").split()
+    shifted = hue.point([(old + shift) % 256 for old in range(256)])
+    return Image.merge("HSV", (shifted, saturation, value)).convert("RGB")

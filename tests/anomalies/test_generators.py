@@ -1,0 +1,301 @@
+"""Synthetic anomalies change an image where their mask says so, in the sizes asked for, and follow from their seed."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy import ndimage
+
+from nfbench.anomalies import blend
+from nfbench.anomalies.base import PACKAGE, Synthetic, find_generator, jitter_colors
+from nfbench.anomalies.cutpaste import draw_patch_shape
+from nfbench.datasets.layout import layout_samples
+from nfbench.datasets.manifest import build_manifest, read_image, write_manifest
+from nfbench.errors import NfbenchError
+from nfbench.figures.anomalies import contact_sheet
+from nfbench.registry import plugin_names
+
+NAMES = plugin_names(PACKAGE)
+OF_NORMALS = [name for name in NAMES if not find_generator(name).needs_real]
+QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def square(entry, size: int) -> np.ndarray:
+    return np.array(read_image(entry.image).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def same(first: Synthetic, second: Synthetic) -> bool:
+    return all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+def find_image(made: Synthetic, entries) -> np.ndarray:
+    """The normal image that equals the variant most often."""
+    images = [square(entry, len(made.image)) for entry in entries]
+    return max(images, key=lambda image: (image == made.image).mean())
+
+
+def test_all_generators_are_known():
+    assert NAMES == ["blend", "cutpaste", "rpag"]
+    with pytest.raises(NfbenchError, match="unknown anomaly 'blent'; did you mean 'blend'"):
+        find_generator("blent")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(size=st.integers(32, 320), seed=st.integers(0, 2**63 - 1), index=st.integers(0, 4))
+@QUICK
+def test_variants_have_the_promised_form(name, size, seed, index, normals, anomalies):
+    generator = find_generator(name)(normals, anomalies, size)
+    made = generator(index, seed)
+    assert made.image.shape == (size, size, 3)
+    assert made.mask.shape == (size, size)
+    assert made.image.dtype == made.mask.dtype == np.uint8
+    assert same(made, generator(index, seed))
+    made.image[:] = 0  # what is returned belongs to the caller
+
+
+@pytest.mark.parametrize("name", OF_NORMALS)
+@given(size=st.integers(32, 320), seed=st.integers(0, 2**63 - 1), index=st.integers(0, 4))
+@QUICK
+def test_images_change_below_their_mask_alone(name, size, seed, index, normals):
+    made = find_generator(name)(normals, [], size)(index, seed)
+    changed = (made.image != square(normals[index], size)).any(axis=2)
+    assert not (changed & (made.mask == 0)).any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_seeds_and_images_make_a_difference(name, normals, anomalies):
+    generator = find_generator(name)(normals, anomalies, 64)
+    made = [generator(index, seed) for index in range(2) for seed in range(12)]
+    distinct = {one.image.tobytes() + one.mask.tobytes() for one in made}
+    clean = sum(not one.mask.any() for one in made)
+    assert len(distinct) >= (15 if name == "rpag" else 24 - clean)  # its operations often leave things as they are
+    assert clean == 0 or name == "blend"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_threads_do_not_change_results(name, normals, anomalies):
+    generator = find_generator(name)(normals, anomalies, 64)
+    calls = [(index, seed) for index in range(4) for seed in range(15)]
+    expected = [generator(*call) for call in calls]
+    fresh = find_generator(name)(normals, anomalies, 64)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda call: fresh(*call), reversed(calls)))
+    assert all(same(*pair) for pair in zip(expected, reversed(found), strict=True))
+
+
+def digest(name: str, manifest: str) -> str:
+    """Of ten variants, made in a new process whose own random state differs every time."""
+    code = (
+        "import hashlib, os, random, sys, numpy\n"
+        "random.seed(os.urandom(8)); numpy.random.seed(int.from_bytes(os.urandom(4), 'big'))\n"
+        "from nfbench.anomalies.base import find_generator\n"
+        "from nfbench.datasets.manifest import read_manifest\n"
+        "entries = read_manifest(sys.argv[2])\n"
+        "parts = [e for e in entries if e.split == 'train'], [e for e in entries if e.label], 48\n"
+        "generator = find_generator(sys.argv[1])(*parts)\n"
+        "made = [generator(i % 4, i) for i in range(10)]\n"
+        "print(hashlib.sha256(b''.join(m.image.tobytes() + m.mask.tobytes() for m in made)).hexdigest())\n"
+    )
+    command = [sys.executable, "-c", code, name, manifest]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_processes_do_not_change_results(name, part, tmp_path):
+    write_manifest(tmp_path / "manifest.csv", part)
+    assert len({digest(name, str(tmp_path / "manifest.csv")) for _ in range(2)}) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_changed_images_are_refused(name, normals, anomalies):
+    stale = [replace(entry, sha256="0") for entry in normals]
+    generator = find_generator(name)(stale, anomalies, 64)
+    with pytest.raises(NfbenchError, match="has changed since the manifest was made"):
+        generator(0, 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_wrong_arguments_are_refused(name, normals, anomalies):
+    kind = find_generator(name)
+    with pytest.raises(NfbenchError, match="no normal image"):
+        kind([], anomalies, 64)
+    with pytest.raises(NfbenchError, match="31 pixels are too small; use at least 32"):
+        kind(normals, anomalies, 31)
+    generator = kind(normals, anomalies, 64)
+    assert len(generator) == len(anomalies if kind.needs_real else normals)
+    for index in (-1, len(generator)):
+        with pytest.raises(IndexError, match=f"no image {index} among {len(generator)}"):
+            generator(index, 0)
+
+
+@pytest.fixture(scope="module")
+def blends(normals) -> tuple[list[Synthetic], list[str]]:
+    """Variants at 64 pixels by seed, and which kinds of soft masks were drawn for them."""
+    drawn: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw_circle", "draw_rectangle"):
+            draw = getattr(blend, name)
+            patch.setattr(blend, name, lambda rng, name=name, draw=draw: (drawn.append(name), draw(rng))[1])
+        generator = blend.GENERATOR(normals, [], 64)
+        return [generator(seed % len(normals), seed) for seed in range(800)], drawn
+
+
+def test_blend_cases_are_equally_frequent(blends):
+    made, drawn = blends
+    counts = {
+        "clean": sum(not one.mask.any() for one in made),
+        "scar": sum(one.mask.any() and set(np.unique(one.mask)) <= {0, 255} for one in made),
+        "circle": drawn.count("draw_circle"),
+        "rectangle": drawn.count("draw_rectangle"),
+    }
+    assert sum(counts.values()) == len(made)
+    assert all(abs(count / len(made) - 0.25) < 0.06 for count in counts.values())  # four standard deviations
+
+
+def test_clean_images_are_untouched(blends, normals):
+    for seed, made in enumerate(blends[0][:100]):
+        if not made.mask.any():
+            assert np.array_equal(made.image, square(normals[seed % len(normals)], 64))
+
+
+def test_blends_have_soft_edges_and_change_the_image(blends, normals):
+    soft = [(seed, made) for seed, made in enumerate(blends[0]) if len(np.unique(made.mask)) > 2]
+    for seed, made in soft[:100]:
+        assert made.mask.min() > 0 or made.mask.max() > 200
+        assert ((made.mask > 0) & (made.mask < 255)).mean() < 0.2
+        changed = (made.image != square(normals[seed % len(normals)], 64)).any(axis=2)
+        assert changed[made.mask > 128].mean() > 0.5
+
+
+def test_blends_mix_by_the_mask(normals, monkeypatch):
+    """Against the formula with a donor of one colour, at the size that masks are drawn in: their blur alone is soft."""
+    monkeypatch.setattr(blend.GENERATOR, "_donor", lambda self, rng: Image.new("RGB", (128, 128), (200, 0, 100)))
+    generator = blend.GENERATOR(normals, [], 128)
+    checked = 0
+    for seed in range(40):
+        made = generator(1, seed)
+        if len(np.unique(made.mask)) > 2:
+            weight = made.mask[..., None] / 255
+            expected = (1 - weight) * square(normals[1], 128) + weight * np.array([200, 0, 100])
+            assert np.abs(made.image - expected).max() <= 0.51
+            checked += 1
+    assert checked > 10
+
+
+def test_circles_have_the_stated_size():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        mask = np.array(blend.draw_circle(rng)) > 0
+        (rows, columns), area = np.nonzero(mask), mask.sum()
+        assert area <= np.pi * 16.5**2
+        inside = rows.min() > 0 and rows.max() < 127 and columns.min() > 0 and columns.max() < 127
+        if inside:
+            assert 20 <= np.ptp(rows) <= 32
+            assert abs(np.ptp(rows) - np.ptp(columns)) <= 2
+            assert 10 - 1 <= rows.mean() <= 119
+            assert area >= np.pi * 9.5**2
+
+
+def test_rectangles_have_the_stated_sides():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        points = np.argwhere(np.array(blend.draw_rectangle(rng)) > 0)
+        spread = np.sqrt(12 * np.linalg.eigvalsh(np.cov(points.T)))  # of a rectangle: its two sides
+        assert 6.5 <= spread[0] <= 24
+        assert 30 <= spread[1] <= 129
+        assert len(points) == pytest.approx(spread.prod(), rel=0.1)
+
+
+def test_as_many_rectangles_are_drawn_again_as_fail_in_the_original(monkeypatch):
+    turns, rotate = [], Image.Image.rotate
+    monkeypatch.setattr(Image.Image, "rotate", lambda *args, **kwargs: (turns.append(1), rotate(*args, **kwargs))[1])
+    rng = np.random.default_rng(0)
+    for _ in range(20_000):
+        blend.draw_rectangle(rng)
+    assert 0.0015 < len(turns) / 20_000 - 1 < 0.0042  # 0.28 %, give or take three standard deviations
+
+
+@given(size=st.integers(32, 320), seed=st.integers(0, 2**32))
+def test_scars_have_the_stated_sides(size, seed):
+    (width, height), angle, alpha = blend.draw_scar_mask(size, np.random.default_rng(seed))
+    assert max(1, size // 64) <= width <= size // 8
+    assert max(1, size // 128) <= height <= size // 16
+    assert -45 <= angle <= 45
+    mask = np.array(alpha)
+    assert set(np.unique(mask)) <= {0, 255}
+    assert (mask > 0).sum() == pytest.approx(width * height, rel=0.5, abs=6)
+
+
+def test_scars_at_256_pixels_use_the_whole_range():
+    rng = np.random.default_rng(0)
+    shapes = np.array([blend.draw_scar_mask(256, rng)[0] for _ in range(2000)])
+    assert shapes.min(axis=0).tolist() == [4, 2]
+    assert shapes.max(axis=0).tolist() == [32, 16]
+
+
+def test_the_strength_of_jitter_is_one_for_each_category(normals):
+    strengths = [blend.GENERATOR(some, [], 64).jitter for some in (normals, normals[::-1], normals[:3])]
+    assert strengths[0] == strengths[1] != strengths[2]
+    assert all(0 <= strength < 0.2 for strength in strengths)
+
+
+def test_cutpaste_pastes_one_rectangle(normals):
+    generator = find_generator("cutpaste")(normals, [], 200)
+    for seed in range(60):
+        mask = generator(0, seed).mask
+        found = ndimage.find_objects((mask > 0).astype(int))[0]
+        assert (mask[found] == 255).all()
+        assert mask[found].size == (mask > 0).sum()
+
+
+@given(size=st.integers(32, 320), seed=st.integers(0, 2**32))
+def test_cutpaste_patches_have_the_stated_area_and_aspect(size, seed):
+    width, height = draw_patch_shape(size, np.random.default_rng(seed))
+    assert max(width, height) <= size
+    assert (width - 0.5) * (height - 0.5) <= 0.15 * size**2
+    assert (width + 0.5) * (height + 0.5) >= 0.02 * size**2
+    assert (width - 0.5) / (height + 0.5) <= 3.3
+    assert (width + 0.5) / (height - 0.5) >= 0.3
+
+
+def test_jitter_of_no_strength_changes_nothing_and_more_changes_more(normals):
+    image = read_image(normals[0].image)
+    rng = np.random.default_rng(0)
+    assert np.array_equal(jitter_colors(image, 0, rng), image)
+    means = [
+        np.mean([np.abs(np.array(jitter_colors(image, s, rng), float) - np.array(image)).mean() for _ in range(30)])
+        for s in (0.02, 0.1, 0.4)
+    ]
+    assert 0 < means[0] < means[1] < means[2]
+    assert means[0] < 8
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_contact_sheet_shows_every_variant(name, normals, anomalies):
+    asked = []
+    generator = find_generator(name)(normals, anomalies, 40)
+    figure = contact_sheet(generator, 3, 4, lambda index, view: asked.append((index, view)) or 10 * index + view)
+    assert len(figure.axes) == 12
+    assert len(set(asked)) == 12
+    assert figure.get_suptitle() == generator.title
+    assert len(contact_sheet(generator, 50, 1, lambda index, view: index).axes) == len(generator)
+
+
+@pytest.mark.parametrize("name", OF_NORMALS)
+@pytest.mark.parametrize("category", ["bottle", "transistor"])
+def test_real_images_change_below_their_mask_alone(mvtec_root, name, category):
+    samples = layout_samples(mvtec_root, category, masks_required=True)
+    normals = [entry for entry in build_manifest([*samples[:20], samples[-1]]) if entry.split == "train"]
+    generator = find_generator(name)(normals, [], 256)
+    for index in range(12):
+        made = generator(index, index)
+        changed = (made.image != square(normals[index], 256)).any(axis=2)
+        assert not (changed & (made.mask == 0)).any()
+        assert not made.mask.any() or changed.any()

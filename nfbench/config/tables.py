@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
-from nfbench.config.grid import BackboneConfig
+from nfbench.config.grid import BackboneConfig, Setting
 from nfbench.config.validation import Model
 
 __all__ = [
@@ -14,12 +15,15 @@ __all__ = [
     "BackbonesTableConfig",
     "CountedModel",
     "FigureConfig",
+    "MethodRow",
     "MethodsTableConfig",
     "ParametersTableConfig",
     "TableConfig",
 ]
 
 Selection = Literal["last", "val", "oracle"]
+_SETTING = "show the runs of this setting; needed where the experiment has runs of several"
+_ROW = "which row of the published table: its columns by name, such as {backbone: ResNet18}"
 
 
 class TableConfig(Model):
@@ -27,6 +31,7 @@ class TableConfig(Model):
 
     kind: Literal["results"] = "results"
     title: str = Field(description="caption")
+    setting: Setting | None = Field(None, description=_SETTING)
     metric: str = Field(description="metric, as run.json names it")
     metric_of: dict[str, str] = Field(
         default_factory=dict, description="other metrics for single methods, where their paper scores them otherwise"
@@ -35,6 +40,11 @@ class TableConfig(Model):
         ("last",), min_length=1, description="which checkpoint is scored; several stand side by side"
     )
     published: str | None = Field(None, description="file of nfbench/reference without its ending")
+    published_as: dict[str, str | dict[str, str]] = Field(
+        default_factory=dict,
+        description="published method that a method or variant is compared with, by default the one of its method's "
+        "title; by the backbone's name where several are published, such as 'SANFlow (WRN-50)'",
+    )
     tolerance: tuple[float, float] = Field(
         (0.5, 1.5), description="points within which a cell is 'reproduced' and 'close'; beyond, it is 'off'"
     )
@@ -45,9 +55,7 @@ class BackboneRow(Model):
 
     backbone: BackboneConfig = Field(description="backbone of the grid, the same keys as there")
     title: str | None = Field(None, description="name of the row, by default the backbone's tag")
-    published: dict[str, str] | None = Field(
-        None, description="which row of the published table: its columns by name, such as {backbone: ResNet18}"
-    )
+    published: dict[str, str] | None = Field(None, description=_ROW)
 
 
 class BackbonesTableConfig(Model):
@@ -55,6 +63,7 @@ class BackbonesTableConfig(Model):
 
     kind: Literal["backbones"] = "backbones"
     title: str = Field(description="caption")
+    setting: Setting | None = Field(None, description=_SETTING)
     metrics: tuple[str, ...] = Field(min_length=1, description="metrics, as run.json names them")
     rows: tuple[BackboneRow, ...] = Field(min_length=1, description="backbones in the order of the rows")
     selections: tuple[Selection, ...] = Field(
@@ -66,16 +75,43 @@ class BackbonesTableConfig(Model):
     )
 
 
+class MethodRow(Model):
+    """A row of a table of methods."""
+
+    method: str = Field(description="method or variant")
+    backbone: BackboneConfig | None = Field(None, description="backbone, where the method was run on several")
+    title: str | None = Field(None, description="name of the row, by default the method's or variant's")
+    published: dict[str, str] | None = Field(None, description=_ROW)
+
+
 class MethodsTableConfig(Model):
     """A table of methods: they are the rows, metrics and costs the columns, cells means over categories."""
 
     kind: Literal["methods"] = "methods"
     title: str = Field(description="caption")
+    setting: Setting | None = Field(None, description=_SETTING)
     metrics: tuple[str, ...] = Field(min_length=1, description="metrics, as run.json names them")
     costs: tuple[Literal["parameters", "train_seconds", "score_images_per_second", "peak_memory_mb"], ...] = Field(
         (), description="what a run cost, in columns after the metrics"
     )
+    rows: tuple[MethodRow, ...] = Field(
+        (), description="methods in the order of the rows; by default all, each on each of its backbones"
+    )
     selection: Selection = Field("last", description="which checkpoint is scored")
+    published: str | None = Field(None, description="file of nfbench/reference without its ending; needs 'rows'")
+    tolerance: tuple[float, float] = Field(
+        (0.5, 1.5), description="points within which a cell is 'reproduced' and 'close'; beyond, it is 'off'"
+    )
+
+    @model_validator(mode="after")
+    def _published_rows_are_named(self) -> "MethodsTableConfig":
+        named = any(row.published for row in self.rows)
+        if named != (self.published is not None):
+            missing = (
+                "'published', the file that they are in" if named else "'rows' that say which of its rows they are"
+            )
+            raise PydanticCustomError("published_rows", "published values need " + missing)
+        return self
 
 
 class CountedModel(Model):
@@ -83,9 +119,7 @@ class CountedModel(Model):
 
     method: str = Field(description="method or variant")
     backbone: BackboneConfig = Field(description="backbone, levels and input size that give the shapes")
-    published: dict[str, str] | None = Field(
-        None, description="which row of the published table: its columns by name, such as {backbone: ResNet18}"
-    )
+    published: dict[str, str] | None = Field(None, description=_ROW)
     explanation: str = Field("", description="what to know of this count, above all where it is not the published one")
 
 
@@ -118,7 +152,18 @@ AnyTable = Annotated[
 class FigureConfig(Model):
     """A figure of an experiment."""
 
-    kind: Literal["maps", "histograms", "curves", "segmentation", "thresholds", "calibration", "speed"] = Field(
+    kind: Literal[
+        "maps",
+        "histograms",
+        "curves",
+        "segmentation",
+        "thresholds",
+        "calibration",
+        "speed",
+        "likelihoods",
+        "anomalies",
+    ] = Field(
         description="anomaly maps, score histograms, training curves, a contrario segmentation, mean IoU by threshold, "
-        "quantiles of normal latents, image AUROC by speed of inference"
+        "quantiles of normal latents, image AUROC by speed of inference, histograms of log-likelihoods before and "
+        "after training, contact sheet of the images that pseudo-anomalies make"
     )

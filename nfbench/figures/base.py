@@ -31,7 +31,7 @@ __all__ = [
     "write_figure",
 ]
 
-COLORS = {"normal": "#1f77b4", "anomalous": "#d62728", "neutral": "#555555"}
+COLORS = {"normal": "#1f77b4", "anomalous": "#d62728", "pseudo": "#ff7f0e", "neutral": "#555555"}
 
 
 @dataclass(frozen=True)

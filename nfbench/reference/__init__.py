@@ -31,6 +31,8 @@ class PrintedValue(NamedTuple):
     note: str
     source: str
     """Paper and table."""
+    setting: str
+    """One-class, unified or supervised-N; empty where the table does not say."""
 
     def equals(self, value: float) -> bool:
         """Whether ``value``, in the same unit, is the printed number at its precision."""
@@ -55,7 +57,8 @@ class PublishedTable(NamedTuple):
         paper: short name of the paper.
         table: number and caption in the paper.
         values: by (method as the paper prints it, category, metric); the category is the corrected one where the
-            printed row label is known to be wrong.
+            printed row label is known to be wrong. Where a method has values on several backbones, each is a method of
+            its own, such as ``SANFlow (WRN-50)``.
     """
 
     paper: str
@@ -77,29 +80,47 @@ def published_names() -> list[str]:
 
 
 @cache
-def published_table(name: str) -> PublishedTable:
+def published_table(name: str, settings: frozenset[str] | None = None) -> PublishedTable:
     """Reads a published table.
 
+    Args:
+        name: name of the table.
+        settings: keep the values of these settings only, and those whose setting the table does not say.
+
     Raises:
-        NfbenchError: no such table; names the nearest one.
+        NfbenchError: no such table; names the nearest one. Or it has nothing of these settings.
     """
     rows = [row for row in _read(name) if row.get("value") and row.get("unit") in _PERCENT]
+    if not rows:
+        raise NfbenchError(f"published table '{name}' has no percentages or fractions")
+    found = sorted({row.get("setting") or "" for row in rows})
+    if settings is not None:
+        rows = [row for row in rows if not row.get("setting") or row["setting"] in settings]
+    if not rows:
+        wanted = ", ".join(sorted(settings or ()))
+        raise NfbenchError(f"published table '{name}' has values of the settings {', '.join(found)}, not of {wanted}")
+    backbones: dict[str, set[str]] = {}
+    for row in rows:
+        backbones.setdefault(row["method"], set()).add(row.get("backbone") or "")
     values = {}
     for row in rows:
         category = row.get("category_corrected") or row["category"]
         scaled = float(row["value"]) * _PERCENT[row["unit"]]
-        values[row["method"], category, row["metric"]] = PublishedValue(
-            scaled, row["trust"] == "trusted", row["trust_note"]
-        )
-    if not rows:
-        raise NfbenchError(f"published table '{name}' has no percentages or fractions")
+        several = len(backbones[row["method"]]) > 1 and row["backbone"]
+        method = f"{row['method']} ({row['backbone']})" if several else row["method"]
+        values[method, category, row["metric"]] = PublishedValue(scaled, row["trust"] == "trusted", row["trust_note"])
     return PublishedTable(rows[0]["paper"], rows[0]["table"], values)
 
 
-def find_printed(name: str, where: Mapping[str, str]) -> PrintedValue | None:
+def find_printed(name: str, where: Mapping[str, str], metric: str | None = None) -> PrintedValue | None:
     """The one number of a published table whose columns have the given values, None where its cell is blank.
 
     For tables whose rows are not categories, such as parameters by method and backbone.
+
+    Args:
+        name: name of the table.
+        where: values by column.
+        metric: among these rows, take the one of this metric; None is returned where they are all of others.
 
     Raises:
         NfbenchError: no such table or column, or not exactly one row; names what was looked for.
@@ -109,14 +130,20 @@ def find_printed(name: str, where: Mapping[str, str]) -> PrintedValue | None:
         if column not in rows[0]:
             raise NfbenchError(f"published table '{name}' has no column '{column}'{nearest(column, rows[0])}")
     found = [row for row in rows if all(row[column] == value for column, value in where.items())]
+    if metric is not None and found:
+        found = [row for row in found if row["metric"] == metric]
+        if not found:
+            return None
     if len(found) != 1:
         wanted = ", ".join(f"{column} '{value}'" for column, value in where.items())
+        wanted += f" and metric '{metric}'" if metric else ""
         raise NfbenchError(f"published table '{name}' has {len(found)} rows with {wanted}; it takes one")
     (row,) = found
     if not row["value"]:
         return None
     source = f"{row['paper']}, {row['table']}"
-    return PrintedValue(row["value"], row["unit"], row["trust"] == "trusted", row["trust_note"], source)
+    setting = row.get("setting") or ""
+    return PrintedValue(row["value"], row["unit"], row["trust"] == "trusted", row["trust_note"], source, setting)
 
 
 @cache

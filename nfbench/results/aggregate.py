@@ -27,8 +27,9 @@ def aggregate(cells: Sequence[Cell], paths: Paths) -> pd.DataFrame:
     Returns:
         Columns of the cell, ``variant_of``, ``method_title``, ``title``, ``selection``, ``metric``, ``value`` in [0,
         1] (NaN where undefined), and what captions need to say: ``input_size``, ``levels``, ``weights``, ``n_train``,
-        ``n_val``, ``n_test``, ``n_regions``, ``epochs``, ``image_score``, ``parameters``, ``train_seconds``,
-        ``score_images_per_second``, ``peak_memory_mb``, ``machine``.
+        ``n_val``, ``n_test``, ``n_regions``, ``n_real`` (anomalous test images that were learned from, and left out of
+        ``n_test`` and ``n_regions``), ``generator`` (of pseudo-anomalies, empty without), ``epochs``, ``image_score``,
+        ``parameters``, ``train_seconds``, ``score_images_per_second``, ``peak_memory_mb``, ``machine``.
 
     Raises:
         NfbenchError: a cell has no run record; names it.
@@ -44,10 +45,13 @@ def write_results(path: Path, results: pd.DataFrame) -> None:
 
 
 def read_results(path: Path) -> pd.DataFrame:
-    """Reads results; a missing file is an error that names it."""
+    """Reads results; a file that is missing, or of an older version, is an error that names it."""
     if not path.is_file():
         raise NfbenchError(f"{path} is missing; make it with 'nfbench aggregate_results'")
-    return pd.read_parquet(path)
+    results = pd.read_parquet(path)
+    if "n_real" not in results:
+        raise NfbenchError(f"{path} is of an older version; make it again with 'nfbench aggregate_results'")
+    return results
 
 
 def _read(cell: Cell, paths: Paths) -> RunRecord:
@@ -59,6 +63,7 @@ def _read(cell: Cell, paths: Paths) -> RunRecord:
 
 
 def _rows(record: RunRecord) -> list[dict[str, Any]]:
+    anomalies = record.data.anomalies
     common = {
         **record.cell.model_dump(),
         "input_size": record.features.input_size,
@@ -68,6 +73,8 @@ def _rows(record: RunRecord) -> list[dict[str, Any]]:
         "n_val": record.data.n_val,
         "n_test": record.data.n_test_normal + record.data.n_test_anomalous,
         "n_regions": record.data.n_regions,
+        "n_real": len(anomalies.real) if anomalies else 0,
+        "generator": (anomalies.generator if anomalies else None) or "",
         "epochs": record.settings["epochs"],
         "image_score": record.settings.get("image_score", ""),
         "parameters": record.parameters["total"],

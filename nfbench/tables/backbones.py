@@ -7,22 +7,23 @@ import pandas as pd
 
 from nfbench.config import BackboneRow, BackbonesTableConfig
 from nfbench.errors import NfbenchError
-from nfbench.reference import PrintedValue, find_printed
 from nfbench.registry import nearest
 from nfbench.results.compare import compare
 from nfbench.tables.captions import (
     METRICS,
+    anomalies_note,
     backbone_notes,
     data_notes,
     epochs_note,
     image_score_note,
     join_notes,
     metric_title,
-    official_categories,
     selections_note,
+    setting_note,
     spread,
     status_note,
 )
+from nfbench.tables.comparison import common_categories, comparability, is_whole, of_setting, printed_cell
 from nfbench.tables.model import Column, Row, Table
 
 __all__ = ["make_backbones_table"]
@@ -45,9 +46,10 @@ def make_backbones_table(
         subsets: for datasets of which images are left out, what is kept, by name.
 
     Raises:
-        NfbenchError: a row has no runs, or none has a metric, or a row of the published table is not there.
+        NfbenchError: a row has no runs, or none has a metric, or a row of the published table is not there; or the
+            results are of several settings.
     """
-    results = _of_rows(name, config, results)
+    results = _of_rows(name, config, of_setting(name, config.setting, results))
     methods = results.drop_duplicates("method").set_index("method")[["title", "method_title"]]
     columns = [
         Column(method.Index, method.title, metric_title(metric), method.method_title, selection, metric)
@@ -57,13 +59,14 @@ def make_backbones_table(
     ]
     rows, sources = [], set()
     for dataset, part in results.groupby("dataset", sort=False):
-        comparable = _is_whole(dataset, part, subsets)
+        comparable = is_whole(dataset, part, subsets)
         for row in config.rows:
             cells = []
             for column in columns:
                 same = (part.backbone == row.backbone.tag) & (part.method == column.method)
                 values = part[same & (part.metric == column.metric) & (part.selection == column.selection)]
-                printed = _printed(config.published, row, column)
+                where = {"method": column.published_as, **row.published} if row.published else None
+                printed = printed_cell(name, config.published, where, column.metric, part)
                 published = printed.in_percent() if printed else None
                 by_seed = values.groupby("seed").value.mean()
                 cells.append(compare(by_seed, published, config.tolerance, comparable=comparable))
@@ -83,26 +86,11 @@ def _of_rows(name: str, config: BackbonesTableConfig, results: pd.DataFrame) -> 
     for metric in config.metrics:
         if metric not in set(results.metric):
             raise NfbenchError(f"table '{name}': no run has the metric '{metric}'{nearest(metric, METRICS)}")
-    of_model = results.groupby(["method", "backbone"])[["dataset", "category"]]
-    common = set.intersection(*(set(part.itertuples(index=False, name=None)) for _, part in of_model))
-    if not common:
-        raise NfbenchError(f"table '{name}': its rows have no category in common")
-    return results[[pair in common for pair in zip(results.dataset, results.category, strict=True)]]
+    return common_categories(name, [part for _, part in results.groupby(["method", "backbone"])], results)
 
 
 def _label(row: BackboneRow) -> str:
     return f"{row.title} ({row.backbone.tag})" if row.title else row.backbone.tag
-
-
-def _is_whole(dataset: str, part: pd.DataFrame, subsets: dict[str, str]) -> bool:
-    official = official_categories(dataset)
-    return bool(official) and dataset not in subsets and set(official) == set(part.category)
-
-
-def _printed(published: str | None, row: BackboneRow, column: Column) -> PrintedValue | None:
-    if published is None or row.published is None:
-        return None
-    return find_printed(published, {"method": column.published_as, "metric": column.metric, **row.published})
 
 
 def _caption(
@@ -111,7 +99,8 @@ def _caption(
     titles = ", ".join(metric_title(metric) for metric in config.metrics)
     notes = [
         f"{config.title}: {titles} in percent, means over categories, {spread(results)}",
-        f"setting {', '.join(results.setting.unique())}",
+        setting_note(results),
+        anomalies_note(results),
         selections_note(config.selections),
         "data: " + "; ".join(data_notes(results, subsets, named=True)),
         "backbone " + ", ".join(backbone_notes(results)),
@@ -121,21 +110,6 @@ def _caption(
     if sources:
         notes.append(
             f"published values from {' and '.join(sorted(sources))}, obtained with the paper's own settings and "
-            f"selection; {_comparability(results, subsets)}; {status_note(config.tolerance)}"
+            f"selection; {comparability(results, subsets)}; {status_note(config.tolerance)}"
         )
     return join_notes(notes)
-
-
-def _comparability(results: pd.DataFrame, subsets: dict[str, str]) -> str:
-    notes = []
-    for dataset, part in results.groupby("dataset", sort=False):
-        if _is_whole(dataset, part, subsets):
-            continue
-        measured, official = part.category.nunique(), len(official_categories(dataset))
-        of = f"{measured} of {official} categories" if official else f"{measured} categories"
-        images = " and a subset of their images" if dataset in subsets else ""
-        over = f"all {official}" if official else "all official categories"
-        notes.append(
-            f"on {dataset}, mean over {of}{images}, the published mean is over {over}: no difference, no status"
-        )
-    return "; ".join(notes) or "means over all official categories on both sides"

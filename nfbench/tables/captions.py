@@ -10,6 +10,7 @@ from nfbench.registry import plugin_names
 
 __all__ = [
     "METRICS",
+    "anomalies_note",
     "backbone_notes",
     "data_notes",
     "epochs_note",
@@ -19,6 +20,7 @@ __all__ = [
     "official_categories",
     "results_caption",
     "selections_note",
+    "setting_note",
     "short_metric",
     "spread",
     "status_note",
@@ -86,7 +88,8 @@ def results_caption(config: TableConfig, results: pd.DataFrame, subsets: dict[st
     size = "method's own map" if counts else "original image"
     notes = [
         f"{config.title}: {_metric_titles(config, results)}, {spread(results)}",
-        f"setting {', '.join(results.setting.unique())}",
+        setting_note(results),
+        anomalies_note(results),
         selections_note(config.selections),
         "backbone " + ", ".join(backbone_notes(results)),
         "data: " + "; ".join(data_notes(results, subsets)),
@@ -95,9 +98,7 @@ def results_caption(config: TableConfig, results: pd.DataFrame, subsets: dict[st
     if config.metric.startswith("miou"):
         notes.append("mean over all test images, good ones included, unless said otherwise")
     if config.metric.startswith("pixel"):
-        regions = results.drop_duplicates(["dataset", "category"]).n_regions
-        if regions.notna().any():
-            notes.append(f"{int(regions.sum())} ground-truth regions")
+        notes.append(_regions_note(results))
     if config.metric in ("image_auroc", "image_ap"):
         notes.append(image_score_note(results))
     if source:
@@ -117,6 +118,29 @@ def spread(results: pd.DataFrame) -> str:
     """What a cell and its ± are, by the number of seeds."""
     n_seeds = results.seed.nunique()
     return f"mean and standard deviation over {n_seeds} seeds" if n_seeds > 1 else "one seed"
+
+
+def setting_note(results: pd.DataFrame) -> str:
+    """The setting, and in words what sets few-anomaly apart."""
+    (setting,) = results.setting.unique()
+    if setting != "few-anomaly":
+        return f"setting {setting}"
+    by_title = results.groupby("title", sort=False).n_real.agg(["min", "max"])
+    counts = {title: _range(int(row["min"]), int(row["max"])) for title, row in by_title.iterrows()}
+    same = len(set(counts.values())) == 1
+    count = next(iter(counts.values())) if same else ", ".join(f"{n} ({title})" for title, n in counts.items())
+    by = "seed" if same else "seed and method"
+    return (
+        f"setting few-anomaly: {count} real anomalies per category, chosen by seed, were learned from and are left out "
+        f"of the test set, which thus differs by {by}; not comparable with one-class rows"
+    )
+
+
+def anomalies_note(results: pd.DataFrame) -> str:
+    """Methods that were trained with pseudo-anomalies, by generator; empty without."""
+    made = results[results.generator != ""].groupby("generator", sort=False).title.unique()
+    by_generator = (f"{generator} ({', '.join(titles)})" for generator, titles in made.items())
+    return f"trained with pseudo-anomalies: {'; '.join(by_generator)}" if len(made) else ""
 
 
 def selections_note(selections: Sequence[str]) -> str:
@@ -169,6 +193,21 @@ def data_notes(results: pd.DataFrame, subsets: dict[str, str], *, named: bool = 
         subset = f", subset of {subsets[dataset]}" if dataset in subsets else ""
         described.append(f"{dataset}, {count}{listed}{subset}")
     return described
+
+
+def _regions_note(results: pd.DataFrame) -> str:
+    """Ground-truth regions of the test set, which is another for each seed where real anomalies were taken from it."""
+    images = results.dropna(subset="n_regions").drop_duplicates(["n_real", "seed", "dataset", "category"])
+    if images.empty:
+        return ""
+    regions = images.groupby(["n_real", "seed"]).n_regions.sum()
+    count = _range(int(regions.min()), int(regions.max()))
+    by = ", by the anomalies left out of the test set" if regions.nunique() > 1 else ""
+    return f"{count} ground-truth regions{by}"
+
+
+def _range(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _metric_titles(config: TableConfig, results: pd.DataFrame) -> str:

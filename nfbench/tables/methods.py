@@ -1,23 +1,28 @@
 """The content of a table of methods: they are the rows, metrics and costs the columns."""
 
 import math
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from nfbench.config import MethodsTableConfig
+from nfbench.config import MethodRow, MethodsTableConfig
 from nfbench.errors import NfbenchError
 from nfbench.registry import nearest
 from nfbench.results.compare import Comparison, compare
 from nfbench.tables.captions import (
     METRICS,
+    anomalies_note,
     data_notes,
     epochs_note,
     image_score_note,
     join_notes,
     metric_title,
     selections_note,
+    setting_note,
     spread,
+    status_note,
 )
+from nfbench.tables.comparison import common_categories, comparability, is_whole, of_setting, printed_cell
 from nfbench.tables.model import Column, Row, Table
 
 __all__ = ["COSTS", "make_methods_table"]
@@ -34,33 +39,78 @@ _KEYS = ("dataset", "method", "column", "metric", "selection")
 
 
 def make_methods_table(name: str, config: MethodsTableConfig, results: pd.DataFrame, subsets: dict[str, str]) -> Table:
-    """Averages over the categories of a dataset, by seed; one row per method on each backbone.
+    """Averages over the categories of a dataset, by seed; one row per method on each backbone, or the rows asked for.
+
+    Rows that are asked for are means over the categories that all of them have. A published mean is one over all
+    official categories. Where fewer were measured, or not all of their images, it is shown, but without a difference
+    and a status.
 
     Args:
         name: name of the table.
-        config: metrics and costs.
+        config: metrics, costs, rows, published values.
         results: aggregated results.
         subsets: for datasets of which images are left out, what is kept, by name.
 
     Raises:
-        NfbenchError: no run has a metric.
+        NfbenchError: no run has a metric, or a row has no runs, or runs on several backbones, or a row of the published
+            table is not there; or the results are of several settings.
     """
+    results = of_setting(name, config.setting, results)
     for metric in config.metrics:
         if metric not in set(results.metric):
             raise NfbenchError(f"table '{name}': no run has the metric '{metric}'{nearest(metric, METRICS)}")
+    if config.rows:
+        results = _of_rows(name, config.rows, results)
     columns = [Column(metric, metric, metric_title(metric), "", config.selection) for metric in config.metrics]
     columns += [Column(cost, cost, COSTS[cost][0], "", "") for cost in config.costs]
-    rows = []
+    rows, sources = [], set()
     for dataset, of_dataset in results.groupby("dataset", sort=False):
-        for (_, _), part in of_dataset.groupby(["method", "backbone"], sort=False):
+        comparable = is_whole(dataset, of_dataset, subsets)
+        for row, part in _groups(config.rows, of_dataset):
             chosen = part[part.selection == config.selection]
-            cells = [_metric(chosen, metric) for metric in config.metrics] + [_cost(chosen, c) for c in config.costs]
+            cells = []
+            for metric in config.metrics:
+                printed = printed_cell(name, config.published, row.published, metric, part)
+                published = printed.in_percent() if printed else None
+                by_seed = chosen[chosen.metric == metric].groupby("seed").value.mean()
+                cells.append(compare(by_seed, published, config.tolerance, comparable=comparable))
+                sources |= {printed.source} if printed else set()
+            cells += [_cost(chosen, cost) for cost in config.costs]
             rows.append(Row(dataset, _label(part, results), tuple(cells), ()))
-    return Table(name, _caption(config, results, subsets), tuple(columns), (), "", tuple(rows), _KEYS)
+    caption = _caption(config, results, subsets, sources)
+    return Table(name, caption, tuple(columns), (), " and ".join(sorted(sources)), tuple(rows), _KEYS)
 
 
-def _metric(part: pd.DataFrame, metric: str) -> Comparison:
-    return compare(part[part.metric == metric].groupby("seed").value.mean(), None, (0.0, 0.0))
+def _of_rows(name: str, rows: Sequence[MethodRow], results: pd.DataFrame) -> pd.DataFrame:
+    """Results of the rows, in their order and under their titles, of the categories that all of them have."""
+    results, parts = results.reset_index(drop=True), []
+    for row in rows:
+        mine = _is_of(row, results)
+        if not mine.any():
+            on = f" on '{row.backbone.tag}'" if row.backbone else ""
+            hint = nearest(row.method, set(results.method))
+            raise NfbenchError(f"table '{name}': no run has the method '{row.method}' of 'rows'{on}{hint}")
+        if results[mine].groupby(["dataset", "category"]).backbone.nunique().max() > 1:
+            tags = ", ".join(results[mine].backbone.unique())
+            raise NfbenchError(f"table '{name}': '{row.method}' was run on {tags}; say which by 'backbone' of its row")
+        if row.title:
+            results.loc[mine, "title"] = row.title
+        parts.append(results[mine])
+    of_rows = pd.concat(parts)
+    return common_categories(name, parts, of_rows[~of_rows.index.duplicated()])
+
+
+def _is_of(row: MethodRow, results: pd.DataFrame) -> pd.Series:
+    same = results.method == row.method
+    return same & (results.backbone == row.backbone.tag) if row.backbone else same
+
+
+def _groups(rows: Sequence[MethodRow], results: pd.DataFrame) -> list[tuple[MethodRow, pd.DataFrame]]:
+    """Results by row; without rows, by method and backbone."""
+    if rows:
+        return [(row, results[_is_of(row, results)]) for row in rows]
+    by_method = results.groupby(["method", "backbone"], sort=False)
+    return [(MethodRow(method=method), part) for (method, _), part in by_method]
 
 
 def _cost(part: pd.DataFrame, cost: str) -> Comparison:
@@ -78,13 +128,14 @@ def _label(part: pd.DataFrame, results: pd.DataFrame) -> str:
     return f"{first.title} ({first.backbone})" if several else first.title
 
 
-def _caption(config: MethodsTableConfig, results: pd.DataFrame, subsets: dict[str, str]) -> str:
+def _caption(config: MethodsTableConfig, results: pd.DataFrame, subsets: dict[str, str], sources: Iterable[str]) -> str:
     titles = ", ".join(metric_title(metric) for metric in config.metrics)
     by_method = results.drop_duplicates(["method", "backbone"]).groupby("backbone", sort=False).title
     random = " RANDOM weights, for tests only." if "random" in set(results.weights) else ""
     notes = [
         f"{config.title}: {titles} in percent, {spread(results)}, of means over categories",
-        f"setting {', '.join(results.setting.unique())}",
+        setting_note(results),
+        anomalies_note(results),
         selections_note((config.selection,)),
         "data: " + "; ".join(data_notes(results, subsets, named=True)),
         "; ".join(f"{', '.join(found)} on {backbone}" for backbone, found in by_method),
@@ -93,4 +144,9 @@ def _caption(config: MethodsTableConfig, results: pd.DataFrame, subsets: dict[st
         "scoring starts from cached features; memory is the largest of training and evaluation" if config.costs else "",
         f"measured on {', '.join(sorted(results.machine.unique()))}" if config.costs else "",
     ]
+    if sources:
+        notes.append(
+            f"published values from {' and '.join(sorted(sources))}, obtained with the paper's own settings and "
+            f"selection; {comparability(results, subsets)}; {status_note(config.tolerance)}"
+        )
     return join_notes(notes) + random

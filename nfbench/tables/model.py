@@ -11,6 +11,7 @@ from nfbench.reference import PublishedTable, PublishedValue, published_table
 from nfbench.registry import nearest, plugin_names
 from nfbench.results.compare import Comparison, compare
 from nfbench.tables.captions import METRICS, metric_title, results_caption, short_metric
+from nfbench.tables.comparison import of_setting, printed_settings
 
 __all__ = ["Column", "Row", "Table", "make_table", "metric_title"]
 
@@ -98,8 +99,10 @@ def make_table(name: str, config: TableConfig, results: pd.DataFrame, subsets: d
         subsets: for datasets of which images are left out, what is kept, by name.
 
     Raises:
-        NfbenchError: no run has the metric, or the published table is unknown.
+        NfbenchError: no run has the metric, the results are of several settings, or the published table or one of its
+            methods is unknown.
     """
+    results = of_setting(name, config.setting, results)
     for method in config.metric_of:
         if method not in plugin_names("nfbench.methods"):
             hint = nearest(method, plugin_names("nfbench.methods"))
@@ -111,7 +114,8 @@ def make_table(name: str, config: TableConfig, results: pd.DataFrame, subsets: d
     chosen = results[results.metric == own_metric]
     without = sorted(set(results.dataset) - set(chosen.dataset))
     results = results[~results.dataset.isin(without)]
-    published = published_table(config.published) if config.published else None
+    published = published_table(config.published, printed_settings(results)) if config.published else None
+    _check_published_as(name, config, results, published)
     columns = _columns(results, config)
     measured = {column.published_as for column in columns}
     others = [method for method in published.methods(config.metric) if method not in measured] if published else []
@@ -130,6 +134,29 @@ def make_table(name: str, config: TableConfig, results: pd.DataFrame, subsets: d
     return Table(name, caption, tuple(columns), tuple(others), published.paper if published else "", tuple(rows))
 
 
+def _check_published_as(
+    name: str, config: TableConfig, results: pd.DataFrame, published: PublishedTable | None
+) -> None:
+    methods = set(results.method)
+    titles = published.methods(config.metric) if published else []
+    for method, printed in config.published_as.items():
+        if method not in methods:
+            hint = nearest(method, methods)
+            raise NfbenchError(f"table '{name}': 'published_as' names no method of its runs, '{method}'{hint}")
+        for title in printed.values() if isinstance(printed, dict) else [printed]:
+            if title not in titles:
+                raise NfbenchError(
+                    f"table '{name}': 'published_as' of '{method}' names no published method '{title}'"
+                    f"{nearest(title, titles)}"
+                )
+
+
+def _published_as(config: TableConfig, method: str, backbone: str, title: str) -> str:
+    """The method as papers print it; by the name of its backbone where the table says so."""
+    printed = config.published_as.get(method, title)
+    return printed.get(_backbone_name(backbone), title) if isinstance(printed, dict) else printed
+
+
 def _columns(results: pd.DataFrame, config: TableConfig) -> list[Column]:
     found = results[["method", "backbone", "title", "method_title", "variant_of"]].drop_duplicates()
     shared = _shared_tags(results)
@@ -138,9 +165,9 @@ def _columns(results: pd.DataFrame, config: TableConfig) -> list[Column]:
         tags = shared.get((row.method, row.backbone), (row.backbone,))
         backbone = row.backbone if len(tags) == 1 else _name_and_sizes(tags, results)
         metric = config.metric_of.get(row.variant_of, "")
+        printed = _published_as(config, row.method, row.backbone, row.method_title)
         columns[row.method, backbone] = [
-            Column(row.method, backbone, row.title, row.method_title, selection, metric, tags)
-            for selection in config.selections
+            Column(row.method, backbone, row.title, printed, selection, metric, tags) for selection in config.selections
         ]
     return [column for group in columns.values() for column in group]
 

@@ -102,7 +102,7 @@ def test_rows_are_means_over_the_same_categories():
         ({"rows": [{"backbone": {"name": "x", "levels": [2, 3]}}]}, "no run has the backbone 'x@256-l23' of 'rows'"),
         (
             {"rows": [{"backbone": {"name": "resnet18.tv_in1k"}, "published": {"backbone": "ResNet19"}}]},
-            "has 0 rows with method 'SimpleNet', metric 'image_auroc', backbone 'ResNet19'",
+            "has 0 rows with method 'SimpleNet', backbone 'ResNet19' and metric 'image_auroc'",
         ),
     ],
 )

@@ -1,0 +1,110 @@
+"""Log-likelihoods of positions before and after training: are anomalies less likely than normal ones?"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from nfbench.errors import NfbenchError
+from nfbench.figures.base import (
+    COLORS,
+    DrawnRun,
+    by_category,
+    find_run,
+    legend_above,
+    methods_of,
+    of_first_seed,
+    read_table,
+)
+
+__all__ = ["draw_likelihoods"]
+
+_MOMENTS = ("before", "after")
+_GROUPS = {"normal": "normal", "anomalous": "anomalous", "pseudo": "pseudo-anomalous"}
+_ALPHA = 0.45
+
+Rows = list[dict[str, str]]
+
+
+def draw_likelihoods(runs: Sequence[DrawnRun]) -> Figure:
+    """Two rows per category and method, before and after training; one column per level, fine to coarse; first seed.
+
+    Each panel has histograms of the log-likelihoods of positions in nats per dimension, of ``likelihoods.csv``. Panels
+    have axes of their own, since training moves likelihoods by far more than what sets the groups apart.
+
+    Runs without the file are left out.
+
+    Raises:
+        NfbenchError: no run of the first seed has the file.
+    """
+    histograms = {run.folder: rows for run in of_first_seed(runs) if (rows := _rows(run))}
+    shown = [run for run in of_first_seed(runs) if run.folder in histograms]
+    if not shown:
+        raise NfbenchError(
+            "a figure of kind 'likelihoods' needs a method that leaves likelihoods.csv, one with likelihoods of "
+            "positions that may learn from anomalies: sanflow, nfad or bgad"
+        )
+    titles = methods_of(shown)
+    bands = [
+        (category, run)
+        for category, of_category in by_category(shown).items()
+        for run in (find_run(of_category, method) for method in titles)
+        if run is not None
+    ]
+    levels = sorted({int(row["level"]) for rows in histograms.values() for row in rows})
+    size = (max(3.2 * len(levels), 6.4), 3.8 * len(bands))
+    figure, axes = plt.subplots(2 * len(bands), len(levels), figsize=size, squeeze=False)
+    for number, (category, run) in enumerate(bands):
+        pair = axes[2 * number : 2 * number + 2]
+        _draw_run(pair, histograms[run.folder], levels)
+        pair[0, 0].set_title(f"{' '.join(category)}, {' on '.join(run.title.splitlines())}", fontsize=8, loc="left")
+    drawn = {row["group"] for rows in histograms.values() for row in rows}
+    groups = [group for group in _GROUPS if group in drawn]
+    handles = [Patch(color=COLORS[group], alpha=_ALPHA) for group in groups]
+    legend_above(figure, (handles, [_GROUPS[group] for group in groups]))
+    return figure
+
+
+def _rows(run: DrawnRun) -> Rows:
+    path = run.folder / "likelihoods.csv"
+    return read_table(path) if path.is_file() else []
+
+
+def _draw_run(axes: NDArray[np.object_], rows: Rows, levels: Sequence[int]) -> None:
+    """The panels of one run: before training above, after training below."""
+    for row, moment in zip(axes, _MOMENTS, strict=True):
+        for axis, level in zip(row, levels, strict=True):
+            chosen = [r for r in rows if r["moment"] == moment and int(r["level"]) == level]
+            if not chosen:
+                axis.set_axis_off()
+                continue
+            _draw(axis, chosen)
+            axis.text(0.03, 0.95, _name(level, rows), transform=axis.transAxes, va="top", fontsize=7)
+            axis.set_xlabel("log-likelihood in nats per dimension" if moment == _MOMENTS[-1] else "", fontsize=8)
+        row[0].set_ylabel(f"{moment} training\nshare of positions", fontsize=8)
+
+
+def _name(level: int, rows: Rows) -> str:
+    """A level by its place among the run's own, which backbones may count otherwise."""
+    count = 1 + max(int(row["level"]) for row in rows)
+    ends = {0: ", finest", count - 1: ", coarsest"} if count > 1 else {}
+    return f"level {level + 1} of {count}{ends.get(level, '')}"
+
+
+def _draw(axis: Axes, rows: Rows) -> None:
+    for group in _GROUPS:
+        bins = {(float(row["left"]), float(row["right"])): float(row["share"]) for row in rows if row["group"] == group}
+        if not bins:
+            continue
+        edges = sorted({edge for ends in bins for edge in ends})
+        shares = [bins.get(ends, 0.0) for ends in pairwise(edges)]  # bins that are left out are empty
+        axis.stairs(shares, edges, fill=True, color=COLORS[group], alpha=_ALPHA)
+        axis.stairs(shares, edges, color=COLORS[group], lw=0.8)
+    axis.margins(x=0.02)
+    axis.set_ylim(0, 1.2 * axis.dataLim.ymax)  # room for the name of the level
+    axis.tick_params(labelsize=7)

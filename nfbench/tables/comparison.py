@@ -1,0 +1,112 @@
+"""What tables agree on before a measured value stands beside a published one: one setting, and the same data."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from nfbench.errors import NfbenchError
+from nfbench.reference import PrintedValue, find_printed
+from nfbench.tables.captions import official_categories
+
+__all__ = ["common_categories", "comparability", "is_whole", "of_setting", "printed_cell", "printed_settings"]
+
+
+def of_setting(name: str, setting: str | None, results: pd.DataFrame) -> pd.DataFrame:
+    """Results of the setting that a table shows.
+
+    Args:
+        name: name of the table.
+        setting: the setting, None where the results have only one.
+        results: aggregated results.
+
+    Raises:
+        NfbenchError: the results have several settings and the table says none, or none of the one it says.
+    """
+    found = list(results.setting.unique())
+    if setting is None and len(found) > 1:
+        raise NfbenchError(
+            f"table '{name}': its experiment has runs of the settings {', '.join(found)}, which are not comparable; "
+            f"say which it shows, 'setting: {found[0]}'"
+        )
+    if setting is not None and setting not in found:
+        raise NfbenchError(f"table '{name}': no run is of its setting '{setting}'; found: {', '.join(found)}")
+    return results if setting is None else results[results.setting == setting]
+
+
+def printed_settings(results: pd.DataFrame) -> frozenset[str]:
+    """The settings of results as published tables print them, with the number of real anomalies learned from."""
+    found = results[["setting", "n_real"]].drop_duplicates()
+    return frozenset(f"supervised-{r.n_real}" if r.setting == "few-anomaly" else r.setting for r in found.itertuples())
+
+
+def common_categories(name: str, rows: Sequence[pd.DataFrame], results: pd.DataFrame) -> pd.DataFrame:
+    """Results of the categories that all rows of a table have, so that their means are over the same ones.
+
+    Args:
+        name: name of the table.
+        rows: results by row.
+        results: results of all rows.
+
+    Raises:
+        NfbenchError: there is no such category.
+    """
+    pairs = (row[["dataset", "category"]].itertuples(index=False, name=None) for row in rows)
+    common = set.intersection(*map(set, pairs))
+    if not common:
+        raise NfbenchError(f"table '{name}': its rows have no category in common")
+    return results[[pair in common for pair in zip(results.dataset, results.category, strict=True)]]
+
+
+def printed_cell(
+    name: str, published: str | None, where: Mapping[str, str] | None, metric: str, results: pd.DataFrame
+) -> PrintedValue | None:
+    """The published value of a row of a table; None where none is asked for, or its row has none of this metric.
+
+    Args:
+        name: name of the table.
+        published: name of the published table.
+        where: columns that name a row of it.
+        metric: the metric.
+        results: results that the value is set beside.
+
+    Raises:
+        NfbenchError: no such row, or one of another setting than that of ``results``.
+    """
+    if published is None or where is None:
+        return None
+    printed = find_printed(published, where, metric)
+    if printed and printed.setting and printed.setting not in printed_settings(results):
+        found = ", ".join(sorted(printed_settings(results)))
+        raise NfbenchError(
+            f"table '{name}': the published value of {dict(where)} is of the setting {printed.setting}, the runs are "
+            f"of {found}; leave 'published' of this row out, or take its runs from another setting"
+        )
+    return printed
+
+
+def is_whole(dataset: str, part: pd.DataFrame, subsets: Mapping[str, str]) -> bool:
+    """Whether results of a dataset are of all its official categories and all their images.
+
+    Args:
+        dataset: name of the dataset.
+        part: its results.
+        subsets: for datasets of which images are left out, what is kept, by name.
+    """
+    official = official_categories(dataset)
+    return bool(official) and dataset not in subsets and set(official) == set(part.category)
+
+
+def comparability(results: pd.DataFrame, subsets: Mapping[str, str]) -> str:
+    """In words, why means over categories are, or are not, compared with published ones."""
+    notes = []
+    for dataset, part in results.groupby("dataset", sort=False):
+        if is_whole(dataset, part, subsets):
+            continue
+        measured, official = part.category.nunique(), len(official_categories(dataset))
+        of = f"{measured} of {official} categories" if official else f"{measured} categories"
+        images = " and a subset of their images" if dataset in subsets else ""
+        over = f"all {official}" if official else "all official categories"
+        notes.append(
+            f"on {dataset}, mean over {of}{images}, the published mean is over {over}: no difference, no status"
+        )
+    return "; ".join(notes) or "means over all official categories on both sides"

@@ -1,0 +1,57 @@
+"""Results of run records: what a run learned from, and files of older versions."""
+
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from nfbench.errors import NfbenchError
+from nfbench.grid import Cell
+from nfbench.paths import Paths
+from nfbench.results import aggregate as module
+from nfbench.results.aggregate import aggregate, read_results, write_results
+from nfbench.results.record import AnomaliesRecord, CellRecord, DataRecord, Selection
+
+CELL = Cell("few-anomaly", "mvtec_ad", "bottle", "bgad-2", "b6@256", 0)
+
+
+def record(anomalies):
+    return SimpleNamespace(
+        cell=CellRecord(**CELL.__dict__, variant_of="bgad", method_title="BGAD", title="BGAD"),
+        features=SimpleNamespace(input_size=256, levels=[1, 2], weights="pretrained"),
+        data=DataRecord(
+            manifest="m", manifest_sha256="0", n_train=9, n_val=1, n_test_normal=4, n_test_anomalous=3, n_regions=5,
+            resolution="original", anomalies=anomalies,
+        ),
+        settings={"epochs": 8},
+        parameters={"total": 1},
+        seconds={"train": 1.0},
+        images_per_second={"score": 1.0},
+        peak_memory_mb={"cpu": 1.0},
+        provenance={"evaluate": {"command": "nfbench", "gpu": None, "cpu": "CPU", "cpu_threads": 1}},
+        selections={"last": Selection(epoch=8, metrics={"image_auroc": 0.9})},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("anomalies", "expected"),
+    [
+        (None, (0, "")),
+        (AnomaliesRecord(generator="rpag", views=8, online=True, real=["a", "b"]), (2, "rpag")),
+        (AnomaliesRecord(generator=None, views=8, online=False, real=["a"]), (1, "")),
+    ],
+)
+def test_rows_say_what_was_learned_from(monkeypatch, tmp_path, anomalies, expected):
+    monkeypatch.setattr(module, "read_record", lambda path: record(anomalies))
+    (row,) = aggregate([CELL], Paths(tmp_path)).itertuples()
+    assert (row.n_real, row.generator) == expected
+    assert (row.n_test, row.n_regions) == (7, 5)
+
+
+def test_results_of_an_older_version_are_named(tmp_path):
+    path = tmp_path / "results.parquet"
+    write_results(path, pd.DataFrame({"metric": ["image_auroc"], "n_real": [0]}))
+    assert len(read_results(path)) == 1
+    write_results(path, pd.DataFrame({"metric": ["image_auroc"]}))
+    with pytest.raises(NfbenchError, match=r"results\.parquet is of an older version; make it again with"):
+        read_results(path)

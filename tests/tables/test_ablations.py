@@ -1,0 +1,186 @@
+"""Tables of methods with published rows, and the experiments that have them."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nfbench.config import MethodsTableConfig, load_bench, validate
+from nfbench.datasets.base import find_dataset
+from nfbench.errors import NfbenchError
+from nfbench.grid import expand
+from nfbench.tables.methods import make_methods_table
+from nfbench.tables.model import make_table
+from nfbench.tables.render import to_csv, to_html, to_latex, to_text
+from tests.tables.test_tables import results
+
+EXPERIMENTS = Path(__file__).parents[2] / "workflow" / "experiments"
+EVERY = find_dataset("mvtec_ad").categories
+CONFIG = MethodsTableConfig(
+    title="Ablation",
+    metrics=["image_auroc", "pixel_auroc"],
+    costs=["train_seconds"],
+    published="sanflow_ablation_statistics",
+    rows=[
+        {"method": "b", "title": "(3b)", "published": {"dataset": "MVTec AD", "variant": "Model (3b)"}},
+        {"method": "a", "published": {"dataset": "MVTec AD", "variant": "Model (3a)"}},
+        {"method": "c"},
+    ],
+)
+
+
+def runs(categories=("bottle", "carpet")):
+    """Three methods, a point apart; image AUROC is two points better."""
+    parts = []
+    for number, method in enumerate("abcd"):
+        one = results(categories, methods=((method, f"Method {method}", "SANFlow"),)).assign(machine="CPU")
+        one = one.assign(value=one.value - 0.01 * number)
+        parts += [one, one.assign(metric="image_auroc", value=one.value + 0.02)]
+    return pd.concat(parts)
+
+
+def changed(**change):
+    return MethodsTableConfig.model_validate({**CONFIG.model_dump(), **change})
+
+
+def test_rows_come_in_order_with_published_values():
+    table = make_methods_table("t", CONFIG, runs(), {})
+    assert [row.category for row in table.rows] == ["(3b)", "Method a", "Method c"]
+    (b_image, b_pixel, cost), (a_image, _, _), (c_image, _, _) = (row.cells for row in table.rows)
+    assert (b_image.published.value, a_image.published.value) == (97.0, 97.6)
+    assert b_pixel.published is c_image.published is cost.published is None
+    assert b_image.mean == pytest.approx(np.mean([98, 99, 88, 89]) + 1)
+    assert (b_pixel.status, c_image.status) == ("measured", "measured")
+    assert "[97.60]" in to_text(table)
+    for render in (to_csv, to_html, to_latex):
+        assert "97" in render(table)
+
+
+def test_published_means_are_compared_where_all_categories_were_measured():
+    some = make_methods_table("t", CONFIG, runs(), {})
+    assert some.rows[0].cells[0].status == "incomparable"
+    assert np.isnan(some.rows[0].cells[0].difference)
+    assert "mean over 2 of 15 categories, the published mean is over all 15: no difference, no status" in some.caption
+    whole = make_methods_table("t", CONFIG, runs(EVERY).assign(value=0.972), {})
+    assert [row.cells[0].status for row in whole.rows] == ["reproduced", "reproduced", "measured"]
+    assert whole.rows[0].cells[0].difference == pytest.approx(0.2)
+    assert "means over all official categories on both sides; status by" in whole.caption
+    assert "SANFlow, slide: Ablations, statistics estimation" in whole.caption
+    assert "(3b), Method a, Method c on resnet18" in whole.caption
+    subset = make_methods_table("t", CONFIG, runs(EVERY), {"mvtec_ad": "at most 3 training images"})
+    assert subset.rows[0].cells[0].status == "incomparable"
+
+
+def test_rows_are_means_over_the_same_categories():
+    frame = runs()
+    table = make_methods_table("t", CONFIG, frame[(frame.method != "c") | (frame.category == "bottle")], {})
+    means = [row.cells[0].mean for row in table.rows]
+    assert means == pytest.approx([99.5, 100.5, 98.5])
+    assert "1 of 15 categories (bottle)" in table.caption
+
+
+def test_a_method_on_several_backbones_says_which():
+    frame = pd.concat([runs(), runs().assign(backbone="b@64", value=0.5)])
+    with pytest.raises(NfbenchError, match=r"table 't': 'b' was run on resnet18.*, b@64; say which by 'backbone'"):
+        make_methods_table("t", CONFIG, frame, {})
+    rows = [{"method": "a", "backbone": {"name": "b", "input_size": 64}, "published": {"variant": "SANFlow (Ours)"}}]
+    rows[0]["published"]["dataset"] = "MVTec AD"
+    table = make_methods_table("t", changed(rows=rows), frame, {})
+    assert table.rows[0].category == "Method a"
+    assert table.rows[0].cells[0].mean == pytest.approx(50)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rows": [{"method": "aa"}], "published": None}, r"no run has the method 'aa' of 'rows'; did you mean 'a'\?"),
+        ({"rows": [{"method": "a", "published": {"variant": "Model (9)"}}]}, r"has 0 rows with variant 'Model \(9\)'"),
+        (
+            {
+                "rows": [{"method": "a", "published": {"method": "BGAD", "category": "average_total"}}],
+                "published": "bgad_mvtec_supervised",
+            },
+            r"table 't': the published value of .* is of the setting supervised-10, the runs are of one-class",
+        ),
+    ],
+)
+def test_rows_that_are_not_there_are_named(change, message):
+    with pytest.raises(NfbenchError, match=message):
+        make_methods_table("t", changed(**change), runs(), {})
+
+
+@pytest.mark.parametrize(
+    "change", [{"rows": []}, {"published": None}, {"rows": [{"method": "a"}]}], ids=["no rows", "no file", "no row"]
+)
+def test_published_values_need_a_file_and_rows(change):
+    with pytest.raises(NfbenchError, match="published values need"):
+        validate(MethodsTableConfig, {**CONFIG.model_dump(exclude={"kind"}), **change}, "x.yaml")
+
+
+@pytest.fixture(scope="module")
+def bench():
+    return load_bench({}, EXPERIMENTS)
+
+
+def invented(bench, experiment):
+    """Results of all cells of an experiment, of all 15 categories."""
+    frames = []
+    metrics = ("image_auroc", "pixel_auroc", "pixel_aupro")
+    for cell in expand(bench, experiment, lambda dataset: list(EVERY)):
+        variant = bench.variant(cell.method)
+        anomalies = variant.anomalies
+        common = {
+            **cell.__dict__, "variant_of": variant.method, "title": variant.title or variant.method,
+            "method_title": variant.method, "input_size": 256, "levels": "1,2,3", "weights": "pretrained",
+            "n_train": 9, "n_val": 1, "n_test": 9, "n_regions": 5, "epochs": 8, "image_score": "", "machine": "CPU",
+            "n_real": anomalies.real if anomalies else 0, "generator": (anomalies and anomalies.generator) or "",
+            "value": 0.97,
+        }  # fmt: skip
+        frames += [{**common, "metric": m, "selection": s} for m in metrics for s in ("last", "oracle")]
+    return pd.DataFrame(frames)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "table", "published"),
+    [
+        ("sanflow_ablation_statistics", "sanflow_ablation_statistics", [97.6, 97.0, 98.1, 98.7]),
+        ("sanflow_ablation_losses", "sanflow_ablation_losses_oracle", [98.3, 98.2, 98.3, 98.5, 98.7]),
+        ("sanflow_ablation_augmentation", "sanflow_ablation_augmentation", [98.5, 98.4, 98.7]),
+        ("bgad_mvtec", "bgad_unsupervised", [96.8, 97.4]),
+        ("bgad_mvtec", "bgad_supervised_oracle", [99.3]),
+    ],
+)
+def test_every_row_of_the_experiments_finds_its_published_mean(bench, experiment, table, published):
+    config = bench.experiment(experiment).tables[table]
+    made = make_methods_table(table, config, invented(bench, experiment), {})
+    assert [row.cells[0].published.value for row in made.rows] == pytest.approx(published)
+    assert all(cell.status in ("reproduced", "close", "off") for row in made.rows for cell in row.cells[:1])
+
+
+@pytest.mark.parametrize(
+    ("experiment", "table", "published"),
+    [
+        ("sanflow_mvtec", "sanflow_mvtec_image_auroc", [94.0, 96.2]),
+        ("sanflow_mvtec", "sanflow_mvtec_pixel_auroc_oracle", [99.0, 99.2]),
+        ("bgad_mvtec", "bgad_unsupervised_pixel_auroc", [98.8, 99.2]),
+        ("bgad_mvtec", "bgad_unsupervised_pixel_aupro_oracle", [94.5, 96.0]),
+        ("bgad_mvtec", "bgad_supervised_pixel_aupro", [96.8]),
+    ],
+)
+def test_every_column_of_the_experiments_finds_its_published_values(bench, experiment, table, published):
+    config = bench.experiment(experiment).tables[table]
+    made = make_table(table, config, invented(bench, experiment), {})
+    (screw,) = (row for row in made.rows if row.category == "screw")
+    assert [cell.published.value for cell in screw.cells] == pytest.approx(published)
+    assert not {"SANFlow", "SANFlow (WRN-50)", "NFAD", "BGAD", "BGAD w/o"} & set(made.others)
+
+
+def test_ablations_share_runs_of_equal_variants(bench):
+    names = ("sanflow_mvtec", *(f"sanflow_ablation_{kind}" for kind in ("statistics", "losses", "augmentation")))
+    cells = [set(expand(bench, name, lambda dataset: ["bottle"])) for name in names]
+    assert [len(found) for found in cells] == [2, 4, 5, 3]
+    assert len(set.union(*cells)) == 2 + 3 + 4 + 1
+    for name in (*names, "bgad_mvtec"):
+        (categories,) = {tuple(block.datasets["mvtec_ad"].available) for block in bench.experiment(name).grid}
+        assert set(categories) == set(EVERY)

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from benchmarks.peers import interleaved
 from benchmarks.training_step import adam
-from nfbench.methods.base import LevelShape, build_method, resolve_settings
+from nfbench.methods.base import Batch, LevelShape, build_method, resolve_settings
 
 SHAPES = [LevelShape(128, 32, 32), LevelShape(256, 16, 16), LevelShape(512, 8, 8)]
 BATCH = 32
@@ -30,8 +30,8 @@ class PeerCFlow(torch.nn.Module):
         super().__init__()
         self.decoder = cflow_head(128, 8, 1.9, shape.channels, permute_soft=permutation == "soft")
 
-    def losses(self, features, generator):
-        (x,) = features
+    def losses(self, batch, generator):
+        (x,) = batch.features
         batch, channels, height, width = x.shape
         code = positional_encoding_2d(128, height, width).flatten(1).T.repeat(batch, 1)
         fibres = x.permute(0, 2, 3, 1).reshape(-1, channels)
@@ -48,7 +48,7 @@ def step(model, features):
     def endless():
         generator = torch.Generator().manual_seed(0)
         while True:
-            yield from model.losses(features, generator)
+            yield from model.losses(Batch(features), generator)
 
     losses = endless()
 

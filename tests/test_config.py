@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from nfbench.config import BackboneConfig, Config, Experiment, load_bench, validate
+from nfbench.config import AnomaliesConfig, BackboneConfig, Config, Experiment, load_bench, validate
 from nfbench.errors import NfbenchError
 
 
@@ -116,3 +116,38 @@ def test_runs_of_another_experiment_that_cannot_be_had_are_named(tmp_path, repos
     (tmp_path / "mine.yaml").write_text(f"title: x\n{text}\n{tables}\n")
     with pytest.raises(NfbenchError, match=message):
         load_bench({}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("anomalies", "seed", "view"),
+    [
+        ({"generator": "blend", "views": 4}, 3, "pseudo-blend-k4"),
+        ({"generator": "rpag", "views": 2, "real": 10}, 3, "pseudo-rpag-k2-real10-seed3"),
+        ({"generator": "blend", "online": True}, 0, None),
+        ({"real": 10}, 0, None),
+    ],
+)
+def test_views_of_pseudo_anomalies_say_what_they_are_made_of(anomalies, seed, view):
+    config = AnomaliesConfig(**anomalies)
+    assert config.view(seed) == view
+    if view:
+        again, of_seed = AnomaliesConfig.of_view(view)
+        assert again == config
+        assert again.view(of_seed) == view
+
+
+def test_other_views_are_not_of_pseudo_anomalies():
+    assert AnomaliesConfig.of_view("train") is AnomaliesConfig.of_view("test") is None
+
+
+@pytest.mark.parametrize(
+    ("anomalies", "message"),
+    [
+        ({"generator": "rpag"}, "generator rpag makes its anomalies of real ones; set 'real'"),
+        ({"views": 3}, "give a 'generator', a number of 'real' anomalies, or both"),
+        ({"generator": "blur"}, "blend"),
+    ],
+)
+def test_anomalies_that_make_no_sense_are_named(anomalies, message):
+    with pytest.raises(NfbenchError, match=message):
+        validate(AnomaliesConfig, anomalies, "x.yaml")

@@ -1,5 +1,7 @@
 """The grid: exact counts of cells."""
 
+import json
+
 import pytest
 
 from nfbench.config import load_bench
@@ -62,3 +64,22 @@ def test_cell_prints_as_its_path():
 
 def test_order_is_that_of_the_experiment(tmp_path):
     assert [cell.dataset for cell in cells(tmp_path)] == ["mvtec_ad"] * 24 + ["elpv"] * 16
+
+
+@pytest.mark.parametrize(
+    ("setting", "anomalies", "message"),
+    [
+        ("few-anomaly", None, r"needs variants with 'anomalies: \{real: \.\.\.\}'; it has 0 real anomalies"),
+        ("few-anomaly", {"generator": "blend"}, "it has 0 real anomalies"),
+        ("one-class", {"real": 10}, "takes 10 real anomalies"),
+    ],
+)
+def test_real_anomalies_belong_to_their_setting(tmp_path, setting, anomalies, message):
+    variant = {"method": "bgad", "anomalies": anomalies}
+    grid = [
+        {"setting": setting, "methods": ["b"], "backbones": ["resnet18.tv_in1k"], "datasets": {"mvtec_ad": ["screw"]}}
+    ]
+    text = json.dumps({"title": "few", "variants": {"b": variant}, "grid": grid})
+    (tmp_path / "few.yaml").write_text(text)
+    with pytest.raises(NfbenchError, match=message):
+        expand(load_bench({}, tmp_path), "few", FOUND.__getitem__)

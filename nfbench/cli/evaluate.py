@@ -14,9 +14,19 @@ from nfbench.files import atomic_path, read_json
 from nfbench.results.record import RunRecord, write_record
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import torch
+
+    from nfbench.features.cache import FeatureCache
+    from nfbench.methods.base import Method
+    from nfbench.scoring.evaluate import GroundTruth
     from nfbench.scoring.protocol import Scored
 
 __all__ = ["evaluate_run"]
+
+_PSEUDO_IMAGES = 40
 
 
 def evaluate_run(
@@ -24,6 +34,7 @@ def evaluate_run(
     train_features: Annotated[Path, typer.Option(help="meta.json of the training view, for the fair threshold.")],
     features: Annotated[Path, typer.Option(help="meta.json of the test view.")],
     manifest: Annotated[Path, typer.Option(help="Manifest of the category.")],
+    pseudo_features: Annotated[Path | None, typer.Option(help="meta.json of the view of pseudo-anomalies.")] = None,
     save_maps: Annotated[bool, typer.Option(help="Keep the maps of all test images.")] = False,
     device: Device = "auto",
     threads: Threads = None,
@@ -50,27 +61,54 @@ def evaluate_run(
     cell = training["cell"]
     settings = resolve_settings(cell["variant_of"], overrides=training["settings"])
     map_size = (cache.meta["input_size"], cache.meta["input_size"])
-    model = build_method(cell["variant_of"], [LevelShape(*s) for s in cache.shapes], settings, map_size, 0).to(where)
+    shapes, initialization = [LevelShape(*shape) for shape in cache.shapes], training["initialization"]
+    model = build_method(cell["variant_of"], shapes, settings, map_size, initialization).to(where).eval()
     entries = {view: [e for e in read_manifest(manifest) if e.split == view] for view in ("train", "test")}
-    truth = GroundTruth(entries["test"])
-    views = Views(train_cache.levels, cache.levels)
+    learned = set(training["anomalies"]["real"] if training["anomalies"] else ())
+    tested = [index for index, entry in enumerate(entries["test"]) if entry.image not in learned]
+    truth = GroundTruth([entries["test"][index] for index in tested])
+    levels = [level[tested] for level in cache.levels] if learned else cache.levels
+    views = Views(train_cache.levels, levels)
     if model.localizes_by_gradient:
         localizers = [GradientMaps(model, entries[view], cache.meta, where) for view in ("train", "test")]
         views = Views(train_cache.levels, cache.levels, *localizers)
 
+    pseudo = FeatureCache(pseudo_features) if pseudo_features else None
+    likelihoods = {"before": _likelihoods(model, levels, truth, pseudo, where)}
     by_epoch: dict[int, dict[str, float | None]] = {}
     kept = load_kept(run / "checkpoints.safetensors")
     for epoch, state in progress(kept.items(), total=len(kept), label=f"evaluate {'/'.join(map(str, cell.values()))}"):
         scored = score_and_evaluate(load_method(model, state), views, truth, where)
         by_epoch[epoch] = scored.evaluation.metrics
 
-    write_artifacts(run, scored)
+    likelihoods["after"] = _likelihoods(model, levels, truth, pseudo, where)
+    write_artifacts(run, scored, likelihoods)
     if save_maps:
         with atomic_path(run / "maps.npy") as temporary:
             np.save(temporary, scored.test.maps)
     history = _history(run / "history.csv")
     record = _record(training, cache.meta, manifest, by_epoch, scored, history, peak_memory_mb(where))
     write_record(run / "run.json", record)
+
+
+def _likelihoods(
+    model: "Method",
+    levels: "Sequence[np.ndarray]",
+    truth: "GroundTruth",
+    pseudo: "FeatureCache | None",
+    device: "torch.device",
+) -> list[tuple[Any, ...]]:
+    """Histograms of the log-likelihoods of positions; none of methods without such, or where masks are missing."""
+    from nfbench.methods.base_likelihood import FibreFlowMethod
+    from nfbench.scoring.likelihoods import Positions, likelihood_histograms, tested_positions
+
+    if not isinstance(model, FibreFlowMethod) or not truth.has_masks:
+        return []
+    images = [tested_positions(levels, truth, model.map_size[0])]
+    if pseudo is not None:
+        first = [level[:_PSEUDO_IMAGES, 0] for level in pseudo.levels]
+        images.append(Positions(first, pseudo.masks[:_PSEUDO_IMAGES, 0], (None, "pseudo")))
+    return list(likelihood_histograms(model, images, device))
 
 
 def _record(
@@ -105,7 +143,7 @@ def _record(
             "n_test_anomalous": n_anomalous,
             "n_regions": truth.n_regions if truth.has_masks else None,
             "resolution": "original",
-            "anomalies": None,
+            "anomalies": training["anomalies"],
         },
         features={**described, "train_key": train_features["key"], "test_key": test_features["key"]},
         parameters=training["parameters"],

@@ -7,6 +7,7 @@ import typer
 
 from nfbench.backbones.base import find_backbone
 from nfbench.cli.options import Device, Threads, parse_numbers
+from nfbench.config import AnomaliesConfig
 from nfbench.errors import NfbenchError
 
 __all__ = ["extract"]
@@ -14,7 +15,7 @@ __all__ = ["extract"]
 
 def extract(
     manifest: Annotated[Path, typer.Option(help="Manifest of the category.")],
-    view: Annotated[str, typer.Option(help="train or test.")],
+    view: Annotated[str, typer.Option(help="train, test, or a view of pseudo-anomalies, such as pseudo-blend-k8.")],
     backbone: Annotated[str, typer.Option(help="Name of the backbone.")],
     output: Annotated[Path, typer.Option(help="meta.json of the cache to write.")],
     input_size: Annotated[int, typer.Option(help="Side of the square input in pixels.")] = 256,
@@ -24,20 +25,30 @@ def extract(
     padding: Annotated[str, typer.Option(help="zeros or reflect.")] = "zeros",
     rotations: Annotated[int, typer.Option(min=0, help="Rotated views of each image.")] = 0,
     pooled: Annotated[bool, typer.Option("--pooled", help="Keep the global average of each level.")] = False,
+    image: Annotated[bool, typer.Option("--image", help="Keep the normalized image too.")] = False,
     weights: Annotated[str, typer.Option(help="default, package, hub, random, or a file.")] = "default",
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
     """Pass the images of one view through a frozen backbone and cache its features."""
+    from nfbench.anomalies.base import make_generator
     from nfbench.datasets.manifest import read_manifest
     from nfbench.device import pick_device
-    from nfbench.features.extract import extract_features
+    from nfbench.features.extract import Synthesis, extract_features
     from nfbench.features.recipe import Recipe
 
     described = find_backbone(backbone)
     if weights == "default":
         weights = "package" if described.package else "hub"
-    entries = [entry for entry in read_manifest(manifest) if entry.split == view]
+    pseudo = AnomaliesConfig.of_view(view)
+    entries = read_manifest(manifest)
+    synthesis = None
+    if pseudo:
+        config, seed = pseudo
+        generator, entries = make_generator(config, entries, seed, input_size)
+        synthesis = Synthesis(config.generator, generator, config.views, seed)
+    else:
+        entries = [entry for entry in entries if entry.split == view]
     if not entries:
         raise NfbenchError(f"manifest {manifest} has no image of view '{view}'")
     recipe = Recipe(
@@ -49,6 +60,7 @@ def extract(
         padding,
         rotations,
         pooled,
+        image,
         weights,
     )
-    extract_features(entries, recipe, output, view=view, device=pick_device(device, threads))
+    extract_features(entries, recipe, output, view=view, device=pick_device(device, threads), synthesis=synthesis)

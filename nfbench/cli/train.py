@@ -5,22 +5,17 @@ Leaves in the run's folder ``model.safetensors`` (last epoch), ``checkpoints.saf
 """
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nfbench.cli.options import Device, Set, Threads, parse_overrides
+from nfbench.cli.options import Anomalies, Device, Set, Threads, parse_anomalies, parse_overrides
 from nfbench.files import write_csv, write_json
 from nfbench.grid import Cell
 
 if TYPE_CHECKING:
-    import torch
-
-    from nfbench.datasets.manifest import Entry
-    from nfbench.features.online import OnlineFeatures
-    from nfbench.methods.base import Method
+    from nfbench.training.assemble import Images
 
 __all__ = ["train_flow"]
 
@@ -44,6 +39,9 @@ def train_flow(
     backbone_tag: Annotated[str | None, typer.Option(help="Tag of the backbone, by default its name.")] = None,
     setting: Annotated[str, typer.Option(help="one-class, unified or few-anomaly.")] = "one-class",
     overrides: Set = None,
+    anomalies: Anomalies = None,
+    pseudo_features: Annotated[Path | None, typer.Option(help="meta.json of the view of pseudo-anomalies.")] = None,
+    test_features: Annotated[Path | None, typer.Option(help="meta.json of the test view, for real anomalies.")] = None,
     checkpoint_seconds: Annotated[float, typer.Option(help="At least so long between two checkpoints.")] = 20.0,
     device: Device = "auto",
     threads: Threads = None,
@@ -58,8 +56,8 @@ def train_flow(
     from nfbench.provenance import derive_seed, provenance
     from nfbench.scoring.gradients import GradientMaps
     from nfbench.scoring.maps import score_images
+    from nfbench.training.assemble import Images, assemble
     from nfbench.training.checkpoint import SideFolder, save_kept, save_state
-    from nfbench.training.data import TrainingData
     from nfbench.training.loop import train
 
     where = pick_device(device, threads)
@@ -76,16 +74,19 @@ def train_flow(
     cell_seed = derive_seed(seed, *cell.__dict__.values())
     shapes = [LevelShape(*shape) for shape in cache.shapes]
     map_size = (meta["input_size"], meta["input_size"])
-    model = build_method(method, shapes, settings, map_size, derive_seed(cell_seed, "initialization")).to(where)
-    entries = [entry for entry in read_manifest(manifest) if entry.split == "train"]
-    online = _online(model, entries, meta, cell_seed, where) if settings.online_rotation else None
-    data = TrainingData(cache.levels, settings.val_fraction, cell_seed, where, online)
-    side = SideFolder(run, _fingerprint(cell, settings.model_dump(mode="json"), meta["key"]))
+    initialization = derive_seed(cell_seed, "initialization")
+    model = build_method(method, shapes, settings, map_size, initialization).to(where)
+    pseudo, test = (FeatureCache(path) if path else None for path in (pseudo_features, test_features))
+    images = Images(read_manifest(manifest), cache, parse_anomalies(anomalies), pseudo, test, seed)
+    data = assemble(model, images, cell_seed, where)
+    keys = [used.meta["key"] for used in (cache, pseudo, test) if used]
+    side = SideFolder(run, _fingerprint(cell, settings.model_dump(mode="json"), anomalies, keys))
     started = time.monotonic()
     result = train(model, data, settings, side, label=str(cell), checkpoint_seconds=checkpoint_seconds)
     model.eval()
     normals = (data.val if len(data.val) else data.train)[:_CONTOUR_IMAGES]
-    localize = GradientMaps(model, entries, meta, where) if model.localizes_by_gradient else None
+    trained_on = [entry for entry in images.entries if entry.split == "train"]
+    localize = GradientMaps(model, trained_on, meta, where) if model.localizes_by_gradient else None
     maps = score_images(model, cache.levels, where, normals, localize).maps
     contour = torch.from_numpy(maps).quantile(_CONTOUR_QUANTILE)
 
@@ -103,9 +104,11 @@ def train_flow(
                 "title": title or model.title,
             },
             "settings": settings.model_dump(mode="json"),
+            "initialization": initialization,
             "parameters": count_parameters(model),
             "n_train": len(data.train),
             "n_val": len(data.val),
+            "anomalies": _describe_anomalies(images),
             "features": {key: value for key, value in meta.items() if key != "files"},
             "seconds": {"train": round(result.seconds, 3), "train_stage": round(time.monotonic() - started, 3)},
             "peak_memory_mb": peak_memory_mb(where),
@@ -116,22 +119,21 @@ def train_flow(
     side.remove()
 
 
-def _online(
-    model: "Method", entries: "Sequence[Entry]", meta: dict[str, Any], seed: int, device: "torch.device"
-) -> "OnlineFeatures":
-    from nfbench.features.online import OnlineFeatures
+def _describe_anomalies(images: "Images") -> dict[str, Any] | None:
+    """What run.json says of the anomalies that were learned from."""
+    if images.anomalies is None:
+        return None
+    kept = images.anomalies.model_dump(include={"generator", "views", "online"})
+    return {**kept, "real": [entry.image for entry in images.real]}
 
-    views = model.settings.train_views if model.takes_views else None
-    return OnlineFeatures(entries, meta, model.settings.online_rotation, views, seed, device)
 
-
-def _fingerprint(cell: Cell, settings: dict[str, Any], features_key: str) -> str:
+def _fingerprint(cell: Cell, settings: dict[str, Any], anomalies: str | None, features_keys: list[str]) -> str:
     """Of all that determines a training: a checkpoint of another fingerprint is not resumed."""
     import hashlib
     import json
 
     from nfbench.provenance import fingerprint
 
-    code = fingerprint("flows", "methods", "training", "features/online.py")
-    text = json.dumps([str(cell), settings, features_key, code], sort_keys=True)
+    code = fingerprint("anomalies", "flows", "methods", "training", "features/online.py")
+    text = json.dumps([str(cell), settings, anomalies, features_keys, code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,5 +1,6 @@
 """What a cell is made of: datasets, variants of methods, backbones, and blocks of all of them."""
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -16,6 +17,8 @@ __all__ = [
     "Setting",
     "VariantConfig",
 ]
+
+_PSEUDO_VIEW = re.compile(r"pseudo-(?P<generator>[a-z]+)-k(?P<views>\d+)(-real(?P<real>\d+)-seed(?P<seed>\d+))?")
 
 Setting = Literal["one-class", "unified", "few-anomaly"]
 
@@ -49,6 +52,9 @@ class AnomaliesConfig(Model):
         description="anomalous test images, chosen by seed, that the method learns from and is not tested on; only in "
         "the setting few-anomaly",
     )
+    repeats: int = Field(
+        5, ge=1, description="times that each real anomaly, and as often a pseudo-anomaly of it, comes in an epoch"
+    )
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "AnomaliesConfig":
@@ -64,6 +70,15 @@ class AnomaliesConfig(Model):
             return None
         of_seed = f"-real{self.real}-seed{seed}" if self.generator == "rpag" else ""
         return f"pseudo-{self.generator}-k{self.views}{of_seed}"
+
+    @classmethod
+    def of_view(cls, view: str) -> tuple["AnomaliesConfig", int] | None:
+        """What a view of pseudo-anomalies is made of, by its name, and its seed; None for other views."""
+        found = _PSEUDO_VIEW.fullmatch(view)
+        if found is None:
+            return None
+        config = cls(generator=found["generator"], views=int(found["views"]), real=int(found["real"] or 0))
+        return config, int(found["seed"] or 0)
 
 
 class VariantConfig(Model):

@@ -21,6 +21,7 @@ from nfbench.provenance import file_sha256
 __all__ = ["FeatureCache", "cache_key", "describe_difference", "write_cache"]
 
 DTYPE = np.dtype(np.float16)
+MASKS = "masks"
 _NOT_IDENTITY = ("files", "key", "seconds", "provenance", "weights_source")
 
 
@@ -33,7 +34,8 @@ class FeatureCache:
     Attributes:
         meta: contents of ``meta.json``.
         levels: memory-mapped arrays ``(N, C_l, H_l, W_l)`` of fp16, fine to coarse; ``(N, K, C_l, H_l, W_l)`` where
-            they hold ``K`` rotated views of each image.
+            they hold ``K`` views of each image, rotated ones or pseudo-anomalies.
+        masks: of pseudo-anomalies, ``(N, K, S, S)`` uint8, memory-mapped, 255 where anomalous; None without.
 
     Raises:
         NfbenchError: a file is missing, cut short or changed since it was written; names it.
@@ -44,7 +46,9 @@ class FeatureCache:
         self.meta: dict[str, Any] = read_json(self.path)
         if cache_key(self.meta) != self.meta.get("key"):
             raise NfbenchError(f"{self.path}: its key does not belong to its contents; delete it and extract again")
-        self.levels = [self._open(file) for file in self.meta["files"]]
+        arrays = {file["name"]: self._open(file) for file in self.meta["files"]}
+        self.masks = arrays.pop(f"{MASKS}.npy", None)
+        self.levels = list(arrays.values())
 
     def __len__(self) -> int:
         return self.meta["n_images"]
@@ -60,7 +64,7 @@ class FeatureCache:
         Raises:
             NfbenchError: names both caches and what differs.
         """
-        difference = describe_difference(self.meta, other, ignore=("view", "images_sha256", "n_images", "manifest"))
+        difference = describe_difference(self.meta, other, ignore=("view", "images_sha256", "n_images", "synthesis"))
         if difference:
             raise NfbenchError(f"features do not go together: {self.path} and {other_path} differ in {difference}")
 
@@ -88,11 +92,14 @@ def describe_difference(ours: dict[str, Any], theirs: dict[str, Any], ignore: Se
 
 @contextmanager
 def write_cache(meta_path: str | Path, meta: dict[str, Any], names: Sequence[str]) -> Iterator[list[np.ndarray]]:
-    """Gives arrays to fill; when the block ends well, they take their names and ``meta.json`` is written.
+    """Gives arrays to fill, of pseudo-anomalies those of the masks last.
+
+    When the block ends well, they take their names and ``meta.json`` is written.
 
     Args:
         meta_path: where ``meta.json`` goes; the levels go beside it.
-        meta: everything that determines the values, with ``shapes``, ``rotations`` and ``n_images``.
+        meta: everything that determines the values, with ``shapes``, ``rotations`` and ``n_images``, and where they are
+            pseudo-anomalies, ``synthesis`` with the number of ``views``.
         names: of the levels.
 
     Raises:
@@ -101,23 +108,26 @@ def write_cache(meta_path: str | Path, meta: dict[str, Any], names: Sequence[str
     meta_path = Path(meta_path)
     meta_path.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(meta_path.parent)
-    names = [f"{name}.npy" for name in names]
-    outer = (meta["n_images"], meta["rotations"]) if meta["rotations"] else (meta["n_images"],)
+    views = meta["rotations"] or meta.get("synthesis", {}).get("views")
+    outer = (meta["n_images"], views) if views else (meta["n_images"],)
+    kinds = {f"{name}.npy": (DTYPE, (*outer, *shape)) for name, shape in zip(names, meta["shapes"], strict=True)}
+    if "synthesis" in meta:
+        kinds[f"{MASKS}.npy"] = (np.dtype(np.uint8), (*outer, meta["input_size"], meta["input_size"]))
     hashes: list[str] = []
     with ExitStack() as stack:
-        temporary = [stack.enter_context(atomic_path(meta_path.parent / name)) for name in names]
-        arrays = [_allocate(path, (*outer, *shape)) for path, shape in zip(temporary, meta["shapes"], strict=True)]
+        temporary = [stack.enter_context(atomic_path(meta_path.parent / name)) for name in kinds]
+        arrays = [_allocate(path, *kind) for path, kind in zip(temporary, kinds.values(), strict=True)]
         yield arrays
         for array in arrays:
             array.flush()
         hashes = [file_sha256(path) for path in temporary]
-    files = [{"name": name, "sha256": digest} for name, digest in zip(names, hashes, strict=True)]
+    files = [{"name": name, "sha256": digest} for name, digest in zip(kinds, hashes, strict=True)]
     write_json(meta_path, {**meta, "key": cache_key(meta), "files": files})
 
 
-def _allocate(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def _allocate(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     """Reserves the whole file at once: a full disk is an error here, and not a crash on a mapped page later."""
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=DTYPE, shape=shape)
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     with open(path, "r+b") as file:
         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array

@@ -10,29 +10,49 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nfbench.anomalies.base import AnomalyGenerator, view_seed
 from nfbench.backbones.base import Backbone
 from nfbench.backbones.weights import state_hash
-from nfbench.datasets.manifest import Entry, read_image
+from nfbench.datasets.manifest import Entry, read_checked_image
 from nfbench.errors import NfbenchError
 from nfbench.features.cache import DTYPE, cache_key, describe_difference, write_cache
 from nfbench.features.recipe import Recipe
 from nfbench.files import read_json
 from nfbench.progress import progress
-from nfbench.provenance import file_sha256, provenance
+from nfbench.provenance import provenance
 
-__all__ = ["extract_batch", "extract_features", "normalize", "read_images", "thread_pool"]
+__all__ = ["Synthesis", "extract_batch", "extract_features", "normalize", "read_images", "thread_pool"]
 
 TRANSFORM = "RGB, resized to a square by Pillow's bilinear filter"
 BATCH_SIZE = {"cpu": 2, "cuda": 16}
 """Images per forward pass; on a CPU, few at a time stay in the core's cache."""
 
 _BILINEAR, _NEAREST = 2, 0  # Pillow's filters, the first with antialiasing
+
+
+class Synthesis(NamedTuple):
+    """Pseudo-anomalies to extract instead of images: some views of each image that a generator knows."""
+
+    name: str
+    generator: AnomalyGenerator
+    views: int
+    seed: int
+
+    def draw(self, index: int) -> tuple[Tensor, np.ndarray]:
+        """All views of one image, ``(K, 3, S, S)`` and masks ``(K, S, S)``, uint8; they follow from the seed."""
+        drawn = [self.generator(index, view_seed(self.name, self.seed, index, view)) for view in range(self.views)]
+        images, masks = (np.stack(arrays) for arrays in zip(*drawn, strict=True))
+        return torch.from_numpy(images).movedim(-1, -3), masks
+
+    def describe(self) -> dict[str, Any]:
+        """What ``meta.json`` says of it."""
+        return {"generator": self.name, "views": self.views, "seed": self.seed}
 
 
 def read_images(entries: Sequence[Entry], input_size: int, angles: Sequence[Sequence[float]] | None = None) -> Tensor:
@@ -52,10 +72,7 @@ def read_images(entries: Sequence[Entry], input_size: int, angles: Sequence[Sequ
     """
     images = []
     for number, entry in enumerate(entries):
-        image = read_image(entry.image)
-        if file_sha256(entry.image) != entry.sha256:
-            raise NfbenchError(f"image {entry.image} has changed since the manifest was made; run prepare_data again")
-        image = image.resize((input_size, input_size), resample=_BILINEAR)
+        image = read_checked_image(entry).resize((input_size, input_size), resample=_BILINEAR)
         if angles is None:
             images.append(np.array(image))
         else:
@@ -81,14 +98,15 @@ def extract_batch(model: nn.Module, images: Tensor, recipe: Recipe, device: torc
         device: where ``model`` is.
 
     Returns:
-        For each level ``(B, C_l, H_l, W_l)``, or ``(B, K, C_l, H_l, W_l)``; ``(C_l, 1, 1)`` where the recipe pools.
+        For each level ``(B, C_l, H_l, W_l)``, or ``(B, K, C_l, H_l, W_l)``; ``(C_l, 1, 1)`` where the recipe pools; the
+        normalized image first where the recipe keeps it.
 
     Raises:
         NfbenchError: the input is too small for reflecting padding.
     """
-    flat = images.flatten(0, -4)
+    flat = normalize(images.flatten(0, -4), recipe.backbone, device)
     try:
-        parts = [model(normalize(part, recipe.backbone, device)) for part in flat.split(BATCH_SIZE[device.type])]
+        parts = [model(part) for part in flat.split(BATCH_SIZE[device.type])]
     except RuntimeError as error:
         if recipe.padding == "reflect" and "adding size should be less" in str(error):
             raise NfbenchError(
@@ -99,56 +117,73 @@ def extract_batch(model: nn.Module, images: Tensor, recipe: Recipe, device: torc
     levels = [torch.cat(level) for level in zip(*parts, strict=True)]
     if recipe.pooled:
         levels = [level.mean((2, 3), keepdim=True) for level in levels]
+    if recipe.image:
+        levels = [flat, *levels]
     return [level.unflatten(0, images.shape[:-3]) for level in levels]
 
 
 def extract_features(
-    entries: Sequence[Entry], recipe: Recipe, meta_path: str | Path, *, view: str, device: torch.device
+    entries: Sequence[Entry],
+    recipe: Recipe,
+    meta_path: str | Path,
+    *,
+    view: str,
+    device: torch.device,
+    synthesis: Synthesis | None = None,
 ) -> dict[str, Any]:
     """Extracts the features of one view and writes the cache.
 
     Args:
-        entries: images, in the order of the cache.
+        entries: images, in the order of the cache; of pseudo-anomalies, all images that they are made of.
         recipe: how features are made.
         meta_path: where ``meta.json`` goes.
-        view: name of the view, ``train`` or ``test``.
+        view: name of the view: ``train``, ``test``, or one of pseudo-anomalies.
         device: where the forward pass runs.
+        synthesis: pseudo-anomalies to extract, with their masks, instead of the images themselves.
 
     Returns:
         The contents of ``meta.json``.
 
     Raises:
-        NfbenchError: a bad image, weights that cannot be had, values beyond fp16, a full disk, or a cache of something
-            else at ``meta_path``, of which both sides are named.
+        NfbenchError: a bad image, weights that cannot be had, values beyond fp16, a full disk, rotated views of
+            pseudo-anomalies, or a cache of something else at ``meta_path``, of which both sides are named.
     """
+    if synthesis and recipe.rotations:
+        raise NfbenchError("'rotations' of a backbone and 'anomalies' of a variant exclude each other")
     model = recipe.load_extractor().to(device, memory_format=torch.channels_last)
+    n_images = len(synthesis.generator) if synthesis else len(entries)
     meta = {
         **recipe.describe(),
         "weights_sha256": state_hash(model),
         "transform": TRANSFORM,
         "dtype": DTYPE.name,
         "view": view,
-        "n_images": len(entries),
+        "n_images": n_images,
         "images_sha256": hashlib.sha256("".join(entry.sha256 for entry in entries).encode()).hexdigest(),
+        **({"synthesis": synthesis.describe()} if synthesis else {}),
     }
     _refuse_other_cache(Path(meta_path), meta)
     started = time.monotonic()
-    size = BATCH_SIZE[device.type]
-    batches = [entries[first : first + size] for first in range(0, len(entries), size)]
+    size = 1 if synthesis else BATCH_SIZE[device.type]
+    batches = [range(first, min(first + size, n_images)) for first in range(0, n_images, size)]
 
     @torch.inference_mode()
-    def forward(batch: Sequence[Entry]) -> list[np.ndarray]:
-        images = read_images(batch, recipe.input_size, [recipe.angles] * len(batch) if recipe.rotations else None)
+    def forward(batch: range) -> list[np.ndarray]:
+        if synthesis:
+            images, masks = synthesis.draw(batch.start)
+            images, masks = images[None], [masks[None]]
+        else:
+            angles = [recipe.angles] * len(batch) if recipe.rotations else None
+            images, masks = read_images(entries[batch.start : batch.stop], recipe.input_size, angles), []
         features = extract_batch(model, images, recipe, device)
-        return [
-            as_fp16(values, recipe.backbone.name, name) for name, values in zip(recipe.names, features, strict=True)
-        ]
+        named = zip(recipe.names, features, strict=True)
+        return [*(as_fp16(values, recipe.backbone.name, name) for name, values in named), *masks]
 
     with write_cache(meta_path, meta, recipe.names) as arrays, thread_pool(torch.get_num_threads()) as pool:
-        features = progress(pool.map(forward, batches), total=len(batches), label=f"extract {view}")
-        for first, batch in zip(range(0, len(entries), size), features, strict=True):
-            for array, values in zip(arrays, batch, strict=True):
-                array[first : first + size] = values
+        found = progress(pool.map(forward, batches), total=len(batches), label=f"extract {view}")
+        for batch, values in zip(batches, found, strict=True):
+            for array, part in zip(arrays, values, strict=True):
+                array[batch.start : batch.stop] = part
         meta |= {"seconds": round(time.monotonic() - started, 3), "provenance": provenance()}
     return read_json(meta_path)
 

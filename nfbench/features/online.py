@@ -1,28 +1,36 @@
-"""Features of randomly rotated images, extracted when they are asked for: augmentation that no cache can hold."""
+"""Features of images that are made when they are asked for: augmentation that no cache can hold."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from nfbench.anomalies.base import AnomalyGenerator
 from nfbench.datasets.manifest import Entry
 from nfbench.features.extract import extract_batch, read_images, thread_pool
 from nfbench.features.recipe import Recipe
-from nfbench.provenance import derive_seed
 
-__all__ = ["OnlineFeatures"]
+__all__ = ["Drawn", "OnlineFeatures", "RandomRotations", "pseudo_anomalies"]
+
+
+class Drawn(NamedTuple):
+    """One image as it was drawn."""
+
+    image: Tensor
+    """``(3, S, S)`` uint8; ``(K, 3, S, S)`` where the method takes views."""
+    mask: Tensor | None = None
+    """``(S, S)`` in [0, 1], above 0 where anomalous."""
 
 
 class OnlineFeatures:
-    """Draws a rotation for each image and epoch.
+    """Draws an image whenever one is asked for, and extracts its features.
 
     Args:
-        entries: images, in the order of the cache.
+        draw: makes the image of this index from this seed.
+        n_images: number of images that ``draw`` knows.
         meta: description of the cache whose recipe is followed.
-        degrees: rotations are uniform in ``[-degrees, degrees]``.
-        views: rotated views of each image; None for one, without an axis of its own.
-        seed: decides the angles, with the epoch and the image.
         device: where features are computed and wanted.
 
     Raises:
@@ -30,36 +38,58 @@ class OnlineFeatures:
     """
 
     def __init__(
-        self,
-        entries: Sequence[Entry],
-        meta: Mapping[str, Any],
-        degrees: float,
-        views: int | None,
-        seed: int,
-        device: torch.device,
+        self, draw: Callable[[int, int], Drawn], n_images: int, meta: Mapping[str, Any], device: torch.device
     ) -> None:
-        self.entries = entries
+        self.draw, self.n_images, self.device = draw, n_images, device
         self.recipe = Recipe.from_meta(meta)
-        self.degrees = degrees
-        self.views = views
-        self.seed = seed
-        self.device = device
         self.model = self.recipe.load_extractor(meta["weights_sha256"]).to(device, memory_format=torch.channels_last)
 
-    def read(self, indices: Sequence[int], epoch: int) -> list[Tensor]:
-        """Features of some images as float32, ``(B, C_l, H_l, W_l)`` a level, ``(B, K, C_l, H_l, W_l)`` of views."""
+    def __len__(self) -> int:
+        return self.n_images
+
+    def read(self, indices: Tensor, draws: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        """Features as float32, ``(B, C_l, H_l, W_l)`` or ``(B, K, C_l, H_l, W_l)`` a level, and masks if any."""
 
         @torch.inference_mode()
-        def forward(index: int) -> list[Tensor]:
-            images = read_images([self.entries[index]], self.recipe.input_size, [self.angles(index, epoch)])
-            return extract_batch(self.model, images, self.recipe, self.device)
+        def forward(index: int, seed: int) -> tuple[list[Tensor], Tensor | None]:
+            image, mask = self.draw(index, seed)
+            return extract_batch(self.model, image[None], self.recipe, self.device), mask
 
         with thread_pool(torch.get_num_threads()) as pool:
-            levels = [torch.cat(level) for level in zip(*pool.map(forward, indices), strict=True)]
-        return levels if self.views else [level[:, 0] for level in levels]
+            levels, masks = zip(*pool.map(forward, indices.tolist(), draws.tolist()), strict=True)
+        features = [torch.cat(level) for level in zip(*levels, strict=True)]
+        return features, None if masks[0] is None else torch.stack(masks).to(self.device)
 
-    def angles(self, index: int, epoch: int) -> list[float]:
-        """Angles of one image in one epoch, in degrees."""
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "angle", epoch, index))
-        drawn = torch.rand(self.views or 1, generator=generator)
+
+class RandomRotations:
+    """Rotates images by random angles.
+
+    Args:
+        entries: images, in the order of the cache.
+        input_size: side of the square that they are resized to.
+        degrees: angles are uniform in ``[-degrees, degrees]``.
+        views: rotated views of each image; None for one, without an axis of its own.
+    """
+
+    def __init__(self, entries: Sequence[Entry], input_size: int, degrees: float, views: int | None) -> None:
+        self.entries, self.input_size, self.degrees, self.views = entries, input_size, degrees, views
+
+    def __call__(self, index: int, seed: int) -> Drawn:
+        """One image, rotated."""
+        views = read_images([self.entries[index]], self.input_size, [self.angles(seed)])[0]
+        return Drawn(views if self.views else views[0])
+
+    def angles(self, seed: int) -> list[float]:
+        """Angles of the views in degrees."""
+        drawn = torch.rand(self.views or 1, generator=torch.Generator().manual_seed(seed))
         return (self.degrees * (2 * drawn - 1)).tolist()
+
+
+def pseudo_anomalies(generator: AnomalyGenerator) -> Callable[[int, int], Drawn]:
+    """Draws what ``generator`` makes."""
+
+    def draw(index: int, seed: int) -> Drawn:
+        image, mask = generator(index, seed)
+        return Drawn(torch.from_numpy(image).movedim(-1, -3), torch.from_numpy(mask.astype(np.float32) / 255))
+
+    return draw

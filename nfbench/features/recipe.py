@@ -1,4 +1,4 @@
-"""How features are made of an image: backbone, levels, scales, padding, rotated views, pooling, weights."""
+"""How features are made of an image: backbone, levels, scales, padding, rotated views, pooling, image, weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ class Recipe:
         padding: ``zeros``, or ``reflect`` in all convolutions.
         rotations: number ``K`` of rotated views of each image, at ``360 / K`` degrees; 0 for the image alone.
         pooled: keep the global average of each level.
+        image: keep the normalized image too, as the first level.
         weights: see ``load_backbone``.
     """
 
@@ -37,6 +38,7 @@ class Recipe:
     padding: str = "zeros"
     rotations: int = 0
     pooled: bool = False
+    image: bool = False
     weights: str = "random"
 
     @classmethod
@@ -51,6 +53,7 @@ class Recipe:
             meta["padding"],
             meta["rotations"],
             meta["pooled"],
+            meta["image"],
             meta["weights_source"],
         )
 
@@ -61,15 +64,18 @@ class Recipe:
 
     @property
     def shapes(self) -> list[tuple[int, int, int]]:
-        """``(C, H, W)`` of each level at each scale."""
+        """``(C, H, W)`` of each level at each scale, after the image if it is kept."""
         shapes = self.backbone.shapes(self.input_size, self.levels, self.scales)
-        return [(channels, 1, 1) for channels, _, _ in shapes] if self.pooled else shapes
+        if self.pooled:
+            shapes = [(channels, 1, 1) for channels, _, _ in shapes]
+        return [(3, self.input_size, self.input_size), *shapes] if self.image else shapes
 
     @property
     def names(self) -> list[str]:
         """Name of each level at each scale, as its file has it."""
         levels, scales = self.levels or self.backbone.levels, self.scales or self.backbone.scales
-        return [f"level{level}" if scale == 1 else f"level{level}-scale{scale}" for scale in scales for level in levels]
+        own = [f"level{level}" if scale == 1 else f"level{level}-scale{scale}" for scale in scales for level in levels]
+        return ["image", *own] if self.image else own
 
     def describe(self) -> dict[str, Any]:
         """What ``meta.json`` says of it."""
@@ -83,6 +89,7 @@ class Recipe:
             "padding": self.padding,
             "rotations": self.rotations,
             "pooled": self.pooled,
+            "image": self.image,
             "shapes": [list(shape) for shape in self.shapes],
             "input_size": self.input_size,
             "mean": list(self.backbone.mean),

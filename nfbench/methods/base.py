@@ -17,6 +17,7 @@ from nfbench.registry import nearest, plugin
 
 __all__ = [
     "HALF_LOG_TWO_PI",
+    "Batch",
     "LevelShape",
     "Method",
     "MethodSettings",
@@ -46,6 +47,17 @@ class LevelShape(NamedTuple):
     channels: int
     height: int
     width: int
+
+
+class Batch(NamedTuple):
+    """Training images of one step or, for methods that cut them up, of several."""
+
+    features: Sequence[Tensor]
+    """``(B, C_l, H_l, W_l)`` a level."""
+    masks: Tensor | None = None
+    """``(B, S, S)`` in [0, 1], above 0 where anomalous, at the input's size; None where all images are normal."""
+    progress: float = 0.0
+    """Share of the training that lies behind, in [0, 1)."""
 
 
 class Scores(NamedTuple):
@@ -116,6 +128,7 @@ class Method(nn.Module, ABC):
         category_settings: the paper's overrides by dataset and category.
         backbone_settings: the paper's overrides by backbone, tag left out.
         takes_views: features come as rotated views of each image, ``(B, K, C_l, H_l, W_l)``.
+        takes_image: the first level of the features is the normalized image, ``(B, 3, S, S)``.
         localizes_by_gradient: anomaly maps are gradients of ``log_likelihood`` with respect to the image.
         transductive: the published score takes statistics of the whole test set, by ``calibrate``.
 
@@ -131,6 +144,7 @@ class Method(nn.Module, ABC):
     category_settings: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
     backbone_settings: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     takes_views: ClassVar[bool] = False
+    takes_image: ClassVar[bool] = False
     localizes_by_gradient: ClassVar[bool] = False
     transductive: ClassVar[bool] = False
 
@@ -147,14 +161,29 @@ class Method(nn.Module, ABC):
         self.map_size = map_size
 
     @property
+    def level_shapes(self) -> tuple[LevelShape, ...]:
+        """Shapes of the backbone's levels, without the image where the method takes it."""
+        return self.shapes[1:] if self.takes_image else self.shapes
+
+    @property
     def dimensions(self) -> int:
         """Number of values of one image's features, over all levels."""
-        return sum(math.prod(shape) for shape in self.shapes)
+        return sum(math.prod(shape) for shape in self.level_shapes)
 
     @property
     def loss_scale(self) -> int:
         """What the loss is divided by before it is printed, clipped and checked."""
         return 1
+
+    @property
+    def takes_anomalies(self) -> bool:
+        """Whether it can learn from anomalous images and their masks."""
+        return False
+
+    @property
+    def needs_anomalies(self) -> bool:
+        """Whether it cannot be trained without them."""
+        return False
 
     def prepare(self, passes: Passes) -> None:
         """Fits what is not learned by gradient; every call of ``passes`` goes over the training features once."""
@@ -170,9 +199,9 @@ class Method(nn.Module, ABC):
         """Training loss of a batch, a scalar. ``features``: list of ``(B, C_l, H_l, W_l)``."""
         raise NotImplementedError(f"{self.title} is not trained by gradient")
 
-    def losses(self, features: Sequence[Tensor], generator: torch.Generator) -> Iterator[Tensor]:
+    def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
         """Losses of a batch; each is followed by a step of the optimizer. ``generator`` draws what is random."""
-        yield self.loss(features)
+        yield self.loss(batch.features)
 
     def log_likelihood(self, features: Sequence[Tensor]) -> Tensor | None:
         """Log-likelihood of each image in nats per dimension, ``(B,)``; what the selection 'val' maximizes.
@@ -250,7 +279,12 @@ def build_method(
 def build_to_count(
     method: str, shapes: Sequence[LevelShape], settings: MethodSettings, map_size: tuple[int, int]
 ) -> Method:
-    """Builds a method without memory for its parameters: they have shapes, but no values."""
+    """Builds a method on levels of these shapes without memory for its parameters: they have shapes, but no values.
+
+    Where the method takes the image, its shape is added.
+    """
+    if plugin(PACKAGE, method).METHOD.takes_image:
+        shapes = [LevelShape(3, *map_size), *shapes]
     with torch.device("meta"):
         return build_method(method, shapes, settings, map_size, seed=0)
 

@@ -11,6 +11,7 @@ import torch
 from FrEIA.framework import SequenceINN
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nfbench.flows.all_in_one import AllInOneStep, ClampRule, Permutation
 from nfbench.flows.positional import sinusoidal_code
@@ -18,7 +19,15 @@ from nfbench.flows.subnets import fc_subnet
 from nfbench.methods.base import HALF_LOG_TWO_PI, LevelShape, Method, MethodSettings, Passes, Scores
 from nfbench.methods.base_maps import resize_maps
 
-__all__ = ["FibreFlowMethod", "FibreFlowSettings", "fibre_chunks", "likelihood_map", "log_density", "to_fibres"]
+__all__ = [
+    "FibreFlowMethod",
+    "FibreFlowSettings",
+    "fibre_chunks",
+    "likelihood_map",
+    "log_density",
+    "position_mask",
+    "to_fibres",
+]
 
 _SCORED_FIBRES = 4096
 _LARGEST_EXPONENT = 80.0  # exp of it is finite in float32
@@ -54,11 +63,11 @@ class FibreFlowMethod(Method):
         generator: torch.Generator,
     ) -> None:
         super().__init__(shapes, settings, map_size, generator)
-        self.flow = nn.ModuleList(self._level(shape.channels, generator) for shape in self.shapes)
-        for level, (_, height, width) in enumerate(self.shapes):
+        self.flow = nn.ModuleList(self._level(shape.channels, generator) for shape in self.level_shapes)
+        for level, (_, height, width) in enumerate(self.level_shapes):
             code = sinusoidal_code(settings.condition_dim, height, width).flatten(1).T.contiguous()
             self.register_buffer(f"code_{level}", code, persistent=False)
-        self.register_buffer("reference", torch.zeros(len(self.shapes), dtype=torch.float64))
+        self.register_buffer("reference", torch.zeros(len(self.level_shapes), dtype=torch.float64))
 
     def _level(self, channels: int, generator: torch.Generator) -> SequenceINN:
         settings = self.settings
@@ -94,32 +103,37 @@ class FibreFlowMethod(Method):
             z, log_det = (torch.cat(parts) for parts in zip(*encoded, strict=True))
             yield z.view(batch, height, width, channels).permute(0, 3, 1, 2), log_det.view(batch, height, width)
 
+    def position_log_likelihoods(self, features: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Latents ``(B, C, H, W)``, standard normal, and log-likelihoods of positions, level by level.
+
+        The latter ``(B, H, W)`` are those of normal images, in nats per dimension.
+        """
+        for z, log_det in self.encode_levels(features):
+            yield z, log_density(z, log_det) / z.shape[1]
+
     def log_likelihood(self, features: Sequence[Tensor]) -> Tensor:
         """Log-density of all fibres together in nats per dimension, ``(B,)``; fibres are independent of each other."""
-        levels = [log_density(*encoded).flatten(1).sum(1) for encoded in self.encode_levels(features)]
+        levels = [z.shape[1] * values.flatten(1).sum(1) for z, values in self.position_log_likelihoods(features)]
         return sum(levels) / self.dimensions
 
     @torch.no_grad()
     def calibrate(self, passes: Passes) -> None:
         """Takes each level's largest log-likelihood per dimension over all positions of a set of images."""
         maxima = [
-            torch.stack([(log_density(z, log_det) / z.shape[1]).amax() for z, log_det in self.encode_levels(features)])
+            torch.stack([values.amax() for _, values in self.position_log_likelihoods(features)])
             for features in passes()
         ]
         self.reference.copy_(torch.stack(maxima).amax(0))
 
     def score(self, features: Sequence[Tensor]) -> Scores:
         """``likelihood_map`` of the log-likelihoods per dimension, its maximum, and the latents."""
-        latents, log_likelihoods = [], []
-        for z, log_det in self.encode_levels(features):
-            latents.append(z)
-            log_likelihoods.append(log_density(z, log_det) / z.shape[1])
+        latents, log_likelihoods = zip(*self.position_log_likelihoods(features), strict=True)
         maps = likelihood_map(log_likelihoods, self.reference, self.map_size)
         return Scores(maps, maps.flatten(1).amax(1), latents)
 
     def latent_shapes(self) -> list[tuple[int, ...]]:
         """Those of the features."""
-        return [tuple(shape) for shape in self.shapes]
+        return [tuple(shape) for shape in self.level_shapes]
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
         """Parameters of all levels' flows."""
@@ -143,6 +157,11 @@ def fibre_chunks(count: int, size: int, generator: torch.Generator) -> Sequence[
 def log_density(z: Tensor, log_det: Tensor) -> Tensor:
     """``log N(z; 0, I) + log|det J|`` of fibres, ``z`` with channels on axis 1, as ``log_det`` without that axis."""
     return -HALF_LOG_TWO_PI * z.shape[1] - 0.5 * z.square().sum(1) + log_det
+
+
+def position_mask(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Which positions are anomalous, ``(B, H, W)`` bool: those whose nearest pixel of ``(B, S, S)`` is above 0."""
+    return functional.interpolate(masks[:, None], size, mode="nearest")[:, 0] > 0
 
 
 def likelihood_map(log_likelihoods: Sequence[Tensor], reference: Tensor, size: tuple[int, int]) -> Tensor:

@@ -17,13 +17,14 @@ The paper's features are those of WRN-50-2 with torchvision's weights and reflec
 2 to 4, not normalized, at 512, 256 or 128 pixels by category (``workflow/experiments/uflow_table1.yaml``).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from nfbench.methods.base import Batch
 from nfbench.methods.base_likelihood import FibreFlowMethod, FibreFlowSettings, fibre_chunks, log_density, to_fibres
 
 __all__ = ["METHOD", "CFlow", "CFlowSettings"]
@@ -47,12 +48,12 @@ class CFlow(FibreFlowMethod):
     settings_type = CFlowSettings
     settings: CFlowSettings
 
-    def losses(self, features: Sequence[Tensor], generator: torch.Generator) -> Iterator[Tensor]:
+    def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
         """Level after level, chunk after chunk: mean over the chunk's fibres of ``-log sigmoid(logp / C)``.
 
         The sigmoid, which is in the repository only, keeps the loss positive.
         """
-        for level, x in enumerate(features):
+        for level, x in enumerate(batch.features):
             fibres = to_fibres(x)
             for rows in fibre_chunks(len(fibres), self.settings.fibre_batch, generator):
                 z, log_det = self.encode(level, fibres, rows)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nfbench.errors import NfbenchError
 from nfbench.flows.glow import TwoSidedFlow, mlp_subnet
-from nfbench.methods.base import HALF_LOG_TWO_PI, LevelShape, Method, MethodSettings, Scores
+from nfbench.methods.base import HALF_LOG_TWO_PI, Batch, LevelShape, Method, MethodSettings, Scores
 
 __all__ = ["METHOD", "DifferNet", "DifferNetSettings"]
 
@@ -74,8 +74,9 @@ class DifferNet(Method):
         """Mean over all views of ``(||z||^2 / 2 - log|det J|) / d``."""
         return self._negative_log_likelihood(_pool(features)).mean()
 
-    def losses(self, features: Sequence[Tensor], generator: torch.Generator) -> Iterator[Tensor]:
+    def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
         """One loss, of ``train_views`` views drawn for each image without replacement."""
+        features = batch.features
         n_drawn = self.settings.train_views
         if features[0].ndim == 5 and features[0].shape[1] > n_drawn:
             shape, device = features[0].shape[:2], features[0].device

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nfbench.methods.base import LevelShape, ParameterGroup, Scores
+from nfbench.methods.base import Batch, LevelShape, ParameterGroup, Scores
 from nfbench.methods.base_patch import Embedding, PatchEmbedding, PatchMethod, PatchSettings
 
 __all__ = ["METHOD", "SimpleNet", "SimpleNetSettings"]
@@ -71,8 +71,9 @@ class SimpleNet(PatchMethod):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_normal_(module.weight)
 
-    def losses(self, features: Sequence[Tensor], generator: torch.Generator) -> Iterator[Tensor]:
+    def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
         """One loss, with noise from ``generator``."""
+        features = batch.features
         size = (len(features[0]) * self.embedding.grid[0] * self.embedding.grid[1], self.embedding.dim)
         yield self.loss(features, torch.randn(size, generator=generator, device=generator.device))
 

@@ -1,6 +1,6 @@
 """What an evaluated run leaves beside its record, of the last epoch, for figures and for a closer look."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,14 @@ _SUSPECTS = 2
 _Rows = Iterator[tuple[Any, ...]]
 
 
-def write_artifacts(run: Path, scored: Scored) -> None:
+def write_artifacts(run: Path, scored: Scored, likelihoods: Mapping[str, Sequence[tuple[Any, ...]]]) -> None:
     """Writes the files that go with a run record.
 
     ``scores.csv``: image scores by rule. ``regions.csv``: regions with NFA < 1 by image, in pixels of the map, of the
     maps ``nfa`` and ``nfa_guard``. ``miou.csv``: mean IoU against the threshold, by map. ``calibration.csv``: quantiles
-    of the latents of normal images. ``examples.npz``: ``index``, ``maps``, ``nfa`` and ``nfa_guard`` of a few images;
-    ``suspect`` marks normal images, those that look most anomalous.
+    of the latents of normal images. ``likelihoods.csv``: histograms of the log-likelihoods of positions in nats per
+    dimension, before and after training, empty for methods without such. ``examples.npz``: ``index``, ``maps``, ``nfa``
+    and ``nfa_guard`` of a few images; ``suspect`` marks normal images, those that look most anomalous.
     """
     write_csv(run / "scores.csv", ("image", "label", "defect", *scored.test.images), _scores(scored))
     box = ("top", "left", "bottom", "right")
@@ -37,6 +38,11 @@ def write_artifacts(run: Path, scored: Scored) -> None:
         run / "calibration.csv",
         ("images", "scale", "channels", "probability", "expected", "observed"),
         _calibration(scored),
+    )
+    write_csv(
+        run / "likelihoods.csv",
+        ("moment", "level", "group", "left", "right", "share"),
+        ((moment, *row) for moment, rows in likelihoods.items() for row in rows),
     )
     _write_examples(run / "examples.npz", scored)
 

@@ -1,32 +1,91 @@
-"""Features of one run: split into training and held-out normal images, and handed out in batches."""
+"""Images of one run: split into training and held-out normal ones, joined by anomalies, and handed out in batches."""
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nfbench.features.online import OnlineFeatures
+from nfbench.methods.base import Batch
 from nfbench.provenance import derive_seed
 
-__all__ = ["TrainingData", "read_batch", "read_batches"]
+__all__ = ["CachedImages", "CachedViews", "Source", "TrainingData", "read_batch", "read_batches"]
 
 _RESIDENT_SHARE = 0.5
 _BATCH = 16
+_DRAWS = 2**62
+
+
+class Source(Protocol):
+    """Where the features of some images come from."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+
+    def read(self, indices: Tensor, draws: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        """Features of the images ``indices`` ``(B,)`` by level, and masks ``(B, S, S)`` if they may be anomalous.
+
+        ``draws`` ``(B,)`` are random integers, from which all that is random follows.
+        """
+
+
+class CachedImages:
+    """Features of images as they are.
+
+    Args:
+        levels: ``(N, C_l, H_l, W_l)``, or ``(N, K, C_l, H_l, W_l)`` of rotated views, fine to coarse.
+        device: where features are wanted.
+        masks: ``(N, S, S)`` uint8, 255 where anomalous; None for normal images.
+    """
+
+    def __init__(
+        self, levels: Sequence[Tensor | np.ndarray], device: torch.device, masks: np.ndarray | None = None
+    ) -> None:
+        self.levels, self.device, self.masks = levels, device, masks
+
+    def __len__(self) -> int:
+        return len(self.levels[0])
+
+    def read(self, indices: Tensor, draws: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        """See ``Source``; nothing is random."""
+        masks = None if self.masks is None else _as_masks(self.masks[indices.numpy()], self.device)
+        return read_batch(self.levels, indices, self.device), masks
+
+
+class CachedViews:
+    """Features of one of ``K`` cached views of each image, which the draw chooses.
+
+    Args:
+        levels: ``(N, K, C_l, H_l, W_l)``, fine to coarse.
+        masks: ``(N, K, S, S)`` uint8.
+        device: where features are wanted.
+    """
+
+    def __init__(self, levels: Sequence[np.ndarray], masks: np.ndarray, device: torch.device) -> None:
+        self.levels = _resident([level.reshape(-1, *level.shape[2:]) for level in levels], device)
+        self.masks, self.device = masks, device
+
+    def __len__(self) -> int:
+        return self.masks.shape[0]
+
+    def read(self, indices: Tensor, draws: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        """See ``Source``."""
+        views = draws % self.masks.shape[1]
+        masks = _as_masks(self.masks[indices.numpy(), views.numpy()], self.device)
+        return read_batch(self.levels, indices * self.masks.shape[1] + views, self.device), masks
 
 
 class TrainingData:
-    """Training features with a seeded split and a seeded order for each epoch.
-
-    They are held on the device where half of its free memory takes them, and read from the memory-mapped cache
-    otherwise.
+    """Training images with a seeded split and a seeded order for each epoch.
 
     Args:
-        levels: arrays ``(N, C_l, H_l, W_l)``, or ``(N, K, C_l, H_l, W_l)`` of rotated views, fine to coarse.
+        levels: cached features of the normal images; see ``CachedImages``.
         val_fraction: share of images held out.
-        seed: decides the split and the order.
+        seed: decides the split, the order, and what is random in each image.
         device: where batches are wanted.
-        online: where the features of training batches come from, instead of ``levels``.
+        images: where the features of normal images in training batches come from, instead of ``levels``.
+        anomalies: sources of images that join the normal ones in each epoch, and how often each of their images does.
     """
 
     def __init__(
@@ -35,40 +94,63 @@ class TrainingData:
         val_fraction: float,
         seed: int,
         device: torch.device,
-        online: OnlineFeatures | None = None,
+        images: Source | None = None,
+        anomalies: Sequence[tuple[Source, int]] = (),
     ) -> None:
         self.device = device
         self.seed = seed
-        self.online = online
         n_images = len(levels[0])
         shuffled = torch.randperm(n_images, generator=_generator(seed, "split"))
         n_val = max(1, round(val_fraction * n_images)) if val_fraction else 0
         self.val = shuffled[:n_val].sort().values
         self.train = shuffled[n_val:].sort().values
-        fits = sum(level.nbytes for level in levels) < _RESIDENT_SHARE * _free_memory(device)
-        self.levels = [torch.from_numpy(np.array(level)).to(device) if fits else level for level in levels]
+        self.levels = _resident(levels, device)
+        self.sources = [images or CachedImages(self.levels, device), *(source for source, _ in anomalies)]
+        self.first = np.cumsum([0, *(len(source) for source in self.sources)]).tolist()  # of all sources in one row
+        joined = [
+            first + torch.arange(len(source)).repeat(times)
+            for first, (source, times) in zip(self.first[1:], anomalies, strict=False)
+        ]
+        self.items = torch.cat([self.train, *joined])
 
-    def batches(self, epoch: int, batch_size: int, drop_last: bool) -> Iterator[list[Tensor]]:
+    def batches(self, epoch: int, batch_size: int, drop_last: bool) -> Iterator[Batch]:
         """Batches of one epoch in its own order; at least one, whatever the batch size."""
-        order = self.train[torch.randperm(len(self.train), generator=_generator(self.seed, "order", epoch))]
-        for chunk in _chunks(order, min(batch_size, len(order)), drop_last):
-            if self.online is None:
-                yield read_batch(self.levels, chunk, self.device)
-            else:
-                yield self.online.read(chunk.tolist(), epoch)
+        order = self.items[torch.randperm(len(self.items), generator=_generator(self.seed, "order", epoch))]
+        draws = torch.randint(_DRAWS, (len(order),), generator=_generator(self.seed, "draws", epoch))
+        size = min(batch_size, len(order))
+        for chunk, drawn in zip(order.split(size), draws.split(size), strict=True):
+            if not drop_last or len(chunk) == size:
+                yield self._read(chunk, drawn)
+
+    def _read(self, items: Tensor, draws: Tensor) -> Batch:
+        """One batch, source after source."""
+        parts = []
+        for source, first, last in zip(self.sources, self.first, self.first[1:], strict=False):
+            own = (items >= first) & (items < last)
+            if own.any():
+                parts.append(source.read(items[own] - first, draws[own]))
+        features = [torch.cat(level) for level in zip(*(levels for levels, _ in parts), strict=True)]
+        with_masks = [masks for _, masks in parts if masks is not None]
+        if not with_masks:
+            return Batch(features)
+        side = with_masks[0].shape[1:]
+        masks = [
+            found if found is not None else torch.zeros(len(x[0]), *side, device=self.device) for x, found in parts
+        ]
+        return Batch(features, torch.cat(masks))
 
     def passes(self) -> Iterator[list[Tensor]]:
-        """Batches of all training images in order, from the cache."""
+        """Batches of all normal training images in order, from the cache."""
         return self.ordered(self.train)
 
     def ordered(self, indices: Tensor, batch_size: int = _BATCH) -> Iterator[list[Tensor]]:
-        """Batches of the images ``indices``, in order."""
+        """Batches of the normal images ``indices``, in order."""
         return read_batches(self.levels, indices, self.device, batch_size)
 
     def n_batches(self, batch_size: int, drop_last: bool) -> int:
         """Number of batches of an epoch."""
-        size = min(batch_size, len(self.train))
-        return len(self.train) // size if drop_last else -(-len(self.train) // size)
+        size = min(batch_size, len(self.items))
+        return len(self.items) // size if drop_last else -(-len(self.items) // size)
 
     def generator(self, *names: object) -> torch.Generator:
         """Draws on the device what is random in one step of the training; the same names give the same draws."""
@@ -89,8 +171,14 @@ def read_batches(
     return (read_batch(levels, chunk, device) for chunk in indices.split(batch_size))
 
 
-def _chunks(indices: Tensor, size: int, drop_last: bool) -> Iterator[Tensor]:
-    return (chunk for chunk in indices.split(size) if not drop_last or len(chunk) == size)
+def _resident(levels: Sequence[np.ndarray], device: torch.device) -> list[Tensor] | Sequence[np.ndarray]:
+    """The levels on the device where half of its free memory takes them, as they are, memory-mapped, otherwise."""
+    fits = sum(level.nbytes for level in levels) < _RESIDENT_SHARE * _free_memory(device)
+    return [torch.from_numpy(np.array(level)).to(device) for level in levels] if fits else levels
+
+
+def _as_masks(masks: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.asarray(masks)).to(device).float() / 255
 
 
 def _generator(*names: object) -> torch.Generator:

@@ -32,7 +32,7 @@ class TrainingResult:
         history: one row per epoch: ``epoch``, ``loss`` (for flows in nats per dimension), ``val_log_likelihood`` (nats
             per dimension, None without held-out images or likelihood), ``lr``, ``seconds``.
         kept: states of the model by epoch; the last epoch is always among them.
-        seconds: time spent in all epochs, also before a kill.
+        seconds: time spent in ``prepare`` and in all epochs, also before a kill.
     """
 
     history: list[dict[str, float | None]]
@@ -103,7 +103,9 @@ def train(
     result, first = _resume(method, optimizer, side, data.device)
     if first == 1:
         method.train()
+        started = time.monotonic()
         method.prepare(data.passes)
+        result.seconds = time.monotonic() - started
         if settings.epochs == 0:
             result.kept[0] = _calibrated_state(method, data)
     wanted = set(kept_epochs(settings.epochs, settings.checkpoints))
@@ -148,8 +150,9 @@ def _train_epoch(
     batches = data.n_batches(settings.batch_size, settings.drop_last)
     total, steps, lr = torch.zeros((), dtype=torch.float64), 0, settings.lr
     for number, batch in enumerate(data.batches(epoch, settings.batch_size, settings.drop_last)):
-        lr = optimizer.lr = learning_rate(settings, (epoch - 1 + number / batches) / settings.epochs)
-        losses = method.losses(batch, data.generator("losses", epoch, number))
+        progressed = (epoch - 1 + number / batches) / settings.epochs
+        lr = optimizer.lr = learning_rate(settings, progressed)
+        losses = method.losses(batch._replace(progress=progressed), data.generator("losses", epoch, number))
         while True:
             with torch.autocast(data.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
                 loss = next(losses, None)

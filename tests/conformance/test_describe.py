@@ -13,7 +13,7 @@ from nfbench.methods.base import (
     count_parameters,
     resolve_settings,
 )  # fmt: skip
-from nfbench.registry import plugin_names
+from nfbench.registry import plugin, plugin_names
 
 SCALES = (1, 2, 4)
 
@@ -54,7 +54,9 @@ def test_what_is_counted_is_what_is_built(method):
     shapes, size = [LevelShape(24, 8, 8), LevelShape(24, 4, 4), LevelShape(24, 2, 2)], (64, 64)
     overrides = {"hidden_channels": 8} if method in ("csflow", "differnet") else {}
     settings = resolve_settings(method, overrides=overrides)
-    counted, built = build_to_count(method, shapes, settings, size), build_method(method, shapes, settings, size, 0)
+    image = [LevelShape(3, *size)] if plugin(PACKAGE, method).METHOD.takes_image else []
+    counted = build_to_count(method, shapes, settings, size)
+    built = build_method(method, image + shapes, settings, size, 0)
     assert count_parameters(counted) == count_parameters(built)
     assert counted.latent_shapes() == built.latent_shapes()
     names = {name: value.shape for name, value in counted.state_dict().items()}

@@ -13,13 +13,14 @@ from nfbench.methods.base import PACKAGE, LevelShape, MethodSettings, build_meth
 from nfbench.registry import plugin, plugin_names
 from nfbench.scoring.maps import score_images
 from nfbench.training.checkpoint import SideFolder, load_kept, save_kept
-from nfbench.training.data import TrainingData
+from nfbench.training.data import CachedViews, TrainingData
 from nfbench.training.loop import train
 
 LEVELS = [LevelShape(8, 8, 8), LevelShape(12, 4, 4), LevelShape(16, 2, 2)]
 SCALES = [LevelShape(12, 8, 8), LevelShape(12, 4, 4), LevelShape(12, 2, 2)]
 SMALL = {"hidden_channels": 24, "hidden_dim": 64, "embedding_dim": 128, "pretrain_dim": 24, "target_dim": 24,
-         "reduced_dimensions": 16, "noise_std": 0.5, "batch_size": 6, "lr": 2e-3,
+         "reduced_dimensions": 16, "noise_std": 0.5, "form": "paper", "statistics_size": 8,
+         "condition_dim": 16, "batch_size": 6, "lr": 2e-3,
          "val_fraction": 0.0, "checkpoints": 2}  # fmt: skip
 N_TRAIN, N_TEST, EPOCHS, MAP = 30, 6, 40, (32, 32)
 CPU = torch.device("cpu")
@@ -40,10 +41,11 @@ def settings_of(name, **overrides):
 def build(name, seed=0, **overrides):
     """On levels of a backbone, or on one level at several scales for methods that take nothing else."""
     settings = settings_of(name, **overrides)
+    image = [LevelShape(3, *MAP)] if find(name).takes_image else []
     try:
-        return build_method(name, LEVELS, settings, MAP, seed)
+        return build_method(name, image + LEVELS, settings, MAP, seed)
     except NfbenchError:
-        return build_method(name, SCALES, settings, MAP, seed)
+        return build_method(name, image + SCALES, settings, MAP, seed)
 
 
 def features_of(method, count, seed):
@@ -56,9 +58,26 @@ def features_of(method, count, seed):
     ]
 
 
+def plant(levels):
+    """Makes the upper left corner of images anomalous: a quarter of the side, half of it on the coarsest level."""
+    for level in levels:
+        n = -(-level.shape[-1] // 4)
+        level[..., :n, :n] += 4 * np.sign(level[..., :n, :n])
+
+
+def anomalous_views(method):
+    """For methods that learn from anomalies: each image as it is, and with an anomaly."""
+    views = [np.stack(pair, 1) for pair in zip(*(features_of(method, N_TRAIN, seed) for seed in (1, 1)), strict=True)]
+    plant([view[:, 1] for view in views])
+    masks = np.zeros((N_TRAIN, 2, *MAP), np.uint8)
+    masks[:, 1, :8, :8] = 255
+    return CachedViews(views, masks, CPU)
+
+
 def fit(name, folder, seed=0, **overrides):
     method = build(name, seed, **overrides)
-    data = TrainingData(features_of(method, N_TRAIN, 1), 0.0, seed, CPU)
+    images = anomalous_views(method) if method.needs_anomalies else None
+    data = TrainingData(features_of(method, N_TRAIN, 1), 0.0, seed, CPU, images)
     result = train(method, data, method.settings, SideFolder(folder, "conformance"), name, math.inf)
     return method.eval(), result
 
@@ -104,9 +123,7 @@ def test_scores_have_their_shapes_and_a_planted_anomaly_is_found(fitted):
     normal = score(method, levels)
     assert normal.maps.shape == (N_TEST, *MAP)
     assert {values.shape for values in normal.images.values()} == {(N_TEST,)}
-    for level in levels:
-        n = -(-level.shape[-1] // 4)  # a corner, a quarter of the side; half of it on the coarsest level
-        level[0, ..., :n, :n] += 4 * np.sign(level[0, ..., :n, :n])
+    plant([level[0] for level in levels])
     planted = score(method, levels)
     assert planted.images["paper"][0] > normal.images["paper"].max()
     if not method.localizes_by_gradient:

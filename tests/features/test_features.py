@@ -17,7 +17,7 @@ from nfbench.datasets.manifest import build_manifest, read_image, write_manifest
 from nfbench.errors import NfbenchError
 from nfbench.features.cache import FeatureCache
 from nfbench.features.extract import extract_features
-from nfbench.features.online import OnlineFeatures
+from nfbench.features.online import OnlineFeatures, RandomRotations
 from nfbench.features.recipe import Recipe
 
 BACKBONE = find_backbone("tf_efficientnet_lite0")
@@ -209,7 +209,7 @@ def test_pooled_levels_are_means(entries, meta_path, tmp_path):
 
 
 def test_recipe_of_a_cache_is_the_one_it_was_made_by(entries, tmp_path):
-    recipe = Recipe(BACKBONE, 256, (2, 3), (1, 2), "bilinear", "reflect", 3, True, "random")
+    recipe = Recipe(BACKBONE, 256, (2, 3), (1, 2), "bilinear", "reflect", 3, True, True, "random")
     meta = extract_features(entries, recipe, tmp_path / "meta.json", view="train", device=CPU)
     assert Recipe.from_meta(meta) == recipe
     assert recipe.load_extractor(meta["weights_sha256"]) is not None
@@ -224,24 +224,26 @@ def test_inputs_too_small_to_reflect_are_named(entries, tmp_path):
 
 def test_online_features_without_rotation_are_the_cached_ones(entries, meta_path):
     cache = FeatureCache(meta_path)
-    online = OnlineFeatures(entries, cache.meta, degrees=0.0, views=None, seed=0, device=CPU)
-    for level, cached in zip(online.read([3, 0], epoch=1), cache.levels, strict=True):
+    unrotated = RandomRotations(entries, 64, degrees=0.0, views=None)
+    online = OnlineFeatures(unrotated, len(entries), cache.meta, CPU)
+    features, masks = online.read(torch.tensor([3, 0]), torch.tensor([1, 2]))
+    assert masks is None
+    for level, cached in zip(features, cache.levels, strict=True):
         expected = torch.from_numpy(cached[[3, 0]].astype(np.float32))
         torch.testing.assert_close(level, expected, atol=5e-3, rtol=5e-3)
 
 
-def test_online_rotations_follow_from_seed_epoch_and_image(entries, meta_path):
-    meta = FeatureCache(meta_path).meta
-    first, same, other = (OnlineFeatures(entries, meta, 30.0, 4, seed, CPU) for seed in (0, 0, 1))
-    angles = [first.angles(index, epoch) for index in range(6) for epoch in range(50)]
-    assert angles == [same.angles(index, epoch) for index in range(6) for epoch in range(50)]
-    assert angles[0] != other.angles(0, 0)
+def test_online_rotations_follow_from_the_draw(entries, meta_path):
+    rotations = RandomRotations(entries, 64, degrees=30.0, views=4)
+    angles = [rotations.angles(seed) for seed in range(300)]
+    assert angles == [rotations.angles(seed) for seed in range(300)]
     flat = np.array(angles).ravel()
     assert len(set(flat)) == flat.size
     assert -30 <= flat.min() < -29
     assert 29 < flat.max() <= 30
-    views = first.read([1], epoch=2)[0]
+    online = OnlineFeatures(rotations, len(entries), FeatureCache(meta_path).meta, CPU)
+    (views, *_), _ = online.read(torch.tensor([1]), torch.tensor([2]))
     assert views.shape == (1, 4, *BACKBONE.shapes(64)[0])
     assert not torch.equal(views[0, 0], views[0, 1])
-    assert torch.equal(views, same.read([1], epoch=2)[0])
+    assert torch.equal(views, online.read(torch.tensor([1]), torch.tensor([2]))[0][0])
     views.requires_grad_().sum().backward()  # what is trained on it can differentiate

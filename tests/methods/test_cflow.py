@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from nfbench.errors import NfbenchError
 from nfbench.methods import base_likelihood
-from nfbench.methods.base import LevelShape, build_method, load_method, resolve_settings
+from nfbench.methods.base import Batch, LevelShape, build_method, load_method, resolve_settings
 from nfbench.methods.base_likelihood import fibre_chunks, likelihood_map, to_fibres
 from nfbench.methods.cflow import CFlow
 
@@ -129,7 +129,7 @@ def test_losses_go_over_all_fibres_once_level_by_level(monkeypatch):
         return encode(level, fibres, rows)
 
     monkeypatch.setattr(method, "encode", spy)
-    losses = method.losses(random_features(), generator())
+    losses = method.losses(Batch(random_features()), generator())
     next(losses)
     assert len(seen) == 1  # the next chunk waits for the step
     assert len(list(losses)) + 1 == len(seen)
@@ -142,7 +142,7 @@ def test_losses_go_over_all_fibres_once_level_by_level(monkeypatch):
 def test_each_loss_touches_one_level_only_and_all_of_its_parameters():
     method = light(fibre_batch=48)
     levels = []
-    for loss in method.losses(random_features(), generator()):
+    for loss in method.losses(Batch(random_features()), generator()):
         method.zero_grad()
         loss.backward()
         with_gradient = [[p.grad is not None and bool(p.grad.any()) for p in flow.parameters()] for flow in method.flow]
@@ -155,11 +155,11 @@ def test_each_loss_touches_one_level_only_and_all_of_its_parameters():
 
 def test_losses_are_reproducible_by_their_generator():
     method, features = light(fibre_batch=16), random_features()
-    first, same, other = (torch.stack(list(method.losses(features, generator(seed)))) for seed in (3, 3, 4))
+    first, same, other = (torch.stack(list(method.losses(Batch(features), generator(seed)))) for seed in (3, 3, 4))
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
     state = torch.get_rng_state()
-    list(method.losses(features, generator()))
+    list(method.losses(Batch(features), generator()))
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -178,7 +178,7 @@ def test_likelihood_and_loss_are_one_formula():
     levels = [by_distributions(method, level, features) for level in range(3)]
     expected = sum(values.flatten(1).sum(1) for values in levels) / method.dimensions
     torch.testing.assert_close(method.log_likelihood(features), expected)
-    losses = list(method.losses(features, generator()))
+    losses = list(method.losses(Batch(features), generator()))
     for loss, values, (channels, _, _) in zip(losses, levels, SMALL, strict=True):
         torch.testing.assert_close(loss, (1 + (-values / channels).exp()).log().mean())  # -log sigmoid
     assert method.loss_scale == 1
@@ -278,7 +278,7 @@ def test_a_fibre_that_is_normal_elsewhere_is_found_where_it_is_not(permutation):
     optimizer = torch.optim.Adam(method.parameters(), 0.02)
     draws = generator()
     for _ in range(20):
-        for loss in method.losses(train, draws):
+        for loss in method.losses(Batch(train), draws):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -320,9 +320,9 @@ def test_state_brings_flow_and_reference_back_but_no_codes():
 
 def test_losses_in_low_precision():
     method, features = light(fibre_batch=64), random_features()
-    expected = torch.stack(list(method.losses(features, generator())))
+    expected = torch.stack(list(method.losses(Batch(features), generator())))
     with torch.autocast("cpu", torch.bfloat16):
-        losses = torch.stack(list(method.losses(features, generator())))
+        losses = torch.stack(list(method.losses(Batch(features), generator())))
     assert losses.dtype == torch.float32
     torch.testing.assert_close(losses, expected, atol=0.05, rtol=0.05)
     assert not torch.equal(losses, expected)

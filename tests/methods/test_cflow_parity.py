@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from nfbench.flows.positional import sinusoidal_code
-from nfbench.methods.base import LevelShape, build_method, resolve_settings
+from nfbench.methods.base import Batch, LevelShape, build_method, resolve_settings
 from nfbench.methods.base_likelihood import fibre_chunks, log_density, to_fibres
 
 pytest.importorskip("anomalib", reason="anomalib is not installed")
@@ -95,7 +95,7 @@ def test_log_likelihood_of_each_position(models):
 def test_losses_and_gradients(models):
     """anomalib's training step, on the rows that our generator draws."""
     peer, ours, _, features = models
-    losses = ours.losses(features, torch.Generator().manual_seed(5))
+    losses = ours.losses(Batch(features), torch.Generator().manual_seed(5))
     draws = torch.Generator().manual_seed(5)
     count = 0
     for flow, decoder, x in zip(ours.flow, peer.decoders, features, strict=True):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nfbench.errors import NfbenchError
-from nfbench.methods.base import LevelShape, build_method, load_method, resolve_settings
+from nfbench.methods.base import Batch, LevelShape, build_method, load_method, resolve_settings
 from nfbench.methods.differnet import DifferNet
 
 SMALL = [LevelShape(6, 4, 4), LevelShape(5, 2, 2), LevelShape(4, 1, 1)]
@@ -71,7 +71,7 @@ def test_pooled_features_and_features_of_one_view_are_taken_too():
     without_axis = [level[:, 0] for level in single]
     assert torch.equal(method.score(without_axis).images, method.score(single).images)
     assert torch.equal(method.log_likelihood(without_axis), method.log_likelihood(single))
-    assert torch.equal(next(method.losses(without_axis, generator)), method.loss(single))
+    assert torch.equal(next(method.losses(Batch(without_axis), generator)), method.loss(single))
 
 
 @torch.no_grad()
@@ -89,7 +89,7 @@ def test_training_draws_views_without_replacement_for_each_image(monkeypatch):
     seen = []
     monkeypatch.setattr(DifferNet, "loss", lambda self, given: seen.append(given) or torch.zeros(()))
     for seed in (0, 0, 1):
-        assert len(list(method.losses(features, torch.Generator().manual_seed(seed)))) == 1
+        assert len(list(method.losses(Batch(features), torch.Generator().manual_seed(seed)))) == 1
     first, again, other = ([level[:, :, 0, 0, 0] for level in given] for given in seen)
     assert all(torch.equal(level, first[0]) for level in first)  # the same views of all levels
     assert torch.equal(first[0], again[0])
@@ -107,7 +107,7 @@ def test_training_draws_views_without_replacement_for_each_image(monkeypatch):
 def test_all_views_are_used_where_there_are_no_more(views):
     method, features, generator = build(), draw(views), torch.Generator().manual_seed(0)
     before = generator.get_state()
-    assert [loss.item() for loss in method.losses(features, generator)] == [method.loss(features).item()]
+    assert [loss.item() for loss in method.losses(Batch(features), generator)] == [method.loss(features).item()]
     assert torch.equal(generator.get_state(), before)
 
 
@@ -121,7 +121,7 @@ def test_likelihood_is_differentiable_with_respect_to_the_features():
 
 def test_every_parameter_gets_a_gradient():
     method = build()
-    next(method.losses(draw(6, batch=8), torch.Generator().manual_seed(0))).backward()
+    next(method.losses(Batch(draw(6, batch=8)), torch.Generator().manual_seed(0))).backward()
     without = [name for name, p in method.named_parameters() if p.grad is None or not p.grad.abs().sum()]
     assert without == []
 
@@ -142,7 +142,7 @@ def test_a_planted_anomaly_raises_the_score():
     optimizer = torch.optim.Adam(method.parameters(), 1e-3, betas=method.settings.betas, eps=method.settings.eps)
     for _ in range(200):
         optimizer.zero_grad()
-        next(method.losses(levels(normal(32, 8)), generator)).backward()
+        next(method.losses(Batch(levels(normal(32, 8))), generator)).backward()
         optimizer.step()
     anomalous = test + 2 * mixing[7]
     anomalous = anomalous * (test.norm(dim=2) / anomalous.norm(dim=2))[..., None]

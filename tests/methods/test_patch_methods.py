@@ -7,7 +7,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nfbench.errors import NfbenchError
-from nfbench.methods.base import LevelShape, build_method, load_method, resolve_settings
+from nfbench.methods.base import Batch, LevelShape, build_method, load_method, resolve_settings
 from nfbench.methods.base_maps import smooth
 from nfbench.methods.base_patch import PatchEmbedding
 from nfbench.methods.patchcore import nearest_neighbors
@@ -42,7 +42,7 @@ def fit(model, features, batch=4):
         optimizer = torch.optim.Adam(model.parameters(), 1e-3)
         for _ in range(20):
             for each in batches:
-                for loss in model.losses(each, generator):
+                for loss in model.losses(Batch(each), generator):
                     optimizer.zero_grad()
                     loss.backward()
                     optimizer.step()
@@ -384,13 +384,13 @@ def test_simplenet_has_the_published_parameters():
 def test_simplenet_loss_is_one_where_the_discriminator_says_nothing():
     model = build("simplenet")
     torch.nn.init.zeros_(model.discriminator[-1].weight)
-    (loss,) = model.losses(draw(2), torch.Generator().manual_seed(0))
+    (loss,) = model.losses(Batch(draw(2)), torch.Generator().manual_seed(0))
     assert loss == 1.0
 
 
 def test_simplenet_loss_by_hand():
     model, features = build("simplenet", noise_std=0.3, margin=0.2), draw(2)
-    (loss,) = model.losses(features, torch.Generator().manual_seed(4))
+    (loss,) = model.losses(Batch(features), torch.Generator().manual_seed(4))
     with torch.no_grad():
         adapted = model.adaptor(model.embedding(features).reshape(512, 24))
         noise = torch.randn(512, 24, generator=torch.Generator().manual_seed(4))
@@ -405,7 +405,7 @@ def test_simplenet_loss_by_hand():
 def test_simplenet_noise_comes_from_the_generator():
     model, features = build("simplenet", noise_std=0.3), draw(2)
     first, same, other = (
-        next(model.losses(features, torch.Generator().manual_seed(seed))).item() for seed in (0, 0, 1)
+        next(model.losses(Batch(features), torch.Generator().manual_seed(seed))).item() for seed in (0, 0, 1)
     )
     assert first == same != other
 
@@ -434,7 +434,7 @@ def test_simplenet_scores_patches_before_the_map():
 
 def test_simplenet_trains_on_a_single_patch():
     shapes = [LevelShape(8, 1, 1)]
-    (loss,) = build("simplenet", shapes).losses(draw(1, shapes), torch.Generator())
+    (loss,) = build("simplenet", shapes).losses(Batch(draw(1, shapes)), torch.Generator())
     assert torch.isfinite(loss)
 
 
@@ -442,6 +442,6 @@ def test_simplenet_training_lowers_the_loss():
     features = draw(8)
     generator = torch.Generator().manual_seed(1)
     model = build("simplenet", noise_std=1.0)
-    before = float(next(model.losses(features, generator)).detach())
-    after = float(next(fit(model, features).losses(features, generator)).detach())
+    before = float(next(model.losses(Batch(features), generator)).detach())
+    after = float(next(fit(model, features).losses(Batch(features), generator)).detach())
     assert after < 0.8 * before

@@ -36,14 +36,14 @@ def scored(labels, defects, channels=(64,)):
     ids=["no normal image", "no anomalous image", "normal images of another name"],
 )
 def test_examples_of_unusual_sets(tmp_path, labels, defects, shown):
-    write_artifacts(tmp_path, scored(labels, defects))
+    write_artifacts(tmp_path, scored(labels, defects), {})
     examples = np.load(tmp_path / "examples.npz")
     assert len(examples["index"]) == len(set(examples["index"].tolist())) == shown
     assert not np.array(labels)[examples["index"][examples["suspect"]]].any()
 
 
 def test_a_method_without_latents_has_neither_regions_nor_calibration(tmp_path):
-    write_artifacts(tmp_path, scored([0, 1], ["good", "hole"], channels=()))
+    write_artifacts(tmp_path, scored([0, 1], ["good", "hole"], channels=()), {})
     for name in ("regions.csv", "calibration.csv"):
         assert len(list(csv.reader((tmp_path / name).open()))) == 1
     assert "nfa" not in np.load(tmp_path / "examples.npz")
@@ -52,7 +52,7 @@ def test_a_method_without_latents_has_neither_regions_nor_calibration(tmp_path):
 def test_regions_are_those_of_the_map(tmp_path):
     of_run = scored([0, 1], ["good", "hole"])
     of_run.log_nfa["nfa"][1, 2:4, 3:7] = -5.5
-    write_artifacts(tmp_path, of_run)
+    write_artifacts(tmp_path, of_run, {})
     row = next(row for row in csv.DictReader((tmp_path / "regions.csv").open()) if row["map"] == "nfa")
     assert [row[name] for name in ("image", "label", "area", "top", "left", "bottom", "right")] == [
         "1.png",

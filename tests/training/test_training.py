@@ -1,5 +1,7 @@
 """Training: resumes bit-equal, stops when the loss is lost, keeps the right models, splits by seed."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -144,14 +146,14 @@ def test_split_and_order_follow_from_the_seed(levels):
     assert not torch.equal(first.val, other.val) or not torch.equal(first.train[:5], other.train[:5])
     assert sorted([*first.val.tolist(), *first.train.tolist()]) == list(range(20))
     assert len(first.val) == 2
-    batches = [torch.cat([batch[0] for batch in first.batches(epoch, 5, False)]) for epoch in (1, 1, 2)]
+    batches = [torch.cat([batch.features[0] for batch in first.batches(epoch, 5, False)]) for epoch in (1, 1, 2)]
     assert torch.equal(batches[0], batches[1])
     assert not torch.equal(batches[0], batches[2])
 
 
 def test_small_sets_still_make_a_batch(levels):
     data = TrainingData([level[:3] for level in levels], 0, 0, CPU)
-    assert [len(batch[0]) for batch in data.batches(1, 32, True)] == [3]
+    assert [len(batch.features[0]) for batch in data.batches(1, 32, True)] == [3]
     assert data.n_batches(32, True) == 1
 
 
@@ -160,7 +162,7 @@ def test_memory_mapped_levels_give_the_same_batches(levels, monkeypatch):
     monkeypatch.setattr("nfbench.training.data._free_memory", lambda device: 0)
     mapped = TrainingData(levels, 0, 0, CPU)
     for one, other in zip(resident.batches(1, 5, False), mapped.batches(1, 5, False), strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(one.features, other.features, strict=True))
 
 
 def test_states_survive_writing(tmp_path):
@@ -185,3 +187,9 @@ def test_bad_state_is_named(tmp_path, content, message):
 def test_state_is_written_atomically(tmp_path):
     save_state(tmp_path / "m.safetensors", {"a": torch.zeros(2)})
     assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_time_to_prepare_is_part_of_the_training(levels, tmp_path):
+    method, *rest = prepare(levels, tmp_path, epochs=1)
+    method.prepare = lambda passes: time.sleep(0.5)
+    assert train(method, *rest).seconds > 0.5

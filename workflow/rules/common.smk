@@ -35,7 +35,7 @@ BENCH = reporting_errors(load_bench)(config, Path(workflow.basedir) / "workflow"
 PATHS = Paths(BENCH.config.results_root)
 CONFIG = json.dumps(config, sort_keys=True)
 TRAINED = ("model.safetensors", "checkpoints.safetensors", "history.csv", "training.json")
-EVALUATED = ("run.json", "scores.csv", "regions.csv", "miou.csv", "calibration.csv", "examples.npz")
+EVALUATED = ("run.json", "scores.csv", "regions.csv", "miou.csv", "calibration.csv", "likelihoods.csv", "examples.npz")
 
 DEVICE = BENCH.config.device
 GPUS = gpus_per_job(DEVICE)
@@ -57,7 +57,7 @@ wildcard_constraints:
     method=any_of({*BENCH.variants, *plugin_names("nfbench.methods")}),
     backbone=any_of(BENCH.backbones),
     seed=r"\d+",
-    view="train|test",
+    view="train|test|pseudo-[^/]+",
     experiment=any_of(BENCH.experiments),
     table=any_of(name for e in BENCH.experiments.values() for name in e.tables),
     figure=any_of(name for e in BENCH.experiments.values() for name in e.figures),
@@ -75,13 +75,19 @@ def run_records(experiment):
     return [str(PATHS.run_record(cell)) for cell in cells(experiment)]
 
 
+def pseudo_view(cell):
+    """Name of the view of pseudo-anomalies that a cell is trained on, None without."""
+    anomalies = BENCH.variant(cell.method).anomalies
+    return anomalies and anomalies.view(cell.seed)
+
+
 def made_for(cell):
     """All that is made for a cell, so that whatever of it is deleted is made again."""
     values = vars(cell)
-    views = [PATHS.features.format(view=view, **values) for view in ("train", "test")]
+    views = ["train", "test", *filter(None, [pseudo_view(cell)])]
     return [
         PATHS.manifest.format(**values),
-        *views,
+        *(PATHS.features.format(view=view, **values) for view in views),
         *(PATHS.run(file).format(**values) for file in TRAINED + EVALUATED),
     ]
 
@@ -95,53 +101,3 @@ def experiment_outputs(name):
     tables = [PATHS.table(t, e) for t in experiment.tables for e in ("tex", "html", "csv")]
     figures = [PATHS.figure(f, e) for f in experiment.figures for e in ("pdf", "png")]
     return [str(path) for path in [*cell_files, *results, *tables, *figures]]
-
-
-def options(**values):
-    """Command line options, quoted; those that are None are left out."""
-    given = {name.replace("_", "-"): value for name, value in values.items() if value is not None}
-    return " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in given.items())
-
-
-def commas(numbers):
-    """Numbers as a command takes them; None stays None."""
-    return numbers and ",".join(map(str, numbers))
-
-
-def dataset_options(wildcards):
-    """What prepare_data must know of a dataset."""
-    dataset = BENCH.dataset(wildcards.dataset)
-    return options(
-        root=BENCH.dataset_root(wildcards.dataset),
-        **dataset.model_dump(exclude={"root"}),
-    )
-
-
-def backbone_options(wildcards):
-    """What extract_features must know of a backbone."""
-    backbone = BENCH.backbones[wildcards.backbone]
-    given = options(
-        backbone=backbone.name,
-        input_size=backbone.input_size,
-        levels=commas(backbone.levels),
-        scales=commas(backbone.scales),
-        interpolation=backbone.interpolation,
-        padding=backbone.padding,
-        rotations=backbone.rotations,
-        weights=backbone.weights,
-    )
-    return f"{given} --pooled" if backbone.pooled else given
-
-
-def method_options(wildcards):
-    """What train_flow must know of a method or variant."""
-    variant = BENCH.variant(wildcards.method)
-    settings = [f"--set {shlex.quote(f'{key}={value}')}" for key, value in variant.settings.items()]
-    title = variant.title or (wildcards.method if wildcards.method in BENCH.variants else None)
-    named = options(
-        method=variant.method,
-        variant=wildcards.method,
-        title=title,
-        reader=BENCH.dataset(wildcards.dataset).dataset,
-    )
-    return " ".join([named, *settings])

@@ -10,12 +10,14 @@ rule evaluate_run:
         train_features=PATHS.features.replace("{view}", "train"),
         features=PATHS.features.replace("{view}", "test"),
         manifest=PATHS.manifest,
+        pseudo=lambda wildcards: anomaly_features(wildcards).get("pseudo-features", []),
     output:
         record=PATHS.run("run.json"),
         scores=PATHS.run("scores.csv"),
         regions=PATHS.run("regions.csv"),
         miou=PATHS.run("miou.csv"),
         calibration=PATHS.run("calibration.csv"),
+        likelihoods=PATHS.run("likelihoods.csv"),
         examples=PATHS.run("examples.npz"),
     log:
         PATHS.log("evaluate_run", PATHS.run_suffix),
@@ -30,6 +32,7 @@ rule evaluate_run:
     params:
         device=DEVICE,
         run=subpath(output.record, parent=True),
+        pseudo=lambda wildcards: options(pseudo_features=anomaly_features(wildcards).get("pseudo-features")),
         maps="--save-maps" if BENCH.config.save_maps else "",
         code=fingerprint("scoring", "metrics", "results/record.py", "results/artifacts.py", "cli/evaluate.py"),
     message:
@@ -37,4 +40,4 @@ rule evaluate_run:
     shell:
         "python -m nfbench --log {log:q} evaluate_run --run {params.run:q}"
         " --train-features {input.train_features:q} --features {input.features:q} --manifest {input.manifest:q}"
-        " {params.maps} --device {params.device} --threads {threads}"
+        " {params.pseudo} {params.maps} --device {params.device} --threads {threads}"

@@ -2,7 +2,7 @@
 
 
 rule extract_features:
-    """Caches the features of one view; the levels lie beside meta.json."""
+    """Caches the features of one view, pseudo-anomalies with their masks; the levels lie beside meta.json."""
     input:
         manifest=PATHS.manifest,
     output:
@@ -20,7 +20,7 @@ rule extract_features:
     params:
         backbone=backbone_options,
         device=DEVICE,
-        code=fingerprint("backbones", "features"),
+        code=lambda wildcards: features_code(wildcards.view),
     message:
         "Extract {wildcards.view} features of {wildcards.dataset}, {wildcards.category} by {wildcards.backbone}"
     shell:

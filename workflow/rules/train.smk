@@ -7,6 +7,7 @@ rule train_flow:
     input:
         features=PATHS.features.replace("{view}", "train"),
         manifest=PATHS.manifest,
+        anomalies=lambda wildcards: list(anomaly_features(wildcards).values()),
     output:
         model=PATHS.run("model.safetensors"),
         checkpoints=PATHS.run("checkpoints.safetensors"),
@@ -24,13 +25,14 @@ rule train_flow:
         gpu=GPUS,
     params:
         method=method_options,
+        anomalies=anomaly_options,
         device=DEVICE,
         run=subpath(output.model, parent=True),
-        code=fingerprint("flows", "methods", "training", "features/online.py"),
+        code=fingerprint("anomalies", "flows", "methods", "training", "features/online.py"),
     message:
         "Train {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
     shell:
         "python -m nfbench --log {log:q} train_flow --features {input.features:q} --manifest {input.manifest:q} --run {params.run:q}"
-        " {params.method} --setting {wildcards.setting} --dataset {wildcards.dataset:q}"
+        " {params.method} {params.anomalies} --setting {wildcards.setting} --dataset {wildcards.dataset:q}"
         " --category {wildcards.category:q} --backbone-tag {wildcards.backbone:q} --seed {wildcards.seed}"
         " --device {params.device} --threads {threads}"

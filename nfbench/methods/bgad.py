@@ -1,0 +1,150 @@
+"""BGAD: an explicit boundary of normality, and a few real anomalies (Yao et al., CVPR 2023, arXiv 2207.01463).
+
+Compared with the description of xcyao00/BGAD at 2806d37. The flow is NFAD's. With ``l = logp / C`` a fibre's
+log-likelihood per dimension and ``q = l / 10``:
+
+- maximum likelihood: ``L_ml = mean_normal(w_n * -log sigmoid(l))``;
+- boundary of each chunk: ``b_n``, the ``beta`` quantile of ``q`` of its normal fibres, and ``b_a = b_n - tau``;
+- boundary-guided semi-push-pull: ``L_pull = mean(w_n * (b_n - q))`` over normal fibres with ``q <= b_n``, and
+  ``L_push = mean(w_a * (q - b_a))`` over abnormal fibres with ``q >= b_a``; fibres beyond the margin are left alone;
+- loss: ``L_ml + lambda * (L_pull + L_push)``, and ``L_ml`` for a chunk without abnormal fibres.
+
+The first of 25 meta-epochs trains ``L_ml`` on normal images with all weights 1.
+Score: that of NFAD.
+
+Deliberate deviations:
+
+- The warm-up of the learning rate is the one intended: the repository counts the batches of a list of two, so that its
+  rate saw-tooths and exceeds the maximum by up to 1.4.
+- Where no abnormal fibre lies above its boundary the push is 0, where the repository's loss is NaN with the same
+  gradients. A chunk without normal fibres has no boundary and makes no step, where the repository stops.
+- The focal weight of abnormal fibres has a pole at ``q = 0``; it is bounded by ``focal_bound``.
+- In the first meta-epoch, batches are drawn from the same list as later and their anomalous images are left out, where
+  the repository has a list of its own.
+- A meta-epoch is a share of the training rather than 8 passes, so that other numbers of epochs keep the proportion.
+- A fibre is abnormal by the mask's nearest pixel, as in the repository: an anomaly smaller than a level's stride may be
+  normal there.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from nfbench.methods.base import Batch
+from nfbench.methods.base_likelihood import fibre_chunks, log_density, position_mask, to_fibres
+from nfbench.methods.nfad import NFAD, NFADSettings
+
+__all__ = ["BGAD", "METHOD", "BGADSettings", "abnormal_weight", "normal_weight", "semi_push_pull"]
+
+_NORMAL_JOIN, _ABNORMAL_JOIN = -0.2, -1.0
+_NORMAL_SCALE, _ABNORMAL_SCALE = 11.7, 0.53
+
+
+class BGADSettings(NFADSettings):
+    """Defaults of the repository's commands, which differ from those of its configuration in ``beta``."""
+
+    boundary: Literal["push-pull", "pull"] = Field(
+        "push-pull", description="push abnormal fibres from the boundary too, or only pull normal ones (no anomalies)"
+    )
+    beta: float = Field(0.01, gt=0, lt=1, description="share of normal fibres that the boundary leaves out")
+    margin: float = Field(0.1, ge=0, description="distance tau of the two boundaries, in normalized log-likelihood")
+    normalizer: float = Field(10.0, gt=0, description="divides log-likelihoods per dimension, to about [-1, 0]")
+    boundary_weight: float = Field(1.0, ge=0, description="lambda, weight of the semi-push-pull loss")
+    focal: bool = Field(True, description="weights that grow towards the boundary, for normal and abnormal fibres")
+    focal_bound: float = Field(100.0, gt=0, description="largest focal weight of an abnormal fibre")
+
+
+class BGAD(NFAD):
+    """NFAD with a boundary, and with abnormal fibres beyond it."""
+
+    title = "BGAD"
+    settings_type = BGADSettings
+    settings: BGADSettings
+
+    @property
+    def takes_anomalies(self) -> bool:
+        """Only where abnormal fibres are pushed."""
+        return self.settings.boundary == "push-pull"
+
+    @property
+    def needs_anomalies(self) -> bool:
+        """The same."""
+        return self.takes_anomalies
+
+    def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
+        """Level after level, chunk after chunk; a chunk without normal fibres is left out."""
+        features, masks = batch.features, batch.masks
+        guided = int(batch.progress * self.settings.meta_epochs + 1e-9) >= 1
+        if masks is not None and not guided:
+            normal_images = ~masks.flatten(1).any(1)
+            features, masks = [x[normal_images] for x in features], None
+        for level, x in enumerate(features):
+            fibres = to_fibres(x)
+            abnormal = torch.zeros(len(fibres), dtype=torch.bool, device=x.device)
+            if masks is not None:
+                abnormal = position_mask(masks, x.shape[2:]).flatten()
+            for rows in fibre_chunks(len(fibres), self.settings.fibre_batch, generator) if len(fibres) else ():
+                if not abnormal[rows].all():
+                    z, log_det = self.encode(level, fibres, rows)
+                    yield self._chunk_loss(log_density(z, log_det) / z.shape[1], abnormal[rows], guided)
+
+    def _chunk_loss(self, log_likelihood: Tensor, abnormal: Tensor, guided: bool) -> Tensor:
+        """Loss of fibres with these log-likelihoods per dimension, ``(N,)``, and which of them are abnormal."""
+        settings = self.settings
+        q = log_likelihood / settings.normalizer
+        weights = torch.ones_like(q)
+        if guided and settings.focal:
+            weights = torch.where(abnormal, abnormal_weight(q, settings.focal_bound), normal_weight(q)).detach()
+        likelihood_loss = -(weights * functional.logsigmoid(log_likelihood))[~abnormal].mean()
+        if not guided or (self.takes_anomalies and not abnormal.any()):
+            return likelihood_loss
+        pull, push = semi_push_pull(q, abnormal, weights, settings.beta, settings.margin)
+        return likelihood_loss + settings.boundary_weight * (pull + push)
+
+
+def semi_push_pull(q: Tensor, abnormal: Tensor, weights: Tensor, beta: float, margin: float) -> tuple[Tensor, Tensor]:
+    """Boundary-guided semi-push-pull loss of a chunk.
+
+    Args:
+        q: normalized log-likelihoods ``(N,)``.
+        abnormal: which fibres are abnormal, ``(N,)`` bool; one at least is not.
+        weights: of the fibres, ``(N,)``.
+        beta: share of normal fibres below the boundary, which takes no gradient.
+        margin: distance of the boundary of abnormal fibres below it.
+
+    Returns:
+        The pull on normal and the push on abnormal fibres, each a mean over the fibres on the wrong side of their
+        boundary; 0 where there is none.
+    """
+    normal = q[~abnormal].detach().sort().values
+    normal_boundary = normal[int(beta * len(normal))]
+    pulled = ~abnormal & (q <= normal_boundary)
+    pushed = abnormal & (q >= normal_boundary - margin)
+    pull = weights * (normal_boundary - q)
+    push = weights * (q - (normal_boundary - margin))
+    return _mean_over(pull, pulled), _mean_over(push, pushed)
+
+
+def normal_weight(q: Tensor) -> Tensor:
+    """Focal weight of normal fibres: 1 above -0.2, below it ``11.7 * sqrt(1 - e^q) * |q|``, which grows."""
+    below = q.clamp_max(_NORMAL_JOIN)
+    return torch.where(q > _NORMAL_JOIN, 1.0, _NORMAL_SCALE * (1 - below.exp()).sqrt() * below.abs())
+
+
+def abnormal_weight(q: Tensor, bound: float) -> Tensor:
+    """Focal weight of abnormal fibres: 1 up to -1, above it ``0.53 * (1 + e^q)^2 / |q|``, at most ``bound``."""
+    above = q.clamp_min(_ABNORMAL_JOIN)
+    weight = (_ABNORMAL_SCALE * (1 + above.exp()).square() / above.abs()).clamp_max(bound)
+    return torch.where(q <= _ABNORMAL_JOIN, 1.0, weight)
+
+
+def _mean_over(values: Tensor, chosen: Tensor) -> Tensor:
+    """Mean of the chosen values; 0, with a gradient of 0, where there is none."""
+    return (values * chosen).sum() / chosen.sum().clamp_min(1)
+
+
+METHOD = BGAD

@@ -1,0 +1,271 @@
+"""SANFlow: a semantic-aware base distribution with predicted variances (Kim et al., NeurIPS 2023).
+
+Compared with the authors' slides (``form: paper``) and with the description of kdhRick2222/SANFlow at 0146283
+(``form: repository``). A conditional flow per level, as CFLOW-AD's, maps the fibre of position ``i`` to ``z_i`` in
+``R^C``. A statistics network on the image predicts ``alpha_i`` and ``beta_i`` of the position's variance,
+``sigma_i^2 ~ IG(alpha_i, beta_i)``. With ``E[log sigma^2] = log beta - psi(alpha)`` and ``E[1/sigma^2] = alpha/beta``:
+
+- normal positions: ``log p^n(z) = -C/2 log 2pi - C/2 (log beta - psi(alpha)) - alpha/(2 beta) |z|^2``;
+- abnormal ones, ``log p^a(z)``: the same with ``|z - 1|^2``, the mean being the vector of ones;
+- ``L_NLL = -(1-m) log p^n - m log p^a - log|det J|``, ``m`` 1 on (pseudo-)abnormal positions;
+- ``L_KL = KL(IG(alpha_i, beta_i) | IG(59.5, 6.05))``, a prior whose mode is 0.1;
+- ``L_BCE``: cross-entropy of ``s = p^n / (p^n + p^a)`` with ``1 - m``;
+- ``L = L_NLL + bce_weight L_BCE + kl_weight L_KL``, divided by ``C`` here, which Adam does not see.
+
+Score: ``log N(z; 0, v) + log|det J|`` with the mode ``v = min(beta/(alpha+1), 5)``, then CFLOW-AD's ``likelihood_map``,
+not smoothed.
+
+The form of the repository, which differs in more than constants, is ``_repository_loss``.
+
+Deliberate deviations:
+
+- The slides' mask is the complement of what their formula says, and they drop a minus before ``log p``; both as above.
+- The maximum in the score is taken over the training images; the published score, with the maximum over the test set,
+  is reported beside it, as for CFLOW-AD.
+- While one level is trained, the flows of the others stand still; see ``cflow``.
+- ``mean: estimated``, of which the sources give no formula: a third output of the network is the mean ``mu_i`` of all
+  channels of normal positions, and ``mu_i + 1`` that of abnormal ones.
+- ``variance: fixed`` is variance 1, without ``L_KL``; ``mixture: false`` is the plain likelihood of ``N(0, v)``, Eq. 2.
+- ``statistics_size`` scales the image before the statistics network, which costs more than the flows on a CPU.
+
+The paper's features are those of WRN-50-2 or WRN-101-2 with torchvision's weights and reflecting borders, levels 2 to
+4, at 256 and 320 pixels, with the image itself (``workflow/experiments/sanflow_mvtec.yaml``).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nfbench.errors import NfbenchError
+from nfbench.flows.all_in_one import Permutation
+from nfbench.methods.base import HALF_LOG_TWO_PI, Batch, LevelShape
+from nfbench.methods.base_likelihood import FibreFlowMethod, FibreFlowSettings, position_mask, to_fibres
+
+__all__ = [
+    "METHOD",
+    "PRIOR_ALPHA",
+    "PRIOR_BETA",
+    "SANFlow",
+    "SANFlowSettings",
+    "Statistics",
+    "StatisticsNetwork",
+    "kl_to_prior",
+]
+
+PRIOR_ALPHA, PRIOR_BETA = 59.5, 6.05  # p^2/2 - 1 and 0.1 p^2/2 with p = 11
+_LOG_ALPHA_RANGE = (math.log(1e-8), math.log(1e4))
+_LARGEST_VARIANCE = 5.0
+
+
+class SANFlowSettings(FibreFlowSettings):
+    """Defaults of the repository's read-me: 20 meta-epochs of 4 passes."""
+
+    epochs: int = Field(80, ge=0, description="passes over the training images, fixed beforehand")
+    meta_epochs: int = Field(20, ge=1, description="meta-epochs of the schedule warmup_cosine")
+    batch_size: int = Field(4, ge=1, description="images per step of each level")
+    lr: float = Field(5e-4, gt=0, description="learning rate of Adam")
+    condition_dim: int = Field(512, ge=4, multiple_of=4, description="channels of the code of a position")
+    permutation: Permutation = Field("hard", description="fixed rotation of channels (soft), or permutation (hard)")
+    form: Literal["paper", "repository"] = Field("repository", description="loss of the slides or of the repository")
+    mean: Literal["fixed", "estimated"] = Field("fixed", description="mean of the latents: 0 and 1, or predicted")
+    variance: Literal["fixed", "estimated"] = Field("estimated", description="variance of the latents: 1, or predicted")
+    mixture: bool = Field(True, description="abnormal positions have a likelihood of their own (Eq. 3 and 5)")
+    bce_weight: float = Field(0.2, ge=0, description="lambda_1, weight of the classification of positions")
+    kl_weight: float = Field(1.0, ge=0, description="lambda_2, weight of the divergence from the prior of variances")
+    statistics_size: int | None = Field(
+        None, ge=8, description="side in pixels that the image is scaled to before the statistics network"
+    )
+
+
+class StatisticsNetwork(nn.Module):
+    """A small residual network, ``(B, 3, H, W)`` to ``(B, outputs, H, W)``; its design is VDNet's."""
+
+    def __init__(self, outputs: int = 2, width: int = 64) -> None:
+        super().__init__()
+
+        def convolution(channels_in: int, channels_out: int) -> nn.Conv2d:
+            return nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
+
+        self.first = nn.Sequential(convolution(3, width), nn.ReLU(inplace=True))
+        body = [(convolution(width, width), nn.BatchNorm2d(width), nn.ReLU(inplace=True)) for _ in range(3)]
+        self.body = nn.Sequential(*(layer for block in body for layer in block))
+        self.last = convolution(width, outputs)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Raw statistics of each pixel."""
+        first = self.first(image)
+        return self.last(self.body(first) + first)
+
+
+class Statistics(NamedTuple):
+    """Predictions for positions, tensors of one shape; of what is fixed, None."""
+
+    log_alpha: Tensor | None
+    log_beta: Tensor | None
+    mean: Tensor | None
+
+    @property
+    def mode(self) -> Tensor | None:
+        """Mode of the variance, ``beta / (alpha + 1)``, at most 5."""
+        if self.log_alpha is None:
+            return None
+        return (self.log_beta.exp() / (self.log_alpha.exp() + 1)).clamp_max(_LARGEST_VARIANCE)
+
+
+class SANFlow(FibreFlowMethod):
+    """Conditional flows to normal distributions whose variances a network predicts of the image."""
+
+    title = "SANFlow"
+    settings_type = SANFlowSettings
+    takes_image = True
+    settings: SANFlowSettings
+
+    def __init__(
+        self,
+        shapes: Sequence[LevelShape],
+        settings: SANFlowSettings,
+        map_size: tuple[int, int],
+        generator: torch.Generator,
+    ) -> None:
+        if len(shapes) < 2 or shapes[0].channels != 3:
+            raise NfbenchError("SANFlow reads the image: set 'image: true' for its backbone")
+        super().__init__(shapes, settings, map_size, generator)
+        predicts = "estimated" in (settings.mean, settings.variance)
+        self.statistics = StatisticsNetwork(3 if settings.mean == "estimated" else 2) if predicts else None
+
+    @property
+    def takes_anomalies(self) -> bool:
+        """Only where abnormal positions have a likelihood of their own."""
+        return self.settings.mixture
+
+    @property
+    def needs_anomalies(self) -> bool:
+        """Only to classify positions."""
+        return self.settings.mixture and self.settings.bce_weight > 0
+
+    def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
+        """Level after level, of all positions of the batch together; each predicts the statistics anew."""
+        image, *levels = batch.features
+        for level, x in enumerate(levels):
+            fibres = to_fibres(x)
+            z, log_det = self.encode(level, fibres, torch.arange(len(fibres), device=x.device))
+            abnormal = torch.zeros(len(fibres), dtype=torch.bool, device=x.device)
+            if batch.masks is not None and self.settings.mixture:
+                abnormal = position_mask(batch.masks, x.shape[2:]).flatten()
+            statistics = Statistics(*(s if s is None else s.flatten() for s in self._predict(image, x.shape[2:])))
+            loss = self._paper_loss if self.settings.form == "paper" else self._repository_loss
+            yield loss(z, log_det, statistics, abnormal)
+
+    def position_log_likelihoods(self, features: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Latents divided by their predicted deviation, and log-likelihoods with the mode of the variance."""
+        image, *levels = features
+        for z, log_det in self.encode_levels(levels):
+            predicted = self._predict(image, z.shape[2:])
+            variance = torch.ones_like(log_det) if predicted.mode is None else predicted.mode
+            centred = z if predicted.mean is None else z - predicted.mean[:, None]
+            standard = centred / variance.sqrt()[:, None]
+            channels = z.shape[1]
+            log_density = -channels * (HALF_LOG_TWO_PI + 0.5 * variance.log()) - 0.5 * standard.square().sum(1)
+            yield standard, (log_density + log_det) / channels
+
+    def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
+        """Parameters of all levels' flows, and of the statistics network."""
+        groups = super().parameter_groups()
+        return groups if self.statistics is None else {**groups, "statistics": list(self.statistics.parameters())}
+
+    def _predict(self, image: Tensor, size: tuple[int, int]) -> Statistics:
+        """Statistics of a level's positions by the nearest pixel, ``(B, H, W)`` each."""
+        if self.statistics is None:
+            return Statistics(None, None, None)
+        side = self.settings.statistics_size
+        if side is not None:
+            image = functional.interpolate(image, (side, side), mode="area")
+        log_alpha, log_beta, *mean = functional.interpolate(self.statistics(image), size, mode="nearest").unbind(1)
+        if self.settings.variance == "fixed":
+            return Statistics(None, None, *mean)
+        return Statistics(log_alpha.clamp(*_LOG_ALPHA_RANGE), log_beta, mean[0] if mean else None)
+
+    def _paper_loss(self, z: Tensor, log_det: Tensor, statistics: Statistics, abnormal: Tensor) -> Tensor:
+        """The slides' loss of fibres ``(N, C)``, divided by ``C``."""
+        channels = z.shape[1]
+        precision, expected_log_variance = torch.ones_like(log_det), torch.zeros_like(log_det)
+        if statistics.log_alpha is not None:
+            precision = (statistics.log_alpha - statistics.log_beta).exp()
+            expected_log_variance = statistics.log_beta - torch.digamma(statistics.log_alpha.exp())
+        constant = -channels * (HALF_LOG_TWO_PI + 0.5 * expected_log_variance)
+        normal, anomalous = (
+            constant - 0.5 * precision * distance for distance in _squared_distances(z, statistics.mean)
+        )
+        loss = -torch.where(abnormal, anomalous, normal) - log_det
+        if self.needs_anomalies:
+            is_normal = (~abnormal).to(z.dtype)
+            loss = loss + self.settings.bce_weight * functional.binary_cross_entropy_with_logits(
+                normal - anomalous, is_normal
+            )
+        if statistics.log_alpha is not None:
+            loss = loss + self.settings.kl_weight * kl_to_prior(statistics.log_alpha, statistics.log_beta)
+        return loss.mean() / channels
+
+    def _repository_loss(self, z: Tensor, log_det: Tensor, statistics: Statistics, abnormal: Tensor) -> Tensor:
+        """The repository's loss, ``mean(-log sigmoid(T / C))``, ``T = log p + log|det J| - L_KL - 0.2 CE``.
+
+        It differs from the slides' in these: no 1/2 before ``log beta - psi(alpha)`` of normal positions; abnormal
+        positions have the mode of the variance, without gradient; there, ``alpha / beta`` and ``log beta`` take no
+        gradient in ``log p^n`` and ``L_KL`` either; the cross-entropy passes softmax twice.
+        """
+        channels = z.shape[1]
+        distance_normal, distance_anomalous = _squared_distances(z, statistics.mean)
+        constant = -channels * HALF_LOG_TWO_PI
+        kl = 0.0
+        if statistics.log_alpha is None:
+            normal, anomalous = constant - 0.5 * distance_normal, constant - 0.5 * distance_anomalous
+        else:
+            log_alpha = statistics.log_alpha
+            log_ratio, log_beta = (
+                torch.where(abnormal, values.detach(), values)
+                for values in (log_alpha - statistics.log_beta, statistics.log_beta)
+            )
+            normal = (
+                constant
+                - channels * (log_beta - torch.digamma(log_alpha.exp()))
+                - 0.5 * log_ratio.exp() * distance_normal
+            )
+            variance = statistics.mode.detach()
+            anomalous = constant - 0.5 * distance_anomalous / variance - 0.5 * channels * variance.log()
+            kl = _kl(log_alpha.exp(), log_beta, log_ratio.exp())
+        total = torch.where(abnormal, anomalous, normal) + log_det - self.settings.kl_weight * kl
+        if self.needs_anomalies:
+            probabilities = torch.stack([normal, anomalous], dim=1).softmax(1)
+            total = total - self.settings.bce_weight * functional.cross_entropy(probabilities, abnormal.long())
+        return -functional.logsigmoid(total / channels).mean()
+
+
+def kl_to_prior(log_alpha: Tensor, log_beta: Tensor) -> Tensor:
+    """``KL(IG(alpha, beta) | IG(59.5, 6.05))`` in nats, element by element; 0 at the prior."""
+    return _kl(log_alpha.exp(), log_beta, (log_alpha - log_beta).exp())
+
+
+def _kl(alpha: Tensor, log_beta: Tensor, ratio: Tensor) -> Tensor:
+    """The divergence with ``ratio = alpha / beta`` given apart, for who cuts its gradient."""
+    return (
+        (alpha - PRIOR_ALPHA) * torch.digamma(alpha)
+        + math.lgamma(PRIOR_ALPHA)
+        - torch.lgamma(alpha)
+        + PRIOR_ALPHA * (log_beta - math.log(PRIOR_BETA))
+        + PRIOR_BETA * ratio
+        - alpha
+    )
+
+
+def _squared_distances(z: Tensor, mean: Tensor | None) -> tuple[Tensor, Tensor]:
+    """``|z - mu|^2`` and ``|z - mu - 1|^2`` of fibres ``(N, C)``, ``mu`` ``(N,)`` or 0."""
+    centred = z if mean is None else z - mean[:, None]
+    return centred.square().sum(1), (centred - 1).square().sum(1)
+
+
+METHOD = SANFlow

@@ -1,0 +1,80 @@
+"""Histograms of the log-likelihoods of positions: normal, anomalous and pseudo-anomalous ones."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from nfbench.methods.base_likelihood import FibreFlowMethod, position_mask
+from nfbench.scoring.evaluate import GroundTruth
+from nfbench.training.data import read_batches
+
+__all__ = ["Positions", "likelihood_histograms", "tested_positions"]
+
+_IMAGES = 40
+_BINS = 60
+_QUANTILES = (0.002, 0.998)
+
+
+class Positions(NamedTuple):
+    """Images and which of their pixels are anomalous.
+
+    Attributes:
+        levels: cached features ``(N, C_l, H_l, W_l)``.
+        masks: ``(N, S, S)``, above 0 where anomalous.
+        groups: names of the positions without and with anomaly; those of None are left out.
+    """
+
+    levels: Sequence[np.ndarray]
+    masks: np.ndarray
+    groups: tuple[str | None, str]
+
+
+def tested_positions(levels: Sequence[np.ndarray], truth: GroundTruth, side: int) -> Positions:
+    """Positions of at most 40 test images, evenly spaced, with masks at ``side`` pixels by the nearest pixel."""
+    chosen = np.unique(np.linspace(0, len(truth.entries) - 1, _IMAGES).astype(int))
+    masks = [np.zeros((side, side), np.uint8) for _ in chosen]
+    for number, index in enumerate(chosen):
+        regions = truth.regions[index]
+        if regions is not None:
+            small = Image.fromarray((regions > 0).astype(np.uint8)).resize((side, side), Image.Resampling.NEAREST)
+            masks[number] = np.array(small)
+    return Positions([level[chosen] for level in levels], np.stack(masks), ("normal", "anomalous"))
+
+
+@torch.inference_mode()
+def likelihood_histograms(
+    method: FibreFlowMethod, images: Sequence[Positions], device: torch.device
+) -> Iterator[tuple[int, str, float, float, float]]:
+    """Log-likelihoods of positions in nats per dimension, as those of normal images, by level and group.
+
+    Yields:
+        Level, fine to coarse, group, left and right end of a bin, and the group's share of positions in it; the outer
+        bins take what lies beyond them. All groups of a level have the same bins.
+    """
+    for level, groups in enumerate(_by_level(method, images, device)):
+        everything = np.concatenate(list(groups.values()))
+        edges = np.histogram_bin_edges(everything, _BINS, tuple(np.quantile(everything, _QUANTILES)))
+        for group, values in groups.items():
+            counts, _ = np.histogram(values.clip(edges[0], edges[-1]), edges)
+            for left, right, count in zip(edges[:-1], edges[1:], counts, strict=True):
+                yield level, group, float(left), float(right), float(count / len(values))
+
+
+def _by_level(
+    method: FibreFlowMethod, images: Sequence[Positions], device: torch.device
+) -> list[Mapping[str, np.ndarray]]:
+    found: list[dict[str, list[np.ndarray]]] = [{} for _ in method.level_shapes]
+    for part in images:
+        masks = torch.from_numpy(np.asarray(part.masks)).float().split(16)
+        batches = read_batches(part.levels, torch.arange(len(part.masks)), device)
+        for features, mask in zip(batches, masks, strict=True):
+            for level, (_, values) in enumerate(method.position_log_likelihoods(features)):
+                anomalous = position_mask(mask, values.shape[1:])
+                for group, chosen in zip(part.groups, (~anomalous, anomalous), strict=True):
+                    if group is not None:
+                        found[level].setdefault(group, []).append(values.cpu()[chosen].double().numpy())
+    joined = [{group: np.concatenate(values) for group, values in groups.items()} for groups in found]
+    return [{group: values for group, values in groups.items() if len(values)} for groups in joined]

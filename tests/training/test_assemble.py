@@ -1,0 +1,150 @@
+"""What a training is made of: views that the draw chooses, anomalies that join, and what does not go together."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nfbench.config import AnomaliesConfig
+from nfbench.datasets.folder import DATASET
+from nfbench.datasets.manifest import build_manifest
+from nfbench.errors import NfbenchError
+from nfbench.methods.base import LevelShape, build_method, resolve_settings
+from nfbench.training.assemble import Images, assemble
+from nfbench.training.data import CachedImages, CachedViews, TrainingData
+
+CPU = torch.device("cpu")
+SHAPES = [(4, 4, 4), (6, 2, 2)]
+SIDE = 32
+
+
+def numbered(*outer):
+    """Levels whose values tell the image, and the view: 10 * image + view."""
+    index = np.arange(outer[0]) * 10.0
+    if len(outer) == 2:
+        index = index[:, None] + np.arange(outer[1])
+    return [np.broadcast_to(index[..., None, None, None], (*outer, *shape)).astype(np.float16) for shape in SHAPES]
+
+
+def values(batches):
+    return sorted(float(x) for batch in batches for x in batch.features[0][:, 0, 0, 0])
+
+
+def masks_of(*outer):
+    masks = np.zeros((*outer, SIDE, SIDE), np.uint8)
+    masks[..., :8, :8] = 128
+    return masks
+
+
+def test_each_epoch_draws_one_view_of_every_image():
+    data = TrainingData(numbered(12), 0, 0, CPU, CachedViews(numbered(12, 3), masks_of(12, 3), CPU))
+    epochs = [values(data.batches(epoch, 5, False)) for epoch in range(1, 31)]
+    assert all([value // 10 for value in epoch] == list(range(12)) for epoch in epochs)
+    counts = np.bincount([int(value) % 10 for epoch in epochs for value in epoch])
+    assert counts.min() > 80  # of 360 draws among three views
+    assert epochs[0] != epochs[1]
+    assert epochs[0] == values(data.batches(1, 5, False))
+    batch = next(data.batches(1, 5, False))
+    assert batch.masks.shape == (5, SIDE, SIDE)
+    assert float(batch.masks.max()) == pytest.approx(128 / 255)
+    assert values([SimpleNamespace(features=x) for x in data.passes()]) == [10.0 * n for n in range(12)]  # clean ones
+
+
+def test_anomalies_join_as_often_as_asked():
+    real = CachedImages([level + 500 for level in numbered(2)], CPU, masks_of(2))
+    pseudo = CachedViews([level + 700 for level in numbered(2, 4)], masks_of(2, 4), CPU)
+    data = TrainingData(numbered(9), 0.2, 0, CPU, anomalies=[(real, 5), (pseudo, 3)])
+    found = values(data.batches(1, 4, False))
+    assert found[:7] == [10.0 * n for n in data.train.tolist()]
+    assert found[7:17] == [500.0] * 5 + [510.0] * 5
+    assert [value // 10 for value in found[17:]] == [70] * 3 + [71] * 3
+    assert data.n_batches(4, False) == 6
+    assert data.n_batches(4, True) == 5
+    for batch in data.batches(1, 4, False):
+        if batch.masks is not None:
+            anomalous = batch.features[0][:, 0, 0, 0] >= 500
+            assert torch.equal(batch.masks.flatten(1).any(1), anomalous)
+
+
+def test_views_read_from_disk_are_those_in_memory(monkeypatch):
+    resident = CachedViews(numbered(5, 3), masks_of(5, 3), CPU)
+    monkeypatch.setattr("nfbench.training.data._free_memory", lambda device: 0)
+    mapped = CachedViews(numbered(5, 3), masks_of(5, 3), CPU)
+    indices, draws = torch.tensor([4, 0, 2]), torch.tensor([7, 2, 3])
+    for one, other in zip(resident.read(indices, draws)[0], mapped.read(indices, draws)[0], strict=True):
+        assert torch.equal(one, other)
+    assert resident.read(indices, draws)[0][0][:, 0, 0, 0].tolist() == [41, 2, 20]
+
+
+def features(image=False, **meta):
+    """Stands in for a cache."""
+    cache = SimpleNamespace(
+        path="train", levels=numbered(6), masks=None, meta={"image": image, "input_size": SIDE, **meta}
+    )
+    cache.require_same_source = lambda other, path: None
+    return cache
+
+
+@pytest.fixture
+def entries(image_folder):
+    return build_manifest(DATASET.samples(image_folder, "part"))
+
+
+def build(name, shapes=SHAPES, **overrides):
+    settings = resolve_settings(
+        name, overrides={"condition_dim": 8, "coupling_blocks": 1, "val_fraction": 0, **overrides}
+    )
+    return build_method(name, [LevelShape(*shape) for shape in shapes], settings, (SIDE, SIDE), 0)
+
+
+def images(entries, anomalies=None, **caches):
+    config = AnomaliesConfig(**anomalies) if anomalies else None
+    return Images(entries, caches.pop("features", features()), config, **caches)
+
+
+def test_real_anomalies_come_with_their_masks(entries):
+    test = features()
+    found = images(entries, {"real": 2}, test=test, seed=1)
+    data = assemble(build("bgad"), found, 0, CPU)
+    (source,) = data.sources[1:]
+    tested = [entry for entry in entries if entry.split == "test"]
+    for number, entry in enumerate(found.real):
+        expected = np.array(Image.open(entry.mask).resize((SIDE, SIDE), Image.Resampling.NEAREST)) > 0
+        (level, _), masks = source.read(torch.tensor([number]), torch.tensor([0]))
+        assert np.array_equal(masks[0].numpy() == 1, expected)
+        assert float(level[0, 0, 0, 0]) == 10.0 * tested.index(entry)
+    assert len(data.items) == 6 + 2 * 5
+
+
+def test_a_mask_that_vanishes_is_named(entries):
+    small = features(input_size=2)
+    with pytest.raises(NfbenchError, match=r"_mask\.png marks no pixel at 2 x 2"):
+        assemble(build("bgad"), images(entries, {"real": 2}, features=small, test=small), 0, CPU)
+
+
+@pytest.mark.parametrize(
+    ("method", "anomalies", "message"),
+    [
+        ("bgad", None, "learns from anomalies; give its variant 'anomalies'"),
+        ("nfad", {"generator": "blend"}, "learns nothing from 'anomalies'"),
+        ("cflow", {"real": 1}, "learns nothing from 'anomalies'"),
+    ],
+)
+def test_anomalies_and_methods_that_do_not_go_together(entries, method, anomalies, message):
+    with pytest.raises(NfbenchError, match=message):
+        assemble(build(method), images(entries, anomalies, test=features()), 0, CPU)
+
+
+def test_the_image_is_asked_for_and_refused(entries):
+    with pytest.raises(NfbenchError, match="takes no 'image: true'"):
+        assemble(build("nfad"), images(entries, features=features(image=True)), 0, CPU)
+    sanflow = build("sanflow", [(3, SIDE, SIDE), *SHAPES], mixture=False, variance="fixed")
+    with pytest.raises(NfbenchError, match="needs 'image: true'"):
+        assemble(sanflow, images(entries), 0, CPU)
+
+
+def test_rotation_and_pseudo_anomalies_exclude_each_other(entries):
+    with pytest.raises(NfbenchError, match="exclude each other"):
+        assemble(build("bgad", online_rotation=5), images(entries, {"generator": "blend"}, pseudo=features()), 0, CPU)

@@ -100,11 +100,11 @@ def _likelihoods(
 ) -> list[tuple[Any, ...]]:
     """Histograms of the log-likelihoods of positions; none of methods without such, or where masks are missing."""
     from nfbench.methods.base_likelihood import FibreFlowMethod
-    from nfbench.scoring.likelihoods import Positions, likelihood_histograms, tested_positions
+    from nfbench.scoring.likelihoods import Positions, likelihood_histograms, positions_of_test
 
     if not isinstance(model, FibreFlowMethod) or not truth.has_masks:
         return []
-    images = [tested_positions(levels, truth, model.map_size[0])]
+    images = [positions_of_test(levels, truth, model.map_size[0])]
     if pseudo is not None:
         first = [level[:_PSEUDO_IMAGES, 0] for level in pseudo.levels]
         images.append(Positions(first, pseudo.masks[:_PSEUDO_IMAGES, 0], (None, "pseudo")))

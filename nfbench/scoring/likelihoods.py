@@ -11,7 +11,7 @@ from nfbench.methods.base_likelihood import FibreFlowMethod, position_mask
 from nfbench.scoring.evaluate import GroundTruth
 from nfbench.training.data import read_batches
 
-__all__ = ["Positions", "likelihood_histograms", "tested_positions"]
+__all__ = ["Positions", "likelihood_histograms", "positions_of_test"]
 
 _IMAGES = 40
 _BINS = 60
@@ -32,7 +32,7 @@ class Positions(NamedTuple):
     groups: tuple[str | None, str]
 
 
-def tested_positions(levels: Sequence[np.ndarray], truth: GroundTruth, side: int) -> Positions:
+def positions_of_test(levels: Sequence[np.ndarray], truth: GroundTruth, side: int) -> Positions:
     """Positions of at most 40 test images, evenly spaced, with masks at ``side`` pixels by the nearest pixel."""
     chosen = np.unique(np.linspace(0, len(truth.entries) - 1, _IMAGES).astype(int))
     masks = [np.zeros((side, side), np.uint8) for _ in chosen]

@@ -68,7 +68,7 @@ def _by_level(
 ) -> list[Mapping[str, np.ndarray]]:
     found: list[dict[str, list[np.ndarray]]] = [{} for _ in method.level_shapes]
     for part in images:
-        masks = torch.from_numpy(np.asarray(part.masks)).float().split(16)
+        masks = torch.from_numpy(np.array(part.masks)).float().split(16)
         batches = read_batches(part.levels, torch.arange(len(part.masks)), device)
         for features, mask in zip(batches, masks, strict=True):
             for level, (_, values) in enumerate(method.position_log_likelihoods(features)):

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
+from nfbench.config import VariantConfig
+from nfbench.methods.base import resolve_settings
 from tests.conftest import ROOT, make_image_folder
 from tests.workflow.conftest import PARTS, Checkout, environment
 
@@ -40,7 +43,7 @@ def checkout(tmp_path_factory):
     checkout = Checkout(tmp_path_factory.mktemp("readme"))
     make_image_folder(checkout.folder / "data" / "mvtec_ad", "bottle")
     make_image_folder(checkout.folder / "data" / "my_parts", "gear")
-    config, experiment = blocks(README, "yaml")
+    _, config, experiment = blocks(README, "yaml")
     path = checkout.folder / "config.yaml"
     datasets = config.splitlines()[2].replace("/data", str(checkout.folder / "data"))
     path.write_text(path.read_text().replace("datasets: {}", f"datasets:\n{datasets}"))
@@ -61,6 +64,13 @@ def test_commands_of_the_readme_and_of_the_methods(checkout, command):
     module = [sys.executable, "-m", program, *dry, *arguments]
     done = subprocess.run(module, cwd=checkout.folder, capture_output=True, text=True, check=False, env=environment())
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_variants_of_the_readme():
+    found = yaml.safe_load(blocks(README, "yaml")[0])["variants"]
+    assert {VariantConfig(**values).anomalies.generator for values in found.values()} == {"blend", "rpag"}
+    for values in found.values():
+        resolve_settings(values["method"], overrides=values["settings"])
 
 
 def test_python_of_the_readme():
@@ -154,8 +164,6 @@ def test_worked_examples_are_formatted(example, tmp_path):
 
 
 def test_environment_file_agrees_with_the_lock():
-    import yaml
-
     listed = yaml.safe_load((ROOT / "envs" / "nfbench.yaml").read_text())
     pins = next(entry["pip"] for entry in listed["dependencies"] if isinstance(entry, dict))
     locked = set((ROOT / "requirements.lock").read_text().splitlines())

@@ -181,6 +181,7 @@ def _albumentations() -> ModuleType:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask a server for newer versions
     import albumentations
 
+    cv2.setNumThreads(1)  # images are made side by side, one on each core
     return albumentations
 
 

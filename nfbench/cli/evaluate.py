@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nfbench.cli.options import Device, Threads
+from nfbench.errors import NfbenchError
 from nfbench.files import atomic_path, read_json
 from nfbench.results.record import RunRecord, write_record
 
@@ -56,7 +57,8 @@ def evaluate_run(
     where = pick_device(device, threads)
     training = read_json(run / "training.json")
     train_cache, cache = FeatureCache(train_features), FeatureCache(features)
-    for used in (train_cache, cache):
+    pseudo = FeatureCache(pseudo_features) if pseudo_features else None
+    for used in filter(None, (train_cache, cache, pseudo)):
         used.require_same_source(training["features"], run / "training.json")
     cell = training["cell"]
     settings = resolve_settings(cell["variant_of"], overrides=training["settings"])
@@ -65,15 +67,20 @@ def evaluate_run(
     model = build_method(cell["variant_of"], shapes, settings, map_size, initialization).to(where).eval()
     entries = {view: [e for e in read_manifest(manifest) if e.split == view] for view in ("train", "test")}
     learned = set(training["anomalies"]["real"] if training["anomalies"] else ())
+    unknown = sorted(learned - {entry.image for entry in entries["test"]})
+    if unknown:
+        raise NfbenchError(
+            f"{run / 'training.json'}: learned from {unknown[0]}, which manifest {manifest} does not have in its test "
+            "split; train again"
+        )
     tested = [index for index, entry in enumerate(entries["test"]) if entry.image not in learned]
     truth = GroundTruth([entries["test"][index] for index in tested])
     levels = [level[tested] for level in cache.levels] if learned else cache.levels
     views = Views(train_cache.levels, levels)
     if model.localizes_by_gradient:
-        localizers = [GradientMaps(model, entries[view], cache.meta, where) for view in ("train", "test")]
-        views = Views(train_cache.levels, cache.levels, *localizers)
+        localizers = [GradientMaps(model, images, cache.meta, where) for images in (entries["train"], truth.entries)]
+        views = Views(train_cache.levels, levels, *localizers)
 
-    pseudo = FeatureCache(pseudo_features) if pseudo_features else None
     likelihoods = {"before": _likelihoods(model, levels, truth, pseudo, where)}
     by_epoch: dict[int, dict[str, float | None]] = {}
     kept = load_kept(run / "checkpoints.safetensors")
@@ -145,17 +152,23 @@ def _record(
             "resolution": "original",
             "anomalies": training["anomalies"],
         },
-        features={**described, "train_key": train_features["key"], "test_key": test_features["key"]},
+        features={
+            **described,
+            "train_key": train_features["key"],
+            "test_key": test_features["key"],
+            "pseudo_key": training["pseudo"] and training["pseudo"]["key"],
+        },
         parameters=training["parameters"],
         seconds={
             "extract_train": train_features["seconds"],
             "extract_test": test_features["seconds"],
+            **({"extract_pseudo": training["pseudo"]["seconds"]} if training["pseudo"] else {}),
             "train": training["seconds"]["train"],
             **scored.seconds,
         },
         images_per_second={
             "extract": _rate(test_features["n_images"], test_features["seconds"]),
-            "train": _rate(training["n_train"] * len(history), training["seconds"]["train"]),
+            "train": _rate(training["n_items"] * len(history), training["seconds"]["train"]),
             "score": _rate(len(truth.entries), scored.seconds["score"]),
         },
         peak_memory_mb={

@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nfbench.cli.options import Anomalies, Device, Set, Threads, parse_anomalies, parse_overrides
+from nfbench.errors import NfbenchError
 from nfbench.files import write_csv, write_json
 from nfbench.grid import Cell
 
 if TYPE_CHECKING:
+    import torch
+
+    from nfbench.methods.base import Method
     from nfbench.training.assemble import Images
+    from nfbench.training.data import TrainingData
 
 __all__ = ["train_flow"]
 
@@ -47,15 +52,11 @@ def train_flow(
     threads: Threads = None,
 ) -> None:
     """Train a method on cached features; goes on where a killed training stopped."""
-    import torch
-
     from nfbench.datasets.manifest import read_manifest
     from nfbench.device import peak_memory_mb, pick_device
     from nfbench.features.cache import FeatureCache
     from nfbench.methods.base import LevelShape, build_method, count_parameters, resolve_settings
     from nfbench.provenance import derive_seed, provenance
-    from nfbench.scoring.gradients import GradientMaps
-    from nfbench.scoring.maps import score_images
     from nfbench.training.assemble import Images, assemble
     from nfbench.training.checkpoint import SideFolder, save_kept, save_state
     from nfbench.training.loop import train
@@ -78,17 +79,13 @@ def train_flow(
     model = build_method(method, shapes, settings, map_size, initialization).to(where)
     pseudo, test = (FeatureCache(path) if path else None for path in (pseudo_features, test_features))
     images = Images(read_manifest(manifest), cache, parse_anomalies(anomalies), pseudo, test, seed)
+    _check_setting(setting, images)
     data = assemble(model, images, cell_seed, where)
-    keys = [used.meta["key"] for used in (cache, pseudo, test) if used]
-    side = SideFolder(run, _fingerprint(cell, settings.model_dump(mode="json"), anomalies, keys))
+    side = SideFolder(run, _fingerprint(cell, settings.model_dump(mode="json"), images))
     started = time.monotonic()
     result = train(model, data, settings, side, label=str(cell), checkpoint_seconds=checkpoint_seconds)
     model.eval()
-    normals = (data.val if len(data.val) else data.train)[:_CONTOUR_IMAGES]
-    trained_on = [entry for entry in images.entries if entry.split == "train"]
-    localize = GradientMaps(model, trained_on, meta, where) if model.localizes_by_gradient else None
-    maps = score_images(model, cache.levels, where, normals, localize).maps
-    contour = torch.from_numpy(maps).quantile(_CONTOUR_QUANTILE)
+    contour = _contour(model, data, images, where)
 
     save_state(run / "model.safetensors", model.state_dict())
     save_kept(run / "checkpoints.safetensors", result.kept)
@@ -108,32 +105,60 @@ def train_flow(
             "parameters": count_parameters(model),
             "n_train": len(data.train),
             "n_val": len(data.val),
+            "n_items": len(data.items),
             "anomalies": _describe_anomalies(images),
+            "pseudo": {"key": pseudo.meta["key"], "seconds": pseudo.meta["seconds"]} if pseudo else None,
             "features": {key: value for key, value in meta.items() if key != "files"},
             "seconds": {"train": round(result.seconds, 3), "train_stage": round(time.monotonic() - started, 3)},
             "peak_memory_mb": peak_memory_mb(where),
-            "contour": float(contour),
+            "contour": contour,
             "provenance": provenance(),
         },
     )
     side.remove()
 
 
+def _contour(model: "Method", data: "TrainingData", images: "Images", device: "torch.device") -> float:
+    """Threshold that few pixels of normal images exceed, held-out ones if any; figures draw contours there."""
+    import torch
+
+    from nfbench.scoring.gradients import GradientMaps
+    from nfbench.scoring.maps import score_images
+
+    normals = (data.val if len(data.val) else data.train)[:_CONTOUR_IMAGES]
+    trained_on = [entry for entry in images.entries if entry.split == "train"]
+    meta = images.features.meta
+    localize = GradientMaps(model, trained_on, meta, device) if model.localizes_by_gradient else None
+    maps = score_images(model, images.features.levels, device, normals, localize).maps
+    return float(torch.from_numpy(maps).quantile(_CONTOUR_QUANTILE))
+
+
 def _describe_anomalies(images: "Images") -> dict[str, Any] | None:
     """What run.json says of the anomalies that were learned from."""
     if images.anomalies is None:
         return None
-    kept = images.anomalies.model_dump(include={"generator", "views", "online"})
+    kept = images.anomalies.model_dump(include={"generator", "views", "online", "repeats"})
     return {**kept, "real": [entry.image for entry in images.real]}
 
 
-def _fingerprint(cell: Cell, settings: dict[str, Any], anomalies: str | None, features_keys: list[str]) -> str:
+def _check_setting(setting: str, images: "Images") -> None:
+    if (setting == "few-anomaly") != bool(images.real):
+        raise NfbenchError(
+            f"setting '{setting}' with {len(images.real)} real anomalies: they are for 'few-anomaly' alone"
+        )
+
+
+def _fingerprint(cell: Cell, settings: dict[str, Any], images: "Images") -> str:
     """Of all that determines a training: a checkpoint of another fingerprint is not resumed."""
     import hashlib
     import json
 
     from nfbench.provenance import fingerprint
 
-    code = fingerprint("anomalies", "flows", "methods", "training", "features/online.py")
-    text = json.dumps([str(cell), settings, anomalies, features_keys, code], sort_keys=True)
+    anomalies = images.anomalies
+    caches = [used.meta["key"] for used in (images.features, images.pseudo, images.test) if used]
+    masks = [entry.mask_sha256 for entry in images.real]
+    code = fingerprint("flows", "methods", "training", "features/online.py", *(["anomalies"] if anomalies else []))
+    described = anomalies and anomalies.model_dump(mode="json")
+    text = json.dumps([str(cell), settings, described, caches, masks, code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from nfbench.config.validation import Model
+from nfbench.config.validation import Model, validate
 
 __all__ = [
     "AnomaliesConfig",
@@ -73,12 +73,16 @@ class AnomaliesConfig(Model):
 
     @classmethod
     def of_view(cls, view: str) -> tuple["AnomaliesConfig", int] | None:
-        """What a view of pseudo-anomalies is made of, by its name, and its seed; None for other views."""
+        """What a view of pseudo-anomalies is made of, by its name, and its seed; None for other views.
+
+        Raises:
+            NfbenchError: the name is not that of a view that can be made.
+        """
         found = _PSEUDO_VIEW.fullmatch(view)
         if found is None:
             return None
-        config = cls(generator=found["generator"], views=int(found["views"]), real=int(found["real"] or 0))
-        return config, int(found["seed"] or 0)
+        values = {"generator": found["generator"], "views": int(found["views"]), "real": int(found["real"] or 0)}
+        return validate(cls, values, f"view {view}"), int(found["seed"] or 0)
 
 
 class VariantConfig(Model):

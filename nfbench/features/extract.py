@@ -27,7 +27,7 @@ from nfbench.files import read_json
 from nfbench.progress import progress
 from nfbench.provenance import provenance
 
-__all__ = ["Synthesis", "extract_batch", "extract_features", "normalize", "read_images", "thread_pool"]
+__all__ = ["Synthesis", "extract_batch", "extract_features", "images_hash", "normalize", "read_images", "thread_pool"]
 
 TRANSFORM = "RGB, resized to a square by Pillow's bilinear filter"
 BATCH_SIZE = {"cpu": 2, "cuda": 16}
@@ -52,7 +52,8 @@ class Synthesis(NamedTuple):
 
     def describe(self) -> dict[str, Any]:
         """What ``meta.json`` says of it."""
-        return {"generator": self.name, "views": self.views, "seed": self.seed}
+        masks = [entry.mask_sha256 for entry in self.generator.anomalies]
+        return {"generator": self.name, "views": self.views, "seed": self.seed, "masks_sha256": masks}
 
 
 def read_images(entries: Sequence[Entry], input_size: int, angles: Sequence[Sequence[float]] | None = None) -> Tensor:
@@ -159,7 +160,7 @@ def extract_features(
         "dtype": DTYPE.name,
         "view": view,
         "n_images": n_images,
-        "images_sha256": hashlib.sha256("".join(entry.sha256 for entry in entries).encode()).hexdigest(),
+        "images_sha256": images_hash(entries),
         **({"synthesis": synthesis.describe()} if synthesis else {}),
     }
     _refuse_other_cache(Path(meta_path), meta)
@@ -186,6 +187,11 @@ def extract_features(
                 array[batch.start : batch.stop] = part
         meta |= {"seconds": round(time.monotonic() - started, 3), "provenance": provenance()}
     return read_json(meta_path)
+
+
+def images_hash(entries: Sequence[Entry]) -> str:
+    """Hash of images and their order."""
+    return hashlib.sha256("".join(entry.sha256 for entry in entries).encode()).hexdigest()
 
 
 def as_fp16(features: Tensor, backbone: str, level: str) -> np.ndarray:

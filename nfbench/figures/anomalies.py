@@ -25,28 +25,31 @@ SeedOf = Callable[[int, int], int]
 
 
 def draw_anomalies(runs: Sequence[DrawnRun]) -> Figure:
-    """A contact sheet for each generator and category of the runs, of the first seed; the variants are the cached ones.
+    """A contact sheet for each generator and category of the runs, of the first seed, as a cache has the variants.
 
     Raises:
         NfbenchError: no run was trained with pseudo-anomalies, or an image has changed since.
     """
-    sheets: dict[tuple[str, str], tuple[AnomalyGenerator, SeedOf]] = {}
+    sheets: dict[tuple[str, str, str], tuple[AnomalyGenerator, SeedOf]] = {}
     for run in of_first_seed(runs):
         found = run.record.data.anomalies
-        if found is None or found.generator is None or (found.generator, run.cell.category) in sheets:
+        if found is None or found.generator is None:
+            continue
+        key = (found.generator, run.cell.dataset, run.cell.category)
+        if key in sheets:
             continue
         config = AnomaliesConfig(generator=found.generator, real=len(found.real))
         entries = read_manifest(run.record.data.manifest)
         generator, _ = make_generator(config, entries, run.cell.seed, run.record.features.input_size)
         seed = run.cell.seed if generator.needs_real else 0
-        sheets[found.generator, run.cell.category] = generator, partial(view_seed, found.generator, seed)
+        sheets[key] = generator, partial(view_seed, found.generator, seed)
     if not sheets:
         raise NfbenchError("a figure of kind 'anomalies' needs a variant with 'anomalies: {generator: ...}'")
     rows = [min(_IMAGES, len(generator)) for generator, _ in sheets.values()]
     size = (_CELL * _VIEWS + 0.5, sum(_height(count) for count in rows))
     figure = plt.figure(figsize=size, layout="constrained")
     parts = figure.subfigures(len(sheets), 1, squeeze=False, height_ratios=[_height(count) for count in rows])
-    for part, ((_, category), (generator, seed_of)) in zip(parts[:, 0], sheets.items(), strict=True):
+    for part, ((*_, category), (generator, seed_of)) in zip(parts[:, 0], sheets.items(), strict=True):
         _fill(part, generator, _IMAGES, _VIEWS, seed_of)
         part.suptitle(f"{generator.title}: {category}", fontsize=9)
     return figure

@@ -18,6 +18,8 @@ Deliberate deviations:
   rate saw-tooths and exceeds the maximum by up to 1.4.
 - Where no abnormal fibre lies above its boundary the push is 0, where the repository's loss is NaN with the same
   gradients. A chunk without normal fibres has no boundary and makes no step, where the repository stops.
+- ``boundary: pull``, the variant without anomalies, has ``boundary_weight`` as well, where the repository's has none.
+  It is meant without focal weights (``focal: false``).
 - The focal weight of abnormal fibres has a pole at ``q = 0``; it is bounded by ``focal_bound``.
 - In the first meta-epoch, batches are drawn from the same list as later and their anomalous images are left out, where
   the repository has a list of its own.

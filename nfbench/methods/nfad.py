@@ -8,7 +8,8 @@ Deliberate deviations:
 
 - The maximum in the score is taken over the training images; the published score, with the maximum over the test set,
   is reported beside it, as for CFLOW-AD.
-- While one level is trained, the others stand still; see ``cflow``.
+- While one level is trained, the others stand still, and a batch with fewer fibres than ``fibre_batch`` is one step of
+  all of them; see ``cflow``.
 
 The paper's features are those of EfficientNet-B6 (AutoAugment weights) at 256 pixels, levels with 40, 72 and 200
 channels (``workflow/experiments/bgad_mvtec.yaml``).

@@ -10,7 +10,7 @@ Compared with the authors' slides (``form: paper``) and with the description of 
 - ``L_NLL = -(1-m) log p^n - m log p^a - log|det J|``, ``m`` 1 on (pseudo-)abnormal positions;
 - ``L_KL = KL(IG(alpha_i, beta_i) | IG(59.5, 6.05))``, a prior whose mode is 0.1;
 - ``L_BCE``: cross-entropy of ``s = p^n / (p^n + p^a)`` with ``1 - m``;
-- ``L = L_NLL + bce_weight L_BCE + kl_weight L_KL``, divided by ``C`` here, which Adam does not see.
+- ``L = L_NLL + bce_weight L_BCE + kl_weight L_KL``.
 
 Score: ``log N(z; 0, v) + log|det J|`` with the mode ``v = min(beta/(alpha+1), 5)``, then CFLOW-AD's ``likelihood_map``,
 not smoothed.
@@ -23,9 +23,12 @@ Deliberate deviations:
 - The maximum in the score is taken over the training images; the published score, with the maximum over the test set,
   is reported beside it, as for CFLOW-AD.
 - While one level is trained, the flows of the others stand still; see ``cflow``.
+- The paper's form is divided by ``C``. Adam does not see that in the flows; in the statistics network it makes the
+  levels count alike, as in the repository's form.
 - ``mean: estimated``, of which the sources give no formula: a third output of the network is the mean ``mu_i`` of all
   channels of normal positions, and ``mu_i + 1`` that of abnormal ones.
-- ``variance: fixed`` is variance 1, without ``L_KL``; ``mixture: false`` is the plain likelihood of ``N(0, v)``, Eq. 2.
+- ``variance: fixed`` is variance 1, without ``L_KL``; with it, ``mixture: false`` is the plain likelihood of
+  ``N(0, 1)``, Eq. 2.
 - ``statistics_size`` scales the image before the statistics network, which costs more than the flows on a CPU.
 
 The paper's features are those of WRN-50-2 or WRN-101-2 with torchvision's weights and reflecting borders, levels 2 to
@@ -75,8 +78,10 @@ class SANFlowSettings(FibreFlowSettings):
     mean: Literal["fixed", "estimated"] = Field("fixed", description="mean of the latents: 0 and 1, or predicted")
     variance: Literal["fixed", "estimated"] = Field("estimated", description="variance of the latents: 1, or predicted")
     mixture: bool = Field(True, description="abnormal positions have a likelihood of their own (Eq. 3 and 5)")
-    bce_weight: float = Field(0.2, ge=0, description="lambda_1, weight of the classification of positions")
-    kl_weight: float = Field(1.0, ge=0, description="lambda_2, weight of the divergence from the prior of variances")
+    bce_weight: float = Field(0.2, ge=0, description="lambda_1, weight of the classification of positions, of mixtures")
+    kl_weight: float = Field(
+        1.0, ge=0, description="lambda_2, weight of the divergence from the prior of estimated variances"
+    )
     statistics_size: int | None = Field(
         None, ge=8, description="side in pixels that the image is scaled to before the statistics network"
     )
@@ -185,7 +190,8 @@ class SANFlow(FibreFlowMethod):
         side = self.settings.statistics_size
         if side is not None:
             image = functional.interpolate(image, (side, side), mode="area")
-        log_alpha, log_beta, *mean = functional.interpolate(self.statistics(image), size, mode="nearest").unbind(1)
+        raw = self.statistics(image).to(image.dtype)  # digamma and lgamma need more than autocast's bf16
+        log_alpha, log_beta, *mean = functional.interpolate(raw, size, mode="nearest").unbind(1)
         if self.settings.variance == "fixed":
             return Statistics(None, None, *mean)
         return Statistics(log_alpha.clamp(*_LOG_ALPHA_RANGE), log_beta, mean[0] if mean else None)

@@ -43,12 +43,14 @@ class AnomaliesRecord(_Model):
         generator: of pseudo-anomalies, None without.
         views: cached variants of each image.
         online: whether each was made when it was asked for.
+        repeats: how often each real anomaly, and a pseudo-anomaly made of it, came in an epoch.
         real: anomalous test images that were learned from and not tested on.
     """
 
     generator: str | None
     views: int
     online: bool
+    repeats: int
     real: list[str]
 
 
@@ -76,6 +78,7 @@ class FeatureRecord(_Model):
     input_size: int
     train_key: str
     test_key: str
+    pseudo_key: str | None
 
 
 class Detections(_Model):
@@ -109,8 +112,8 @@ class RunRecord(_Model):
         data: images that went in.
         features: features that went in.
         parameters: trainable parameters by part, and ``total``.
-        seconds: wall time of ``extract_train``, ``extract_test``, ``train``, ``score``; ``score`` is one pass over the
-            test images, ``log_nfa`` their maps of log NFA with and without the guard.
+        seconds: wall time of ``extract_train``, ``extract_test``, ``extract_pseudo`` if any, ``train``, ``score``,
+            which is one pass over the test images, and ``log_nfa``, their maps of log NFA with and without the guard.
         images_per_second: throughput of extraction, of training and of scoring cached features.
         peak_memory_mb: largest resident memory of training and evaluation, and of the GPU if one was used.
         contour: threshold of the maps above which figures draw a contour.

@@ -10,6 +10,7 @@ from nfbench.registry import plugin_names
 
 __all__ = [
     "METRICS",
+    "TRANSDUCTIVE",
     "anomalies_note",
     "backbone_notes",
     "data_notes",
@@ -47,7 +48,8 @@ METRICS = {
 _RULES = {"max": "maximum of the map", "mean": "mean of the map", "top1": "mean of the map's top 1 %"}
 _AGGREGATIONS = {"anomalous": "anomalous images", "pooled": "pixels pooled"}
 _SHORT = {"miou_nfa": "NFA < 1", "miou_nfa_guard": "NFA < 1, guard", "miou_nfa_oracle": "best NFA"}
-_TRANSDUCTIVE = "_transductive"
+TRANSDUCTIVE = "_transductive"
+"""Ends the names of metrics of scores that are relative to the whole test set."""
 _SELECTIONS = {
     "last": "the last epoch",
     "val": "checkpoint with the best likelihood on held-out normal images",
@@ -57,8 +59,8 @@ _SELECTIONS = {
 
 def metric_title(metric: str) -> str:
     """A metric's name as it is printed, with the rule of the image score where it is not the method's own."""
-    if metric.endswith(_TRANSDUCTIVE):
-        own = metric_title(metric.removesuffix(_TRANSDUCTIVE))
+    if metric.endswith(TRANSDUCTIVE):
+        own = metric_title(metric.removesuffix(TRANSDUCTIVE))
         return f"{own} of scores relative to the test set's maximum, as published"
     base, _, suffix = metric.rpartition("_")
     qualified = {**_RULES, **_AGGREGATIONS}.get(suffix)
@@ -67,7 +69,7 @@ def metric_title(metric: str) -> str:
 
 def short_metric(metric: str) -> str:
     """A metric's name for the heading of a column."""
-    return "transductive" if metric.endswith(_TRANSDUCTIVE) else _SHORT.get(metric, metric)
+    return "transductive" if metric.endswith(TRANSDUCTIVE) else _SHORT.get(metric, metric)
 
 
 def official_categories(dataset: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from nfbench.errors import NfbenchError
 from nfbench.reference import PrintedValue, find_printed
-from nfbench.tables.captions import official_categories
+from nfbench.tables.captions import TRANSDUCTIVE, official_categories
 
 __all__ = ["common_categories", "comparability", "is_whole", "of_setting", "printed_cell", "printed_settings"]
 
@@ -66,7 +66,7 @@ def printed_cell(
         name: name of the table.
         published: name of the published table.
         where: columns that name a row of it.
-        metric: the metric.
+        metric: the metric; papers print transductive scores under the metric's plain name.
         results: results that the value is set beside.
 
     Raises:
@@ -74,7 +74,7 @@ def printed_cell(
     """
     if published is None or where is None:
         return None
-    printed = find_printed(published, where, metric)
+    printed = find_printed(published, where, metric.removesuffix(TRANSDUCTIVE))
     if printed and printed.setting and printed.setting not in printed_settings(results):
         found = ", ".join(sorted(printed_settings(results)))
         raise NfbenchError(

@@ -10,9 +10,10 @@ from PIL import Image
 from nfbench.anomalies.base import AnomalyGenerator, make_generator
 from nfbench.anomalies.selection import choose_anomalies
 from nfbench.config import AnomaliesConfig
-from nfbench.datasets.manifest import Entry, read_mask
+from nfbench.datasets.manifest import Entry, read_checked_mask
 from nfbench.errors import NfbenchError
 from nfbench.features.cache import FeatureCache
+from nfbench.features.extract import images_hash
 from nfbench.features.online import OnlineFeatures, RandomRotations, pseudo_anomalies
 from nfbench.methods.base import Method
 from nfbench.training.data import CachedImages, CachedViews, Source, TrainingData
@@ -33,6 +34,10 @@ class Images:
         pseudo: cached views of pseudo-anomalies, where ``anomalies`` asks for them.
         test: cached features of the test images, where ``anomalies`` asks for real ones.
         seed: number of the seed, which chooses the real anomalies.
+        real: the real anomalies that were chosen.
+
+    Raises:
+        NfbenchError: cached features are missing, or are those of another view, seed or category.
     """
 
     entries: Sequence[Entry]
@@ -44,11 +49,27 @@ class Images:
     real: list[Entry] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        for other in (self.pseudo, self.test):
-            if other is not None:
-                other.require_same_source(self.features.meta, self.features.path)
-        if self.anomalies and self.anomalies.real:
+        if self.anomalies is None:
+            return
+        if self.anomalies.real:
             self.real = choose_anomalies(self.entries, self.anomalies.real, self.seed)
+            tested = [entry for entry in self.entries if entry.split == "test"]
+            self._check_cache("--test-features", self.test, "test", tested)
+        view = self.anomalies.view(self.seed)
+        if view is not None:
+            _, used = make_generator(self.anomalies, self.entries, self.seed, self.features.meta["input_size"])
+            self._check_cache("--pseudo-features", self.pseudo, view, used)
+
+    def _check_cache(self, option: str, cache: FeatureCache | None, view: str, entries: Sequence[Entry]) -> None:
+        """Refuses features of another view, seed or category."""
+        if cache is None:
+            raise NfbenchError(f"these anomalies are read from a cache: {option} is missing, the view '{view}'")
+        cache.require_same_source(self.features.meta, self.features.path)
+        if (cache.meta["view"], cache.meta["images_sha256"]) != (view, images_hash(entries)):
+            raise NfbenchError(
+                f"{option} {cache.path}: holds the view '{cache.meta['view']}', or other images, where the view "
+                f"'{view}' of this category and seed is needed"
+            )
 
 
 def assemble(method: Method, images: Images, seed: int, device: torch.device) -> TrainingData:
@@ -96,8 +117,14 @@ def _check(method: Method, images: Images) -> None:
             f"method '{method.title}' with these settings learns from anomalies; give its variant 'anomalies', such as "
             "{generator: blend}"
         )
-    if images.anomalies and images.anomalies.generator and method.settings.online_rotation:
-        raise NfbenchError("'online_rotation' of the settings and a 'generator' of anomalies exclude each other")
+    if images.anomalies and images.anomalies.generator:
+        if method.settings.online_rotation:
+            raise NfbenchError("'online_rotation' of the settings and a 'generator' of anomalies exclude each other")
+        if method.settings.val_fraction:
+            raise NfbenchError(
+                "pseudo-anomalies are made of all normal training images, so that none can be held out; set the "
+                f"variant's 'val_fraction: 0' (now {method.settings.val_fraction:g})"
+            )
 
 
 def _pseudo_source(images: Images, device: torch.device) -> tuple[Source, bool] | None:
@@ -119,7 +146,7 @@ def _real_source(images: Images, device: torch.device) -> CachedImages:
     side = images.features.meta["input_size"]
     masks = []
     for entry in images.real:
-        mask = Image.fromarray(read_mask(entry.mask).astype(np.uint8) * 255).resize((side, side), _NEAREST)
+        mask = Image.fromarray(read_checked_mask(entry).astype(np.uint8) * 255).resize((side, side), _NEAREST)
         if mask.getbbox() is None:
             raise NfbenchError(
                 f"mask {entry.mask} marks no pixel at {side} x {side}; raise the backbone's 'input_size', or take "

@@ -96,7 +96,8 @@ def train(
         checkpoint_seconds: at least so long between two checkpoints.
 
     Raises:
-        NfbenchError: the loss is not finite or has exploded; the last good checkpoint stays in the side folder.
+        NfbenchError: the loss is not finite or has exploded, or an epoch had nothing to learn from; the last good
+            checkpoint stays in the side folder.
     """
     groups = method.optimizer_groups()
     optimizer = Adam(groups, settings.lr, settings.betas, settings.eps)
@@ -173,7 +174,11 @@ def _train_epoch(
                 torch.nn.utils.clip_grad_norm_(optimizer.parameters, limit)
             optimizer.step()
             total += value
-    return float(total) / max(steps, 1), lr
+    if not steps:
+        raise NfbenchError(
+            f"{label}: epoch {epoch} had no batch that the method learns from; do all images show anomalies?"
+        )
+    return float(total) / steps, lr
 
 
 @torch.inference_mode()

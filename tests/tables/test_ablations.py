@@ -137,7 +137,8 @@ def invented(bench, experiment):
             "n_real": anomalies.real if anomalies else 0, "generator": (anomalies and anomalies.generator) or "",
             "value": 0.97,
         }  # fmt: skip
-        frames += [{**common, "metric": m, "selection": s} for m in metrics for s in ("last", "oracle")]
+        named = [f"{metric}{suffix}" for metric in metrics for suffix in ("", "_transductive")]
+        frames += [{**common, "metric": m, "selection": s} for m in named for s in ("last", "oracle")]
     return pd.DataFrame(frames)
 
 

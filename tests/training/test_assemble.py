@@ -7,10 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
+from nfbench.anomalies.base import make_generator
 from nfbench.config import AnomaliesConfig
 from nfbench.datasets.folder import DATASET
 from nfbench.datasets.manifest import build_manifest
 from nfbench.errors import NfbenchError
+from nfbench.features.extract import images_hash
 from nfbench.methods.base import LevelShape, build_method, resolve_settings
 from nfbench.training.assemble import Images, assemble
 from nfbench.training.data import CachedImages, CachedViews, TrainingData
@@ -78,11 +80,10 @@ def test_views_read_from_disk_are_those_in_memory(monkeypatch):
     assert resident.read(indices, draws)[0][0][:, 0, 0, 0].tolist() == [41, 2, 20]
 
 
-def features(image=False, **meta):
-    """Stands in for a cache."""
-    cache = SimpleNamespace(
-        path="train", levels=numbered(6), masks=None, meta={"image": image, "input_size": SIDE, **meta}
-    )
+def features(image=False, entries=(), view="train", **meta):
+    """Stands in for a cache of the images of ``entries``."""
+    meta = {"image": image, "input_size": SIDE, "view": view, "images_sha256": images_hash(entries), **meta}
+    cache = SimpleNamespace(path="meta.json", levels=numbered(6), masks=masks_of(6, 3), meta=meta)
     cache.require_same_source = lambda other, path: None
     return cache
 
@@ -99,29 +100,40 @@ def build(name, shapes=SHAPES, **overrides):
     return build_method(name, [LevelShape(*shape) for shape in shapes], settings, (SIDE, SIDE), 0)
 
 
+def of_test_view(entries, **meta):
+    return features(entries=[entry for entry in entries if entry.split == "test"], view="test", **meta)
+
+
 def images(entries, anomalies=None, **caches):
     config = AnomaliesConfig(**anomalies) if anomalies else None
     return Images(entries, caches.pop("features", features()), config, **caches)
 
 
 def test_real_anomalies_come_with_their_masks(entries):
-    test = features()
-    found = images(entries, {"real": 2}, test=test, seed=1)
+    found = images(entries, {"real": 2}, test=of_test_view(entries), seed=1)
     data = assemble(build("bgad"), found, 0, CPU)
     (source,) = data.sources[1:]
-    tested = [entry for entry in entries if entry.split == "test"]
+    of_test = [entry for entry in entries if entry.split == "test"]
     for number, entry in enumerate(found.real):
         expected = np.array(Image.open(entry.mask).resize((SIDE, SIDE), Image.Resampling.NEAREST)) > 0
         (level, _), masks = source.read(torch.tensor([number]), torch.tensor([0]))
         assert np.array_equal(masks[0].numpy() == 1, expected)
-        assert float(level[0, 0, 0, 0]) == 10.0 * tested.index(entry)
+        assert float(level[0, 0, 0, 0]) == 10.0 * of_test.index(entry)
     assert len(data.items) == 6 + 2 * 5
 
 
 def test_a_mask_that_vanishes_is_named(entries):
-    small = features(input_size=2)
+    small = of_test_view(entries, input_size=2)
     with pytest.raises(NfbenchError, match=r"_mask\.png marks no pixel at 2 x 2"):
         assemble(build("bgad"), images(entries, {"real": 2}, features=small, test=small), 0, CPU)
+
+
+def found(entries, anomalies):
+    """With all caches that the anomalies may ask for."""
+    if anomalies is None or "generator" not in anomalies:
+        return images(entries, anomalies, test=of_test_view(entries))
+    normals = [entry for entry in entries if entry.split == "train"]
+    return images(entries, anomalies, pseudo=features(entries=normals, view="pseudo-blend-k8"))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +146,7 @@ def test_a_mask_that_vanishes_is_named(entries):
 )
 def test_anomalies_and_methods_that_do_not_go_together(entries, method, anomalies, message):
     with pytest.raises(NfbenchError, match=message):
-        assemble(build(method), images(entries, anomalies, test=features()), 0, CPU)
+        assemble(build(method), found(entries, anomalies), 0, CPU)
 
 
 def test_the_image_is_asked_for_and_refused(entries):
@@ -147,4 +159,34 @@ def test_the_image_is_asked_for_and_refused(entries):
 
 def test_rotation_and_pseudo_anomalies_exclude_each_other(entries):
     with pytest.raises(NfbenchError, match="exclude each other"):
-        assemble(build("bgad", online_rotation=5), images(entries, {"generator": "blend"}, pseudo=features()), 0, CPU)
+        assemble(build("bgad", online_rotation=5), found(entries, {"generator": "blend"}), 0, CPU)
+
+
+def test_no_image_is_held_out_of_what_makes_anomalies(entries):
+    with pytest.raises(NfbenchError, match=r"set the variant's 'val_fraction: 0' \(now 0\.1\)"):
+        assemble(build("bgad", val_fraction=0.1), found(entries, {"generator": "blend"}), 0, CPU)
+
+
+RPAG = {"generator": "rpag", "real": 2, "views": 3}
+
+
+@pytest.mark.parametrize(
+    ("view", "seed", "message"),
+    [
+        ("pseudo-rpag-k3-real2-seed1", 0, "holds the view 'pseudo-rpag-k3-real2-seed1'"),
+        ("pseudo-rpag-k3-real2-seed0", 1, "where the view 'pseudo-rpag-k3-real2-seed1' of this category and seed"),
+        (None, 0, "--pseudo-features is missing, the view 'pseudo-rpag-k3-real2-seed0'"),
+    ],
+)
+def test_pseudo_anomalies_of_another_seed_are_refused(entries, view, seed, message):
+    used = make_generator(AnomaliesConfig(**RPAG), entries, seed, SIDE)[1]
+    pseudo = view and features(entries=used, view=view)
+    with pytest.raises(NfbenchError, match=message):
+        images(entries, RPAG, test=of_test_view(entries), pseudo=pseudo, seed=seed)
+
+
+def test_features_of_other_images_are_refused(entries):
+    with pytest.raises(NfbenchError, match="--test-features is missing"):
+        images(entries, {"real": 2})
+    with pytest.raises(NfbenchError, match=r"--test-features meta\.json: .* or other images"):
+        images(entries, {"real": 2}, test=of_test_view(entries[:-1]))

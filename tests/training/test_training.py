@@ -9,7 +9,7 @@ import torch
 from nfbench.errors import NfbenchError
 from nfbench.methods.base import LevelShape, build_method, resolve_settings
 from nfbench.training.checkpoint import SideFolder, load_kept, load_state, save_kept, save_state
-from nfbench.training.data import TrainingData
+from nfbench.training.data import CachedViews, TrainingData
 from nfbench.training.loop import kept_epochs, learning_rate, train
 
 SHAPES = [LevelShape(8, 4, 4), LevelShape(12, 2, 2)]
@@ -193,3 +193,52 @@ def test_time_to_prepare_is_part_of_the_training(levels, tmp_path):
     method, *rest = prepare(levels, tmp_path, epochs=1)
     method.prepare = lambda passes: time.sleep(0.5)
     assert train(method, *rest).seconds > 0.5
+
+
+def test_an_epoch_without_a_step_is_an_error(levels, tmp_path):
+    method, *rest = prepare(levels, tmp_path, epochs=2)
+    method.losses = lambda batch, generator: iter(())
+    with pytest.raises(NfbenchError, match="epoch 1 had no batch that the method learns from"):
+        train(method, *rest)
+
+
+@pytest.mark.parametrize("name", ["sanflow", "bgad"])
+def test_resumed_training_on_anomalies_is_bit_equal(name, tmp_path):
+    """With batch normalization, views that are drawn, and anomalies that join."""
+    shapes = [LevelShape(3, 16, 16), LevelShape(6, 4, 4)] if name == "sanflow" else [LevelShape(6, 4, 4)]
+    rng = np.random.default_rng(0)
+    normal = [rng.normal(size=(8, *shape)).astype(np.float16) for shape in shapes]
+    pseudo = [rng.normal(size=(8, 3, *shape)).astype(np.float16) for shape in shapes]
+    masks = np.zeros((8, 3, 16, 16), np.uint8)
+    masks[:, 1:, :8, :8] = 255
+    small = {
+        "condition_dim": 8,
+        "coupling_blocks": 1,
+        "epochs": 4,
+        "meta_epochs": 4,
+        "batch_size": 4,
+        "val_fraction": 0,
+    }
+    settings = resolve_settings(name, overrides={**small, "checkpoints": 2})
+
+    def run(folder, stop_at=None):
+        views = CachedViews(pseudo, masks, CPU)
+        joined = [] if name == "sanflow" else [(views, 2)]
+        data = TrainingData(normal, 0.0, 0, CPU, views if name == "sanflow" else None, joined)
+        if stop_at:
+            whole = data.batches
+            data.batches = lambda epoch, *rest: whole(epoch, *rest) if epoch < stop_at else (_ for _ in ()).throw(Stop)
+        method = build_method(name, shapes, settings, (16, 16), 0)
+        return train(method, data, settings, SideFolder(tmp_path / folder, "f"), "cell", 0.0)
+
+    whole = run("whole")
+    with pytest.raises(Stop):
+        run("killed", stop_at=3)
+    resumed = run("killed")
+    assert without_times(resumed.history) == without_times(whole.history)
+    for epoch, state in whole.kept.items():
+        assert all(torch.equal(state[key], resumed.kept[epoch][key]) for key in state)
+
+
+class Stop(Exception):
+    """The end of a job that is killed."""

@@ -75,3 +75,9 @@ def anomaly_options(wildcards):
 def features_code(view):
     """Fingerprint of the code that the features of a view follow from."""
     return fingerprint("backbones", "features", *(["anomalies"] if view.startswith("pseudo-") else []))
+
+
+def training_code(wildcards):
+    """Fingerprint of the code that a training follows from."""
+    anomalies = ["anomalies"] if BENCH.variant(wildcards.method).anomalies else []
+    return fingerprint("flows", "methods", "training", "features/online.py", *anomalies)

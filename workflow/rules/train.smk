@@ -21,14 +21,14 @@ rule train_flow:
         "../../envs/nfbench.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=8000,
         gpu=GPUS,
     params:
         method=method_options,
         anomalies=anomaly_options,
         device=DEVICE,
         run=subpath(output.model, parent=True),
-        code=fingerprint("anomalies", "flows", "methods", "training", "features/online.py"),
+        code=training_code,
     message:
         "Train {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
     shell:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nfbench.cli.options import Device, Threads
+from nfbench.config import AnomaliesConfig
 from nfbench.errors import NfbenchError
 from nfbench.files import atomic_path, read_json
 from nfbench.results.record import RunRecord, write_record
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from nfbench.features.cache import FeatureCache
     from nfbench.methods.base import Method
     from nfbench.scoring.evaluate import GroundTruth
+    from nfbench.scoring.likelihoods import Positions
     from nfbench.scoring.protocol import Scored
 
 __all__ = ["evaluate_run"]
@@ -81,14 +83,15 @@ def evaluate_run(
         localizers = [GradientMaps(model, images, cache.meta, where) for images in (entries["train"], truth.entries)]
         views = Views(train_cache.levels, levels, *localizers)
 
-    likelihoods = {"before": _likelihoods(model, levels, truth, pseudo, where)}
+    made = _pseudo_positions(training, pseudo, manifest, where)
+    likelihoods = {"before": _likelihoods(model, levels, truth, made, where)}
     by_epoch: dict[int, dict[str, float | None]] = {}
     kept = load_kept(run / "checkpoints.safetensors")
     for epoch, state in progress(kept.items(), total=len(kept), label=f"evaluate {'/'.join(map(str, cell.values()))}"):
         scored = score_and_evaluate(load_method(model, state), views, truth, where)
         by_epoch[epoch] = scored.evaluation.metrics
 
-    likelihoods["after"] = _likelihoods(model, levels, truth, pseudo, where)
+    likelihoods["after"] = _likelihoods(model, levels, truth, made, where)
     write_artifacts(run, scored, likelihoods)
     if save_maps:
         with atomic_path(run / "maps.npy") as temporary:
@@ -102,20 +105,44 @@ def _likelihoods(
     model: "Method",
     levels: "Sequence[np.ndarray]",
     truth: "GroundTruth",
-    pseudo: "FeatureCache | None",
+    pseudo: "list[Positions]",
     device: "torch.device",
 ) -> list[tuple[Any, ...]]:
     """Histograms of the log-likelihoods of positions; none of methods without such, or where masks are missing."""
     from nfbench.methods.base_likelihood import FibreFlowMethod
-    from nfbench.scoring.likelihoods import Positions, likelihood_histograms, positions_of_test
+    from nfbench.scoring.likelihoods import likelihood_histograms, positions_of_test
 
     if not isinstance(model, FibreFlowMethod) or not truth.has_masks:
         return []
-    images = [positions_of_test(levels, truth, model.map_size[0])]
+    images = [positions_of_test(levels, truth, model.map_size[0]), *pseudo]
+    return list(likelihood_histograms(model, images, device))
+
+
+def _pseudo_positions(
+    training: dict[str, Any], pseudo: "FeatureCache | None", manifest: Path, device: "torch.device"
+) -> "list[Positions]":
+    """Positions of some pseudo-anomalies: the first cached views, or new ones where they are made online."""
+    import torch
+
+    from nfbench.anomalies.base import make_generator
+    from nfbench.datasets.manifest import read_manifest
+    from nfbench.features.online import OnlineFeatures, pseudo_anomalies
+    from nfbench.scoring.likelihoods import Positions
+
+    groups = (None, "pseudo")
     if pseudo is not None:
         first = [level[:_PSEUDO_IMAGES, 0] for level in pseudo.levels]
-        images.append(Positions(first, pseudo.masks[:_PSEUDO_IMAGES, 0], (None, "pseudo")))
-    return list(likelihood_histograms(model, images, device))
+        return [Positions(first, pseudo.masks[:_PSEUDO_IMAGES, 0], groups)]
+    found = training["anomalies"]
+    if found is None or found["generator"] is None:
+        return []
+    config = AnomaliesConfig(generator=found["generator"], real=len(found["real"]))
+    size = training["features"]["input_size"]
+    generator, _ = make_generator(config, read_manifest(manifest), training["cell"]["seed"], size)
+    source = OnlineFeatures(pseudo_anomalies(generator), len(generator), training["features"], device)
+    images = torch.arange(min(_PSEUDO_IMAGES, len(generator)))
+    levels, masks = source.read(images, images)  # any seeds do
+    return [Positions(levels, masks.cpu().numpy(), groups)]
 
 
 def _record(

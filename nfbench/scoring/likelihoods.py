@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from nfbench.methods.base_likelihood import FibreFlowMethod, position_mask
 from nfbench.scoring.evaluate import GroundTruth
@@ -22,12 +23,12 @@ class Positions(NamedTuple):
     """Images and which of their pixels are anomalous.
 
     Attributes:
-        levels: cached features ``(N, C_l, H_l, W_l)``.
+        levels: features ``(N, C_l, H_l, W_l)``.
         masks: ``(N, S, S)``, above 0 where anomalous.
         groups: names of the positions without and with anomaly; those of None are left out.
     """
 
-    levels: Sequence[np.ndarray]
+    levels: Sequence[np.ndarray | Tensor]
     masks: np.ndarray
     groups: tuple[str | None, str]
 

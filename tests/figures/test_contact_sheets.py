@@ -24,7 +24,7 @@ def run(manifest, generator, real=(), seed=0):
     anomalies = generator and SimpleNamespace(generator=generator, real=list(real))
     data = SimpleNamespace(anomalies=anomalies, manifest=str(manifest))
     record = SimpleNamespace(data=data, features=SimpleNamespace(input_size=64))
-    return SimpleNamespace(cell=SimpleNamespace(category="part", seed=seed), record=record)
+    return SimpleNamespace(cell=SimpleNamespace(dataset="own", category="part", seed=seed), record=record)
 
 
 def test_one_sheet_for_each_generator(manifest):

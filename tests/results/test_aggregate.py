@@ -37,8 +37,8 @@ def record(anomalies):
     ("anomalies", "expected"),
     [
         (None, (0, "")),
-        (AnomaliesRecord(generator="rpag", views=8, online=True, real=["a", "b"]), (2, "rpag")),
-        (AnomaliesRecord(generator=None, views=8, online=False, real=["a"]), (1, "")),
+        (AnomaliesRecord(generator="rpag", views=8, online=True, repeats=5, real=["a", "b"]), (2, "rpag")),
+        (AnomaliesRecord(generator=None, views=8, online=False, repeats=5, real=["a"]), (1, "")),
     ],
 )
 def test_rows_say_what_was_learned_from(monkeypatch, tmp_path, anomalies, expected):

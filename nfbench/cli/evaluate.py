@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from nfbench.datasets.manifest import Entry
     from nfbench.features.cache import FeatureCache
     from nfbench.methods.base import Method
     from nfbench.scoring.evaluate import GroundTruth
@@ -67,7 +68,8 @@ def evaluate_run(
     map_size = (cache.meta["input_size"], cache.meta["input_size"])
     shapes, initialization = [LevelShape(*shape) for shape in cache.shapes], training["initialization"]
     model = build_method(cell["variant_of"], shapes, settings, map_size, initialization).to(where).eval()
-    entries = {view: [e for e in read_manifest(manifest) if e.split == view] for view in ("train", "test")}
+    everything = read_manifest(manifest)
+    entries = {view: [entry for entry in everything if entry.split == view] for view in ("train", "test")}
     learned = set(training["anomalies"]["real"] if training["anomalies"] else ())
     unknown = sorted(learned - {entry.image for entry in entries["test"]})
     if unknown:
@@ -83,7 +85,7 @@ def evaluate_run(
         localizers = [GradientMaps(model, images, cache.meta, where) for images in (entries["train"], truth.entries)]
         views = Views(train_cache.levels, levels, *localizers)
 
-    made = _pseudo_positions(training, pseudo, manifest, where)
+    made = _pseudo_positions(training, pseudo, everything, where)
     likelihoods = {"before": _likelihoods(model, levels, truth, made, where)}
     by_epoch: dict[int, dict[str, float | None]] = {}
     kept = load_kept(run / "checkpoints.safetensors")
@@ -119,13 +121,12 @@ def _likelihoods(
 
 
 def _pseudo_positions(
-    training: dict[str, Any], pseudo: "FeatureCache | None", manifest: Path, device: "torch.device"
+    training: dict[str, Any], pseudo: "FeatureCache | None", entries: "Sequence[Entry]", device: "torch.device"
 ) -> "list[Positions]":
     """Positions of some pseudo-anomalies: the first cached views, or new ones where they are made online."""
     import torch
 
     from nfbench.anomalies.base import make_generator
-    from nfbench.datasets.manifest import read_manifest
     from nfbench.features.online import OnlineFeatures, pseudo_anomalies
     from nfbench.scoring.likelihoods import Positions
 
@@ -138,7 +139,7 @@ def _pseudo_positions(
         return []
     config = AnomaliesConfig(generator=found["generator"], real=len(found["real"]))
     size = training["features"]["input_size"]
-    generator, _ = make_generator(config, read_manifest(manifest), training["cell"]["seed"], size)
+    generator, _ = make_generator(config, entries, training["cell"]["seed"], size)
     source = OnlineFeatures(pseudo_anomalies(generator), len(generator), training["features"], device)
     images = torch.arange(min(_PSEUDO_IMAGES, len(generator)))
     levels, masks = source.read(images, images)  # any seeds do

@@ -15,42 +15,29 @@ The paper's features are those of EfficientNet-B6 (AutoAugment weights) at 256 p
 channels (``workflow/experiments/bgad_mvtec.yaml``).
 """
 
-from collections.abc import Iterator
-
-import torch
 from pydantic import Field
-from torch import Tensor
-from torch.nn import functional
 
-from nfbench.methods.base import Batch
-from nfbench.methods.base_likelihood import FibreFlowMethod, FibreFlowSettings, fibre_chunks, log_density, to_fibres
+from nfbench.methods.cflow import CFlow, CFlowSettings
 
 __all__ = ["METHOD", "NFAD", "NFADSettings"]
 
 
-class NFADSettings(FibreFlowSettings):
-    """Defaults of the repository: 25 meta-epochs of 8 passes."""
+class NFADSettings(CFlowSettings):
+    """Defaults of the repository: 25 meta-epochs of 8 passes, as CFLOW-AD's."""
 
-    epochs: int = Field(200, ge=0, description="passes over the training images, fixed beforehand")
-    batch_size: int = Field(32, ge=1, description="images whose fibres are shuffled together")
     fibre_batch: int = Field(4096, ge=1, description="fibres per step")
     drop_last: bool = Field(False, description="leave out the last, incomplete batch of an epoch")
+    online_rotation: float = Field(
+        0.0, ge=0, le=180, description="rotate training images by up to so many degrees at random; 0 reads the cache"
+    )
 
 
-class NFAD(FibreFlowMethod):
-    """Conditional flows trained by large chunks of shuffled fibres, one step for each."""
+class NFAD(CFlow):
+    """CFLOW-AD's loss, ``L_ml``: the mean over a chunk's fibres of ``-log sigmoid(logp / C)``."""
 
     title = "NFAD"
     settings_type = NFADSettings
     settings: NFADSettings
-
-    def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
-        """Level after level, chunk after chunk: ``L_ml``, the mean over fibres of ``-log sigmoid(logp / C)``."""
-        for level, x in enumerate(batch.features):
-            fibres = to_fibres(x)
-            for rows in fibre_chunks(len(fibres), self.settings.fibre_batch, generator):
-                z, log_det = self.encode(level, fibres, rows)
-                yield -functional.logsigmoid(log_density(z, log_det) / z.shape[1]).mean()
 
 
 METHOD = NFAD

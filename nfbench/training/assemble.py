@@ -35,6 +35,7 @@ class Images:
         test: cached features of the test images, where ``anomalies`` asks for real ones.
         seed: number of the seed, which chooses the real anomalies.
         real: the real anomalies that were chosen.
+        generator: makes the pseudo-anomalies, if any.
 
     Raises:
         NfbenchError: cached features are missing, or are those of another view, seed or category.
@@ -47,6 +48,7 @@ class Images:
     test: FeatureCache | None = None
     seed: int = 0
     real: list[Entry] = field(init=False, default_factory=list)
+    generator: AnomalyGenerator | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         if self.anomalies is None:
@@ -55,10 +57,11 @@ class Images:
             self.real = choose_anomalies(self.entries, self.anomalies.real, self.seed)
             tested = [entry for entry in self.entries if entry.split == "test"]
             self._check_cache("--test-features", self.test, "test", tested)
-        view = self.anomalies.view(self.seed)
-        if view is not None:
-            _, used = make_generator(self.anomalies, self.entries, self.seed, self.features.meta["input_size"])
-            self._check_cache("--pseudo-features", self.pseudo, view, used)
+        if self.anomalies.generator:
+            size = self.features.meta["input_size"]
+            self.generator, used = make_generator(self.anomalies, self.entries, self.seed, size)
+            if not self.anomalies.online:
+                self._check_cache("--pseudo-features", self.pseudo, self.anomalies.view(self.seed), used)
 
     def _check_cache(self, option: str, cache: FeatureCache | None, view: str, entries: Sequence[Entry]) -> None:
         """Refuses features of another view, seed or category."""
@@ -129,10 +132,9 @@ def _check(method: Method, images: Images) -> None:
 
 def _pseudo_source(images: Images, device: torch.device) -> tuple[Source, bool] | None:
     """Where pseudo-anomalies come from, and whether they join the normal images instead of replacing them."""
-    if images.anomalies.generator is None:
+    generator = images.generator
+    if generator is None:
         return None
-    generator: AnomalyGenerator
-    generator, _ = make_generator(images.anomalies, images.entries, images.seed, images.features.meta["input_size"])
     if images.anomalies.online:
         draw = pseudo_anomalies(generator)
         return OnlineFeatures(draw, len(generator), images.features.meta, device), generator.needs_real

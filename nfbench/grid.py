@@ -1,20 +1,24 @@
 """The grid: a pure function from an experiment to its cells."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from nfbench.config import AvailableAmong, Bench, GridBlock
+from nfbench.config import AvailableAmong, Bench, Categories
 from nfbench.errors import NfbenchError
 
-__all__ = ["Cell", "expand"]
+__all__ = ["Cell", "classes_of", "expand", "members"]
 
 AvailableCategories = Callable[[str], list[str]]
 """Categories of a dataset that are there to be used, by the dataset's name."""
 
+_ALL = "all"
+
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One training run: what to train on which features of which images, from which seed.
+    """One evaluated run: what is trained on which features of which images, from which seed.
+
+    In the setting unified, the cells of a dataset's categories share one training.
 
     Attributes:
         setting: ``one-class``, ``unified`` or ``few-anomaly``.
@@ -31,6 +35,11 @@ class Cell:
     method: str
     backbone: str
     seed: int
+
+    @property
+    def trained(self) -> "Cell":
+        """The cell of the training: that of category ``all`` in the setting unified, else this one."""
+        return replace(self, category=_ALL) if self.setting == "unified" else self
 
     def __str__(self) -> str:
         return f"{self.setting}/{self.dataset}/{self.category}/{self.method}/{self.backbone}/seed{self.seed}"
@@ -54,7 +63,8 @@ def expand(bench: Bench, experiment_name: str, available: AvailableCategories) -
     cells = (
         Cell(block.setting, dataset, category, method, backbone.tag, seed)
         for block in experiment.grid
-        for dataset, category in _categories(bench, block, available)
+        for dataset, named in block.datasets.items()
+        for category in _categories(bench, dataset, named, available)
         for backbone in block.backbones
         for method in block.methods
         for seed in seeds
@@ -69,6 +79,39 @@ def expand(bench: Bench, experiment_name: str, available: AvailableCategories) -
     return unique
 
 
+def classes_of(bench: Bench, cell: Cell, available: AvailableCategories) -> list[str]:
+    """Categories that a cell's model is trained on: its own, or in the setting unified those of the dataset.
+
+    Raises:
+        NfbenchError: no experiment has runs of the dataset in the setting unified.
+    """
+    if cell.setting != "unified":
+        return [cell.category]
+    if cell.dataset not in bench.unified:
+        raise NfbenchError(f"no experiment has runs of the dataset '{cell.dataset}' in the setting unified")
+    return list(_categories(bench, cell.dataset, bench.unified[cell.dataset], available))
+
+
+def members(bench: Bench, dataset: str, available: AvailableCategories) -> dict[str, str]:
+    """The datasets that the categories of a union come from, by category, in the order of the union.
+
+    Raises:
+        NfbenchError: the union holds another, or two of its datasets have a category of one name.
+    """
+    found: dict[str, str] = {}
+    for member, named in (bench.dataset(dataset).union or {}).items():
+        if bench.dataset(member).union:
+            raise NfbenchError(f"dataset '{dataset}' is a union of the union '{member}'; name the datasets of that one")
+        for category in _chosen(member, named, available):
+            if category in found:
+                raise NfbenchError(
+                    f"union '{dataset}': '{found[category]}' and '{member}' both have a category '{category}', and a "
+                    "class is known by its name; leave one of them out"
+                )
+            found[category] = member
+    return found
+
+
 def _check_setting(bench: Bench, cell: Cell) -> None:
     """Real anomalies belong to the setting few-anomaly, and to no other."""
     anomalies = bench.variant(cell.method).anomalies
@@ -81,13 +124,16 @@ def _check_setting(bench: Bench, cell: Cell) -> None:
         )
 
 
-def _categories(bench: Bench, block: GridBlock, available: AvailableCategories) -> Iterator[tuple[str, str]]:
-    for dataset, named in block.datasets.items():
-        if isinstance(named, AvailableAmong):
-            found = available(dataset)
-            chosen = [category for category in named.available if category in found]
-        else:
-            chosen = available(dataset) if named == "available" else named
-        for category in chosen:
-            if bench.config.categories is None or category in bench.config.categories:
-                yield dataset, category
+def _categories(bench: Bench, dataset: str, named: Categories, available: AvailableCategories) -> Iterator[str]:
+    """The categories that a block names, but for those that config.yaml leaves out."""
+    for category in _chosen(dataset, named, available):
+        if bench.config.categories is None or category in bench.config.categories:
+            yield category
+
+
+def _chosen(dataset: str, named: Categories, available: AvailableCategories) -> Iterator[str]:
+    if isinstance(named, AvailableAmong):
+        found = available(dataset)
+        yield from (category for category in named.available if category in found)
+    else:
+        yield from available(dataset) if named == "available" else named

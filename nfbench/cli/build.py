@@ -12,7 +12,7 @@ import yaml
 
 from nfbench.config import AvailableAmong, Bench, load_bench
 from nfbench.errors import NfbenchError
-from nfbench.grid import Cell, expand
+from nfbench.grid import Cell, expand, members
 from nfbench.paths import Paths
 from nfbench.registry import nearest
 
@@ -44,19 +44,21 @@ def available_categories(bench: Bench, dataset: str) -> list[str]:
     """
     from nfbench.datasets.base import find_dataset
 
+    if bench.dataset(dataset).union:
+        return list(members(bench, dataset, lambda member: available_categories(bench, member)))
     reader = find_dataset(bench.dataset(dataset).dataset)
-    asked = [
-        (experiment.name, category)
+    blocks = [
+        (f"experiment '{experiment.name}'", block.datasets)
         for experiment in bench.experiments.values()
         for block in experiment.grid
-        for name, categories in block.datasets.items()
-        if name == dataset and isinstance(categories, AvailableAmong)
-        for category in categories.available
     ]
-    for experiment, category in asked:
-        if reader.categories and category not in reader.categories:
-            hint = nearest(category, reader.categories)
-            raise NfbenchError(f"experiment '{experiment}': '{dataset}' has no category '{category}'{hint}")
+    unions = [(f"union '{name}'", config.union) for name, config in bench.datasets.items() if config.union]
+    for asking, by_dataset in blocks + unions:
+        categories = by_dataset.get(dataset)
+        for category in categories.available if isinstance(categories, AvailableAmong) else ():
+            if reader.categories and category not in reader.categories:
+                hint = nearest(category, reader.categories)
+                raise NfbenchError(f"{asking}: '{dataset}' has no category '{category}'{hint}")
     return reader.available(bench.dataset_root(dataset))
 
 

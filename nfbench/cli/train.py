@@ -1,4 +1,4 @@
-"""Training: from cached features to a trained flow.
+"""Training: from cached features to a trained flow, of one category or of several.
 
 Leaves in the run's folder ``model.safetensors`` (last epoch), ``checkpoints.safetensors`` (the kept epochs),
 ``history.csv`` and ``training.json``, the part of the run record that is known by now.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nfbench.cli.options import Anomalies, Device, Set, Threads, parse_anomalies, parse_overrides
+from nfbench.config import AnomaliesConfig
 from nfbench.errors import NfbenchError
 from nfbench.files import write_csv, write_json
 from nfbench.grid import Cell
@@ -29,12 +30,15 @@ _CONTOUR_IMAGES = 32
 
 
 def train_flow(
-    features: Annotated[Path, typer.Option(help="meta.json of the training view.")],
+    features: Annotated[list[Path], typer.Option(help="meta.json of the training view; once for each class.")],
     run: Annotated[Path, typer.Option(help="Folder of the run.")],
     method: Annotated[str, typer.Option(help="Name of the method.")],
-    manifest: Annotated[Path, typer.Option(help="Manifest of the category.")],
+    manifest: Annotated[list[Path], typer.Option(help="Manifest of the category; once for each class.")],
     dataset: Annotated[str, typer.Option(help="Name of the dataset.")],
-    category: Annotated[str, typer.Option(help="Category.")],
+    category: Annotated[str, typer.Option(help="Category, all in the setting unified.")],
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="Name of a class, as often; by default the category.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Number of the seed.")] = 0,
     variant: Annotated[str | None, typer.Option(help="Name of the variant, by default the method.")] = None,
     title: Annotated[str | None, typer.Option(help="Name in tables.")] = None,
@@ -45,24 +49,26 @@ def train_flow(
     setting: Annotated[str, typer.Option(help="one-class, unified or few-anomaly.")] = "one-class",
     overrides: Set = None,
     anomalies: Anomalies = None,
-    pseudo_features: Annotated[Path | None, typer.Option(help="meta.json of the view of pseudo-anomalies.")] = None,
+    pseudo_features: Annotated[
+        list[Path] | None, typer.Option(help="meta.json of the view of pseudo-anomalies; once for each class.")
+    ] = None,
     test_features: Annotated[Path | None, typer.Option(help="meta.json of the test view, for real anomalies.")] = None,
     checkpoint_seconds: Annotated[float, typer.Option(help="At least so long between two checkpoints.")] = 20.0,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
     """Train a method on cached features; goes on where a killed training stopped."""
-    from nfbench.datasets.manifest import read_manifest
     from nfbench.device import peak_memory_mb, pick_device
-    from nfbench.features.cache import FeatureCache
     from nfbench.methods.base import LevelShape, build_method, count_parameters, resolve_settings
     from nfbench.provenance import derive_seed, provenance
-    from nfbench.training.assemble import Images, assemble
+    from nfbench.training.assemble import assemble
     from nfbench.training.checkpoint import SideFolder, save_kept, save_state
     from nfbench.training.loop import train
 
     where = pick_device(device, threads)
-    cache = FeatureCache(features)
+    names = classes or [category]
+    images = _read_images(names, features, manifest, parse_anomalies(anomalies), pseudo_features, test_features, seed)
+    cache = images[0].features
     meta = cache.meta
     cell = Cell(setting, dataset, category, variant or method, backbone_tag or meta["backbone"], seed)
     settings = resolve_settings(
@@ -76,9 +82,7 @@ def train_flow(
     shapes = [LevelShape(*shape) for shape in cache.shapes]
     map_size = (meta["input_size"], meta["input_size"])
     initialization = derive_seed(cell_seed, "initialization")
-    model = build_method(method, shapes, settings, map_size, initialization).to(where)
-    pseudo, test = (FeatureCache(path) if path else None for path in (pseudo_features, test_features))
-    images = Images(read_manifest(manifest), cache, parse_anomalies(anomalies), pseudo, test, seed)
+    model = build_method(method, shapes, settings, map_size, initialization, len(names)).to(where)
     _check_setting(setting, images)
     data = assemble(model, images, cell_seed, where)
     side = SideFolder(run, _fingerprint(cell, settings.model_dump(mode="json"), images))
@@ -106,8 +110,8 @@ def train_flow(
             "n_train": len(data.train),
             "n_val": len(data.val),
             "n_items": len(data.items),
+            "classes": {name: _describe_class(one) for name, one in zip(names, images, strict=True)},
             "anomalies": _describe_anomalies(images),
-            "pseudo": {"key": pseudo.meta["key"], "seconds": pseudo.meta["seconds"]} if pseudo else None,
             "features": {key: value for key, value in meta.items() if key != "files"},
             "seconds": {"train": round(result.seconds, 3), "train_stage": round(time.monotonic() - started, 3)},
             "peak_memory_mb": peak_memory_mb(where),
@@ -118,46 +122,90 @@ def train_flow(
     side.remove()
 
 
-def _contour(model: "Method", data: "TrainingData", images: "Images", device: "torch.device") -> float:
+def _read_images(
+    names: list[str],
+    features: list[Path],
+    manifests: list[Path],
+    anomalies: AnomaliesConfig | None,
+    pseudo: list[Path] | None,
+    test: Path | None,
+    seed: int,
+) -> "list[Images]":
+    """What there is of each class.
+
+    Raises:
+        NfbenchError: an option is not given once for each class, or a class has no training images.
+    """
+    from nfbench.datasets.manifest import read_manifest
+    from nfbench.features.cache import FeatureCache
+    from nfbench.training.assemble import Images
+
+    for option, given in (("features", features), ("manifest", manifests), ("pseudo-features", pseudo or names)):
+        if len(given) != len(names):
+            raise NfbenchError(f"--{option} is given {len(given)} times for {len(names)} classes: {', '.join(names)}")
+    if len(set(names)) < len(names):
+        raise NfbenchError(f"two classes have the same name: {', '.join(names)}")
+    caches = [FeatureCache(path) for path in features]
+    for name, cache in zip(names, caches, strict=True):
+        if not len(cache):
+            raise NfbenchError(f"class '{name}' has no training images: {cache.path} is empty")
+    made = [FeatureCache(path) for path in pseudo] if pseudo else [None] * len(names)
+    tested = FeatureCache(test) if test else None
+    return [
+        Images(read_manifest(manifest), cache, anomalies, one_made, tested, seed)
+        for manifest, cache, one_made in zip(manifests, caches, made, strict=True)
+    ]
+
+
+def _contour(model: "Method", data: "TrainingData", images: "list[Images]", device: "torch.device") -> float:
     """Threshold that few pixels of normal images exceed, held-out ones if any; figures draw contours there."""
     import torch
 
     from nfbench.scoring.gradients import GradientMaps
     from nfbench.scoring.maps import score_images
 
-    normals = (data.val if len(data.val) else data.train)[:_CONTOUR_IMAGES]
-    trained_on = [entry for entry in images.entries if entry.split == "train"]
-    meta = images.features.meta
+    normals = data.val if len(data.val) else data.train
+    normals = normals[torch.linspace(0, len(normals) - 1, min(len(normals), _CONTOUR_IMAGES)).long()]
+    trained_on = [entry for one in images for entry in one.entries if entry.split == "train"]
+    meta = images[0].features.meta
     localize = GradientMaps(model, trained_on, meta, device) if model.localizes_by_gradient else None
-    maps = score_images(model, images.features.levels, device, normals, localize).maps
+    maps = score_images(model, data.levels, device, normals, localize).maps
     return float(torch.from_numpy(maps).quantile(_CONTOUR_QUANTILE))
 
 
-def _describe_anomalies(images: "Images") -> dict[str, Any] | None:
+def _describe_class(images: "Images") -> dict[str, Any]:
+    """What run.json says of the features that a class was learned from."""
+    pseudo = images.pseudo and {key: images.pseudo.meta[key] for key in ("key", "seconds")}
+    return {"key": images.features.meta["key"], "n_images": len(images.features), "pseudo": pseudo}
+
+
+def _describe_anomalies(images: "list[Images]") -> dict[str, Any] | None:
     """What run.json says of the anomalies that were learned from."""
-    if images.anomalies is None:
+    anomalies = images[0].anomalies
+    if anomalies is None:
         return None
-    kept = images.anomalies.model_dump(include={"generator", "views", "online", "repeats"})
-    return {**kept, "real": [entry.image for entry in images.real]}
+    kept = anomalies.model_dump(include={"generator", "views", "online", "repeats"})
+    return {**kept, "real": [entry.image for one in images for entry in one.real]}
 
 
-def _check_setting(setting: str, images: "Images") -> None:
-    if (setting == "few-anomaly") != bool(images.real):
-        raise NfbenchError(
-            f"setting '{setting}' with {len(images.real)} real anomalies: they are for 'few-anomaly' alone"
-        )
+def _check_setting(setting: str, images: "list[Images]") -> None:
+    n_real = sum(len(one.real) for one in images)
+    if (setting == "few-anomaly") != bool(n_real):
+        raise NfbenchError(f"setting '{setting}' with {n_real} real anomalies: they are for 'few-anomaly' alone")
+    if setting != "unified" and len(images) > 1:
+        raise NfbenchError(f"setting '{setting}' with {len(images)} classes: one model of several is 'unified'")
 
 
-def _fingerprint(cell: Cell, settings: dict[str, Any], images: "Images") -> str:
+def _fingerprint(cell: Cell, settings: dict[str, Any], images: "list[Images]") -> str:
     """Of all that determines a training: a checkpoint of another fingerprint is not resumed."""
     import hashlib
     import json
 
     from nfbench.provenance import fingerprint
 
-    anomalies = images.anomalies
-    caches = [used.meta["key"] for used in (images.features, images.pseudo, images.test) if used]
-    masks = [entry.mask_sha256 for entry in images.real]
+    anomalies = images[0].anomalies
+    caches = [used.meta["key"] for one in images for used in (one.features, one.pseudo, one.test) if used]
+    masks = [entry.mask_sha256 for one in images for entry in one.real]
     code = fingerprint("flows", "methods", "training", "features/online.py", *(["anomalies"] if anomalies else []))
     described = anomalies and anomalies.model_dump(mode="json")
     text = json.dumps([str(cell), settings, described, caches, masks, code], sort_keys=True)

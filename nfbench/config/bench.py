@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from nfbench.config.grid import BackboneConfig, DatasetConfig, GridBlock, VariantConfig
+from nfbench.config.grid import BackboneConfig, Categories, DatasetConfig, GridBlock, VariantConfig
 from nfbench.config.tables import AnyTable, FigureConfig
 from nfbench.config.validation import Model, validate
 from nfbench.errors import NfbenchError
@@ -65,13 +65,17 @@ class Config(Model):
 
 
 class Bench(Model):
-    """Configuration and experiments together, with the datasets, variants and backbones that all of them define."""
+    """Configuration and experiments together, with the datasets, variants and backbones that all of them define.
+
+    ``unified`` has the categories by dataset that one model is trained on in the setting unified.
+    """
 
     config: Config
     experiments: dict[str, Experiment]
     datasets: dict[str, DatasetConfig]
     variants: dict[str, VariantConfig]
     backbones: dict[str, BackboneConfig]
+    unified: dict[str, Categories]
 
     def experiment(self, name: str) -> Experiment:
         """The experiment of this name; an error names the nearest one."""
@@ -106,13 +110,23 @@ def load_bench(values: Mapping[str, Any], experiments_folder: Path) -> Bench:
     config = validate(Config, values, "config.yaml")
     read = {path.stem: _read_experiment(path) for path in sorted(experiments_folder.glob("*.yaml"))}
     experiments = {name: _share_runs(experiment, read) for name, experiment in read.items()}
-    datasets, variants, backbones = dict(config.datasets), dict(config.variants), {}
+    datasets, variants, backbones, unified = dict(config.datasets), dict(config.variants), {}, {}
     for name, experiment in experiments.items():
         _merge(datasets, experiment.datasets, "dataset", name)
         _merge(variants, experiment.variants, "variant", name)
         found = {backbone.tag: backbone for block in experiment.grid for backbone in block.backbones}
         _merge(backbones, found, "backbone", name)
-    return Bench(config=config, experiments=experiments, datasets=datasets, variants=variants, backbones=backbones)
+        for block in experiment.grid:
+            if block.setting == "unified":
+                _merge(unified, block.datasets, "categories of one model of", name)
+    return Bench(
+        config=config,
+        experiments=experiments,
+        datasets=datasets,
+        variants=variants,
+        backbones=backbones,
+        unified=unified,
+    )
 
 
 def _read_experiment(path: Path) -> Experiment:
@@ -140,5 +154,5 @@ def _merge(known: dict[str, Any], added: Mapping[str, Any], kind: str, experimen
         if known.setdefault(name, value) != value:
             raise NfbenchError(
                 f"experiment '{experiment}' gives the {kind} '{name}' another meaning than config.yaml or another "
-                f"experiment does ({json.dumps(value.model_dump())} here); give it a name of its own"
+                f"experiment does ({json.dumps(value, default=Model.model_dump)} here); give it a name of its own"
             )

@@ -12,6 +12,7 @@ __all__ = [
     "AnomaliesConfig",
     "AvailableAmong",
     "BackboneConfig",
+    "Categories",
     "DatasetConfig",
     "GridBlock",
     "Setting",
@@ -23,14 +24,33 @@ _PSEUDO_VIEW = re.compile(r"pseudo-(?P<generator>[a-z]+)-k(?P<views>\d+)(-real(?
 Setting = Literal["one-class", "unified", "few-anomaly"]
 
 
-class DatasetConfig(Model):
-    """A dataset under a name of its own: a folder of the user's, or a stated subset of a known dataset."""
+class AvailableAmong(Model):
+    """Categories that a block takes where they are found on disk, and leaves out where not."""
 
+    available: tuple[str, ...] = Field(min_length=1, description="categories to take where they are on disk")
+
+
+Categories = Literal["available"] | AvailableAmong | tuple[str, ...]
+"""Of a dataset: all that are on disk, those of a list that are, or those of a list."""
+
+
+class DatasetConfig(Model):
+    """A dataset under a name of its own: a folder of the user's, a stated subset of a known dataset, or a union."""
+
+    union: dict[str, Categories] | None = Field(
+        None, min_length=1, description="categories by dataset, joined to one dataset; excludes the other keys"
+    )
     dataset: str = Field("folder", description="reader: mvtec_ad, elpv, synthetic, or folder for any MVTec layout")
     root: str | None = Field(None, description="folder with the categories; by default <data_root>/<dataset>")
     max_train: int | None = Field(None, ge=1, description="at most so many normal training images per category")
     max_test_normal: int | None = Field(None, ge=1, description="at most so many normal test images per category")
     max_test_anomalous: int | None = Field(None, ge=1, description="at most so many anomalous test images per category")
+
+    @model_validator(mode="after")
+    def _union_is_made_of_others(self) -> "DatasetConfig":
+        if self.union and self.model_fields_set != {"union"}:
+            raise PydanticCustomError("union_alone", "'union' excludes the other keys; give them to its datasets")
+        return self
 
     @property
     def is_subset(self) -> bool:
@@ -130,19 +150,13 @@ class BackboneConfig(Model):
         return "-".join([f"{self.name}@{self.input_size}", *filter(None, parts)])
 
 
-class AvailableAmong(Model):
-    """Categories that a block takes where they are found on disk, and leaves out where not."""
-
-    available: tuple[str, ...] = Field(min_length=1, description="categories to take where they are on disk")
-
-
 class GridBlock(Model):
-    """A full product of cells."""
+    """A full product of cells; in the setting unified, one training for all categories of a dataset."""
 
     setting: Setting = Field("one-class", description="one-class, unified or few-anomaly")
     methods: tuple[str, ...] = Field(min_length=1, description="methods and variants")
     backbones: tuple[BackboneConfig, ...] = Field(min_length=1, description="backbones")
-    datasets: dict[str, Literal["available"] | AvailableAmong | tuple[str, ...]] = Field(
+    datasets: dict[str, Categories] = Field(
         description="categories by dataset; 'available' takes those found on disk, {available: [...]} those of the "
         "list that are found on disk"
     )

@@ -1,6 +1,8 @@
 """Features of images that are made when they are asked for: augmentation that no cache can hold."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,11 +87,14 @@ class RandomRotations:
         return (self.degrees * (2 * drawn - 1)).tolist()
 
 
-def pseudo_anomalies(generator: AnomalyGenerator) -> Callable[[int, int], Drawn]:
-    """Draws what ``generator`` makes."""
+def pseudo_anomalies(generators: Sequence[AnomalyGenerator]) -> Callable[[int, int], Drawn]:
+    """Draws what each of ``generators`` makes of its images, numbered one generator after another."""
+    last = list(accumulate(map(len, generators)))
 
     def draw(index: int, seed: int) -> Drawn:
-        image, mask = generator(index, seed)
+        number = bisect_right(last, index)
+        generator = generators[number]
+        image, mask = generator(index - last[number] + len(generator), seed)
         return Drawn(torch.from_numpy(image).movedim(-1, -3), torch.from_numpy(mask.astype(np.float32) / 255))
 
     return draw

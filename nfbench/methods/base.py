@@ -53,7 +53,7 @@ class Batch(NamedTuple):
     """Training images of one step or, for methods that cut them up, of several."""
 
     features: Sequence[Tensor]
-    """``(B, C_l, H_l, W_l)`` a level."""
+    """``(B, C_l, H_l, W_l)`` a level, then classes ``(B,)`` for methods that take them."""
     masks: Tensor | None = None
     """``(B, S, S)`` in [0, 1], above 0 where anomalous, at the input's size; None where all images are normal."""
     progress: float = 0.0
@@ -129,6 +129,8 @@ class Method(nn.Module, ABC):
         backbone_settings: the paper's overrides by backbone, tag left out.
         takes_views: features come as rotated views of each image, ``(B, K, C_l, H_l, W_l)``.
         takes_image: the first level of the features is the normalized image, ``(B, 3, S, S)``.
+        takes_class: after the levels of the features comes the number of each image's class, ``(B,)``; the method is
+            built with the number of classes as ``n_classes``.
         localizes_by_gradient: anomaly maps are gradients of ``log_likelihood`` with respect to the image.
         transductive: the published score takes statistics of the whole test set, by ``calibrate``.
 
@@ -145,6 +147,7 @@ class Method(nn.Module, ABC):
     backbone_settings: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     takes_views: ClassVar[bool] = False
     takes_image: ClassVar[bool] = False
+    takes_class: ClassVar[bool] = False
     localizes_by_gradient: ClassVar[bool] = False
     transductive: ClassVar[bool] = False
 
@@ -210,6 +213,13 @@ class Method(nn.Module, ABC):
         """
         return None
 
+    def position_log_likelihoods(self, features: Sequence[Tensor]) -> Iterable[tuple[Tensor, Tensor]] | None:
+        """Latents ``(B, C, H, W)`` and log-likelihoods of positions ``(B, H, W)``, level by level.
+
+        The latter are in nats per dimension. None where a method has none.
+        """
+        return None
+
     @abstractmethod
     def score(self, features: Sequence[Tensor]) -> Scores:
         """Anomaly maps and image scores of a batch."""
@@ -268,16 +278,25 @@ def build_method(
     settings: MethodSettings,
     map_size: tuple[int, int],
     seed: int,
+    n_classes: int = 1,
 ) -> Method:
-    """Builds a method; equal arguments give equal initial weights. The global random state is left as it was."""
+    """Builds a method; equal arguments give equal initial weights. The global random state is left as it was.
+
+    ``n_classes`` is for methods that take the class of an image.
+    """
     method_type: type[Method] = plugin(PACKAGE, method).METHOD
+    classes = {"n_classes": n_classes} if method_type.takes_class else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return method_type(shapes, settings, map_size, torch.Generator("cpu").manual_seed(seed))
+        return method_type(shapes, settings, map_size, torch.Generator("cpu").manual_seed(seed), **classes)
 
 
 def build_to_count(
-    method: str, shapes: Sequence[LevelShape], settings: MethodSettings, map_size: tuple[int, int]
+    method: str,
+    shapes: Sequence[LevelShape],
+    settings: MethodSettings,
+    map_size: tuple[int, int],
+    n_classes: int = 1,
 ) -> Method:
     """Builds a method on levels of these shapes without memory for its parameters: they have shapes, but no values.
 
@@ -286,7 +305,7 @@ def build_to_count(
     if plugin(PACKAGE, method).METHOD.takes_image:
         shapes = [LevelShape(3, *map_size), *shapes]
     with torch.device("meta"):
-        return build_method(method, shapes, settings, map_size, seed=0)
+        return build_method(method, shapes, settings, map_size, seed=0, n_classes=n_classes)
 
 
 def count_parameters(method: Method) -> dict[str, int]:

@@ -25,6 +25,7 @@ __all__ = [
     "fibre_chunks",
     "likelihood_map",
     "log_density",
+    "normality_map",
     "position_mask",
     "to_fibres",
 ]
@@ -174,8 +175,16 @@ def likelihood_map(log_likelihoods: Sequence[Tensor], reference: Tensor, size: t
         reference: largest log-likelihood of each level over a set of images, ``(L,)``.
         size: height and width of the map; levels are up-sampled bilinearly with aligned corners.
     """
+    return len(log_likelihoods) - normality_map(log_likelihoods, reference, size)
+
+
+def normality_map(log_likelihoods: Sequence[Tensor], reference: Tensor, size: tuple[int, int]) -> Tensor:
+    """``sum_l Up(exp(log_likelihood_l - reference_l))``; see ``likelihood_map``.
+
+    ``reference`` may hold a value for each image, ``(L, B, 1, 1)``.
+    """
     normality = [
         (values.double() - largest).clamp_max(_LARGEST_EXPONENT).exp()
         for values, largest in zip(log_likelihoods, reference, strict=True)
     ]
-    return len(normality) - resize_maps(normality, size, align_corners=True).sum(0)
+    return resize_maps(normality, size, align_corners=True).sum(0)

@@ -27,9 +27,10 @@ def aggregate(cells: Sequence[Cell], paths: Paths) -> pd.DataFrame:
     Returns:
         Columns of the cell, ``variant_of``, ``method_title``, ``title``, ``selection``, ``metric``, ``value`` in [0,
         1] (NaN where undefined), and what captions need to say: ``input_size``, ``levels``, ``weights``, ``n_train``,
-        ``n_val``, ``n_test``, ``n_regions``, ``n_real`` (anomalous test images that were learned from, and left out of
-        ``n_test`` and ``n_regions``), ``generator`` (of pseudo-anomalies, empty without), ``epochs``, ``image_score``,
-        ``parameters``, ``train_seconds``, ``score_images_per_second``, ``peak_memory_mb``, ``machine``.
+        ``n_val``, ``n_classes`` (categories that the model was trained on), ``n_test``, ``n_regions``, ``n_real``
+        (anomalous test images that were learned from, and left out of ``n_test`` and ``n_regions``), ``generator`` (of
+        pseudo-anomalies, empty without), ``epochs``, ``image_score``, ``parameters``, ``train_seconds``,
+        ``score_images_per_second``, ``peak_memory_mb``, ``machine``.
 
     Raises:
         NfbenchError: a cell has no run record; names it.
@@ -71,6 +72,7 @@ def _rows(record: RunRecord) -> list[dict[str, Any]]:
         "weights": record.features.weights,
         "n_train": record.data.n_train,
         "n_val": record.data.n_val,
+        "n_classes": len(record.data.classes),
         "n_test": record.data.n_test_normal + record.data.n_test_anomalous,
         "n_regions": record.data.n_regions,
         "n_real": len(anomalies.real) if anomalies else 0,
@@ -93,8 +95,8 @@ def _rows(record: RunRecord) -> list[dict[str, Any]]:
 def _status(cell: Cell, paths: Paths) -> dict[str, str]:
     if paths.run_record(cell).is_file():
         return {"status": "done", "reason": ""}
-    for rule in ("evaluate_run", "train_flow"):
-        log = paths.run_log(rule, cell)
+    for rule, of_rule in (("evaluate_run", cell), ("train_flow", cell.trained)):
+        log = paths.run_log(rule, of_rule)
         lines = [line for line in log.read_text().splitlines() if line.strip()] if log.is_file() else []
         if lines:
             return {"status": "failed", "reason": f"{log}: {lines[-1]}"}

@@ -55,12 +55,20 @@ class AnomaliesRecord(_Model):
 
 
 class DataRecord(_Model):
-    """Images that went in; ``n_test_anomalous`` leaves out those that were learned from."""
+    """Images that went in.
+
+    Attributes:
+        n_train: normal images that the model was trained on, of all classes.
+        n_val: normal images of all classes that were held out.
+        classes: that the model was trained on, with the keys of their cached features.
+        n_test_anomalous: leaves out those that were learned from.
+    """
 
     manifest: str
     manifest_sha256: str
     n_train: int
     n_val: int
+    classes: dict[str, str]
     n_test_normal: int
     n_test_anomalous: int
     n_regions: int | None

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nfbench.methods.base_likelihood import FibreFlowMethod, position_mask
+from nfbench.methods.base import Method
+from nfbench.methods.base_likelihood import position_mask
 from nfbench.scoring.evaluate import GroundTruth
 from nfbench.training.data import read_batches
 
@@ -47,15 +48,19 @@ def positions_of_test(levels: Sequence[np.ndarray], truth: GroundTruth, side: in
 
 @torch.inference_mode()
 def likelihood_histograms(
-    method: FibreFlowMethod, images: Sequence[Positions], device: torch.device
+    method: Method, images: Sequence[Positions], device: torch.device
 ) -> Iterator[tuple[int, str, float, float, float]]:
     """Log-likelihoods of positions in nats per dimension, as those of normal images, by level and group.
+
+    Nothing of methods without such.
 
     Yields:
         Level, fine to coarse, group, left and right end of a bin, and the group's share of positions in it; the outer
         bins take what lies beyond them. All groups of a level have the same bins.
     """
     for level, groups in enumerate(_by_level(method, images, device)):
+        if not groups:
+            continue
         everything = np.concatenate(list(groups.values()))
         edges = np.histogram_bin_edges(everything, _BINS, tuple(np.quantile(everything, _QUANTILES)))
         for group, values in groups.items():
@@ -64,15 +69,13 @@ def likelihood_histograms(
                 yield level, group, float(left), float(right), float(count / len(values))
 
 
-def _by_level(
-    method: FibreFlowMethod, images: Sequence[Positions], device: torch.device
-) -> list[Mapping[str, np.ndarray]]:
+def _by_level(method: Method, images: Sequence[Positions], device: torch.device) -> list[Mapping[str, np.ndarray]]:
     found: list[dict[str, list[np.ndarray]]] = [{} for _ in method.level_shapes]
     for part in images:
         masks = torch.from_numpy(np.array(part.masks)).float().split(16)
         batches = read_batches(part.levels, torch.arange(len(part.masks)), device)
         for features, mask in zip(batches, masks, strict=True):
-            for level, (_, values) in enumerate(method.position_log_likelihoods(features)):
+            for level, (_, values) in enumerate(method.position_log_likelihoods(features) or ()):
                 anomalous = position_mask(mask, values.shape[1:])
                 for group, chosen in zip(part.groups, (~anomalous, anomalous), strict=True):
                     if group is not None:

@@ -15,17 +15,18 @@ from nfbench.errors import NfbenchError
 from nfbench.features.cache import FeatureCache
 from nfbench.features.extract import images_hash
 from nfbench.features.online import OnlineFeatures, RandomRotations, pseudo_anomalies
+from nfbench.features.stacked import StackedArrays
 from nfbench.methods.base import Method
-from nfbench.training.data import CachedImages, CachedViews, Source, TrainingData
+from nfbench.training.data import CachedImages, CachedViews, JoinedSources, Source, TrainingData
 
-__all__ = ["Images", "assemble"]
+__all__ = ["Images", "assemble", "class_levels"]
 
 _NEAREST = Image.Resampling.NEAREST
 
 
 @dataclass
 class Images:
-    """Everything that a training may read.
+    """Everything that a training may read of one category.
 
     Attributes:
         entries: the category's manifest.
@@ -75,42 +76,59 @@ class Images:
             )
 
 
-def assemble(method: Method, images: Images, seed: int, device: torch.device) -> TrainingData:
+def assemble(method: Method, images: Sequence[Images], seed: int, device: torch.device) -> TrainingData:
     """Training data of a method.
 
     Args:
         method: says in its settings and properties what it takes.
-        images: what there is.
+        images: what there is of each category, in the order of the classes' numbers.
         seed: decides split, order and random draws.
         device: where batches are wanted.
 
     Raises:
         NfbenchError: the method takes no anomalies, or needs some, or needs the image beside the features; or the mask
-            of a real anomaly is empty at the input's size.
+            of a real anomaly is empty at the input's size; or the categories' features do not go together.
     """
-    _check(method, images)
-    rotation, levels, meta = method.settings.online_rotation, images.features.levels, images.features.meta
-    source: Source | None = None
-    if rotation:
-        train = [entry for entry in images.entries if entry.split == "train"]
-        views = method.settings.train_views if method.takes_views else None
-        source = OnlineFeatures(RandomRotations(train, meta["input_size"], rotation, views), len(train), meta, device)
-    joined: list[tuple[Source, int]] = []
-    if images.anomalies:
-        pseudo = _pseudo_source(images, device)
-        if images.real:
-            joined.append((_real_source(images, device), images.anomalies.repeats))
-        if pseudo and pseudo[1]:
-            joined.append((pseudo[0], images.anomalies.repeats))
-        elif pseudo:
-            source = pseudo[0]
-    return TrainingData(levels, method.settings.val_fraction, seed, device, source, joined)
+    for one in images:
+        _check(method, one)
+        one.features.require_same_source(images[0].features.meta, images[0].features.path)
+    source = _rotated_source(method, images, device) if method.settings.online_rotation else None
+    joined = [(_real_source(one, device), one.anomalies.repeats) for one in images if one.real]
+    first = images[0]
+    if first.generator and first.generator.needs_real:
+        joined.append((_pseudo_source(images, device), first.anomalies.repeats))
+    elif first.generator:
+        source = _pseudo_source(images, device)
+    return TrainingData(_levels(method, images), method.settings.val_fraction, seed, device, source, joined)
+
+
+def class_levels(levels: Sequence[np.ndarray], number: int) -> list[np.ndarray]:
+    """Features of images of one class, as methods take them that take the class: its number comes last."""
+    return [*levels, np.full(len(levels[0]), number)]
+
+
+def _levels(method: Method, images: Sequence[Images]) -> Sequence[np.ndarray | StackedArrays]:
+    """Cached features of all categories, of several stacked, so that they need not fit in memory."""
+    caches = [one.features.levels for one in images]
+    if method.takes_class:
+        caches = [class_levels(levels, number) for number, levels in enumerate(caches)]
+    return caches[0] if len(caches) == 1 else [StackedArrays(level) for level in zip(*caches, strict=True)]
+
+
+def _rotated_source(method: Method, images: Sequence[Images], device: torch.device) -> Source:
+    meta = images[0].features.meta
+    train = [entry for one in images for entry in one.entries if entry.split == "train"]
+    views = method.settings.train_views if method.takes_views else None
+    rotations = RandomRotations(train, meta["input_size"], method.settings.online_rotation, views)
+    return OnlineFeatures(rotations, len(train), meta, device)
 
 
 def _check(method: Method, images: Images) -> None:
     if method.takes_image != images.features.meta["image"]:
         key = "needs 'image: true'" if method.takes_image else "takes no 'image: true'"
         raise NfbenchError(f"method '{method.title}' {key} in its backbone")
+    if method.takes_class and method.settings.online_rotation:
+        raise NfbenchError(f"method '{method.title}' reads its features from the cache; set 'online_rotation: 0'")
     if images.anomalies and not method.takes_anomalies:
         raise NfbenchError(
             f"method '{method.title}' with these settings learns nothing from 'anomalies' of its variant"
@@ -130,15 +148,15 @@ def _check(method: Method, images: Images) -> None:
             )
 
 
-def _pseudo_source(images: Images, device: torch.device) -> tuple[Source, bool] | None:
-    """Where pseudo-anomalies come from, and whether they join the normal images instead of replacing them."""
-    generator = images.generator
-    if generator is None:
-        return None
-    if images.anomalies.online:
-        draw = pseudo_anomalies(generator)
-        return OnlineFeatures(draw, len(generator), images.features.meta, device), generator.needs_real
-    return CachedViews(images.pseudo.levels, images.pseudo.masks, device), generator.needs_real
+def _pseudo_source(images: Sequence[Images], device: torch.device) -> Source:
+    """Where pseudo-anomalies come from, each made of images of its own category."""
+    if images[0].anomalies.online:
+        generators = [one.generator for one in images]
+        total = sum(map(len, generators))
+        return OnlineFeatures(pseudo_anomalies(generators), total, images[0].features.meta, device)
+    single = len(images) == 1
+    views = [CachedViews(one.pseudo.levels, one.pseudo.masks, device, resident=single) for one in images]
+    return views[0] if single else JoinedSources(views, device)
 
 
 def _real_source(images: Images, device: torch.device) -> CachedImages:

@@ -7,10 +7,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nfbench.features.stacked import StackedArrays
 from nfbench.methods.base import Batch
 from nfbench.provenance import derive_seed
 
-__all__ = ["CachedImages", "CachedViews", "Source", "TrainingData", "read_batch", "read_batches"]
+__all__ = [
+    "CachedImages",
+    "CachedViews",
+    "JoinedSources",
+    "Levels",
+    "Source",
+    "TrainingData",
+    "read_batch",
+    "read_batches",
+]
+
+Levels = Sequence[Tensor | np.ndarray | StackedArrays]
+"""Features of images by level, each indexed by image."""
 
 _RESIDENT_SHARE = 0.5
 _BATCH = 16
@@ -39,9 +52,7 @@ class CachedImages:
         masks: ``(N, S, S)`` uint8, 255 where anomalous; None for normal images.
     """
 
-    def __init__(
-        self, levels: Sequence[Tensor | np.ndarray], device: torch.device, masks: np.ndarray | None = None
-    ) -> None:
+    def __init__(self, levels: Levels, device: torch.device, masks: np.ndarray | None = None) -> None:
         self.levels, self.device, self.masks = levels, device, masks
 
     def __len__(self) -> int:
@@ -60,20 +71,58 @@ class CachedViews:
         levels: ``(N, K, C_l, H_l, W_l)``, fine to coarse.
         masks: ``(N, K, S, S)`` uint8.
         device: where features are wanted.
+        resident: keep them in memory where they fit.
     """
 
-    def __init__(self, levels: Sequence[np.ndarray], masks: np.ndarray, device: torch.device) -> None:
-        self.levels = _resident([level.reshape(-1, *level.shape[2:]) for level in levels], device)
-        self.masks, self.device = masks, device
+    def __init__(
+        self, levels: Sequence[np.ndarray], masks: np.ndarray, device: torch.device, *, resident: bool = True
+    ) -> None:
+        flat = [level.reshape(-1, *level.shape[2:]) for level in levels]
+        self.levels = _resident(flat, device) if resident else [StackedArrays([level]) for level in flat]
+        self.n_images, self.n_views = masks.shape[:2]
+        self.masks = StackedArrays([masks.reshape(-1, *masks.shape[2:])])
+        self.device = device
 
     def __len__(self) -> int:
-        return self.masks.shape[0]
+        return self.n_images
 
     def read(self, indices: Tensor, draws: Tensor) -> tuple[list[Tensor], Tensor | None]:
         """See ``Source``."""
-        views = draws % self.masks.shape[1]
-        masks = _as_masks(self.masks[indices.numpy(), views.numpy()], self.device)
-        return read_batch(self.levels, indices * self.masks.shape[1] + views, self.device), masks
+        rows = indices * self.n_views + draws % self.n_views
+        return read_batch(self.levels, rows, self.device), _as_masks(self.masks[rows.numpy()], self.device)
+
+
+class JoinedSources:
+    """Images of several sources in one row.
+
+    Args:
+        sources: one after another.
+        device: where features are wanted.
+    """
+
+    def __init__(self, sources: Sequence[Source], device: torch.device) -> None:
+        self.sources, self.device = list(sources), device
+        self.first = np.cumsum([0, *map(len, self.sources)]).tolist()
+
+    def __len__(self) -> int:
+        return self.first[-1]
+
+    def read(self, indices: Tensor, draws: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        """See ``Source``; source after source, whatever the order of ``indices``."""
+        parts = []
+        for source, first, last in zip(self.sources, self.first, self.first[1:], strict=False):
+            own = (indices >= first) & (indices < last)
+            if own.any():
+                parts.append(source.read(indices[own] - first, draws[own]))
+        features = [torch.cat(level) for level in zip(*(levels for levels, _ in parts), strict=True)]
+        with_masks = [masks for _, masks in parts if masks is not None]
+        if not with_masks:
+            return features, None
+        side = with_masks[0].shape[1:]
+        masks = [
+            found if found is not None else torch.zeros(len(x[0]), *side, device=self.device) for x, found in parts
+        ]
+        return features, torch.cat(masks)
 
 
 class TrainingData:
@@ -86,11 +135,13 @@ class TrainingData:
         device: where batches are wanted.
         images: where the features of normal images in training batches come from, instead of ``levels``.
         anomalies: sources of images that join the normal ones in each epoch, and how often each of their images does.
+
+    Levels that are ``StackedArrays`` are read when they are needed, others are kept in memory where they fit.
     """
 
     def __init__(
         self,
-        levels: Sequence[np.ndarray],
+        levels: Sequence[np.ndarray | StackedArrays],
         val_fraction: float,
         seed: int,
         device: torch.device,
@@ -105,11 +156,11 @@ class TrainingData:
         self.val = shuffled[:n_val].sort().values
         self.train = shuffled[n_val:].sort().values
         self.levels = _resident(levels, device)
-        self.sources = [images or CachedImages(self.levels, device), *(source for source, _ in anomalies)]
-        self.first = np.cumsum([0, *(len(source) for source in self.sources)]).tolist()  # of all sources in one row
+        normal = images or CachedImages(self.levels, device)
+        self.source = JoinedSources([normal, *(source for source, _ in anomalies)], device)
         joined = [
             first + torch.arange(len(source)).repeat(times)
-            for first, (source, times) in zip(self.first[1:], anomalies, strict=False)
+            for first, (source, times) in zip(self.source.first[1:], anomalies, strict=False)
         ]
         self.items = torch.cat([self.train, *joined])
 
@@ -120,24 +171,7 @@ class TrainingData:
         size = min(batch_size, len(order))
         for chunk, drawn in zip(order.split(size), draws.split(size), strict=True):
             if not drop_last or len(chunk) == size:
-                yield self._read(chunk, drawn)
-
-    def _read(self, items: Tensor, draws: Tensor) -> Batch:
-        """One batch, source after source."""
-        parts = []
-        for source, first, last in zip(self.sources, self.first, self.first[1:], strict=False):
-            own = (items >= first) & (items < last)
-            if own.any():
-                parts.append(source.read(items[own] - first, draws[own]))
-        features = [torch.cat(level) for level in zip(*(levels for levels, _ in parts), strict=True)]
-        with_masks = [masks for _, masks in parts if masks is not None]
-        if not with_masks:
-            return Batch(features)
-        side = with_masks[0].shape[1:]
-        masks = [
-            found if found is not None else torch.zeros(len(x[0]), *side, device=self.device) for x, found in parts
-        ]
-        return Batch(features, torch.cat(masks))
+                yield Batch(*self.source.read(chunk, drawn))
 
     def passes(self) -> Iterator[list[Tensor]]:
         """Batches of all normal training images in order, from the cache."""
@@ -157,7 +191,7 @@ class TrainingData:
         return torch.Generator(self.device).manual_seed(derive_seed(self.seed, *names))
 
 
-def read_batch(levels: Sequence[Tensor | np.ndarray], indices: Tensor, device: torch.device) -> list[Tensor]:
+def read_batch(levels: Levels, indices: Tensor, device: torch.device) -> list[Tensor]:
     """Features of some images as float32 on the device, a tensor ``(B, C_l, H_l, W_l)`` per level."""
     if isinstance(levels[0], Tensor):
         return [level.index_select(0, indices.to(level.device)).float() for level in levels]
@@ -165,14 +199,16 @@ def read_batch(levels: Sequence[Tensor | np.ndarray], indices: Tensor, device: t
 
 
 def read_batches(
-    levels: Sequence[Tensor | np.ndarray], indices: Tensor, device: torch.device, batch_size: int = _BATCH
+    levels: Levels, indices: Tensor, device: torch.device, batch_size: int = _BATCH
 ) -> Iterator[list[Tensor]]:
     """Features of some images, in order, batch by batch; see ``read_batch``."""
     return (read_batch(levels, chunk, device) for chunk in indices.split(batch_size))
 
 
-def _resident(levels: Sequence[np.ndarray], device: torch.device) -> list[Tensor] | Sequence[np.ndarray]:
+def _resident(levels: Sequence[np.ndarray | StackedArrays], device: torch.device) -> Levels:
     """The levels on the device where half of its free memory takes them, as they are, memory-mapped, otherwise."""
+    if any(isinstance(level, StackedArrays) for level in levels):
+        return levels
     fits = sum(level.nbytes for level in levels) < _RESIDENT_SHARE * _free_memory(device)
     return [torch.from_numpy(np.array(level)).to(device) for level in levels] if fits else levels
 

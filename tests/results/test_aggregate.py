@@ -20,8 +20,8 @@ def record(anomalies):
         cell=CellRecord(**CELL.__dict__, variant_of="bgad", method_title="BGAD", title="BGAD"),
         features=SimpleNamespace(input_size=256, levels=[1, 2], weights="pretrained"),
         data=DataRecord(
-            manifest="m", manifest_sha256="0", n_train=9, n_val=1, n_test_normal=4, n_test_anomalous=3, n_regions=5,
-            resolution="original", anomalies=anomalies,
+            manifest="m", manifest_sha256="0", n_train=9, n_val=1, classes={"bottle": "k"}, n_test_normal=4,
+            n_test_anomalous=3, n_regions=5, resolution="original", anomalies=anomalies,
         ),
         settings={"epochs": 8},
         parameters={"total": 1},

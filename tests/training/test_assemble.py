@@ -111,8 +111,8 @@ def images(entries, anomalies=None, **caches):
 
 def test_real_anomalies_come_with_their_masks(entries):
     found = images(entries, {"real": 2}, test=of_test_view(entries), seed=1)
-    data = assemble(build("bgad"), found, 0, CPU)
-    (source,) = data.sources[1:]
+    data = assemble(build("bgad"), [found], 0, CPU)
+    (source,) = data.source.sources[1:]
     of_test = [entry for entry in entries if entry.split == "test"]
     for number, entry in enumerate(found.real):
         expected = np.array(Image.open(entry.mask).resize((SIDE, SIDE), Image.Resampling.NEAREST)) > 0
@@ -125,7 +125,7 @@ def test_real_anomalies_come_with_their_masks(entries):
 def test_a_mask_that_vanishes_is_named(entries):
     small = of_test_view(entries, input_size=2)
     with pytest.raises(NfbenchError, match=r"_mask\.png marks no pixel at 2 x 2"):
-        assemble(build("bgad"), images(entries, {"real": 2}, features=small, test=small), 0, CPU)
+        assemble(build("bgad"), [images(entries, {"real": 2}, features=small, test=small)], 0, CPU)
 
 
 def found(entries, anomalies):
@@ -146,25 +146,25 @@ def found(entries, anomalies):
 )
 def test_anomalies_and_methods_that_do_not_go_together(entries, method, anomalies, message):
     with pytest.raises(NfbenchError, match=message):
-        assemble(build(method), found(entries, anomalies), 0, CPU)
+        assemble(build(method), [found(entries, anomalies)], 0, CPU)
 
 
 def test_the_image_is_asked_for_and_refused(entries):
     with pytest.raises(NfbenchError, match="takes no 'image: true'"):
-        assemble(build("nfad"), images(entries, features=features(image=True)), 0, CPU)
+        assemble(build("nfad"), [images(entries, features=features(image=True))], 0, CPU)
     sanflow = build("sanflow", [(3, SIDE, SIDE), *SHAPES], mixture=False, variance="fixed")
     with pytest.raises(NfbenchError, match="needs 'image: true'"):
-        assemble(sanflow, images(entries), 0, CPU)
+        assemble(sanflow, [images(entries)], 0, CPU)
 
 
 def test_rotation_and_pseudo_anomalies_exclude_each_other(entries):
     with pytest.raises(NfbenchError, match="exclude each other"):
-        assemble(build("bgad", online_rotation=5), found(entries, {"generator": "blend"}), 0, CPU)
+        assemble(build("bgad", online_rotation=5), [found(entries, {"generator": "blend"})], 0, CPU)
 
 
 def test_no_image_is_held_out_of_what_makes_anomalies(entries):
     with pytest.raises(NfbenchError, match=r"set the variant's 'val_fraction: 0' \(now 0\.1\)"):
-        assemble(build("bgad", val_fraction=0.1), found(entries, {"generator": "blend"}), 0, CPU)
+        assemble(build("bgad", val_fraction=0.1), [found(entries, {"generator": "blend"})], 0, CPU)
 
 
 RPAG = {"generator": "rpag", "real": 2, "views": 3}

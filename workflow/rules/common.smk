@@ -11,7 +11,7 @@ from pathlib import Path
 from nfbench.cli.build import available_categories
 from nfbench.config import load_bench
 from nfbench.errors import NfbenchError
-from nfbench.grid import expand
+from nfbench.grid import Cell, classes_of, expand, members
 from nfbench.paths import Paths
 from nfbench.provenance import fingerprint
 from nfbench.registry import plugin_names
@@ -64,9 +64,50 @@ wildcard_constraints:
 
 
 @cache
+def available(dataset):
+    """Categories of a dataset that are found on disk."""
+    return available_categories(BENCH, dataset)
+
+
+@cache
 def cells(experiment):
     """Cells of an experiment, with the categories found on disk."""
-    return expand(BENCH, experiment, cache(lambda name: available_categories(BENCH, name)))
+    return expand(BENCH, experiment, available)
+
+
+@cache
+def sources(dataset):
+    """Datasets that a union's categories come from."""
+    return members(BENCH, dataset, available)
+
+
+def images_of(cell, template, category=None, **values):
+    """A file of a category's images; a union shares those of its datasets."""
+    category = category or cell.category
+    dataset = sources(cell.dataset).get(category, cell.dataset)
+    return template.format(**{**vars(cell), "dataset": dataset, "category": category, **values})
+
+
+def features_of(cell, view, category=None):
+    """Cached features of a category."""
+    return images_of(cell, PATHS.features, category, view=view)
+
+
+def cell_of(wildcards):
+    """The cell of a job on a run."""
+    names = ("setting", "dataset", "category", "method", "backbone")
+    return Cell(*(wildcards[name] for name in names), seed=int(wildcards.seed))
+
+
+@reporting_errors
+def classes(wildcards):
+    """Categories that the model of a run is trained on."""
+    return classes_of(BENCH, cell_of(wildcards), available)
+
+
+def trained(wildcards, file):
+    """A file of the training that a run evaluates."""
+    return PATHS.run(file).format(**vars(cell_of(wildcards).trained))
 
 
 @reporting_errors
@@ -83,12 +124,12 @@ def pseudo_view(cell):
 
 def made_for(cell):
     """All that is made for a cell, so that whatever of it is deleted is made again."""
-    values = vars(cell)
     views = ["train", "test", *filter(None, [pseudo_view(cell)])]
     return [
-        PATHS.manifest.format(**values),
-        *(PATHS.features.format(view=view, **values) for view in views),
-        *(PATHS.run(file).format(**values) for file in TRAINED + EVALUATED),
+        images_of(cell, PATHS.manifest),
+        *(features_of(cell, view) for view in views),
+        *(PATHS.run(file).format(**vars(cell.trained)) for file in TRAINED),
+        *(PATHS.run(file).format(**vars(cell)) for file in EVALUATED),
     ]
 
 

@@ -2,15 +2,15 @@
 
 
 rule evaluate_run:
-    """Scores the test images with every kept model, at the size of the original images."""
+    """Scores the test images of a category with every kept model, at the size of the original images."""
     input:
-        checkpoints=PATHS.run("checkpoints.safetensors"),
-        history=PATHS.run("history.csv"),
-        training=PATHS.run("training.json"),
-        train_features=PATHS.features.replace("{view}", "train"),
-        features=PATHS.features.replace("{view}", "test"),
-        manifest=PATHS.manifest,
-        pseudo=lambda wildcards: anomaly_features(wildcards).get("pseudo-features", []),
+        checkpoints=lambda wildcards: trained(wildcards, "checkpoints.safetensors"),
+        history=lambda wildcards: trained(wildcards, "history.csv"),
+        training=lambda wildcards: trained(wildcards, "training.json"),
+        train_features=lambda wildcards: features_of(cell_of(wildcards), "train"),
+        features=lambda wildcards: features_of(cell_of(wildcards), "test"),
+        manifest=lambda wildcards: images_of(cell_of(wildcards), PATHS.manifest),
+        pseudo=own_pseudo_features,
     output:
         record=PATHS.run("run.json"),
         scores=PATHS.run("scores.csv"),
@@ -32,12 +32,16 @@ rule evaluate_run:
     params:
         device=DEVICE,
         run=subpath(output.record, parent=True),
-        pseudo=lambda wildcards: options(pseudo_features=anomaly_features(wildcards).get("pseudo-features")),
+        trained=subpath(input.training, parent=True),
+        pseudo=lambda wildcards: options(pseudo_features=own_pseudo_features(wildcards) or None),
         maps="--save-maps" if BENCH.config.save_maps else "",
-        code=fingerprint("scoring", "metrics", "results/record.py", "results/artifacts.py", "cli/evaluate.py"),
+        code=fingerprint(
+            "scoring", "metrics", "results/record.py", "results/compose.py", "results/artifacts.py", "cli/evaluate.py"
+        ),
     message:
         "Evaluate {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
     shell:
         "python -m nfbench --log {log:q} evaluate_run --run {params.run:q}"
+        " --trained {params.trained:q} --category {wildcards.category:q}"
         " --train-features {input.train_features:q} --features {input.features:q} --manifest {input.manifest:q}"
         " {params.pseudo} {params.maps} --device {params.device} --threads {threads}"

@@ -17,7 +17,7 @@ def dataset_options(wildcards):
     dataset = BENCH.dataset(wildcards.dataset)
     return options(
         root=BENCH.dataset_root(wildcards.dataset),
-        **dataset.model_dump(exclude={"root"}),
+        **dataset.model_dump(exclude={"root", "union"}),
     )
 
 
@@ -43,33 +43,55 @@ def method_options(wildcards):
     variant = BENCH.variant(wildcards.method)
     settings = [f"--set {shlex.quote(f'{key}={value}')}" for key, value in variant.settings.items()]
     title = variant.title or (wildcards.method if wildcards.method in BENCH.variants else None)
-    named = options(
-        method=variant.method,
-        variant=wildcards.method,
-        title=title,
-        reader=BENCH.dataset(wildcards.dataset).dataset,
-    )
+    cell = cell_of(wildcards)
+    dataset = sources(cell.dataset).get(cell.category, cell.dataset)
+    named = options(method=variant.method, variant=wildcards.method, title=title, reader=BENCH.dataset(dataset).dataset)
     return " ".join([named, *settings])
 
 
-def anomaly_features(wildcards):
-    """Options and files of the features that a variant's anomalies come from."""
+def class_options(wildcards):
+    """The images of each class that train_flow is to learn from."""
+    return " ".join(
+        options(**{"class": name, "features": features, "manifest": manifest})
+        for name, features, manifest in zip(classes(wildcards), train_features(wildcards), manifests(wildcards))
+    )
+
+
+def train_features(wildcards):
+    """Features of the training images of each class."""
+    return [features_of(cell_of(wildcards), "train", category) for category in classes(wildcards)]
+
+
+def manifests(wildcards):
+    """Manifest of each class."""
+    return [images_of(cell_of(wildcards), PATHS.manifest, category) for category in classes(wildcards)]
+
+
+def pseudo_features(wildcards):
+    """Pseudo-anomalies of each class that a run is trained on, if they are cached."""
+    cell = cell_of(wildcards)
+    view = pseudo_view(cell)
+    return [features_of(cell, view, category) for category in classes(wildcards)] if view else []
+
+
+def own_pseudo_features(wildcards):
+    """Pseudo-anomalies of the category that is evaluated, if they are cached."""
+    cell = cell_of(wildcards)
+    view = pseudo_view(cell)
+    return features_of(cell, view) if view else []
+
+
+def real_features(wildcards):
+    """Features of the test images, where a variant learns from some of them."""
     anomalies = BENCH.variant(wildcards.method).anomalies
-    views = {
-        "pseudo-features": pseudo_view(wildcards),
-        "test-features": "test" if anomalies and anomalies.real else None,
-    }
-    return {
-        name: PATHS.features.replace("{view}", view).format(**dict(wildcards.items()))
-        for name, view in views.items()
-        if view
-    }
+    return features_of(cell_of(wildcards), "test") if anomalies and anomalies.real else []
 
 
 def anomaly_options(wildcards):
     """What train_flow must know of a variant's anomalies."""
     anomalies = BENCH.variant(wildcards.method).anomalies
-    return options(anomalies=anomalies and anomalies.model_dump_json(), **anomaly_features(wildcards))
+    named = options(anomalies=anomalies and anomalies.model_dump_json(), test_features=real_features(wildcards) or None)
+    return " ".join([named, *(options(pseudo_features=path) for path in pseudo_features(wildcards))])
 
 
 def features_code(view):

@@ -1,13 +1,14 @@
-"""Training: one flow per cell."""
+"""Training: one flow per cell, in the setting unified one for all categories of a dataset."""
 
 
 rule train_flow:
     """Trains a method on cached features. Its checkpoints lie in a folder that Snakemake does not know, so that a killed
     job goes on where it stopped."""
     input:
-        features=PATHS.features.replace("{view}", "train"),
-        manifest=PATHS.manifest,
-        anomalies=lambda wildcards: list(anomaly_features(wildcards).values()),
+        features=train_features,
+        manifests=manifests,
+        pseudo=pseudo_features,
+        real=real_features,
     output:
         model=PATHS.run("model.safetensors"),
         checkpoints=PATHS.run("checkpoints.safetensors"),
@@ -24,6 +25,7 @@ rule train_flow:
         mem_mb=8000,
         gpu=GPUS,
     params:
+        classes=class_options,
         method=method_options,
         anomalies=anomaly_options,
         device=DEVICE,
@@ -32,7 +34,7 @@ rule train_flow:
     message:
         "Train {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
     shell:
-        "python -m nfbench --log {log:q} train_flow --features {input.features:q} --manifest {input.manifest:q} --run {params.run:q}"
+        "python -m nfbench --log {log:q} train_flow {params.classes} --run {params.run:q}"
         " {params.method} {params.anomalies} --setting {wildcards.setting} --dataset {wildcards.dataset:q}"
         " --category {wildcards.category:q} --backbone-tag {wildcards.backbone:q} --seed {wildcards.seed}"
         " --device {params.device} --threads {threads}"

@@ -1,7 +1,7 @@
 """What flows on feature maps share: settings, likelihood, and the score of white latents."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -88,14 +88,6 @@ class FlowMethod(Method):
     def latents(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Normalizes the features and encodes them."""
         return self.encode(self.normalize(features))
-
-    def position_log_likelihoods(self, features: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Latents and their log-density at each position, ``log N(z; 0, I) / C``, level by level.
-
-        The ``log|det J|`` of a convolutional flow is one of the whole image and is left out.
-        """
-        for z in self.latents(features)[0]:
-            yield z, -0.5 * z.square().mean(1) - HALF_LOG_TWO_PI
 
     def loss(self, features: Sequence[Tensor]) -> Tensor:
         """Mean over the batch of ``sum_l ||z_l||^2 / 2 - log|det J|``, not divided by the dimension."""

@@ -7,7 +7,7 @@ Deliberate deviations: none from gathierry/FastFlow, but that maps are returned 
 paper does not mention the trained LayerNorm of the features; gathierry/FastFlow found it necessary for transformers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from nfbench.flows.all_in_one import AllInOneStep
-from nfbench.methods.base import LevelShape
+from nfbench.methods.base import HALF_LOG_TWO_PI, LevelShape
 from nfbench.methods.base_flow import FlowMethod, FlowSettings
 
 __all__ = ["METHOD", "FastFlow", "FastFlowSettings"]
@@ -66,10 +66,18 @@ class FastFlow(FlowMethod):
         """
         if self.settings.score == "density":
             return super().level_maps(features)
-        encoded = [
-            _negative_log_likelihood(flow, x) for flow, x in zip(self.flow, self.normalize(features), strict=True)
-        ]
+        encoded = self._encode_positions(features)
         return [level_map for level_map, _ in encoded], [z for _, z in encoded]
+
+    def position_log_likelihoods(self, features: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Latents, and log-likelihoods with what the steps around each position did to its own channels."""
+        for energy, z in self._encode_positions(features):
+            yield z, -energy / z.shape[1] - HALF_LOG_TWO_PI
+
+    def _encode_positions(self, features: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """``||z||^2 / 2 - log|det J|`` of each position ``(B, H_l, W_l)``, and latents, level by level."""
+        pairs = zip(self.flow, self.normalize(features), strict=True)
+        return [_negative_log_likelihood(flow, x) for flow, x in pairs]
 
 
 def _negative_log_likelihood(flow: SequenceINN, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -229,3 +229,12 @@ def test_papers_settings_by_category_and_backbone():
 def test_wrong_settings_are_named(method, overrides, message):
     with pytest.raises(NfbenchError, match=message):
         resolve_settings(method, overrides=overrides)
+
+
+def test_log_likelihoods_of_fastflow_positions_add_up_to_the_image():
+    shapes = [LevelShape(6, 4, 4), LevelShape(8, 2, 2)]
+    method = build_method("fastflow", shapes, resolve_settings("fastflow", overrides={"flow_steps": 3}), (16, 16), 0)
+    features = [torch.randn(2, *shape) for shape in shapes]
+    by_position = method.position_log_likelihoods(features)
+    total = sum(z.shape[1] * values.flatten(1).sum(1) for z, values in by_position)
+    torch.testing.assert_close(total / method.dimensions, method.log_likelihood(features), rtol=1e-4, atol=1e-5)

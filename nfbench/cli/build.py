@@ -109,9 +109,12 @@ def build_figure(experiment: Experiment, name: Name, overrides: Overrides = "{}"
     if name not in figures:
         raise NfbenchError(f"experiment '{experiment}' has no figure '{name}'{nearest(name, figures)}")
     paths = Paths(bench.config.results_root)
-    kind = figures[name].kind
+    kind, setting = figures[name].kind, figures[name].setting
     draw = getattr(importlib.import_module(f"nfbench.figures.{kind}"), f"draw_{kind}")
-    figure = draw(read_runs(_cells(bench, experiment), paths))
+    cells = [cell for cell in _cells(bench, experiment) if setting in (None, cell.setting)]
+    if not cells:
+        raise NfbenchError(f"figure '{name}': experiment '{experiment}' has no runs in its setting '{setting}'")
+    figure = draw(read_runs(cells, paths))
     write_figure(figure, [paths.figure(name, "pdf"), paths.figure(name, "png")])
 
 
@@ -150,9 +153,16 @@ def _table(bench: Bench, experiment: str, name: str) -> tuple["Table | Parameter
     from nfbench.tables.backbones import make_backbones_table
     from nfbench.tables.methods import make_methods_table
     from nfbench.tables.model import make_table
+    from nfbench.tables.settings import make_settings_table
 
     results = read_results(Paths(bench.config.results_root).experiment(experiment, "results.parquet"))
-    make = {"results": make_table, "backbones": make_backbones_table, "methods": make_methods_table}[config.kind]
+    kinds = {
+        "results": make_table,
+        "backbones": make_backbones_table,
+        "methods": make_methods_table,
+        "settings": make_settings_table,
+    }
+    make = kinds[config.kind]
     return make(name, config, results, _subsets(bench)), render
 
 

@@ -33,6 +33,7 @@ def describe(
     input_size: Annotated[int | None, typer.Option(help="Side of the square input, by default the backbone's.")] = None,
     levels: Annotated[str | None, typer.Option(help="Levels, fine to coarse, by default the backbone's.")] = None,
     scales: Annotated[str | None, typer.Option(help="Divisors of the input's side, by default the backbone's.")] = None,
+    classes: Annotated[int, typer.Option(min=1, help="Number of classes, for methods that take the class.")] = 1,
     overrides: Set = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -47,7 +48,7 @@ def describe(
     divisors = parse_numbers("scales", scales) or described.scales
     shapes = [LevelShape(*shape) for shape in described.shapes(size, chosen, divisors)]
     settings = resolve_settings(method, backbone=backbone, overrides=parse_overrides(overrides))
-    model = build_to_count(method, shapes, settings, (size, size))
+    model = build_to_count(method, shapes, settings, (size, size), classes)
     description = {
         "method": method,
         "title": model.title,

@@ -22,6 +22,7 @@ from nfbench.config.tables import (
     MethodRow,
     MethodsTableConfig,
     ParametersTableConfig,
+    SettingsTableConfig,
     TableConfig,
 )
 from nfbench.config.validation import validate
@@ -44,6 +45,7 @@ __all__ = [
     "MethodsTableConfig",
     "ParametersTableConfig",
     "Setting",
+    "SettingsTableConfig",
     "TableConfig",
     "VariantConfig",
     "load_bench",

@@ -18,6 +18,7 @@ __all__ = [
     "MethodRow",
     "MethodsTableConfig",
     "ParametersTableConfig",
+    "SettingsTableConfig",
     "TableConfig",
 ]
 
@@ -114,6 +115,15 @@ class MethodsTableConfig(Model):
         return self
 
 
+class SettingsTableConfig(Model):
+    """A table of methods in the settings one-class and unified, side by side; cells are means over categories."""
+
+    kind: Literal["settings"] = "settings"
+    title: str = Field(description="caption")
+    metrics: tuple[str, ...] = Field(min_length=1, description="metrics, as run.json names them")
+    selection: Selection = Field("last", description="which checkpoint is scored")
+
+
 class CountedModel(Model):
     """A row of a table of parameters: a model that is built to be counted."""
 
@@ -140,11 +150,12 @@ AnyTable = Annotated[
     Annotated[TableConfig, Tag("results")]
     | Annotated[BackbonesTableConfig, Tag("backbones")]
     | Annotated[MethodsTableConfig, Tag("methods")]
+    | Annotated[SettingsTableConfig, Tag("settings")]
     | Annotated[ParametersTableConfig, Tag("parameters")],
     Discriminator(
         _kind,
         custom_error_type="unknown_kind",
-        custom_error_message="'kind' of a table is results, backbones, methods or parameters",
+        custom_error_message="'kind' of a table is results, backbones, methods, settings or parameters",
     ),
 ]
 
@@ -152,6 +163,7 @@ AnyTable = Annotated[
 class FigureConfig(Model):
     """A figure of an experiment."""
 
+    setting: Setting | None = Field(None, description="draw the runs of this setting only")
     kind: Literal[
         "maps",
         "histograms",
@@ -162,8 +174,10 @@ class FigureConfig(Model):
         "speed",
         "likelihoods",
         "anomalies",
+        "homogeneous_mapping",
     ] = Field(
         description="anomaly maps, score histograms, training curves, a contrario segmentation, mean IoU by threshold, "
         "quantiles of normal latents, image AUROC by speed of inference, histograms of log-likelihoods before and "
-        "after training, contact sheet of the images that pseudo-anomalies make"
+        "after training, contact sheet of the images that pseudo-anomalies make, log-likelihoods and losses of one "
+        "model for each category beside one for all"
     )

@@ -36,11 +36,12 @@ COLORS = {"normal": "#1f77b4", "anomalous": "#d62728", "pseudo": "#ff7f0e", "neu
 
 @dataclass(frozen=True)
 class DrawnRun:
-    """A run that a figure draws: its cell, record and folder."""
+    """A run that a figure draws: its cell, record and folder, and the folder of its training."""
 
     cell: Cell
     record: RunRecord
     folder: Path
+    training_folder: Path
 
     @property
     def title(self) -> str:
@@ -50,7 +51,10 @@ class DrawnRun:
 
 def read_runs(cells: Sequence[Cell], paths: Paths) -> list[DrawnRun]:
     """Reads the run records of ``cells``."""
-    return [DrawnRun(cell, read_record(paths.run_record(cell)), paths.run_record(cell).parent) for cell in cells]
+    return [
+        DrawnRun(cell, read_record(path), path.parent, paths.run_record(cell.trained).parent)
+        for cell, path in ((cell, paths.run_record(cell)) for cell in cells)
+    ]
 
 
 def methods_of(runs: Sequence[DrawnRun]) -> dict[tuple[str, str], str]:

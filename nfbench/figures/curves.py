@@ -43,7 +43,7 @@ def _draw(axis: Axes, runs: Sequence[DrawnRun]) -> Axes:
     """Draws one category and method; returns the axis of the AUROC."""
     right = axis.twinx()
     for number, run in enumerate(runs):
-        history = read_table(run.folder / "history.csv")
+        history = read_table(run.training_folder / "history.csv")
         epochs = [int(row["epoch"]) for row in history]
         label = {"label": "training loss"} if number == 0 else {}
         axis.plot(epochs, [float(row["loss"]) for row in history], color=COLORS["neutral"], lw=1, **label)

@@ -125,6 +125,9 @@ def spread(results: pd.DataFrame) -> str:
 def setting_note(results: pd.DataFrame) -> str:
     """The setting, and in words what sets few-anomaly apart."""
     (setting,) = results.setting.unique()
+    if setting == "unified":
+        count = _range(int(results.n_classes.min()), int(results.n_classes.max()))
+        return f"setting unified: one model for {count} categories"
     if setting != "few-anomaly":
         return f"setting {setting}"
     by_title = results.groupby("title", sort=False).n_real.agg(["min", "max"])

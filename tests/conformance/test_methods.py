@@ -14,6 +14,7 @@ from FrEIA.modules import InvertibleModule
 from nfbench.errors import NfbenchError
 from nfbench.features.stacked import StackedArrays
 from nfbench.methods.base import PACKAGE, LevelShape, MethodSettings, build_method, load_method, resolve_settings
+from nfbench.metrics.ranking import image_areas
 from nfbench.registry import plugin, plugin_names
 from nfbench.scoring.maps import score_images
 from nfbench.training.assemble import class_levels
@@ -121,17 +122,18 @@ def fitted(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_one_model_of_two_classes_finds_a_planted_anomaly_in_each(name, tmp_path):
+def test_one_model_of_two_classes_tells_planted_anomalies_in_each(name, tmp_path):
     method = fit_classes(name, tmp_path, 2)
     for number in range(2):
         levels = features_of(method, N_TEST, 2, number)
         normal = score(method, levels)
-        plant([level[0] for level in levels if level.ndim > 1])
+        plant(levels)
         planted = score(method, levels)
-        assert planted.images["paper"][0] > normal.images["paper"].max()
-        if not method.localizes_by_gradient:
-            row, column = np.unravel_index((planted.maps[0] - normal.maps[0]).argmax(), MAP)
-            assert max(row, column) < 14
+        areas = image_areas(
+            np.concatenate([normal.images["paper"], planted.images["paper"]]), np.repeat([0, 1], N_TEST)
+        )
+        assert areas.auroc > 0.9
+        assert np.isfinite(planted.maps).all()
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -23,6 +23,6 @@ def test_nothing_to_draw_is_one_clear_error(tmp_path: Path, kind, message):
     write_csv(tmp_path / "calibration.csv", ("images", "scale"), [])
     write_csv(tmp_path / "miou.csv", ("map", "threshold"), [])
     record = SimpleNamespace(segmentation=SimpleNamespace(false_alarms={"fair": None}))
-    run = DrawnRun(SimpleNamespace(seed=0), record, tmp_path)
+    run = DrawnRun(SimpleNamespace(seed=0), record, tmp_path, tmp_path)
     with pytest.raises(NfbenchError, match=f"kind '{kind}' {message}"):
         getattr(importlib.import_module(f"nfbench.figures.{kind}"), f"draw_{kind}")([run])

@@ -46,7 +46,7 @@ def run(folder, method="bgad-10", category="bottle", seed=0, **options):
     if options:
         write_csv(folder / "likelihoods.csv", FIELDS, histograms(**options))
     cell = SimpleNamespace(method=method, dataset="mvtec_ad", category=category, seed=seed, backbone="b6@256-l123")
-    return DrawnRun(cell, SimpleNamespace(cell=SimpleNamespace(title=method.upper())), folder)
+    return DrawnRun(cell, SimpleNamespace(cell=SimpleNamespace(title=method.upper())), folder, folder)
 
 
 def panels(figure):

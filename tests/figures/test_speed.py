@@ -41,7 +41,7 @@ def run(
             "evaluate": {"command": "nfbench evaluate_run --threads 1 --device auto", **CPU, **machine},
         },
     )
-    return DrawnRun(cell, record, Path())
+    return DrawnRun(cell, record, Path(), Path())
 
 
 @pytest.fixture(autouse=True)

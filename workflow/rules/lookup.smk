@@ -29,3 +29,8 @@ def table_code(name):
     """Fingerprint of the code that a table follows from; where it counts parameters, the models are part of that."""
     models = ("methods", "flows", "backbones") if table_config(name).kind == "parameters" else ()
     return fingerprint("tables", "results/compare.py", "reference", *models)
+
+
+def figure_spec(name):
+    """All of the configuration that a figure follows from."""
+    return BENCH.experiment(owner("figures", name)).figures[name].model_dump_json()

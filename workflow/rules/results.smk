@@ -84,6 +84,7 @@ rule build_figure:
     params:
         config=CONFIG,
         experiment=lambda wildcards: owner("figures", wildcards.figure),
+        spec=lambda wildcards: figure_spec(wildcards.figure),
         code=fingerprint("figures"),
     message:
         "Draw the figure {wildcards.figure}"

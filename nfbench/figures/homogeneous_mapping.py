@@ -1,0 +1,107 @@
+"""One model for each category beside one for all: do normal and anomalous positions become equally likely?"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from nfbench.errors import NfbenchError
+from nfbench.figures.base import COLORS, DrawnRun, legend_above, methods_of, of_first_seed, read_table
+
+__all__ = ["draw_homogeneous_mapping"]
+
+_SETTINGS = {"one-class": 1, "unified": -1}
+_GROUPS = ("normal", "anomalous")
+_STYLES = {"one-class": "-", "unified": "--"}
+_ALPHA = 0.45
+
+Rows = list[dict[str, str]]
+
+
+def draw_homogeneous_mapping(runs: Sequence[DrawnRun]) -> Figure:
+    """One column per method, one row per category, and the training losses below; first seed.
+
+    A panel has histograms of the log-likelihoods of test positions after training, in nats per dimension, at the middle
+    level: of the model of the category upwards, of the model of all categories downwards. The overlap is the area that
+    the histograms of normal and anomalous positions share, 1 where they are the same. Methods without likelihoods of
+    positions are left out.
+
+    Raises:
+        NfbenchError: no method has likelihoods of positions in both settings.
+    """
+    rows = {run.folder: read_table(run.folder / "likelihoods.csv") for run in of_first_seed(runs)}
+    shown = [run for run in of_first_seed(runs) if rows[run.folder]]
+    panels: dict[tuple[str, ...], dict[str, Rows]] = {}
+    for run in shown:
+        key = (run.cell.dataset, run.cell.category, run.cell.method, run.cell.backbone)
+        panels.setdefault(key, {})[run.cell.setting] = rows[run.folder]
+    panels = {key: by_setting for key, by_setting in panels.items() if set(by_setting) == set(_SETTINGS)}
+    categories = list(dict.fromkeys(key[:2] for key in panels))
+    methods = {key: title for key, title in methods_of(shown).items() if key in {panel[2:] for panel in panels}}
+    if not methods:
+        raise NfbenchError(
+            "a figure of kind 'homogeneous_mapping' needs a method with likelihoods of positions, such as cflow or "
+            "fastflow, in the settings one-class and unified, and masks"
+        )
+    size = (3.4 * len(methods) + 0.6, 1.9 * len(categories) + 2.6)
+    ratios = [*([1.0] * len(categories)), 1.2]
+    figure, axes = plt.subplots(len(ratios), len(methods), figsize=size, squeeze=False, height_ratios=ratios)
+    for column, (key, title) in zip(axes.T, methods.items(), strict=True):
+        for axis, category in zip(column, categories, strict=False):
+            if (*category, *key) in panels:
+                _draw_histograms(axis, panels[*category, *key])
+            if key == next(iter(methods)):
+                axis.set_ylabel("\n".join(category), fontsize=8)
+        column[0].set_title(title, fontsize=8)
+        column[-2].set_xlabel("log-likelihood in nats per dimension", fontsize=8)
+        _draw_losses(column[-1], [run for run in shown if (run.cell.method, run.cell.backbone) == key])
+    axes[-1, 0].set_ylabel("training loss", fontsize=8)
+    _legend(figure)
+    return figure
+
+
+def _draw_histograms(axis: Axes, by_setting: dict[str, Rows]) -> None:
+    for setting, rows in by_setting.items():
+        level = max(int(row["level"]) for row in rows) // 2
+        after = [row for row in rows if row["moment"] == "after" and int(row["level"]) == level]
+        shares = {}
+        for group in _GROUPS:
+            bins = [row for row in after if row["group"] == group]
+            edges = [float(row["left"]) for row in bins] + [float(row["right"]) for row in bins[-1:]]
+            shares[group] = np.array([float(row["share"]) for row in bins])
+            if bins:
+                heights = _SETTINGS[setting] * shares[group]
+                axis.stairs(heights, edges, fill=True, color=COLORS[group], alpha=_ALPHA)
+                axis.stairs(heights, edges, color=COLORS[group], lw=0.8)
+        if all(len(values) for values in shares.values()):
+            overlap = np.minimum(*shares.values()).sum()
+            y, side = (0.95, "top") if _SETTINGS[setting] > 0 else (0.05, "bottom")
+            axis.text(0.03, y, f"{setting}, overlap {overlap:.2f}", transform=axis.transAxes, va=side, fontsize=7)
+    largest = 1.25 * max(abs(value) for value in axis.dataLim.intervaly)
+    axis.set_ylim(-largest, largest)
+    axis.axhline(0, color="black", lw=0.6)
+    axis.set_yticks([])
+    axis.tick_params(labelsize=7)
+
+
+def _draw_losses(axis: Axes, runs: Sequence[DrawnRun]) -> None:
+    """The loss of each one-class model, and once that of the model of all categories."""
+    for run in {run.training_folder: run for run in runs}.values():
+        history = read_table(run.training_folder / "history.csv")
+        unified = run.cell.setting == "unified"
+        color = COLORS["anomalous"] if unified else COLORS["neutral"]
+        epochs, loss = ([float(row[key]) for row in history] for key in ("epoch", "loss"))
+        axis.plot(epochs, loss, color=color, ls=_STYLES[run.cell.setting], lw=1.4 if unified else 0.8)
+    axis.set_xlabel("epoch", fontsize=8)
+    axis.tick_params(labelsize=7)
+
+
+def _legend(figure: Figure) -> None:
+    handles = {f"{group} positions": Patch(color=COLORS[group], alpha=_ALPHA) for group in _GROUPS}
+    handles["loss of one category"] = Line2D([], [], color=COLORS["neutral"], ls=_STYLES["one-class"], lw=0.8)
+    handles["loss of all categories"] = Line2D([], [], color=COLORS["anomalous"], ls=_STYLES["unified"], lw=1.4)
+    legend_above(figure, (list(handles.values()), list(handles)))

@@ -1,0 +1,90 @@
+"""The content of a table of settings: one model for each category beside one for all, method by method."""
+
+import pandas as pd
+
+from nfbench.config import SettingsTableConfig
+from nfbench.errors import NfbenchError
+from nfbench.registry import nearest
+from nfbench.results.compare import Comparison, compare
+from nfbench.tables.captions import (
+    METRICS,
+    anomalies_note,
+    backbone_notes,
+    data_notes,
+    epochs_note,
+    image_score_note,
+    join_notes,
+    metric_title,
+    selections_note,
+    spread,
+)
+from nfbench.tables.comparison import common_categories
+from nfbench.tables.model import Column, Row, Table
+
+__all__ = ["make_settings_table"]
+
+_KEYS = ("dataset", "method", "metric", "setting", "selection")
+_SETTINGS = ("one-class", "unified")
+_DIFFERENCE = "difference"
+
+
+def make_settings_table(
+    name: str, config: SettingsTableConfig, results: pd.DataFrame, subsets: dict[str, str]
+) -> Table:
+    """Averages over the categories that all methods have in both settings, and unified minus one-class, by seed.
+
+    Args:
+        name: name of the table.
+        config: metrics and selection.
+        results: aggregated results.
+        subsets: for datasets of which images are left out, what is kept, by name.
+
+    Raises:
+        NfbenchError: a method has runs of one setting only, or no run has a metric.
+    """
+    results = results[results.setting.isin(_SETTINGS) & (results.selection == config.selection)]
+    for metric in config.metrics:
+        if metric not in set(results.metric):
+            raise NfbenchError(f"table '{name}': no run has the metric '{metric}'{nearest(metric, METRICS)}")
+    for method, part in results.groupby("method"):
+        missing = sorted(set(_SETTINGS) - set(part.setting))
+        if missing:
+            raise NfbenchError(f"table '{name}': '{method}' has no runs in the setting {missing[0]}")
+    parts = [part for _, part in results.groupby(["method", "setting"])]
+    results = common_categories(name, parts, results)
+    columns = [
+        Column(metric, setting, metric_title(metric), "", config.selection)
+        for metric in config.metrics
+        for setting in (*_SETTINGS, _DIFFERENCE)
+    ]
+    rows = [
+        Row(dataset, part.title.iloc[0], tuple(_cell(part, column) for column in columns), ())
+        for dataset, of_dataset in results.groupby("dataset", sort=False)
+        for _, part in of_dataset.groupby(["method", "backbone"], sort=False)
+    ]
+    return Table(name, _caption(config, results, subsets), tuple(columns), (), "", tuple(rows), _KEYS)
+
+
+def _cell(part: pd.DataFrame, column: Column) -> Comparison:
+    of_metric = part[part.metric == column.method]
+    by_seed = {setting: found.groupby("seed").value.mean() for setting, found in of_metric.groupby("setting")}
+    if column.backbone == _DIFFERENCE:
+        values = (by_seed["unified"] - by_seed["one-class"]).dropna()  # of seeds that both have
+    else:
+        values = by_seed[column.backbone]
+    return compare(values, None, (0, 0))
+
+
+def _caption(config: SettingsTableConfig, results: pd.DataFrame, subsets: dict[str, str]) -> str:
+    titles = ", ".join(metric_title(metric) for metric in config.metrics)
+    notes = [
+        f"{config.title}: {titles} in percent, {spread(results)}, of means over categories",
+        "one-class: a model for each category; unified: one for all; difference: unified minus one-class, by seed",
+        anomalies_note(results),
+        selections_note((config.selection,)),
+        "data: " + "; ".join(data_notes(results, subsets, named=True)),
+        "backbone " + ", ".join(backbone_notes(results)),
+        f"{epochs_note(results)}; metrics at the original image size",
+        image_score_note(results),
+    ]
+    return join_notes(notes)

@@ -26,7 +26,7 @@ LEVELS = [LevelShape(8, 8, 8), LevelShape(12, 4, 4), LevelShape(16, 2, 2)]
 SCALES = [LevelShape(12, 8, 8), LevelShape(12, 4, 4), LevelShape(12, 2, 2)]
 SMALL = {"hidden_channels": 24, "hidden_dim": 64, "embedding_dim": 128, "pretrain_dim": 24, "target_dim": 24,
          "reduced_dimensions": 16, "noise_std": 0.5, "form": "paper", "statistics_size": 8,
-         "condition_dim": 16, "batch_size": 6, "lr": 2e-3,
+         "condition_dim": 16, "batch_size": 6, "lr": 2e-3, "criterion": "likelihood",
          "val_fraction": 0.0, "checkpoints": 2}  # fmt: skip
 N_TRAIN, N_TEST, EPOCHS, MAP = 30, 6, 40, (32, 32)
 CPU = torch.device("cpu")
@@ -96,8 +96,8 @@ def fit(name, folder, seed=0, **overrides):
 
 
 def fit_classes(name, folder, n_classes, seed=0, **overrides):
-    """One model of several classes, whose features are stacked."""
-    method = build(name, seed, n_classes, **overrides)
+    """One model of several classes, whose features are stacked; with as many steps as for one."""
+    method = build(name, seed, n_classes, **{"epochs": settings_of(name).epochs // n_classes, **overrides})
     numbers = range(n_classes)
     levels = zip(*(features_of(method, N_TRAIN, 1, number) for number in numbers), strict=True)
     views = [anomalous_views(method, number) for number in numbers] if method.needs_anomalies else []

@@ -27,7 +27,13 @@ class Checkout:
 
     def snakemake(self, *arguments: str, fails: bool = False) -> str:
         """Runs Snakemake; returns all it printed."""
-        command = self.command(*arguments)
+        return self._run(self.command(*arguments), fails)
+
+    def nfbench(self, *arguments: str, fails: bool = False) -> str:
+        """Runs one stage; returns all it printed."""
+        return self._run([sys.executable, "-m", "nfbench", *arguments], fails)
+
+    def _run(self, command: list[str], fails: bool) -> str:
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, env=environment())
         assert (done.returncode != 0) == fails, done.stdout + done.stderr
         return done.stdout + done.stderr

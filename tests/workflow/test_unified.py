@@ -1,0 +1,78 @@
+"""One model of several categories, end to end: a union of two datasets, trained once and evaluated by category."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from nfbench.results.record import read_record
+
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
+
+BACKBONE = "tf_efficientnet_lite0@64-random"
+
+
+@pytest.fixture(scope="module")
+def finished(new_checkout):
+    checkout = new_checkout()
+    checkout.snakemake("smoke_unified")
+    return checkout
+
+
+def folder(checkout, category, method="hgad-smoke", backbone=BACKBONE, setting="unified"):
+    return checkout.folder / "results/runs" / setting / "union-smoke" / category / method / backbone / "seed0"
+
+
+def test_images_of_a_union_are_read_where_they_are(finished):
+    manifests = finished.folder / "results/manifests"
+    found = {str(path.relative_to(manifests)) for path in manifests.glob("*/*.csv")}
+    assert found == {"synthetic-smoke/washer.csv", "synthetic-few/fabric.csv"}
+
+
+def test_one_training_serves_all_categories(finished):
+    trained = json.loads((folder(finished, "all") / "training.json").read_text())
+    assert list(trained["classes"]) == ["washer", "fabric"]
+    records = {category: read_record(folder(finished, category) / "run.json") for category in ("washer", "fabric")}
+    for category, record in records.items():
+        assert record.cell.category == category
+        assert record.data.n_train + record.data.n_val == 12 + 6
+        assert record.data.classes == {name: found["key"] for name, found in trained["classes"].items()}
+        assert record.features.train_key == record.data.classes[category]
+        assert record.parameters == trained["parameters"]
+        assert not (folder(finished, category) / "model.safetensors").exists()
+    assert records["washer"].data.n_test_anomalous == 8
+    assert records["fabric"].data.n_test_anomalous == 4
+
+
+def test_pseudo_anomalies_are_those_of_the_own_category(finished):
+    for category, dataset in (("washer", "synthetic-smoke"), ("fabric", "synthetic-few")):
+        backbone = "tf_efficientnet_lite0@64-image-random"
+        record = read_record(folder(finished, category, "sanflow-smoke", backbone) / "run.json")
+        view = finished.folder / "results/features" / backbone / dataset / category / "pseudo-blend-k2/meta.json"
+        assert record.features.pseudo_key == json.loads(view.read_text())["key"]
+
+
+def test_table_and_figures_are_made(finished):
+    table = pd.read_csv(finished.folder / "results/tables/smoke_unified.csv")
+    assert set(table.method) == {"hgad-smoke", "nfad-smoke", "sanflow-smoke"}
+    assert set(table.category) == {"washer", "fabric", "average"}
+    assert "one model for 2 categories" in (finished.folder / "results/tables/smoke_unified.html").read_text()
+    for name in ("smoke_unified", "smoke_unified_curves"):
+        assert (finished.folder / f"results/figures/{name}.png").stat().st_size > 20_000
+
+
+def test_a_second_run_does_nothing(finished):
+    assert finished.jobs("smoke_unified") == {}
+
+
+def test_an_unknown_class_is_refused_by_name(finished):
+    """Evaluating a category that the model was not trained on."""
+    run = folder(finished, "all")
+    features = finished.folder / "results/features" / BACKBONE / "synthetic-smoke/washer"
+    manifest = finished.folder / "results/manifests/synthetic-smoke/washer.csv"
+    printed = finished.nfbench(
+        "evaluate_run", "--run", str(run.parent / "other"), "--trained", str(run), "--category", "wash",
+        "--train-features", str(features / "train/meta.json"), "--features", str(features / "test/meta.json"),
+        "--manifest", str(manifest), fails=True,
+    )  # fmt: skip
+    assert "the model knows no class 'wash', only washer, fabric" in printed

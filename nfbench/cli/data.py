@@ -20,22 +20,28 @@ def prepare_data(
     category: Annotated[str, typer.Option(help="Category to read.")],
     root: Annotated[Path, typer.Option(help="Folder that holds the categories.")],
     output: Annotated[Path, typer.Option(help="Manifest to write (CSV).")],
+    stride: Annotated[int, typer.Option(min=1, help="Of videos, every n-th frame only.")] = 1,
     max_train: Annotated[int | None, typer.Option(min=1, help="At most so many training images.")] = None,
     max_test_normal: Annotated[int | None, typer.Option(min=1, help="At most so many normal test images.")] = None,
     max_test_anomalous: Annotated[
         int | None, typer.Option(min=1, help="At most so many anomalous test images.")
     ] = None,
+    miniature: Annotated[bool, typer.Option("--miniature", help="Make the dataset's tiny copy in ROOT first.")] = False,
 ) -> None:
     """Check and hash all images of a category, and write its manifest."""
     from nfbench.datasets.manifest import build_manifest, select_subset, write_manifest
 
     subset = DatasetConfig(
         dataset=dataset,
+        stride=stride,
         max_train=max_train,
         max_test_normal=max_test_normal,
         max_test_anomalous=max_test_anomalous,
     )
-    samples = find_dataset(dataset).samples(root, category)
+    reader = find_dataset(dataset)
+    if miniature:
+        reader.miniature(root)
+    samples = reader.sampled(root, category, stride)
     write_manifest(output, build_manifest(select_subset(samples, subset)))
 
 

@@ -26,8 +26,9 @@ Setting = Literal["one-class", "unified", "few-anomaly"]
 class DatasetConfig(Model):
     """A dataset under a name of its own: a folder of the user's, or a stated subset of a known dataset."""
 
-    dataset: str = Field("folder", description="reader: mvtec_ad, elpv, synthetic, or folder for any MVTec layout")
+    dataset: str = Field("folder", description="reader, such as mvtec_ad, or folder for any MVTec layout")
     root: str | None = Field(None, description="folder with the categories; by default <data_root>/<dataset>")
+    stride: int = Field(1, ge=1, description="of videos, take every n-th frame only, in training and in test")
     max_train: int | None = Field(None, ge=1, description="at most so many normal training images per category")
     max_test_normal: int | None = Field(None, ge=1, description="at most so many normal test images per category")
     max_test_anomalous: int | None = Field(None, ge=1, description="at most so many anomalous test images per category")
@@ -35,7 +36,7 @@ class DatasetConfig(Model):
     @property
     def is_subset(self) -> bool:
         """Whether images of the official split are left out."""
-        return any((self.max_train, self.max_test_normal, self.max_test_anomalous))
+        return self.stride > 1 or any((self.max_train, self.max_test_normal, self.max_test_anomalous))
 
 
 class AnomaliesConfig(Model):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nfbench.datasets.base import Counts, Dataset, Sample
 from nfbench.datasets.layout import known_categories, layout_categories, layout_samples
-from nfbench.datasets.miniature import COUNTS, Painter, make_layout
+from nfbench.datasets.miniature import Painter, make_layout
 from nfbench.datasets.sources import find_source
 
 __all__ = ["DATASET", "Btad"]
@@ -42,8 +42,7 @@ class Btad(Dataset):
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """All categories with their endings; one mask of 03 marks no pixel."""
-        ko, square = {"ko": COUNTS.test_anomalous}, Painter(root, 64, 64)
-        shared = {"normal": _NORMAL, "defects": ko, "digits": 4}
+        square, shared = Painter(root, 64, 64), {"normal": _NORMAL, "defects": ("ko",), "digits": 4}
         return {
             "01": make_layout(square, "01", ending=".bmp", mask_ending=".png", **shared),
             "02": make_layout(square, "02", ending=".png", mask_ending=".png", **shared),

@@ -5,7 +5,7 @@ may make a miniature at once. The images look like nothing, so that no number ma
 """
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from nfbench.provenance import derive_seed
 
 __all__ = ["COUNTS", "Painter", "make_layout", "save_array", "write_once"]
 
-COUNTS = Counts(train=8, test_normal=4, test_anomalous=4)
+COUNTS = Counts(train=8, test_normal=4, test_anomalous=12)
 """Images of each category of a miniature."""
 
 
@@ -95,7 +95,7 @@ def make_layout(
     category: str,
     *,
     normal: str = "good",
-    defects: Mapping[str, int] | None = None,
+    defects: Sequence[str] = ("bent", "color"),
     ending: str = ".png",
     mask_ending: str = "_mask.png",
     digits: int = 3,
@@ -107,20 +107,19 @@ def make_layout(
         painter: draws the images.
         category: name of the category.
         normal: name of the folders of normal images.
-        defects: number of anomalous images by kind of defect, by default two kinds.
+        defects: kinds of defects, with equal numbers of anomalous images.
         ending: of the images.
         mask_ending: of the masks, after the stem of their image.
         digits: of the numbers that are the images' names.
         blank_masks: how many masks of each kind mark no pixel.
     """
-    defects = defects or {"bent": COUNTS.test_anomalous // 2, "color": COUNTS.test_anomalous // 2}
     folder = painter.root / category
     for split, count in (("train", COUNTS.train), ("test", COUNTS.test_normal)):
         for number in range(count):
             painter.normal(folder / split / normal / f"{number:0{digits}}{ending}")
-    for defect, count in defects.items():
-        for number in range(count):
+    for defect in defects:
+        for number in range(COUNTS.test_anomalous // len(defects)):
             stem = f"{number:0{digits}}"
             mask = folder / "ground_truth" / defect / f"{stem}{mask_ending}"
             painter.anomalous(folder / "test" / defect / f"{stem}{ending}", mask, blank=number < blank_masks)
-    return Counts(COUNTS.train, COUNTS.test_normal, sum(defects.values()))
+    return COUNTS

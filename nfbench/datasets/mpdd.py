@@ -14,12 +14,12 @@ __all__ = ["DATASET", "Mpdd"]
 
 _SOURCE = find_source("mpdd")
 _DEFECTS = {
-    "bracket_black": {"hole": 2, "scratches": 2},
-    "bracket_brown": {"bend_and_parts_mismatch": 2, "parts_mismatch": 2},
-    "bracket_white": {"defective_painting": 2, "scratches": 2},
-    "connector": {"parts_mismatch": 4},
-    "metal_plate": {"major_rust": 1, "scratches": 2, "total_rust": 1},
-    "tubes": {"anomalous": 4},
+    "bracket_black": ("hole", "scratches"),
+    "bracket_brown": ("bend_and_parts_mismatch", "parts_mismatch"),
+    "bracket_white": ("defective_painting", "scratches"),
+    "connector": ("parts_mismatch",),
+    "metal_plate": ("major_rust", "scratches", "total_rust"),
+    "tubes": ("anomalous",),
 }
 
 

@@ -30,7 +30,6 @@ _SOURCE = find_source("shanghaitech")
 _SCENES = tuple(f"{number:02}" for number in range(1, 14))
 _TOGETHER = {"all": _SCENES[:12], "all13": _SCENES}
 _TRAIN_VIDEOS, _TEST_VIDEOS = ("training/videos", "training/frames"), "testing/frames"
-_MINIATURE = {"train": {"01": 2, "02": 1, "13": 1}, "test": {"01": 1, "02": 1}}
 _MINIATURE_FRAMES = 12
 
 
@@ -78,18 +77,15 @@ class ShanghaiTech(Dataset):
         return {"training videos": len(_training(root)), "test videos": len(_testing(root))}
 
     def miniature(self, root: Path) -> dict[str, Counts]:
-        """Three scenes; half of the frames of each test video are anomalous."""
+        """One video of each scene; half of the frames of each test video are anomalous."""
         painter = Painter(root, 64, 48)
-        for scene, videos in _MINIATURE["train"].items():
-            for number in range(1, videos + 1):
-                _write_video(root / "training/videos" / f"{scene}_{number:03}.avi", painter)
-        for scene in _MINIATURE["test"]:
+        for scene in _SCENES:
+            _write_video(root / "training/videos" / f"{scene}_001.avi", painter)
+        for scene in _SCENES[:12]:
             _write_test_video(root / "testing", f"{scene}_0014", painter)
-        half = _MINIATURE_FRAMES // 2
-        trained = {scene: videos * _MINIATURE_FRAMES for scene, videos in _MINIATURE["train"].items()}
-        counts = {scene: Counts(trained[scene], half, half) for scene in _MINIATURE["test"]}
-        both = [sum(column) for column in zip(*counts.values(), strict=True)]
-        return {"all": Counts(*both), "all13": Counts(sum(trained.values()), *both[1:]), **counts}
+        frames, half = _MINIATURE_FRAMES, _MINIATURE_FRAMES // 2
+        together = {name: Counts(len(scenes) * frames, 12 * half, 12 * half) for name, scenes in _TOGETHER.items()}
+        return {**together, **dict.fromkeys(_SCENES[:12], Counts(frames, half, half))}
 
 
 def _training(root: Path) -> dict[str, Path]:

@@ -25,7 +25,8 @@ def test_manifests_of_a_miniature_have_its_counts(name, tmp_path):
     dataset = find_dataset(name)
     expected = dataset.miniature(tmp_path)
     found = dataset.available(tmp_path)
-    assert set(found) == set(expected) <= set(dataset.categories)
+    assert tuple(found) == dataset.categories
+    assert set(expected) == set(found)
     for category in found:
         entries = build_manifest(dataset.samples(tmp_path, category))
         counts = Counts(

@@ -50,8 +50,8 @@ def test_split_of_visa_follows_its_csv(root):
     path = root / "split_csv/1cls.csv"
     text = path.read_text().replace("candle,test,normal", "candle,train,normal", 2)
     path.write_text(text)
-    assert counted(samples("visa", root, "candle")) == Counts(10, 2, 4)
-    assert counted(samples("visa", root, "pcb1")) == Counts(8, 4, 4)
+    assert counted(samples("visa", root, "candle")) == Counts(10, 2, 12)
+    assert counted(samples("visa", root, "pcb1")) == Counts(8, 4, 12)
 
 
 @pytest.mark.parametrize("root", ["visa"], indirect=True)
@@ -154,20 +154,27 @@ def test_second_copy_of_lgg_mri_is_not_counted(root):
 @of("shanghaitech")
 def test_scenes_of_shanghaitech(root):
     reader = find_dataset("shanghaitech")
-    assert reader.available(root) == ["all", "all13", "01", "02"]
-    shutil.rmtree(root / "testing/frames/02_0014")
-    assert reader.available(root) == ["all", "all13", "01"]
-    scenes = {s.image.parent.name[:2] for s in samples("shanghaitech", root, "all13") if s.split == "train"}
-    assert scenes == {"01", "02", "13"}
+    assert tuple(reader.available(root)) == reader.categories
+    trained = {
+        category: {s.image.parent.name[:2] for s in samples("shanghaitech", root, category) if s.split == "train"}
+        for category in ("all", "all13", "07")
+    }
+    assert trained["all13"] - trained["all"] == {"13"}
+    assert len(trained["all"]) == 12
+    assert trained["07"] == {"07"}
+    for folder in ("testing/frames/02_0014", "testing/frames/05_0014"):
+        shutil.rmtree(root / folder)
+    (root / "training/videos/13_001.avi").unlink()
+    assert reader.available(root) == ["all", "01", "03", "04", *(f"{number:02}" for number in range(6, 13))]
 
 
 @of("shanghaitech")
 def test_stride_of_shanghaitech_takes_the_same_frames(root):
     every = {s.image.name for s in samples("shanghaitech", root, "01") if s.split == "train"}
     third = samples("shanghaitech", root, "01", stride=3)
-    assert [s.image.stem for s in third if s.split == "train"][:4] == ["00000000", "00000003", "00000006", "00000009"]
+    assert [s.image.stem for s in third if s.split == "train"] == ["00000000", "00000003", "00000006", "00000009"]
     assert {s.image.name for s in third if s.split == "train"} < every
-    assert counted(third) == Counts(8, 2, 2)
+    assert counted(third) == Counts(4, 2, 2)
     whole = root / "training/frames_every1/01_001/00000003.jpg"
     assert whole.read_bytes() == (root / "training/frames_every3/01_001/00000003.jpg").read_bytes()
 
@@ -240,5 +247,5 @@ def test_rows_of_visa_sort_like_those_of_other_readers(tmp_path):
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([rows[0], *rows[:0:-1]])
     found = samples("visa", tmp_path, "fryum")
-    assert [s.split for s in found] == ["train"] * 8 + ["test"] * 8
+    assert [s.split for s in found] == ["train"] * 8 + ["test"] * 16
     assert [s.image.name for s in found[:8]] == [f"{number:04}.JPG" for number in range(8)]

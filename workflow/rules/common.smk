@@ -8,7 +8,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from nfbench.cli.build import available_categories
+from nfbench.cli.build import available_categories, dataset_root, is_miniature
 from nfbench.config import load_bench
 from nfbench.errors import NfbenchError
 from nfbench.grid import expand

@@ -14,11 +14,12 @@ def commas(numbers):
 
 def dataset_options(wildcards):
     """What prepare_data must know of a dataset."""
-    dataset = BENCH.dataset(wildcards.dataset)
-    return options(
-        root=BENCH.dataset_root(wildcards.dataset),
-        **dataset.model_dump(exclude={"root"}),
+    name = wildcards.dataset
+    given = options(
+        root=dataset_root(BENCH, name),
+        **BENCH.dataset(name).model_dump(exclude={"root"}),
     )
+    return f"{given} --miniature" if is_miniature(BENCH, name) else given
 
 
 def backbone_options(wildcards):
@@ -48,6 +49,7 @@ def method_options(wildcards):
         variant=wildcards.method,
         title=title,
         reader=BENCH.dataset(wildcards.dataset).dataset,
+        epochs_at_most=1 if BENCH.config.miniature else None,
     )
     return " ".join([named, *settings])
 

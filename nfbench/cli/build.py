@@ -12,6 +12,7 @@ import yaml
 
 from nfbench.config import AvailableAmong, Bench, DatasetConfig, load_bench
 from nfbench.datasets.base import find_dataset
+from nfbench.datasets.sources import read_sources, record_path
 from nfbench.errors import NfbenchError
 from nfbench.grid import Cell, expand
 from nfbench.paths import Paths
@@ -30,6 +31,7 @@ __all__ = [
     "is_miniature",
     "load",
     "show",
+    "to_fetch",
 ]
 
 Experiment = Annotated[str, typer.Option(help="Name of the experiment.")]
@@ -58,6 +60,18 @@ def dataset_root(bench: Bench, dataset: str) -> Path:
     return bench.dataset_root(dataset)
 
 
+def to_fetch(bench: Bench, dataset: str) -> list[str]:
+    """The reader of a dataset that is to be downloaded before it is read, if it is."""
+    config = bench.dataset(dataset)
+    source = read_sources().get(config.dataset)
+    wanted = bench.config.fetch and source and source.access == "open" and not config.root
+    if not wanted or is_miniature(bench, dataset):
+        return []
+    # asked for again once it is there, so that what was made of it stays up to date
+    record = record_path(config.dataset, Path(bench.config.data_root))
+    return [config.dataset] if record.exists() or not bench.dataset_root(dataset).exists() else []
+
+
 def available_categories(bench: Bench, dataset: str) -> list[str]:
     """Categories of a dataset that are there to be used.
 
@@ -77,7 +91,7 @@ def available_categories(bench: Bench, dataset: str) -> list[str]:
         if reader.categories and category not in reader.categories:
             hint = nearest(category, reader.categories)
             raise NfbenchError(f"experiment '{experiment}': '{dataset}' has no category '{category}'{hint}")
-    if is_miniature(bench, dataset):
+    if is_miniature(bench, dataset) or (to_fetch(bench, dataset) and not bench.dataset_root(dataset).exists()):
         return list(reader.categories)
     return reader.available(dataset_root(bench, dataset))
 

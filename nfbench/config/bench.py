@@ -50,6 +50,7 @@ class Config(Model):
 
     experiment: str = Field("quickstart", description="the experiment that a run without a target makes")
     data_root: str = Field("data", description="folder that holds one folder per dataset")
+    fetch: bool = Field(False, description="download datasets that are named and not below data_root")
     results_root: str = Field("results", description="folder that takes all that is made")
     seeds: int | None = Field(None, ge=1, description="number of seeds, instead of the experiment's own")
     categories: tuple[str, ...] | None = Field(None, description="take only these categories")

@@ -2,6 +2,7 @@
 
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Literal
 
 import yaml
@@ -13,7 +14,7 @@ from nfbench.datasets.base import Counts
 from nfbench.errors import NfbenchError
 from nfbench.registry import nearest
 
-__all__ = ["Archive", "Source", "find_source", "read_sources"]
+__all__ = ["Archive", "Source", "find_source", "read_sources", "record_path"]
 
 _UNPACKED_RATIO = 10
 
@@ -73,6 +74,11 @@ def read_sources() -> dict[str, Source]:
     path = files("nfbench.datasets").joinpath("sources.yaml")
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     return {name: validate(Source, value, f"sources.yaml, {name}") for name, value in values.items()}
+
+
+def record_path(name: str, data_root: Path) -> Path:
+    """Where it is recorded that a dataset was put in its place."""
+    return data_root / ".nfbench" / f"{name}.json"
 
 
 def find_source(name: str) -> Source:

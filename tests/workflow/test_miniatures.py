@@ -1,5 +1,6 @@
 """Trial runs without data: every experiment on tiny made-up images, through the real rules."""
 
+import json
 import subprocess
 import sys
 
@@ -94,3 +95,25 @@ def test_results_say_that_they_are_of_a_trial(finished):
     assert "RANDOM weights" in done
     assert "Epochs 1;" in " ".join(done.split())
     assert not (finished.folder / "results/tables").exists()
+
+
+@pytest.mark.workflow
+def test_rules_list_fetch_and_check(new_checkout):
+    checkout = new_checkout()
+    find_dataset("btad").miniature(checkout.folder / "data/btad")
+    checkout.snakemake("results/data/sources.json", "results/data/btad.json", "data/.nfbench/btad.json")
+    report = json.loads((checkout.folder / "results/data/btad.json").read_text())
+    assert report["categories"]["02"]["test_anomalous"] == 12
+    assert report["categories"]["02"]["official"]["test_anomalous"] == 200
+    assert "btad" in {row["name"] for row in json.loads((checkout.folder / "results/data/sources.json").read_text())}
+    printed = checkout.snakemake("data/.nfbench/lgg_mri.json", fails=True)
+    assert "Kaggle asks for a login" in printed
+
+
+def test_datasets_that_are_named_are_fetched_on_request_only(new_checkout):
+    checkout = new_checkout()
+    jobs = checkout.jobs("mvtec_local", "--config", "fetch=true", "categories=bottle,cable")
+    assert (jobs["fetch_data"], jobs["prepare_data"]) == (1, 2)
+    printed = checkout.snakemake("--dry-run", "mvtec_local", fails=True)
+    assert "folder data/mvtec_ad does not exist" in printed
+    assert "'nfbench data fetch mvtec_ad' gets it" in printed

@@ -22,6 +22,17 @@ def dataset_options(wildcards):
     return f"{given} --miniature" if is_miniature(BENCH, name) else given
 
 
+def check_options(wildcards):
+    """What check_data must know of a dataset."""
+    dataset = BENCH.dataset(wildcards.dataset)
+    return f"{dataset.dataset} {options(root=dataset_root(BENCH, wildcards.dataset), stride=dataset.stride)}"
+
+
+def fetched_data(wildcards):
+    """The record of a download that comes before a dataset is read: with 'fetch: true', where it is not there."""
+    return [FETCHED.format(reader=reader) for reader in to_fetch(BENCH, wildcards.dataset)]
+
+
 def backbone_options(wildcards):
     """What extract_features must know of a backbone."""
     backbone = BENCH.backbones[wildcards.backbone]

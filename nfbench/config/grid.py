@@ -112,6 +112,7 @@ class BackboneConfig(Model):
     padding: Literal["zeros", "reflect"] = Field("zeros", description="of all convolutions")
     rotations: int = Field(0, ge=0, description="rotated views of each image, for methods that take views")
     pooled: bool = Field(False, description="keep the global average of each level only")
+    online: bool = Field(False, description="compute features whenever they are read, for sets too large to cache")
     image: bool = Field(False, description="keep the normalized image too, for methods that read it")
     weights: str = Field("default", description="default, package, hub, random, or the path of a weights file")
 
@@ -126,6 +127,7 @@ class BackboneConfig(Model):
             f"r{self.rotations}" if self.rotations else "",
             "pooled" if self.pooled else "",
             "image" if self.image else "",
+            "online" if self.online else "",
             "random" if self.weights == "random" else "",
         ]
         return "-".join([f"{self.name}@{self.input_size}", *filter(None, parts)])

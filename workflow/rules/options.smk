@@ -46,7 +46,7 @@ def backbone_options(wildcards):
         rotations=backbone.rotations,
         weights=backbone.weights,
     )
-    flags = {"--pooled": backbone.pooled, "--image": backbone.image}
+    flags = {"--pooled": backbone.pooled, "--image": backbone.image, "--online": backbone.online}
     return " ".join([given, *(flag for flag, on in flags.items() if on)])
 
 

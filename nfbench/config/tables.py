@@ -40,6 +40,9 @@ class TableConfig(Model):
         ("last",), min_length=1, description="which checkpoint is scored; several stand side by side"
     )
     published: str | None = Field(None, description="file of nfbench/reference without its ending")
+    published_datasets: dict[str, str] = Field(
+        default_factory=dict, description="the published table's names of datasets, where it has rows of several"
+    )
     published_as: dict[str, str | dict[str, str]] = Field(
         default_factory=dict,
         description="published method that a method or variant is compared with, by default the one of its method's "

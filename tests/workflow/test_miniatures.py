@@ -104,11 +104,11 @@ def test_results_say_that_they_are_of_a_trial(finished):
 def test_rules_list_fetch_and_check(new_checkout):
     checkout = new_checkout()
     find_dataset("btad").miniature(checkout.folder / "data/btad")
-    checkout.snakemake("results/data/sources.json", "results/data/btad.json", "data/.nfbench/btad.json")
-    report = json.loads((checkout.folder / "results/data/btad.json").read_text())
+    checkout.snakemake("results/sources.json", "results/checks/btad.json", "data/.nfbench/btad.json")
+    report = json.loads((checkout.folder / "results/checks/btad.json").read_text())
     assert report["categories"]["02"]["test_anomalous"] == 12
     assert report["categories"]["02"]["official"]["test_anomalous"] == 200
-    assert "btad" in {row["name"] for row in json.loads((checkout.folder / "results/data/sources.json").read_text())}
+    assert "btad" in {row["name"] for row in json.loads((checkout.folder / "results/sources.json").read_text())}
     printed = checkout.snakemake("data/.nfbench/lgg_mri.json", fails=True)
     assert "Kaggle asks for a login" in printed
 

@@ -4,7 +4,7 @@
 rule list_data:
     """Lists the datasets that can be fetched, with licence and citation."""
     output:
-        PATHS.template("data/sources.json"),
+        PATHS.template("sources.json"),
     log:
         PATHS.log("list_data", "sources"),
     benchmark:
@@ -48,7 +48,7 @@ rule check_data:
     input:
         fetched_data,
     output:
-        PATHS.template("data/{dataset}.json"),
+        PATHS.template("checks/{dataset}.json"),
     log:
         PATHS.log("check_data", "{dataset}"),
     benchmark:

@@ -3,6 +3,9 @@
 import subprocess
 import sys
 
-for name in ("training_step", "cflow_training", "coreset", "scoring", "extraction", "overhead", "segmentation", "gpu"):
+MODELS = ("training_step", "cflow_training", "coreset", "scoring")
+STAGES = ("preparation", "extraction", "overhead", "segmentation", "gpu")
+
+for name in MODELS + STAGES:
     print(f"\n== {name}", flush=True)
     subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)

@@ -12,12 +12,14 @@ import yaml
 from PIL import Image
 
 from nfbench.config import VariantConfig
+from nfbench.datasets.base import find_dataset
 from nfbench.methods.base import resolve_settings
 from tests.conftest import ROOT, make_image_folder
 from tests.workflow.conftest import PARTS, Checkout, environment
 
 README = (ROOT / "README.md").read_text()
 METHODS = (ROOT / "docs" / "methods.md").read_text()
+DATASETS = (ROOT / "docs" / "datasets.md").read_text()
 CONTRIBUTING = (ROOT / "docs" / "contributing.md").read_text()
 
 # what a test cannot do: install from the network, or submit to a cluster; and what CI itself does
@@ -43,6 +45,7 @@ def checkout(tmp_path_factory):
     checkout = Checkout(tmp_path_factory.mktemp("readme"))
     make_image_folder(checkout.folder / "data" / "mvtec_ad", "bottle")
     make_image_folder(checkout.folder / "data" / "my_parts", "gear")
+    find_dataset("btad").miniature(checkout.folder / "data" / "btad")
     _, config, experiment = blocks(README, "yaml")
     path = checkout.folder / "config.yaml"
     datasets = config.splitlines()[2].replace("/data", str(checkout.folder / "data"))
@@ -51,8 +54,10 @@ def checkout(tmp_path_factory):
     return checkout
 
 
-@pytest.mark.parametrize("command", [line for line in commands(README) + commands(METHODS) if line not in NOT_RUN])
-def test_commands_of_the_readme_and_of_the_methods(checkout, command):
+@pytest.mark.parametrize(
+    "command", [line for line in commands(README) + commands(METHODS) + commands(DATASETS) if line not in NOT_RUN]
+)
+def test_commands_of_the_documents(checkout, command):
     if command.startswith("make"):
         assert command in (ROOT / ".ci" / "run").read_text().splitlines()
         return

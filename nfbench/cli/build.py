@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import yaml
 
-from nfbench.config import AvailableAmong, Bench, load_bench
+from nfbench.config import AvailableAmong, Bench, DatasetConfig, load_bench
+from nfbench.datasets.base import find_dataset
+from nfbench.datasets.sources import read_sources, record_path
 from nfbench.errors import NfbenchError
 from nfbench.grid import Cell, expand, members
 from nfbench.paths import Paths
@@ -20,7 +22,17 @@ if TYPE_CHECKING:
     from nfbench.tables.model import Table
     from nfbench.tables.parameters import ParametersTable
 
-__all__ = ["aggregate_results", "available_categories", "build_figure", "build_table", "load", "show"]
+__all__ = [
+    "aggregate_results",
+    "available_categories",
+    "build_figure",
+    "build_table",
+    "dataset_root",
+    "is_miniature",
+    "load",
+    "show",
+    "to_fetch",
+]
 
 Experiment = Annotated[str, typer.Option(help="Name of the experiment.")]
 Overrides = Annotated[str, typer.Option("--config", help="Keys that override config.yaml, as JSON.")]
@@ -36,14 +48,36 @@ def load(overrides: str = "{}", folder: Path = Path()) -> Bench:
     return load_bench({**values, **json.loads(overrides)}, folder / "workflow" / "experiments")
 
 
+def is_miniature(bench: Bench, dataset: str) -> bool:
+    """Whether a dataset's tiny copy is read instead of its images."""
+    return bench.config.miniature and find_dataset(bench.dataset(dataset).dataset).has_miniature
+
+
+def dataset_root(bench: Bench, dataset: str) -> Path:
+    """Folder of a dataset's categories: of its images, or of its tiny copy."""
+    if is_miniature(bench, dataset):
+        return Path(bench.config.results_root) / "images" / bench.dataset(dataset).dataset
+    return bench.dataset_root(dataset)
+
+
+def to_fetch(bench: Bench, dataset: str) -> list[str]:
+    """The reader of a dataset that is to be downloaded before it is read, if it is."""
+    config = bench.dataset(dataset)
+    source = read_sources().get(config.dataset)
+    wanted = bench.config.fetch and source and source.access == "open" and not config.root
+    if not wanted or is_miniature(bench, dataset):
+        return []
+    # asked for again once it is there, so that what was made of it stays up to date
+    record = record_path(config.dataset, Path(bench.config.data_root))
+    return [config.dataset] if record.exists() or not bench.dataset_root(dataset).exists() else []
+
+
 def available_categories(bench: Bench, dataset: str) -> list[str]:
     """Categories of a dataset that are there to be used.
 
     Raises:
         NfbenchError: there is none, or a grid asks for a category that the dataset does not have, where it is on disk.
     """
-    from nfbench.datasets.base import find_dataset
-
     if bench.dataset(dataset).union:
         return list(members(bench, dataset, lambda member: available_categories(bench, member)))
     reader = find_dataset(bench.dataset(dataset).dataset)
@@ -59,7 +93,9 @@ def available_categories(bench: Bench, dataset: str) -> list[str]:
             if reader.categories and category not in reader.categories:
                 hint = nearest(category, reader.categories)
                 raise NfbenchError(f"{asking}: '{dataset}' has no category '{category}'{hint}")
-    return reader.available(bench.dataset_root(dataset))
+    if is_miniature(bench, dataset) or (to_fetch(bench, dataset) and not bench.dataset_root(dataset).exists()):
+        return list(reader.categories)
+    return reader.available(dataset_root(bench, dataset))
 
 
 def _cells(bench: Bench, experiment: str) -> list[Cell]:
@@ -167,17 +203,23 @@ def _table(bench: Bench, experiment: str, name: str) -> tuple["Table | Parameter
 
 
 def _subsets(bench: Bench) -> dict[str, str]:
-    """What is kept of datasets of which images are left out, in words."""
-    return {
-        name: ", ".join(
-            f"at most {limit} {kind} images"
-            for kind, limit in (
-                ("training", dataset.max_train),
-                ("normal test", dataset.max_test_normal),
-                ("anomalous test", dataset.max_test_anomalous),
-            )
-            if limit
-        )
-        for name, dataset in bench.datasets.items()
-        if dataset.is_subset
-    }
+    """What is kept of datasets of which images are left out, or read instead of them, in words."""
+    named = {*bench.datasets, *(name for e in bench.experiments.values() for b in e.grid for name in b.datasets)}
+    subsets = {name: _subset(bench.dataset(name)) for name in sorted(named) if bench.dataset(name).is_subset}
+    subsets |= {name: "made-up images instead of its own" for name in sorted(named) if is_miniature(bench, name)}
+    for name in sorted(named):
+        parts = [f"{member}: {subsets[member]}" for member in bench.dataset(name).union or () if member in subsets]
+        if parts:
+            subsets[name] = "; ".join(parts)
+    return subsets
+
+
+def _subset(dataset: DatasetConfig) -> str:
+    limits = (
+        ("training", dataset.max_train),
+        ("normal test", dataset.max_test_normal),
+        ("anomalous test", dataset.max_test_anomalous),
+    )
+    kept = [f"at most {limit} {kind} images" for kind, limit in limits if limit]
+    frames = [f"one of {dataset.stride} frames of each video"] if dataset.stride > 1 else []
+    return "a subset: " + ", ".join([*frames, *kept])

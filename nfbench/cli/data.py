@@ -1,18 +1,25 @@
-"""Data: from the images of a category to its manifest, and a look at what is there."""
+"""Data: from a name to images, from the images of a category to its manifest, and a look at what is there."""
 
 import json
-from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nfbench.config import DatasetConfig
-from nfbench.datasets.base import find_dataset
+from nfbench.datasets.base import Counts, find_dataset
+from nfbench.errors import NfbenchError
+from nfbench.files import write_json
 
-__all__ = ["app", "check", "prepare_data"]
+if TYPE_CHECKING:
+    from nfbench.datasets.check import Report
 
-app = typer.Typer(no_args_is_help=True, help="Look at datasets.")
+__all__ = ["app", "check", "fetch", "list_datasets", "prepare_data"]
+
+app = typer.Typer(no_args_is_help=True, help="Get datasets and look at them.")
+
+Root = Annotated[Path, typer.Option(help="Folder that holds one folder per dataset.")]
+Output = Annotated[Path | None, typer.Option(help="File that takes what is printed, as JSON.")]
 
 
 def prepare_data(
@@ -20,49 +27,118 @@ def prepare_data(
     category: Annotated[str, typer.Option(help="Category to read.")],
     root: Annotated[Path, typer.Option(help="Folder that holds the categories.")],
     output: Annotated[Path, typer.Option(help="Manifest to write (CSV).")],
+    stride: Annotated[int, typer.Option(min=1, help="Of videos, every n-th frame only.")] = 1,
     max_train: Annotated[int | None, typer.Option(min=1, help="At most so many training images.")] = None,
     max_test_normal: Annotated[int | None, typer.Option(min=1, help="At most so many normal test images.")] = None,
     max_test_anomalous: Annotated[
         int | None, typer.Option(min=1, help="At most so many anomalous test images.")
     ] = None,
+    miniature: Annotated[bool, typer.Option("--miniature", help="Make the dataset's tiny copy in ROOT first.")] = False,
 ) -> None:
     """Check and hash all images of a category, and write its manifest."""
     from nfbench.datasets.manifest import build_manifest, select_subset, write_manifest
 
     subset = DatasetConfig(
         dataset=dataset,
+        stride=stride,
         max_train=max_train,
         max_test_normal=max_test_normal,
         max_test_anomalous=max_test_anomalous,
     )
-    samples = find_dataset(dataset).samples(root, category)
+    reader = find_dataset(dataset)
+    if miniature:
+        reader.miniature(root)
+    samples = reader.sampled(root, category, stride)
     write_manifest(output, build_manifest(select_subset(samples, subset)))
+
+
+@app.command("list")
+def list_datasets(
+    data_root: Root = Path("data"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    output: Output = None,
+) -> None:
+    """List the datasets that can be fetched: whether they are there, how to get them, licence and citation."""
+    from nfbench.datasets.sources import read_sources
+
+    rows = [
+        {
+            "name": name,
+            "title": find_dataset(name).title,
+            "there": (data_root / name).is_dir(),
+            "access": source.access,
+            "categories": len(find_dataset(name).categories),
+            "images": sum(map(sum, source.counts.values())) or None,
+            "licence": source.licence,
+            "citation": source.citation,
+            "homepage": source.homepage,
+        }
+        for name, source in read_sources().items()
+    ]
+    if output:
+        write_json(output, rows)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        state = "there" if row["there"] else "to be fetched" if row["access"] == "open" else "to be downloaded by hand"
+        images = f"{row['images']:,} images" if row["images"] else "images not counted by its authors"
+        typer.echo(f"{row['name']}: {row['title']}, {state}; {images}; {row['licence']}")
+        typer.echo(f"    {row['citation']}; {row['homepage']}")
+
+
+@app.command("fetch")
+def fetch(
+    name: Annotated[str, typer.Argument(help="Dataset, one of 'nfbench data list'.")],
+    data_root: Root = Path("data"),
+    archive: Annotated[list[Path] | None, typer.Option(help="Archive downloaded by hand; repeatable.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep downloaded archives after unpacking.")] = False,
+) -> None:
+    """Download a dataset, check it and unpack it to DATA_ROOT/NAME; goes on where it was stopped."""
+    from nfbench.datasets.fetch import fetch as fetch_dataset
+
+    folder = fetch_dataset(name, data_root, by_hand=archive or [], keep=keep)
+    typer.echo(f"{folder}; look at it with 'nfbench data check {name} --root {folder}'")
 
 
 @app.command("check")
 def check(
-    name: Annotated[str, typer.Argument(help="Reader of the dataset: mvtec_ad, folder, elpv, synthetic.")],
-    root: Annotated[Path, typer.Option(help="Folder that holds the categories.")] = Path("data"),
+    name: Annotated[str, typer.Argument(help="Reader of the dataset, such as mvtec_ad or folder.")],
+    root: Annotated[Path | None, typer.Option(help="Folder of the categories, by default data/NAME.")] = None,
+    stride: Annotated[int, typer.Option(min=1, help="Of videos, every n-th frame only.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    output: Output = None,
 ) -> None:
-    """Decode every image and mask of a dataset and count them by category and split."""
-    from nfbench.datasets.manifest import build_manifest
+    """Read every image and mask of a dataset; hold counts against the official ones. Exits with 1 on broken files."""
+    from nfbench.datasets.check import check_dataset
+    from nfbench.datasets.sources import read_sources
 
-    dataset = find_dataset(name)
-    counts = {}
-    for category in dataset.available(root):
-        entries = build_manifest(dataset.samples(root, category))
-        copies = Counter(entry.sha256 for entry in entries)
-        counts[category] = {
-            "train": sum(entry.split == "train" for entry in entries),
-            "test_normal": sum(entry.split == "test" and not entry.label for entry in entries),
-            "test_anomalous": sum(entry.label for entry in entries),
-            "masks": sum(bool(entry.mask) for entry in entries),
-            "duplicate_images": sum(count - 1 for count in copies.values()),
-            "sizes": sorted({f"{entry.width}x{entry.height}" for entry in entries}),
-        }
-    if as_json:
-        typer.echo(json.dumps({"dataset": name, "root": str(root), "categories": counts}, indent=2))
-        return
-    for category, row in counts.items():
-        typer.echo(f"{category}: " + ", ".join(f"{key} {value}" for key, value in row.items()))
+    folder = root or Path("data") / name
+    report = check_dataset(find_dataset(name), folder, read_sources().get(name), stride)
+    described = {"dataset": name, "root": str(folder), **report.to_dict()}
+    if output:
+        write_json(output, described)
+    typer.echo(json.dumps(described, indent=2) if as_json else _in_words(report))
+    if not report.sound:
+        raise NfbenchError(f"dataset '{name}' in {folder} has broken files; they are listed above")
+
+
+def _in_words(report: "Report") -> str:
+    lines = []
+    for name, found in report.categories.items():
+        same = "no official counts"
+        if found.official:
+            same = "as published" if found.counts == found.official else f"published: {_counts(found.official)}"
+        lines.append(f"{name}: {_counts(found.counts)}; {same}; {found.masks} masks; {', '.join(found.sizes)}")
+        lines += [f"  broken: {problem}" for problem in found.broken]
+        lines += [f"  mask without defect: {path}" for path in found.empty_masks]
+        lines += [f"  equal: {', '.join(paths)}" for paths in found.duplicates]
+    for name, (value, official) in report.facts.items():
+        lines.append(f"{name}: {value:,}" + ("" if official is None else f"; published: {official:,}"))
+    if report.missing:
+        lines.append(f"missing: {', '.join(report.missing)}")
+    return "\n".join(lines)
+
+
+def _counts(counts: Counts) -> str:
+    return f"{counts.train} for training, {counts.test_normal} normal and {counts.test_anomalous} anomalous for testing"

@@ -26,6 +26,7 @@ def extract(
     rotations: Annotated[int, typer.Option(min=0, help="Rotated views of each image.")] = 0,
     pooled: Annotated[bool, typer.Option("--pooled", help="Keep the global average of each level.")] = False,
     image: Annotated[bool, typer.Option("--image", help="Keep the normalized image too.")] = False,
+    online: Annotated[bool, typer.Option("--online", help="Cache nothing: compute when features are read.")] = False,
     weights: Annotated[str, typer.Option(help="default, package, hub, random, or a file.")] = "default",
     device: Device = "auto",
     threads: Threads = None,
@@ -63,4 +64,6 @@ def extract(
         image,
         weights,
     )
-    extract_features(entries, recipe, output, view=view, device=pick_device(device, threads), synthesis=synthesis)
+    where = pick_device(device, threads)
+    source = manifest if online else None
+    extract_features(entries, recipe, output, view=view, device=where, synthesis=synthesis, online=source)

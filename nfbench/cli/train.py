@@ -53,6 +53,7 @@ def train_flow(
         list[Path] | None, typer.Option(help="meta.json of the view of pseudo-anomalies; once for each class.")
     ] = None,
     test_features: Annotated[Path | None, typer.Option(help="meta.json of the test view, for real anomalies.")] = None,
+    epochs_at_most: Annotated[int | None, typer.Option(min=0, help="Train no longer than this, for a trial.")] = None,
     checkpoint_seconds: Annotated[float, typer.Option(help="At least so long between two checkpoints.")] = 20.0,
     device: Device = "auto",
     threads: Threads = None,
@@ -78,6 +79,8 @@ def train_flow(
         backbone=meta["backbone"],
         overrides=parse_overrides(overrides),
     )
+    if epochs_at_most is not None:
+        settings = settings.model_copy(update={"epochs": min(settings.epochs, epochs_at_most)})
     cell_seed = derive_seed(seed, *cell.__dict__.values())
     shapes = [LevelShape(*shape) for shape in cache.shapes]
     map_size = (meta["input_size"], meta["input_size"])

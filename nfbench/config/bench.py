@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from nfbench.config.grid import BackboneConfig, Categories, DatasetConfig, GridBlock, VariantConfig
-from nfbench.config.tables import AnyTable, FigureConfig
+from nfbench.config.tables import AnyTable, FigureConfig, ParametersTableConfig
 from nfbench.config.validation import Model, validate
 from nfbench.errors import NfbenchError
 from nfbench.registry import nearest
@@ -50,10 +50,14 @@ class Config(Model):
 
     experiment: str = Field("quickstart", description="the experiment that a run without a target makes")
     data_root: str = Field("data", description="folder that holds one folder per dataset")
+    fetch: bool = Field(False, description="download datasets that are named and not below data_root")
     results_root: str = Field("results", description="folder that takes all that is made")
     seeds: int | None = Field(None, ge=1, description="number of seeds, instead of the experiment's own")
     categories: tuple[str, ...] | None = Field(None, description="take only these categories")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where flows train: auto takes a GPU if any")
+    miniature: bool = Field(
+        False, description="try experiments without their data: tiny made-up images, random weights, one epoch"
+    )
     save_maps: bool = Field(False, description="keep the anomaly maps of all test images, not of examples only")
     datasets: dict[Name, DatasetConfig] = Field(default_factory=dict, description="your own folders and subsets")
     variants: dict[Name, VariantConfig] = Field(default_factory=dict, description="your own variants of methods")
@@ -108,7 +112,11 @@ def load_bench(values: Mapping[str, Any], experiments_folder: Path) -> Bench:
         NfbenchError: a file or key is wrong, or two experiments give one name two meanings.
     """
     config = validate(Config, values, "config.yaml")
-    read = {path.stem: _read_experiment(path) for path in sorted(experiments_folder.glob("*.yaml"))}
+    if config.miniature:  # beside the results, and of one seed
+        root = str(Path(config.results_root) / "miniature")
+        config = config.model_copy(update={"results_root": root, "seeds": config.seeds or 1})
+    paths = sorted(experiments_folder.glob("*.yaml"))
+    read = {path.stem: _read_experiment(path, config.miniature) for path in paths}
     experiments = {name: _share_runs(experiment, read) for name, experiment in read.items()}
     datasets, variants, backbones, unified = dict(config.datasets), dict(config.variants), {}, {}
     for name, experiment in experiments.items():
@@ -129,12 +137,26 @@ def load_bench(values: Mapping[str, Any], experiments_folder: Path) -> Bench:
     )
 
 
-def _read_experiment(path: Path) -> Experiment:
+def _read_experiment(path: Path, miniature: bool) -> Experiment:
     try:
         values = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise NfbenchError(f"{path}: not valid YAML: {error}") from None
-    return validate(Experiment, {"name": path.stem, **(values or {})}, str(path))
+    experiment = validate(Experiment, {"name": path.stem, **(values or {})}, str(path))
+    return _with_random_weights(experiment) if miniature else experiment
+
+
+def _with_random_weights(part: Any) -> Any:
+    """A model of the configuration with random weights in all backbones of its runs."""
+    if isinstance(part, BackboneConfig):
+        return part.model_copy(update={"weights": "random"})
+    if isinstance(part, tuple):
+        return tuple(map(_with_random_weights, part))
+    if isinstance(part, dict):
+        return {name: _with_random_weights(value) for name, value in part.items()}
+    if not isinstance(part, Model) or isinstance(part, ParametersTableConfig):
+        return part
+    return part.model_copy(update={name: _with_random_weights(getattr(part, name)) for name in type(part).model_fields})
 
 
 def _share_runs(experiment: Experiment, others: Mapping[str, Experiment]) -> Experiment:

@@ -40,22 +40,24 @@ class DatasetConfig(Model):
     union: dict[str, Categories] | None = Field(
         None, min_length=1, description="categories by dataset, joined to one dataset; excludes the other keys"
     )
-    dataset: str = Field("folder", description="reader: mvtec_ad, elpv, synthetic, or folder for any MVTec layout")
+    dataset: str = Field("folder", description="reader, such as mvtec_ad, or folder for any MVTec layout")
     root: str | None = Field(None, description="folder with the categories; by default <data_root>/<dataset>")
+    stride: int = Field(1, ge=1, description="of videos, take every n-th frame only, in training and in test")
     max_train: int | None = Field(None, ge=1, description="at most so many normal training images per category")
     max_test_normal: int | None = Field(None, ge=1, description="at most so many normal test images per category")
     max_test_anomalous: int | None = Field(None, ge=1, description="at most so many anomalous test images per category")
 
     @model_validator(mode="after")
     def _union_is_made_of_others(self) -> "DatasetConfig":
-        if self.union and self.model_fields_set != {"union"}:
+        others = {name: field.default for name, field in type(self).model_fields.items() if name != "union"}
+        if self.union and any(getattr(self, name) != default for name, default in others.items()):
             raise PydanticCustomError("union_alone", "'union' excludes the other keys; give them to its datasets")
         return self
 
     @property
     def is_subset(self) -> bool:
         """Whether images of the official split are left out."""
-        return any((self.max_train, self.max_test_normal, self.max_test_anomalous))
+        return self.stride > 1 or any((self.max_train, self.max_test_normal, self.max_test_anomalous))
 
 
 class AnomaliesConfig(Model):
@@ -131,6 +133,7 @@ class BackboneConfig(Model):
     padding: Literal["zeros", "reflect"] = Field("zeros", description="of all convolutions")
     rotations: int = Field(0, ge=0, description="rotated views of each image, for methods that take views")
     pooled: bool = Field(False, description="keep the global average of each level only")
+    online: bool = Field(False, description="compute features whenever they are read, for sets too large to cache")
     image: bool = Field(False, description="keep the normalized image too, for methods that read it")
     weights: str = Field("default", description="default, package, hub, random, or the path of a weights file")
 
@@ -145,6 +148,7 @@ class BackboneConfig(Model):
             f"r{self.rotations}" if self.rotations else "",
             "pooled" if self.pooled else "",
             "image" if self.image else "",
+            "online" if self.online else "",
             "random" if self.weights == "random" else "",
         ]
         return "-".join([f"{self.name}@{self.input_size}", *filter(None, parts)])

@@ -41,6 +41,9 @@ class TableConfig(Model):
         ("last",), min_length=1, description="which checkpoint is scored; several stand side by side"
     )
     published: str | None = Field(None, description="file of nfbench/reference without its ending")
+    published_datasets: dict[str, str] = Field(
+        default_factory=dict, description="the published table's names of datasets, where it has rows of several"
+    )
     published_as: dict[str, str | dict[str, str]] = Field(
         default_factory=dict,
         description="published method that a method or variant is compared with, by default the one of its method's "
@@ -92,6 +95,7 @@ class MethodsTableConfig(Model):
     title: str = Field(description="caption")
     setting: Setting | None = Field(None, description=_SETTING)
     metrics: tuple[str, ...] = Field(min_length=1, description="metrics, as run.json names them")
+    datasets: tuple[str, ...] | None = Field(None, min_length=1, description="show the runs of these datasets only")
     costs: tuple[Literal["parameters", "train_seconds", "score_images_per_second", "peak_memory_mb"], ...] = Field(
         (), description="what a run cost, in columns after the metrics"
     )

@@ -3,11 +3,12 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
+from nfbench.errors import NfbenchError
 from nfbench.registry import plugin
 
-__all__ = ["Dataset", "Sample", "find_dataset"]
+__all__ = ["Counts", "Dataset", "Sample", "find_dataset"]
 
 PACKAGE = "nfbench.datasets"
 
@@ -34,8 +35,16 @@ class Sample:
         return self.defect != "good"
 
 
+class Counts(NamedTuple):
+    """How many images a category has: normal ones for training, normal and anomalous ones for testing."""
+
+    train: int
+    test_normal: int
+    test_anomalous: int
+
+
 class Dataset(ABC):
-    """A dataset. Class attributes say what a user must know; two methods find the images.
+    """A dataset. Class attributes say what a user must know; two methods find the images, three more may be overridden.
 
     Class attributes:
         title: name in tables.
@@ -44,6 +53,7 @@ class Dataset(ABC):
         source: where to get it, or how it is made.
         categories: all official categories; empty where they are whatever folders there are.
         has_masks: whether anomalous test images have pixel masks.
+        has_miniature: whether ``miniature`` makes a tiny copy.
     """
 
     title: ClassVar[str]
@@ -52,6 +62,7 @@ class Dataset(ABC):
     source: ClassVar[str]
     categories: ClassVar[tuple[str, ...]] = ()
     has_masks: ClassVar[bool] = True
+    has_miniature: ClassVar[bool] = False
 
     @abstractmethod
     def available(self, root: Path) -> list[str]:
@@ -68,6 +79,31 @@ class Dataset(ABC):
         Raises:
             NfbenchError: a folder, image or mask is missing; names it.
         """
+
+    def sampled(self, root: Path, category: str, stride: int) -> list[Sample]:
+        """The official split with every ``stride``-th frame of each video; datasets of videos override it.
+
+        Raises:
+            NfbenchError: a stride above 1 is asked of a dataset that has no videos.
+        """
+        if stride != 1:
+            raise NfbenchError(f"dataset '{self.title}' has no videos of which to take every {stride}th frame")
+        return self.samples(root, category)
+
+    def facts(self, root: Path) -> dict[str, int]:
+        """Numbers of what is below ``root`` to hold against published ones, such as of patients; none by default."""
+        return {}
+
+    def miniature(self, root: Path) -> dict[str, Counts]:
+        """Makes a tiny copy below ``root`` in the exact layout, for tests and trial runs; what is there stays.
+
+        Returns:
+            Number of images by category.
+
+        Raises:
+            NfbenchError: there is no such copy of this dataset (``has_miniature``).
+        """
+        raise NfbenchError(f"dataset '{self.title}' has no miniature")
 
 
 def find_dataset(name: str) -> Dataset:

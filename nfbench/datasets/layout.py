@@ -6,31 +6,60 @@
 <category>/ground_truth/<defect>/<stem>_mask.png
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from nfbench.datasets.base import Sample
 from nfbench.errors import NfbenchError
 
-__all__ = ["IMAGE_ENDINGS", "layout_categories", "layout_samples"]
+__all__ = ["IMAGE_ENDINGS", "known_categories", "layout_categories", "layout_samples", "list_images", "require_root"]
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
-def layout_categories(root: Path) -> list[str]:
-    """Names of the folders below ``root`` that have a ``train/good`` folder, sorted.
+def require_root(root: Path, name: str | None = None) -> None:
+    """Refuses a root that does not exist.
+
+    Args:
+        root: folder of the categories.
+        name: reader of a dataset that 'nfbench data fetch' knows.
+
+    Raises:
+        NfbenchError: says where to put the images, or how to get them.
+    """
+    if not root.is_dir():
+        fetch = f"; 'nfbench data fetch {name}' gets it, or says how" if name else ""
+        raise NfbenchError(
+            f"folder {root} does not exist; set 'data_root' (or the dataset's 'root') to where it lies{fetch}"
+        )
+
+
+def layout_categories(root: Path, name: str | None = None, normal: str = "good") -> list[str]:
+    """Names of the folders below ``root`` that have a folder ``train/<normal>``, sorted.
 
     Raises:
         NfbenchError: ``root`` does not exist or has no such folder.
     """
-    if not root.is_dir():
-        raise NfbenchError(f"folder {root} does not exist; set 'data_root' (or the dataset's 'root') to where it lies")
-    found = sorted(path.parent.parent.name for path in root.glob("*/train/good") if path.is_dir())
+    require_root(root, name)
+    found = sorted(path.parent.parent.name for path in root.glob(f"*/train/{normal}") if path.is_dir())
     if not found:
-        raise NfbenchError(f"folder {root} has no category: no <category>/train/good below it")
+        raise NfbenchError(f"folder {root} has no category: no <category>/train/{normal} below it")
     return found
 
 
-def layout_samples(root: Path, category: str, *, masks_required: bool) -> list[Sample]:
+def known_categories(title: str, known: Sequence[str], found: Sequence[str], root: Path) -> list[str]:
+    """Those of a dataset's ``known`` categories that were found, in their official order.
+
+    Raises:
+        NfbenchError: there is none; names what is there instead.
+    """
+    chosen = [category for category in known if category in found]
+    if not chosen:
+        raise NfbenchError(f"folder {root} has none of {title}'s categories, only {', '.join(found)}")
+    return chosen
+
+
+def layout_samples(root: Path, category: str, *, masks_required: bool, normal: str = "good") -> list[Sample]:
     """All samples of a category.
 
     Args:
@@ -38,25 +67,26 @@ def layout_samples(root: Path, category: str, *, masks_required: bool) -> list[S
         category: name of the category's folder.
         masks_required: whether a category without a ``ground_truth`` folder is an error. Where the folder is there,
             each anomalous image needs its mask all the same.
+        normal: name of the folders of normal images.
 
     Raises:
         NfbenchError: a split is empty, or the mask of an anomalous image is missing; names folder or file.
     """
     folder = root / category
-    train = [Sample("train", "good", image) for image in _images(folder / "train" / "good")]
+    train = [Sample("train", "good", image) for image in list_images(folder / "train" / normal)]
     ground_truth = folder / "ground_truth"
     with_masks = masks_required or ground_truth.is_dir()
     test = []
     for defect in sorted(path.name for path in _folders(folder / "test")):
-        masks = _masks(ground_truth / defect) if with_masks and defect != "good" else {}
-        for image in _images(folder / "test" / defect):
+        masks = _masks(ground_truth / defect) if with_masks and defect != normal else {}
+        for image in list_images(folder / "test" / defect):
             mask = masks.get(image.stem)
-            if with_masks and defect != "good" and mask is None:
+            if with_masks and defect != normal and mask is None:
                 expected = ground_truth / defect / f"{image.stem}_mask.png"
                 raise NfbenchError(f"{image} is anomalous but has no mask; expected {expected}")
-            test.append(Sample("test", defect, image, mask))
+            test.append(Sample("test", "good" if defect == normal else defect, image, mask))
     if not any(sample.anomalous for sample in test) or all(sample.anomalous for sample in test):
-        raise NfbenchError(f"folder {folder / 'test'} needs both 'good' images and at least one folder of defects")
+        raise NfbenchError(f"folder {folder / 'test'} needs both '{normal}' images and at least one folder of defects")
     return train + test
 
 
@@ -66,7 +96,12 @@ def _folders(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_dir()]
 
 
-def _images(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
+    """Images directly in a folder, sorted.
+
+    Raises:
+        NfbenchError: there is none.
+    """
     found = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_ENDINGS)
     if not found:
         raise NfbenchError(f"folder {folder} has no image ({' '.join(IMAGE_ENDINGS)})")
@@ -74,6 +109,15 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _masks(folder: Path) -> dict[str, Path]:
-    """Masks by the stem of their image, whole stems only."""
-    found = (path for path in sorted(folder.glob("*")) if path.suffix.lower() in IMAGE_ENDINGS)
-    return {path.stem.removesuffix("_mask"): path for path in found}
+    """Masks by the stem of their image, whole stems only.
+
+    Raises:
+        NfbenchError: an image has two.
+    """
+    masks: dict[str, Path] = {}
+    for path in sorted(folder.glob("*")):
+        if path.suffix.lower() in IMAGE_ENDINGS:
+            other = masks.setdefault(path.stem.removesuffix("_mask"), path)
+            if other != path:
+                raise NfbenchError(f"two masks of one image: {other} and {path}; remove one")
+    return masks

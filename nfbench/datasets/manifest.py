@@ -21,6 +21,7 @@ from nfbench.provenance import derive_seed, file_sha256
 __all__ = [
     "Entry",
     "build_manifest",
+    "decode_image",
     "read_checked_image",
     "read_checked_mask",
     "read_image",
@@ -94,12 +95,12 @@ def read_image(path: str | Path) -> Image.Image:
     Raises:
         NfbenchError: the file is missing, cut short, or no image.
     """
-    return _decode(path).convert("RGB")
+    return decode_image(path).convert("RGB")
 
 
 def read_mask(path: str | Path) -> np.ndarray:
     """Decodes a mask to ``(H, W)`` bool: True where the value is above 0, whatever classes the values stand for."""
-    mask = np.asarray(_decode(path))
+    mask = np.asarray(decode_image(path))
     return mask.reshape(*mask.shape[:2], -1).max(axis=-1) > 0
 
 
@@ -155,7 +156,7 @@ def read_manifest(path: str | Path) -> list[Entry]:
 
 
 def _entry(sample: Sample) -> Entry:
-    width, height = _decode(sample.image).size
+    width, height = decode_image(sample.image).size
     mask_hash = ""
     if sample.mask is not None:
         mask = read_mask(sample.mask)
@@ -185,7 +186,12 @@ def _check_unchanged(kind: str, path: str, sha256: str) -> None:
         raise NfbenchError(f"{kind} {path} has changed since the manifest was made; run prepare_data again")
 
 
-def _decode(path: str | Path) -> Image.Image:
+def decode_image(path: str | Path) -> Image.Image:
+    """Decodes a file, as it is.
+
+    Raises:
+        NfbenchError: the file is missing, cut short, or no image.
+    """
     try:
         with Image.open(path) as image:
             image.load()

@@ -1,42 +1,48 @@
 """MVTec AD, read from the user's folder (Bergmann et al., CVPR 2019; CC BY-NC-SA 4.0).
 
-15 categories, 3,629 normal training images, 467 normal and 1,258 anomalous test images with pixel masks.
+15 categories, 3,629 normal training images, 467 normal and 1,258 anomalous test images with pixel masks. Images of
+grid, screw and zipper are grey; readers give all images three channels.
 """
 
 from pathlib import Path
 
-from nfbench.datasets.base import Dataset, Sample
-from nfbench.datasets.layout import layout_categories, layout_samples
-from nfbench.errors import NfbenchError
+from nfbench.datasets.base import Counts, Dataset, Sample
+from nfbench.datasets.layout import known_categories, layout_categories, layout_samples
+from nfbench.datasets.miniature import Painter, make_layout
+from nfbench.datasets.sources import find_source
 
 __all__ = ["DATASET", "MVTecAD"]
 
+_SOURCE = find_source("mvtec_ad")
 _TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
 _OBJECTS = (
     "bottle", "cable", "capsule", "hazelnut", "metal_nut", "pill", "screw", "toothbrush", "transistor", "zipper",
 )  # fmt: skip
+_GREY = ("grid", "screw", "zipper")
 
 
 class MVTecAD(Dataset):
     """MVTec AD in its official layout; any subset of its categories."""
 
     title = "MVTec AD"
-    licence = "CC BY-NC-SA 4.0"
-    citation = "Bergmann, Fauser, Sattlegger, Steger: MVTec AD, CVPR 2019"
-    source = "https://www.mvtec.com/company/research/datasets/mvtec-ad"
+    licence = _SOURCE.licence
+    citation = _SOURCE.citation
+    source = _SOURCE.homepage
     categories = _TEXTURES + _OBJECTS
+    has_miniature = True
 
     def available(self, root: Path) -> list[str]:
         """Official categories that lie below ``root``, in the official order: textures, then objects."""
-        found = layout_categories(root)
-        known = [category for category in self.categories if category in found]
-        if not known:
-            raise NfbenchError(f"folder {root} has none of MVTec AD's categories, only {', '.join(found)}")
-        return known
+        return known_categories(self.title, self.categories, layout_categories(root, "mvtec_ad"), root)
 
     def samples(self, root: Path, category: str) -> list[Sample]:
         """The official split; a missing mask is an error."""
         return layout_samples(root, category, masks_required=True)
+
+    def miniature(self, root: Path) -> dict[str, Counts]:
+        """All categories, grey ones in one channel."""
+        painters = {category: Painter(root, 64, 64, grey=category in _GREY) for category in self.categories}
+        return {category: make_layout(painter, category) for category, painter in painters.items()}
 
 
 DATASET = MVTecAD()

@@ -1,28 +1,44 @@
-"""The feature cache: one memory-mapped array per level, and what they are in ``meta.json``.
+"""The feature cache: one memory-mapped array per level, or shards of one, and what they are in ``meta.json``.
 
 A cache is known by its key, a hash of everything that determines its values: backbone, weights, levels, input size,
-normalization, transform, images and number format. It is complete once ``meta.json`` is there, which is written last.
+normalization, transform, images and number format. It is complete once ``meta.json`` is there, which is written last. A
+cache with ``online`` in its ``meta.json`` has no files: its features are computed when they are read.
 """
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nfbench.errors import NfbenchError
-from nfbench.files import atomic_path, read_json, remove_stale, write_json
+from nfbench.features.shards import (
+    SHARD_BYTES,
+    Shards,
+    finished_shards,
+    plan_shards,
+    remove_other_shards,
+    require_space,
+    shard_folder,
+    write_index,
+)
+from nfbench.files import atomic_path, read_json, remove_stale
 from nfbench.provenance import file_sha256
 
-__all__ = ["FeatureCache", "cache_key", "describe_difference", "write_cache"]
+__all__ = ["FeatureCache", "cache_key", "describe_difference", "fill_cache"]
 
 DTYPE = np.dtype(np.float16)
 MASKS = "masks"
-_NOT_IDENTITY = ("files", "key", "seconds", "provenance", "weights_source")
+_NOT_IDENTITY = ("files", "key", "seconds", "provenance", "weights_source", "online")
+
+Fill = Callable[[range, list[np.ndarray]], None]
+"""Fills the arrays of some images, of pseudo-anomalies those of the masks last."""
 
 
 class FeatureCache:
@@ -34,7 +50,8 @@ class FeatureCache:
     Attributes:
         meta: contents of ``meta.json``.
         levels: memory-mapped arrays ``(N, C_l, H_l, W_l)`` of fp16, fine to coarse; ``(N, K, C_l, H_l, W_l)`` where
-            they hold ``K`` views of each image, rotated ones or pseudo-anomalies.
+            they hold ``K`` views of each image, rotated ones or pseudo-anomalies. ``Shards`` or ``LiveLevel`` of large
+            sets, which are read by rows in the same way.
         masks: of pseudo-anomalies, ``(N, K, S, S)`` uint8, memory-mapped, 255 where anomalous; None without.
 
     Raises:
@@ -46,8 +63,13 @@ class FeatureCache:
         self.meta: dict[str, Any] = read_json(self.path)
         if cache_key(self.meta) != self.meta.get("key"):
             raise NfbenchError(f"{self.path}: its key does not belong to its contents; delete it and extract again")
-        arrays = {file["name"]: self._open(file) for file in self.meta["files"]}
-        self.masks = arrays.pop(f"{MASKS}.npy", None)
+        if "online" in self.meta:
+            from nfbench.features.live import live_levels
+
+            self.levels, self.masks = live_levels(self.meta), None
+            return
+        arrays = {name: self._array(files) for name, files in _by_level(self.meta["files"]).items()}
+        self.masks = arrays.pop(MASKS, None)
         self.levels = list(arrays.values())
 
     def __len__(self) -> int:
@@ -67,6 +89,14 @@ class FeatureCache:
         difference = describe_difference(self.meta, other, ignore=("view", "images_sha256", "n_images", "synthesis"))
         if difference:
             raise NfbenchError(f"features do not go together: {self.path} and {other_path} differ in {difference}")
+
+    def _array(self, files: Sequence[dict[str, Any]]) -> "np.ndarray | Shards":
+        """One level: a file of its own, or shards, each of which is opened and verified when it is first read."""
+        first = self._open(files[0])
+        if len(files) == 1:
+            return first
+        loads = [partial(self._open, file) for file in files]
+        return Shards(loads, [file["images"] for file in files], first.shape[1:], first.dtype)
 
     def _open(self, file: dict[str, Any]) -> np.ndarray:
         path = self.path.parent / file["name"]
@@ -90,39 +120,87 @@ def describe_difference(ours: dict[str, Any], theirs: dict[str, Any], ignore: Se
     return ", ".join(f"{name} ({ours.get(name)!r} and {theirs.get(name)!r})" for name in different)
 
 
-@contextmanager
-def write_cache(meta_path: str | Path, meta: dict[str, Any], names: Sequence[str]) -> Iterator[list[np.ndarray]]:
-    """Gives arrays to fill, of pseudo-anomalies those of the masks last.
-
-    When the block ends well, they take their names and ``meta.json`` is written.
+def fill_cache(
+    meta_path: str | Path, meta: Mapping[str, Any], names: Sequence[str], fill: Fill, limit: int = SHARD_BYTES
+) -> list[dict[str, Any]]:
+    """Writes the arrays of a cache, in shards where they have more than ``limit`` bytes; shards that are there stay.
 
     Args:
         meta_path: where ``meta.json`` goes; the levels go beside it.
         meta: everything that determines the values, with ``shapes``, ``rotations`` and ``n_images``, and where they are
             pseudo-anomalies, ``synthesis`` with the number of ``views``.
         names: of the levels.
+        fill: computes the values of some images.
+        limit: of the bytes of one shard; pseudo-anomalies are in one piece always.
+
+    Returns:
+        What ``meta.json`` says of the files.
 
     Raises:
-        NfbenchError: the disk is full, seen before the first value is written.
+        NfbenchError: the disk is full, seen before the first value of a shard is written.
     """
     meta_path = Path(meta_path)
     meta_path.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(meta_path.parent)
+    key, kinds = cache_key(dict(meta)), _kinds(meta, names)
+    remove_other_shards(meta_path, key)
+    image_bytes = sum(dtype.itemsize * math.prod(shape) for dtype, shape in kinds.values())
+    plan = plan_shards(meta["n_images"], image_bytes, meta["n_images"] * image_bytes if MASKS in kinds else limit)
+    folder = shard_folder(meta_path, key)
+    if len(plan) == 1:
+        with _arrays(meta_path.parent, {name: f"{name}.npy" for name in kinds}, kinds, plan[0]) as (arrays, files):
+            fill(plan[0], arrays)
+        return files
+    folder.mkdir(exist_ok=True)
+    remove_stale(folder)
+    shards = list(finished_shards(folder, plan))
+    require_space(meta_path, image_bytes * sum(len(images) for _, images, index in shards if index is None))
+    for path, images, index in shards:
+        if index is None:
+            named = {name: f"{folder.name}/{name}.{path.stem}.npy" for name in kinds}
+            with _arrays(meta_path.parent, named, kinds, images) as (arrays, files):
+                fill(images, arrays)
+            write_index(path, files)
+    return [file for path, _, _ in shards for file in read_json(path)["files"]]
+
+
+def _kinds(meta: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+    """Format and shape of one image's values, by array."""
     views = meta["rotations"] or meta.get("synthesis", {}).get("views")
-    outer = (meta["n_images"], views) if views else (meta["n_images"],)
-    kinds = {f"{name}.npy": (DTYPE, (*outer, *shape)) for name, shape in zip(names, meta["shapes"], strict=True)}
+    outer = (views,) if views else ()
+    kinds = {name: (DTYPE, (*outer, *shape)) for name, shape in zip(names, meta["shapes"], strict=True)}
     if "synthesis" in meta:
-        kinds[f"{MASKS}.npy"] = (np.dtype(np.uint8), (*outer, meta["input_size"], meta["input_size"]))
-    hashes: list[str] = []
+        kinds[MASKS] = (np.dtype(np.uint8), (*outer, meta["input_size"], meta["input_size"]))
+    return kinds
+
+
+@contextmanager
+def _arrays(
+    folder: Path,
+    named: Mapping[str, str],
+    kinds: Mapping[str, tuple[np.dtype, tuple[int, ...]]],
+    images: range,
+) -> Iterator[tuple[list[np.ndarray], list[dict[str, Any]]]]:
+    """Gives arrays to fill; when the block ends well, they take their names, and the list says what they are."""
+    files: list[dict[str, Any]] = []
     with ExitStack() as stack:
-        temporary = [stack.enter_context(atomic_path(meta_path.parent / name)) for name in kinds]
-        arrays = [_allocate(path, *kind) for path, kind in zip(temporary, kinds.values(), strict=True)]
-        yield arrays
+        temporary = {name: stack.enter_context(atomic_path(folder / named[name])) for name in kinds}
+        arrays = [_allocate(temporary[name], dtype, (len(images), *shape)) for name, (dtype, shape) in kinds.items()]
+        yield arrays, files
         for array in arrays:
             array.flush()
-        hashes = [file_sha256(path) for path in temporary]
-    files = [{"name": name, "sha256": digest} for name, digest in zip(kinds, hashes, strict=True)]
-    write_json(meta_path, {**meta, "key": cache_key(meta), "files": files})
+        files += [
+            {"name": named[name], "level": name, "images": len(images), "sha256": file_sha256(path)}
+            for name, path in temporary.items()
+        ]
+
+
+def _by_level(files: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    levels: dict[str, list[dict[str, Any]]] = {}
+    for file in files:
+        name = file.get("level") or file["name"].removesuffix(".npy")  # of a version that had no shards
+        levels.setdefault(name, []).append(file)
+    return levels
 
 
 def _allocate(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:

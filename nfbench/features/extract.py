@@ -21,9 +21,10 @@ from nfbench.backbones.base import Backbone
 from nfbench.backbones.weights import state_hash
 from nfbench.datasets.manifest import Entry, read_checked_image
 from nfbench.errors import NfbenchError
-from nfbench.features.cache import DTYPE, cache_key, describe_difference, write_cache
+from nfbench.features.cache import DTYPE, cache_key, describe_difference, fill_cache
 from nfbench.features.recipe import Recipe
-from nfbench.files import read_json
+from nfbench.features.shards import SHARD_BYTES
+from nfbench.files import read_json, write_json
 from nfbench.progress import progress
 from nfbench.provenance import provenance
 
@@ -33,6 +34,7 @@ TRANSFORM = "RGB, resized to a square by Pillow's bilinear filter"
 BATCH_SIZE = {"cpu": 2, "cuda": 16}
 """Images per forward pass; on a CPU, few at a time stay in the core's cache."""
 
+_PROBE = 16
 _BILINEAR, _NEAREST = 2, 0  # Pillow's filters, the first with antialiasing
 
 
@@ -131,8 +133,10 @@ def extract_features(
     view: str,
     device: torch.device,
     synthesis: Synthesis | None = None,
+    online: str | Path | None = None,
+    shard_bytes: int = SHARD_BYTES,
 ) -> dict[str, Any]:
-    """Extracts the features of one view and writes the cache.
+    """Extracts the features of one view and writes the cache; goes on with the shards of one that was stopped.
 
     Args:
         entries: images, in the order of the cache; of pseudo-anomalies, all images that they are made of.
@@ -141,14 +145,20 @@ def extract_features(
         view: name of the view: ``train``, ``test``, or one of pseudo-anomalies.
         device: where the forward pass runs.
         synthesis: pseudo-anomalies to extract, with their masks, instead of the images themselves.
+        online: manifest of the images, for a cache without values: they are computed whenever they are read. Its
+            ``seconds`` are those of the first images, times their share.
+        shard_bytes: caches of more bytes are written in shards.
 
     Returns:
         The contents of ``meta.json``.
 
     Raises:
         NfbenchError: a bad image, weights that cannot be had, values beyond fp16, a full disk, rotated views of
-            pseudo-anomalies, or a cache of something else at ``meta_path``, of which both sides are named.
+            pseudo-anomalies, cached pseudo-anomalies of a backbone that is online, or a cache of something else at
+            ``meta_path``, of which both sides are named.
     """
+    if synthesis and online is not None:
+        raise NfbenchError("'online: true' of a backbone has no views to cache; set 'online' of the 'anomalies' too")
     if synthesis and recipe.rotations:
         raise NfbenchError("'rotations' of a backbone and 'anomalies' of a variant exclude each other")
     model = recipe.load_extractor().to(device, memory_format=torch.channels_last)
@@ -166,7 +176,6 @@ def extract_features(
     _refuse_other_cache(Path(meta_path), meta)
     started = time.monotonic()
     size = 1 if synthesis else BATCH_SIZE[device.type]
-    batches = [range(first, min(first + size, n_images)) for first in range(0, n_images, size)]
 
     @torch.inference_mode()
     def forward(batch: range) -> list[np.ndarray]:
@@ -180,12 +189,24 @@ def extract_features(
         named = zip(recipe.names, features, strict=True)
         return [*(as_fp16(values, recipe.backbone.name, name) for name, values in named), *masks]
 
-    with write_cache(meta_path, meta, recipe.names) as arrays, thread_pool(torch.get_num_threads()) as pool:
-        found = progress(pool.map(forward, batches), total=len(batches), label=f"extract {view}")
-        for batch, values in zip(batches, found, strict=True):
-            for array, part in zip(arrays, values, strict=True):
-                array[batch.start : batch.stop] = part
-        meta |= {"seconds": round(time.monotonic() - started, 3), "provenance": provenance()}
+    def fill(images: range, arrays: list[np.ndarray]) -> None:
+        batches = [range(first, min(first + size, images.stop)) for first in range(images.start, images.stop, size)]
+        label = f"extract {view}" if len(images) == n_images else f"extract {view}, {images.start} to {images.stop}"
+        with thread_pool(torch.get_num_threads()) as pool:
+            found = progress(pool.map(forward, batches), total=len(batches), label=label)
+            for batch, values in zip(batches, found, strict=True):
+                for array, part in zip(arrays, values, strict=True):
+                    array[batch.start - images.start : batch.stop - images.start] = part
+
+    if online is not None:
+        probe = range(min(n_images, _PROBE))
+        fill(probe, [np.empty((len(probe), *_views(recipe), *shape), DTYPE) for shape in recipe.shapes])
+        meta["online"] = {"manifest": str(online), "device": device.type}
+        share, files = n_images / len(probe), []
+    else:
+        share, files = 1, fill_cache(meta_path, meta, recipe.names, fill, shard_bytes)
+    meta |= {"seconds": round(share * (time.monotonic() - started), 3), "provenance": provenance()}
+    write_json(meta_path, {**meta, "key": cache_key(meta), "files": files})
     return read_json(meta_path)
 
 
@@ -215,6 +236,10 @@ def thread_pool(count: int) -> Iterator[ThreadPoolExecutor]:
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(count)  # the setting of one thread is what later threads start with
+
+
+def _views(recipe: Recipe) -> tuple[int, ...]:
+    return (recipe.rotations,) if recipe.rotations else ()
 
 
 def _refuse_other_cache(meta_path: Path, meta: dict[str, Any]) -> None:

@@ -1,13 +1,17 @@
 """Features of several categories as one array, of which only what is read takes memory."""
 
+import sys
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
+
+from nfbench.features.shards import Shards
 
 __all__ = ["StackedArrays"]
 
 
-class StackedArrays:
+class StackedArrays(Shards):
     """Arrays one after another along their first axis.
 
     Memory-mapped ones are mapped anew for each reading, so that the pages of a reading are given back after it and the
@@ -17,22 +21,15 @@ class StackedArrays:
         arrays: ``(N_i, ...)``, alike but for their length.
     """
 
+    nbytes = sys.maxsize
+    """No memory takes it: readers keep a level in memory where its bytes fit."""
+
     def __init__(self, arrays: Sequence[np.ndarray]) -> None:
-        self.arrays = list(arrays)
-        self.first = np.cumsum([0, *map(len, self.arrays)])
+        loads = [partial(_map, array) for array in arrays]
+        super().__init__(loads, list(map(len, arrays)), arrays[0].shape[1:], arrays[0].dtype)
 
-    def __len__(self) -> int:
-        return int(self.first[-1])
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Copies of the rows ``(B,)``, in their order."""
-        like = self.arrays[0]
-        found = np.empty((len(rows), *like.shape[1:]), like.dtype)
-        part = np.searchsorted(self.first, rows, side="right") - 1
-        for number in np.unique(part):
-            mine = part == number
-            found[mine] = _map(self.arrays[number])[rows[mine] - self.first[number]]
-        return found
+    def _open(self, shard: int) -> np.ndarray:
+        return self._loads[shard]()
 
 
 def _map(array: np.ndarray) -> np.ndarray:

@@ -59,18 +59,29 @@ class PublishedTable(NamedTuple):
         values: by (method as the paper prints it, category, metric); the category is the corrected one where the
             printed row label is known to be wrong. Where a method has values on several backbones, each is a method of
             its own, such as ``SANFlow (WRN-50)``.
+        ambiguous: what is published of several datasets, where it was not said of which.
     """
 
     paper: str
     table: str
     values: dict[tuple[str, str, str], PublishedValue]
+    ambiguous: frozenset[tuple[str, str, str]] = frozenset()
 
     def methods(self, metric: str) -> list[str]:
         """Methods with values of ``metric``, in the order of the paper."""
         return list(dict.fromkeys(method for method, _, found in self.values if found == metric))
 
     def value(self, method: str, category: str, metric: str) -> PublishedValue | None:
-        """One cell, None where nothing is published."""
+        """One cell, None where nothing is published.
+
+        Raises:
+            NfbenchError: it is published of several datasets.
+        """
+        if (method, category, metric) in self.ambiguous:
+            raise NfbenchError(
+                f"{self.paper}, {self.table}: '{category}' is a row of several datasets; say of which by "
+                "'published_datasets' of the table"
+            )
         return self.values.get((method, category, metric))
 
 
@@ -80,15 +91,16 @@ def published_names() -> list[str]:
 
 
 @cache
-def published_table(name: str, settings: frozenset[str] | None = None) -> PublishedTable:
+def published_table(name: str, settings: frozenset[str] | None = None, dataset: str | None = None) -> PublishedTable:
     """Reads a published table.
 
     Args:
         name: name of the table.
         settings: keep the values of these settings only, and those whose setting the table does not say.
+        dataset: keep the values of this dataset only, by the name that the table gives it.
 
     Raises:
-        NfbenchError: no such table; names the nearest one. Or it has nothing of these settings.
+        NfbenchError: no such table; names the nearest one. Or it has nothing of these settings or this dataset.
     """
     rows = [row for row in _read(name) if row.get("value") and row.get("unit") in _PERCENT]
     if not rows:
@@ -99,17 +111,25 @@ def published_table(name: str, settings: frozenset[str] | None = None) -> Publis
     if not rows:
         wanted = ", ".join(sorted(settings or ()))
         raise NfbenchError(f"published table '{name}' has values of the settings {', '.join(found)}, not of {wanted}")
+    datasets = {row["dataset"] for row in rows if row.get("dataset")}
+    if dataset is not None:
+        rows = [row for row in rows if row.get("dataset") == dataset]
+        if not rows:
+            raise NfbenchError(f"published table '{name}' has no dataset '{dataset}'{nearest(dataset, datasets)}")
     backbones: dict[str, set[str]] = {}
     for row in rows:
         backbones.setdefault(row["method"], set()).add(row.get("backbone") or "")
-    values = {}
+    values, of = {}, {}
     for row in rows:
         category = row.get("category_corrected") or row["category"]
         scaled = float(row["value"]) * _PERCENT[row["unit"]]
         several = len(backbones[row["method"]]) > 1 and row["backbone"]
         method = f"{row['method']} ({row['backbone']})" if several else row["method"]
-        values[method, category, row["metric"]] = PublishedValue(scaled, row["trust"] == "trusted", row["trust_note"])
-    return PublishedTable(rows[0]["paper"], rows[0]["table"], values)
+        key = method, category, row["metric"]
+        values[key] = PublishedValue(scaled, row["trust"] == "trusted", row["trust_note"])
+        of.setdefault(key, set()).add(row.get("dataset"))
+    ambiguous = frozenset(key for key, named in of.items() if len(named) > 1)
+    return PublishedTable(rows[0]["paper"], rows[0]["table"], values, ambiguous)
 
 
 def find_printed(name: str, where: Mapping[str, str], metric: str | None = None) -> PrintedValue | None:

@@ -186,7 +186,7 @@ def data_notes(results: pd.DataFrame, subsets: dict[str, str], *, named: bool = 
 
     Args:
         results: aggregated results.
-        subsets: for datasets of which images are left out, what is kept, by name.
+        subsets: for datasets of which images are left out or made up, what was read, by name.
         named: list the categories, for tables whose rows do not.
     """
     described = []
@@ -195,7 +195,7 @@ def data_notes(results: pd.DataFrame, subsets: dict[str, str], *, named: bool = 
         official = len(official_categories(dataset))
         count = f"{len(categories)} of {official} categories" if official else f"{len(categories)} categories"
         listed = f" ({', '.join(categories)})" if named else ""
-        subset = f", subset of {subsets[dataset]}" if dataset in subsets else ""
+        subset = f", {subsets[dataset]}" if dataset in subsets else ""
         described.append(f"{dataset}, {count}{listed}{subset}")
     return described
 

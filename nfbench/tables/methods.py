@@ -52,10 +52,14 @@ def make_methods_table(name: str, config: MethodsTableConfig, results: pd.DataFr
         subsets: for datasets of which images are left out, what is kept, by name.
 
     Raises:
-        NfbenchError: no run has a metric, or a row has no runs, or runs on several backbones, or a row of the published
-            table is not there; or the results are of several settings.
+        NfbenchError: no run has a metric or is of a dataset, or a row has no runs, or runs on several backbones, or a
+            row of the published table is not there; or the results are of several settings.
     """
     results = of_setting(name, config.setting, results)
+    if config.datasets:
+        for dataset in set(config.datasets) - set(results.dataset):
+            raise NfbenchError(f"table '{name}': no run is of the dataset '{dataset}' of its 'datasets'")
+        results = results[results.dataset.isin(config.datasets)]
     for metric in config.metrics:
         if metric not in set(results.metric):
             raise NfbenchError(f"table '{name}': no run has the metric '{metric}'{nearest(metric, METRICS)}")

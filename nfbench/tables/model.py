@@ -114,7 +114,8 @@ def make_table(name: str, config: TableConfig, results: pd.DataFrame, subsets: d
     chosen = results[results.metric == own_metric]
     without = sorted(set(results.dataset) - set(chosen.dataset))
     results = results[~results.dataset.isin(without)]
-    published = published_table(config.published, printed_settings(results)) if config.published else None
+    by_dataset = {dataset: _published_of(dataset, config, results) for dataset in results.dataset.unique()}
+    published = next(iter(by_dataset.values()), None)
     _check_published_as(name, config, results, published)
     columns = _columns(results, config)
     measured = {column.published_as for column in columns}
@@ -124,14 +125,21 @@ def make_table(name: str, config: TableConfig, results: pd.DataFrame, subsets: d
         categories = list(of_dataset.category.unique())
         part = chosen[chosen.dataset == dataset]
         for category in categories:
-            rows.append(_row(dataset, category, [category], part, columns, others, published, config))
+            rows.append(_row(dataset, category, [category], part, columns, others, by_dataset[dataset], config))
         if len(categories) > 1:
-            rows.append(_row(dataset, AVERAGE, categories, part, columns, others, published, config))
+            rows.append(_row(dataset, AVERAGE, categories, part, columns, others, by_dataset[dataset], config))
     source = f"{published.paper}, {published.table}" if published else ""
     caption = results_caption(config, results, subsets, source) + _shared_columns(columns, results)
     if without:
         caption += f" Not defined, for want of masks, on {', '.join(without)}."
     return Table(name, caption, tuple(columns), tuple(others), published.paper if published else "", tuple(rows))
+
+
+def _published_of(dataset: str, config: TableConfig, results: pd.DataFrame) -> PublishedTable | None:
+    """What is published of one dataset."""
+    if config.published is None:
+        return None
+    return published_table(config.published, printed_settings(results), config.published_datasets.get(dataset))
 
 
 def _check_published_as(

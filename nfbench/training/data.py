@@ -207,8 +207,6 @@ def read_batches(
 
 def _resident(levels: Sequence[np.ndarray | StackedArrays], device: torch.device) -> Levels:
     """The levels on the device where half of its free memory takes them, as they are, memory-mapped, otherwise."""
-    if any(isinstance(level, StackedArrays) for level in levels):
-        return levels
     fits = sum(level.nbytes for level in levels) < _RESIDENT_SHARE * _free_memory(device)
     return [torch.from_numpy(np.array(level)).to(device) for level in levels] if fits else levels
 

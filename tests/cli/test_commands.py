@@ -1,14 +1,20 @@
 """The command line: what it prints, and one clear line for what a user gets wrong."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from nfbench.cli import app
+from nfbench.datasets.base import find_dataset
 from nfbench.errors import NfbenchError
+
+OF_CATEGORY = ("train", "test_normal", "test_anomalous")
 
 
 def run(*arguments):
@@ -64,19 +70,72 @@ def test_list(kind, name, repository, monkeypatch):
 def test_data_check_counts(image_folder):
     found = json.loads(printed("data", "check", "folder", "--root", image_folder, "--json"))
     assert found["categories"]["part"] == {
-        "train": 6, "test_normal": 3, "test_anomalous": 3, "masks": 3, "duplicate_images": 0, "sizes": ["48x40"],
+        "train": 6, "test_normal": 3, "test_anomalous": 3, "masks": 3, "official": None, "sizes": ["48x40"],
+        "broken": [], "duplicates": [], "empty_masks": [],
     }  # fmt: skip
 
 
 def test_data_check_on_mvtec_ad(mvtec_root):
     found = json.loads(printed("data", "check", "mvtec_ad", "--root", mvtec_root, "--json"))
-    assert found["categories"]["transistor"]["train"] == 213
-    assert found["categories"]["bottle"]["test_anomalous"] == 63
+    counts = {name: tuple(category[key] for key in OF_CATEGORY) for name, category in found["categories"].items()}
+    official = {name: tuple(category["official"].values()) for name, category in found["categories"].items()}
+    assert counts["bottle"] == official["bottle"] == (209, 20, 63)
+    assert counts["transistor"] == official["transistor"] == (213, 60, 40)
+    assert {"bottle", "transistor"}.isdisjoint(found["missing"])
+    assert len(found["missing"]) + len(counts) == 15
+    assert not any(category["broken"] or category["empty_masks"] for category in found["categories"].values())
+
+
+def test_data_list_says_what_is_there_and_how_to_get_the_rest(tmp_path):
+    (tmp_path / "visa").mkdir()
+    text = printed("data", "list", "--data-root", tmp_path, "--output", tmp_path / "list.json")
+    assert "visa: VisA, there; 10,821 images; CC BY 4.0\n" in text
+    assert "btad: BTAD, to be fetched; 2,540 images" in text
+    assert "lgg_mri: LGG-MRI, to be downloaded by hand; images not counted" in text
+    rows = json.loads((tmp_path / "list.json").read_text())
+    assert len(rows) == 8
+    assert all(row["citation"] and row["homepage"] for row in rows)
+
+
+def test_data_check_lists_all_that_is_wrong(image_folder, tmp_path):
+    part = image_folder / "part"
+    (part / "train/good/000.png").write_bytes((part / "train/good/000.png").read_bytes()[:100])
+    shutil.copy(part / "test/good/000.png", part / "test/good/copy.png")
+    Image.new("L", (48, 40)).save(part / "ground_truth/dent/000_mask.png")
+    Image.new("L", (20, 40), 1).save(part / "ground_truth/dent/002_mask.png")
+    done = run("data", "check", "folder", "--root", image_folder, "--output", tmp_path / "check.json")
+    assert isinstance(done.exception, NfbenchError)
+    assert "good/000.png cannot be decoded" in done.output
+    assert "002_mask.png is 20 x 40 pixels, its image is 48 x 40" in done.output
+    assert re.search(r"mask without defect: .*dent/000_mask.png", done.output)
+    assert re.search(r"equal: .*good/000.png, .*good/copy.png", done.output)
+    found = json.loads((tmp_path / "check.json").read_text())["categories"]["part"]
+    assert [len(found[key]) for key in ("broken", "duplicates", "empty_masks")] == [2, 1, 1]
+
+
+def test_data_check_holds_facts_and_counts_against_published_ones(tmp_path):
+    for name in ("lgg_mri", "shanghaitech", "btad"):
+        find_dataset(name).miniature(tmp_path / name)
+    assert "patients: 7; published: 110\n" in printed("data", "check", "lgg_mri", "--root", tmp_path / "lgg_mri")
+    text = printed("data", "check", "shanghaitech", "--root", tmp_path / "shanghaitech", "--stride", "4")
+    assert "01: 3 for training" in text
+    assert "test videos: 12; published: 107" in text
+    text = printed("data", "check", "btad", "--root", tmp_path / "btad")
+    assert "01: 8 for training, 4 normal and 12 anomalous for testing; published: 400 for training, 21 normal" in text
+    assert re.search(r"mask without defect: .*03/ground_truth/ko/0000.bmp", text)
+
+
+def test_a_dataset_behind_a_login_is_one_line_with_what_to_do(tmp_path):
+    command = [sys.executable, "-m", "nfbench", "data", "fetch", "lgg_mri", "--data-root", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: dataset 'lgg_mri' is not .*Kaggle asks for a login.*--archive FILE\n", done.stderr)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["data", "fetch", "visaa"], r"dataset 'visaa' is nothing to download; did you mean 'visa'\?"),
         (["describe", "uflw", "--backbone", "resnet18.a1_in1k"], r"unknown method 'uflw'; did you mean 'uflow'\?"),
         (["describe", "uflow", "--backbone", "resnet18"], "unknown backbone 'resnet18'"),
         (["describe", "uflow", "--backbone", "resnet18.a1_in1k", "--set", "lr"], "--set lr: expected key=value"),

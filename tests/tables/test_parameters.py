@@ -87,7 +87,7 @@ def test_table_4_is_complete_and_explains_what_is_not_reached():
 )  # fmt: skip
 def test_counts_that_explanations_name(method, settings, backbone, flow):
     own = Bench(
-        config=Config(), experiments={}, datasets={}, backbones={},
+        config=Config(), experiments={}, datasets={}, backbones={}, unified={},
         variants={"x": VariantConfig(method=method, settings=settings)},
     )  # fmt: skip
     config = ParametersTableConfig(title="x", rows=[{"method": "x", "backbone": backbone}])

@@ -135,9 +135,11 @@ def test_caption_tells_the_rule_of_the_image_score():
 
 
 def test_caption_tells_random_weights_and_subsets():
-    caption = make_table("t", CONFIG, results(weights="random"), {"mvtec_ad": "at most 3 training images"}).caption
+    caption = make_table(
+        "t", CONFIG, results(weights="random"), {"mvtec_ad": "a subset: at most 3 training images"}
+    ).caption
     assert "RANDOM weights" in caption
-    assert "subset of at most 3 training images" in caption
+    assert "a subset: at most 3 training images" in caption
 
 
 def test_corrected_row_labels_are_used():

@@ -8,8 +8,9 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from nfbench.cli.build import available_categories
+from nfbench.cli.build import available_categories, dataset_root, is_miniature, to_fetch
 from nfbench.config import load_bench
+from nfbench.datasets.sources import read_sources, record_path
 from nfbench.errors import NfbenchError
 from nfbench.grid import Cell, classes_of, expand, members
 from nfbench.paths import Paths
@@ -33,6 +34,7 @@ def reporting_errors(function):
 
 BENCH = reporting_errors(load_bench)(config, Path(workflow.basedir) / "workflow" / "experiments")
 PATHS = Paths(BENCH.config.results_root)
+FETCHED = str(record_path("{reader}", Path(BENCH.config.data_root)))
 CONFIG = json.dumps(config, sort_keys=True)
 TRAINED = ("model.safetensors", "checkpoints.safetensors", "history.csv", "training.json")
 EVALUATED = ("run.json", "scores.csv", "regions.csv", "miou.csv", "calibration.csv", "likelihoods.csv", "examples.npz")
@@ -53,6 +55,7 @@ def any_of(names):
 wildcard_constraints:
     setting="one-class|unified|few-anomaly",
     dataset=any_of({*BENCH.datasets, *plugin_names("nfbench.datasets")}),
+    reader=any_of(read_sources()),
     category="[^/]+",
     method=any_of({*BENCH.variants, *plugin_names("nfbench.methods")}),
     backbone=any_of(BENCH.backbones),

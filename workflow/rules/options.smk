@@ -14,11 +14,23 @@ def commas(numbers):
 
 def dataset_options(wildcards):
     """What prepare_data must know of a dataset."""
-    dataset = BENCH.dataset(wildcards.dataset)
-    return options(
-        root=BENCH.dataset_root(wildcards.dataset),
-        **dataset.model_dump(exclude={"root", "union"}),
+    name = wildcards.dataset
+    given = options(
+        root=dataset_root(BENCH, name),
+        **BENCH.dataset(name).model_dump(exclude={"root", "union"}),
     )
+    return f"{given} --miniature" if is_miniature(BENCH, name) else given
+
+
+def check_options(wildcards):
+    """What check_data must know of a dataset."""
+    dataset = BENCH.dataset(wildcards.dataset)
+    return f"{dataset.dataset} {options(root=dataset_root(BENCH, wildcards.dataset), stride=dataset.stride)}"
+
+
+def fetched_data(wildcards):
+    """The record of a download that comes before a dataset is read: with 'fetch: true', where it is not there."""
+    return [FETCHED.format(reader=reader) for reader in to_fetch(BENCH, wildcards.dataset)]
 
 
 def backbone_options(wildcards):
@@ -34,7 +46,7 @@ def backbone_options(wildcards):
         rotations=backbone.rotations,
         weights=backbone.weights,
     )
-    flags = {"--pooled": backbone.pooled, "--image": backbone.image}
+    flags = {"--pooled": backbone.pooled, "--image": backbone.image, "--online": backbone.online}
     return " ".join([given, *(flag for flag, on in flags.items() if on)])
 
 
@@ -45,7 +57,13 @@ def method_options(wildcards):
     title = variant.title or (wildcards.method if wildcards.method in BENCH.variants else None)
     cell = cell_of(wildcards)
     dataset = sources(cell.dataset).get(cell.category, cell.dataset)
-    named = options(method=variant.method, variant=wildcards.method, title=title, reader=BENCH.dataset(dataset).dataset)
+    named = options(
+        method=variant.method,
+        variant=wildcards.method,
+        title=title,
+        reader=BENCH.dataset(dataset).dataset,
+        epochs_at_most=1 if BENCH.config.miniature else None,
+    )
     return " ".join([named, *settings])
 
 

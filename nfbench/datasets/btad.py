@@ -1,0 +1,53 @@
+"""BTAD, three industrial products (Mishra et al., ISIE 2021).
+
+<category>/train/ok/0000.bmp
+<category>/test/{ok,ko}/0000.bmp
+<category>/ground_truth/ko/0000.png
+
+Images and masks have endings of their own: a mask belongs to the image with its stem. In 01 images are ``.bmp`` and
+masks ``.png``, in 02 both are ``.png``, in 03 both are ``.bmp``. Sizes differ by product: 1600 x 1600, 600 x 600, 800 x
+600. Some masks mark no pixel; their images count as anomalous all the same, and ``data check`` names them.
+"""
+
+from pathlib import Path
+
+from nfbench.datasets.base import Counts, Dataset, Sample
+from nfbench.datasets.layout import known_categories, layout_categories, layout_samples
+from nfbench.datasets.miniature import Painter, make_layout
+from nfbench.datasets.sources import find_source
+
+__all__ = ["DATASET", "Btad"]
+
+_SOURCE = find_source("btad")
+_NORMAL = "ok"
+
+
+class Btad(Dataset):
+    """BTAD as it is published; any subset of its categories."""
+
+    title = "BTAD"
+    licence = _SOURCE.licence
+    citation = _SOURCE.citation
+    source = _SOURCE.homepage
+    categories = ("01", "02", "03")
+    has_miniature = True
+
+    def available(self, root: Path) -> list[str]:
+        """Official categories that lie below ``root``."""
+        return known_categories(self.title, self.categories, layout_categories(root, "btad", _NORMAL), root)
+
+    def samples(self, root: Path, category: str) -> list[Sample]:
+        """The official split; a missing mask is an error."""
+        return layout_samples(root, category, masks_required=True, normal=_NORMAL)
+
+    def miniature(self, root: Path) -> dict[str, Counts]:
+        """All categories with their endings; one mask of 03 marks no pixel."""
+        square, shared = Painter(root, 64, 64), {"normal": _NORMAL, "defects": ("ko",), "digits": 4}
+        return {
+            "01": make_layout(square, "01", ending=".bmp", mask_ending=".png", **shared),
+            "02": make_layout(square, "02", ending=".png", mask_ending=".png", **shared),
+            "03": make_layout(Painter(root), "03", ending=".bmp", mask_ending=".bmp", blank_masks=1, **shared),
+        }
+
+
+DATASET = Btad()

@@ -1,0 +1,164 @@
+"""From a name to a folder of images: download or take what was downloaded by hand, check, unpack, put in its place.
+
+Beside the datasets lies ``<data_root>/.nfbench``: archives and their parts (``downloads``), what is being unpacked, a
+lock and a record for each dataset, and ``checksums.json``, the checksums of archives for which none is published, as
+their first download had them.
+"""
+
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from nfbench.datasets.base import find_dataset
+from nfbench.datasets.download import Policy, download, hash_file
+from nfbench.datasets.sources import Archive, Source, find_source, record_path
+from nfbench.datasets.unpack import BadArchive, unpack
+from nfbench.errors import NfbenchError
+from nfbench.files import read_json, write_json
+
+__all__ = ["fetch"]
+
+_log = logging.getLogger(__name__)
+_DEPTH = 3
+
+
+def fetch(
+    name: str,
+    data_root: Path,
+    *,
+    by_hand: Sequence[Path] = (),
+    keep: bool = False,
+    source: Source | None = None,
+    policy: Policy | None = None,
+) -> Path:
+    """Puts a dataset below ``data_root``, unless it is there; two processes that ask for one at once fetch it once.
+
+    Args:
+        name: reader of the dataset.
+        data_root: folder that holds one folder per dataset.
+        by_hand: archives that the user has downloaded, instead of downloading them.
+        keep: keep downloaded archives after unpacking.
+        source: where from, by default the registry's.
+        policy: how patient to be with servers.
+
+    Returns:
+        The dataset's folder.
+
+    Raises:
+        NfbenchError: it cannot be downloaded without a form or a login (says what to do), a mirror or an archive is
+            bad, or the disk is full.
+    """
+    source, folder = source or find_source(name), data_root / name
+    record = record_path(name, data_root)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(record.with_suffix(".lock")):
+        if folder.exists():
+            _log.info("%s is there already; nothing is fetched", folder)
+            if not record.exists():
+                write_json(record, {"dataset": name, "archives": []})
+            return folder
+        if source.access == "manual" and not by_hand:
+            raise NfbenchError(
+                f"dataset '{name}' is not to be downloaded directly: {source.instructions}. Page: {source.homepage}. "
+                f"Licence: {source.licence}. Then: nfbench data fetch {name} --archive FILE"
+            )
+        archives = _by_hand(name, source, by_hand) if by_hand else _downloaded(source, record.parent, policy)
+        try:
+            described = _unpack_all(name, archives, record.parent, folder)
+        except BadArchive as error:
+            if by_hand:
+                raise
+            raise _thrown_away(archives, error) from error
+        write_json(record, {"dataset": name, "archives": described})
+        for _, path in () if by_hand or keep else archives:
+            path.unlink()
+    return folder
+
+
+def _thrown_away(archives: Sequence[tuple[Archive, Path]], error: BadArchive) -> NfbenchError:
+    """Removes what was downloaded without a checksum to hold it against, so that the next run gets it again."""
+    for archive, path in archives:
+        if archive.checksum is None:
+            path.unlink(missing_ok=True)
+    return NfbenchError(f"{error}. Downloads without a published checksum are thrown away; run again to get them anew")
+
+
+def _downloaded(source: Source, state: Path, policy: Policy | None) -> list[tuple[Archive, Path]]:
+    known = _known_checksums(state)
+    folder = state / "downloads"
+    return [(archive, download(archive, folder, known.get(archive.name), policy)) for archive in source.archives]
+
+
+def _by_hand(name: str, source: Source, paths: Sequence[Path]) -> list[tuple[Archive, Path]]:
+    if len(paths) != len(source.archives):
+        needed = ", ".join(archive.name for archive in source.archives)
+        raise NfbenchError(f"dataset '{name}' comes of {len(source.archives)} archives ({needed}), given: {len(paths)}")
+    for path in paths:
+        if not path.is_file():
+            raise NfbenchError(f"archive {path} does not exist")
+    return list(zip(source.archives, paths, strict=True))
+
+
+def _unpack_all(name: str, archives: Sequence[tuple[Archive, Path]], state: Path, folder: Path) -> list[dict[str, Any]]:
+    """Checks and unpacks archives and moves what the reader can read to ``folder``, in one step."""
+    known, described = _known_checksums(state), []
+    staging = state / f"{name}.unpacking"
+    shutil.rmtree(staging, ignore_errors=True)  # of a process that was killed
+    staging.mkdir()
+    try:
+        for number, (archive, path) in enumerate(archives):
+            _check(archive, path, known.get(archive.name))
+            size = path.stat().st_size
+            unpacked = unpack(path, staging / str(number), archive.unpacked_limit(size))
+            described.append({"name": archive.name, "size": size, "sha256": hash_file(path), "unpacked": unpacked})
+        os.rename(_readable(name, staging), folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    for (archive, _), entry in zip(archives, described, strict=True):
+        if archive.checksum is None and archive.name not in known:
+            known[archive.name] = entry["sha256"]
+            write_json(state / "checksums.json", known)
+            _log.warning(
+                "%s: no checksum is published; its SHA-256 is recorded, and later downloads are held to it: %s",
+                archive.name,
+                entry["sha256"],
+            )
+    return described
+
+
+def _check(archive: Archive, path: Path, known: str | None) -> None:
+    expected = archive.checksum or (("sha256", known) if known else None)
+    if expected is None:
+        return
+    algorithm, checksum = expected
+    found = hash_file(path, algorithm)
+    if found != checksum:
+        whose = "published" if archive.checksum else "recorded by the first download"
+        raise NfbenchError(
+            f"{path} is not {archive.name} as it is {whose}: {algorithm} is {found}, expected {checksum}; delete it "
+            "and get it again"
+        )
+
+
+def _readable(name: str, staging: Path) -> Path:
+    """The folder nearest to the top in which the reader finds its categories."""
+    reader, level = find_dataset(name), [staging]
+    for _ in range(_DEPTH + 1):
+        level = sorted(path for folder in level for path in folder.iterdir() if path.is_dir())
+        for folder in level:
+            try:
+                reader.available(folder)
+            except NfbenchError:
+                continue
+            return folder
+    raise BadArchive(f"what was unpacked is not dataset '{name}': its reader finds no category in it")
+
+
+def _known_checksums(state: Path) -> dict[str, str]:
+    path = state / "checksums.json"
+    return read_json(path) if path.exists() else {}

@@ -1,0 +1,77 @@
+"""KolektorSDD2, surfaces of one product (Bozic et al., Computers in Industry 2021; CC BY-NC-SA 4.0).
+
+train/10000.png   train/10000_GT.png
+test/20000.png    test/20000_GT.png
+
+Images of about 230 x 630 pixels. There are no folders of kinds: an image is anomalous if its mask marks a pixel. The
+set is made for supervised learning; here the 246 defective training images are left out. The archive holds one image
+and its mask twice, as ``10301 (copy).png``; copies are left out.
+"""
+
+from pathlib import Path
+
+from nfbench.datasets.base import Counts, Dataset, Sample
+from nfbench.datasets.layout import list_images, require_root
+from nfbench.datasets.manifest import read_mask
+from nfbench.datasets.miniature import COUNTS, Painter
+from nfbench.datasets.sources import find_source
+from nfbench.errors import NfbenchError
+
+__all__ = ["DATASET", "KolektorSdd2"]
+
+_SOURCE = find_source("kolektor_sdd2")
+_MASK = "_GT"
+_COPY = "(copy)"
+
+
+class KolektorSdd2(Dataset):
+    """One category, ``all``."""
+
+    title = "KolektorSDD2"
+    licence = _SOURCE.licence
+    citation = _SOURCE.citation
+    source = _SOURCE.homepage
+    categories = ("all",)
+    has_miniature = True
+
+    def available(self, root: Path) -> list[str]:
+        """The only category, where there are images."""
+        require_root(root, "kolektor_sdd2")
+        list_images(root / "train")
+        return list(self.categories)
+
+    def samples(self, root: Path, category: str) -> list[Sample]:
+        """The official split without defective training images; every mask is read to tell which those are."""
+        samples = []
+        for split in ("train", "test"):
+            for image in list_images(root / split):
+                if image.stem.endswith(_MASK) or _COPY in image.name:
+                    continue
+                mask = image.with_name(f"{image.stem}{_MASK}.png")
+                if not mask.is_file():
+                    raise NfbenchError(f"{image} has no mask; expected {mask}")
+                if not read_mask(mask).any():
+                    samples.append(Sample(split, "good", image))
+                elif split == "test":
+                    samples.append(Sample(split, "defect", image, mask))
+        return samples
+
+    def miniature(self, root: Path) -> dict[str, Counts]:
+        """Normal and defective images in both splits, and a copy."""
+        painter = Painter(root, 40, 96)
+
+        def add(folder: Path, first: int, normal: int, defective: int) -> None:
+            for number in range(first, first + normal):
+                painter.normal(folder / f"{number}.png")
+                painter.blank(folder / f"{number}{_MASK}.png")
+            for number in range(first + normal, first + normal + defective):
+                painter.anomalous(folder / f"{number}.png", folder / f"{number}{_MASK}.png")
+
+        add(root / "train", 10000, COUNTS.train, 2)
+        add(root / "test", 20000, COUNTS.test_normal, COUNTS.test_anomalous)
+        painter.normal(root / "train" / f"10000 {_COPY}.png")
+        painter.blank(root / "train" / f"10000{_MASK} {_COPY}.png")
+        return {"all": COUNTS}
+
+
+DATASET = KolektorSdd2()

@@ -1,0 +1,110 @@
+"""LGG-MRI: slices of the brains of 110 patients with lower-grade glioma (Buda et al., 2019; CC BY-NC-SA 4.0).
+
+kaggle_3m/TCGA_<institution>_<patient>_<date>/TCGA_..._<slice>.tif         256 x 256 pixels, three sequences as channels
+kaggle_3m/TCGA_<institution>_<patient>_<date>/TCGA_..._<slice>_mask.tif    255 where there is tumour
+
+The set has no split, and U-Flow's paper, whose Table 5 has results on it, gives none. Here: patients are ranked by a
+hash of their folders' names; the first 70 % are for training, the others for testing, so that no patient is on both
+sides. A slice is anomalous if its mask marks a pixel. Normal slices of training patients are trained on, their slices
+with tumour are left out, and all slices of the other patients are tested on.
+"""
+
+from pathlib import Path
+
+from nfbench.datasets.base import Counts, Dataset, Sample
+from nfbench.datasets.layout import require_root
+from nfbench.datasets.manifest import read_mask
+from nfbench.datasets.miniature import Painter, write_once
+from nfbench.datasets.sources import find_source
+from nfbench.errors import NfbenchError
+from nfbench.provenance import derive_seed
+
+__all__ = ["DATASET", "LggMri"]
+
+_SOURCE = find_source("lgg_mri")
+_TRAIN_SHARE = 0.7
+_MASK = "_mask"
+_PATIENTS = (
+    "TCGA_CS_4941_19960909", "TCGA_CS_4942_19970222", "TCGA_DU_5849_19950405", "TCGA_DU_5851_19950428",
+    "TCGA_FG_5962_20000626", "TCGA_HT_7473_19970826", "TCGA_HT_7475_19970918",
+)  # fmt: skip
+_SLICES, _TUMOURS = 4, 2
+
+
+class LggMri(Dataset):
+    """One category, ``all``."""
+
+    title = "LGG-MRI"
+    licence = _SOURCE.licence
+    citation = _SOURCE.citation
+    source = _SOURCE.homepage
+    categories = ("all",)
+    has_miniature = True
+
+    def available(self, root: Path) -> list[str]:
+        """The only category, where there are patients."""
+        _patients(root)
+        return list(self.categories)
+
+    def samples(self, root: Path, category: str) -> list[Sample]:
+        """The split described above, sorted by patient and number of the slice; every mask is read."""
+        patients = _patients(root)
+        ranked = sorted(patients, key=lambda folder: derive_seed("lgg_mri", folder.name))
+        trained = set(ranked[: round(_TRAIN_SHARE * len(ranked))])
+        train, test = [], []
+        for folder in patients:
+            for image, mask in _slices(folder):
+                tumour = bool(read_mask(mask).any())
+                if folder not in trained:
+                    test.append(Sample("test", "tumour" if tumour else "good", image, mask if tumour else None))
+                elif not tumour:
+                    train.append(Sample("train", "good", image))
+        return train + test
+
+    def facts(self, root: Path) -> dict[str, int]:
+        """Patients, slices, and slices with tumour."""
+        masks = [mask for folder in _patients(root) for _, mask in _slices(folder)]
+        tumours = sum(bool(read_mask(mask).any()) for mask in masks)
+        return {"patients": len(_patients(root)), "slices": len(masks), "slices with tumour": tumours}
+
+    def miniature(self, root: Path) -> dict[str, Counts]:
+        """Seven patients; the archive's second copy of the data, and its table of patients."""
+        for base in (root / "kaggle_3m", root / "lgg-mri-segmentation" / "kaggle_3m"):
+            for patient in _PATIENTS:
+                for number in range(1, _SLICES + _TUMOURS + 1):
+                    stem, painter = base / patient / f"{patient}_{number}", Painter(root, 64, 64)
+                    image, mask = stem.with_suffix(".tif"), stem.with_name(f"{stem.name}{_MASK}.tif")
+                    if number <= _SLICES:
+                        painter.normal(image)
+                        painter.blank(mask)
+                    else:
+                        painter.anomalous(image, mask)
+            write_once(base / "data.csv", lambda temporary: temporary.write_text("Patient,RNASeqCluster\n"))
+        n_train = round(_TRAIN_SHARE * len(_PATIENTS))
+        n_test = len(_PATIENTS) - n_train
+        return {"all": Counts(n_train * _SLICES, n_test * _SLICES, n_test * _TUMOURS)}
+
+
+def _patients(root: Path) -> list[Path]:
+    """Folders of patients. The archive holds them twice; its second copy, further down, is not read."""
+    require_root(root, "lgg_mri")
+    base = root / "kaggle_3m" if (root / "kaggle_3m").is_dir() else root
+    found = sorted(path for path in base.glob("TCGA_*") if path.is_dir())
+    if not found:
+        raise NfbenchError(f"folder {base} has no patient: no folder TCGA_* in it")
+    return found
+
+
+def _slices(folder: Path) -> list[tuple[Path, Path]]:
+    """Images of a patient and their masks, by the number of the slice."""
+    images = [path for path in folder.glob("*.tif") if not path.stem.endswith(_MASK)]
+    pairs = [(image, image.with_name(f"{image.stem}{_MASK}.tif")) for image in images]
+    for image, mask in pairs:
+        if not mask.is_file():
+            raise NfbenchError(f"{image} has no mask; expected {mask}")
+        if not image.stem.rpartition("_")[2].isdigit():
+            raise NfbenchError(f"{image}: its name does not end with the number of the slice")
+    return sorted(pairs, key=lambda pair: int(pair[0].stem.rpartition("_")[2]))
+
+
+DATASET = LggMri()

@@ -1,0 +1,50 @@
+"""MPDD, painted metal parts (Jezek et al., ICUMT 2021): 6 categories in MVTec AD's layout.
+
+888 normal training images, 176 normal and 282 anomalous test images of 1024 x 1024 pixels, with pixel masks.
+"""
+
+from pathlib import Path
+
+from nfbench.datasets.base import Counts, Dataset, Sample
+from nfbench.datasets.layout import known_categories, layout_categories, layout_samples
+from nfbench.datasets.miniature import Painter, make_layout
+from nfbench.datasets.sources import find_source
+
+__all__ = ["DATASET", "Mpdd"]
+
+_SOURCE = find_source("mpdd")
+_DEFECTS = {
+    "bracket_black": ("hole", "scratches"),
+    "bracket_brown": ("bend_and_parts_mismatch", "parts_mismatch"),
+    "bracket_white": ("defective_painting", "scratches"),
+    "connector": ("parts_mismatch",),
+    "metal_plate": ("major_rust", "scratches", "total_rust"),
+    "tubes": ("anomalous",),
+}
+
+
+class Mpdd(Dataset):
+    """MPDD as it is published; any subset of its categories."""
+
+    title = "MPDD"
+    licence = _SOURCE.licence
+    citation = _SOURCE.citation
+    source = _SOURCE.homepage
+    categories = tuple(_DEFECTS)
+    has_miniature = True
+
+    def available(self, root: Path) -> list[str]:
+        """Official categories that lie below ``root``."""
+        return known_categories(self.title, self.categories, layout_categories(root, "mpdd"), root)
+
+    def samples(self, root: Path, category: str) -> list[Sample]:
+        """The official split; a missing mask is an error."""
+        return layout_samples(root, category, masks_required=True)
+
+    def miniature(self, root: Path) -> dict[str, Counts]:
+        """All categories with the names of their defects."""
+        painter = Painter(root, 64, 64)
+        return {category: make_layout(painter, category, defects=kinds) for category, kinds in _DEFECTS.items()}
+
+
+DATASET = Mpdd()

@@ -1,0 +1,86 @@
+"""MVTec 3D-AD, its colour images only (Bergmann et al., VISAPP 2022; CC BY-NC-SA 4.0).
+
+<category>/train/good/rgb/000.png
+<category>/validation/good/rgb/000.png       normal, not used: the papers that are reproduced train without it
+<category>/test/<defect>/rgb/000.png
+<category>/test/<defect>/gt/000.png          a mask, also of normal images; not 0 where defective
+
+10 categories, 2,656 normal training images, 249 normal and 948 anomalous test images, of 400 x 400 to 900 x 900 pixels,
+rope of 900 x 400. Point clouds (``xyz``) are not read; defects of shape alone may be invisible in colour.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from nfbench.datasets.base import Counts, Dataset, Sample
+from nfbench.datasets.layout import known_categories, list_images, require_root
+from nfbench.datasets.miniature import COUNTS, Painter, write_once
+from nfbench.datasets.sources import find_source
+from nfbench.errors import NfbenchError
+
+__all__ = ["DATASET", "MVTec3D"]
+
+_SOURCE = find_source("mvtec_3d")
+_DEFECTS = ("hole", "contamination")
+
+
+class MVTec3D(Dataset):
+    """MVTec 3D-AD without its third dimension; any subset of its categories."""
+
+    title = "MVTec 3D-AD (RGB)"
+    licence = _SOURCE.licence
+    citation = _SOURCE.citation
+    source = _SOURCE.homepage
+    categories = ("bagel", "cable_gland", "carrot", "cookie", "dowel", "foam", "peach", "potato", "rope", "tire")
+    has_miniature = True
+
+    def available(self, root: Path) -> list[str]:
+        """Official categories that lie below ``root``."""
+        require_root(root, "mvtec_3d")
+        found = [path.parents[2].name for path in root.glob("*/train/good/rgb")]
+        return known_categories(self.title, self.categories, found or ["no <category>/train/good/rgb"], root)
+
+    def samples(self, root: Path, category: str) -> list[Sample]:
+        """The official training and test images; a missing mask is an error."""
+        folder = root / category
+        samples = [Sample("train", "good", image) for image in list_images(folder / "train/good/rgb")]
+        defects = sorted(path.parent.name for path in (folder / "test").glob("*/rgb"))
+        for defect in defects:
+            for image in list_images(folder / "test" / defect / "rgb"):
+                mask = folder / "test" / defect / "gt" / f"{image.stem}.png"
+                if defect != "good" and not mask.is_file():
+                    raise NfbenchError(f"{image} is anomalous but has no mask; expected {mask}")
+                samples.append(Sample("test", defect, image, None if defect == "good" else mask))
+        if "good" not in defects or len(defects) < 2:
+            raise NfbenchError(f"folder {folder / 'test'} needs 'good/rgb' and at least one folder of defects")
+        return samples
+
+    def miniature(self, root: Path) -> dict[str, Counts]:
+        """All categories, with validation images and point clouds."""
+        for category in self.categories:
+            painter = Painter(root, 90, 40) if category == "rope" else Painter(root, 64, 64)
+            folder = root / category
+            for split, count in (("train", COUNTS.train), ("validation", 2), ("test", COUNTS.test_normal)):
+                for number in range(count):
+                    painter.normal(folder / split / "good/rgb" / f"{number:03}.png")
+                    _point_cloud(folder / split / "good/xyz" / f"{number:03}.tiff", painter)
+                    if split == "test":
+                        painter.blank(folder / split / "good/gt" / f"{number:03}.png")
+            for defect in _DEFECTS:
+                for number in range(COUNTS.test_anomalous // len(_DEFECTS)):
+                    part, name = folder / "test" / defect, f"{number:03}"
+                    painter.anomalous(part / f"rgb/{name}.png", part / f"gt/{name}.png")
+                    _point_cloud(part / f"xyz/{name}.tiff", painter)
+        return dict.fromkeys(self.categories, COUNTS)
+
+
+def _point_cloud(path: Path, painter: Painter) -> None:
+    """Three floats for each pixel."""
+    import cv2
+
+    cloud = np.zeros((painter.height, painter.width, 3), np.float32)
+    write_once(path, lambda temporary: temporary.write_bytes(cv2.imencode(".tiff", cloud)[1].tobytes()))
+
+
+DATASET = MVTec3D()

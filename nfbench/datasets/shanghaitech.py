@@ -1,0 +1,158 @@
+"""ShanghaiTech Campus, videos of 13 cameras (Luo et al., ICCV 2017), read frame by frame.
+
+training/videos/01_001.avi              normal; decoded to training/frames_every<stride>/01_001/00000000.jpg when read
+training/frames/01_001/000.jpg          read instead, where the frames were extracted before
+testing/frames/01_0014/000.jpg
+testing/test_frame_mask/01_0014.npy     (T,), 1 where a frame is anomalous
+testing/test_pixel_mask/01_0014.npy     (T, H, W), 1 where a pixel is
+
+330 training and 107 test videos of 856 x 480 pixels, more than 300,000 frames; the number before ``_`` is the scene.
+Test videos are of the scenes 1 to 12 only. Categories are scenes, as CFLOW-AD trains them one by one, and ``all``, the
+scenes 1 to 12 together, as U-Flow's tables have one value; ``all13`` trains on the 13th scene's videos too. A frame's
+label is its frame mask. Masks of anomalous frames are written to ``testing/pixel_masks`` when they are read. The
+configuration's ``stride`` takes every n-th frame of each video, in training and in test.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from nfbench.datasets.base import Counts, Dataset, Sample
+from nfbench.datasets.layout import require_root
+from nfbench.datasets.miniature import Painter, save_array, write_once
+from nfbench.datasets.sources import find_source
+from nfbench.datasets.video import extract_frames, load_masks, write_mask
+from nfbench.errors import NfbenchError
+
+__all__ = ["DATASET", "ShanghaiTech"]
+
+_SOURCE = find_source("shanghaitech")
+_SCENES = tuple(f"{number:02}" for number in range(1, 14))
+_TOGETHER = {"all": _SCENES[:12], "all13": _SCENES}
+_TRAIN_VIDEOS, _TEST_VIDEOS = ("training/videos", "training/frames"), "testing/frames"
+_MINIATURE_FRAMES = 12
+
+
+class ShanghaiTech(Dataset):
+    """Scenes, and all of them together."""
+
+    title = "ShanghaiTech Campus"
+    licence = _SOURCE.licence
+    citation = _SOURCE.citation
+    source = _SOURCE.homepage
+    categories = (*_TOGETHER, *_SCENES[:12])
+    has_miniature = True
+
+    def available(self, root: Path) -> list[str]:
+        """``all``, and the scenes that have test videos; ``all13`` where there are videos of the 13th."""
+        require_root(root, "shanghaitech")
+        trained, tested = ({name[:2] for name in names} for names in (_training(root), _testing(root)))
+        scenes = [scene for scene in self.categories if scene in trained & tested]
+        if not scenes:
+            raise NfbenchError(f"folder {root} has no scene with videos in {_TRAIN_VIDEOS[0]} and in {_TEST_VIDEOS}")
+        return ["all", *(["all13"] if _SCENES[12] in trained else []), *scenes]
+
+    def samples(self, root: Path, category: str) -> list[Sample]:
+        """Every frame."""
+        return self.sampled(root, category, 1)
+
+    def sampled(self, root: Path, category: str, stride: int) -> list[Sample]:
+        """Every ``stride``-th frame of each video, by video and time."""
+        require_root(root, "shanghaitech")
+        scenes = _TOGETHER.get(category, (category,))
+        training, testing = _training(root), _testing(root)
+        train = [
+            Sample("train", "good", frame)
+            for name in sorted(training)
+            if name[:2] in scenes
+            for frame in _training_frames(root, training[name], stride)
+        ]
+        test = [
+            sample for name in sorted(testing) if name[:2] in scenes for sample in _test_frames(testing[name], stride)
+        ]
+        return train + test
+
+    def facts(self, root: Path) -> dict[str, int]:
+        """Videos."""
+        return {"training videos": len(_training(root)), "test videos": len(_testing(root))}
+
+    def miniature(self, root: Path) -> dict[str, Counts]:
+        """One video of each scene; half of the frames of each test video are anomalous."""
+        painter = Painter(root, 64, 48)
+        for scene in _SCENES:
+            _write_video(root / "training/videos" / f"{scene}_001.avi", painter)
+        for scene in _SCENES[:12]:
+            _write_test_video(root / "testing", f"{scene}_0014", painter)
+        frames, half = _MINIATURE_FRAMES, _MINIATURE_FRAMES // 2
+        together = {name: Counts(len(scenes) * frames, 12 * half, 12 * half) for name, scenes in _TOGETHER.items()}
+        return {**together, **dict.fromkeys(_SCENES[:12], Counts(frames, half, half))}
+
+
+def _training(root: Path) -> dict[str, Path]:
+    """Training videos by name: files, or folders of frames where these were extracted before."""
+    files = {path.stem: path for path in (root / _TRAIN_VIDEOS[0]).glob("*.avi")}
+    return files | {path.name: path for path in (root / _TRAIN_VIDEOS[1]).glob("*_*") if path.is_dir()}
+
+
+def _testing(root: Path) -> dict[str, Path]:
+    """Folders of the frames of test videos by name."""
+    return {path.name: path for path in (root / _TEST_VIDEOS).glob("*_*") if path.is_dir()}
+
+
+def _training_frames(root: Path, video: Path, stride: int) -> list[Path]:
+    if video.is_dir():
+        return _listed(video)[::stride]
+    return extract_frames(video, root / f"training/frames_every{stride}" / video.stem, stride)
+
+
+def _test_frames(folder: Path, stride: int) -> list[Sample]:
+    frames, name = _listed(folder), folder.name
+    masks = folder.parents[1]
+    by_frame = load_masks(masks / "test_frame_mask" / f"{name}.npy", len(frames), by_pixel=False)
+    by_pixel = load_masks(masks / "test_pixel_mask" / f"{name}.npy", len(frames), by_pixel=True)
+    samples = []
+    for number in range(0, len(frames), stride):
+        if not by_frame[number]:
+            samples.append(Sample("test", "good", frames[number]))
+            continue
+        mask = masks / "pixel_masks" / name / f"{frames[number].stem}.png"
+        write_mask(by_pixel[number], mask)
+        samples.append(Sample("test", "anomaly", frames[number], mask))
+    return samples
+
+
+def _listed(folder: Path) -> list[Path]:
+    """Frames of a video in order; names are numbers, of three digits or as many as it takes."""
+    frames = sorted(folder.glob("*.jpg"), key=lambda path: (len(path.stem), path.stem))
+    if not frames:
+        raise NfbenchError(f"folder {folder} has no frame (.jpg)")
+    return frames
+
+
+def _write_video(path: Path, painter: Painter) -> None:
+    import cv2
+
+    def write(temporary: Path) -> None:
+        codec, size = cv2.VideoWriter_fourcc(*"MJPG"), (painter.width, painter.height)
+        writer = cv2.VideoWriter(str(temporary), codec, 24.0, size)
+        for number in range(_MINIATURE_FRAMES):
+            writer.write(painter.picture(path.with_name(f"{path.stem}_{number}")))
+        writer.release()
+
+    write_once(path, write)
+
+
+def _write_test_video(testing: Path, name: str, painter: Painter) -> None:
+    by_pixel = np.zeros((_MINIATURE_FRAMES, painter.height, painter.width), np.uint8)
+    for number in range(_MINIATURE_FRAMES):
+        path = testing / "frames" / name / f"{number:03}.jpg"
+        if number % 2:
+            by_pixel[number] = painter.defect(path)
+            painter.anomalous(path)
+        else:
+            painter.normal(path)
+    save_array(testing / "test_pixel_mask" / f"{name}.npy", by_pixel)
+    save_array(testing / "test_frame_mask" / f"{name}.npy", by_pixel.any((1, 2)).astype(np.uint8))
+
+
+DATASET = ShanghaiTech()

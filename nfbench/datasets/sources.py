@@ -1,0 +1,89 @@
+"""The registry of sources: where datasets come from, and what they must hold. It is the file ``sources.yaml``."""
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from nfbench.config.validation import Model, validate
+from nfbench.datasets.base import Counts
+from nfbench.errors import NfbenchError
+from nfbench.registry import nearest
+
+__all__ = ["Archive", "Source", "find_source", "read_sources", "record_path"]
+
+_UNPACKED_RATIO = 10
+
+
+class Archive(Model):
+    """One file to download."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the file")
+    urls: tuple[str, ...] = Field((), description="mirrors, in the order of trying")
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="published SHA-256")
+    md5: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="published MD5, where there is no SHA-256")
+    size: int | None = Field(None, ge=1, description="published size in bytes")
+    unpacked: int | None = Field(None, ge=1, description="bytes that it may unpack to")
+
+    @property
+    def checksum(self) -> tuple[str, str] | None:
+        """Algorithm and published checksum; None where none is published."""
+        if self.sha256:
+            return "sha256", self.sha256
+        return ("md5", self.md5) if self.md5 else None
+
+    def unpacked_limit(self, size: int) -> int:
+        """How many bytes an archive of ``size`` bytes may unpack to."""
+        return self.unpacked or _UNPACKED_RATIO * size
+
+
+class Source(Model):
+    """Where a dataset comes from."""
+
+    licence: str = Field(description="licence of the images")
+    citation: str = Field(description="paper to cite")
+    homepage: str = Field(description="page of the dataset")
+    access: Literal["open", "manual"] = Field(description="whether it can be downloaded without a form or a login")
+    instructions: str = Field("", description="what to do where it cannot")
+    archives: tuple[Archive, ...] = Field(min_length=1, description="files to download")
+    counts: dict[str, Counts] = Field(default_factory=dict, description="official number of images by category")
+    counts_from: str = Field("", description="who counted")
+    facts: dict[str, int] = Field(default_factory=dict, description="other numbers to hold against what is on disk")
+    facts_from: str = Field("", description="who says so")
+
+    @model_validator(mode="after")
+    def _says_how(self) -> "Source":
+        if self.access == "open" and not all(archive.urls for archive in self.archives):
+            raise PydanticCustomError("no_urls", "'access' is open, but an archive has no 'urls'")
+        if self.access == "manual" and not self.instructions:
+            raise PydanticCustomError("no_instructions", "'access' is manual, but 'instructions' are missing")
+        return self
+
+
+@cache
+def read_sources() -> dict[str, Source]:
+    """All sources by the name of their reader.
+
+    Raises:
+        NfbenchError: a key or value of the file is wrong.
+    """
+    path = files("nfbench.datasets").joinpath("sources.yaml")
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {name: validate(Source, value, f"sources.yaml, {name}") for name, value in values.items()}
+
+
+def record_path(name: str, data_root: Path) -> Path:
+    """Where it is recorded that a dataset was put in its place."""
+    return data_root / ".nfbench" / f"{name}.json"
+
+
+def find_source(name: str) -> Source:
+    """The source of a dataset; an error names the nearest one."""
+    sources = read_sources()
+    if name not in sources:
+        raise NfbenchError(f"dataset '{name}' is nothing to download{nearest(name, sources)}")
+    return sources[name]

@@ -1,0 +1,97 @@
+"""VisA, 12 objects (Zou et al., ECCV 2022; CC BY 4.0): the one-class split of ``split_csv/1cls.csv``.
+
+<object>/Data/Images/{Normal,Anomaly}/0000.JPG
+<object>/Data/Masks/Anomaly/0000.png
+split_csv/1cls.csv      object,split,label,image,mask; paths relative to the root
+
+8,659 normal training images, 962 normal and 1,200 anomalous test images of about 1500 x 1000 pixels. Masks hold numbers
+of defect classes (1, 2, ...), not 255: they look black, and a mask is whatever is above 0.
+"""
+
+import csv
+from pathlib import Path
+
+from nfbench.datasets.base import Counts, Dataset, Sample
+from nfbench.datasets.layout import known_categories, require_root
+from nfbench.datasets.miniature import COUNTS, Painter, write_once
+from nfbench.datasets.sources import find_source
+from nfbench.errors import NfbenchError
+
+__all__ = ["DATASET", "Visa"]
+
+_SOURCE = find_source("visa")
+_SPLIT = "split_csv/1cls.csv"
+_COLUMNS = ["object", "split", "label", "image", "mask"]
+
+
+class Visa(Dataset):
+    """VisA as it is published, with its one-class split."""
+
+    title = "VisA"
+    licence = _SOURCE.licence
+    citation = _SOURCE.citation
+    source = _SOURCE.homepage
+    categories = (
+        "candle", "capsules", "cashew", "chewinggum", "fryum", "macaroni1", "macaroni2", "pcb1", "pcb2", "pcb3",
+        "pcb4", "pipe_fryum",
+    )  # fmt: skip
+    has_miniature = True
+
+    def available(self, root: Path) -> list[str]:
+        """Official objects whose folders lie below ``root``."""
+        require_root(root, "visa")
+        found = [path.parent.name for path in root.glob("*/Data")]
+        return known_categories(self.title, self.categories, found or ["no <object>/Data"], root)
+
+    def samples(self, root: Path, category: str) -> list[Sample]:
+        """The rows of an object, sorted by path; anomalies are of one kind, since the split names no other."""
+        samples = [_sample(root, row) for row in _rows(root) if row["object"] == category]
+        if not samples:
+            raise NfbenchError(f"{root / _SPLIT} has no row of the object '{category}'")
+        return sorted(samples, key=lambda sample: (sample.split != "train", sample.anomalous, str(sample.image)))
+
+    def miniature(self, root: Path) -> dict[str, Counts]:
+        """All objects, masks with class numbers, and the split."""
+        painter = Painter(root)
+        rows = [",".join(_COLUMNS)]
+        for category in self.categories:
+            images, masks = root / category / "Data/Images", root / category / "Data/Masks/Anomaly"
+            for number in range(COUNTS.train + COUNTS.test_normal):
+                path = images / f"Normal/{number:04}.JPG"
+                painter.normal(path)
+                split = "train" if number < COUNTS.train else "test"
+                rows.append(f"{category},{split},normal,{path.relative_to(root)},")
+            for number in range(COUNTS.test_anomalous):
+                path, mask = images / f"Anomaly/{number:03}.JPG", masks / f"{number:03}.png"
+                painter.anomalous(path, mask, value=1 + number % 3)
+                rows.append(f"{category},test,anomaly,{path.relative_to(root)},{mask.relative_to(root)}")
+        write_once(root / _SPLIT, lambda temporary: temporary.write_text("\n".join(rows) + "\n"))
+        return dict.fromkeys(self.categories, COUNTS)
+
+
+def _rows(root: Path) -> list[dict[str, str]]:
+    path = root / _SPLIT
+    if not path.is_file():
+        raise NfbenchError(f"{path} is missing; it is in VisA's archive and in its repository, {_SOURCE.homepage}")
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    if reader.fieldnames != _COLUMNS:
+        raise NfbenchError(f"{path} has columns {reader.fieldnames}, expected {_COLUMNS}")
+    return rows
+
+
+def _sample(root: Path, row: dict[str, str]) -> Sample:
+    split, label = row["split"], row["label"]
+    if split not in ("train", "test") or label not in ("normal", "anomaly"):
+        raise NfbenchError(f"{root / _SPLIT}: a row of {row['image']} has split '{split}', label '{label}'")
+    anomalous = label == "anomaly"
+    if anomalous and not row["mask"]:
+        raise NfbenchError(f"{root / _SPLIT}: {row['image']} is anomalous but has no mask")
+    if anomalous and split == "train":
+        raise NfbenchError(f"{root / _SPLIT}: {row['image']} is anomalous but in the split 'train'")
+    mask = root / row["mask"] if anomalous else None
+    return Sample(split, "anomaly" if anomalous else "good", root / row["image"], mask)
+
+
+DATASET = Visa()

@@ -1,0 +1,92 @@
+"""Features that are computed whenever they are read: the cache of a set that is too large to cache.
+
+Its ``meta.json`` says how features are made and of which images, as that of any cache, and has no files. Whatever
+reads a cache reads this one, at the price of a pass through the backbone each time.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from nfbench.datasets.manifest import Entry, read_manifest
+from nfbench.errors import NfbenchError
+from nfbench.features.cache import DTYPE
+from nfbench.features.extract import BATCH_SIZE, as_fp16, extract_batch, images_hash, read_images, thread_pool
+from nfbench.features.recipe import Recipe
+
+__all__ = ["LiveLevel", "live_levels"]
+
+
+class LiveLevel:
+    """One level of features, ``(N, C_l, H_l, W_l)`` fp16, or ``(N, K, C_l, H_l, W_l)`` of rotated views.
+
+    Args:
+        features: computes all levels of some images.
+        number: which of them this is.
+        shape: ``(C_l, H_l, W_l)``, after the number of views if there are any.
+    """
+
+    dtype = DTYPE
+    nbytes = sys.maxsize
+    """No memory takes it: readers keep a level in memory where its bytes fit."""
+
+    def __init__(self, features: "_Features", number: int, shape: Sequence[int]) -> None:
+        self.features, self.number = features, number
+        self.shape = (len(features.entries), *shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | Sequence[int] | np.ndarray) -> np.ndarray:
+        return self.features.read(np.arange(len(self))[rows])[self.number]
+
+
+def live_levels(meta: dict[str, Any]) -> list[LiveLevel]:
+    """The levels of a cache without files.
+
+    Raises:
+        NfbenchError: the manifest's images are others than those that the cache was described with.
+    """
+    source = meta["online"]
+    entries = [entry for entry in read_manifest(source["manifest"]) if entry.split == meta["view"]]
+    if images_hash(entries) != meta["images_sha256"]:
+        raise NfbenchError(f"manifest {source['manifest']} has other images than its features; extract them again")
+    features = _Features(entries, meta, torch.device(source["device"]))
+    views = (meta["rotations"],) if meta["rotations"] else ()
+    return [LiveLevel(features, number, (*views, *shape)) for number, shape in enumerate(meta["shapes"])]
+
+
+class _Features:
+    """Computes all levels of images, and keeps the last ones: levels are read one after the other."""
+
+    def __init__(self, entries: Sequence[Entry], meta: dict[str, Any], device: torch.device) -> None:
+        self.entries, self.device = entries, device
+        self.recipe, self.weights = Recipe.from_meta(meta), meta["weights_sha256"]
+        self.model: torch.nn.Module | None = None
+        self.last: tuple[bytes, list[np.ndarray]] | None = None
+
+    def read(self, rows: np.ndarray) -> list[np.ndarray]:
+        """All levels of the images ``rows``."""
+        if self.last is None or self.last[0] != rows.tobytes():
+            self.last = None  # frees it before the next are made
+            self.last = rows.tobytes(), self._compute(rows)
+        return self.last[1]
+
+    def _compute(self, rows: np.ndarray) -> list[np.ndarray]:
+        if self.model is None:
+            model = self.recipe.load_extractor(self.weights)
+            self.model = model.to(self.device, memory_format=torch.channels_last)
+        size = BATCH_SIZE[self.device.type]
+        with thread_pool(torch.get_num_threads()) as pool:
+            parts = list(pool.map(self._forward, [rows[first : first + size] for first in range(0, len(rows), size)]))
+        return [np.concatenate(level) for level in zip(*parts, strict=True)]
+
+    @torch.inference_mode()
+    def _forward(self, rows: np.ndarray) -> list[np.ndarray]:
+        angles = [self.recipe.angles] * len(rows) if self.recipe.rotations else None
+        images = read_images([self.entries[row] for row in rows], self.recipe.input_size, angles)
+        levels = extract_batch(self.model, images, self.recipe, self.device)
+        return [as_fp16(x, self.recipe.backbone.name, name) for x, name in zip(levels, self.recipe.names, strict=True)]

@@ -1,0 +1,127 @@
+"""Caches too large for one file a level: written in shards, each whole or not at all, and read as one array.
+
+Shards lie in a folder that is named by the cache's key. A shard counts once its index is there, which is written
+last, so that an extraction that was stopped goes on with the first shard that is missing. Memory and, beyond the
+cache itself, disk are bounded by one shard.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nfbench.errors import NfbenchError
+from nfbench.files import read_json, write_json
+
+__all__ = [
+    "SHARD_BYTES",
+    "Shards",
+    "finished_shards",
+    "plan_shards",
+    "remove_other_shards",
+    "require_space",
+    "shard_folder",
+    "write_index",
+]
+
+SHARD_BYTES = 2 << 30
+"""Caches of more bytes are written in shards of no more."""
+
+Load = Callable[[], np.ndarray]
+
+
+class Shards:
+    """Arrays one after the other, read as one along the first axis; each is opened when it is first read.
+
+    Args:
+        loads: open the arrays.
+        lengths: of the arrays along the first axis.
+        shape: of one row.
+        dtype: of all.
+    """
+
+    def __init__(self, loads: Sequence[Load], lengths: Sequence[int], shape: Sequence[int], dtype: np.dtype) -> None:
+        self._loads, self._opened = list(loads), {}
+        self._first = np.cumsum([0, *lengths])
+        self.shape, self.dtype = (int(self._first[-1]), *shape), np.dtype(dtype)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
+        if isinstance(rows, int | np.integer):
+            return self._rows(np.array([rows]))[0]
+        return self._rows(np.arange(len(self))[rows])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self._rows(np.arange(len(self))).astype(dtype or self.dtype, copy=False)
+
+    def _rows(self, rows: np.ndarray) -> np.ndarray:
+        if len(rows) and not -len(self) <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)}")
+        rows = rows % max(1, len(self))
+        found = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        shards = np.searchsorted(self._first, rows, side="right") - 1
+        for shard in np.unique(shards).tolist():
+            own = shards == shard
+            found[own] = self._open(shard)[rows[own] - self._first[shard]]
+        return found
+
+    def _open(self, shard: int) -> np.ndarray:
+        if shard not in self._opened:
+            self._opened[shard] = self._loads[shard]()
+        return self._opened[shard]
+
+
+def plan_shards(n_images: int, image_bytes: int, limit: int) -> list[range]:
+    """Images of each shard; one shard where all fit into ``limit`` bytes."""
+    size = max(1, limit // image_bytes) if n_images * image_bytes > limit else max(1, n_images)
+    return [range(first, min(first + size, n_images)) for first in range(0, n_images, size)]
+
+
+def shard_folder(meta_path: Path, key: str) -> Path:
+    """Where the shards of a cache lie."""
+    return meta_path.parent / f"shards-{key[:16]}"
+
+
+def remove_other_shards(meta_path: Path, key: str) -> None:
+    """Removes shards of caches that were begun and never finished, with another key."""
+    for folder in meta_path.parent.glob("shards-*"):
+        if folder != shard_folder(meta_path, key):
+            shutil.rmtree(folder)
+
+
+def require_space(meta_path: Path, needed: int) -> None:
+    """Refuses to begin a cache that the disk cannot take.
+
+    Raises:
+        NfbenchError: says how much is needed, and how to need less.
+    """
+    free = shutil.disk_usage(meta_path.parent).free
+    if needed > free:
+        raise NfbenchError(
+            f"{meta_path}: these features take {needed / 1e9:,.3f} GB, {free / 1e9:,.3f} GB are free; take fewer "
+            "frames of videos ('stride' of the dataset), or compute features when they are needed ('online: true' of "
+            "the backbone)"
+        )
+
+
+def finished_shards(folder: Path, plan: Sequence[range]) -> Iterator[tuple[Path, range, dict[str, Any] | None]]:
+    """For each shard its index file, its images, and the index's content if it is complete."""
+    for number, images in enumerate(plan):
+        path = folder / f"{number:05}.json"
+        index = read_json(path) if path.exists() else None
+        complete = index and all((folder.parent / file["name"]).is_file() for file in index["files"])
+        yield path, images, index if complete else None
+
+
+def write_index(path: Path, files: list[dict[str, Any]]) -> None:
+    """Marks a shard as complete."""
+    write_json(path, {"files": files})

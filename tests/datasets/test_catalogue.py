@@ -1,0 +1,251 @@
+"""Readers of the papers' datasets, on miniatures in their exact layouts: splits, masks and what can be wrong."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nfbench.datasets.base import Counts, find_dataset
+from nfbench.datasets.manifest import build_manifest, read_image, read_mask
+from nfbench.errors import NfbenchError
+
+
+@pytest.fixture
+def root(request, tmp_path) -> Path:
+    """A miniature of the dataset that the test names."""
+    folder = tmp_path / request.param
+    find_dataset(request.param).miniature(folder)
+    return folder
+
+
+def of(name):
+    return pytest.mark.parametrize("root", [name], indirect=True)
+
+
+def samples(name, root, category, stride=1):
+    return find_dataset(name).sampled(root, category, stride)
+
+
+def counted(found) -> Counts:
+    return Counts(
+        sum(s.split == "train" for s in found),
+        sum(s.split == "test" and not s.anomalous for s in found),
+        sum(s.anomalous for s in found),
+    )
+
+
+@of("visa")
+def test_masks_of_visa_are_numbers_of_classes(root):
+    masks = [s.mask for s in samples("visa", root, "candle") if s.anomalous]
+    values = {int(np.asarray(Image.open(mask)).max()) for mask in masks}
+    assert values == {1, 2, 3}
+    assert all(read_mask(mask).any() for mask in masks)
+
+
+@of("visa")
+def test_split_of_visa_follows_its_csv(root):
+    path = root / "split_csv/1cls.csv"
+    text = path.read_text().replace("candle,test,normal", "candle,train,normal", 2)
+    path.write_text(text)
+    assert counted(samples("visa", root, "candle")) == Counts(10, 2, 12)
+    assert counted(samples("visa", root, "pcb1")) == Counts(8, 4, 12)
+
+
+@pytest.mark.parametrize("root", ["visa"], indirect=True)
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("object,split", "object,part", r"1cls.csv has columns \['object', 'part'"),
+        ("candle,test,anomaly", "candle,train,anomaly", r"Anomaly/000.JPG is anomalous but in the split 'train'"),
+        ("candle,test,normal", "candle,val,normal", r"has split 'val', label 'normal'"),
+        (",candle/Data/Masks/Anomaly/000.png", ",", r"Anomaly/000.JPG is anomalous but has no mask"),
+        ("candle,", "candles,", r"has no row of the object 'candle'"),
+    ],
+)
+def test_split_of_visa_that_is_wrong_is_named(root, old, new, message):
+    path = root / "split_csv/1cls.csv"
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(NfbenchError, match=message):
+        samples("visa", root, "candle")
+
+
+@of("visa")
+def test_visa_without_split_is_named(root):
+    (root / "split_csv/1cls.csv").unlink()
+    with pytest.raises(NfbenchError, match=r"1cls.csv is missing; it is in VisA's archive"):
+        samples("visa", root, "candle")
+
+
+@of("btad")
+def test_masks_of_btad_have_endings_of_their_own(root):
+    found = {
+        category: {(s.image.suffix, s.mask.suffix) for s in samples("btad", root, category) if s.mask}
+        for category in ("01", "02", "03")
+    }
+    assert found == {"01": {(".bmp", ".png")}, "02": {(".png", ".png")}, "03": {(".bmp", ".bmp")}}
+    assert {s.defect for s in samples("btad", root, "01")} == {"good", "ko"}
+
+
+@of("btad")
+def test_an_image_of_btad_with_two_masks_is_refused(root):
+    mask = root / "01/ground_truth/ko/0001.png"
+    shutil.copy(mask, mask.with_suffix(".bmp"))
+    with pytest.raises(NfbenchError, match=r"two masks of one image: .*0001.bmp and .*0001.png"):
+        samples("btad", root, "01")
+
+
+@of("mvtec_3d")
+def test_mvtec_3d_reads_colour_and_leaves_validation_out(root):
+    found = samples("mvtec_3d", root, "rope")
+    assert {s.image.parent.name for s in found} == {"rgb"}
+    assert not any("validation" in s.image.parts for s in found)
+    assert {(e.width, e.height) for e in build_manifest(found)} == {(90, 40)}
+
+
+@of("mvtec_3d")
+def test_missing_mask_of_mvtec_3d_is_named(root):
+    (root / "tire/test/hole/gt/001.png").unlink()
+    with pytest.raises(NfbenchError, match=r"hole/rgb/001.png is anomalous but has no mask; expected .*gt/001.png"):
+        samples("mvtec_3d", root, "tire")
+
+
+@of("mvtec_ad")
+def test_grey_categories_of_mvtec_ad_become_rgb(root):
+    image = root / "grid/train/good/000.png"
+    assert Image.open(image).mode == "L"
+    pixels = np.asarray(read_image(image))
+    assert pixels.shape == (64, 64, 3)
+    assert np.array_equal(pixels[..., 0], pixels[..., 2])
+
+
+@of("kolektor_sdd2")
+def test_copies_and_defective_training_images_of_kolektor_are_left_out(root):
+    found = samples("kolektor_sdd2", root, "all")
+    assert not any("copy" in s.image.name or s.image.stem.endswith("_GT") for s in found)
+    assert not any(read_mask(s.image.with_name(f"{s.image.stem}_GT.png")).any() for s in found if s.split == "train")
+    assert len(list((root / "train").glob("*.png"))) == 2 * (8 + 2 + 1)
+
+
+@of("lgg_mri")
+def test_no_patient_of_lgg_mri_is_on_both_sides(root):
+    found = samples("lgg_mri", root, "all")
+    patients = {split: {s.image.parent.name for s in found if s.split == split} for split in ("train", "test")}
+    assert not patients["train"] & patients["test"]
+    assert len(patients["train"] | patients["test"]) == 7
+    assert not any(read_mask(s.image.with_name(f"{s.image.stem}_mask.tif")).any() for s in found if s.split == "train")
+
+
+@of("lgg_mri")
+def test_split_of_lgg_mri_depends_on_names_alone(root, tmp_path):
+    before = {s.image.name: s.split for s in samples("lgg_mri", root, "all")}
+    shutil.move(root / "kaggle_3m", tmp_path / "elsewhere")
+    assert {s.image.name: s.split for s in samples("lgg_mri", tmp_path / "elsewhere", "all")} == before
+
+
+@of("lgg_mri")
+def test_second_copy_of_lgg_mri_is_not_counted(root):
+    assert len(list(root.rglob("*_mask.tif"))) == 2 * 42
+    assert find_dataset("lgg_mri").facts(root) == {"patients": 7, "slices": 42, "slices with tumour": 14}
+
+
+@of("shanghaitech")
+def test_scenes_of_shanghaitech(root):
+    reader = find_dataset("shanghaitech")
+    assert tuple(reader.available(root)) == reader.categories
+    trained = {
+        category: {s.image.parent.name[:2] for s in samples("shanghaitech", root, category) if s.split == "train"}
+        for category in ("all", "all13", "07")
+    }
+    assert trained["all13"] - trained["all"] == {"13"}
+    assert len(trained["all"]) == 12
+    assert trained["07"] == {"07"}
+    for folder in ("testing/frames/02_0014", "testing/frames/05_0014"):
+        shutil.rmtree(root / folder)
+    (root / "training/videos/13_001.avi").unlink()
+    assert reader.available(root) == ["all", "01", "03", "04", *(f"{number:02}" for number in range(6, 13))]
+
+
+@of("shanghaitech")
+def test_stride_of_shanghaitech_takes_the_same_frames(root):
+    every = {s.image.name for s in samples("shanghaitech", root, "01") if s.split == "train"}
+    third = samples("shanghaitech", root, "01", stride=3)
+    assert [s.image.stem for s in third if s.split == "train"] == ["00000000", "00000003", "00000006", "00000009"]
+    assert {s.image.name for s in third if s.split == "train"} < every
+    assert counted(third) == Counts(4, 2, 2)
+    whole = root / "training/frames_every1/01_001/00000003.jpg"
+    assert whole.read_bytes() == (root / "training/frames_every3/01_001/00000003.jpg").read_bytes()
+
+
+@of("shanghaitech")
+def test_frames_are_extracted_once_and_those_that_are_there_are_taken(root):
+    first = samples("shanghaitech", root, "02")[0].image
+    made = first.stat().st_mtime_ns
+    assert samples("shanghaitech", root, "02")[0].image.stat().st_mtime_ns == made
+    shutil.move(first.parent, root / "training/frames/02_001")
+    shutil.rmtree(root / "training/videos")
+    assert samples("shanghaitech", root, "02", stride=5)[1].image == root / "training/frames/02_001/00000005.jpg"
+
+
+@of("shanghaitech")
+def test_masks_of_shanghaitech_belong_to_their_frames(root):
+    by_pixel = np.load(root / "testing/test_pixel_mask/01_0014.npy")
+    anomalous = [s for s in samples("shanghaitech", root, "01") if s.anomalous]
+    assert [int(s.image.stem) for s in anomalous] == [1, 3, 5, 7, 9, 11]
+    for sample in anomalous:
+        assert np.array_equal(read_mask(sample.mask), by_pixel[int(sample.image.stem)] > 0)
+
+
+@of("shanghaitech")
+def test_frames_are_in_the_order_of_their_numbers(root):
+    folder = root / "testing/frames/01_0014"
+    for path in folder.iterdir():
+        path.rename(folder / f"{int(path.stem) + 994}.jpg")
+    numbers = [int(s.image.stem) for s in samples("shanghaitech", root, "01") if s.split == "test"]
+    assert numbers == list(range(994, 1006))
+
+
+@of("shanghaitech")
+def test_videos_that_are_wrong_are_named(root):
+    (root / "training/videos/02_001.avi").write_bytes(b"no video")
+    with pytest.raises(NfbenchError, match=r"video .*02_001.avi cannot be decoded"):
+        samples("shanghaitech", root, "02")
+    assert not list((root / "training").glob("frames_every1/*02_001*"))
+    (root / "testing/frames/01_0014/011.jpg").unlink()
+    with pytest.raises(NfbenchError, match=r"test_frame_mask/01_0014.npy has shape \(12,\), expected .* 11 frames"):
+        samples("shanghaitech", root, "01")
+
+
+@of("shanghaitech")
+def test_masks_are_never_unpickled(root):
+    np.save(root / "testing/test_frame_mask/01_0014.npy", np.array([{}] * 12), allow_pickle=True)
+    with pytest.raises(NfbenchError, match=r"01_0014.npy cannot be read as an array"):
+        samples("shanghaitech", root, "01")
+
+
+@of("mpdd")
+def test_other_datasets_have_no_stride(root):
+    with pytest.raises(NfbenchError, match="'MPDD' has no videos of which to take every 2th frame"):
+        samples("mpdd", root, "tubes", stride=2)
+
+
+@pytest.mark.parametrize("name", ["visa", "btad", "mvtec_3d", "lgg_mri", "shanghaitech", "kolektor_sdd2", "mpdd"])
+def test_data_that_is_not_there_says_how_to_get_it(name, tmp_path):
+    with pytest.raises(NfbenchError, match=f"none does not exist; set 'data_root' .*'nfbench data fetch {name}'"):
+        find_dataset(name).available(tmp_path / "none")
+    with pytest.raises(NfbenchError, match=str(tmp_path)):
+        find_dataset(name).available(tmp_path)
+
+
+def test_rows_of_visa_sort_like_those_of_other_readers(tmp_path):
+    find_dataset("visa").miniature(tmp_path)
+    path = tmp_path / "split_csv/1cls.csv"
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([rows[0], *rows[:0:-1]])
+    found = samples("visa", tmp_path, "fryum")
+    assert [s.split for s in found] == ["train"] * 8 + ["test"] * 16
+    assert [s.image.name for s in found[:8]] == [f"{number:04}.JPG" for number in range(8)]

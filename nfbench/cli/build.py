@@ -61,15 +61,14 @@ def dataset_root(bench: Bench, dataset: str) -> Path:
 
 
 def to_fetch(bench: Bench, dataset: str) -> list[str]:
-    """The reader of a dataset that is to be downloaded before it is read, if it is."""
+    """The reader of a dataset that is to be downloaded before it is read, if it is, or was."""
     config = bench.dataset(dataset)
     source = read_sources().get(config.dataset)
-    wanted = bench.config.fetch and source and source.access == "open" and not config.root
-    if not wanted or is_miniature(bench, dataset):
+    if source is None or config.root or is_miniature(bench, dataset):
         return []
-    # asked for again once it is there, so that what was made of it stays up to date
-    record = record_path(config.dataset, Path(bench.config.data_root))
-    return [config.dataset] if record.exists() or not bench.dataset_root(dataset).exists() else []
+    fetched = record_path(config.dataset, Path(bench.config.data_root)).exists()  # stays an input, or all is made again
+    wanted = bench.config.fetch and source.access == "open" and not bench.dataset_root(dataset).exists()
+    return [config.dataset] if fetched or wanted else []
 
 
 def available_categories(bench: Bench, dataset: str) -> list[str]:

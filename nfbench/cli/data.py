@@ -68,7 +68,7 @@ def list_datasets(
             "there": (data_root / name).is_dir(),
             "access": source.access,
             "categories": len(find_dataset(name).categories),
-            "images": sum(map(sum, source.counts.values())) or None,
+            "published": {"images": sum(map(sum, source.counts.values()))} if source.counts else source.facts,
             "licence": source.licence,
             "citation": source.citation,
             "homepage": source.homepage,
@@ -82,8 +82,8 @@ def list_datasets(
         return
     for row in rows:
         state = "there" if row["there"] else "to be fetched" if row["access"] == "open" else "to be downloaded by hand"
-        images = f"{row['images']:,} images" if row["images"] else "images not counted by its authors"
-        typer.echo(f"{row['name']}: {row['title']}, {state}; {images}; {row['licence']}")
+        size = ", ".join(f"{count:,} {what}" for what, count in row["published"].items())
+        typer.echo(f"{row['name']}: {row['title']}, {state}; {size}; {row['licence']}")
         typer.echo(f"    {row['citation']}; {row['homepage']}")
 
 

@@ -18,6 +18,7 @@ import hashlib
 import logging
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,7 @@ def _retrying(policy: Policy, part: Path, fetch: Callable[[], None]) -> None:
             if _size(part) <= before:
                 raise
             _log.info("%s: %s; going on from byte %d", part.name, failure, _size(part))
+            time.sleep(policy.wait)
 
 
 def _rounds(policy: Policy, part: Path, before: int) -> tenacity.Retrying:

@@ -82,10 +82,11 @@ def fetch(
 
 def _thrown_away(archives: Sequence[tuple[Archive, Path]], error: BadArchive) -> NfbenchError:
     """Removes what was downloaded without a checksum to hold it against, so that the next run gets it again."""
-    for archive, path in archives:
-        if archive.checksum is None:
-            path.unlink(missing_ok=True)
-    return NfbenchError(f"{error}. Downloads without a published checksum are thrown away; run again to get them anew")
+    unsure = [path for archive, path in archives if archive.checksum is None]
+    for path in unsure:
+        path.unlink(missing_ok=True)
+    again = ". Downloads without a published checksum are thrown away; run again to get them anew"
+    return NfbenchError(f"{error}{again if unsure else ''}")
 
 
 def _downloaded(source: Source, state: Path, policy: Policy | None) -> list[tuple[Archive, Path]]:

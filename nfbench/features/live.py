@@ -54,7 +54,8 @@ def live_levels(meta: dict[str, Any]) -> list[LiveLevel]:
     entries = [entry for entry in read_manifest(source["manifest"]) if entry.split == meta["view"]]
     if images_hash(entries) != meta["images_sha256"]:
         raise NfbenchError(f"manifest {source['manifest']} has other images than its features; extract them again")
-    features = _Features(entries, meta, torch.device(source["device"]))
+    device = torch.device(source["device"] if torch.cuda.is_available() else "cpu")
+    features = _Features(entries, meta, device)
     views = (meta["rotations"],) if meta["rotations"] else ()
     return [LiveLevel(features, number, (*views, *shape)) for number, shape in enumerate(meta["shapes"])]
 

@@ -1,6 +1,7 @@
 """Trial runs without data: every experiment on tiny made-up images, through the real rules."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from nfbench.datasets.base import PACKAGE, find_dataset
 from nfbench.datasets.manifest import read_manifest
 from nfbench.grid import expand
 from nfbench.registry import plugin_names
+from tests.conftest import make_image_folder
 from tests.workflow.conftest import ROOT, environment
 
 EXPERIMENTS = ROOT / "workflow" / "experiments"
@@ -117,6 +119,14 @@ def test_datasets_that_are_named_are_fetched_on_request_only(new_checkout):
     checkout = new_checkout()
     jobs = checkout.jobs("mvtec_local", "--config", "fetch=true", "categories=bottle,cable")
     assert (jobs["fetch_data"], jobs["prepare_data"]) == (1, 2)
+    make_image_folder(checkout.folder / "data/mvtec_ad", "bottle")
+    record = checkout.folder / "data/.nfbench/mvtec_ad.json"
+    manifest = "results/manifests/mvtec_ad/bottle.csv"
+    checkout.snakemake(manifest, str(record.relative_to(checkout.folder)))
+    checkout.snakemake(manifest)  # it is of a dataset that was fetched from now on
+    assert checkout.jobs(manifest, "--config", "fetch=true") == checkout.jobs(manifest) == {}
+    record.unlink()
+    shutil.rmtree(checkout.folder / "data/mvtec_ad")
     printed = checkout.snakemake("--dry-run", "mvtec_local", fails=True)
     assert "folder data/mvtec_ad does not exist" in printed
     assert "'nfbench data fetch mvtec_ad' gets it" in printed

@@ -12,7 +12,7 @@ __all__ = ["RunRecord", "Selection", "read_record", "write_record"]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Selection(_Model):

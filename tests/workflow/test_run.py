@@ -1,6 +1,7 @@
 """The workflow end to end: everything it leaves, a second run that does nothing, exact rebuilds, the report."""
 
 import json
+import shlex
 import subprocess
 import sys
 
@@ -10,8 +11,10 @@ import pytest
 
 from nfbench.errors import NfbenchError
 from nfbench.results.record import read_record
+from tests.workflow.conftest import environment
 
 FIGURES = ("maps", "histograms", "curves", "segmentation", "thresholds", "calibration")
+STAGES = ("extract_features", "extract_features", "train_flow", "evaluate_run", "aggregate_results", "build_table")
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 
@@ -144,7 +147,7 @@ def test_hole_in_the_results_is_refused_and_named(finished):
     done = subprocess.run(command, cwd=finished.folder, capture_output=True, text=True, check=False)
     away.rename(path)
     assert done.returncode == 1
-    assert "1 of 4 cells are not done, first synthetic-smoke/fabric/fastflow-smoke/seed0" in done.stderr
+    assert "1 of 4 cells are not done: one-class/synthetic-smoke/fabric/fastflow-smoke/" in done.stderr
 
 
 def test_records_of_another_form_are_named(finished, tmp_path):
@@ -153,3 +156,26 @@ def test_records_of_another_form_are_named(finished, tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(record))
     with pytest.raises(NfbenchError, match=r"run.json: 'settings': Field required"):
         read_record(tmp_path / "run.json")
+
+
+def test_commands_that_explain_a_cell_give_the_same_number_again(finished):
+    cell = ["explain", "smoke_pixel_auroc", "fabric", "fastflow-smoke"]
+
+    def nfbench(*arguments):
+        command = [sys.executable, "-m", "nfbench", *arguments]
+        done = subprocess.run(
+            command, cwd=finished.folder, capture_output=True, text=True, check=True, env=environment()
+        )
+        return done.stdout
+
+    nfbench("aggregate_results", "--experiment", "smoke")
+    before = nfbench(*cell)
+    commands = [shlex.split(line)[2:] for line in before.splitlines() if line.startswith("  $ nfbench ")]
+    stages = [next(word for word in command if word in STAGES) for command in commands]
+    assert stages == list(STAGES)
+    runs = finished.folder / "results/runs/one-class/synthetic-smoke/fabric/fastflow-smoke"
+    for path in runs.rglob("*.safetensors"):
+        path.unlink()
+    for command in commands:
+        nfbench(*command)
+    assert nfbench(*cell) == before

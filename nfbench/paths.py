@@ -72,6 +72,10 @@ class Paths:
         """A file of an experiment: ``results.parquet`` or ``ledger.csv``."""
         return self.root / "experiments" / name / file
 
+    def report(self, experiment: str) -> Path:
+        """The report of an experiment, one page."""
+        return self.root / "reports" / f"{experiment}.html"
+
     def table(self, name: str, ending: str) -> Path:
         """A table as ``tex``, ``html`` or ``csv``."""
         return self.root / "tables" / f"{name}.{ending}"

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from nfbench.cli import build, data, evaluate, explain, explore, extract, train
+from nfbench.cli import build, data, evaluate, explain, explore, extract, report, train
 from nfbench.errors import NfbenchError
 
 __all__ = ["app", "main"]
@@ -30,6 +30,8 @@ app.command("evaluate_run")(evaluate.evaluate_run)
 app.command("aggregate_results")(build.aggregate_results)
 app.command("build_table")(build.build_table)
 app.command("build_figure")(build.build_figure)
+app.command("build_report")(report.build_report)
+app.command("report")(report.report)
 app.command("show")(build.show)
 app.command("explain")(explain.explain)
 app.command("status")(explain.status)

@@ -17,7 +17,12 @@ from nfbench.paths import Paths
 from nfbench.registry import nearest
 
 if TYPE_CHECKING:
-    from nfbench.results.ledger import Stock
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from nfbench.config.tables import AnyTable
+    from nfbench.results.ledger import Account, Stock
     from nfbench.tables.model import Table
     from nfbench.tables.parameters import ParametersTable
 
@@ -29,6 +34,7 @@ __all__ = [
     "build_figure",
     "build_table",
     "load",
+    "make_table",
     "show",
     "subsets_of",
     "table_of",
@@ -160,9 +166,9 @@ def show(
     typer.echo("")
     for kind, pattern in (("tables", paths.table("*", "*")), ("figures", paths.figure("*", "*"))):
         typer.echo(f"{kind}: {pattern.parent.absolute()}/")
-    report = paths.root / "report.html"
-    if report.is_file():
-        typer.echo(f"report: {report.absolute()}")
+    for report in (paths.report(name), paths.root / "report.html"):
+        if report.is_file():
+            typer.echo(f"report: {report.absolute()}")
 
 
 def table_of(bench: Bench, experiment: str, name: str) -> tuple["Table | ParametersTable", ModuleType]:
@@ -179,16 +185,23 @@ def table_of(bench: Bench, experiment: str, name: str) -> tuple["Table | Paramet
     from nfbench.results.aggregate import read_results
     from nfbench.results.ledger import read_holes
     from nfbench.tables import render
+
+    path = Paths(bench.config.results_root).experiment(experiment, "results.parquet")
+    results = read_results(path)
+    return make_table(bench, name, config, results, read_holes(path.with_name("ledger.csv"))), render
+
+
+def make_table(
+    bench: Bench, name: str, config: "AnyTable", results: "pd.DataFrame", holes: "Sequence[Account]"
+) -> "Table":
+    """A table of results, with marks where runs are lacking."""
     from nfbench.tables.backbones import make_backbones_table
     from nfbench.tables.holes import mark_holes
     from nfbench.tables.methods import make_methods_table
     from nfbench.tables.model import make_table
 
-    path = Paths(bench.config.results_root).experiment(experiment, "results.parquet")
-    results = read_results(path)
     make = {"results": make_table, "backbones": make_backbones_table, "methods": make_methods_table}[config.kind]
-    table = make(name, config, results, subsets_of(bench))
-    return mark_holes(table, read_holes(path.with_name("ledger.csv"))), render
+    return mark_holes(make(name, config, results, subsets_of(bench)), holes)
 
 
 def subsets_of(bench: Bench) -> dict[str, str]:

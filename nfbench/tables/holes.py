@@ -1,5 +1,6 @@
 """Runs that a table lacks: named in its caption, marked in its cells."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -12,7 +13,7 @@ __all__ = ["HOLE_MARK", "mark_holes"]
 HOLE_MARK = "†"
 
 
-def mark_holes(table: Table, holes: tuple[Account, ...]) -> Table:
+def mark_holes(table: Table, holes: Sequence[Account]) -> Table:
     """The table with a mark at every cell that lacks a run, and a caption that names the runs.
 
     Args:
@@ -26,7 +27,7 @@ def mark_holes(table: Table, holes: tuple[Account, ...]) -> Table:
     return replace(table, caption=caption, rows=rows)
 
 
-def _marked(table: Table, row: Row, holes: tuple[Account, ...]) -> Row:
+def _marked(table: Table, row: Row, holes: Sequence[Account]) -> Row:
     one_category = row.category if table.keys[1] == "category" and row.category != AVERAGE else None
     cells = []
     for column, cell, runs in zip(table.columns, row.cells, row.runs, strict=True):

@@ -26,7 +26,8 @@ def main():
         if done.returncode:
             raise SystemExit(done.stderr)
         page = made.paths.report("made_up")
-        print(f"{len(made.cells)} runs: {page.stat().st_size / 1e6:.1f} MB, built in {time.perf_counter() - started:.1f} s")
+        seconds = time.perf_counter() - started
+        print(f"{len(made.cells)} runs: {page.stat().st_size / 1e6:.1f} MB, built in {seconds:.1f} s")
         browser = Browser(folder / "profile")
         for width in (1280, 390):
             seconds = sorted(browser.open(page, width) for _ in range(3))[1]

@@ -11,7 +11,11 @@ from nfbench.errors import NfbenchError
 from nfbench.paths import Paths
 
 if TYPE_CHECKING:
-    from nfbench.results.ledger import Stock
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from nfbench.results.ledger import Account
     from nfbench.tables.model import Table
 
 __all__ = ["build_report", "report"]
@@ -39,32 +43,33 @@ def _write(bench: Bench, name: str, pictures: int) -> Path:
     from nfbench.report.data import ReportSource, collect
     from nfbench.report.gallery import gallery
     from nfbench.report.page import render_page
+    from nfbench.results.aggregate import aggregate
 
     paths = Paths(bench.config.results_root)
     stock = take_stock_of(bench, name)
     if not stock.expected:
         raise NfbenchError(f"experiment '{name}' has no runs to report; 'nfbench show {name}' prints its tables")
-    tables, unmade = _tables(bench, name, stock)
+    results = aggregate(stock.records.values())
+    tables, unmade = _tables(bench, name, results, stock.holes)
     title = bench.experiment(name).title
-    data = collect(ReportSource(name, title, stock, tables, unmade, subsets_of(bench), paths))
+    data = collect(ReportSource(name, title, stock, results, tables, unmade, subsets_of(bench), paths))
     data["gallery"] = gallery(stock.records, paths, pictures)
     write_text(paths.report(name), render_page(data))
     return paths.report(name)
 
 
-def _tables(bench: Bench, name: str, stock: "Stock") -> "tuple[list[Table], list[str]]":
+def _tables(
+    bench: Bench, name: str, results: "pd.DataFrame", holes: "Sequence[Account]"
+) -> "tuple[list[Table], list[str]]":
     """Tables of the runs that are done, and why others cannot be made where some are not."""
-    from nfbench.results.aggregate import aggregate
-
-    results = aggregate(stock.records.values())
     tables, unmade = [], []
     for table, config in bench.experiment(name).tables.items():
         if config.kind == "parameters" or results.empty:
             continue
         try:
-            tables.append(make_table(bench, table, config, results, stock.holes))
+            tables.append(make_table(bench, table, config, results, holes))
         except NfbenchError as error:
-            if not stock.holes:
+            if not holes:
                 raise
             unmade.append(str(error))
     return tables, unmade

@@ -14,9 +14,8 @@ from nfbench.grid import Cell
 from nfbench.paths import Paths
 from nfbench.provenance import describe_machine
 from nfbench.report.analysis import intervals, tests
-from nfbench.results.aggregate import aggregate
 from nfbench.results.ledger import Stock
-from nfbench.results.record import RunRecord
+from nfbench.results.record import CellRecord, RunRecord
 from nfbench.tables.captions import METRICS, metric_title
 from nfbench.tables.model import Table
 
@@ -36,6 +35,7 @@ class ReportSource:
         name: name of the experiment.
         title: its title.
         stock: its cells and their run records.
+        results: the results of its run records.
         tables: its tables of results.
         unmade: why other tables could not be made.
         notes: what is to be known of datasets, by name, such as that only a subset was used.
@@ -45,6 +45,7 @@ class ReportSource:
     name: str
     title: str
     stock: Stock
+    results: pd.DataFrame
     tables: Sequence[Table]
     unmade: Sequence[str]
     notes: Mapping[str, str]
@@ -72,16 +73,15 @@ def collect(source: ReportSource) -> dict[str, Any]:
     Systems are methods on a backbone in a setting; runs name their system and category by number.
     """
     records = source.stock.records
-    results = aggregate(records.values())
+    results = source.results
     systems, categories, texts = Index(), Index(), Index()
     runs = [_run(record, systems, categories, texts) for record in records.values()]
-    present = set(results.metric) if len(results) else set()
-    metrics = [name for name in METRICS if name in present]
+    metrics = [name for name in METRICS if len(results) and name in set(results.metric)]
+    titles = {(r.cell.setting, r.cell.method): r.cell for r in records.values()}
     numbers = [_numbers(record, metrics) for record in records.values()]
     expected = [
-        [systems(_system(a.cell, results)), categories((a.cell.dataset, a.cell.category))]
-        for a in source.stock.accounts
-        if a.status != "skipped"
+        [systems(_system(cell, titles.get((cell.setting, cell.method)))), categories((cell.dataset, cell.category))]
+        for cell in (account.cell for account in source.stock.accounts if account.status != "skipped")
     ]
     return {
         "name": source.name,
@@ -105,14 +105,10 @@ def collect(source: ReportSource) -> dict[str, Any]:
     }
 
 
-def _system(cell: Cell, results: pd.DataFrame) -> tuple[str, ...]:
-    """A system as ``_SHARED`` names it; of one without any run, the variant's name stands for its titles."""
-    if len(results):
-        same = (results.method == cell.method) & (results.setting == cell.setting)
-        found = results[same][["title", "variant_of", "method_title"]].drop_duplicates().to_numpy()
-        if len(found):
-            return (cell.setting, cell.method, cell.backbone, *found[0])
-    return (cell.setting, cell.method, cell.backbone, cell.method, cell.method, cell.method)
+def _system(cell: Cell, known: CellRecord | None) -> tuple[str, ...]:
+    """A system as ``_SHARED`` names it; where no run of its method is done, its name stands for its titles."""
+    titles = (known.title, known.variant_of, known.method_title) if known else (cell.method,) * 3
+    return (cell.setting, cell.method, cell.backbone, *titles)
 
 
 def _run(record: RunRecord, systems: Index, categories: Index, texts: Index) -> dict[str, Any]:

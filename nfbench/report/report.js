@@ -332,7 +332,7 @@ function heatCell(found, system, category, low, high) {
   }
   const share = high > low ? (found.mean - low) / (high - low) : 1;
   cell.style.background = `hsl(${210 - 40 * (1 - share)} ${55 + 10 * share}% ${94 - 56 * share}%)`;
-  cell.style.color = share > 0.45 ? "#fff" : "#1c2330";
+  cell.style.color = share > 0.65 ? "#fff" : "#1c2330";
   return cell;
 }
 

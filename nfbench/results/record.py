@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from nfbench.errors import NfbenchError
 from nfbench.files import read_json, write_json
 
-__all__ = ["RunRecord", "Selection", "read_record", "write_record"]
+__all__ = ["CellRecord", "RunRecord", "Selection", "read_record", "write_record"]
 
 
 class _Model(BaseModel):

@@ -83,7 +83,8 @@ def paired_tests(values: pd.DataFrame) -> list[PairedTest]:
         values: one row per block, one column per method.
     """
     pairs = list(combinations(values.columns, 2))
-    differences = [(values[first] - values[second]).to_numpy() for first, second in pairs]
+    columns = {name: values[name].to_numpy() for name in values.columns}
+    differences = [columns[first] - columns[second] for first, second in pairs]
     p = [_wilcoxon(difference) for difference in differences]
     return [
         PairedTest(*pair, len(d), float(d.mean()) if len(d) else math.nan, int((d > 0).sum()), int((d < 0).sum()), *ps)

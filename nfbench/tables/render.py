@@ -39,7 +39,9 @@ _HTML = PAGES.from_string("""\
 {% for row in table.rows %}
 <tr{% if row.category == average %} class="average"{% endif %}><td>{{ row.dataset }}</td><td>{{ row.category }}</td>
 {% for cell in row.cells %}<td>{{ measured(cell) }}</td>
-{% if table.source %}<td class="published">{{ published(cell.published) }}</td><td>{{ difference(cell) }}</td>\
+{% if table.source %}<td class="published{{ ' doubtful' if cell.published and not cell.published.trusted }}"\
+{% if cell.published and cell.published.note %} title="{{ cell.published.note }}"{% endif %}>\
+{{ published(cell.published) }}</td><td>{{ difference(cell) }}</td>\
 <td class="{{ cell.status }}">{{ cell.status }}</td>{% endif %}
 {% endfor %}
 {% for value in row.published %}<td class="published"{% if value and value.note %} title="{{ value.note }}"{% endif %}>\

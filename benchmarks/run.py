@@ -3,6 +3,17 @@
 import subprocess
 import sys
 
-for name in ("training_step", "cflow_training", "coreset", "scoring", "extraction", "overhead", "segmentation", "gpu"):
+NAMES = (
+    "training_step",
+    "cflow_training",
+    "coreset",
+    "scoring",
+    "extraction",
+    "overhead",
+    "segmentation",
+    "report",
+    "gpu",
+)
+for name in NAMES:
     print(f"\n== {name}", flush=True)
     subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)

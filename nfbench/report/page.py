@@ -11,6 +11,7 @@ import jinja2
 __all__ = ["render_page"]
 
 _PARTS = files(__name__.rpartition(".")[0])
+_SCRIPTS = ("elements", "charts", "sections")
 _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
@@ -24,7 +25,7 @@ def render_page(data: dict[str, Any], documentation: str | None = None) -> str:
         data: what ``nfbench.report.data.collect`` found, with ``gallery``.
         documentation: address of the documentation's first page, None for no link.
     """
-    script, style = (_PARTS.joinpath(name).read_text() for name in ("report.js", "report.css"))
+    script = "\n".join(_PARTS.joinpath(f"{name}.js").read_text() for name in _SCRIPTS)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(_PARTS.joinpath("report.html").read_text())
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -34,7 +35,7 @@ def render_page(data: dict[str, Any], documentation: str | None = None) -> str:
         data=data,
         json=text,
         script=script,
-        style=style,
+        style=_PARTS.joinpath("report.css").read_text(),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         documentation=documentation,
     )

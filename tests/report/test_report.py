@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -226,5 +225,8 @@ def test_an_experiment_without_any_run_has_a_report_of_its_ledger(browser, tmp_p
 
 def test_files_of_the_page_are_part_of_the_package(repository):
     packaged = (repository / "pyproject.toml").read_text()
-    for path in Path(repository / "nfbench" / "report").glob("report.*"):
+    parts = [path for path in (repository / "nfbench" / "report").iterdir() if path.suffix not in (".py", "")]
+    assert {path.suffix for path in parts} == {".html", ".css", ".js"}
+    for path in parts:
         assert f"*{path.suffix}" in packaged
+        assert len(path.read_text().splitlines()) <= 400

@@ -19,7 +19,7 @@ rule build_report:
         mem_mb=2000,
     params:
         config=CONFIG,
-        code=fingerprint("report", "tables", "results", "reference"),
+        code=fingerprint("report", "tables", "results", "reference", *page_parts()),
     message:
         "Write the report of {wildcards.experiment}"
     shell:

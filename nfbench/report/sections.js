@@ -37,7 +37,7 @@ function showLeaderboard() {
       title: data.metrics[metricIndex(metric)].title, value: (row) => row.found[metric].mean, cell: (row) => shownSummary(row.found[metric]),
       className: (row) => (metric === filter.metric && place.get(row.system) === 1 ? "better" : ""),
     })),
-    { title: "95 % over images", hint: "Interval of the image AUROC of the last epoch, mean over seeds, by the bootstrap over test images",
+    { title: "image AUROC, 95 % over images", hint: "Interval of the image AUROC of the last epoch, mean over seeds, by the bootstrap over test images",
       value: (row) => (intervalOf(row.system) || { low: null }).low,
       cell: (row) => { const i = intervalOf(row.system); return i ? `${format(i.low)} – ${format(i.high)}` : "–"; } },
     { title: "p against first", hint: "Wilcoxon over categories, Holm-corrected", value: pOf, cell: (row) => compact(pOf(row)),

@@ -31,6 +31,7 @@ _NEXT = {
 }
 """What is to be said of a cell without a record, by the job that ended last."""
 _FIRST_LINE = re.compile(r"process (\d+) on (\S+): ")
+_LINE_START = re.compile(r"^\S+ \S+ INFO ")
 _ERROR = re.compile(r"^\S+ \S+ (ERROR|CRITICAL) (.*)", re.MULTILINE)
 
 
@@ -169,7 +170,8 @@ def _between(log: Path, text: str, paths: Paths) -> tuple[Status, str]:
     if not _FIRST_LINE.search(text):
         return "missing", "its log, of an older version, does not tell"
     if _is_alive(log, text):
-        return "running", text.splitlines()[-1]
+        last = text.splitlines()[-1]
+        return "running", f"{log.relative_to(paths.root / 'logs').parts[0]}: {_LINE_START.sub('', last)[:200]}"
     return "failed", "stopped without an error, as a killed job does"
 
 

@@ -33,7 +33,7 @@ function diagram(test) {
 
 /** Loss and likelihood on the left axis, AUROC on the right one, a line per seed. */
 function chart(curves) {
-  const [width, height, left, right, bottom] = [272, 150, 34, 30, 20];
+  const [width, height, left, right, bottom] = [280, 150, 34, 38, 20];
   const epochs = curves.flatMap((curve) => [...curve.epochs, ...curve.kept]);
   const losses = curves.flatMap((curve) => [...curve.loss, ...curve.held_out.map((value) => -value - 0.9189)]);
   const percents = curves.flatMap((curve) => [...curve.image_auroc, ...curve.pixel_auroc]).filter((value) => value !== null);

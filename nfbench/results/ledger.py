@@ -170,8 +170,9 @@ def _between(log: Path, text: str, paths: Paths) -> tuple[Status, str]:
     if not _FIRST_LINE.search(text):
         return "missing", "its log, of an older version, does not tell"
     if _is_alive(log, text):
-        last = text.splitlines()[-1]
-        return "running", f"{log.relative_to(paths.root / 'logs').parts[0]}: {_LINE_START.sub('', last)[:200]}"
+        last = _LINE_START.sub("", text.splitlines()[-1])
+        said = "just started" if _FIRST_LINE.match(last) else last
+        return "running", f"{log.relative_to(paths.root / 'logs').parts[0]}: {said}"
     return "failed", "stopped without an error, as a killed job does"
 
 

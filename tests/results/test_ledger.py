@@ -115,6 +115,10 @@ def test_a_mean_that_lacks_a_seed_is_marked(made):
     assert measured.n_seeds["bottle", "uflow"] == 1
     (hole,) = read_holes(made.paths.experiment("made_up", "ledger.csv"))
     assert hole.cell == made.cells[0]
+    made.paths.run_record(made.cells[4]).unlink()  # cable, where 12 regions are, for one seed
+    run("aggregate_results", "--experiment", "made_up", "--allow-holes")
+    run("build_table", "--experiment", "made_up", "--name", "made_up_pixel_auroc")
+    assert ". 24 ground-truth regions. " in made.paths.table("made_up_pixel_auroc", "html").read_text()
 
 
 def test_errors_in_logs_are_failures_until_a_record_is_written(made):
@@ -143,7 +147,9 @@ def test_a_job_runs_as_long_as_its_process_does(made, pid, host, expected):
     cell = made.cells[0]
     made.paths.run_record(cell).unlink()
     log = log_of(made, "train_flow", cell, f"2026-01-01 00:00:00,000 INFO process {pid} on {host}: nfbench x\n")
-    assert account_of(made, cell).status == expected
+    account = account_of(made, cell)
+    assert account.status == expected
+    assert (account.reason == "train_flow: just started") == (expected == "running")
     os.utime(log, (0, 0))  # written long ago: by a process that is younger, or on a machine that says nothing more
     assert account_of(made, cell).status == "failed"
 

@@ -4,7 +4,7 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: run test lint bench install clean
+.PHONY: run test lint bench docs install clean
 
 run: install ## train, evaluate and tabulate the embedded default
 	snakemake --cores all
@@ -20,6 +20,11 @@ lint: install ## formatting, style, workflow
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
+docs: install ## the documentation as pages, with the reports that are there
+	mkdocs build --quiet --strict
+	test ! -d results/reports || cp -r results/reports site/
+	@echo "documentation: $(CURDIR)/site/index.html"
+
 bench: install ## speed against peers, as ratios
 	python benchmarks/run.py
 
@@ -31,7 +36,7 @@ $(INSTALLED): pyproject.toml requirements.lock
 	touch $@
 
 clean: ## remove all that was made, but not data/
-	rm -rf results/* .snakemake
+	rm -rf results/* .snakemake site
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'

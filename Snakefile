@@ -16,6 +16,7 @@ include: "workflow/rules/features.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/results.smk"
+include: "workflow/rules/report.smk"
 
 
 report: "workflow/report/workflow.rst"

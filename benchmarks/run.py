@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 MODELS = ("training_step", "cflow_training", "coreset", "scoring")
-STAGES = ("preparation", "unified_memory", "extraction", "overhead", "segmentation", "gpu")
+STAGES = ("preparation", "unified_memory", "extraction", "overhead", "segmentation", "report", "gpu")
 
 for name in MODELS + STAGES:
     print(f"\n== {name}", flush=True)

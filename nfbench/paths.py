@@ -64,9 +64,17 @@ class Paths:
         """Log of a rule on a cell."""
         return self.root / "logs" / rule / f"{cell}.log"
 
+    def run_benchmark(self, rule: str, cell: Cell) -> Path:
+        """Wall time and memory of a rule on a cell."""
+        return self.root / "benchmarks" / rule / f"{cell}.tsv"
+
     def experiment(self, name: str, file: str) -> Path:
         """A file of an experiment: ``results.parquet`` or ``ledger.csv``."""
         return self.root / "experiments" / name / file
+
+    def report(self, experiment: str) -> Path:
+        """The report of an experiment, one page."""
+        return self.root / "reports" / f"{experiment}.html"
 
     def table(self, name: str, ending: str) -> Path:
         """A table as ``tex``, ``html`` or ``csv``."""

@@ -21,6 +21,7 @@ LAYERS = [
     {"scoring"},
     {"results"},
     {"tables", "figures"},
+    {"report"},
     {"cli", "__main__"},
 ]
 

@@ -14,6 +14,7 @@ from PIL import Image
 from nfbench.config import VariantConfig
 from nfbench.datasets.base import find_dataset
 from nfbench.methods.base import resolve_settings
+from tests.browser import Browser
 from tests.conftest import ROOT, make_image_folder
 from tests.workflow.conftest import PARTS, Checkout, environment
 
@@ -62,8 +63,8 @@ def test_commands_of_the_documents(checkout, command):
         assert command in (ROOT / ".ci" / "run").read_text().splitlines()
         return
     line = command.replace("/data", str(checkout.folder / "data"))
-    if line == "nfbench show mvtec_local":
-        pytest.skip("needs finished runs of mvtec_local; 'make run' calls 'nfbench show' on the default")
+    if line == "nfbench show mvtec_local" or line.startswith("nfbench explain"):
+        pytest.skip("needs finished runs; 'make run' calls 'nfbench show', and test_run explains a cell")
     program, *arguments = line.split()
     dry = ["--dry-run"] if program == "snakemake" else []
     module = [sys.executable, "-m", program, *dry, *arguments]
@@ -108,6 +109,38 @@ def test_the_project_speaks_of_itself_alone():
             and name != "tests/test_docs.py"
         ):
             assert str(ROOT) not in path.read_text(errors="ignore"), name
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The documentation as pages."""
+    mkdocs = pytest.importorskip("mkdocs")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", mkdocs.__name__, "build", "--quiet", "--strict", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_every_document_is_a_page(site):
+    pages = {path.stem for path in site.glob("*.html")}
+    assert {path.stem for path in (ROOT / "docs").glob("*.md")} <= pages
+    for page in site.glob("*.html"):
+        loaded = re.findall(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="(https?:[^"]+)"', page.read_text())
+        assert loaded == [], page.name
+
+
+def test_pages_open_without_network_and_link_the_report(site, tmp_path):
+    browser = Browser(tmp_path / "profile")
+    for name in ("index", "report", "errata"):
+        browser.open(site / f"{name}.html", width=390)
+        asked = [error for error in browser.errors if "http" in error]
+        assert asked == []
+        assert "nfbench" in browser.run("document.title")
+        links = browser.run("[...document.querySelectorAll('a')].map(a => a.getAttribute('href'))")
+        assert name == "errata" or "reports/quickstart.html" in links
+        assert "errata.html" in links or name == "errata"
+    browser.close()
 
 
 @pytest.fixture(scope="module")

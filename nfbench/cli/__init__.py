@@ -1,16 +1,21 @@
 """The command line: one subcommand per stage of the workflow, and a few to look around.
 
-Every command prints one line for an error that a user can repair, and exits with 1; the trace goes to the log.
+Every command prints one line for an error that a user can repair, and exits with 1; the trace goes to the log, as that
+of any other error does. A log begins with the process that writes it and ends with ``finished`` where all went well, so
+that the ledger can tell jobs that run, failed or were killed.
 """
 
 import logging
+import os
+import shlex
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from nfbench.cli import build, data, evaluate, explore, extract, train
+from nfbench.cli import build, data, evaluate, explain, explore, extract, report, train
 from nfbench.errors import NfbenchError
 
 __all__ = ["app", "main"]
@@ -25,9 +30,14 @@ app.command("evaluate_run")(evaluate.evaluate_run)
 app.command("aggregate_results")(build.aggregate_results)
 app.command("build_table")(build.build_table)
 app.command("build_figure")(build.build_figure)
+app.command("build_report")(report.build_report)
+app.command("report")(report.report)
 app.command("show")(build.show)
+app.command("explain")(explain.explain)
+app.command("status")(explain.status)
 app.command("describe")(explore.describe)
 app.command("list")(explore.list_names)
+app.command("errata")(explore.errata)
 app.command("schema")(explore.schema)
 app.command("check_variants")(explore.check_variants)
 app.add_typer(data.app, name="data")
@@ -47,19 +57,29 @@ def _configure(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers, force=True
     )
     logging.captureWarnings(True)
+    _log.info("process %d on %s: %s", os.getpid(), socket.gethostname(), shlex.join(["nfbench", *sys.argv[1:]]))
 
 
 def main() -> None:
     """Runs the command line; errors of the user become one line."""
     try:
         app(standalone_mode=True)
+    except SystemExit as end:
+        if not end.code:
+            _log.info("finished")
+        raise
     except NfbenchError as error:
-        _fail(error)
+        _log_failure(error)
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except Exception as error:
+        _log_failure(error)
+        raise
 
 
-def _fail(error: NfbenchError) -> None:
+def _log_failure(error: Exception) -> None:
+    """Writes an error with its trace to the log file, if there is one."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
-            handler.emit(logging.LogRecord("nfbench", logging.ERROR, "", 0, str(error), None, sys.exc_info()))
-    print(f"error: {error}", file=sys.stderr)
-    raise SystemExit(1)
+            message = str(error) or type(error).__name__
+            handler.emit(logging.LogRecord("nfbench", logging.ERROR, "", 0, message, None, sys.exc_info()))

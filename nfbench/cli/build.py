@@ -19,10 +19,18 @@ from nfbench.paths import Paths
 from nfbench.registry import nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from nfbench.config.tables import AnyTable
+    from nfbench.results.ledger import Account, Stock
     from nfbench.tables.model import Table
     from nfbench.tables.parameters import ParametersTable
 
 __all__ = [
+    "Experiment",
+    "Overrides",
     "aggregate_results",
     "available_categories",
     "build_figure",
@@ -30,7 +38,11 @@ __all__ = [
     "dataset_root",
     "is_miniature",
     "load",
+    "make_table",
     "show",
+    "subsets_of",
+    "table_of",
+    "take_stock_of",
     "to_fetch",
 ]
 
@@ -101,27 +113,47 @@ def _cells(bench: Bench, experiment: str) -> list[Cell]:
     return expand(bench, experiment, lambda dataset: available_categories(bench, dataset))
 
 
-def aggregate_results(experiment: Experiment, overrides: Overrides = "{}") -> None:
+def take_stock_of(bench: Bench, experiment: str) -> "Stock":
+    """What became of every cell of an experiment, with those that were skipped."""
+    from nfbench.datasets.base import find_dataset
+    from nfbench.results.ledger import skipped_cells, take_stock
+
+    def official(dataset: str) -> tuple[str, ...]:
+        return find_dataset(bench.dataset(dataset).dataset).categories
+
+    skipped = skipped_cells(bench, experiment, lambda dataset: available_categories(bench, dataset), official)
+    return take_stock(_cells(bench, experiment), Paths(bench.config.results_root), skipped)
+
+
+def aggregate_results(
+    experiment: Experiment,
+    overrides: Overrides = "{}",
+    allow_holes: Annotated[bool, typer.Option(help="Gather what is there; tables then name what is not.")] = False,
+) -> None:
     """Gather the run records of an experiment; every expected cell is accounted for in the ledger."""
     from nfbench.files import write_text
-    from nfbench.results.aggregate import aggregate, ledger, write_results
+    from nfbench.results.aggregate import aggregate, write_results
+    from nfbench.results.ledger import describe_holes
 
     bench = load(overrides)
-    paths = Paths(bench.config.results_root)
-    cells = _cells(bench, experiment)
-    if not cells:
+    path = Paths(bench.config.results_root).experiment(experiment, "ledger.csv")
+    stock = take_stock_of(bench, experiment)
+    if not stock.expected:
         raise NfbenchError(f"experiment '{experiment}' has no runs to gather; its tables need none")
-    accounts = ledger(cells, paths)
-    write_text(paths.experiment(experiment, "ledger.csv"), accounts.to_csv(index=False))
-    holes = accounts[accounts.status != "done"]
-    if len(holes):
-        first = holes.iloc[0]
-        raise NfbenchError(
-            f"experiment '{experiment}': {len(holes)} of {len(cells)} cells are not done, first "
-            f"{first.dataset}/{first.category}/{first.method}/seed{first.seed} ({first.status}: {first.reason}); "
-            f"all are in {paths.experiment(experiment, 'ledger.csv')}"
+    write_text(path, stock.table().to_csv(index=False))
+    if stock.holes and not (allow_holes and stock.records):
+        invalid = " ".join(
+            str(Paths(bench.config.results_root).run_record(hole.cell))
+            for hole in stock.holes
+            if hole.reason.startswith("invalid record")
         )
-    write_results(paths.experiment(experiment, "results.parquet"), aggregate(cells, paths))
+        remove = f"remove {invalid} and " if invalid else ""
+        raise NfbenchError(
+            f"experiment '{experiment}': {len(stock.holes)} of {stock.expected} cells are not done: "
+            f"{describe_holes(stock.holes)}; all are in {path}; to make them, {remove}run 'snakemake --cores all "
+            f"{experiment}'; to go on without them, 'nfbench aggregate_results --experiment {experiment} --allow-holes'"
+        )
+    write_results(path.with_name("results.parquet"), aggregate(stock.records.values()))
 
 
 def build_table(experiment: Experiment, name: Name, overrides: Overrides = "{}") -> None:
@@ -129,7 +161,7 @@ def build_table(experiment: Experiment, name: Name, overrides: Overrides = "{}")
     from nfbench.files import write_text
 
     bench = load(overrides)
-    table, writer = _table(bench, experiment, name)
+    table, writer = table_of(bench, experiment, name)
     paths = Paths(bench.config.results_root)
     for ending, render in (("tex", writer.to_latex), ("html", writer.to_html), ("csv", writer.to_csv)):
         write_text(paths.table(name, ending), render(table))
@@ -162,17 +194,17 @@ def show(
     name = experiment or bench.config.experiment
     paths = Paths(bench.config.results_root)
     for table_name in bench.experiment(name).tables:
-        table, writer = _table(bench, name, table_name)
+        table, writer = table_of(bench, name, table_name)
         typer.echo(f"\n{textwrap.fill(table.caption, 100)}\n\n{writer.to_text(table)}")
     typer.echo("")
     for kind, pattern in (("tables", paths.table("*", "*")), ("figures", paths.figure("*", "*"))):
         typer.echo(f"{kind}: {pattern.parent.absolute()}/")
-    report = paths.root / "report.html"
-    if report.is_file():
-        typer.echo(f"report: {report.absolute()}")
+    for report in (paths.report(name), paths.root / "report.html"):
+        if report.is_file():
+            typer.echo(f"report: {report.absolute()}")
 
 
-def _table(bench: Bench, experiment: str, name: str) -> tuple["Table | ParametersTable", ModuleType]:
+def table_of(bench: Bench, experiment: str, name: str) -> tuple["Table | ParametersTable", ModuleType]:
     """A table, and the module that writes tables of its kind."""
     tables = bench.experiment(experiment).tables
     if name not in tables:
@@ -184,13 +216,24 @@ def _table(bench: Bench, experiment: str, name: str) -> tuple["Table | Parameter
 
         return make_parameters_table(name, config, bench), render_parameters
     from nfbench.results.aggregate import read_results
+    from nfbench.results.ledger import read_holes
     from nfbench.tables import render
+
+    path = Paths(bench.config.results_root).experiment(experiment, "results.parquet")
+    results = read_results(path)
+    return make_table(bench, name, config, results, read_holes(path.with_name("ledger.csv"))), render
+
+
+def make_table(
+    bench: Bench, name: str, config: "AnyTable", results: "pd.DataFrame", holes: "Sequence[Account]"
+) -> "Table":
+    """A table of results, with marks where runs are lacking."""
     from nfbench.tables.backbones import make_backbones_table
+    from nfbench.tables.holes import mark_holes
     from nfbench.tables.methods import make_methods_table
     from nfbench.tables.model import make_table
     from nfbench.tables.settings import make_settings_table
 
-    results = read_results(Paths(bench.config.results_root).experiment(experiment, "results.parquet"))
     kinds = {
         "results": make_table,
         "backbones": make_backbones_table,
@@ -198,10 +241,10 @@ def _table(bench: Bench, experiment: str, name: str) -> tuple["Table | Parameter
         "settings": make_settings_table,
     }
     make = kinds[config.kind]
-    return make(name, config, results, _subsets(bench)), render
+    return mark_holes(make(name, config, results, subsets_of(bench)), holes)
 
 
-def _subsets(bench: Bench) -> dict[str, str]:
+def subsets_of(bench: Bench) -> dict[str, str]:
     """What is kept of datasets of which images are left out, or read instead of them, in words."""
     named = {*bench.datasets, *(name for e in bench.experiments.values() for b in e.grid for name in b.datasets)}
     subsets = {name: _subset(bench.dataset(name)) for name in sorted(named) if bench.dataset(name).is_subset}

@@ -12,7 +12,7 @@ from nfbench.config import Config
 from nfbench.errors import NfbenchError
 from nfbench.registry import plugin_names
 
-__all__ = ["check_variants", "describe", "list_names", "schema"]
+__all__ = ["check_variants", "describe", "errata", "list_names", "schema"]
 
 
 def list_names(kind: Annotated[Literal["methods", "backbones", "datasets", "experiments"], typer.Argument()]) -> None:
@@ -80,6 +80,13 @@ def describe(
 def schema() -> None:
     """Print the JSON schema of config.yaml."""
     typer.echo(json.dumps(Config.model_json_schema(), indent=2))
+
+
+def errata() -> None:
+    """Print the page of published cells that are doubtful or do not add up, as Markdown."""
+    from nfbench.reference.errata import errata_page
+
+    typer.echo(errata_page(), nl=False)
 
 
 def check_variants(

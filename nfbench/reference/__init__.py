@@ -9,7 +9,15 @@ from typing import NamedTuple
 from nfbench.errors import NfbenchError
 from nfbench.registry import nearest
 
-__all__ = ["PrintedValue", "PublishedTable", "PublishedValue", "find_printed", "published_names", "published_table"]
+__all__ = [
+    "PrintedValue",
+    "PublishedTable",
+    "PublishedValue",
+    "find_printed",
+    "printed_rows",
+    "published_names",
+    "published_table",
+]
 
 _PERCENT = {"percent": 1.0, "fraction": 100.0}
 
@@ -102,7 +110,7 @@ def published_table(name: str, settings: frozenset[str] | None = None, dataset: 
     Raises:
         NfbenchError: no such table; names the nearest one. Or it has nothing of these settings or this dataset.
     """
-    rows = [row for row in _read(name) if row.get("value") and row.get("unit") in _PERCENT]
+    rows = [row for row in printed_rows(name) if row.get("value") and row.get("unit") in _PERCENT]
     if not rows:
         raise NfbenchError(f"published table '{name}' has no percentages or fractions")
     found = sorted({row.get("setting") or "" for row in rows})
@@ -145,7 +153,7 @@ def find_printed(name: str, where: Mapping[str, str], metric: str | None = None)
     Raises:
         NfbenchError: no such table or column, or not exactly one row; names what was looked for.
     """
-    rows = _read(name)
+    rows = printed_rows(name)
     for column in where:
         if column not in rows[0]:
             raise NfbenchError(f"published table '{name}' has no column '{column}'{nearest(column, rows[0])}")
@@ -167,7 +175,12 @@ def find_printed(name: str, where: Mapping[str, str], metric: str | None = None)
 
 
 @cache
-def _read(name: str) -> tuple[dict[str, str], ...]:
+def printed_rows(name: str) -> tuple[dict[str, str], ...]:
+    """All rows of a published table, as they are in its file.
+
+    Raises:
+        NfbenchError: no such table; names the nearest one.
+    """
     if name not in published_names():
         raise NfbenchError(f"unknown published table '{name}'{nearest(name, published_names())}")
     with files(__name__).joinpath(f"{name}.csv").open(newline="", encoding="utf-8") as file:

@@ -1,6 +1,6 @@
-"""From run records to one table of results, and a ledger that accounts for every expected cell."""
+"""From run records to one table of results."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +8,13 @@ import pandas as pd
 
 from nfbench.errors import NfbenchError
 from nfbench.files import atomic_path
-from nfbench.grid import Cell
-from nfbench.paths import Paths
 from nfbench.provenance import describe_machine
-from nfbench.results.record import RunRecord, read_record
+from nfbench.results.record import RunRecord
 
-__all__ = ["aggregate", "ledger", "read_results", "write_results"]
-
-
-def ledger(cells: Sequence[Cell], paths: Paths) -> pd.DataFrame:
-    """One row per expected cell: ``status`` is done, failed or missing, ``reason`` the last line of the failed log."""
-    return pd.DataFrame([{**cell.__dict__, **_status(cell, paths)} for cell in cells])
+__all__ = ["aggregate", "read_results", "write_results"]
 
 
-def aggregate(cells: Sequence[Cell], paths: Paths) -> pd.DataFrame:
+def aggregate(records: Iterable[RunRecord]) -> pd.DataFrame:
     """All metrics of all cells, one row per cell, selection and metric.
 
     Returns:
@@ -31,12 +24,8 @@ def aggregate(cells: Sequence[Cell], paths: Paths) -> pd.DataFrame:
         (anomalous test images that were learned from, and left out of ``n_test`` and ``n_regions``), ``generator`` (of
         pseudo-anomalies, empty without), ``epochs``, ``image_score``, ``parameters``, ``train_seconds``,
         ``score_images_per_second``, ``peak_memory_mb``, ``machine``.
-
-    Raises:
-        NfbenchError: a cell has no run record; names it.
     """
-    rows = [row for cell in cells for row in _rows(_read(cell, paths))]
-    return pd.DataFrame(rows)
+    return pd.DataFrame([row for record in records for row in _rows(record)])
 
 
 def write_results(path: Path, results: pd.DataFrame) -> None:
@@ -53,14 +42,6 @@ def read_results(path: Path) -> pd.DataFrame:
     if "n_real" not in results:
         raise NfbenchError(f"{path} is of an older version; make it again with 'nfbench aggregate_results'")
     return results
-
-
-def _read(cell: Cell, paths: Paths) -> RunRecord:
-    record = read_record(paths.run_record(cell))
-    found = Cell(**{name: getattr(record.cell, name) for name in cell.__dict__})
-    if found != cell:
-        raise NfbenchError(f"{paths.run_record(cell)} is the record of another cell, {found}")
-    return record
 
 
 def _rows(record: RunRecord) -> list[dict[str, Any]]:
@@ -90,14 +71,3 @@ def _rows(record: RunRecord) -> list[dict[str, Any]]:
         for name, selection in record.selections.items()
         for metric, value in selection.metrics.items()
     ]
-
-
-def _status(cell: Cell, paths: Paths) -> dict[str, str]:
-    if paths.run_record(cell).is_file():
-        return {"status": "done", "reason": ""}
-    for rule, of_rule in (("evaluate_run", cell), ("train_flow", cell.trained)):
-        log = paths.run_log(rule, of_rule)
-        lines = [line for line in log.read_text().splitlines() if line.strip()] if log.is_file() else []
-        if lines:
-            return {"status": "failed", "reason": f"{log}: {lines[-1]}"}
-    return {"status": "missing", "reason": "not run yet"}

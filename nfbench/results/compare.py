@@ -26,6 +26,7 @@ class Comparison:
         status: ``reproduced``, ``close`` or ``off`` by the stated tolerance; ``missing`` where a value is published
             but none measured; ``measured`` where none is published; ``incomparable`` where the published value is
             one of other data, so that there is no difference.
+        holes: runs that ought to be part of the mean and are not done.
     """
 
     mean: float
@@ -34,6 +35,7 @@ class Comparison:
     published: PublishedValue | None
     difference: float
     status: Status
+    holes: int = 0
 
 
 def compare(

@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from nfbench.errors import NfbenchError
 from nfbench.files import read_json, write_json
 
-__all__ = ["RunRecord", "Selection", "read_record", "write_record"]
+__all__ = ["CellRecord", "RunRecord", "Selection", "read_record", "write_record"]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Selection(_Model):

@@ -61,7 +61,7 @@ def make_backbones_table(
     for dataset, part in results.groupby("dataset", sort=False):
         comparable = is_whole(dataset, part, subsets)
         for row in config.rows:
-            cells = []
+            cells, runs = [], []
             for column in columns:
                 same = (part.backbone == row.backbone.tag) & (part.method == column.method)
                 values = part[same & (part.metric == column.metric) & (part.selection == column.selection)]
@@ -70,8 +70,9 @@ def make_backbones_table(
                 published = printed.in_percent() if printed else None
                 by_seed = values.groupby("seed").value.mean()
                 cells.append(compare(by_seed, published, config.tolerance, comparable=comparable))
+                runs.append(values)
                 sources |= {printed.source} if printed else set()
-            rows.append(Row(dataset, _label(row), tuple(cells), ()))
+            rows.append(Row(dataset, _label(row), tuple(cells), (), tuple(runs)))
     caption = _caption(config, results, subsets, sources)
     shown = tuple(replace(column, metric="") for column in columns)  # the heading has the metric
     return Table(name, caption, shown, (), " and ".join(sorted(sources)), tuple(rows), _KEYS)

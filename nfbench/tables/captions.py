@@ -205,6 +205,8 @@ def _regions_note(results: pd.DataFrame) -> str:
     images = results.dropna(subset="n_regions").drop_duplicates(["n_real", "seed", "dataset", "category"])
     if images.empty:
         return ""
+    if not images.n_real.any():  # the test set is the same for all seeds, also where runs are lacking
+        images = images.drop_duplicates(["dataset", "category"]).assign(seed=0)
     regions = images.groupby(["n_real", "seed"]).n_regions.sum()
     count = _range(int(regions.min()), int(regions.max()))
     by = ", by the anomalies left out of the test set" if regions.nunique() > 1 else ""

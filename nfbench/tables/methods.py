@@ -72,15 +72,20 @@ def make_methods_table(name: str, config: MethodsTableConfig, results: pd.DataFr
         comparable = is_whole(dataset, of_dataset, subsets)
         for row, part in _groups(config.rows, of_dataset):
             chosen = part[part.selection == config.selection]
-            cells = []
+            cells, runs = [], []
             for metric in config.metrics:
                 printed = printed_cell(name, config.published, row.published, metric, part)
                 published = printed.in_percent() if printed else None
-                by_seed = chosen[chosen.metric == metric].groupby("seed").value.mean()
+                values = chosen[chosen.metric == metric]
+                by_seed = values.groupby("seed").value.mean()
                 cells.append(compare(by_seed, published, config.tolerance, comparable=comparable))
+                runs.append(values)
                 sources |= {printed.source} if printed else set()
-            cells += [_cost(chosen, cost) for cost in config.costs]
-            rows.append(Row(dataset, _label(part, results), tuple(cells), ()))
+            for cost in config.costs:
+                of_cost = _runs_of_cost(chosen, cost)
+                cells.append(_cost(of_cost, cost))
+                runs.append(of_cost)
+            rows.append(Row(dataset, _label(part, results), tuple(cells), (), tuple(runs)))
     caption = _caption(config, results, subsets, sources)
     return Table(name, caption, tuple(columns), (), " and ".join(sorted(sources)), tuple(rows), _KEYS)
 
@@ -117,10 +122,16 @@ def _groups(rows: Sequence[MethodRow], results: pd.DataFrame) -> list[tuple[Meth
     return [(MethodRow(method=method), part) for (method, _), part in by_method]
 
 
-def _cost(part: pd.DataFrame, cost: str) -> Comparison:
+def _runs_of_cost(part: pd.DataFrame, cost: str) -> pd.DataFrame:
+    """One row per run, with the cost as its metric and value, in the unit that is printed."""
+    runs = part.drop_duplicates(["category", "seed"])
+    return runs.assign(metric=cost, value=COSTS[cost][1] * runs[cost])
+
+
+def _cost(runs: pd.DataFrame, cost: str) -> Comparison:
     """Mean over the categories by seed, then over seeds; the largest instead of the mean for memory."""
-    runs = part.drop_duplicates(["category", "seed"]).groupby("seed")[cost]
-    values = COSTS[cost][1] * (runs.max() if cost == "peak_memory_mb" else runs.mean())
+    by_seed = runs.groupby("seed").value
+    values = by_seed.max() if cost == "peak_memory_mb" else by_seed.mean()
     std = float(values.std(ddof=1)) if len(values) > 1 else math.nan
     return Comparison(float(values.mean()), std, len(values), None, math.nan, "measured")
 

@@ -1,6 +1,6 @@
 """The content of a table: categories as rows, methods as columns, and a caption that says what it was measured on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -50,12 +50,14 @@ class Row:
         category: name of the category, ``average`` for the average.
         cells: one per measured column.
         published: one per column of ``Table.others``.
+        runs: for each cell the results that it is the mean of, rows of the aggregated results.
     """
 
     dataset: str
     category: str
     cells: tuple[Comparison, ...]
     published: tuple[PublishedValue | None, ...]
+    runs: tuple[pd.DataFrame, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ def _row(
     published: PublishedTable | None,
     config: TableConfig,
 ) -> Row:
-    cells = []
+    cells, runs = [], []
     for column in columns:
         same = (part.method == column.method) & part.backbone.isin(column.tags)
         values = part[same & (part.selection == column.selection) & part.category.isin(categories)]
@@ -231,8 +233,9 @@ def _row(
         by_seed = values.groupby("seed").value.mean()
         reference = _published(published, column.published_as, categories, config.metric)
         cells.append(compare(by_seed, reference, config.tolerance))
+        runs.append(values)
     other_values = tuple(_published(published, method, categories, config.metric) for method in others)
-    return Row(dataset, category, tuple(cells), other_values)
+    return Row(dataset, category, tuple(cells), other_values, tuple(runs))
 
 
 def _published(

@@ -51,7 +51,7 @@ PAGES = jinja2.Environment(
 
 def escape_latex(text: str) -> str:
     """Text as LaTeX prints it."""
-    return text.translate(_LATEX_ESCAPES).replace("±", r"$\pm$")
+    return text.translate(_LATEX_ESCAPES).replace("±", r"$\pm$").replace("†", r"$^\dagger$")
 
 
 def align(heads: Sequence[Sequence[str]], body: Sequence[Sequence[str]]) -> str:

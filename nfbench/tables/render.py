@@ -6,6 +6,7 @@ import math
 
 from nfbench.reference import PublishedValue
 from nfbench.results.compare import Comparison
+from nfbench.tables.holes import HOLE_MARK
 from nfbench.tables.model import AVERAGE, Table
 from nfbench.tables.pages import PAGES, align, escape_latex
 
@@ -14,7 +15,7 @@ __all__ = ["to_csv", "to_html", "to_latex", "to_text"]
 _STATUS_MARKS = {
     "reproduced": "=", "close": r"$\approx$", "off": r"$\neq$", "missing": "--", "measured": "", "incomparable": "",
 }  # fmt: skip
-_CSV_VALUES = ("mean", "std", "n_seeds", "published", "difference", "status", "trust")
+_CSV_VALUES = ("mean", "std", "n_seeds", "published", "difference", "status", "trust", "holes")
 
 _HTML = PAGES.from_string("""\
 {% extends "page" %}
@@ -38,7 +39,9 @@ _HTML = PAGES.from_string("""\
 {% for row in table.rows %}
 <tr{% if row.category == average %} class="average"{% endif %}><td>{{ row.dataset }}</td><td>{{ row.category }}</td>
 {% for cell in row.cells %}<td>{{ measured(cell) }}</td>
-{% if table.source %}<td class="published">{{ published(cell.published) }}</td><td>{{ difference(cell) }}</td>\
+{% if table.source %}<td class="published{{ ' doubtful' if cell.published and not cell.published.trusted }}"\
+{% if cell.published and cell.published.note %} title="{{ cell.published.note }}"{% endif %}>\
+{{ published(cell.published) }}</td><td>{{ difference(cell) }}</td>\
 <td class="{{ cell.status }}">{{ cell.status }}</td>{% endif %}
 {% endfor %}
 {% for value in row.published %}<td class="published"{% if value and value.note %} title="{{ value.note }}"{% endif %}>\
@@ -101,13 +104,13 @@ def to_csv(table: Table) -> str:
         for column, cell in zip(table.columns, row.cells, strict=True):
             published, trust = _csv_published(cell.published)
             measured = [_exact(cell.mean), _exact(cell.std), cell.n_seeds]
-            compared = [published, _exact(cell.difference), cell.status, trust]
+            compared = [published, _exact(cell.difference), cell.status, trust, cell.holes]
             writer.writerow(
                 [row.dataset, row.category, column.title, column.backbone, column.selection, *measured, *compared]
             )
         for method, value in zip(table.others, row.published, strict=True):
             published, trust = _csv_published(value)
-            writer.writerow([row.dataset, row.category, method, *[""] * 5, published, "", "published only", trust])
+            writer.writerow([row.dataset, row.category, method, *[""] * 5, published, "", "published only", trust, ""])
     return buffer.getvalue()
 
 
@@ -135,7 +138,7 @@ def _latex_body(table: Table, with_published: bool) -> list[str]:
             lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\emph{{{escape_latex(dataset)}}}}} \\"]
         cells = [escape_latex(row.category)]
         for cell in row.cells:
-            cells.append(_measured(cell).replace("±", r"$\pm$"))
+            cells.append(_measured(cell).replace("±", r"$\pm$").replace(HOLE_MARK, r"$^\dagger$"))
             if with_published:
                 mark = _STATUS_MARKS[cell.status]
                 cells += [_published(cell.published), f"{_difference(cell).replace('-', '$-$')} {mark}".strip()]
@@ -154,9 +157,10 @@ def _group_spans(table: Table, per_column: int) -> list[tuple[int, int]]:
 
 
 def _measured(cell: Comparison) -> str:
+    mark = HOLE_MARK if cell.holes else ""
     if math.isnan(cell.mean):
-        return "–"
-    return f"{cell.mean:.2f}" if math.isnan(cell.std) else f"{cell.mean:.2f} ± {cell.std:.2f}"
+        return f"–{mark}"
+    return (f"{cell.mean:.2f}" if math.isnan(cell.std) else f"{cell.mean:.2f} ± {cell.std:.2f}") + mark
 
 
 def _published(value: PublishedValue | None) -> str:

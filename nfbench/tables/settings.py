@@ -58,16 +58,27 @@ def make_settings_table(
         for setting in (*_SETTINGS, _DIFFERENCE)
     ]
     rows = [
-        Row(dataset, part.title.iloc[0], tuple(_cell(part, column) for column in columns), ())
+        _row(dataset, part, columns)
         for dataset, of_dataset in results.groupby("dataset", sort=False)
         for _, part in of_dataset.groupby(["method", "backbone"], sort=False)
     ]
     return Table(name, _caption(config, results, subsets), tuple(columns), (), "", tuple(rows), _KEYS)
 
 
-def _cell(part: pd.DataFrame, column: Column) -> Comparison:
-    of_metric = part[part.metric == column.method]
-    by_seed = {setting: found.groupby("seed").value.mean() for setting, found in of_metric.groupby("setting")}
+def _row(dataset: str, part: pd.DataFrame, columns: list[Column]) -> Row:
+    runs = [
+        part[
+            (part.metric == column.method)
+            & part.setting.isin(_SETTINGS if column.backbone == _DIFFERENCE else [column.backbone])
+        ]
+        for column in columns
+    ]
+    cells = [_cell(of_cell, column) for of_cell, column in zip(runs, columns, strict=True)]
+    return Row(dataset, part.title.iloc[0], tuple(cells), (), tuple(runs))
+
+
+def _cell(runs: pd.DataFrame, column: Column) -> Comparison:
+    by_seed = {setting: found.groupby("seed").value.mean() for setting, found in runs.groupby("setting")}
     if column.backbone == _DIFFERENCE:
         values = (by_seed["unified"] - by_seed["one-class"]).dropna()  # of seeds that both have
     else:

@@ -7,8 +7,6 @@ import pytest
 
 from nfbench.errors import NfbenchError
 from nfbench.grid import Cell
-from nfbench.paths import Paths
-from nfbench.results import aggregate as module
 from nfbench.results.aggregate import aggregate, read_results, write_results
 from nfbench.results.record import AnomaliesRecord, CellRecord, DataRecord, Selection
 
@@ -41,9 +39,8 @@ def record(anomalies):
         (AnomaliesRecord(generator=None, views=8, online=False, repeats=5, real=["a"]), (1, "")),
     ],
 )
-def test_rows_say_what_was_learned_from(monkeypatch, tmp_path, anomalies, expected):
-    monkeypatch.setattr(module, "read_record", lambda path: record(anomalies))
-    (row,) = aggregate([CELL], Paths(tmp_path)).itertuples()
+def test_rows_say_what_was_learned_from(anomalies, expected):
+    (row,) = aggregate([record(anomalies)]).itertuples()
     assert (row.n_real, row.generator) == expected
     assert (row.n_test, row.n_regions) == (7, 5)
 

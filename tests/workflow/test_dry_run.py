@@ -21,7 +21,7 @@ def test_jobs_of_the_embedded_default(checkout):
     # 4 categories, 2 methods, 2 seeds
     assert checkout.jobs() == {
         "prepare_data": 4, "extract_features": 8, "train_flow": 16, "evaluate_run": 16,
-        "aggregate_results": 1, "build_table": 3, "build_figure": 3, "all": 1, "total": 52,
+        "aggregate_results": 1, "build_table": 3, "build_figure": 3, "build_report": 1, "all": 1, "total": 53,
     }  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def test_jobs_of_the_embedded_default(checkout):
 def test_jobs_of_the_smoke_test(checkout, profile):
     assert checkout.jobs("smoke", "--workflow-profile", f"profiles/{profile}") == {
         "prepare_data": 2, "extract_features": 4, "train_flow": 4, "evaluate_run": 4,
-        "aggregate_results": 1, "build_table": 3, "build_figure": 6, "smoke": 1, "total": 25,
+        "aggregate_results": 1, "build_table": 3, "build_figure": 6, "build_report": 1, "smoke": 1, "total": 26,
     }  # fmt: skip
 
 

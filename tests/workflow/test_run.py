@@ -1,6 +1,7 @@
 """The workflow end to end: everything it leaves, a second run that does nothing, exact rebuilds, the report."""
 
 import json
+import shlex
 import subprocess
 import sys
 
@@ -10,8 +11,10 @@ import pytest
 
 from nfbench.errors import NfbenchError
 from nfbench.results.record import read_record
+from tests.workflow.conftest import environment
 
 FIGURES = ("maps", "histograms", "curves", "segmentation", "thresholds", "calibration")
+STAGES = ("extract_features", "extract_features", "train_flow", "evaluate_run", "aggregate_results", "build_table")
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 
@@ -28,6 +31,9 @@ def test_results_tables_figures_and_ledger_are_there(finished):
     assert (table.value >= 0).all()
     ledger = pd.read_csv(results / "experiments" / "smoke" / "ledger.csv")
     assert ledger.status.tolist() == ["done"] * 4
+    page = (results / "reports" / "smoke.html").read_text()
+    assert "Smoke test with random weights" in page
+    assert "data:image/webp" in page
     names = {path.name for folder in ("tables", "figures") for path in (results / folder).iterdir()}
     assert names == {
         *(f"smoke_{table}.{e}" for table in ("image_auroc", "pixel_auroc", "miou") for e in ("tex", "html", "csv")),
@@ -101,23 +107,17 @@ def test_second_run_does_nothing(finished):
     assert "Nothing to be done" in finished.snakemake("smoke")
 
 
-@pytest.mark.parametrize(
-    ("file", "rebuilt"),
-    [
-        ("scores.csv", {"evaluate_run": 1, "aggregate_results": 1, "build_table": 3, "build_figure": 6}),
-        ("run.json", {"evaluate_run": 1, "aggregate_results": 1, "build_table": 3, "build_figure": 6}),
-        (
-            "training.json",
-            {"train_flow": 1, "evaluate_run": 1, "aggregate_results": 1, "build_table": 3, "build_figure": 6},
-        ),
-    ],
-)
-def test_deleting_one_output_rebuilds_what_depends_on_it(finished, file, rebuilt):
+@pytest.mark.parametrize(("file", "trainings"), [("scores.csv", 0), ("run.json", 0), ("training.json", 1)])
+def test_deleting_one_output_rebuilds_what_depends_on_it(finished, file, trainings):
     path = records(finished)[0].parent / file
     away = path.rename(path.with_suffix(".away"))
     jobs = finished.jobs("smoke")
     away.rename(path)
-    assert jobs == {**rebuilt, "smoke": 1, "total": sum(rebuilt.values()) + 1}
+    trained = {"train_flow": 1} if trainings else {}
+    assert jobs == {
+        **trained, "evaluate_run": 1, "aggregate_results": 1, "build_table": 3, "build_figure": 6, "build_report": 1,
+        "smoke": 1, "total": 13 + trainings,
+    }  # fmt: skip
 
 
 def test_deleting_a_table_rebuilds_only_it(finished):
@@ -144,7 +144,7 @@ def test_hole_in_the_results_is_refused_and_named(finished):
     done = subprocess.run(command, cwd=finished.folder, capture_output=True, text=True, check=False)
     away.rename(path)
     assert done.returncode == 1
-    assert "1 of 4 cells are not done, first synthetic-smoke/fabric/fastflow-smoke/seed0" in done.stderr
+    assert "1 of 4 cells are not done: one-class/synthetic-smoke/fabric/fastflow-smoke/" in done.stderr
 
 
 def test_records_of_another_form_are_named(finished, tmp_path):
@@ -153,3 +153,26 @@ def test_records_of_another_form_are_named(finished, tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(record))
     with pytest.raises(NfbenchError, match=r"run.json: 'settings': Field required"):
         read_record(tmp_path / "run.json")
+
+
+def test_commands_that_explain_a_cell_give_the_same_number_again(finished):
+    cell = ["explain", "smoke_pixel_auroc", "fabric", "fastflow-smoke"]
+
+    def nfbench(*arguments):
+        command = [sys.executable, "-m", "nfbench", *arguments]
+        done = subprocess.run(
+            command, cwd=finished.folder, capture_output=True, text=True, check=True, env=environment()
+        )
+        return done.stdout
+
+    nfbench("aggregate_results", "--experiment", "smoke")
+    before = nfbench(*cell)
+    commands = [shlex.split(line)[2:] for line in before.splitlines() if line.startswith("  $ nfbench ")]
+    stages = [next(word for word in command if word in STAGES) for command in commands]
+    assert stages == list(STAGES)
+    runs = finished.folder / "results/runs/one-class/synthetic-smoke/fabric/fastflow-smoke"
+    for path in runs.rglob("*.safetensors"):
+        path.unlink()
+    for command in commands:
+        nfbench(*command)
+    assert nfbench(*cell) == before

@@ -143,5 +143,6 @@ def experiment_outputs(name):
     cell_files = dict.fromkeys(path for cell in cells(name) for path in made_for(cell))
     results = [PATHS.experiment(name, "results.parquet")] if cell_files else []
     tables = [PATHS.table(t, e) for t in experiment.tables for e in ("tex", "html", "csv")]
+    reports = [PATHS.report(name)] if cell_files else []
     figures = [PATHS.figure(f, e) for f in experiment.figures for e in ("pdf", "png")]
-    return [str(path) for path in [*cell_files, *results, *tables, *figures]]
+    return [str(path) for path in [*cell_files, *results, *tables, *figures, *reports]]

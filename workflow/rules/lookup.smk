@@ -11,6 +11,11 @@ def table_config(name):
     return BENCH.experiment(owner("tables", name)).tables[name]
 
 
+def page_parts():
+    """Template, style sheet and scripts of the report's page, for its fingerprint."""
+    return [f"report/{name}" for name in ("report.html", "report.css", "elements.js", "charts.js", "sections.js")]
+
+
 def results_of_table(name):
     """The results that a table shows; none where it counts parameters."""
     if table_config(name).kind == "parameters":

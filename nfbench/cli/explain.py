@@ -1,0 +1,81 @@
+"""What stands behind a number, and how far a benchmark is."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nfbench.cli.build import Overrides, load, table_of, take_stock_of
+from nfbench.config import Bench
+from nfbench.errors import NfbenchError
+from nfbench.paths import Paths
+from nfbench.registry import nearest
+
+if TYPE_CHECKING:
+    from nfbench.tables.parameters import ParametersTable
+
+__all__ = ["explain", "status"]
+
+
+def explain(
+    table: Annotated[str, typer.Argument(help="Name of the table.")],
+    row: Annotated[str, typer.Argument(help="Category, dataset/category, or label of the row.")],
+    column: Annotated[str, typer.Argument(help="Method, or method/backbone/selection/metric as far as needed.")],
+    overrides: Overrides = "{}",
+) -> None:
+    """Trace a cell of a table to its runs: records, code, hashes of data and weights, seeds, and commands."""
+    from nfbench.tables.explain import describe_cell, describe_run, find_cell
+    from nfbench.tables.model import Table
+
+    bench = load(overrides)
+    experiment = _owner(bench, table)
+    made, _ = table_of(bench, experiment, table)
+    if isinstance(made, Table):
+        found = find_cell(made, row, column)
+        lines = [*describe_cell(found)]
+        for _, run in found.runs.iterrows():
+            lines += ["", *describe_run(run, Paths(bench.config.results_root))]
+    else:
+        lines = [*_describe_count(made, row, column)]
+    config = "" if overrides == "{}" else f" --config '{overrides}'"
+    lines += ["", "the table is made of these records by"]
+    if isinstance(made, Table):
+        lines.append(f"  $ nfbench aggregate_results --experiment {experiment}{config}")
+    lines.append(f"  $ nfbench build_table --experiment {experiment} --name {table}{config}")
+    typer.echo("\n".join(lines))
+
+
+def status(
+    experiment: Annotated[str | None, typer.Argument(help="Experiment, by default the configured one.")] = None,
+    overrides: Overrides = "{}",
+) -> None:
+    """Say how far an experiment is: cells by status, what runs, what failed and why, and how long the rest takes."""
+    from nfbench.results.progress import describe_progress
+
+    bench = load(overrides)
+    name = experiment or bench.config.experiment
+    stock = take_stock_of(bench, name)
+    typer.echo("\n".join([f"{name}:", *describe_progress(stock, Paths(bench.config.results_root))]))
+
+
+def _owner(bench: Bench, table: str) -> str:
+    """The experiment that has the table."""
+    tables = {name: found.name for found in bench.experiments.values() for name in found.tables}
+    if table not in tables:
+        raise NfbenchError(f"no experiment has a table '{table}'{nearest(table, tables)}")
+    return tables[table]
+
+
+def _describe_count(table: "ParametersTable", row: str, column: str) -> list[str]:
+    """A count of parameters follows from code alone."""
+    rows = {f"{found.method}/{found.backbone}": found for found in table.rows}
+    if row not in rows:
+        raise NfbenchError(f"table '{table.name}' has no row '{row}'{nearest(row, rows)}")
+    counts = {**rows[row].parts, "total": rows[row].total}
+    if column not in counts:
+        raise NfbenchError(f"table '{table.name}' has no column '{column}'{nearest(column, counts)}")
+    lines = [f"{table.name}, row {row}, column {column}: {counts[column]:,} trainable parameters"]
+    if rows[row].settings:
+        lines.append(f"counted in a model that is built with {rows[row].settings}")
+    if rows[row].published:
+        lines.append(f"published in {rows[row].published.source}: {rows[row].published.text}")
+    return lines + [rows[row].explanation] * bool(rows[row].explanation)

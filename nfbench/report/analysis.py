@@ -1,0 +1,146 @@
+"""Intervals and tests of a report: which groups of runs are compared with one another."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nfbench.figures.base import read_table
+from nfbench.grid import Cell
+from nfbench.paths import Paths
+from nfbench.results.bootstrap import Interval, auroc_interval, auroc_kernel
+from nfbench.results.statistics import blocks, paired_tests, rank_methods
+
+__all__ = ["ALL", "intervals", "tests"]
+
+ALL = ""
+"""Stands for all datasets, or all backbones."""
+_UNITS = ("category", "run")
+
+
+def intervals(
+    cells: Sequence[Cell], paths: Paths, system: Callable[..., int], category: Callable[..., int], results: pd.DataFrame
+) -> list[dict[str, Any]]:
+    """Intervals over images of the image AUROC of the last epoch, by system: of each category, dataset, and all.
+
+    The mean over seeds has one kernel; systems whose test images differ by seed, or that left no scores, have none.
+    """
+    names = results.drop_duplicates(["setting", "method", "backbone"]).set_index(["setting", "method", "backbone"])
+    found = []
+    for key, of_system in _grouped(cells, lambda c: (c.setting, c.method, c.backbone)):
+        row = names.loc[key]
+        number = system((*key, row.title, row.variant_of, row.method_title))
+        everything: list[list[np.ndarray]] = []
+        for dataset, of_dataset in _grouped(of_system, lambda c: c.dataset):
+            kernels = {name: _kernel(group, paths) for name, group in _grouped(of_dataset, lambda c: c.category)}
+            whole = [kernel for kernel in kernels.values() if kernel is not None]
+            for name, kernel in kernels.items():
+                if kernel is not None:
+                    place = {"system": number, "category": category((dataset, name))}
+                    found.append({**place, **_percent(auroc_interval([kernel]))})
+            everything.append(whole if len(whole) == len(kernels) else [])
+            found += _over(number, dataset, everything[-1:])
+        if len(everything) > 1:
+            found += _over(number, ALL, everything)
+    return found
+
+
+def _over(system: int, dataset: str, kernels: Sequence[list[np.ndarray]]) -> list[dict[str, Any]]:
+    """Interval of the mean over all categories of datasets; none where one of them has none."""
+    if not all(kernels):
+        return []
+    interval = auroc_interval([kernel for of_dataset in kernels for kernel in of_dataset])
+    return [{"system": system, "dataset": dataset, **_percent(interval)}]
+
+
+def tests(results: pd.DataFrame, metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """Paired tests and ranks of the methods of a setting on one backbone, on each dataset and on all of them.
+
+    Where each method has a backbone of its own, all are compared under the backbone ``ALL`` too.
+    """
+    found = []
+    for (setting, selection), part in results[results.metric.isin(metrics)].groupby(["setting", "selection"]):
+        for dataset in _or_all(part.dataset):
+            of_dataset = part[part.dataset == dataset] if dataset else part
+            for backbone in _backbones(of_dataset):
+                chosen = of_dataset[of_dataset.backbone == backbone] if backbone else of_dataset
+                place = {"setting": setting, "selection": selection, "dataset": dataset, "backbone": backbone}
+                found += [{**place, **test} for test in _tests(chosen, metrics)]
+    return found
+
+
+def _tests(results: pd.DataFrame, metrics: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for metric in metrics:
+        for unit in _UNITS:
+            values = 100 * blocks(results[results.metric == metric], unit)
+            if values.shape[1] < 2 or not len(values):
+                continue
+            ranking = rank_methods(values)
+            yield {
+                "metric": metric,
+                "unit": unit,
+                "n": len(values),
+                "methods": list(values.columns),
+                "pairs": [
+                    [t.first, t.second, round(t.difference, 3), t.wins, t.losses, _short(t.p), _short(t.p_holm)]
+                    for t in paired_tests(values)
+                ],
+                "ranking": ranking
+                and {
+                    "ranks": {name: round(rank, 3) for name, rank in ranking.ranks.items()},
+                    "p": _short(ranking.p),
+                    "critical": round(ranking.critical_difference, 3),
+                    "groups": [list(group) for group in ranking.groups],
+                },
+            }
+
+
+def _backbones(results: pd.DataFrame) -> list[str]:
+    """Backbones with at least two methods, and all where each method has one."""
+    by_method = results.groupby("method").backbone.nunique()
+    counts = results.groupby("backbone", sort=False).method.nunique()
+    shared = list(counts[counts > 1].index)
+    apart = len(by_method) > 1 and by_method.max() == 1 and len(counts) > 1
+    return [*shared, *([ALL] if apart else [])]
+
+
+def _or_all(names: pd.Series) -> list[str]:
+    found = list(names.unique())
+    return [*found, ALL] if len(found) > 1 else found
+
+
+def _grouped(cells: Sequence[Cell], key: Callable[[Cell], Any]) -> list[tuple[Any, list[Cell]]]:
+    groups: dict[Any, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(key(cell), []).append(cell)
+    return list(groups.items())
+
+
+def _kernel(cells: Sequence[Cell], paths: Paths) -> np.ndarray | None:
+    """Mean kernel over the seeds of a category; None where their test images are not the same."""
+    found = [_scores(paths.run_record(cell).parent / "scores.csv") for cell in cells]
+    read = [scores for scores in found if scores is not None]
+    if len(read) < len(found) or len({images for images, _, _ in read}) > 1:
+        return None
+    kernels = [auroc_kernel(scores, labels) for _, labels, scores in read]
+    return np.mean(kernels, axis=0) if kernels[0].size else None
+
+
+def _scores(path: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray] | None:
+    """Images, labels and the method's own scores of a run; None where it left none."""
+    if not path.is_file():
+        return None
+    rows = read_table(path)
+    columns = ([row[name] for row in rows] for name in ("image", "label", "paper"))
+    images, labels, scores = columns
+    return tuple(images), np.array(labels, dtype=int), np.array(scores, dtype=float)
+
+
+def _percent(interval: Interval) -> dict[str, float]:
+    return {name: round(100 * value, 2) for name, value in interval._asdict().items()}
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.3g}")

@@ -1,0 +1,208 @@
+"""What the page shows, as plain lists and dictionaries that are small as JSON."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import nfbench
+from nfbench.figures.base import read_table
+from nfbench.grid import Cell
+from nfbench.paths import Paths
+from nfbench.provenance import describe_machine
+from nfbench.report.analysis import intervals, tests
+from nfbench.results.ledger import Stock
+from nfbench.results.record import CellRecord, RunRecord
+from nfbench.tables.captions import METRICS, metric_title
+from nfbench.tables.model import Table
+
+__all__ = ["HEADLINE", "Index", "ReportSource", "collect"]
+
+HEADLINE = ("image_auroc", "pixel_auroc", "pixel_aupro")
+SELECTIONS = ("last", "val", "oracle")
+_CURVE_POINTS = 40
+_SHARED = ("setting", "method", "backbone", "title", "variant_of", "method_title")
+
+
+@dataclass(frozen=True)
+class ReportSource:
+    """What a report is made of.
+
+    Attributes:
+        name: name of the experiment.
+        title: its title.
+        stock: its cells and their run records.
+        results: the results of its run records.
+        tables: its tables of results.
+        unmade: why other tables could not be made.
+        notes: what is to be known of datasets, by name, such as that only a subset was used.
+        paths: where things lie.
+    """
+
+    name: str
+    title: str
+    stock: Stock
+    results: pd.DataFrame
+    tables: Sequence[Table]
+    unmade: Sequence[str]
+    notes: Mapping[str, str]
+    paths: Paths
+
+
+class Index:
+    """Numbers for values that come often."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self._numbers: dict[Any, int] = {}
+
+    def __call__(self, value: Any) -> int:
+        """The number of a value; equal values have one number."""
+        if value not in self._numbers:
+            self._numbers[value] = len(self.values)
+            self.values.append(value)
+        return self._numbers[value]
+
+
+def collect(source: ReportSource) -> dict[str, Any]:
+    """All that the page shows but pictures.
+
+    Systems are methods on a backbone in a setting; runs name their system and category by number.
+    """
+    records = source.stock.records
+    results = source.results
+    systems, categories, texts = Index(), Index(), Index()
+    runs = [_run(record, systems, categories, texts) for record in records.values()]
+    metrics = [name for name in METRICS if len(results) and name in set(results.metric)]
+    titles = {(r.cell.setting, r.cell.method): r.cell for r in records.values()}
+    numbers = [_numbers(record, metrics) for record in records.values()]
+    expected = [
+        [systems(_system(cell, titles.get((cell.setting, cell.method)))), categories((cell.dataset, cell.category))]
+        for cell in (account.cell for account in source.stock.accounts if account.status != "skipped")
+    ]
+    return {
+        "name": source.name,
+        "title": source.title,
+        "version": nfbench.__version__,
+        "metrics": [{"name": m, "title": metric_title(m), "counts": m.startswith("false_alarms")} for m in metrics],
+        "headline": [name for name in HEADLINE if name in metrics],
+        "selections": list(SELECTIONS),
+        "systems": [dict(zip(_SHARED, system, strict=True)) for system in systems.values],
+        "categories": [list(category) for category in categories.values],
+        "notes": dict(source.notes),
+        "expected": expected,
+        "runs": [{**run, "values": values} for run, values in zip(runs, numbers, strict=True)],
+        "curves": [_curves(cell, record, source.paths) for cell, record in records.items()],
+        "intervals": intervals(list(records), source.paths, systems, categories, results) if records else [],
+        "tests": tests(results, [name for name in HEADLINE if name in metrics]) if records else [],
+        "published": [row for table in source.tables for row in _published(table)],
+        "unmade": list(source.unmade),
+        "ledger": [{**asdict(a.cell), **_fate(a)} for a in source.stock.accounts if a.status != "done"],
+        "texts": texts.values,
+    }
+
+
+def _system(cell: Cell, known: CellRecord | None) -> tuple[str, ...]:
+    """A system as ``_SHARED`` names it; where no run of its method is done, its name stands for its titles."""
+    titles = (known.title, known.variant_of, known.method_title) if known else (cell.method,) * 3
+    return (cell.setting, cell.method, cell.backbone, *titles)
+
+
+def _run(record: RunRecord, systems: Index, categories: Index, texts: Index) -> dict[str, Any]:
+    """A run: what it is, what it cost, and what made it; texts that come often are numbers."""
+    cell = Cell(**{name: getattr(record.cell, name) for name in Cell.__dataclass_fields__})
+    made = record.provenance["train"]
+    commands = [record.provenance[stage]["command"] for stage in ("extract", "train", "evaluate")]
+    return {
+        "system": systems(tuple(getattr(record.cell, name) for name in _SHARED)),
+        "category": categories((cell.dataset, cell.category)),
+        "seed": cell.seed,
+        "cost": [
+            record.parameters["total"],
+            round(record.seconds["train"], 1),
+            round(record.images_per_second["score"], 1),
+            round(max(record.peak_memory_mb.values())),
+        ],
+        "epochs": record.settings["epochs"],
+        "commit": texts(f"{made['commit'] or 'unknown'}{' with uncommitted changes' if made['dirty'] else ''}"),
+        "machine": texts(describe_machine(made)),
+        "packages": texts(", ".join(f"{k} {v}" for k, v in {"nfbench": made["nfbench"], **made["packages"]}.items())),
+        "weights": texts(f"{record.features.backbone}, {record.features.weights}: {record.features.weights_sha256}"),
+        "images": texts(f"{record.data.manifest}: {record.data.manifest_sha256}"),
+        "commands": [texts(_template(command, cell)) for command in commands],
+    }
+
+
+def _template(command: str, cell: Cell) -> str:
+    """A command without what names its cell, so that those of all runs of a system are one text."""
+    return command.replace(str(cell), "{cell}").replace(f"--seed {cell.seed}", "--seed {seed}")
+
+
+def _numbers(record: RunRecord, metrics: Sequence[str]) -> list[list[float | None]]:
+    """Values by selection and metric, in percent but for counts; None where there is none."""
+    found = [record.selections[name].metrics if name in record.selections else {} for name in SELECTIONS]
+    return [[_rounded(values.get(metric), metric) for metric in metrics] for values in found]
+
+
+def _rounded(value: float | None, metric: str) -> float | None:
+    if value is None:
+        return None
+    return round(value if metric.startswith("false_alarms") else 100 * value, 3)
+
+
+def _curves(cell: Cell, record: RunRecord, paths: Paths) -> dict[str, Any]:
+    """Loss and held-out log-likelihood by epoch, thinned out, and AUROC of the kept epochs."""
+    history = _rows(paths.run_record(cell.trained).parent / "history.csv")
+    step = max(1, -(-len(history) // _CURVE_POINTS))
+    thin = [*history[step - 1 :: step]]
+    held_out = [row["val_log_likelihood"] for row in thin]
+    kept = dict(sorted(record.by_epoch.items()))
+    return {
+        "epochs": [int(row["epoch"]) for row in thin],
+        "loss": [_short(row["loss"]) for row in thin],
+        "held_out": [_short(value) for value in held_out] if all(held_out) else [],
+        "kept": list(kept),
+        **{m: [_rounded(values.get(m), m) for values in kept.values()] for m in ("image_auroc", "pixel_auroc")},
+    }
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    return read_table(path) if path.is_file() else []
+
+
+def _short(text: str) -> float:
+    return float(f"{float(text):.4g}")
+
+
+def _published(table: Table) -> Iterable[dict[str, Any]]:
+    """Cells of a table that stand beside a published value."""
+    for row in table.rows:
+        for column, cell in zip(table.columns, row.cells, strict=True):
+            if cell.published is None:
+                continue
+            yield {
+                "table": table.name,
+                "source": table.source,
+                "dataset": row.dataset,
+                "row": row.category,
+                "column": column.title,
+                "details": table.details(column),
+                "mean": _finite(cell.mean),
+                "std": _finite(cell.std),
+                "published": round(cell.published.value, 3),
+                "doubt": "" if cell.published.trusted else cell.published.note or "doubtful",
+                "difference": _finite(cell.difference),
+                "status": cell.status,
+                "holes": cell.holes,
+            }
+
+
+def _finite(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 3)
+
+
+def _fate(account: Any) -> dict[str, str]:
+    return {"status": account.status, "reason": account.reason, "log": account.log, "tail": account.tail}

@@ -1,0 +1,41 @@
+"""The page: one template, one style sheet, one script, and the data, in one file."""
+
+import base64
+import hashlib
+import json
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+
+__all__ = ["render_page"]
+
+_PARTS = files(__name__.rpartition(".")[0])
+_SCRIPTS = ("elements", "charts", "sections")
+_UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+
+
+def render_page(data: dict[str, Any], documentation: str | None = None) -> str:
+    """The page as text.
+
+    Names, paths and logs may hold anything. The template escapes them; the data cannot end its element; the script puts
+    text in the page as text; and by its content security policy the page runs its own script alone, and loads nothing.
+
+    Args:
+        data: what ``nfbench.report.data.collect`` found, with ``gallery``.
+        documentation: address of the documentation's first page, None for no link.
+    """
+    script = "\n".join(_PARTS.joinpath(f"{name}.js").read_text() for name in _SCRIPTS)
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(_PARTS.joinpath("report.html").read_text())
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    for character, escaped in _UNSAFE.items():
+        text = text.replace(character, escaped)
+    return template.render(
+        data=data,
+        json=text,
+        script=script,
+        style=_PARTS.joinpath("report.css").read_text(),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        documentation=documentation,
+    )

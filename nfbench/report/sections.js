@@ -1,0 +1,263 @@
+// ---- sections
+
+function testFor(unit) {
+  return data.tests.find((test) => test.setting === filter.setting && test.selection === filter.selection && test.metric === filter.metric
+    && test.dataset === filter.dataset && test.unit === unit && (test.backbone === filter.backbone || (!filter.backbone && test.backbone === "")
+    || (!filter.backbone && new Set(shownSystems().map((s) => data.systems[s].backbone)).size === 1 && test.backbone === data.systems[shownSystems()[0]].backbone)));
+}
+
+function intervalOf(system) {
+  const found = data.intervals.find((interval) => interval.system === system && interval.dataset === filter.dataset);
+  return found || null;
+}
+
+function showLeaderboard() {
+  const categories = shownCategories();
+  const metrics = [...new Set([filter.metric, ...data.headline])].filter((name) => metricIndex(name) >= 0);
+  const rows = shownSystems().map((system) => ({
+    system,
+    found: Object.fromEntries(metrics.map((metric) => [metric, summary(system, metric, filter.selection, categories)])),
+    runs: categories.flatMap((category) => runsOf[system].get(category) || []),
+  }));
+  const lowest = data.metrics[metricIndex(filter.metric)].counts;
+  const ranked = rows.filter((row) => row.found[filter.metric].mean !== null)
+    .sort((a, b) => (lowest ? 1 : -1) * (a.found[filter.metric].mean - b.found[filter.metric].mean));
+  const place = new Map(ranked.map((row, index) => [row.system, index + 1]));
+  const test = testFor("category");
+  const best = ranked.length ? data.systems[ranked[0].system].method : null;
+  const pOf = (row) => {
+    const pair = test && test.pairs.find(([a, b]) => [a, b].includes(best) && [a, b].includes(data.systems[row.system].method) && a !== b);
+    return row.system === (ranked[0] || {}).system || !pair ? null : pair[6];
+  };
+  const cost = (row, index) => mean(row.runs.map((run) => run.cost[index]));
+  const columns = [
+    { title: "method", text: true, value: (row) => nameOf(row.system), cell: (row) => nameOf(row.system) },
+    { title: "place", value: (row) => place.get(row.system) ?? null },
+    ...metrics.map((metric) => ({
+      title: data.metrics[metricIndex(metric)].title, value: (row) => row.found[metric].mean, cell: (row) => shownSummary(row.found[metric]),
+      className: (row) => (metric === filter.metric && place.get(row.system) === 1 ? "better" : ""),
+    })),
+    { title: "image AUROC, 95 % over images", hint: "Interval of the image AUROC of the last epoch, mean over seeds, by the bootstrap over test images",
+      value: (row) => (intervalOf(row.system) || { low: null }).low,
+      cell: (row) => { const i = intervalOf(row.system); return i ? `${format(i.low)} – ${format(i.high)}` : "–"; } },
+    { title: "p against first", hint: "Wilcoxon over categories, Holm-corrected", value: pOf, cell: (row) => compact(pOf(row)),
+      className: (row) => (pOf(row) !== null && pOf(row) < 0.05 ? "better" : "") },
+    { title: "backbone", text: true, value: (row) => data.systems[row.system].backbone },
+    { title: "categories", value: (row) => row.found[filter.metric].categories },
+    { title: "seeds", value: (row) => row.found[filter.metric].seeds },
+    { title: "parameters, M", value: (row) => cost(row, 0), cell: (row) => format(row.runs.length ? cost(row, 0) / 1e6 : null) },
+    { title: "training, s", value: (row) => cost(row, 1), cell: (row) => format(cost(row, 1), 1) },
+    { title: "scoring, images/s", value: (row) => cost(row, 2), cell: (row) => format(cost(row, 2), 1) },
+    { title: "memory, GB", value: (row) => cost(row, 3), cell: (row) => format(row.runs.length ? cost(row, 3) / 1000 : null, 1) },
+  ];
+  const notes = [filter.dataset ? data.notes[filter.dataset] && `Subset: ${data.notes[filter.dataset]}.` : "Mean over the categories of all datasets on which the metric is defined.",
+    test && test.n < 6 ? `With ${test.n} ${test.n === 1 ? "category" : "categories"} no p-value can be below ${compact(2 / 2 ** test.n)}.` : "",
+    rows.some((row) => Object.values(row.found).some((found) => found.holes)) ? "† lacks runs that are not done, see the ledger." : ""];
+  content("leaderboard").replaceChildren(sortable(columns, rows, 2, !lowest), make("p", {}, notes.filter(Boolean).join(" ")));
+}
+
+function showTests() {
+  const parts = [];
+  for (const unit of ["category", "run"]) {
+    const test = testFor(unit);
+    if (!test) continue;
+    parts.push(make("h3", {}, `${metricTitle()}, ${filter.selection}, over ${test.n} ${unit === "run" ? "runs" : test.n === 1 ? "category" : "categories"}`));
+    if (test.ranking) parts.push(scrolling(diagram(test)));
+    const columns = [
+      { title: "first", text: true, value: (pair) => titleOf(pair[0]) },
+      { title: "second", text: true, value: (pair) => titleOf(pair[1]) },
+      { title: "difference, points", value: (pair) => pair[2], cell: (pair) => format(pair[2]) },
+      { title: "wins", value: (pair) => pair[3] },
+      { title: "losses", value: (pair) => pair[4] },
+      { title: "p", value: (pair) => pair[5], cell: (pair) => compact(pair[5]) },
+      { title: "p, Holm", value: (pair) => pair[6], cell: (pair) => compact(pair[6]), className: (pair) => (pair[6] < 0.05 ? "better" : "") },
+    ];
+    parts.push(sortable(columns, test.pairs, 6, false));
+  }
+  if (!parts.length) parts.push(make("p", {}, "No two methods have blocks in common here: choose a headline metric, and one backbone."));
+  content("tests").replaceChildren(...parts);
+}
+
+function showPublished() {
+  const unmade = data.unmade.map((reason) => make("p", { className: "warning" }, `Not made for want of runs: ${reason}`));
+  if (!data.published.length) {
+    content("published").replaceChildren(...unmade, make("p", {}, "No table of this experiment stands beside published values."));
+    return;
+  }
+  const counts = {};
+  for (const row of data.published) counts[row.status] = (counts[row.status] || 0) + 1;
+  const columns = [
+    { title: "row", text: true, value: (row) => `${row.dataset}, ${row.row}` },
+    { title: "method", text: true, value: (row) => row.column },
+    { title: "table", text: true, value: (row) => row.table },
+    { title: "details", text: true, value: (row) => row.details },
+    { title: "measured", value: (row) => row.mean, cell: (row) => format(row.mean) + (row.std === null ? "" : ` ± ${format(row.std)}`) + (row.holes ? "†" : "") },
+    { title: "published", value: (row) => row.published, cell: (row) => (row.doubt
+      ? make("span", { className: "doubt", title: row.doubt, tabIndex: 0 }, `${format(row.published)} ?`) : format(row.published)) },
+    { title: "difference", value: (row) => row.difference, cell: (row) => (row.difference > 0 ? "+" : "") + format(row.difference) },
+    { title: "status", text: true, value: (row) => row.status, className: (row) => row.status },
+    { title: "paper", text: true, value: (row) => row.source },
+  ];
+  const line = Object.entries(counts).map(([status, number]) => `${number} ${status}`).join(", ");
+  content("published").replaceChildren(...unmade, make("p", {}, `${data.published.length} cells: ${line}.`), sortable(columns, data.published));
+}
+
+function showInflation() {
+  const categories = shownCategories();
+  const metrics = [...new Set([...data.headline, filter.metric])].filter((name) => metricIndex(name) >= 0 && !data.metrics[metricIndex(name)].counts);
+  const rows = shownSystems().map((system) => {
+    const runs = categories.flatMap((category) => runsOf[system].get(category) || []);
+    const gains = metrics.map((metric) => runs.map((run) => [valueOf(run, metric, "oracle"), valueOf(run, metric, "last")])
+      .filter(([oracle, last]) => oracle !== null && last !== null).map(([oracle, last]) => oracle - last));
+    return { system, means: gains.map(mean), largest: gains.map((gain) => (gain.length ? Math.max(...gain) : null)) };
+  });
+  const widest = Math.max(1e-9, ...rows.flatMap((row) => row.means.filter((value) => value !== null)));
+  const columns = [{ title: "method", text: true, value: (row) => nameOf(row.system) }];
+  metrics.forEach((metric, index) => {
+    const { title } = data.metrics[metricIndex(metric)];
+    columns.push({ title: `${title}, mean gain`, value: (row) => row.means[index], cell: (row) => {
+      const bar = make("span", { className: "bar" });
+      bar.style.width = `${(6 * (row.means[index] || 0)) / widest}rem`;
+      return make("span", {}, `${format(row.means[index])} `, bar);
+    } });
+    columns.push({ title: "largest", value: (row) => row.largest[index], cell: (row) => format(row.largest[index]) });
+  });
+  content("inflation").replaceChildren(sortable(columns, rows, 1));
+}
+
+function showHeatmap() {
+  const systems = shownSystems();
+  const rows = shownCategories().map((category) => ({ category, found: systems.map((system) => summary(system, filter.metric, filter.selection, [category])) }));
+  const values = rows.flatMap((row) => row.found.map((found) => found.mean)).filter((value) => value !== null);
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const head = make("tr", {}, make("th", {}, "category"), ...systems.map((system) => make("th", { scope: "col" }, nameOf(system))));
+  const body = rows.map(({ category, found }) => make("tr", {}, make("th", { scope: "row" }, data.categories[category].join(", ")),
+    ...found.map((value, index) => heatCell(value, systems[index], category, low, high))));
+  const several = systems.length ? [scrolling(make("table", { className: "heat" }, make("thead", {}, head), make("tbody", {}, ...body)))] : [];
+  content("heatmap").replaceChildren(make("p", {}, `${metricTitle()}, ${filter.selection}.`), ...several);
+}
+
+function heatCell(found, system, category, low, high) {
+  const cell = make("td");
+  if (found.mean === null && !found.holes) return cell;
+  const button = make("button", { type: "button", title: `± ${format(found.std)} over ${found.seeds} seeds` }, found.mean === null ? "–†" : format(found.mean, 1) + (found.holes ? "†" : ""));
+  button.addEventListener("click", () => showRuns(system, category));
+  cell.append(button);
+  if (found.mean === null) {
+    cell.className = "none";
+    return cell;
+  }
+  const share = high > low ? (found.mean - low) / (high - low) : 1;
+  cell.style.background = `hsl(${210 - 40 * (1 - share)} ${55 + 10 * share}% ${94 - 56 * share}%)`;
+  cell.style.color = share > 0.65 ? "#fff" : "#1c2330";
+  return cell;
+}
+
+function showRuns(system, category) {
+  const [dataset, name] = data.categories[category];
+  const { setting, method, backbone, title } = data.systems[system];
+  const parts = [make("h3", {}, `${title} on ${backbone}: ${dataset}, ${name}, ${setting}`)];
+  const interval = data.intervals.find((found) => found.system === system && found.category === category);
+  if (interval) parts.push(make("p", {}, `Image AUROC ${format(interval.point)}, last epoch, 95 % interval over images ${format(interval.low)} – ${format(interval.high)}.`));
+  for (const run of runsOf[system].get(category) || []) {
+    const cell = `${setting}/${dataset}/${name}/${method}/${backbone}/seed${run.seed}`;
+    const values = data.selections.map((selection) => `${selection} ${format(valueOf(run, filter.metric, selection), 3)}`).join(", ");
+    const commands = run.commands.map((number) => data.texts[number].replaceAll("{cell}", cell).replaceAll("{seed}", String(run.seed)));
+    parts.push(make("h3", {}, `Seed ${run.seed}: ${metricTitle()} ${values}`), make("p", {}, `Record runs/${cell}/run.json`),
+      make("p", {}, `Commit ${data.texts[run.commit]}; ${data.texts[run.machine]}; weights ${data.texts[run.weights]}; images ${data.texts[run.images]}`),
+      make("pre", {}, commands.join("\n\n")));
+  }
+  for (const hole of data.ledger.filter((h) => h.dataset === dataset && h.category === name && h.method === method && h.backbone === backbone && h.setting === setting)) {
+    parts.push(make("p", { className: "warning" }, `Seed ${hole.seed} is ${hole.status}: ${hole.reason}`));
+  }
+  content("runs").replaceChildren(...parts);
+  byId("runs").showModal();
+}
+
+function showGallery() {
+  const [dataset, category] = data.categories[Number(byId("gallery-category").value)] || [];
+  const pictures = data.gallery.filter((picture) => picture.dataset === dataset && picture.category === category);
+  const systems = shownSystems().map((index) => data.systems[index]);
+  const drawn = systems.filter((system) => pictures.some((picture) => mapOf(picture, system)));
+  const picture = (source, name) => (source ? make("img", { src: source, alt: name, width: 128, height: 128 }) : make("span", { className: "soft" }, "none"));
+  const head = ["", "image", "ground truth", ...drawn.map((system) => `${system.title}${filter.backbone ? "" : `, ${system.backbone}`}`)];
+  const rows = pictures.map((shown) => make("tr", {}, make("th", {}, shown.defect), make("td", {}, picture(shown.image, "test image")),
+    make("td", {}, picture(shown.truth, "ground truth")), ...drawn.map((system) => make("td", {}, picture(mapOf(shown, system), "anomaly map")))));
+  const table = make("table", { className: "maps" }, make("thead", {}, make("tr", {}, ...head.map((text) => make("th", {}, text)))), make("tbody", {}, ...rows));
+  content("gallery").replaceChildren(pictures.length ? scrolling(table) : make("p", {}, "No examples were kept of this category, or its images are no longer there."));
+}
+
+function mapOf(picture, system) {
+  const found = picture.maps.find(([setting, method, backbone]) => setting === system.setting && method === system.method && backbone === system.backbone);
+  return found ? found[3] : null;
+}
+
+function showCurves() {
+  const system = Number(byId("curves-system").value);
+  const figures = shownCategories().filter((category) => runsOf[system] && runsOf[system].has(category)).map((category) => {
+    const curves = runsOf[system].get(category).map((run) => data.curves[run.number]);
+    return make("figure", {}, make("figcaption", {}, data.categories[category].join(", ")), chart(curves));
+  });
+  content("curves").replaceChildren(make("div", { className: "charts" }, ...figures));
+}
+
+function showLedger() {
+  const counts = { done: data.runs.length };
+  for (const entry of data.ledger) counts[entry.status] = (counts[entry.status] || 0) + 1;
+  const line = Object.entries(counts).map(([status, number]) => `${number} ${status}`).join(", ");
+  const parts = [make("p", {}, `${data.expected.length} runs expected: ${line}.`)];
+  const columns = [
+    { title: "status", text: true, value: (entry) => entry.status, className: (entry) => (entry.status === "failed" ? "off" : "") },
+    { title: "run", text: true, value: (e) => `${e.setting}/${e.dataset}/${e.category}/${e.method}/${e.backbone}/seed${e.seed}` },
+    { title: "reason", text: true, value: (entry) => entry.reason, className: () => "long", cell: (entry) => (entry.tail
+      ? make("details", {}, make("summary", {}, entry.reason), make("p", {}, entry.log), make("pre", {}, entry.tail)) : entry.reason) },
+  ];
+  if (data.ledger.length) parts.push(sortable(columns, data.ledger, 0, false));
+  content("ledger").replaceChildren(...parts);
+}
+
+function showProvenance() {
+  const parts = [];
+  for (const [key, title] of [["commit", "Code"], ["packages", "Packages"], ["machine", "Machine"], ["weights", "Weights, SHA-256"], ["images", "Images, SHA-256 of the manifest"]]) {
+    const counts = new Map();
+    for (const run of data.runs) counts.set(run[key], (counts.get(run[key]) || 0) + 1);
+    const columns = [{ title, text: true, value: ([number]) => data.texts[number], className: () => "long" }, { title: "runs", value: ([, count]) => count }];
+    parts.push(sortable(columns, [...counts], 1));
+  }
+  content("provenance").replaceChildren(...parts);
+}
+
+function refresh() {
+  for (const id of ["dataset", "setting", "selection", "backbone", "metric"]) filter[id] = byId(id).value;
+  const systems = shownSystems();
+  const chosen = { system: byId("curves-system").value, category: byId("gallery-category").value };
+  choices("curves-system", systems, systems.map((system) => `${data.systems[system].title}, ${data.systems[system].backbone}`));
+  choices("gallery-category", shownCategories(), shownCategories().map((category) => data.categories[category].join(", ")));
+  if (systems.includes(Number(chosen.system)) && chosen.system !== "") byId("curves-system").value = chosen.system;
+  if (shownCategories().includes(Number(chosen.category)) && chosen.category !== "") byId("gallery-category").value = chosen.category;
+  showLeaderboard();
+  showTests();
+  showInflation();
+  showHeatmap();
+  showGallery();
+  showCurves();
+}
+
+function start() {
+  const holes = data.ledger.filter((entry) => entry.status !== "skipped");
+  if (holes.length) {
+    const named = holes.slice(0, 3).map((e) => `${e.dataset}/${e.category}/${e.method}/${e.backbone}/seed${e.seed} (${e.status}: ${e.reason})`).join("; ");
+    byId("holes").textContent = `${holes.length} of ${data.expected.length} runs are not done, marked †: ${named}${holes.length > 3 ? "; the rest is in the ledger" : ""}.`;
+    byId("holes").hidden = false;
+  }
+  showPublished();
+  showLedger();
+  showProvenance();
+  if (!data.runs.length) return;
+  prepareFilters();
+  byId("gallery-category").addEventListener("change", showGallery);
+  byId("curves-system").addEventListener("change", showCurves);
+  refresh();
+}
+
+start();

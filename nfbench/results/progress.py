@@ -1,0 +1,89 @@
+"""How far an experiment is, and how long the rest takes, by the wall times of the jobs that are done."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pandas as pd
+
+from nfbench.grid import Cell
+from nfbench.paths import Paths
+from nfbench.results.ledger import Account, Stock
+
+__all__ = ["describe_progress", "seconds_left"]
+
+_STAGES = ("train_flow", "evaluate_run")
+_SHOWN = 10
+
+
+def describe_progress(stock: Stock, paths: Paths) -> Iterator[str]:
+    """Lines for the terminal."""
+    counts = Counter(account.status for account in stock.accounts)
+    shown = ", ".join(f"{counts[s]} {s}" for s in ("done", "running", "missing", "failed", "skipped") if counts[s])
+    yield f"  {counts['done']} of {stock.expected} cells done ({shown})"
+    methods = dict.fromkeys((account.cell.method, account.cell.backbone) for account in stock.accounts)
+    for method, backbone in methods:
+        mine = [a for a in stock.accounts if (a.cell.method, a.cell.backbone) == (method, backbone)]
+        wanted = [account for account in mine if account.status != "skipped"]
+        done = sum(account.status == "done" for account in wanted)
+        yield f"  {method} on {backbone}: {done} of {len(wanted)}"
+    for status in ("running", "failed"):
+        found = [account for account in stock.accounts if account.status == status]
+        yield from (f"  {status}: {account.cell}: {_reason(account)}" for account in found[:_SHOWN])
+        if len(found) > _SHOWN:
+            yield f"  {status}: {len(found) - _SHOWN} more"
+    for reason, number in Counter(a.reason for a in stock.accounts if a.status == "skipped").items():
+        yield f"  skipped: {number} cells, {reason}"
+    yield f"  {_estimate(stock, paths)}"
+
+
+def seconds_left(stock: Stock, paths: Paths) -> float | None:
+    """Wall seconds that the cells which are not done take, one after the other; None where nothing tells.
+
+    A cell takes what the median cell of its method and backbone took, or the median of all cells where none of those is
+    done. Only training and evaluation are counted, and what a stage that is done took is left out.
+    """
+    done = pd.DataFrame([_times(cell, paths) for cell in stock.records]).dropna()
+    if done.empty:
+        return None
+    by_method = done.groupby(["method", "backbone"])[list(_STAGES)].median()
+    overall = done[list(_STAGES)].median()
+    total, to_train = 0.0, set()
+    for hole in stock.holes:
+        key = (hole.cell.method, hole.cell.backbone)
+        expected = by_method.loc[key] if key in by_method.index else overall
+        total += float(expected["evaluate_run"])
+        if not (paths.run_record(hole.cell.trained).parent / "training.json").is_file():
+            total += 0.0 if hole.cell.trained in to_train else float(expected["train_flow"])
+            to_train.add(hole.cell.trained)
+    return total
+
+
+def _estimate(stock: Stock, paths: Paths) -> str:
+    if not stock.holes:
+        return "nothing is left to do"
+    left = seconds_left(stock, paths)
+    if left is None:
+        return "no cell is done whose times would tell how long the rest takes"
+    running = len({account.log for account in stock.accounts if account.status == "running"})
+    at_once = f", about {_duration(left / running)} with {running} jobs at a time" if running > 1 else ""
+    return f"left: about {_duration(left)} of training and evaluation{at_once}"
+
+
+def _times(cell: Cell, paths: Paths) -> dict[str, str | float]:
+    """Wall seconds of the jobs of a cell, as Snakemake measured them; NaN where it did not."""
+    times: dict[str, str | float] = {"method": cell.method, "backbone": cell.backbone}
+    for stage, of_stage in zip(_STAGES, (cell.trained, cell), strict=True):
+        path = paths.run_benchmark(stage, of_stage)
+        times[stage] = float(pd.read_csv(path, sep="\t").s.iloc[-1]) if path.is_file() else float("nan")
+    return times
+
+
+def _reason(account: Account) -> str:
+    return f"{account.reason} (see {account.log})" if account.log and account.status == "failed" else account.reason
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

@@ -1,0 +1,137 @@
+"""Whether differences between methods mean anything: paired tests, ranks, and the critical difference.
+
+Methods are compared on blocks, which are categories (means over seeds) or single runs (category and seed). Seeds of one
+category share their images, so runs are not independent: tests over runs ask whether a difference holds on these
+categories, tests over categories whether it would hold on others.
+
+Wilcoxon signed-rank tests with Holm's correction as recommended by Demšar (JMLR 7, 2006) and Benavoli et al. (JMLR 17,
+2016); Friedman's test and Nemenyi's critical difference as in the former.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+__all__ = ["PairedTest", "Ranking", "blocks", "holm", "paired_tests", "rank_methods"]
+
+Unit = Literal["category", "run"]
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two methods on the blocks that both have.
+
+    Attributes:
+        first, second: the methods.
+        n: number of blocks.
+        difference: mean of first minus second, in the unit of the values.
+        wins, losses: blocks on which first is larger, and smaller.
+        p: two-sided p-value of the Wilcoxon signed-rank test, zeros left out; 1 where all differences are zero.
+        p_holm: the same, corrected for all pairs by Holm's method.
+    """
+
+    first: str
+    second: str
+    n: int
+    difference: float
+    wins: int
+    losses: int
+    p: float
+    p_holm: float
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Ranks of methods, 1 for the largest value of a block, means over blocks.
+
+    Attributes:
+        ranks: mean rank by method, best first.
+        n: number of blocks.
+        p: p-value of Friedman's test that all methods are alike.
+        critical_difference: least difference of two mean ranks that is significant by Nemenyi's test.
+        groups: longest runs of methods that do not differ by as much.
+    """
+
+    ranks: dict[str, float]
+    n: int
+    p: float
+    critical_difference: float
+    groups: tuple[tuple[str, ...], ...]
+
+
+def blocks(results: pd.DataFrame, unit: Unit) -> pd.DataFrame:
+    """Values of one metric and selection by block and method, of the blocks that all methods have.
+
+    Args:
+        results: aggregated results of one metric, selection and setting, each method on one backbone.
+        unit: what a block is.
+    """
+    keys = ["dataset", "category"] + ["seed"] * (unit == "run")
+    return results.pivot_table(index=keys, columns="method", values="value", sort=False).dropna()
+
+
+def paired_tests(values: pd.DataFrame) -> list[PairedTest]:
+    """Tests all pairs of columns.
+
+    Args:
+        values: one row per block, one column per method.
+    """
+    pairs = list(combinations(values.columns, 2))
+    columns = {name: values[name].to_numpy() for name in values.columns}
+    differences = [columns[first] - columns[second] for first, second in pairs]
+    p = [_wilcoxon(difference) for difference in differences]
+    return [
+        PairedTest(*pair, len(d), float(d.mean()) if len(d) else math.nan, int((d > 0).sum()), int((d < 0).sum()), *ps)
+        for pair, d, ps in zip(pairs, differences, zip(p, holm(p), strict=True), strict=True)
+    ]
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values, in the order of ``p``: they keep the chance of any false finding below the level."""
+    order = np.argsort(p, kind="stable")
+    factors = len(p) - np.arange(len(p))
+    adjusted = np.minimum(1, np.maximum.accumulate(factors * np.asarray(p, dtype=float)[order]))
+    return adjusted[np.argsort(order)].tolist()
+
+
+def rank_methods(values: pd.DataFrame, alpha: float = 0.05) -> Ranking | None:
+    """Ranks the columns within each row and compares their mean ranks.
+
+    Args:
+        values: one row per block, one column per method; equal values share their mean rank.
+        alpha: level of the critical difference.
+
+    Returns:
+        None where there are fewer than three methods or two blocks.
+    """
+    n, k = values.shape
+    if k < 3 or n < 2:
+        return None
+    ranks = values.rank(axis=1, ascending=False).mean().sort_values(kind="stable")
+    spread = stats.studentized_range.ppf(1 - alpha, k, np.inf) / math.sqrt(2)
+    critical = float(spread * math.sqrt(k * (k + 1) / (6 * n)))
+    constant = (values.nunique(axis=1) == 1).all()
+    p = 1.0 if constant else float(stats.friedmanchisquare(*values.to_numpy().T).pvalue)
+    return Ranking(ranks.to_dict(), n, p, critical, _groups(ranks, critical))
+
+
+def _wilcoxon(differences: np.ndarray) -> float:
+    return float(stats.wilcoxon(differences).pvalue) if np.any(differences) else 1.0
+
+
+def _groups(ranks: pd.Series, critical: float) -> tuple[tuple[str, ...], ...]:
+    """Runs of at least two neighbours that are no further apart, without those that lie within another."""
+    names, found = list(ranks.index), []
+    last_end = 0
+    for start in range(len(names)):
+        end = int((ranks <= ranks.iloc[start] + critical).sum())
+        if end - start > 1 and end > last_end:
+            found.append(tuple(names[start:end]))
+        last_end = max(last_end, end)
+    return tuple(found)

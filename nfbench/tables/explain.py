@@ -1,0 +1,141 @@
+"""From a cell of a table back to the runs that it is the mean of, and for each to what made it."""
+
+import math
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+
+from nfbench.errors import NfbenchError
+from nfbench.files import read_json
+from nfbench.grid import Cell
+from nfbench.paths import Paths
+from nfbench.provenance import describe_machine, file_sha256
+from nfbench.registry import nearest
+from nfbench.results.compare import Comparison
+from nfbench.results.record import RunRecord, read_record
+from nfbench.tables.model import Column, Row, Table
+
+__all__ = ["TableCell", "commands_of", "describe_cell", "describe_run", "find_cell"]
+
+_FEATURE_OPTIONS = ("--train-features", "--pseudo-features", "--features")
+
+
+@dataclass(frozen=True)
+class TableCell:
+    """A cell of a table, with its row and column."""
+
+    table: Table
+    row: Row
+    column: Column
+    value: Comparison
+    runs: pd.DataFrame
+
+
+def find_cell(table: Table, row: str, column: str) -> TableCell:
+    """Finds a cell by names.
+
+    Args:
+        table: the table.
+        row: a category, or ``dataset/category``; in other tables than those of results, the label of the row.
+        column: any of the method's or variant's name or title, the backbone, the selection and the metric, with
+            slashes between them; so many of them that they mean one column.
+
+    Raises:
+        NfbenchError: no such row or column, or several; names them.
+    """
+    rows = {f"{found.dataset}/{found.category}": found for found in table.rows}
+    fitting = [found for name, found in rows.items() if row in (name, found.category)]
+    if len(fitting) != 1:
+        names = [*rows, *(found.category for found in table.rows)]
+        hint = f"; say which: {', '.join(f'{r.dataset}/{row}' for r in fitting)}" if fitting else nearest(row, names)
+        raise NfbenchError(f"table '{table.name}' has {len(fitting)} rows '{row}'{hint}")
+    wanted = set(column.split("/"))
+    columns = [index for index, found in enumerate(table.columns) if wanted <= _names(found)]
+    if len(columns) != 1:
+        known = "; ".join(_label(found) for found in table.columns)
+        raise NfbenchError(f"table '{table.name}' has {len(columns)} columns '{column}'; known: {known}")
+    (index,) = columns
+    (found_row,) = fitting
+    return TableCell(table, found_row, table.columns[index], found_row.cells[index], found_row.runs[index])
+
+
+def describe_cell(found: TableCell) -> Iterator[str]:
+    """What the table shows, and how it came of its runs."""
+    cell, runs = found.value, found.runs
+    where = f"{found.table.name}, row {found.row.dataset}/{found.row.category}, column {_label(found.column)}"
+    if math.isnan(cell.mean):
+        yield f"{where}: nothing measured"
+    else:
+        spread = "" if math.isnan(cell.std) else f" ± {cell.std:.10g}"
+        categories = f" of means over {runs.category.nunique()} categories" if runs.category.nunique() > 1 else ""
+        yield f"{where}: {cell.mean:.10g}{spread}, mean over {cell.n_seeds} seeds{categories}, {len(runs)} runs"
+    if cell.holes:
+        yield f"runs that it lacks: {cell.holes}; 'nfbench status' names them"
+    if cell.published:
+        trust = "" if cell.published.trusted else f", doubtful: {cell.published.note}"
+        difference = "" if math.isnan(cell.difference) else f", difference {cell.difference:+.2f}, {cell.status}"
+        yield f"published in {found.table.source}: {cell.published.value:g}{trust}{difference}"
+
+
+def describe_run(run: pd.Series, paths: Paths) -> Iterator[str]:
+    """One run: its value, and what made it.
+
+    Args:
+        run: row of the aggregated results.
+        paths: where things lie.
+    """
+    cell = Cell(run.setting, run.dataset, run.category, run.method, run.backbone, int(run.seed))
+    path = paths.run_record(cell)
+    record = read_record(path)
+    yield f"{cell}: {run.metric} {run.value:.10g}{_selected(run, record)}"
+    yield f"  record    {path}"
+    made = record.provenance["train"]
+    changes = " with changes that were not committed" if made["dirty"] else ""
+    yield f"  code      nfbench {made['nfbench']}, commit {made['commit'] or 'unknown'}{changes}"
+    yield f"  images    {record.data.manifest}, SHA-256 {record.data.manifest_sha256}{_changed(record)}"
+    yield f"  weights   {record.features.backbone}, {record.features.weights}, SHA-256 {record.features.weights_sha256}"
+    yield f"  features  training {record.features.train_key}, test {record.features.test_key}"
+    yield f"  seed      {cell.seed}"
+    yield f"  machine   {describe_machine(made)}"
+    for command in commands_of(record):
+        yield f"  $ {command}"
+
+
+def commands_of(record: RunRecord) -> list[str]:
+    """The commands that made a run from its manifest, in their order, as they were given."""
+    evaluate = record.provenance["evaluate"]["command"]
+    options = dict(pairwise(shlex.split(evaluate)))
+    features = [Path(options[name]) for name in _FEATURE_OPTIONS if name in options]
+    extracted = [read_json(path)["provenance"]["command"] for path in features if path.is_file()]
+    return [*dict.fromkeys([*extracted, record.provenance["train"]["command"], evaluate])]
+
+
+def _selected(run: pd.Series, record: RunRecord) -> str:
+    """Which checkpoint was scored; and a warning where the record has another value than the results."""
+    selection = record.selections.get(run.selection)
+    if selection is None or run.metric not in selection.metrics:
+        return ""
+    epoch = selection.epoch[run.metric] if isinstance(selection.epoch, dict) else selection.epoch
+    now = selection.metrics[run.metric]
+    stale = "" if now is None or now == run.value else f"; THE RECORD NOW SAYS {now:.10g}, aggregate again"
+    return f", checkpoint of epoch {epoch} ({run.selection}){stale}"
+
+
+def _changed(record: RunRecord) -> str:
+    path = Path(record.data.manifest)
+    if not path.is_file():
+        return ", which is no longer there"
+    return "" if file_sha256(path) == record.data.manifest_sha256 else "; THE FILE IS NOW ANOTHER ONE"
+
+
+def _names(column: Column) -> set[str]:
+    return {column.method, column.title, column.backbone, column.selection, column.metric, *column.tags} - {""}
+
+
+def _label(column: Column) -> str:
+    parts: Sequence[str] = (column.method, column.backbone, column.selection, column.metric)
+    return "/".join(dict.fromkeys(part for part in parts if part))

@@ -1,0 +1,194 @@
+"""Made-up run records of an experiment, with all that a report reads; no number of them was measured."""
+
+import json
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from nfbench.datasets.manifest import Entry, write_manifest
+from nfbench.datasets.mvtec_ad import DATASET
+from nfbench.files import write_csv, write_json
+from nfbench.grid import Cell
+from nfbench.paths import Paths
+from nfbench.provenance import file_sha256
+from nfbench.results.record import RunRecord, write_record
+
+METRICS = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pixel_aupro", "miou_fair", "miou_nfa")
+TITLES = {"uflow": "U-Flow", "fastflow": "FastFlow", "cflow": "CFLOW-AD", "patchcore": "PatchCore", "padim": "PaDiM"}
+EPOCHS = (4, 8, 12, 16)
+_N_IMAGES = 24
+
+
+@dataclass
+class MadeUp:
+    """An experiment 'made_up' in a folder of its own, with its runs.
+
+    Attributes:
+        folder: folder of the checkout.
+        methods: variants by name, with the methods behind them.
+        categories, backbones, seeds: the rest of the grid.
+        skill: points of AUROC by method, beside chance.
+        titles: titles of the variants, by default the method's.
+        images: whether each run has maps of examples.
+    """
+
+    folder: Path
+    methods: dict[str, str]
+    categories: tuple[str, ...] = DATASET.categories
+    backbones: tuple[str, ...] = ("resnet18.tv_in1k",)
+    seeds: int = 2
+    skill: dict[str, float] = field(default_factory=dict)
+    titles: dict[str, str] = field(default_factory=dict)
+    images: bool = False
+
+    @property
+    def paths(self) -> Paths:
+        return Paths(self.folder / "results")
+
+    @property
+    def cells(self) -> list[Cell]:
+        return [
+            Cell("one-class", "mvtec_ad", category, method, f"{backbone}@256", seed)
+            for category in self.categories
+            for backbone in self.backbones
+            for method in self.methods
+            for seed in range(self.seeds)
+        ]
+
+    def write(self) -> "MadeUp":
+        (self.folder / "workflow" / "experiments").mkdir(parents=True, exist_ok=True)
+        (self.folder / "config.yaml").write_text(
+            yaml.safe_dump({"experiment": "made_up", "results_root": str(self.paths.root)})
+        )
+        self.experiment_file.write_text(yaml.safe_dump(self._experiment()))
+        for category in self.categories:
+            self._write_manifest(category)
+        for cell in self.cells:
+            self._write_run(cell)
+        return self
+
+    @property
+    def experiment_file(self) -> Path:
+        return self.folder / "workflow" / "experiments" / "made_up.yaml"
+
+    def _experiment(self) -> dict:
+        tables = {
+            "made_up_image_auroc": {"title": "Made up", "metric": "image_auroc",
+                                    "published": "uflow_table7_image_auroc"},
+            "made_up_pixel_auroc": {"title": "Made up", "metric": "pixel_auroc", "selections": ["last", "oracle"]},
+            "made_up_methods": {"kind": "methods", "title": "Made up", "metrics": ["image_auroc", "pixel_aupro"],
+                                "costs": ["train_seconds", "peak_memory_mb"]},
+        }  # fmt: skip
+        return {
+            "title": "Made up, not measured",
+            "seeds": self.seeds,
+            "variants": {
+                name: {"method": method, "title": self.title(name)}
+                for name, method in self.methods.items()
+                if name != method
+            },
+            "grid": [
+                {"methods": list(self.methods), "backbones": list(self.backbones),
+                 "datasets": {"mvtec_ad": list(self.categories)}}
+            ],
+            "tables": tables,
+        }  # fmt: skip
+
+    def title(self, name: str) -> str:
+        return self.titles.get(name, name)
+
+    def _write_manifest(self, category: str) -> None:
+        rng = np.random.default_rng(zlib.crc32(category.encode()))
+        entries = []
+        for number in range(_N_IMAGES):
+            label = number % 2
+            path = self.folder / "images" / category / f"{number:03}.png"
+            mask = self.folder / "images" / category / f"{number:03}_mask.png"
+            if self.images and number < 6:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                noise = rng.normal(128, 25, (32, 32, 3)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(noise).resize((256, 256)).save(path)
+                blob = np.zeros((256, 256), dtype=np.uint8)
+                blob[80:160, 60:150] = 255 * label
+                Image.fromarray(blob).save(mask)
+            entries.append(
+                Entry("test", label, "dent" if label else "good", str(path), str(mask) if label else "", 256, 256,
+                      "0" * 64, "")
+            )  # fmt: skip
+        write_manifest(self.manifest(category), entries)
+
+    def manifest(self, category: str) -> Path:
+        return Path(self.paths.manifest.format(dataset="mvtec_ad", category=category))
+
+    def _write_run(self, cell: Cell) -> None:
+        rng = np.random.default_rng(zlib.crc32(str(cell).encode()))
+        level = 0.90 + self.skill.get(cell.method, 0.0) / 100
+        ease = np.random.default_rng(zlib.crc32(cell.category.encode())).normal(0, 0.03)
+        by_epoch = {
+            epoch: {m: float(np.clip(level + ease + rng.normal(0, 0.005), 0, 1)) for m in METRICS} for epoch in EPOCHS
+        }
+        record = made_up_record(cell, self.methods[cell.method], self.title(cell.method), by_epoch)
+        manifest = self.manifest(cell.category)
+        data = record.data.model_copy(update={"manifest": str(manifest), "manifest_sha256": file_sha256(manifest)})
+        folder = self.paths.run_record(cell).parent
+        write_record(folder / "run.json", record.model_copy(update={"data": data}))
+        separation = 2.0 + self.skill.get(cell.method, 0.0) / 5
+        labels = np.arange(_N_IMAGES) % 2
+        scores = rng.normal(0, 1, _N_IMAGES) + separation * labels
+        rows = ((f"{i:03}.png", labels[i], "x", *[scores[i]] * 3) for i in range(_N_IMAGES))
+        write_csv(folder / "scores.csv", ("image", "label", "defect", "paper", "max", "top1"), rows)
+        history = ((epoch, 1 / epoch + rng.normal(0, 0.01), -1.2 - 1 / epoch, 1e-3, 1.0) for epoch in range(1, 17))
+        write_csv(folder / "history.csv", ("epoch", "loss", "val_log_likelihood", "lr", "seconds"), history)
+        write_json(folder / "training.json", {})
+        if self.images:
+            maps = rng.random((4, 64, 64), dtype=np.float32) * 0.4
+            maps[1::2, 20:40, 15:38] += 0.6
+            index, suspect = np.array([0, 1, 2, 3]), np.array([False, False, False, True])
+            np.savez_compressed(folder / "examples.npz", index=index, suspect=suspect, maps=maps)
+
+
+def made_up_record(cell: Cell, method: str, title: str, by_epoch: dict[int, dict[str, float]]) -> RunRecord:
+    """A whole run record with the metrics given."""
+    best = {name: max(by_epoch, key=lambda epoch: by_epoch[epoch][name]) for name in by_epoch[max(by_epoch)]}
+    made = {
+        "nfbench": "0", "commit": "c" * 40, "dirty": False, "python": "3.11", "packages": {"torch": "2"},
+        "platform": "Linux", "cpu": "a CPU", "cpu_threads": 2, "gpu": None,
+    }  # fmt: skip
+    last = by_epoch[max(by_epoch)]
+    return RunRecord(
+        cell={**vars(cell), "variant_of": method, "method_title": TITLES.get(method, method), "title": title},
+        settings={"epochs": 16, "image_score": "max"},
+        selections={
+            "last": {"epoch": max(by_epoch), "metrics": last},
+            "val": {"epoch": max(by_epoch), "metrics": last},
+            "oracle": {"epoch": best, "metrics": {name: by_epoch[epoch][name] for name, epoch in best.items()}},
+        },
+        by_epoch=by_epoch,
+        segmentation={"thresholds": {}, "false_alarms": {}},
+        data={
+            "manifest": "m.csv", "manifest_sha256": "0" * 64, "n_train": 90, "n_val": 10,
+            "classes": {cell.category: "0" * 64}, "n_test_normal": 12, "n_test_anomalous": 12, "n_regions": 12, "resolution": "original", "anomalies": None,
+        },
+        features={
+            "backbone": cell.backbone.partition("@")[0], "weights": "pretrained", "weights_sha256": "a" * 64,
+            "levels": [1, 2, 3], "input_size": 256, "train_key": "t" * 64, "test_key": "u" * 64, "pseudo_key": None,
+        },
+        parameters={"flow": 1000, "total": 1000},
+        seconds={"train": 10.0, "score": 1.0},
+        images_per_second={"extract": 10.0, "train": 10.0, "score": 10.0},
+        peak_memory_mb={"train_host": 500.0},
+        contour=0.5,
+        provenance={
+            stage: {**made, "command": f"nfbench {rule} --run results/runs/{cell} --threads 1"}
+            for stage, rule in (("extract", "extract_features"), ("train", "train_flow"), ("evaluate", "evaluate_run"))
+        },
+    )  # fmt: skip
+
+
+def spoil(path: Path, **changes: object) -> None:
+    """Overwrites keys of a record as no stage would, NaN included."""
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))

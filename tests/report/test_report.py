@@ -1,0 +1,232 @@
+"""The report in a real browser: it opens without errors, sorts, filters, fits a phone, and runs nobody's script."""
+
+import json
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from nfbench.cli import app
+from nfbench.report.page import render_page
+from tests.browser import Browser
+from tests.made_up import MadeUp, spoil
+
+ATTACK = "<script>document.title='run'</script>"
+IMAGE_ATTACK = "<img src=x onerror=\"document.title='run'\">"
+BREAKOUT = "</script><script>document.title='run'</script>"
+
+
+def report_of(made):
+    done = CliRunner().invoke(app, ["report"])
+    assert done.exit_code == 0, done.exception
+    return made.paths.report("made_up")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    found = Browser(tmp_path_factory.mktemp("profile"))
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """A report of five methods, two backbones and eight categories, with holes and with hostile names."""
+    folder = tmp_path_factory.mktemp("made_up")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        made = MadeUp(
+            folder,
+            {"uflow": "uflow", "fastflow": "fastflow", "cflow": "cflow", "padim": "padim", "evil": "patchcore"},
+            ("bottle", "cable", "carpet", "grid", "leather", "pill", "screw", "tile"),
+            ("resnet18.tv_in1k", "wide_resnet50_2.tv_in1k"),
+            skill={"uflow": 4, "fastflow": 3, "cflow": 1},
+            titles={"evil": ATTACK, "uflow": "U-Flow"},
+            images=True,
+        ).write()
+        cells = [cell for cell in made.cells if cell.method == "fastflow"]
+        made.paths.run_record(cells[0]).unlink()
+        spoil(made.paths.run_record(cells[1]), settings=IMAGE_ATTACK)
+        log = made.paths.run_log("train_flow", cells[2])
+        log.parent.mkdir(parents=True)
+        log.write_text(f"2026-01-01 00:00:00,000 ERROR {BREAKOUT}\n{IMAGE_ATTACK}\n")
+        made.paths.run_record(cells[2]).unlink()
+        return report_of(made)
+
+
+@pytest.fixture
+def opened(browser, page):
+    browser.open(page)
+    return browser
+
+
+def rows(browser, section):
+    """Texts of the cells of the first table of a section."""
+    return browser.run(
+        f"[...document.querySelector('#{section} table').tBodies[0].rows].map(r => [...r.cells].map(c => c.innerText))"
+    )
+
+
+def choose(browser, identity, value):
+    browser.run(
+        f"(() => {{ const s = document.getElementById('{identity}'); s.value = {json.dumps(value)};"
+        " s.dispatchEvent(new Event('change', {bubbles: true})); })()"
+    )
+
+
+def click_heading(browser, section, title):
+    buttons = f"[...document.querySelectorAll('#{section} th button')]"
+    browser.run(f"{buttons}.find(b => b.textContent === {json.dumps(title)}).click()")
+
+
+def test_it_opens_without_errors_and_asks_for_nothing(opened):
+    assert opened.errors == []
+    assert opened.run("document.title").startswith("Made up, not measured")
+    assert re.findall(r"https?://(?!www\.w3\.org/2000/svg).*", opened.run("document.documentElement.outerHTML")) == []
+
+
+def test_the_leaderboard_is_sorted_and_sorts(opened):
+    values = [float(row[2].split()[0]) for row in rows(opened, "leaderboard")]
+    assert len(values) == 10
+    assert values == sorted(values, reverse=True)
+    click_heading(opened, "leaderboard", "image AUROC")
+    values = [float(row[2].split()[0]) for row in rows(opened, "leaderboard")]
+    assert values == sorted(values)
+    click_heading(opened, "leaderboard", "method")
+    names = [row[0] for row in rows(opened, "leaderboard")]
+    assert names == sorted(names, key=str.lower)
+    assert opened.run("document.querySelector('#leaderboard th[aria-sort]').innerText").startswith("method")
+
+
+def test_means_are_those_of_the_records(opened, page):
+    choose(opened, "backbone", "resnet18.tv_in1k@256")
+    shown = next(row for row in rows(opened, "leaderboard") if row[0] == "U-Flow")
+    root = page.parents[1]
+    records = [json.loads(path.read_text()) for path in root.glob("runs/*/*/*/uflow/resnet18*/seed*/run.json")]
+    for column, metric in ((2, "image_auroc"), (3, "pixel_auroc")):
+        by_seed = [
+            100 * sum(r["selections"]["last"]["metrics"][metric] for r in records if r["cell"]["seed"] == seed) / 8
+            for seed in (0, 1)
+        ]
+        assert shown[column].startswith(f"{sum(by_seed) / 2:.2f} ± {abs(by_seed[0] - by_seed[1]) / 2**0.5:.2f}")
+
+
+def test_filters_change_what_is_shown(opened):
+    everything = rows(opened, "leaderboard")
+    choose(opened, "backbone", "wide_resnet50_2.tv_in1k@256")
+    assert len(rows(opened, "leaderboard")) == 5
+    assert "CD" in opened.run("document.querySelector('#tests svg').textContent")
+    assert len(opened.run("[...document.querySelectorAll('#heatmap thead th')].map(h => h.innerText)")) == 6
+    choose(opened, "selection", "oracle")
+    oracle = rows(opened, "leaderboard")
+    choose(opened, "selection", "last")
+    last = {row[0]: float(row[2].split()[0]) for row in rows(opened, "leaderboard")}
+    assert all(float(row[2].split()[0]) >= last[row[0]] for row in oracle)
+    choose(opened, "metric", "miou_nfa")
+    assert "a contrario" in opened.run("document.querySelector('#leaderboard thead').innerText")
+    choose(opened, "backbone", "")
+    choose(opened, "metric", "image_auroc")
+    assert rows(opened, "leaderboard") == everything
+
+
+def test_holes_are_named(opened):
+    text = opened.run("document.getElementById('holes').innerText")
+    assert "3 of 160 runs are not done" in text
+    assert "bottle/fastflow/resnet18.tv_in1k@256/seed0 (missing: not run yet)" in text
+    ledger = opened.run("document.getElementById('ledger').innerText")
+    assert "160 runs expected: 157 done, 1 missing, 2 failed." in ledger
+    assert "'settings': Input should be a valid dictionary" in ledger
+    choose(opened, "backbone", "resnet18.tv_in1k@256")
+    marked = [row[0] for row in rows(opened, "leaderboard") if "†" in row[2]]
+    assert marked == ["fastflow"]
+    assert "†" in opened.run("document.querySelector('#heatmap tbody').innerText")
+
+
+def test_a_cell_shows_its_runs(opened):
+    choose(opened, "backbone", "resnet18.tv_in1k@256")
+    opened.run("document.querySelector('#heatmap td button').click()")
+    text = opened.run("document.getElementById('runs').innerText")
+    assert "Record runs/one-class/mvtec_ad/bottle/uflow/resnet18.tv_in1k@256/seed0/run.json" in text
+    assert "nfbench train_flow --run results/runs/one-class/mvtec_ad/bottle/uflow/resnet18.tv_in1k@256/seed1" in text
+    assert "c" * 40 in text
+    assert re.search(r"95 % interval over images [\d.]+ – [\d.]+", text)
+
+
+def test_pictures_are_shown(opened):
+    choose(opened, "backbone", "resnet18.tv_in1k@256")
+    choose(opened, "gallery-category", "1")
+    images = "Promise.all([...document.querySelectorAll('#gallery img')]"
+    shown = opened.run(f"{images}.map(i => i.decode().then(() => [i.alt, i.naturalWidth])))")
+    assert {alt for alt, _ in shown} == {"test image", "ground truth", "anomaly map"}
+    assert len(shown) >= 2 * (2 + 5)
+    assert all(width > 0 for _, width in shown)
+    assert opened.run("document.querySelectorAll('#curves svg').length") == 8
+
+
+def test_published_values_are_compared_and_doubts_are_marked(opened):
+    found = rows(opened, "published")
+    assert any("U-Flow" in row[1] and row[7] in ("reproduced", "close", "off") for row in found)
+    click_heading(opened, "published", "difference")
+    differences = [float(row[6]) for row in rows(opened, "published") if row[6] != "–"]
+    assert differences == sorted(differences, reverse=True)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_it_is_readable_on_phone_and_desktop(browser, page, width):
+    browser.open(page, width=width, height=800)
+    assert browser.errors == []
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    sizes = browser.run(
+        "[...document.querySelectorAll('p, td, th, a')].map(e => parseFloat(getComputedStyle(e).fontSize))"
+    )
+    assert min(sizes) >= 12
+    wide = browser.run(
+        "[...document.querySelectorAll('main table')].filter(t => !t.closest('.scroll')).map(t => t.scrollWidth)"
+    )
+    assert wide == []
+    first = browser.run("document.querySelector('#leaderboard td').getBoundingClientRect().width")
+    assert first <= width / 2
+
+
+def test_hostile_names_are_shown_and_never_run(opened):
+    assert ATTACK in [row[0].removesuffix(" (resnet18.tv_in1k@256)") for row in rows(opened, "leaderboard")]
+    text = opened.run("document.getElementById('ledger').textContent")
+    assert BREAKOUT in text
+    assert IMAGE_ATTACK in text
+    assert opened.run("document.title") == "Made up, not measured: nfbench report"
+    assert opened.run("document.querySelectorAll('script').length") == 2
+    assert opened.run("document.querySelectorAll('img[onerror]').length") == 0
+
+
+def test_the_page_refuses_scripts_that_are_not_its_own(opened):
+    opened.run("(() => { const s = document.createElement('script'); s.textContent = \"document.title = 'run'\";"
+               " document.body.append(s); })()")  # fmt: skip
+    assert opened.run("document.title") == "Made up, not measured: nfbench report"
+
+
+def test_the_title_is_escaped_without_a_browser():
+    data = {"title": ATTACK, "name": BREAKOUT, "version": IMAGE_ATTACK}
+    page = render_page(data)
+    assert page.count("<script") == 2
+    assert IMAGE_ATTACK not in page
+    embedded = re.search(r'id="data">(.*?)</script>', page, re.S)[1]
+    assert json.loads(embedded) == data
+
+
+def test_an_experiment_without_any_run_has_a_report_of_its_ledger(browser, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = MadeUp(tmp_path, {"uflow": "uflow"}, ("bottle",)).write()
+    for cell in made.cells:
+        made.paths.run_record(cell).unlink()
+    browser.open(report_of(made))
+    assert browser.errors == []
+    assert "2 of 2 runs are not done" in browser.run("document.getElementById('holes').innerText")
+
+
+def test_files_of_the_page_are_part_of_the_package(repository):
+    packaged = (repository / "pyproject.toml").read_text()
+    parts = [path for path in (repository / "nfbench" / "report").iterdir() if path.suffix not in (".py", "")]
+    assert {path.suffix for path in parts} == {".html", ".css", ".js"}
+    for path in parts:
+        assert f"*{path.suffix}" in packaged
+        assert len(path.read_text().splitlines()) <= 400

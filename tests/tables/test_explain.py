@@ -1,0 +1,106 @@
+"""From a cell of a table back to its runs."""
+
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from nfbench.cli import app
+from nfbench.errors import NfbenchError
+from nfbench.results.record import read_record
+from tests.made_up import MadeUp
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = MadeUp(tmp_path, {"uflow": "uflow", "fastflow": "fastflow"}, ("bottle", "cable"), seeds=2).write()
+    run("aggregate_results", "--experiment", "made_up")
+    return made
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def explained(*arguments):
+    done = run("explain", *arguments)
+    assert done.exit_code == 0, done.exception
+    return done.output
+
+
+def values_of(made, metric, selection="last", **wanted):
+    records = [read_record(made.paths.run_record(c)) for c in made.cells if wanted.items() <= vars(c).items()]
+    return [100 * record.selections[selection].metrics[metric] for record in records]
+
+
+@pytest.mark.parametrize(
+    ("cell", "metric", "selection", "wanted"),
+    [
+        (("made_up_image_auroc", "cable", "uflow"), "image_auroc", "last", {"category": "cable", "method": "uflow"}),
+        (("made_up_image_auroc", "mvtec_ad/average", "fastflow"), "image_auroc", "last", {"method": "fastflow"}),
+        (
+            ("made_up_pixel_auroc", "bottle", "uflow/oracle"),
+            "pixel_auroc", "oracle", {"category": "bottle", "method": "uflow"},
+        ),
+        (("made_up_methods", "U-Flow", "pixel_aupro"), "pixel_aupro", "last", {"method": "uflow"}),
+    ],
+)  # fmt: skip
+def test_a_cell_is_the_mean_of_the_runs_it_names(made, cell, metric, selection, wanted):
+    made.titles = {"uflow": "U-Flow"}
+    made.write()
+    run("aggregate_results", "--experiment", "made_up")
+    text = explained(*cell)
+    values = values_of(made, metric, selection, **wanted)
+    assert float(re.search(r": ([\d.]+) ± ", text)[1]) == pytest.approx(sum(values) / len(values), abs=1e-7)
+    assert f"{len(values)} runs" in text
+    assert text.count("  record    ") == len(values)
+    assert sorted(float(v) for v in re.findall(rf"{metric} ([\d.]+),", text)) == pytest.approx(
+        sorted(v / 100 for v in values)
+    )
+
+
+def test_what_made_a_run_is_named(made):
+    text = explained("made_up_image_auroc", "bottle", "uflow")
+    parts = [
+        "commit " + "c" * 40,
+        "SHA-256 " + "a" * 64,
+        "seed      1",
+        "features  training tttt",
+        "a CPU, 1 thread",
+        "checkpoint of epoch 16 (last)",
+        "$ nfbench train_flow --run results/runs/one-class/mvtec_ad/bottle/uflow",
+        "published in U-Flow: 100",
+        "$ nfbench build_table --experiment made_up --name made_up_image_auroc",
+    ]
+    assert [part for part in parts if part not in text] == []
+
+
+def test_records_and_images_that_changed_since_are_named(made):
+    made.skill = {"uflow": 3.0}
+    made.manifest("bottle").write_text("another\n")
+    made._write_run(made.cells[0])
+    made.manifest("bottle").write_text("still another\n")
+    text = explained("made_up_image_auroc", "bottle", "uflow")
+    assert text.count("THE RECORD NOW SAYS") == 1
+    assert text.count("THE FILE IS NOW ANOTHER ONE") == 2
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        (("made_up_image", "x", "y"), "no experiment has a table 'made_up_image'; did you mean 'made_up_image_auroc'"),
+        (("made_up_image_auroc", "bottel", "uflow"), "0 rows 'bottel'; did you mean 'bottle'"),
+        (("made_up_pixel_auroc", "bottle", "uflow"), "2 columns 'uflow'; known: uflow/resnet18.tv_in1k@256/last; "),
+    ],
+)
+def test_cells_that_are_not_there_are_named(made, cell, message):
+    with pytest.raises(NfbenchError, match=re.escape(message)):
+        raise run("explain", *cell).exception
+
+
+def test_counts_of_parameters_follow_from_code(monkeypatch, repository):
+    monkeypatch.chdir(repository)
+    text = explained("uflow_table4", "U-Flow/resnet18.a1_in1k@448", "total")
+    assert "4,289,736 trainable parameters" in text
+    assert "nfbench aggregate_results" not in text

@@ -171,7 +171,8 @@ def made_up_record(cell: Cell, method: str, title: str, by_epoch: dict[int, dict
         segmentation={"thresholds": {}, "false_alarms": {}},
         data={
             "manifest": "m.csv", "manifest_sha256": "0" * 64, "n_train": 90, "n_val": 10,
-            "classes": {cell.category: "0" * 64}, "n_test_normal": 12, "n_test_anomalous": 12, "n_regions": 12, "resolution": "original", "anomalies": None,
+            "classes": {cell.category: "0" * 64}, "n_test_normal": 12, "n_test_anomalous": 12,
+            "n_regions": 12, "resolution": "original", "anomalies": None,
         },
         features={
             "backbone": cell.backbone.partition("@")[0], "weights": "pretrained", "weights_sha256": "a" * 64,

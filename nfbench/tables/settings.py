@@ -66,13 +66,8 @@ def make_settings_table(
 
 
 def _row(dataset: str, part: pd.DataFrame, columns: list[Column]) -> Row:
-    runs = [
-        part[
-            (part.metric == column.method)
-            & part.setting.isin(_SETTINGS if column.backbone == _DIFFERENCE else [column.backbone])
-        ]
-        for column in columns
-    ]
+    of_column = {setting: (setting,) for setting in _SETTINGS} | {_DIFFERENCE: _SETTINGS}
+    runs = [part[(part.metric == c.method) & part.setting.isin(of_column[c.backbone])] for c in columns]
     cells = [_cell(of_cell, column) for of_cell, column in zip(runs, columns, strict=True)]
     return Row(dataset, part.title.iloc[0], tuple(cells), (), tuple(runs))
 

@@ -30,7 +30,8 @@ _SOURCE = find_source("shanghaitech")
 _SCENES = tuple(f"{number:02}" for number in range(1, 14))
 _TOGETHER = {"all": _SCENES[:12], "all13": _SCENES}
 _TRAIN_VIDEOS, _TEST_VIDEOS = ("training/videos", "training/frames"), "testing/frames"
-_MINIATURE_FRAMES = 12
+_FRAMES, _EVENT = 52, 5
+"""Frames of a miniature's video, and of each event in it, normal and anomalous in turn; strides up to 25 see both."""
 
 
 class ShanghaiTech(Dataset):
@@ -77,15 +78,19 @@ class ShanghaiTech(Dataset):
         return {"training videos": len(_training(root)), "test videos": len(_testing(root))}
 
     def miniature(self, root: Path) -> dict[str, Counts]:
-        """One video of each scene; half of the frames of each test video are anomalous."""
+        """One video of each scene; about half of the frames of each test video are anomalous."""
         painter = Painter(root, 64, 48)
         for scene in _SCENES:
             _write_video(root / "training/videos" / f"{scene}_001.avi", painter)
         for scene in _SCENES[:12]:
             _write_test_video(root / "testing", f"{scene}_0014", painter)
-        frames, half = _MINIATURE_FRAMES, _MINIATURE_FRAMES // 2
-        together = {name: Counts(len(scenes) * frames, 12 * half, 12 * half) for name, scenes in _TOGETHER.items()}
-        return {**together, **dict.fromkeys(_SCENES[:12], Counts(frames, half, half))}
+        bad = sum(map(_in_event, range(_FRAMES)))
+        of_scene = Counts(_FRAMES, _FRAMES - bad, bad)
+        together = {
+            name: Counts(len(scenes) * _FRAMES, 12 * of_scene.test_normal, 12 * bad)
+            for name, scenes in _TOGETHER.items()
+        }
+        return {**together, **dict.fromkeys(_SCENES[:12], of_scene)}
 
 
 def _training(root: Path) -> dict[str, Path]:
@@ -129,13 +134,17 @@ def _listed(folder: Path) -> list[Path]:
     return frames
 
 
+def _in_event(number: int) -> bool:
+    return number // _EVENT % 2 == 1
+
+
 def _write_video(path: Path, painter: Painter) -> None:
     import cv2
 
     def write(temporary: Path) -> None:
         codec, size = cv2.VideoWriter_fourcc(*"MJPG"), (painter.width, painter.height)
         writer = cv2.VideoWriter(str(temporary), codec, 24.0, size)
-        for number in range(_MINIATURE_FRAMES):
+        for number in range(_FRAMES):
             writer.write(painter.picture(path.with_name(f"{path.stem}_{number}")))
         writer.release()
 
@@ -143,10 +152,10 @@ def _write_video(path: Path, painter: Painter) -> None:
 
 
 def _write_test_video(testing: Path, name: str, painter: Painter) -> None:
-    by_pixel = np.zeros((_MINIATURE_FRAMES, painter.height, painter.width), np.uint8)
-    for number in range(_MINIATURE_FRAMES):
+    by_pixel = np.zeros((_FRAMES, painter.height, painter.width), np.uint8)
+    for number in range(_FRAMES):
         path = testing / "frames" / name / f"{number:03}.jpg"
-        if number % 2:
+        if _in_event(number):
             by_pixel[number] = painter.defect(path)
             painter.anomalous(path)
         else:

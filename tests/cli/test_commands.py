@@ -118,7 +118,7 @@ def test_data_check_holds_facts_and_counts_against_published_ones(tmp_path):
         find_dataset(name).miniature(tmp_path / name)
     assert "patients: 7; published: 110\n" in printed("data", "check", "lgg_mri", "--root", tmp_path / "lgg_mri")
     text = printed("data", "check", "shanghaitech", "--root", tmp_path / "shanghaitech", "--stride", "4")
-    assert "01: 3 for training" in text
+    assert "01: 13 for training, 8 normal and 5 anomalous for testing" in text
     assert "test videos: 12; published: 107" in text
     text = printed("data", "check", "btad", "--root", tmp_path / "btad")
     assert "01: 8 for training, 4 normal and 12 anomalous for testing; published: 400 for training, 21 normal" in text

@@ -80,7 +80,7 @@ def _acceleration(kernels: Sequence[np.ndarray]) -> float:
     return float(cubes / (6 * squares**1.5)) if squares > 0 and not math.isclose(squares, 0) else 0.0
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=32)
 def _counts(size: int, n_resamples: int, seed: int, axis: int) -> np.ndarray:
     """How often each of ``size`` images is drawn, ``(n_resamples, size)``."""
     rng = np.random.default_rng((seed, axis))

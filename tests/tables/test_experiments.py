@@ -45,7 +45,7 @@ def test_the_three_tables_share_all_runs(bench):
 
 def test_cflow_takes_the_input_size_of_each_category(bench):
     every = find_dataset("mvtec_ad").categories
-    tags = {c.category: c.backbone for c in cells(bench, "uflow_table1", every) if c.method == "cflow"}
+    tags = {c.category: c.backbone for c in cells(bench, "uflow_table1", every) if c.method == "cflow-all"}
     assert set(tags) == set(every)
     assert {tags[category].split("@")[1] for category in ("bottle", "grid", "zipper")} == {"512-l234-reflect"}
     assert {tags[category].split("@")[1] for category in ("cable", "pill")} == {"256-l234-reflect"}

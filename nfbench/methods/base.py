@@ -174,7 +174,7 @@ class Method(nn.Module, ABC):
         return sum(math.prod(shape) for shape in self.level_shapes)
 
     @property
-    def loss_scale(self) -> int:
+    def loss_scale(self) -> float:
         """What the loss is divided by before it is printed, clipped and checked."""
         return 1
 

@@ -126,6 +126,12 @@ class HGAD(FibreFlowMethod):
         return HierarchicalPrior(self.n_classes, channels, settings.intra_centres, learned=learned, generator=generator)
 
     @property
+    def loss_scale(self) -> float:
+        """The sum of the weights, of which lambda2 is 100: the loss is printed as a mean of its terms."""
+        settings = self.settings
+        return 1 + settings.likelihood_weight + settings.information_weight + settings.entropy_weight
+
+    @property
     def criterion(self) -> str:
         """What maps are made of, ``likelihood`` where there is one class only."""
         return self.settings.criterion if self.n_classes > 1 else "likelihood"

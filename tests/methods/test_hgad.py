@@ -89,6 +89,19 @@ def test_losses_are_the_formulas():
         torch.testing.assert_close(loss, torch.stack(expected).mean(), rtol=1e-4, atol=1e-4)
 
 
+def test_latents_far_from_all_centres_are_no_explosion(tmp_path):
+    """Features of a large scale: with lambda2 = 100 the first loss is in the thousands, and training goes on."""
+    shapes = [LevelShape(8, 4, 4)]
+    classes = np.repeat(np.arange(N_CLASSES), 8)
+    x = (12 * np.random.default_rng(0).normal(size=(24, 8, 4, 4))).astype(np.float16)
+    method = build(shapes=shapes, epochs=3, lr=2e-3)
+    data = TrainingData([x, classes], 0.0, 0, torch.device("cpu"))
+    first = next(method.losses(Batch([torch.from_numpy(x).float(), torch.from_numpy(classes).float()]), None))
+    assert first > 1e3
+    history = train(method, data, method.settings, SideFolder(tmp_path, "far"), "far", math.inf).history
+    assert history[-1]["loss"] < history[0]["loss"] < 1e3
+
+
 def test_losses_within_classes_begin_with_the_third_meta_epoch():
     method = build()
     early, late = gradients(method, 1.99 / 25), gradients(method, 2 / 25)

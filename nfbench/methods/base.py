@@ -118,6 +118,10 @@ class MethodSettings(BaseModel):
         "instead of reading the cache",
     )
 
+    def meta_epoch(self, progress: float) -> int:
+        """Number of the meta-epoch, from 0, in which this share of the training lies behind."""
+        return int(progress * self.meta_epochs + 1e-9)  # rounding must not move a boundary
+
 
 class Method(nn.Module, ABC):
     """A method on features of known shapes.

@@ -80,7 +80,7 @@ class BGAD(NFAD):
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
         """Level after level, chunk after chunk; a chunk without normal fibres is left out."""
         features, masks = batch.features, batch.masks
-        guided = int(batch.progress * self.settings.meta_epochs + 1e-9) >= 1
+        guided = self.settings.meta_epoch(batch.progress) >= 1
         if masks is not None and not guided:
             normal_images = ~masks.flatten(1).any(1)
             features, masks = [x[normal_images] for x in features], None

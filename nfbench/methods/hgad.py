@@ -140,18 +140,16 @@ class HGAD(FibreFlowMethod):
         """One loss per level, of all positions of the batch together."""
         *levels, classes = batch.features
         classes = classes.long()
-        intra = self.settings.intra_centres > 0 and self._meta_epoch(batch.progress) >= self.settings.intra_from
+        settings = self.settings
+        intra = settings.intra_centres > 0 and settings.meta_epoch(batch.progress) >= settings.intra_from
         for level, x in enumerate(levels):
             rows = torch.arange(len(x) * x.shape[2] * x.shape[3], device=x.device)
             z, log_det = self.encode(level, to_fibres(x), rows)
             z, log_det = z.view(len(x), -1, z.shape[1]), log_det.view(len(x), -1)
-            loss = self.settings.likelihood_weight * self._likelihood_loss(level, z, log_det, classes)
-            if self.settings.prior != "standard":
+            loss = settings.likelihood_weight * self._likelihood_loss(level, z, log_det, classes)
+            if settings.prior != "standard":
                 loss = loss + self._class_loss(self.prior[level], z, classes)
             yield loss + self._intra_loss(self.prior[level], z, log_det, classes) if intra else loss
-
-    def _meta_epoch(self, progress: float) -> int:
-        return int(progress * self.settings.meta_epochs + 1e-9)
 
     def _likelihood_loss(self, level: int, z: Tensor, log_det: Tensor, classes: Tensor) -> Tensor:
         """``L_g``; with fixed centres, the likelihood given the class, and without, that of a standard normal."""

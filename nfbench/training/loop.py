@@ -69,7 +69,7 @@ def learning_rate(settings: MethodSettings, progressed: float) -> float:
     def of_meta_epoch(number: int) -> float:
         return final + (settings.lr - final) * cosine(number / total)
 
-    meta_epoch = int(progressed * total + 1e-9)  # rounding must not move a boundary
+    meta_epoch = settings.meta_epoch(progressed)
     if meta_epoch >= _WARMUP_META_EPOCHS:
         return of_meta_epoch(meta_epoch)
     start = _WARMUP_START * settings.lr

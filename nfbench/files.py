@@ -14,7 +14,7 @@ from typing import Any
 
 from nfbench.errors import NfbenchError
 
-__all__ = ["atomic_path", "read_json", "remove_stale", "write_csv", "write_json", "write_text"]
+__all__ = ["atomic_path", "full_disk", "read_json", "remove_stale", "write_csv", "write_json", "write_text"]
 
 
 @contextmanager
@@ -37,11 +37,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NfbenchError(f"{path}: the disk is full; free some space and run again") from error
+        if full := full_disk(path, error):
+            raise full from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def full_disk(path: Path, error: BaseException) -> NfbenchError | None:
+    """The error that says so, where ``error`` came of a full disk at ``path``; None where it came of something else."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NfbenchError(f"{path}: the disk is full; free some space and run again")
+    return None
 
 
 def write_text(path: str | Path, text: str) -> None:

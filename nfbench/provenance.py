@@ -70,10 +70,15 @@ def fingerprint(*parts: str) -> str:
     return digest.hexdigest()[:12]
 
 
+def file_hash(path: str | Path, algorithm: str) -> str:
+    """Checksum of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
 def file_sha256(path: str | Path) -> str:
     """SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_hash(path, "sha256")
 
 
 def derive_seed(*names: object) -> int:

@@ -11,30 +11,26 @@ masks ``.png``, in 02 both are ``.png``, in 03 both are ``.bmp``. Sizes differ b
 
 from pathlib import Path
 
-from nfbench.datasets.base import Counts, Dataset, Sample
+from nfbench.datasets.base import Counts, Sample
 from nfbench.datasets.layout import known_categories, layout_categories, layout_samples
 from nfbench.datasets.miniature import Painter, make_layout
-from nfbench.datasets.sources import find_source
+from nfbench.datasets.sources import FetchedDataset
 
 __all__ = ["DATASET", "Btad"]
 
-_SOURCE = find_source("btad")
 _NORMAL = "ok"
 
 
-class Btad(Dataset):
+class Btad(FetchedDataset, name="btad"):
     """BTAD as it is published; any subset of its categories."""
 
     title = "BTAD"
-    licence = _SOURCE.licence
-    citation = _SOURCE.citation
-    source = _SOURCE.homepage
     categories = ("01", "02", "03")
     has_miniature = True
 
     def available(self, root: Path) -> list[str]:
         """Official categories that lie below ``root``."""
-        return known_categories(self.title, self.categories, layout_categories(root, "btad", _NORMAL), root)
+        return known_categories(self.title, self.categories, layout_categories(root, self.name, _NORMAL), root)
 
     def samples(self, root: Path, category: str) -> list[Sample]:
         """The official split; a missing mask is an error."""

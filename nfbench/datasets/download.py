@@ -13,8 +13,6 @@ all bytes, wrong checksum              thrown away; once more where a part came 
 =====================================  =======================================================================
 """
 
-import errno
-import hashlib
 import logging
 import shutil
 import sys
@@ -29,8 +27,10 @@ from tqdm import tqdm
 
 from nfbench.datasets.sources import Archive
 from nfbench.errors import NfbenchError
+from nfbench.files import full_disk
+from nfbench.provenance import file_hash
 
-__all__ = ["Policy", "download", "hash_file", "require_space"]
+__all__ = ["Policy", "download", "require_space"]
 
 _log = logging.getLogger(__name__)
 _CHUNK = 1 << 16
@@ -84,7 +84,7 @@ def download(archive: Archive, folder: Path, known: str | None = None, policy: P
     """
     path, part = folder / archive.name, folder / f"{archive.name}.part"
     folder.mkdir(parents=True, exist_ok=True)
-    expected = archive.checksum or (("sha256", known) if known else None)
+    expected = archive.expected(known)
     outcomes: list[str] = []
     for url in () if path.exists() else archive.urls:
         try:
@@ -96,16 +96,13 @@ def download(archive: Archive, folder: Path, known: str | None = None, policy: P
             outcomes.append(f"{url}: {failure}")
             _log.warning("%s", outcomes[-1])
         except OSError as error:
-            raise _full(part, error) from error
+            if full := full_disk(folder, error):
+                part.unlink(missing_ok=True)
+                raise full from error
+            raise
     if not path.exists():
         raise NfbenchError(f"{archive.name} could not be downloaded: {'; '.join(outcomes) or 'it has no mirror'}")
     return path
-
-
-def hash_file(path: Path, algorithm: str = "sha256") -> str:
-    """Checksum of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def _from_mirror(url: str, part: Path, size: int | None, expected: tuple[str, str] | None, policy: Policy) -> None:
@@ -198,7 +195,7 @@ def _check(part: Path, expected: tuple[str, str] | None) -> None:
     if expected is None:
         return
     algorithm, checksum = expected
-    found = hash_file(part, algorithm)
+    found = file_hash(part, algorithm)
     if found != checksum:
         part.unlink()
         raise _NextMirror(f"{algorithm} is {found}, expected {checksum}; thrown away")
@@ -213,13 +210,6 @@ def require_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise NfbenchError(f"{folder}: {needed:,} bytes are to come, {free:,} are free; free some space")
-
-
-def _full(part: Path, error: OSError) -> Exception:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return error
-    part.unlink(missing_ok=True)
-    return NfbenchError(f"{part.parent}: the disk is full; free some space and run again")
 
 
 def _with_bar(chunks: Iterator[bytes], part: Path, start: int, total: int | None) -> Iterator[bytes]:

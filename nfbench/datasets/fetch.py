@@ -15,11 +15,12 @@ from typing import Any
 import filelock
 
 from nfbench.datasets.base import find_dataset
-from nfbench.datasets.download import Policy, download, hash_file
+from nfbench.datasets.download import Policy, download
 from nfbench.datasets.sources import Archive, Source, find_source, record_path
 from nfbench.datasets.unpack import BadArchive, unpack
 from nfbench.errors import NfbenchError
 from nfbench.files import read_json, write_json
+from nfbench.provenance import file_hash, file_sha256
 
 __all__ = ["fetch"]
 
@@ -113,10 +114,9 @@ def _unpack_all(name: str, archives: Sequence[tuple[Archive, Path]], state: Path
     staging.mkdir()
     try:
         for number, (archive, path) in enumerate(archives):
-            _check(archive, path, known.get(archive.name))
-            size = path.stat().st_size
+            sha256, size = _checked(archive, path, known.get(archive.name)), path.stat().st_size
             unpacked = unpack(path, staging / str(number), archive.unpacked_limit(size))
-            described.append({"name": archive.name, "size": size, "sha256": hash_file(path), "unpacked": unpacked})
+            described.append({"name": archive.name, "size": size, "sha256": sha256, "unpacked": unpacked})
         os.rename(_readable(name, staging), folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -132,18 +132,18 @@ def _unpack_all(name: str, archives: Sequence[tuple[Archive, Path]], state: Path
     return described
 
 
-def _check(archive: Archive, path: Path, known: str | None) -> None:
-    expected = archive.checksum or (("sha256", known) if known else None)
-    if expected is None:
-        return
-    algorithm, checksum = expected
-    found = hash_file(path, algorithm)
+def _checked(archive: Archive, path: Path, known: str | None) -> str:
+    """SHA-256 of an archive that is the one expected, where that is known."""
+    sha256 = file_sha256(path)
+    algorithm, checksum = archive.expected(known) or ("sha256", sha256)
+    found = sha256 if algorithm == "sha256" else file_hash(path, algorithm)
     if found != checksum:
         whose = "published" if archive.checksum else "recorded by the first download"
         raise NfbenchError(
             f"{path} is not {archive.name} as it is {whose}: {algorithm} is {found}, expected {checksum}; delete it "
             "and get it again"
         )
+    return sha256
 
 
 def _readable(name: str, staging: Path) -> Path:

@@ -10,33 +10,29 @@ and its mask twice, as ``10301 (copy).png``; copies are left out.
 
 from pathlib import Path
 
-from nfbench.datasets.base import Counts, Dataset, Sample
+from nfbench.datasets.base import Counts, Sample
 from nfbench.datasets.layout import list_images, require_root
 from nfbench.datasets.manifest import read_mask
 from nfbench.datasets.miniature import COUNTS, Painter
-from nfbench.datasets.sources import find_source
+from nfbench.datasets.sources import FetchedDataset
 from nfbench.errors import NfbenchError
 
 __all__ = ["DATASET", "KolektorSdd2"]
 
-_SOURCE = find_source("kolektor_sdd2")
 _MASK = "_GT"
 _COPY = "(copy)"
 
 
-class KolektorSdd2(Dataset):
+class KolektorSdd2(FetchedDataset, name="kolektor_sdd2"):
     """One category, ``all``."""
 
     title = "KolektorSDD2"
-    licence = _SOURCE.licence
-    citation = _SOURCE.citation
-    source = _SOURCE.homepage
     categories = ("all",)
     has_miniature = True
 
     def available(self, root: Path) -> list[str]:
         """The only category, where there are images."""
-        require_root(root, "kolektor_sdd2")
+        require_root(root, self.name)
         list_images(root / "train")
         return list(self.categories)
 

@@ -11,17 +11,16 @@ with tumour are left out, and all slices of the other patients are tested on.
 
 from pathlib import Path
 
-from nfbench.datasets.base import Counts, Dataset, Sample
+from nfbench.datasets.base import Counts, Sample
 from nfbench.datasets.layout import require_root
 from nfbench.datasets.manifest import read_mask
 from nfbench.datasets.miniature import Painter, write_once
-from nfbench.datasets.sources import find_source
+from nfbench.datasets.sources import FetchedDataset
 from nfbench.errors import NfbenchError
 from nfbench.provenance import derive_seed
 
 __all__ = ["DATASET", "LggMri"]
 
-_SOURCE = find_source("lgg_mri")
 _TRAIN_SHARE = 0.7
 _MASK = "_mask"
 _PATIENTS = (
@@ -31,13 +30,10 @@ _PATIENTS = (
 _SLICES, _TUMOURS = 4, 2
 
 
-class LggMri(Dataset):
+class LggMri(FetchedDataset, name="lgg_mri"):
     """One category, ``all``."""
 
     title = "LGG-MRI"
-    licence = _SOURCE.licence
-    citation = _SOURCE.citation
-    source = _SOURCE.homepage
     categories = ("all",)
     has_miniature = True
 

@@ -5,14 +5,13 @@
 
 from pathlib import Path
 
-from nfbench.datasets.base import Counts, Dataset, Sample
+from nfbench.datasets.base import Counts, Sample
 from nfbench.datasets.layout import known_categories, layout_categories, layout_samples
 from nfbench.datasets.miniature import Painter, make_layout
-from nfbench.datasets.sources import find_source
+from nfbench.datasets.sources import FetchedDataset
 
 __all__ = ["DATASET", "Mpdd"]
 
-_SOURCE = find_source("mpdd")
 _DEFECTS = {
     "bracket_black": ("hole", "scratches"),
     "bracket_brown": ("bend_and_parts_mismatch", "parts_mismatch"),
@@ -23,19 +22,16 @@ _DEFECTS = {
 }
 
 
-class Mpdd(Dataset):
+class Mpdd(FetchedDataset, name="mpdd"):
     """MPDD as it is published; any subset of its categories."""
 
     title = "MPDD"
-    licence = _SOURCE.licence
-    citation = _SOURCE.citation
-    source = _SOURCE.homepage
     categories = tuple(_DEFECTS)
     has_miniature = True
 
     def available(self, root: Path) -> list[str]:
         """Official categories that lie below ``root``."""
-        return known_categories(self.title, self.categories, layout_categories(root, "mpdd"), root)
+        return known_categories(self.title, self.categories, layout_categories(root, self.name), root)
 
     def samples(self, root: Path, category: str) -> list[Sample]:
         """The official split; a missing mask is an error."""

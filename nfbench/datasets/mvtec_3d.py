@@ -13,31 +13,27 @@ from pathlib import Path
 
 import numpy as np
 
-from nfbench.datasets.base import Counts, Dataset, Sample
+from nfbench.datasets.base import Counts, Sample
 from nfbench.datasets.layout import known_categories, list_images, require_root
 from nfbench.datasets.miniature import COUNTS, Painter, write_once
-from nfbench.datasets.sources import find_source
+from nfbench.datasets.sources import FetchedDataset
 from nfbench.errors import NfbenchError
 
 __all__ = ["DATASET", "MVTec3D"]
 
-_SOURCE = find_source("mvtec_3d")
 _DEFECTS = ("hole", "contamination")
 
 
-class MVTec3D(Dataset):
+class MVTec3D(FetchedDataset, name="mvtec_3d"):
     """MVTec 3D-AD without its third dimension; any subset of its categories."""
 
     title = "MVTec 3D-AD (RGB)"
-    licence = _SOURCE.licence
-    citation = _SOURCE.citation
-    source = _SOURCE.homepage
     categories = ("bagel", "cable_gland", "carrot", "cookie", "dowel", "foam", "peach", "potato", "rope", "tire")
     has_miniature = True
 
     def available(self, root: Path) -> list[str]:
         """Official categories that lie below ``root``."""
-        require_root(root, "mvtec_3d")
+        require_root(root, self.name)
         found = [path.parents[2].name for path in root.glob("*/train/good/rgb")]
         return known_categories(self.title, self.categories, found or ["no <category>/train/good/rgb"], root)
 

@@ -6,14 +6,13 @@ grid, screw and zipper are grey; readers give all images three channels.
 
 from pathlib import Path
 
-from nfbench.datasets.base import Counts, Dataset, Sample
+from nfbench.datasets.base import Counts, Sample
 from nfbench.datasets.layout import known_categories, layout_categories, layout_samples
 from nfbench.datasets.miniature import Painter, make_layout
-from nfbench.datasets.sources import find_source
+from nfbench.datasets.sources import FetchedDataset
 
 __all__ = ["DATASET", "MVTecAD"]
 
-_SOURCE = find_source("mvtec_ad")
 _TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
 _OBJECTS = (
     "bottle", "cable", "capsule", "hazelnut", "metal_nut", "pill", "screw", "toothbrush", "transistor", "zipper",
@@ -21,19 +20,16 @@ _OBJECTS = (
 _GREY = ("grid", "screw", "zipper")
 
 
-class MVTecAD(Dataset):
+class MVTecAD(FetchedDataset, name="mvtec_ad"):
     """MVTec AD in its official layout; any subset of its categories."""
 
     title = "MVTec AD"
-    licence = _SOURCE.licence
-    citation = _SOURCE.citation
-    source = _SOURCE.homepage
     categories = _TEXTURES + _OBJECTS
     has_miniature = True
 
     def available(self, root: Path) -> list[str]:
         """Official categories that lie below ``root``, in the official order: textures, then objects."""
-        return known_categories(self.title, self.categories, layout_categories(root, "mvtec_ad"), root)
+        return known_categories(self.title, self.categories, layout_categories(root, self.name), root)
 
     def samples(self, root: Path, category: str) -> list[Sample]:
         """The official split; a missing mask is an error."""

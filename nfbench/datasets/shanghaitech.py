@@ -17,16 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
-from nfbench.datasets.base import Counts, Dataset, Sample
+from nfbench.datasets.base import Counts, Sample
 from nfbench.datasets.layout import require_root
 from nfbench.datasets.miniature import Painter, save_array, write_once
-from nfbench.datasets.sources import find_source
+from nfbench.datasets.sources import FetchedDataset
 from nfbench.datasets.video import extract_frames, load_masks, write_mask
 from nfbench.errors import NfbenchError
 
 __all__ = ["DATASET", "ShanghaiTech"]
 
-_SOURCE = find_source("shanghaitech")
 _SCENES = tuple(f"{number:02}" for number in range(1, 14))
 _TOGETHER = {"all": _SCENES[:12], "all13": _SCENES}
 _TRAIN_VIDEOS, _TEST_VIDEOS = ("training/videos", "training/frames"), "testing/frames"
@@ -34,19 +33,16 @@ _FRAMES, _EVENT = 52, 5
 """Frames of a miniature's video, and of each event in it, normal and anomalous in turn; strides up to 25 see both."""
 
 
-class ShanghaiTech(Dataset):
+class ShanghaiTech(FetchedDataset, name="shanghaitech"):
     """Scenes, and all of them together."""
 
     title = "ShanghaiTech Campus"
-    licence = _SOURCE.licence
-    citation = _SOURCE.citation
-    source = _SOURCE.homepage
     categories = (*_TOGETHER, *_SCENES[:12])
     has_miniature = True
 
     def available(self, root: Path) -> list[str]:
         """``all``, and the scenes that have test videos; ``all13`` where there are videos of the 13th."""
-        require_root(root, "shanghaitech")
+        require_root(root, self.name)
         trained, tested = ({name[:2] for name in names} for names in (_training(root), _testing(root)))
         scenes = [scene for scene in self.categories if scene in trained & tested]
         if not scenes:
@@ -59,7 +55,7 @@ class ShanghaiTech(Dataset):
 
     def sampled(self, root: Path, category: str, stride: int) -> list[Sample]:
         """Every ``stride``-th frame of each video, by video and time."""
-        require_root(root, "shanghaitech")
+        require_root(root, self.name)
         scenes = _TOGETHER.get(category, (category,))
         training, testing = _training(root), _testing(root)
         train = [

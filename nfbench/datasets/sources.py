@@ -3,18 +3,18 @@
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from nfbench.config.validation import Model, validate
-from nfbench.datasets.base import Counts
+from nfbench.datasets.base import Counts, Dataset
 from nfbench.errors import NfbenchError
 from nfbench.registry import nearest
 
-__all__ = ["Archive", "Source", "find_source", "read_sources", "record_path"]
+__all__ = ["Archive", "FetchedDataset", "Source", "find_source", "read_sources", "record_path"]
 
 _UNPACKED_RATIO = 10
 
@@ -35,6 +35,10 @@ class Archive(Model):
         if self.sha256:
             return "sha256", self.sha256
         return ("md5", self.md5) if self.md5 else None
+
+    def expected(self, known: str | None) -> tuple[str, str] | None:
+        """Algorithm and checksum to hold it to: the published one, else the SHA-256 of an earlier download, if any."""
+        return self.checksum or (("sha256", known) if known else None)
 
     def unpacked_limit(self, size: int) -> int:
         """How many bytes an archive of ``size`` bytes may unpack to."""
@@ -87,3 +91,17 @@ def find_source(name: str) -> Source:
     if name not in sources:
         raise NfbenchError(f"dataset '{name}' is nothing to download{nearest(name, sources)}")
     return sources[name]
+
+
+class FetchedDataset(Dataset):
+    """A dataset of the registry, which says licence, citation and source.
+
+    ``class Btad(FetchedDataset, name="btad")`` takes those of its name, which is that of its reader.
+    """
+
+    name: ClassVar[str]
+
+    def __init_subclass__(cls, *, name: str, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        found = find_source(name)
+        cls.name, cls.licence, cls.citation, cls.source = name, found.licence, found.citation, found.homepage

@@ -5,7 +5,6 @@ that come twice, encrypted files, and archives that unpack to more bytes or file
 they are written, whatever a header says. Owners, times and permissions are not taken over.
 """
 
-import errno
 import re
 import shutil
 import stat
@@ -18,6 +17,7 @@ from typing import IO, NamedTuple
 
 from nfbench.datasets.download import require_space
 from nfbench.errors import NfbenchError
+from nfbench.files import full_disk
 
 __all__ = ["BadArchive", "unpack"]
 
@@ -60,8 +60,8 @@ def unpack(archive: Path, target: Path, limit: int) -> int:
         return _write_members(archive, target, limit)
     except BaseException as error:
         shutil.rmtree(target, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NfbenchError(f"{target.parent}: the disk is full; free some space and run again") from error
+        if full := full_disk(target.parent, error):
+            raise full from error
         if isinstance(error, _BROKEN):
             raise BadArchive(f"{archive} is cut short or damaged: {error or type(error).__name__}") from error
         raise

@@ -11,26 +11,22 @@ of defect classes (1, 2, ...), not 255: they look black, and a mask is whatever 
 import csv
 from pathlib import Path
 
-from nfbench.datasets.base import Counts, Dataset, Sample
+from nfbench.datasets.base import Counts, Sample
 from nfbench.datasets.layout import known_categories, require_root
 from nfbench.datasets.miniature import COUNTS, Painter, write_once
-from nfbench.datasets.sources import find_source
+from nfbench.datasets.sources import FetchedDataset
 from nfbench.errors import NfbenchError
 
 __all__ = ["DATASET", "Visa"]
 
-_SOURCE = find_source("visa")
 _SPLIT = "split_csv/1cls.csv"
 _COLUMNS = ["object", "split", "label", "image", "mask"]
 
 
-class Visa(Dataset):
+class Visa(FetchedDataset, name="visa"):
     """VisA as it is published, with its one-class split."""
 
     title = "VisA"
-    licence = _SOURCE.licence
-    citation = _SOURCE.citation
-    source = _SOURCE.homepage
     categories = (
         "candle", "capsules", "cashew", "chewinggum", "fryum", "macaroni1", "macaroni2", "pcb1", "pcb2", "pcb3",
         "pcb4", "pipe_fryum",
@@ -39,7 +35,7 @@ class Visa(Dataset):
 
     def available(self, root: Path) -> list[str]:
         """Official objects whose folders lie below ``root``."""
-        require_root(root, "visa")
+        require_root(root, self.name)
         found = [path.parent.name for path in root.glob("*/Data")]
         return known_categories(self.title, self.categories, found or ["no <object>/Data"], root)
 
@@ -72,7 +68,7 @@ class Visa(Dataset):
 def _rows(root: Path) -> list[dict[str, str]]:
     path = root / _SPLIT
     if not path.is_file():
-        raise NfbenchError(f"{path} is missing; it is in VisA's archive and in its repository, {_SOURCE.homepage}")
+        raise NfbenchError(f"{path} is missing; it is in VisA's archive and in its repository, {Visa.source}")
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
         rows = list(reader)

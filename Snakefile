@@ -9,6 +9,7 @@ configfile: "config.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/cells.smk"
 include: "workflow/rules/options.smk"
 include: "workflow/rules/lookup.smk"
 include: "workflow/rules/data.smk"

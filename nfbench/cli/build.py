@@ -115,7 +115,6 @@ def _cells(bench: Bench, experiment: str) -> list[Cell]:
 
 def take_stock_of(bench: Bench, experiment: str) -> "Stock":
     """What became of every cell of an experiment, with those that were skipped."""
-    from nfbench.datasets.base import find_dataset
     from nfbench.results.ledger import skipped_cells, take_stock
 
     def official(dataset: str) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nfbench.cli.build import Overrides, load, table_of, take_stock_of
-from nfbench.config import Bench
 from nfbench.errors import NfbenchError
 from nfbench.paths import Paths
 from nfbench.registry import nearest
@@ -27,7 +26,7 @@ def explain(
     from nfbench.tables.model import Table
 
     bench = load(overrides)
-    experiment = _owner(bench, table)
+    experiment = bench.owner("tables", table).name
     made, _ = table_of(bench, experiment, table)
     if isinstance(made, Table):
         found = find_cell(made, row, column)
@@ -55,14 +54,6 @@ def status(
     name = experiment or bench.config.experiment
     stock = take_stock_of(bench, name)
     typer.echo("\n".join([f"{name}:", *describe_progress(stock, Paths(bench.config.results_root))]))
-
-
-def _owner(bench: Bench, table: str) -> str:
-    """The experiment that has the table."""
-    tables = {name: found.name for found in bench.experiments.values() for name in found.tables}
-    if table not in tables:
-        raise NfbenchError(f"no experiment has a table '{table}'{nearest(table, tables)}")
-    return tables[table]
 
 
 def _describe_count(table: "ParametersTable", row: str, column: str) -> list[str]:

@@ -179,7 +179,7 @@ def _contour(model: "Method", data: "TrainingData", images: "list[Images]", devi
 def _describe_class(images: "Images") -> dict[str, Any]:
     """What run.json says of the features that a class was learned from."""
     pseudo = images.pseudo and {key: images.pseudo.meta[key] for key in ("key", "seconds")}
-    return {"key": images.features.meta["key"], "n_images": len(images.features), "pseudo": pseudo}
+    return {"key": images.features.meta["key"], "pseudo": pseudo}
 
 
 def _describe_anomalies(images: "list[Images]") -> dict[str, Any] | None:

@@ -87,6 +87,13 @@ class Bench(Model):
             raise NfbenchError(f"unknown experiment '{name}'{nearest(name, self.experiments)}")
         return self.experiments[name]
 
+    def owner(self, kind: Literal["tables", "figures"], name: str) -> Experiment:
+        """The experiment that has a table or figure; an error names the nearest one."""
+        owners = {found: e for e in self.experiments.values() for found in getattr(e, kind)}
+        if name not in owners:
+            raise NfbenchError(f"no experiment has a {kind.removesuffix('s')} '{name}'{nearest(name, owners)}")
+        return owners[name]
+
     def dataset(self, name: str) -> DatasetConfig:
         """A dataset by its name: one defined in config or experiments, or a reader with its defaults."""
         return self.datasets.get(name) or DatasetConfig(dataset=name)

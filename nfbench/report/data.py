@@ -113,7 +113,7 @@ def _system(cell: Cell, known: CellRecord | None) -> tuple[str, ...]:
 
 def _run(record: RunRecord, systems: Index, categories: Index, texts: Index) -> dict[str, Any]:
     """A run: what it is, what it cost, and what made it; texts that come often are numbers."""
-    cell = Cell(**{name: getattr(record.cell, name) for name in Cell.__dataclass_fields__})
+    cell = record.cell.cell
     made = record.provenance["train"]
     commands = [record.provenance[stage]["command"] for stage in ("extract", "train", "evaluate")]
     return {

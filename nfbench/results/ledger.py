@@ -182,7 +182,7 @@ def _read(cell: Cell, path: Path) -> tuple[Account, RunRecord | None]:
         record = read_record(path)
     except NfbenchError as error:
         return Account(cell, "failed", f"invalid record: {error}"), None
-    found = Cell(**{name: getattr(record.cell, name) for name in vars(cell)})
+    found = record.cell.cell
     if found != cell:
         return Account(cell, "failed", f"invalid record: {path} is the record of another cell, {found}"), None
     return Account(cell, "done"), record

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nfbench.errors import NfbenchError
 from nfbench.files import read_json, write_json
+from nfbench.grid import Cell
 
 __all__ = ["CellRecord", "RunRecord", "Selection", "read_record", "write_record"]
 
@@ -34,6 +35,11 @@ class CellRecord(_Model):
     variant_of: str
     method_title: str
     title: str
+
+    @property
+    def cell(self) -> Cell:
+        """The cell alone."""
+        return Cell(self.setting, self.dataset, self.category, self.method, self.backbone, self.seed)
 
 
 class AnomaliesRecord(_Model):

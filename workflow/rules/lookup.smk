@@ -3,12 +3,12 @@
 
 def owner(kind, name):
     """The experiment that defines a table or a figure."""
-    return next(e.name for e in BENCH.experiments.values() if name in getattr(e, kind))
+    return BENCH.owner(kind, name).name
 
 
 def table_config(name):
     """What a table is to show."""
-    return BENCH.experiment(owner("tables", name)).tables[name]
+    return BENCH.owner("tables", name).tables[name]
 
 
 def page_parts():
@@ -38,4 +38,4 @@ def table_code(name):
 
 def figure_spec(name):
     """All of the configuration that a figure follows from."""
-    return BENCH.experiment(owner("figures", name)).figures[name].model_dump_json()
+    return BENCH.owner("figures", name).figures[name].model_dump_json()

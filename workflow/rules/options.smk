@@ -55,13 +55,11 @@ def method_options(wildcards):
     variant = BENCH.variant(wildcards.method)
     settings = [f"--set {shlex.quote(f'{key}={value}')}" for key, value in variant.settings.items()]
     title = variant.title or (wildcards.method if wildcards.method in BENCH.variants else None)
-    cell = cell_of(wildcards)
-    dataset = sources(cell.dataset).get(cell.category, cell.dataset)
     named = options(
         method=variant.method,
         variant=wildcards.method,
         title=title,
-        reader=BENCH.dataset(dataset).dataset,
+        reader=BENCH.dataset(source(cell_of(wildcards))).dataset,
         epochs_at_most=1 if BENCH.config.miniature else None,
     )
     return " ".join([named, *settings])

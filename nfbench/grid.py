@@ -72,6 +72,7 @@ def expand(bench: Bench, experiment_name: str, available: AvailableCategories) -
     unique = list(dict.fromkeys(cells))
     for cell in unique:
         _check_setting(bench, cell)
+        _check_search(bench, cell)
     if experiment.grid and not unique:
         wanted = ", ".join(bench.config.categories or ())
         among = f"among 'categories' ({wanted})" if wanted else "of its grid on disk"
@@ -121,6 +122,21 @@ def _check_setting(bench: Bench, cell: Cell) -> None:
         raise NfbenchError(
             f"setting '{cell.setting}' of method '{cell.method}': {hint} {real} real anomalies; methods that learn "
             "from real anomalies are in the setting few-anomaly, and all others are not"
+        )
+
+
+def _check_search(bench: Bench, cell: Cell) -> None:
+    """Settings are searched for in the setting one-class, on the backbones of the search."""
+    search = bench.variant(cell.method).search
+    if search is None:
+        return
+    if cell.setting != "one-class":
+        raise NfbenchError(f"variant '{cell.method}' has a 'search', which is for the setting one-class alone")
+    tags = [backbone.tag for backbone in search.backbones]
+    if cell.backbone not in tags:
+        raise NfbenchError(
+            f"variant '{cell.method}' is to be run on '{cell.backbone}', which is not among the 'backbones' of its "
+            f"search: {', '.join(tags)}"
         )
 
 

@@ -7,6 +7,7 @@ from nfbench.grid import Cell
 __all__ = ["Paths"]
 
 _FEATURES = "features/{backbone}/{dataset}/{category}/{view}"
+_STUDY = "studies/{setting}/{dataset}/{category}/{method}"
 _RUN = "runs/{setting}/{dataset}/{category}/{method}/{backbone}/seed{seed}"
 
 
@@ -38,6 +39,10 @@ class Paths:
         """A file of a run."""
         return self.template(f"{_RUN}/{file}")
 
+    def study(self, file: str) -> str:
+        """A file of the study in which a variant's settings are searched for."""
+        return self.template(f"{_STUDY}/{file}")
+
     def log(self, rule: str, suffix: str) -> str:
         """Log of a rule, by the wildcards of what it makes."""
         return self.template(f"logs/{rule}/{suffix}.log")
@@ -50,6 +55,11 @@ class Paths:
     def run_suffix(self) -> str:
         """Wildcards of a run, for logs and benchmarks."""
         return _RUN.removeprefix("runs/")
+
+    @property
+    def study_suffix(self) -> str:
+        """Wildcards of a study, for logs and benchmarks."""
+        return _STUDY.removeprefix("studies/")
 
     @property
     def features_suffix(self) -> str:
@@ -67,6 +77,10 @@ class Paths:
     def run_benchmark(self, rule: str, cell: Cell) -> Path:
         """Wall time and memory of a rule on a cell."""
         return self.root / "benchmarks" / rule / f"{cell}.tsv"
+
+    def study_of(self, cell: Cell) -> Path:
+        """``study.json`` of a cell whose variant has a search."""
+        return Path(self.study("study.json").format(**vars(cell)))
 
     def experiment(self, name: str, file: str) -> Path:
         """A file of an experiment: ``results.parquet`` or ``ledger.csv``."""

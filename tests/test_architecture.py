@@ -19,6 +19,7 @@ LAYERS = [
     {"methods"},
     {"training"},
     {"scoring"},
+    {"search"},
     {"results"},
     {"tables", "figures"},
     {"report"},

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from nfbench.cli import build, data, evaluate, explain, explore, extract, report, train
+from nfbench.cli import build, data, evaluate, explain, explore, extract, report, search, train
 from nfbench.errors import NfbenchError
 
 __all__ = ["app", "main"]
@@ -25,6 +25,9 @@ _log = logging.getLogger(__name__)
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command("prepare_data")(data.prepare_data)
 app.command("extract_features")(extract.extract)
+app.command("create_study")(search.create_study)
+app.command("search_hyperparameters")(search.search_hyperparameters)
+app.command("summarize_study")(search.summarize_study)
 app.command("train_flow")(train.train_flow)
 app.command("evaluate_run")(evaluate.evaluate_run)
 app.command("aggregate_results")(build.aggregate_results)

@@ -113,17 +113,20 @@ def _build(training: dict[str, Any], cache: "FeatureCache") -> "Method":
 
 
 def _tested(training: dict[str, Any], entries: "Sequence[Entry]", manifest: Path, source: Path) -> "dict[int, Entry]":
-    """Test images that were not learned from, by their number.
+    """Test images that were not learned from, and that no search was judged by, by their number.
 
     Raises:
         NfbenchError: an image that was learned from is not in the manifest.
     """
-    learned = set(training["anomalies"]["real"] if training["anomalies"] else ())
+    learned = {
+        *(training["anomalies"] or {"real": ()})["real"],
+        *(training["search"] or {"validation": ()})["validation"],
+    }
     images = [entry for entry in entries if entry.split == "test"]
     unknown = sorted(learned - {entry.image for entry in images})
     if unknown:
         raise NfbenchError(
-            f"{source}: learned from {unknown[0]}, which manifest {manifest} does not have in its test split; train "
+            f"{source}: made use of {unknown[0]}, which manifest {manifest} does not have in its test split; train "
             "again"
         )
     return {index: entry for index, entry in enumerate(images) if entry.image not in learned}

@@ -98,6 +98,10 @@ def check_variants(
     for name, variant in load(overrides).variants.items():
         try:
             resolve_settings(variant.method, overrides=variant.settings)
+            if variant.search:
+                from nfbench.search.space import search_space
+
+                search_space(variant)
         except NfbenchError as error:
             raise NfbenchError(f"variant '{name}': {error}") from error
 

@@ -53,6 +53,7 @@ def train_flow(
         list[Path] | None, typer.Option(help="meta.json of the view of pseudo-anomalies; once for each class.")
     ] = None,
     test_features: Annotated[Path | None, typer.Option(help="meta.json of the test view, for real anomalies.")] = None,
+    study: Annotated[Path | None, typer.Option(help="study.json of a search, whose best settings are taken.")] = None,
     epochs_at_most: Annotated[int | None, typer.Option(min=0, help="Train no longer than this, for a trial.")] = None,
     checkpoint_seconds: Annotated[float, typer.Option(help="At least so long between two checkpoints.")] = 20.0,
     device: Device = "auto",
@@ -60,38 +61,30 @@ def train_flow(
 ) -> None:
     """Train a method on cached features; goes on where a killed training stopped."""
     from nfbench.device import peak_memory_mb, pick_device
-    from nfbench.methods.base import LevelShape, build_method, count_parameters, resolve_settings
-    from nfbench.provenance import derive_seed, provenance
-    from nfbench.training.assemble import assemble
-    from nfbench.training.checkpoint import SideFolder, save_kept, save_state
-    from nfbench.training.loop import train
+    from nfbench.methods.base import count_parameters, resolve_settings
+    from nfbench.provenance import provenance
+    from nfbench.training.checkpoint import save_kept, save_state
+    from nfbench.training.fit import fit
 
     where = pick_device(device, threads)
     names = classes or [category]
     images = _read_images(names, features, manifest, parse_anomalies(anomalies), pseudo_features, test_features, seed)
-    cache = images[0].features
-    meta = cache.meta
+    meta = images[0].features.meta
     cell = Cell(setting, dataset, category, variant or method, backbone_tag or meta["backbone"], seed)
+    found, searched = _best_of(study, cell) if study else ({}, None)
     settings = resolve_settings(
         method,
         dataset=reader or dataset,
         category=category,
         backbone=meta["backbone"],
-        overrides=parse_overrides(overrides),
+        overrides={**parse_overrides(overrides), **found},
     )
     if epochs_at_most is not None:
         settings = settings.model_copy(update={"epochs": min(settings.epochs, epochs_at_most)})
-    cell_seed = derive_seed(seed, *cell.__dict__.values())
-    shapes = [LevelShape(*shape) for shape in cache.shapes]
-    map_size = (meta["input_size"], meta["input_size"])
-    initialization = derive_seed(cell_seed, "initialization")
-    model = build_method(method, shapes, settings, map_size, initialization, len(names)).to(where)
     _check_setting(setting, images)
-    data = assemble(model, images, cell_seed, where)
-    side = SideFolder(run, _fingerprint(cell, settings.model_dump(mode="json"), images))
     started = time.monotonic()
-    result = train(model, data, settings, side, label=str(cell), checkpoint_seconds=checkpoint_seconds)
-    model.eval()
+    fitted = fit(cell, method, settings, images, where, run, checkpoint_seconds)
+    model, data, result = fitted.model, fitted.data, fitted.result
     contour = _contour(model, data, images, where)
 
     save_state(run / "model.safetensors", model.state_dict())
@@ -108,13 +101,14 @@ def train_flow(
                 "title": title or model.title,
             },
             "settings": settings.model_dump(mode="json"),
-            "initialization": initialization,
+            "initialization": fitted.initialization,
             "parameters": count_parameters(model),
             "n_train": len(data.train),
             "n_val": len(data.val),
             "n_items": len(data.items),
             "classes": {name: _describe_class(one) for name, one in zip(names, images, strict=True)},
             "anomalies": _describe_anomalies(images),
+            "search": searched,
             "features": {key: value for key, value in meta.items() if key != "files"},
             "seconds": {"train": round(result.seconds, 3), "train_stage": round(time.monotonic() - started, 3)},
             "peak_memory_mb": peak_memory_mb(where),
@@ -122,7 +116,7 @@ def train_flow(
             "provenance": provenance(),
         },
     )
-    side.remove()
+    fitted.side.remove()
 
 
 def _read_images(
@@ -199,17 +193,30 @@ def _check_setting(setting: str, images: "list[Images]") -> None:
         raise NfbenchError(f"setting '{setting}' with {len(images)} classes: one model of several is 'unified'")
 
 
-def _fingerprint(cell: Cell, settings: dict[str, Any], images: "list[Images]") -> str:
-    """Of all that determines a training: a checkpoint of another fingerprint is not resumed."""
-    import hashlib
-    import json
+def _best_of(path: Path, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The best settings that a search found on a cell's backbone, and what run.json says of the search.
 
-    from nfbench.provenance import fingerprint
+    Raises:
+        NfbenchError: it is a search for another cell, or has no complete trial on the backbone.
+    """
+    from nfbench.search.record import read_study
 
-    anomalies = images[0].anomalies
-    caches = [used.meta["key"] for one in images for used in (one.features, one.pseudo, one.test) if used]
-    masks = [entry.mask_sha256 for one in images for entry in one.real]
-    code = fingerprint("flows", "methods", "training", "features/online.py", *(["anomalies"] if anomalies else []))
-    described = anomalies and anomalies.model_dump(mode="json")
-    text = json.dumps([str(cell), settings, described, caches, masks, code], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    record = read_study(path)
+    searched = {**record.study.cell, "method": record.study.name}
+    asked = {"setting": cell.setting, "dataset": cell.dataset, "category": cell.category, "method": cell.method}
+    if searched != asked:
+        raise NfbenchError(f"{path} is the study of {'/'.join(searched.values())}, not of {'/'.join(asked.values())}")
+    best = record.by_backbone.get(cell.backbone)
+    if best is None:
+        raise NfbenchError(f"{path}: no trial on '{cell.backbone}' completed; give the search more trials")
+    return best.settings, {
+        "objective": record.study.objective,
+        "metric": record.study.metric,
+        "trial": best.number,
+        "value": best.value,
+        "chosen": record.best.backbone == cell.backbone,
+        "settings": best.settings,
+        "trials": {state: record.count(state) for state in ("complete", "pruned", "failed")},
+        "seconds": record.seconds,
+        "validation": record.validation,
+    }

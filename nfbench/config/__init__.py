@@ -3,17 +3,18 @@
 Every key has its default and meaning here and nowhere else; the JSON schema is generated from these models.
 """
 
+from nfbench.config.backbone import BackboneConfig
 from nfbench.config.bench import Bench, Config, Experiment, load_bench
 from nfbench.config.grid import (
     AnomaliesConfig,
     AvailableAmong,
-    BackboneConfig,
     Categories,
     DatasetConfig,
     GridBlock,
     Setting,
     VariantConfig,
 )
+from nfbench.config.search import Choices, Dimension, Range, SearchConfig
 from nfbench.config.tables import (
     BackboneRow,
     BackbonesTableConfig,
@@ -35,15 +36,19 @@ __all__ = [
     "BackbonesTableConfig",
     "Bench",
     "Categories",
+    "Choices",
     "Config",
     "CountedModel",
     "DatasetConfig",
+    "Dimension",
     "Experiment",
     "FigureConfig",
     "GridBlock",
     "MethodRow",
     "MethodsTableConfig",
     "ParametersTableConfig",
+    "Range",
+    "SearchConfig",
     "Setting",
     "SettingsTableConfig",
     "TableConfig",

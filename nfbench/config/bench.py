@@ -9,7 +9,8 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from nfbench.config.grid import BackboneConfig, Categories, DatasetConfig, GridBlock, VariantConfig
+from nfbench.config.backbone import BackboneConfig
+from nfbench.config.grid import Categories, DatasetConfig, GridBlock, VariantConfig
 from nfbench.config.tables import AnyTable, FigureConfig, ParametersTableConfig
 from nfbench.config.validation import Model, validate
 from nfbench.errors import NfbenchError
@@ -125,15 +126,20 @@ def load_bench(values: Mapping[str, Any], experiments_folder: Path) -> Bench:
     paths = sorted(experiments_folder.glob("*.yaml"))
     read = {path.stem: _read_experiment(path, config.miniature) for path in paths}
     experiments = {name: _share_runs(experiment, read) for name, experiment in read.items()}
-    datasets, variants, backbones, unified = dict(config.datasets), dict(config.variants), {}, {}
+    own = _with_random_weights(config.variants) if config.miniature else config.variants
+    datasets, variants, backbones, unified = dict(config.datasets), dict(own), {}, {}
     for name, experiment in experiments.items():
-        _merge(datasets, experiment.datasets, "dataset", name)
-        _merge(variants, experiment.variants, "variant", name)
+        owner = f"experiment '{name}'"
+        _merge(datasets, experiment.datasets, "dataset", owner)
+        _merge(variants, experiment.variants, "variant", owner)
         found = {backbone.tag: backbone for block in experiment.grid for backbone in block.backbones}
-        _merge(backbones, found, "backbone", name)
+        _merge(backbones, found, "backbone", owner)
         for block in experiment.grid:
             if block.setting == "unified":
-                _merge(unified, block.datasets, "categories of one model of", name)
+                _merge(unified, block.datasets, "categories of one model of", owner)
+    for name, variant in variants.items():
+        searched = variant.search.backbones if variant.search else ()
+        _merge(backbones, {backbone.tag: backbone for backbone in searched}, "backbone", f"variant '{name}'")
     return Bench(
         config=config,
         experiments=experiments,
@@ -178,10 +184,10 @@ def _share_runs(experiment: Experiment, others: Mapping[str, Experiment]) -> Exp
     return experiment.model_copy(update={"grid": source.grid, "seeds": source.seeds, "runs_of": None})
 
 
-def _merge(known: dict[str, Any], added: Mapping[str, Any], kind: str, experiment: str) -> None:
+def _merge(known: dict[str, Any], added: Mapping[str, Any], kind: str, owner: str) -> None:
     for name, value in added.items():
         if known.setdefault(name, value) != value:
             raise NfbenchError(
-                f"experiment '{experiment}' gives the {kind} '{name}' another meaning than config.yaml or another "
+                f"{owner} gives the {kind} '{name}' another meaning than config.yaml or another "
                 f"experiment does ({json.dumps(value, default=Model.model_dump)} here); give it a name of its own"
             )

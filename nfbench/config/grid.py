@@ -3,15 +3,16 @@
 import re
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from nfbench.config.backbone import Backbones
+from nfbench.config.search import SearchConfig
 from nfbench.config.validation import Model, validate
 
 __all__ = [
     "AnomaliesConfig",
     "AvailableAmong",
-    "BackboneConfig",
     "Categories",
     "DatasetConfig",
     "GridBlock",
@@ -113,45 +114,10 @@ class VariantConfig(Model):
     method: str = Field(description="name of the method")
     settings: dict[str, Any] = Field(default_factory=dict, description="overrides of the method's settings")
     anomalies: AnomaliesConfig | None = Field(None, description="anomalous images to train with, if any")
+    search: SearchConfig | None = Field(
+        None, description="find further settings, and the backbone, by a search in each category"
+    )
     title: str | None = Field(None, description="name in tables; by default the method's title and the variant's name")
-
-
-class BackboneConfig(Model):
-    """A backbone at an input size."""
-
-    name: str = Field(description="name of the backbone, with its weight tag")
-    input_size: int = Field(256, ge=32, description="side of the square input in pixels")
-    levels: tuple[int, ...] | None = Field(
-        None, min_length=1, description="levels, fine to coarse, by default the backbone's own"
-    )
-    scales: tuple[int, ...] | None = Field(
-        None, min_length=1, description="divisors of the input's side: the levels are taken at each of these sizes"
-    )
-    interpolation: Literal["nearest", "bilinear", "bilinear_aligned", "bicubic_aligned"] | None = Field(
-        None, description="how the input is scaled, by default the backbone's own"
-    )
-    padding: Literal["zeros", "reflect"] = Field("zeros", description="of all convolutions")
-    rotations: int = Field(0, ge=0, description="rotated views of each image, for methods that take views")
-    pooled: bool = Field(False, description="keep the global average of each level only")
-    online: bool = Field(False, description="compute features whenever they are read, for sets too large to cache")
-    image: bool = Field(False, description="keep the normalized image too, for methods that read it")
-    weights: str = Field("default", description="default, package, hub, random, or the path of a weights file")
-
-    @property
-    def tag(self) -> str:
-        """Name in paths: ``name@size``, and whatever is not the backbone's own."""
-        parts = [
-            "l" + "".join(map(str, self.levels)) if self.levels else "",
-            "s" + ".".join(map(str, self.scales)) if self.scales else "",
-            self.interpolation or "",
-            "reflect" if self.padding == "reflect" else "",
-            f"r{self.rotations}" if self.rotations else "",
-            "pooled" if self.pooled else "",
-            "image" if self.image else "",
-            "online" if self.online else "",
-            "random" if self.weights == "random" else "",
-        ]
-        return "-".join([f"{self.name}@{self.input_size}", *filter(None, parts)])
 
 
 class GridBlock(Model):
@@ -159,13 +125,8 @@ class GridBlock(Model):
 
     setting: Setting = Field("one-class", description="one-class, unified or few-anomaly")
     methods: tuple[str, ...] = Field(min_length=1, description="methods and variants")
-    backbones: tuple[BackboneConfig, ...] = Field(min_length=1, description="backbones")
+    backbones: Backbones = Field(min_length=1, description="backbones")
     datasets: dict[str, Categories] = Field(
         description="categories by dataset; 'available' takes those found on disk, {available: [...]} those of the "
         "list that are found on disk"
     )
-
-    @field_validator("backbones", mode="before")
-    @classmethod
-    def _names_are_backbones(cls, value: Any) -> Any:
-        return [{"name": item} if isinstance(item, str) else item for item in value]

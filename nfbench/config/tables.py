@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from nfbench.config.grid import BackboneConfig, Setting
+from nfbench.config.backbone import BackboneConfig
+from nfbench.config.grid import Setting
 from nfbench.config.validation import Model
 
 __all__ = [
@@ -23,6 +24,16 @@ __all__ = [
 ]
 
 Selection = Literal["last", "val", "oracle"]
+Cost = Literal[
+    "parameters",
+    "train_seconds",
+    "score_images_per_second",
+    "peak_memory_mb",
+    "search_trials",
+    "search_pruned",
+    "search_failed",
+    "search_seconds",
+]
 _SETTING = "show the runs of this setting; needed where the experiment has runs of several"
 _ROW = "which row of the published table: its columns by name, such as {backbone: ResNet18}"
 
@@ -41,6 +52,9 @@ class TableConfig(Model):
         ("last",), min_length=1, description="which checkpoint is scored; several stand side by side"
     )
     published: str | None = Field(None, description="file of nfbench/reference without its ending")
+    published_by: str = Field(
+        "method", description="column of that file that names the methods, such as method_published"
+    )
     published_datasets: dict[str, str] = Field(
         default_factory=dict, description="the published table's names of datasets, where it has rows of several"
     )
@@ -96,8 +110,8 @@ class MethodsTableConfig(Model):
     setting: Setting | None = Field(None, description=_SETTING)
     metrics: tuple[str, ...] = Field(min_length=1, description="metrics, as run.json names them")
     datasets: tuple[str, ...] | None = Field(None, min_length=1, description="show the runs of these datasets only")
-    costs: tuple[Literal["parameters", "train_seconds", "score_images_per_second", "peak_memory_mb"], ...] = Field(
-        (), description="what a run cost, in columns after the metrics"
+    costs: tuple[Cost, ...] = Field(
+        (), description="what a run, and the search for its settings, cost, in columns after the metrics"
     )
     rows: tuple[MethodRow, ...] = Field(
         (), description="methods in the order of the rows; by default all, each on each of its backbones"
@@ -179,9 +193,10 @@ class FigureConfig(Model):
         "likelihoods",
         "anomalies",
         "homogeneous_mapping",
+        "search",
     ] = Field(
         description="anomaly maps, score histograms, training curves, a contrario segmentation, mean IoU by threshold, "
         "quantiles of normal latents, image AUROC by speed of inference, histograms of log-likelihoods before and "
         "after training, contact sheet of the images that pseudo-anomalies make, log-likelihoods and losses of one "
-        "model for each category beside one for all"
+        "model for each category beside one for all, history of a search and what its dimensions matter"
     )

@@ -36,12 +36,13 @@ COLORS = {"normal": "#1f77b4", "anomalous": "#d62728", "pseudo": "#ff7f0e", "neu
 
 @dataclass(frozen=True)
 class DrawnRun:
-    """A run that a figure draws: its cell, record and folder, and the folder of its training."""
+    """A run that a figure draws: its cell, record and folder, the folder of its training, and its study, if any."""
 
     cell: Cell
     record: RunRecord
     folder: Path
     training_folder: Path
+    study: Path | None = None
 
     @property
     def title(self) -> str:
@@ -52,7 +53,7 @@ class DrawnRun:
 def read_runs(cells: Sequence[Cell], paths: Paths) -> list[DrawnRun]:
     """Reads the run records of ``cells``."""
     return [
-        DrawnRun(cell, read_record(path), path.parent, paths.run_record(cell.trained).parent)
+        DrawnRun(cell, read_record(path), path.parent, paths.run_record(cell.trained).parent, paths.study_of(cell))
         for cell, path in ((cell, paths.run_record(cell)) for cell in cells)
     ]
 

@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
+from nfbench.config import Dimension
 from nfbench.errors import NfbenchError
 from nfbench.registry import nearest, plugin
 
@@ -131,6 +132,7 @@ class Method(nn.Module, ABC):
         settings_type: its settings, with the paper's defaults.
         category_settings: the paper's overrides by dataset and category.
         backbone_settings: the paper's overrides by backbone, tag left out.
+        search_space: settings that a search varies unless it says otherwise.
         takes_views: features come as rotated views of each image, ``(B, K, C_l, H_l, W_l)``.
         takes_image: the first level of the features is the normalized image, ``(B, 3, S, S)``.
         takes_class: after the levels of the features comes the number of each image's class, ``(B,)``; the method is
@@ -149,6 +151,7 @@ class Method(nn.Module, ABC):
     settings_type: ClassVar[type[MethodSettings]]
     category_settings: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
     backbone_settings: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    search_space: ClassVar[Mapping[str, Dimension]] = {}
     takes_views: ClassVar[bool] = False
     takes_image: ClassVar[bool] = False
     takes_class: ClassVar[bool] = False

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from nfbench.config import Choices, Range
 from nfbench.flows.all_in_one import ClampRule, Permutation
 from nfbench.flows.subnets import conv_subnet
 from nfbench.methods.base import HALF_LOG_TWO_PI, LevelShape, Method, MethodSettings, Passes, Scores
@@ -41,6 +42,13 @@ class FlowMethod(Method):
     """A flow from normalized features to independent standard normal latents."""
 
     settings: FlowSettings
+    search_space = {
+        "lr": Range(low=1e-5, high=1e-2, log=True),
+        "batch_size": Range(low=4, high=32),
+        "flow_steps": Choices(choices=(4, 6, 8)),
+        "hidden_ratio": Choices(choices=(0.16, 0.5, 1.0)),
+        "kernels": Choices(choices=("alternating", "3x3")),
+    }
 
     def __init__(
         self,

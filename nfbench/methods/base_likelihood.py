@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nfbench.config import Choices, Range
 from nfbench.flows.all_in_one import AllInOneStep, ClampRule, Permutation
 from nfbench.flows.positional import sinusoidal_code
 from nfbench.flows.subnets import fc_subnet
@@ -55,6 +56,11 @@ class FibreFlowMethod(Method):
 
     transductive = True
     settings: FibreFlowSettings
+    search_space = {
+        "lr": Range(low=1e-5, high=1e-2, log=True),
+        "coupling_blocks": Choices(choices=(4, 8, 12)),
+        "condition_dim": Choices(choices=(64, 128, 256, 512)),
+    }
 
     def __init__(
         self,

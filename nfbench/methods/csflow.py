@@ -15,6 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from nfbench.config import Choices, Range
 from nfbench.errors import NfbenchError
 from nfbench.flows.cross_scale import cross_scale_subnet
 from nfbench.flows.glow import TwoSidedFlow
@@ -53,6 +54,11 @@ class CSFlow(Method):
     title = "CS-Flow"
     settings_type = CSFlowSettings
     settings: CSFlowSettings
+    search_space = {
+        "lr": Range(low=1e-5, high=1e-2, log=True),
+        "batch_size": Range(low=4, high=32),
+        "hidden_channels": Choices(choices=(64, 256, 1024)),
+    }
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from nfbench.config import Choices, Range
 from nfbench.errors import NfbenchError
 from nfbench.flows.glow import TwoSidedFlow, mlp_subnet
 from nfbench.methods.base import HALF_LOG_TWO_PI, Batch, LevelShape, Method, MethodSettings, Scores
@@ -53,6 +54,12 @@ class DifferNet(Method):
     title = "DifferNet"
     settings_type = DifferNetSettings
     settings: DifferNetSettings
+    search_space = {
+        "lr": Range(low=1e-5, high=1e-2, log=True),
+        "batch_size": Range(low=8, high=64),
+        "flow_steps": Choices(choices=(4, 6, 8)),
+        "hidden_channels": Choices(choices=(512, 1024, 2048)),
+    }
     takes_views = True
     localizes_by_gradient = True
 

@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nfbench.config import Range
 from nfbench.errors import NfbenchError
 from nfbench.methods.base import LevelShape, Passes, Scores
 from nfbench.methods.base_patch import FittedPatchSettings, PatchMethod
@@ -49,6 +50,10 @@ class Padim(PatchMethod):
     title = "PaDiM"
     settings_type = PadimSettings
     settings: PadimSettings
+    search_space = {
+        "reduced_dimensions": Range(low=50, high=1000),
+        "regularization": Range(low=1e-4, high=1.0, log=True),
+    }
     backbone_settings = {
         "resnet18": {"reduced_dimensions": 100},
         "efficientnet_b5": {"reduced_dimensions": 200},

@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from nfbench.config import Choices, Range
 from nfbench.errors import NfbenchError
 from nfbench.methods.base import LevelShape, Passes, Scores
 from nfbench.methods.base_coreset import select_coreset
@@ -54,6 +55,11 @@ class PatchCore(PatchMethod):
     title = "PatchCore"
     settings_type = PatchCoreSettings
     settings: PatchCoreSettings
+    search_space = {
+        "coreset_ratio": Choices(choices=(0.01, 0.1, 0.25)),
+        "neighbors": Range(low=1, high=9),
+        "reweighting": Choices(choices=(False, True)),
+    }
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nfbench.config import Choices, Range
 from nfbench.methods.base import Batch, LevelShape, ParameterGroup, Scores
 from nfbench.methods.base_patch import Embedding, PatchEmbedding, PatchMethod, PatchSettings
 
@@ -49,6 +50,13 @@ class SimpleNet(PatchMethod):
     title = "SimpleNet"
     settings_type = SimpleNetSettings
     settings: SimpleNetSettings
+    search_space = {
+        "lr": Range(low=1e-5, high=1e-2, log=True),
+        "batch_size": Range(low=4, high=32),
+        "adaptor_lr_factor": Range(low=0.1, high=1.0),
+        "hidden_dim": Choices(choices=(256, 512, 1024)),
+        "noise_std": Range(low=5e-3, high=0.1, log=True),
+    }
 
     def __init__(
         self,

@@ -51,6 +51,7 @@ class UFlowSettings(FlowSettings):
     lr: float = Field(1e-4, gt=0, description="learning rate of Adam")
     weight_decay: float = Field(1e-5, ge=0, description="L2 penalty of Adam")
     flow_steps: int = Field(4, ge=1, description="steps per stage")
+    u_shape: bool = Field(True, description="stages are joined; else they are flows of their own, as in Table 6")
 
 
 class UFlow(FlowMethod):
@@ -71,6 +72,9 @@ class UFlow(FlowMethod):
         Raises:
             NfbenchError: a level is not twice as large as the next coarser one.
         """
+        inputs = [InputNode(*shape, name=f"level {index}") for index, shape in enumerate(self.shapes)]
+        if not self.settings.u_shape:
+            return self._independent_stages(inputs, generator)
         sizes = [(shape.height, shape.width) for shape in self.shapes]
         if any(fine != (2 * coarse[0], 2 * coarse[1]) for fine, coarse in pairwise(sizes)):
             found = ", ".join(f"{height} x {width}" for height, width in sizes)
@@ -78,7 +82,6 @@ class UFlow(FlowMethod):
                 f"method 'uflow' takes levels that are each twice as large as the next coarser one, but got {found}; "
                 "give the backbone levels and an input size whose strides divide it"
             )
-        inputs = [InputNode(*shape, name=f"level {index}") for index, shape in enumerate(self.shapes)]
         outputs: list[OutputNode] = []
         nodes = list(inputs)
         node = inputs[-1]
@@ -95,6 +98,15 @@ class UFlow(FlowMethod):
         stage = self._stage(node, "stage 0", generator)
         outputs.append(OutputNode(stage[-1], name="z 0"))
         return GraphINN([*nodes, *stage, outputs[-1]])
+
+    def _independent_stages(self, inputs: Sequence[InputNode], generator: torch.Generator) -> GraphINN:
+        """Table 6, 'Avg.': one stage per level, without connections."""
+        nodes, outputs = list(inputs), []
+        for index in range(len(inputs) - 1, -1, -1):
+            stage = self._stage(inputs[index], f"stage {index}", generator)
+            nodes += stage
+            outputs.append(OutputNode(stage[-1], name=f"z {index}"))
+        return GraphINN([*nodes, *outputs])
 
     def _stage(self, node: Node, name: str, generator: torch.Generator) -> list[Node]:
         steps: list[Node] = []

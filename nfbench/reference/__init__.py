@@ -99,20 +99,26 @@ def published_names() -> list[str]:
 
 
 @cache
-def published_table(name: str, settings: frozenset[str] | None = None, dataset: str | None = None) -> PublishedTable:
+def published_table(
+    name: str, settings: frozenset[str] | None = None, dataset: str | None = None, by: str = "method"
+) -> PublishedTable:
     """Reads a published table.
 
     Args:
         name: name of the table.
         settings: keep the values of these settings only, and those whose setting the table does not say.
         dataset: keep the values of this dataset only, by the name that the table gives it.
+        by: column that names the methods, for tables of variants of one method.
 
     Raises:
-        NfbenchError: no such table; names the nearest one. Or it has nothing of these settings or this dataset.
+        NfbenchError: no such table or column; names the nearest one. Or it has nothing of these settings or this
+            dataset.
     """
     rows = [row for row in printed_rows(name) if row.get("value") and row.get("unit") in _PERCENT]
     if not rows:
         raise NfbenchError(f"published table '{name}' has no percentages or fractions")
+    if by not in rows[0]:
+        raise NfbenchError(f"published table '{name}' has no column '{by}'{nearest(by, rows[0])}")
     found = sorted({row.get("setting") or "" for row in rows})
     if settings is not None:
         rows = [row for row in rows if not row.get("setting") or row["setting"] in settings]
@@ -131,8 +137,8 @@ def published_table(name: str, settings: frozenset[str] | None = None, dataset: 
     for row in rows:
         category = row.get("category_corrected") or row["category"]
         scaled = float(row["value"]) * _PERCENT[row["unit"]]
-        several = len(backbones[row["method"]]) > 1 and row["backbone"]
-        method = f"{row['method']} ({row['backbone']})" if several else row["method"]
+        several = by == "method" and len(backbones[row["method"]]) > 1 and row["backbone"]
+        method = f"{row['method']} ({row['backbone']})" if several else row[by]
         key = method, category, row["metric"]
         values[key] = PublishedValue(scaled, row["trust"] == "trusted", row["trust_note"])
         of.setdefault(key, set()).add(row.get("dataset"))

@@ -23,7 +23,10 @@ def aggregate(records: Iterable[RunRecord]) -> pd.DataFrame:
         ``n_val``, ``n_classes`` (categories that the model was trained on), ``n_test``, ``n_regions``, ``n_real``
         (anomalous test images that were learned from, and left out of ``n_test`` and ``n_regions``), ``generator`` (of
         pseudo-anomalies, empty without), ``epochs``, ``image_score``, ``parameters``, ``train_seconds``,
-        ``score_images_per_second``, ``peak_memory_mb``, ``machine``.
+        ``score_images_per_second``, ``peak_memory_mb``, ``machine``. Of the search that settings come from: its
+        objective ``search`` (empty without), ``search_metric``, ``search_chosen`` (whether the backbone is its best
+        one), ``search_trials`` and how many of them are ``search_pruned`` and ``search_failed``, ``search_seconds``,
+        and ``n_validation`` (test images that it was judged by, and that are left out as well).
     """
     return pd.DataFrame([row for record in records for row in _rows(record)])
 
@@ -39,13 +42,13 @@ def read_results(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise NfbenchError(f"{path} is missing; make it with 'nfbench aggregate_results'")
     results = pd.read_parquet(path)
-    if "n_real" not in results:
+    if "search" not in results:
         raise NfbenchError(f"{path} is of an older version; make it again with 'nfbench aggregate_results'")
     return results
 
 
 def _rows(record: RunRecord) -> list[dict[str, Any]]:
-    anomalies = record.data.anomalies
+    anomalies, search = record.data.anomalies, record.search
     common = {
         **record.cell.model_dump(),
         "input_size": record.features.input_size,
@@ -58,6 +61,14 @@ def _rows(record: RunRecord) -> list[dict[str, Any]]:
         "n_regions": record.data.n_regions,
         "n_real": len(anomalies.real) if anomalies else 0,
         "generator": (anomalies.generator if anomalies else None) or "",
+        "search": search.objective if search else "",
+        "search_metric": search.metric if search else "",
+        "search_chosen": search.chosen if search else True,
+        "search_trials": sum(search.trials.values()) if search else 0,
+        "search_pruned": search.trials["pruned"] if search else 0,
+        "search_failed": search.trials["failed"] if search else 0,
+        "search_seconds": search.seconds if search else 0.0,
+        "n_validation": len(search.validation) if search else 0,
         "epochs": record.settings["epochs"],
         "image_score": record.settings.get("image_score", ""),
         "parameters": record.parameters["total"],

@@ -83,6 +83,7 @@ def compose_record(
             "train": training["provenance"],
             "evaluate": provenance(),
         },
+        search=training["search"],
     )
 
 

@@ -60,6 +60,31 @@ class AnomaliesRecord(_Model):
     real: list[str]
 
 
+class SearchRecord(_Model):
+    """The search that settings come from.
+
+    Attributes:
+        objective: ``log_likelihood``, ``validation`` or ``test``.
+        metric: that trials were judged by.
+        trial: number of the one whose settings were taken, the best on the backbone, and its ``value``.
+        chosen: whether the backbone is the best of those searched.
+        settings: that were found.
+        trials: number of them by the state in which they ended.
+        seconds: of all trials.
+        validation: test images that trials were judged by and that were not tested on.
+    """
+
+    objective: str
+    metric: str
+    trial: int
+    value: float
+    chosen: bool
+    settings: dict[str, bool | int | float | str]
+    trials: dict[str, int]
+    seconds: float
+    validation: list[str]
+
+
 class DataRecord(_Model):
     """Images that went in.
 
@@ -67,7 +92,7 @@ class DataRecord(_Model):
         n_train: normal images that the model was trained on, of all classes.
         n_val: normal images of all classes that were held out.
         classes: that the model was trained on, with the keys of their cached features.
-        n_test_anomalous: leaves out those that were learned from.
+        n_test_normal, n_test_anomalous: leave out those that were learned from, or that a search was judged by.
     """
 
     manifest: str
@@ -132,6 +157,7 @@ class RunRecord(_Model):
         peak_memory_mb: largest resident memory of training and evaluation, and of the GPU if one was used.
         contour: threshold of the maps above which figures draw a contour.
         provenance: what made it, by stage.
+        search: where settings were searched for.
     """
 
     cell: CellRecord
@@ -147,6 +173,7 @@ class RunRecord(_Model):
     peak_memory_mb: dict[str, float]
     contour: float
     provenance: dict[str, dict[str, Any]]
+    search: SearchRecord | None = None
 
 
 def write_record(path: str | Path, record: RunRecord) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "metric_title",
     "official_categories",
     "results_caption",
+    "search_note",
     "selections_note",
     "setting_note",
     "short_metric",
@@ -92,6 +93,7 @@ def results_caption(config: TableConfig, results: pd.DataFrame, subsets: dict[st
         f"{config.title}: {_metric_titles(config, results)}, {spread(results)}",
         setting_note(results),
         anomalies_note(results),
+        search_note(results),
         selections_note(config.selections),
         "backbone " + ", ".join(backbone_notes(results)),
         "data: " + "; ".join(data_notes(results, subsets)),
@@ -148,6 +150,23 @@ def anomalies_note(results: pd.DataFrame) -> str:
     return f"trained with pseudo-anomalies: {'; '.join(by_generator)}" if len(made) else ""
 
 
+def search_note(results: pd.DataFrame) -> str:
+    """Methods whose settings were searched for, by how many trials, and by what these were judged; empty without."""
+    notes = []
+    found = results[results.search != ""]
+    for (objective, metric), part in found.groupby(["search", "search_metric"], sort=False):
+        trials = _range(int(part.search_trials.min()), int(part.search_trials.max()))
+        left_out = _range(int(part.n_validation.min()), int(part.n_validation.max()))
+        judged = {
+            "log_likelihood": "the likelihood of held-out normal images",
+            "validation": f"{metric_title(metric)} on {left_out} test images that are left out of the test set",
+            "test": f"{metric_title(metric)} ON THE TEST SET ITSELF (optimistic)",
+        }
+        names = ", ".join(part.title.unique())
+        notes.append(f"settings of {names} searched in each category, {trials} trials, by {judged[objective]}")
+    return "; ".join(notes)
+
+
 def selections_note(selections: Sequence[str]) -> str:
     """What each selection of a checkpoint means."""
     return "; ".join(f"{selection}: {_SELECTIONS[selection]}" for selection in selections)
@@ -201,13 +220,14 @@ def data_notes(results: pd.DataFrame, subsets: dict[str, str], *, named: bool = 
 
 
 def _regions_note(results: pd.DataFrame) -> str:
-    """Ground-truth regions of the test set, which is another for each seed where real anomalies were taken from it."""
-    images = results.dropna(subset="n_regions").drop_duplicates(["n_real", "seed", "dataset", "category"])
+    """Ground-truth regions of the test set, less those of images that were learned or validated with."""
+    taken = ["n_real", "n_validation"]
+    images = results.dropna(subset="n_regions").drop_duplicates([*taken, "seed", "dataset", "category"])
     if images.empty:
         return ""
     if not images.n_real.any():  # the test set is the same for all seeds, also where runs are lacking
-        images = images.drop_duplicates(["dataset", "category"]).assign(seed=0)
-    regions = images.groupby(["n_real", "seed"]).n_regions.sum()
+        images = images.drop_duplicates(["n_validation", "dataset", "category"]).assign(seed=0)
+    regions = images.groupby([*taken, "seed"]).n_regions.sum()
     count = _range(int(regions.min()), int(regions.max()))
     by = ", by the anomalies left out of the test set" if regions.nunique() > 1 else ""
     return f"{count} ground-truth regions{by}"

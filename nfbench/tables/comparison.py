@@ -8,11 +8,19 @@ from nfbench.errors import NfbenchError
 from nfbench.reference import PrintedValue, find_printed
 from nfbench.tables.captions import TRANSDUCTIVE, official_categories
 
-__all__ = ["common_categories", "comparability", "is_whole", "of_setting", "printed_cell", "printed_settings"]
+__all__ = [
+    "common_categories",
+    "comparability",
+    "is_whole",
+    "of_setting",
+    "printed_cell",
+    "printed_settings",
+    "shown_backbone",
+]
 
 
 def of_setting(name: str, setting: str | None, results: pd.DataFrame) -> pd.DataFrame:
-    """Results of the setting that a table shows.
+    """Results of the setting that a table shows; of backbones that were searched, those of the best one.
 
     Args:
         name: name of the table.
@@ -30,7 +38,13 @@ def of_setting(name: str, setting: str | None, results: pd.DataFrame) -> pd.Data
         )
     if setting is not None and setting not in found:
         raise NfbenchError(f"table '{name}': no run is of its setting '{setting}'; found: {', '.join(found)}")
-    return results if setting is None else results[results.setting == setting]
+    shown = results.search_chosen if setting is None else results.search_chosen & (results.setting == setting)
+    return results[shown]
+
+
+def shown_backbone(results: pd.DataFrame) -> pd.Series:
+    """The backbone that results are shown under: the tag, but for searches, whose best one may change by category."""
+    return results.backbone.where(results.search == "", "the best backbone")
 
 
 def printed_settings(results: pd.DataFrame) -> frozenset[str]:

@@ -17,12 +17,20 @@ from nfbench.tables.captions import (
     image_score_note,
     join_notes,
     metric_title,
+    search_note,
     selections_note,
     setting_note,
     spread,
     status_note,
 )
-from nfbench.tables.comparison import common_categories, comparability, is_whole, of_setting, printed_cell
+from nfbench.tables.comparison import (
+    common_categories,
+    comparability,
+    is_whole,
+    of_setting,
+    printed_cell,
+    shown_backbone,
+)
 from nfbench.tables.model import Column, Row, Table
 
 __all__ = ["COSTS", "make_methods_table"]
@@ -32,6 +40,10 @@ COSTS = {
     "train_seconds": ("training in s", 1.0),
     "score_images_per_second": ("scoring in images/s", 1.0),
     "peak_memory_mb": ("peak memory in GB", 1e-3),
+    "search_trials": ("trials of the search", 1.0),
+    "search_pruned": ("trials pruned", 1.0),
+    "search_failed": ("trials that diverged", 1.0),
+    "search_seconds": ("search in s", 1.0),
 }
 """Columns of the results that are costs of a run: how they are printed, and in which unit."""
 
@@ -118,7 +130,7 @@ def _groups(rows: Sequence[MethodRow], results: pd.DataFrame) -> list[tuple[Meth
     """Results by row; without rows, by method and backbone."""
     if rows:
         return [(row, results[_is_of(row, results)]) for row in rows]
-    by_method = results.groupby(["method", "backbone"], sort=False)
+    by_method = results.groupby(["method", shown_backbone(results)], sort=False)
     return [(MethodRow(method=method), part) for (method, _), part in by_method]
 
 
@@ -140,7 +152,7 @@ def _label(part: pd.DataFrame, results: pd.DataFrame) -> str:
     """The method, and its backbone where it was run on several."""
     first = part.iloc[0]
     several = results[results.method == first.method].backbone.nunique() > 1
-    return f"{first.title} ({first.backbone})" if several else first.title
+    return f"{first.title} ({shown_backbone(part).iloc[0]})" if several else first.title
 
 
 def _caption(config: MethodsTableConfig, results: pd.DataFrame, subsets: dict[str, str], sources: Iterable[str]) -> str:
@@ -151,6 +163,7 @@ def _caption(config: MethodsTableConfig, results: pd.DataFrame, subsets: dict[st
         f"{config.title}: {titles} in percent, {spread(results)}, of means over categories",
         setting_note(results),
         anomalies_note(results),
+        search_note(results),
         selections_note((config.selection,)),
         "data: " + "; ".join(data_notes(results, subsets, named=True)),
         "; ".join(f"{', '.join(found)} on {backbone}" for backbone, found in by_method),

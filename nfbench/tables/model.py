@@ -11,7 +11,7 @@ from nfbench.reference import PublishedTable, PublishedValue, published_table
 from nfbench.registry import nearest, plugin_names
 from nfbench.results.compare import Comparison, compare
 from nfbench.tables.captions import METRICS, metric_title, results_caption, short_metric
-from nfbench.tables.comparison import of_setting, printed_settings
+from nfbench.tables.comparison import of_setting, printed_settings, shown_backbone
 
 __all__ = ["Column", "Row", "Table", "make_table", "metric_title"]
 
@@ -141,7 +141,8 @@ def _published_of(dataset: str, config: TableConfig, results: pd.DataFrame) -> P
     """What is published of one dataset."""
     if config.published is None:
         return None
-    return published_table(config.published, printed_settings(results), config.published_datasets.get(dataset))
+    of = config.published_datasets.get(dataset)
+    return published_table(config.published, printed_settings(results), of, config.published_by)
 
 
 def _check_published_as(
@@ -185,10 +186,11 @@ def _columns(results: pd.DataFrame, config: TableConfig) -> list[Column]:
 def _shared_tags(results: pd.DataFrame) -> dict[tuple[str, str], tuple[str, ...]]:
     """For methods whose backbone comes at another size for other categories, all its tags, by method and tag.
 
-    They share a column where no category has two of them.
+    They share a column where no category has two of them; so do the best backbones of a search, whatever they are.
     """
     shared = {}
-    for (method, _), part in results.groupby(["method", results.backbone.map(_backbone_name)], sort=False):
+    names = shown_backbone(results).map(_backbone_name)
+    for (method, _), part in results.groupby(["method", names], sort=False):
         tags = tuple(part.backbone.unique())
         if part.groupby(["dataset", "category"]).backbone.nunique().max() == 1:
             shared |= {(method, tag): tags for tag in tags}
@@ -200,8 +202,11 @@ def _backbone_name(tag: str) -> str:
 
 
 def _name_and_sizes(tags: tuple[str, ...], results: pd.DataFrame) -> str:
-    sizes = sorted(results[results.backbone.isin(tags)].input_size.unique())
-    return f"{_backbone_name(tags[0])}@{'/'.join(map(str, sizes))}"
+    by_name: dict[str, list[str]] = {}
+    shown = results[results.backbone.isin(tags)].sort_values("input_size")
+    for tag, size in dict.fromkeys(zip(shown.backbone, shown.input_size, strict=True)):
+        by_name.setdefault(_backbone_name(tag), []).append(str(size))
+    return " or ".join(f"{name}@{'/'.join(dict.fromkeys(sizes))}" for name, sizes in by_name.items())
 
 
 def _shared_columns(columns: list[Column], results: pd.DataFrame) -> str:

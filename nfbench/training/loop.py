@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,10 @@ from nfbench.training.checkpoint import SideFolder
 from nfbench.training.data import TrainingData
 from nfbench.training.optimizer import Adam
 
-__all__ = ["TrainingResult", "kept_epochs", "learning_rate", "train"]
+__all__ = ["Diverged", "OnKept", "TrainingResult", "kept_epochs", "learning_rate", "train"]
+
+OnKept = Callable[[Method, int, float | None], None]
+"""Is told of each kept epoch: the model, in evaluation mode, the epoch, and its held-out log-likelihood."""
 
 EXPLODED = 1e3
 """Printed loss beyond which a training is lost; a working flow stays below 10 nats per dimension."""
@@ -22,6 +26,10 @@ EXPLODED = 1e3
 _WARMUP_META_EPOCHS = 2
 _WARMUP_START = 0.1
 _FINAL_SHARE = 1e-3
+
+
+class Diverged(NfbenchError):
+    """A training whose loss is not finite or has exploded."""
 
 
 @dataclass
@@ -84,6 +92,7 @@ def train(
     side: SideFolder,
     label: str,
     checkpoint_seconds: float = 20.0,
+    on_kept: OnKept | None = None,
 ) -> TrainingResult:
     """Trains ``method`` in place.
 
@@ -94,10 +103,11 @@ def train(
         side: where checkpoints go; an unfinished training there is resumed, bit-equal on CPU.
         label: names the cell in messages and in the progress bar.
         checkpoint_seconds: at least so long between two checkpoints.
+        on_kept: called whenever a model is kept; what it raises ends the training.
 
     Raises:
-        NfbenchError: the loss is not finite or has exploded, or an epoch had nothing to learn from; the last good
-            checkpoint stays in the side folder.
+        Diverged: the loss is not finite or has exploded; the last good checkpoint stays in the side folder.
+        NfbenchError: an epoch had nothing to learn from.
     """
     groups = method.optimizer_groups()
     optimizer = Adam(groups, settings.lr, settings.betas, settings.eps)
@@ -109,6 +119,8 @@ def train(
         result.seconds = time.monotonic() - started
         if settings.epochs == 0:
             result.kept[0] = _calibrated_state(method, data)
+            if on_kept:
+                on_kept(method, 0, None)
     wanted = set(kept_epochs(settings.epochs, settings.checkpoints))
     if settings.compile:
         method.loss = torch.compile(method.loss)
@@ -131,6 +143,8 @@ def train(
         )
         if epoch in wanted:
             result.kept[epoch] = _calibrated_state(method, data)
+            if on_kept:
+                on_kept(method, epoch, val)
         if epoch < settings.epochs and time.monotonic() - last_write >= checkpoint_seconds:
             _write_checkpoint(method, optimizer, result, epoch, side)
             last_write = time.monotonic()
@@ -163,7 +177,7 @@ def _train_epoch(
             value = loss.detach().double().cpu() / method.loss_scale
             if not value.abs() < EXPLODED:  # also when it is NaN
                 kept = f"the last good checkpoint is {side.path}" if side.path.exists() else "no checkpoint was written"
-                raise NfbenchError(
+                raise Diverged(
                     f"{label}: the loss is {float(value):.3g} in epoch {epoch}, batch {number + 1}; "
                     f"{kept}; try a lower 'lr' (now {settings.lr:g}) or set 'gradient_clip'"
                 )

@@ -8,15 +8,22 @@ import pytest
 from nfbench.errors import NfbenchError
 from nfbench.grid import Cell
 from nfbench.results.aggregate import aggregate, read_results, write_results
-from nfbench.results.record import AnomaliesRecord, CellRecord, DataRecord, Selection
+from nfbench.results.record import AnomaliesRecord, CellRecord, DataRecord, SearchRecord, Selection
 
 CELL = Cell("few-anomaly", "mvtec_ad", "bottle", "bgad-2", "b6@256", 0)
 
 
-def record(anomalies):
+SEARCH = SearchRecord(
+    objective="validation", metric="image_auroc", trial=3, value=0.9, chosen=False, settings={"lr": 0.1},
+    trials={"complete": 5, "pruned": 2, "failed": 1}, seconds=9.5, validation=["c", "d"],
+)  # fmt: skip
+
+
+def record(anomalies, search=None):
     return SimpleNamespace(
         cell=CellRecord(**CELL.__dict__, variant_of="bgad", method_title="BGAD", title="BGAD"),
         features=SimpleNamespace(input_size=256, levels=[1, 2], weights="pretrained"),
+        search=search,
         data=DataRecord(
             manifest="m", manifest_sha256="0", n_train=9, n_val=1, classes={"bottle": "k"}, n_test_normal=4,
             n_test_anomalous=3, n_regions=5, resolution="original", anomalies=anomalies,
@@ -45,9 +52,18 @@ def test_rows_say_what_was_learned_from(anomalies, expected):
     assert (row.n_test, row.n_regions) == (7, 5)
 
 
+def test_rows_say_what_was_searched():
+    (row,) = aggregate([record(None, SEARCH)]).itertuples()
+    assert (row.search, row.search_metric, row.search_chosen) == ("validation", "image_auroc", False)
+    assert (row.search_trials, row.search_pruned, row.search_failed, row.search_seconds) == (8, 2, 1, 9.5)
+    assert row.n_validation == 2
+    (row,) = aggregate([record(None)]).itertuples()
+    assert (row.search, row.search_chosen, row.search_trials) == ("", True, 0)
+
+
 def test_results_of_an_older_version_are_named(tmp_path):
     path = tmp_path / "results.parquet"
-    write_results(path, pd.DataFrame({"metric": ["image_auroc"], "n_real": [0]}))
+    write_results(path, pd.DataFrame({"metric": ["image_auroc"], "search": [""]}))
     assert len(read_results(path)) == 1
     write_results(path, pd.DataFrame({"metric": ["image_auroc"]}))
     with pytest.raises(NfbenchError, match=r"results\.parquet is of an older version; make it again with"):

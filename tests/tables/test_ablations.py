@@ -135,6 +135,7 @@ def invented(bench, experiment):
             "method_title": variant.method, "input_size": 256, "levels": "1,2,3", "weights": "pretrained",
             "n_train": 9, "n_val": 1, "n_test": 9, "n_regions": 5, "epochs": 8, "image_score": "", "machine": "CPU",
             "n_real": anomalies.real if anomalies else 0, "generator": (anomalies and anomalies.generator) or "",
+            "search": "", "search_metric": "", "search_chosen": True, "n_validation": 0,
             "value": 0.97,
         }  # fmt: skip
         named = [f"{metric}{suffix}" for metric in metrics for suffix in ("", "_transductive")]

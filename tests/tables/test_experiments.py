@@ -138,7 +138,7 @@ GRID = [{"methods": ["fastflow"], "backbones": ["resnet18.tv_in1k"], "datasets":
             {"tables": {"t": {"kind": "backbones", "rows": [{"backbone": {"name": "x", "level": [1]}}]}}},
             r"unknown key 'tables\.t\.rows\.0\.backbone\.level'; did you mean 'levels'\?",
         ),
-        ({"figures": {"f": {"kind": "sped"}}}, r"'figures\.f\.kind': Input should be .* or 'homogeneous_mapping'"),
+        ({"figures": {"f": {"kind": "sped"}}}, r"'figures\.f\.kind': Input should be .* or 'search'"),
         (
             {"grid": [{**GRID[0], "datasets": {"mvtec_ad": {"availble": ["bottle"]}}}]},
             r"unknown key 'grid\.0\.datasets\.mvtec_ad\..*availble'; did you mean 'available'\?",

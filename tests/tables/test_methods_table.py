@@ -13,7 +13,8 @@ from nfbench.tables.methods import COSTS, make_methods_table
 from nfbench.tables.render import to_csv, to_html, to_latex, to_text
 from tests.tables.test_tables import results
 
-CONFIG = MethodsTableConfig(title="All", metrics=("pixel_auroc",), costs=tuple(COSTS))
+RUN_COSTS = ("parameters", "train_seconds", "score_images_per_second", "peak_memory_mb")
+CONFIG = MethodsTableConfig(title="All", metrics=("pixel_auroc",), costs=RUN_COSTS)
 
 
 def runs():
@@ -36,9 +37,26 @@ def test_rows_are_methods_and_cells_means_over_categories():
 
 def test_costs_have_units_and_memory_is_the_largest():
     table = make_methods_table("t", CONFIG, runs(), {})
-    assert [column.title for column in table.columns[1:]] == [title for title, _ in COSTS.values()]
+    assert [column.title for column in table.columns[1:]] == [COSTS[cost][0] for cost in RUN_COSTS]
     assert [cell.mean for cell in table.rows[0].cells[1:]] == pytest.approx([2.5, 60, 50, 1])
     assert [cell.mean for cell in table.rows[1].cells[1:]] == pytest.approx([2.5, 600, 50, 3])
+
+
+def test_a_search_is_shown_by_its_best_backbone_with_its_budget():
+    searched = runs().assign(search="test", search_metric="pixel_auroc", search_trials=30, search_pruned=7)
+    searched = searched[searched.method == searched.method.iloc[0]].assign(n_validation=0, search_chosen=True)
+    other = searched.assign(backbone="other@64", value=0.1, search_chosen=False)
+    changing = pd.concat([searched, other])
+    carpet = changing.category == "carpet"
+    changing.loc[carpet, "search_chosen"] = ~changing[carpet].search_chosen
+    config = MethodsTableConfig(title="All", metrics=("pixel_auroc",), costs=("search_trials", "search_pruned"))
+    table = make_methods_table("t", config, changing, {})
+    (row,) = table.rows
+    best = searched[(searched.category == "bottle") & (searched.selection == "last")]
+    assert row.cells[0].mean == pytest.approx(50 * (best.value.mean() + 0.1))
+    assert [cell.mean for cell in row.cells[1:]] == [30, 7]
+    assert "the best backbone" in row.category
+    assert "30 trials, by pixel AUROC ON THE TEST SET ITSELF (optimistic)" in table.caption
 
 
 def test_caption_says_what_was_measured_on_what():

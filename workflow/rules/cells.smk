@@ -51,6 +51,7 @@ def made_for(cell):
     return [
         images_of(cell, PATHS.manifest),
         *(features_of(cell, view) for view in views),
+        *([PATHS.study_of(cell)] if BENCH.variant(cell.method).search else []),
         *(PATHS.run(file).format(**vars(cell.trained)) for file in TRAINED),
         *(PATHS.run(file).format(**vars(cell)) for file in EVALUATED),
     ]

@@ -60,6 +60,7 @@ wildcard_constraints:
     method=any_of({*BENCH.variants, *plugin_names("nfbench.methods")}),
     backbone=any_of(BENCH.backbones),
     seed=r"\d+",
+    worker=r"\d+",
     view="train|test|pseudo-[^/]+",
     experiment=any_of(BENCH.experiments),
     table=any_of(name for e in BENCH.experiments.values() for name in e.tables),

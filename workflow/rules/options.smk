@@ -110,6 +110,11 @@ def anomaly_options(wildcards):
     return " ".join([named, *(options(pseudo_features=path) for path in pseudo_features(wildcards))])
 
 
+def study_record(wildcards):
+    """The study in which the settings of a run are searched for, if they are."""
+    return str(PATHS.study_of(cell_of(wildcards))) if BENCH.variant(wildcards.method).search else []
+
+
 def features_code(view):
     """Fingerprint of the code that the features of a view follow from."""
     return fingerprint("backbones", "features", *(["anomalies"] if view.startswith("pseudo-") else []))

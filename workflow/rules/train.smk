@@ -9,6 +9,7 @@ rule train_flow:
         manifests=manifests,
         pseudo=pseudo_features,
         real=real_features,
+        study=study_record,
     output:
         model=PATHS.run("model.safetensors"),
         checkpoints=PATHS.run("checkpoints.safetensors"),
@@ -28,6 +29,7 @@ rule train_flow:
         classes=class_options,
         method=method_options,
         anomalies=anomaly_options,
+        study=lambda wildcards: options(study=study_record(wildcards) or None),
         device=DEVICE,
         run=subpath(output.model, parent=True),
         code=training_code,
@@ -35,6 +37,6 @@ rule train_flow:
         "Train {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
     shell:
         "python -m nfbench --log {log:q} train_flow {params.classes} --run {params.run:q}"
-        " {params.method} {params.anomalies} --setting {wildcards.setting} --dataset {wildcards.dataset:q}"
+        " {params.method} {params.anomalies} {params.study} --setting {wildcards.setting} --dataset {wildcards.dataset:q}"
         " --category {wildcards.category:q} --backbone-tag {wildcards.backbone:q} --seed {wildcards.seed}"
         " --device {params.device} --threads {threads}"

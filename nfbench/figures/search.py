@@ -1,0 +1,79 @@
+"""Searches: the values of the trials in their order, and how much each dimension matters."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from nfbench.errors import NfbenchError
+from nfbench.figures.base import COLORS, DrawnRun
+from nfbench.search.record import StudyRecord, read_study
+from nfbench.tables.captions import metric_title
+
+__all__ = ["draw_search"]
+
+_JUDGED_BY = {"validation": "validation split", "test": "THE TEST SET"}
+
+
+def draw_search(runs: Sequence[DrawnRun]) -> Figure:
+    """One row per study: left its history, right the importances of its dimensions by fANOVA.
+
+    Raises:
+        NfbenchError: no run has settings that were searched for.
+    """
+    found = dict.fromkeys(run.study for run in runs if run.record.search)
+    if not found:
+        raise NfbenchError("a figure of the kind 'search' needs variants with a 'search' in the grid")
+    studies = [read_study(path) for path in found]
+    figure, axes = plt.subplots(
+        len(studies), 2, figsize=(9, 2.5 * len(studies)), squeeze=False, width_ratios=(3, 2), layout="constrained"
+    )
+    for (left, right), record in zip(axes, studies, strict=True):
+        _draw_history(left, record)
+        _draw_importances(right, record)
+    shown = {label: handle for row in axes for handle, label in zip(*row[0].get_legend_handles_labels(), strict=True)}
+    figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=len(shown), fontsize=8, frameon=False)
+    axes[-1][0].set_xlabel("trial", fontsize=8)
+    axes[-1][1].set_xlabel("share of the variance of the values", fontsize=8)
+    return figure
+
+
+def _draw_history(axis: Axes, record: StudyRecord) -> None:
+    percent = record.study.metric != "log_likelihood"
+    scale = 100 if percent else 1
+    order = {trial.number: place for place, trial in enumerate(record.trials, 1)}
+    complete = [trial for trial in record.trials if trial.state == "complete"]
+    places, values = [order[t.number] for t in complete], [scale * t.value for t in complete]
+    axis.plot(places, values, "o", color=COLORS["normal"], ms=4, label="complete")
+    axis.step(places, np.maximum.accumulate(values), where="post", color=COLORS["neutral"], lw=1, label="best so far")
+    for state, marker in (("pruned", "v"), ("failed", "x")):
+        ended = [order[trial.number] for trial in record.trials if trial.state == state]
+        label = {"pruned": "pruned", "failed": "diverged"}[state]
+        if ended:
+            at_edge = axis.get_xaxis_transform()
+            axis.plot(
+                ended, [0.03] * len(ended), marker, color=COLORS["anomalous"], ms=4, transform=at_edge, label=label
+            )
+    axis.plot(order[record.best.number], scale * record.best.value, "*", color=COLORS["pseudo"], ms=11, label="best")
+    study = record.study
+    title = f"{study.name}, {study.cell['dataset']} {study.cell['category']}, {record.seconds:.0f} s"
+    axis.set_title(title, fontsize=8, loc="left")
+    by = f"\non {_JUDGED_BY[study.objective]}" if percent else ""
+    axis.set_ylabel(
+        f"{metric_title(study.metric)} in percent{by}" if percent else "held-out log-likelihood", fontsize=7
+    )
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.tick_params(labelsize=7)
+
+
+def _draw_importances(axis: Axes, record: StudyRecord) -> None:
+    shares = dict(reversed(record.importances.items()))
+    axis.barh(list(shares), list(shares.values()), color=COLORS["normal"], height=0.6)
+    axis.set_xlim(0, 1)
+    if not shares:
+        axis.text(0.5, 0.5, "too few complete trials", ha="center", va="center", fontsize=8, transform=axis.transAxes)
+        axis.set_yticks([])
+    axis.tick_params(labelsize=7)

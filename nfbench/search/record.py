@@ -1,0 +1,122 @@
+"""The record of a study, ``study.json``: its trials, and the best one on each backbone."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nfbench.errors import NfbenchError
+from nfbench.files import read_json, write_json
+
+__all__ = ["BestTrial", "StudyRecord", "TrialRecord", "read_study", "write_study"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class StudyDescription(_Model):
+    """What was searched, and how.
+
+    Attributes:
+        name: of the variant.
+        cell: ``setting``, ``dataset``, ``category`` and ``method``, the method behind the variant.
+        backbones: tags of the backbones to choose from.
+        objective: ``log_likelihood``, ``validation`` or ``test``.
+        metric: that ``value`` of a trial is, ``log_likelihood`` in nats per dimension or a metric in [0, 1].
+        direction: always ``maximize``.
+        budget: number of trials.
+        space: dimensions by setting.
+    """
+
+    name: str
+    cell: dict[str, str]
+    backbones: list[str]
+    objective: Literal["log_likelihood", "validation", "test"]
+    metric: str
+    direction: Literal["maximize"]
+    budget: int
+    budget_seconds: float | None
+    workers: int
+    sampler: str
+    seed: int
+    space: dict[str, Any]
+
+
+class TrialRecord(_Model):
+    """One trial.
+
+    Attributes:
+        number: counts all trials that were begun, also those of killed workers, which are not in the record.
+        state: ``failed`` means that the training diverged.
+        params: backbone, where there are several, and settings.
+        value: None where the trial did not complete.
+        intermediate: value by epoch, of kept epochs.
+        seconds: of training and judging.
+        started, finished: times in ISO format.
+        message: why it failed.
+    """
+
+    number: int
+    state: Literal["complete", "pruned", "failed"]
+    params: dict[str, bool | int | float | str]
+    value: float | None
+    intermediate: dict[int, float]
+    seconds: float
+    worker: int
+    started: str
+    finished: str
+    message: str = ""
+
+
+class BestTrial(_Model):
+    """The best trial of a study, or of a backbone; settings without the backbone."""
+
+    number: int
+    backbone: str
+    settings: dict[str, bool | int | float | str]
+    params: dict[str, bool | int | float | str]
+    value: float
+
+
+class StudyRecord(_Model):
+    """A finished study.
+
+    Attributes:
+        best: None where no trial completed.
+        by_backbone: the best trial on each backbone that has a complete one.
+        importances: share of the variance of the values that each dimension explains (fANOVA); empty for few trials.
+        validation: test images that the trials were judged by and that are left out of the test set.
+        seconds: of all trials together.
+    """
+
+    study: StudyDescription
+    trials: list[TrialRecord]
+    best: BestTrial | None
+    by_backbone: dict[str, BestTrial]
+    importances: dict[str, float]
+    validation: list[str]
+    seconds: float
+    provenance: dict[str, Any]
+
+    def count(self, state: str) -> int:
+        """Number of trials that ended so."""
+        return sum(trial.state == state for trial in self.trials)
+
+
+def write_study(path: str | Path, record: StudyRecord) -> None:
+    """Writes ``study.json`` atomically."""
+    write_json(path, record.model_dump(mode="json"))
+
+
+def read_study(path: str | Path) -> StudyRecord:
+    """Reads ``study.json``.
+
+    Raises:
+        NfbenchError: the file is missing or does not have the form of a study's record; names file and key.
+    """
+    try:
+        return StudyRecord.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise NfbenchError(f"{path}: '{'.'.join(map(str, first['loc']))}': {first['msg']}") from None

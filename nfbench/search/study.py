@@ -1,0 +1,148 @@
+"""A study that several workers share: one journal, from which no trial is lost and in which none is counted twice.
+
+All that is written to a study is written under one lock of the operating system, which ends with the process that holds
+it. A trial that a killed worker left is begun again, by that worker or by another, at the same point. Studies with
+other spaces, settings, features or code have another fingerprint, and another journal.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock
+from optuna.distributions import BaseDistribution
+from optuna.pruners import MedianPruner, NopPruner
+from optuna.samplers import TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from nfbench.errors import NfbenchError
+from nfbench.provenance import derive_seed
+
+__all__ = ["DIVERGED", "SAMPLER", "SharedStudy"]
+
+SAMPLER = "TPE, new for each trial, seeded by the number of trials before it"
+WORKER, DIVERGED, SECONDS = "worker", "diverged", "seconds"
+
+_NAME = "study"
+_RANDOM_TRIALS = 10
+_PRUNED_FROM = 5
+_log = logging.getLogger(__name__)
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class SharedStudy:
+    """Claims and ends trials of a study.
+
+    Args:
+        path: the journal; it is made where it is not there.
+        seed: of the sampler.
+        pruning: end trials that are worse than the median.
+
+    Attributes:
+        study: as Optuna knows it, to be read; maximizes.
+    """
+
+    def __init__(self, path: Path, seed: int, pruning: bool) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.seed = seed
+        self._lock = FileLock(f"{path}.lock")
+        storage = JournalStorage(JournalFileBackend(str(path), _JournalLock(path, self._lock)))
+        pruner = MedianPruner(n_startup_trials=_PRUNED_FROM) if pruning else NopPruner()
+        with self._lock:
+            self.study = optuna.create_study(
+                storage=storage, study_name=_NAME, direction="maximize", load_if_exists=True, pruner=pruner
+            )
+
+    @contextmanager
+    def worker(self, number: int) -> Iterator[None]:
+        """Is this worker, of which there is one at a time; trials that it left when it was killed are taken back."""
+        with FileLock(f"{self._lock.lock_file}.{number}"):
+            with self._lock:
+                self._take_back(number)
+            yield
+
+    def trials(self) -> list[FrozenTrial]:
+        """Trials that ended, in their order, without those that were lost."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if _has_ended(trial)]
+
+    def suggest_first(self, point: Mapping[str, Any]) -> None:
+        """Has a point tried before any other, unless trials were begun already or it waits for its turn."""
+        with self._lock:
+            if all(trial.state == TrialState.WAITING for trial in self.study.get_trials(deepcopy=False)):
+                self.study.enqueue_trial(dict(point), skip_if_exists=True)
+
+    def claim(
+        self, worker: int, space: Mapping[str, BaseDistribution], budget: int, seconds: float | None
+    ) -> Trial | None:
+        """The next trial, None where all were begun, or those that ended took longer than ``seconds``."""
+        with self._lock:
+            self._take_back(None)
+            ended = self.trials()
+            running = [t for t in self.study.get_trials(deepcopy=False) if t.state == TrialState.RUNNING]
+            spent = sum(trial.user_attrs[SECONDS] for trial in ended)
+            if len(ended) + len(running) >= budget or (seconds is not None and spent >= seconds):
+                return None
+            seed = derive_seed(self.seed, len(ended) + len(running)) % 2**32
+            self.study.sampler = TPESampler(n_startup_trials=_RANDOM_TRIALS, seed=seed, constant_liar=True)
+            trial = self.study.ask(dict(space))
+            trial.set_user_attr(WORKER, worker)
+            return trial
+
+    def end(self, trial: Trial, state: TrialState, value: float | None, seconds: float, message: str = "") -> None:
+        """Ends a trial.
+
+        Raises:
+            NfbenchError: another copy of the worker has taken it back.
+        """
+        with self._lock:
+            if self.study.get_trials(deepcopy=False)[trial.number].state != TrialState.RUNNING:
+                raise NfbenchError(f"trial {trial.number} was taken back by another copy of this worker, which goes on")
+            trial.set_user_attr(SECONDS, round(seconds, 3))
+            if message:
+                trial.set_user_attr(DIVERGED, message)
+            self.study.tell(trial, value, state)
+
+    def report(self, trial: Trial, value: float, epoch: int) -> bool:
+        """Takes a value on the way; says whether the trial is to be ended."""
+        with self._lock:
+            trial.report(value, epoch)
+            return trial.should_prune()
+
+    def _take_back(self, worker: int | None) -> None:
+        """Begins trials again that a killed worker left: the one that starts, or one that had not yet named its own."""
+        for trial in self.study.get_trials(deepcopy=False):
+            if trial.state == TrialState.RUNNING and trial.user_attrs.get(WORKER) == worker:
+                _log.warning("trial %d was left by a killed worker; it is begun again", trial.number)
+                self.study.tell(trial.number, state=TrialState.FAIL)
+                self.study.enqueue_trial(trial.params)
+
+
+class _JournalLock:
+    """Optuna's lock of a journal, released by the system when its holder is killed; drops a line cut short by that."""
+
+    def __init__(self, path: Path, lock: FileLock) -> None:
+        self.path, self.lock = path, lock
+
+    def acquire(self) -> bool:
+        self.lock.acquire()
+        with open(self.path, "rb+") as file:
+            if file.seek(0, os.SEEK_END) and (file.seek(-1, os.SEEK_CUR), file.read())[1] != b"\n":
+                _log.warning("%s: its last line was cut short when its writer was killed; dropped", self.path)
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+        return True
+
+    def release(self) -> None:
+        self.lock.release()
+
+
+def _has_ended(trial: FrozenTrial) -> bool:
+    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or (
+        trial.state == TrialState.FAIL and DIVERGED in trial.user_attrs
+    )

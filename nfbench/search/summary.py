@@ -1,0 +1,119 @@
+"""What comes of a study when all its trials have ended."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.importance import get_param_importances
+from optuna.trial import FrozenTrial, TrialState
+
+from nfbench.config import VariantConfig
+from nfbench.errors import NfbenchError
+from nfbench.provenance import provenance
+from nfbench.search.record import BestTrial, StudyRecord, TrialRecord
+from nfbench.search.space import split_point
+from nfbench.search.study import DIVERGED, SAMPLER, SECONDS, WORKER, SharedStudy
+
+__all__ = ["summarize"]
+
+_STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+_FEWEST_FOR_IMPORTANCES = 8
+
+
+def summarize(
+    shared: SharedStudy,
+    cell: Mapping[str, str],
+    name: str,
+    variant: VariantConfig,
+    space: Mapping[str, Any],
+    validation: Sequence[str],
+) -> StudyRecord:
+    """The record of a study.
+
+    Args:
+        shared: the study.
+        cell: ``setting``, ``dataset`` and ``category``.
+        name: of the variant.
+        variant: what was searched.
+        space: its dimensions.
+        validation: images that trials were judged by, where they are left out of the test set.
+
+    Raises:
+        NfbenchError: trials are missing, or none completed.
+    """
+    search = variant.search
+    ended = shared.trials()
+    seconds = sum(trial.user_attrs[SECONDS] for trial in ended)
+    out_of_time = search.seconds is not None and seconds >= search.seconds
+    if len(ended) < search.trials and not out_of_time:
+        raise NfbenchError(
+            f"study of '{name}': {len(ended)} of {search.trials} trials have ended; run the workers again"
+        )
+    backbones = tuple(backbone.tag for backbone in search.backbones)
+    complete = [trial for trial in ended if trial.state == TrialState.COMPLETE]
+    if not complete:
+        first = next((trial.user_attrs[DIVERGED] for trial in ended if DIVERGED in trial.user_attrs), "")
+        raise NfbenchError(f"study of '{name}': no trial completed; {first}; narrow its 'space'")
+    best = [_best(trial, backbones) for trial in sorted(complete, key=lambda trial: (-trial.value, trial.number))]
+    by_backbone: dict[str, BestTrial] = {}
+    for trial in best:
+        by_backbone.setdefault(trial.backbone, trial)
+    return StudyRecord(
+        study={
+            "name": name,
+            "cell": {**cell, "method": variant.method},
+            "backbones": list(backbones),
+            "objective": search.objective,
+            "metric": "log_likelihood" if search.objective == "log_likelihood" else search.metric,
+            "direction": "maximize",
+            "budget": search.trials,
+            "budget_seconds": search.seconds,
+            "workers": search.workers,
+            "sampler": SAMPLER,
+            "seed": search.seed,
+            "space": {name: dimension.model_dump(mode="json") for name, dimension in space.items()},
+        },
+        trials=[_trial(trial) for trial in ended],
+        best=best[0],
+        by_backbone=by_backbone,
+        importances=_importances(shared, complete),
+        validation=list(validation),
+        seconds=round(seconds, 3),
+        provenance=provenance(),
+    )
+
+
+def _best(trial: FrozenTrial, backbones: tuple[str, ...]) -> BestTrial:
+    backbone, settings = split_point(trial.params, backbones)
+    return BestTrial(number=trial.number, backbone=backbone, settings=settings, params=trial.params, value=trial.value)
+
+
+def _trial(trial: FrozenTrial) -> TrialRecord:
+    return TrialRecord(
+        number=trial.number,
+        state=_STATES[trial.state],
+        params=trial.params,
+        value=trial.value if trial.state == TrialState.COMPLETE else None,
+        intermediate=trial.intermediate_values,
+        seconds=trial.user_attrs[SECONDS],
+        worker=trial.user_attrs[WORKER],
+        started=_iso(trial.datetime_start),
+        finished=_iso(trial.datetime_complete),
+        message=trial.user_attrs.get(DIVERGED, ""),
+    )
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone().isoformat(timespec="seconds")
+
+
+def _importances(shared: SharedStudy, complete: Sequence[FrozenTrial]) -> dict[str, float]:
+    """By fANOVA, for dimensions that all complete trials have; empty where there is nothing to explain."""
+    varied: dict[str, BaseDistribution] = {
+        name: found for name, found in complete[0].distributions.items() if len({t.params[name] for t in complete}) > 1
+    }
+    if len(complete) < _FEWEST_FOR_IMPORTANCES or len({trial.value for trial in complete}) < 2 or not varied:
+        return {}
+    found = get_param_importances(shared.study, params=list(varied))
+    return {name: round(float(share), 6) for name, share in found.items()}

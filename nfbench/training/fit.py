@@ -1,0 +1,86 @@
+"""One training: from the images of each class to a trained model."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nfbench.grid import Cell
+from nfbench.methods.base import LevelShape, Method, MethodSettings, build_method
+from nfbench.provenance import derive_seed, fingerprint
+from nfbench.training.assemble import Images, assemble
+from nfbench.training.checkpoint import SideFolder
+from nfbench.training.data import TrainingData
+from nfbench.training.loop import OnKept, TrainingResult, train
+
+__all__ = ["CODE", "Fitted", "fit"]
+
+CODE = ("flows", "methods", "training", "features/online.py")
+"""What of nfbench a training follows from; where anomalies are learned from, ``anomalies`` as well."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model, in evaluation mode, and what it was trained on.
+
+    Attributes:
+        initialization: seed of its initial weights.
+        side: its checkpoints, to be removed once the model is written.
+    """
+
+    model: Method
+    data: TrainingData
+    result: TrainingResult
+    initialization: int
+    side: SideFolder
+
+
+def fit(
+    cell: Cell,
+    method: str,
+    settings: MethodSettings,
+    images: Sequence[Images],
+    device: torch.device,
+    folder: Path,
+    checkpoint_seconds: float = 20.0,
+    on_kept: OnKept | None = None,
+) -> Fitted:
+    """Trains the model of a cell; goes on from the checkpoint in ``folder`` where there is one of the same training.
+
+    Args:
+        cell: all that is random follows from it.
+        method: name of the method.
+        settings: of the method.
+        images: what there is of each class, in the order of the classes' numbers.
+        device: where to compute.
+        folder: takes the side folder of checkpoints.
+        checkpoint_seconds: at least so long between two checkpoints.
+        on_kept: see ``train``.
+
+    Raises:
+        NfbenchError: method and data do not go together, or the training was lost.
+    """
+    cache = images[0].features
+    seed = derive_seed(cell.seed, *cell.__dict__.values())
+    initialization = derive_seed(seed, "initialization")
+    shapes = [LevelShape(*shape) for shape in cache.shapes]
+    map_size = (cache.meta["input_size"], cache.meta["input_size"])
+    model = build_method(method, shapes, settings, map_size, initialization, len(images)).to(device)
+    data = assemble(model, images, seed, device)
+    side = SideFolder(folder, _fingerprint(cell, settings, images))
+    result = train(model, data, settings, side, str(cell), checkpoint_seconds, on_kept)
+    return Fitted(model.eval(), data, result, initialization, side)
+
+
+def _fingerprint(cell: Cell, settings: MethodSettings, images: Sequence[Images]) -> str:
+    """Of all that determines a training: a checkpoint of another fingerprint is not resumed."""
+    anomalies = images[0].anomalies
+    caches = [used.meta["key"] for one in images for used in (one.features, one.pseudo, one.test) if used]
+    masks = [entry.mask_sha256 for one in images for entry in one.real]
+    code = fingerprint(*CODE, *(["anomalies"] if anomalies else []))
+    described = anomalies and anomalies.model_dump(mode="json")
+    text = json.dumps([str(cell), settings.model_dump(mode="json"), described, caches, masks, code], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,53 @@
+"""The validation split: of each kind of defect, the same for everyone, never all of a kind."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nfbench.datasets.manifest import Entry
+from nfbench.errors import NfbenchError
+from nfbench.search.split import validation_split
+
+
+def entries(folder="a", **kinds):
+    return [
+        Entry("test", int(kind != "good"), kind, f"/{folder}/{kind}/{number:03}.png", "", 8, 8, "", "")
+        for kind, count in kinds.items()
+        for number in range(count)
+    ]
+
+
+def test_a_share_of_each_kind():
+    split = validation_split(entries(good=20, scratch=10, dent=1, hole=3), 0.3)
+    assert Counter(entry.defect for entry in split) == {"good": 6, "scratch": 3, "hole": 1}
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 30), st.integers(2, 30), st.floats(0.01, 0.99))
+def test_images_are_left_of_every_kind(n_good, n_bad, share):
+    split = validation_split(entries(good=n_good, bad=n_bad), share)
+    counts = Counter(entry.defect for entry in split)
+    assert 1 <= counts["good"] < n_good
+    assert 1 <= counts["bad"] < n_bad
+
+
+def test_the_choice_follows_from_names_alone():
+    found = entries(good=20, bad=20)
+    names = [entry.image.split("/", 2)[2] for entry in validation_split(found, 0.3)]
+    elsewhere = validation_split(entries("b/c", good=20, bad=20), 0.3)
+    assert sorted(names) == sorted(entry.image.split("/", 3)[3] for entry in elsewhere)
+    assert set(map(id, validation_split(found[::-1], 0.3))) == set(map(id, validation_split(found, 0.3)))
+    assert names != [entry.image.split("/", 2)[2] for entry in found[:6] + found[20:26]]
+
+
+def test_training_images_are_never_taken():
+    train = [Entry("train", 0, "good", f"/t/{n}.png", "", 8, 8, "", "") for n in range(9)]
+    assert all(entry.split == "test" for entry in validation_split([*train, *entries(good=4, bad=4)], 0.5))
+
+
+@pytest.mark.parametrize("kinds", [{"good": 1, "bad": 5}, {"good": 5, "bad": 1, "worse": 1}, {"good": 9}])
+def test_a_split_without_both_labels_is_refused(kinds):
+    with pytest.raises(NfbenchError, match="two normal and two anomalous images"):
+        validation_split(entries(**kinds), 0.5)

@@ -131,7 +131,7 @@ def _read_images(
     """What there is of each class.
 
     Raises:
-        NfbenchError: an option is not given once for each class, or a class has no training images.
+        NfbenchError: an option is not given once for each class, or two classes have one name.
     """
     from nfbench.datasets.manifest import read_manifest
     from nfbench.features.cache import FeatureCache
@@ -143,9 +143,6 @@ def _read_images(
     if len(set(names)) < len(names):
         raise NfbenchError(f"two classes have the same name: {', '.join(names)}")
     caches = [FeatureCache(path) for path in features]
-    for name, cache in zip(names, caches, strict=True):
-        if not len(cache):
-            raise NfbenchError(f"class '{name}' has no training images: {cache.path} is empty")
     made = [FeatureCache(path) for path in pseudo] if pseudo else [None] * len(names)
     tested = FeatureCache(test) if test else None
     return [

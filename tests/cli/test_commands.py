@@ -166,3 +166,19 @@ def test_errors_are_one_line_and_traces_go_to_the_log(tmp_path):
     assert done.stderr.startswith("error: folder /nowhere does not exist")
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" in (tmp_path / "log").read_text()
+
+
+def test_a_class_without_training_images_is_refused_before_it_is_trained_on(image_folder, tmp_path):
+    manifest = tmp_path / "m.csv"
+    read = ("prepare_data", "--dataset", "folder", "--category", "part", "--root", image_folder, "--output", manifest)
+    assert run(*read).exit_code == 0
+    lines = manifest.read_text().splitlines(keepends=True)
+    manifest.write_text("".join(line for line in lines if not line.startswith("train")))
+    extract = ("extract_features", "--manifest", manifest, "--view", "train", "--backbone", "tf_efficientnet_lite0")
+    refused = run(*extract, "--weights", "random", "--output", tmp_path / "train" / "meta.json")
+    assert isinstance(refused.exception, NfbenchError)
+    assert str(refused.exception) == f"manifest {manifest} has no image of view 'train'"
+    shutil.rmtree(image_folder / "part" / "train" / "good")
+    (image_folder / "part" / "train" / "good").mkdir()
+    with pytest.raises(NfbenchError, match=r"part/train/good has no image"):
+        raise run(*read).exception

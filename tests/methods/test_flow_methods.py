@@ -92,6 +92,29 @@ def test_uflow_inverts():
     torch.testing.assert_close(inverse_log_det, -log_det)
 
 
+def test_without_its_u_the_stages_of_uflow_are_flows_of_their_own():
+    """Table 6, 'Scale 1', 'Scale 2' and 'Avg.': the average of scales is the mean of their normality maps."""
+    alone = build("uflow", u_shape=False).double()
+    features = [torch.randn(2, *shape, dtype=torch.float64, requires_grad=True) for shape in SMALL]
+    latents, log_det = alone.encode(features)
+    assert [z.shape[1:] for z in latents] == [torch.Size(shape) for shape in SMALL]
+    for index, z in enumerate(latents):
+        gradients = torch.autograd.grad(z.sum(), features, retain_graph=True, allow_unused=True)
+        assert [g is not None for g in gradients] == [other == index for other in range(3)]
+    back, inverse_log_det = alone.flow(list(reversed(latents)), rev=True)
+    for x, y in zip(features, back, strict=True):
+        torch.testing.assert_close(y, x)
+    torch.testing.assert_close(inverse_log_det, -log_det)
+    joined = build("uflow").double()
+    assert sum(p.numel() for p in alone.flow.parameters()) < sum(p.numel() for p in joined.flow.parameters())
+
+
+def test_one_level_has_no_u():
+    one = [torch.randn(2, *SMALL[0])]
+    alone, joined = (build("uflow", SMALL[:1], u_shape=u_shape).eval() for u_shape in (False, True))
+    assert torch.equal(alone.score(one).maps, joined.score(one).maps)
+
+
 @torch.no_grad()
 def test_fastflow_inverts():
     model = build("fastflow").double()

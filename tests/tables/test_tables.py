@@ -30,7 +30,8 @@ def results(categories=("bottle", "carpet"), weights="pretrained", methods=(("uf
                          "method_title": method_title, "title": title, "input_size": 256, "levels": "1,2,3",
                          "weights": weights, "n_train": 188, "n_val": 21, "n_test": 83, "n_regions": 68,
                          "n_real": 0, "generator": "", "search": "", "search_metric": "", "search_chosen": True,
-                         "n_validation": 0, "search_trials": 0, "search_pruned": 0, "search_failed": 0, "search_seconds": 0.0,
+                         "n_validation": 0, "search_trials": 0, "search_pruned": 0,
+                         "search_failed": 0, "search_seconds": 0.0,
                          "epochs": 16, "image_score": "top1",
                          "parameters": 1, "train_seconds": 1.0, "selection": selection, "metric": "pixel_auroc",
                          "value": 0.98 + 0.01 * seed - 0.1 * index + bonus}

@@ -10,7 +10,7 @@ from nfbench.errors import NfbenchError
 from nfbench.methods.base import LevelShape, build_method, resolve_settings
 from nfbench.training.checkpoint import SideFolder, load_kept, load_state, save_kept, save_state
 from nfbench.training.data import CachedViews, TrainingData
-from nfbench.training.loop import kept_epochs, learning_rate, train
+from nfbench.training.loop import Diverged, kept_epochs, learning_rate, train
 
 SHAPES = [LevelShape(8, 4, 4), LevelShape(12, 2, 2)]
 CPU = torch.device("cpu")
@@ -90,7 +90,7 @@ def test_lost_loss_stops_with_the_last_good_checkpoint(levels, tmp_path):
 
 
 def test_exploding_loss_stops(levels, tmp_path):
-    with pytest.raises(NfbenchError, match=r"the loss is .* in epoch .* try a lower 'lr' \(now 1e\+06\)"):
+    with pytest.raises(Diverged, match=r"the loss is .* in epoch .* try a lower 'lr' \(now 1e\+06\)"):
         train(*prepare(levels, tmp_path, lr=1e6))
 
 
@@ -99,6 +99,22 @@ def test_loss_descends_and_history_is_complete(levels, tmp_path):
     assert [row["epoch"] for row in result.history] == list(range(1, 9))
     assert result.history[-1]["loss"] < result.history[0]["loss"]
     assert all(np.isfinite(row["val_log_likelihood"]) for row in result.history)
+
+
+def test_each_kept_epoch_is_told_and_can_end_the_training(levels, tmp_path):
+    told = []
+
+    def stop_at_4(method, epoch, val):
+        assert not method.training
+        told.append((epoch, val))
+        if epoch == 4:
+            raise StopIteration
+
+    values = prepare(levels, tmp_path, epochs=8, checkpoints=4)
+    with pytest.raises(StopIteration):
+        train(*values[:5], on_kept=stop_at_4)
+    undisturbed = train(*prepare(levels, tmp_path, "other", epochs=8, checkpoints=4)[:5]).history
+    assert told == [(epoch, undisturbed[epoch - 1]["val_log_likelihood"]) for epoch in (2, 4)]
 
 
 def test_without_held_out_images_there_is_no_val(levels, tmp_path):

@@ -49,6 +49,7 @@ def create_study(
 ) -> None:
     """Describe a study, and have the method's own settings tried first, on each backbone."""
     from nfbench.methods.base import resolve_settings
+    from nfbench.provenance import provenance
     from nfbench.search.space import default_point
 
     config = _variant(variant)
@@ -78,7 +79,7 @@ def create_study(
             overrides=config.settings,
         )
         _open(study, description).suggest_first(default_point(space, own, tag))
-    write_json(study / "description.json", description)
+    write_json(study / "description.json", {**description, "provenance": provenance()})
 
 
 def search_hyperparameters(
@@ -90,6 +91,7 @@ def search_hyperparameters(
     """Claim trials of a study, train and judge them, until all are claimed."""
     from nfbench.device import pick_device
     from nfbench.progress import progress
+    from nfbench.provenance import provenance
     from nfbench.search.space import distributions
 
     description = read_json(study / "description.json")
@@ -105,8 +107,8 @@ def search_hyperparameters(
         for trial in progress(claims, total=budget, label=f"search {description['name']}", done=done):
             objective.run(trial, shared)
     shutil.rmtree(folder, ignore_errors=True)
-    mine = [trial for trial in shared.trials() if trial.user_attrs["worker"] == worker]
-    write_json(study / f"worker{worker}.json", {"trials": [trial.number for trial in mine]})
+    mine = [trial.number for trial in shared.trials() if trial.user_attrs["worker"] == worker]
+    write_json(study / f"worker{worker}.json", {"trials": mine, "provenance": provenance()})
 
 
 def summarize_study(study: Folder) -> None:

@@ -100,6 +100,10 @@ def describe_run(run: pd.Series, paths: Paths) -> Iterator[str]:
     yield f"  weights   {record.features.backbone}, {record.features.weights}, SHA-256 {record.features.weights_sha256}"
     yield f"  features  training {record.features.train_key}, test {record.features.test_key}"
     yield f"  seed      {cell.seed}"
+    if record.search:
+        found = ", ".join(f"{name} {value}" for name, value in record.search.settings.items())
+        trials = f"trial {record.search.trial} of {sum(record.search.trials.values())}"
+        yield f"  settings  {found}: {trials} in {paths.study_of(cell).parent}, judged by {record.search.objective}"
     yield f"  machine   {describe_machine(made)}"
     for command in commands_of(record):
         yield f"  $ {command}"
@@ -111,7 +115,18 @@ def commands_of(record: RunRecord) -> list[str]:
     options = dict(pairwise(shlex.split(evaluate)))
     features = [Path(options[name]) for name in _FEATURE_OPTIONS if name in options]
     extracted = [read_json(path)["provenance"]["command"] for path in features if path.is_file()]
-    return [*dict.fromkeys([*extracted, record.provenance["train"]["command"], evaluate])]
+    train = record.provenance["train"]["command"]
+    return [*dict.fromkeys([*extracted, *_searched(train), train, evaluate])]
+
+
+def _searched(train: str) -> list[str]:
+    """The commands of the study that a training took its settings from."""
+    study = dict(pairwise(shlex.split(train))).get("--study")
+    if study is None:
+        return []
+    workers = sorted(Path(study).parent.glob("worker*.json"))
+    files = [path for path in (Path(study).with_name("description.json"), *workers, Path(study)) if path.is_file()]
+    return [read_json(path)["provenance"]["command"] for path in files]
 
 
 def _selected(run: pd.Series, record: RunRecord) -> str:

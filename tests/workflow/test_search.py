@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -78,6 +79,15 @@ def test_the_table_shows_the_best_backbone_and_what_was_searched(searched):
     budget = pd.read_csv(searched.folder / "results/tables/smoke_search_budget.csv")
     trials = budget[budget.metric == "search_trials"].set_index("method")["mean"]
     assert trials.to_dict() == {"FastFlow (tuned)": 4, "PaDiM (tuned)": 3}
+
+
+def test_explain_goes_back_through_the_study(searched):
+    said = searched.nfbench("explain", "smoke_search_image_auroc", "fabric", "fastflow-searched-smoke")
+    assert "judged by log_likelihood" in said
+    searching = ["search_hyperparameters"] * 2
+    stages = re.findall(r"\$ nfbench (?:--log \S+ )?(\w+)", said)
+    first = stages.index("create_study")
+    assert stages[first : first + 6] == ["create_study", *searching, "summarize_study", "train_flow", "evaluate_run"]
 
 
 def test_a_second_run_does_nothing(searched):

@@ -41,5 +41,5 @@ for experiment in BENCH.experiments:
 
 onstart:
     if computes_on_gpu_here():
-        shell("python -m nfbench check_device")
-    shell("python -m nfbench check_variants --config {CONFIG:q}")
+        shell("{sys.executable:q} -m nfbench check_device")
+    shell("{sys.executable:q} -m nfbench check_variants --config {CONFIG:q}")

@@ -54,7 +54,9 @@ def train_flow(
     ] = None,
     test_features: Annotated[Path | None, typer.Option(help="meta.json of the test view, for real anomalies.")] = None,
     epochs_at_most: Annotated[int | None, typer.Option(min=0, help="Train no longer than this, for a trial.")] = None,
-    checkpoint_seconds: Annotated[float, typer.Option(help="At least so long between two checkpoints.")] = 20.0,
+    checkpoint_seconds: Annotated[
+        float, typer.Option(envvar="NFBENCH_CHECKPOINT_SECONDS", help="At least so long between two checkpoints.")
+    ] = 20.0,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:

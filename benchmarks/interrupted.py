@@ -2,11 +2,9 @@
 
 import argparse
 import random
-import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.workflow.conftest import Checkout
 from tests.workflow.interruptions import InterruptedRuns, outcome
 

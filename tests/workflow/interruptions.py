@@ -17,9 +17,7 @@ KINDS = {
     "SIGKILL to all": (signal.SIGKILL, True),
     "SIGKILL to Snakemake alone": (signal.SIGKILL, False),  # its jobs run on, beside those of the next run
 }
-IN_PLANNING = 0.2
-"""Share of interruptions that come before the first job, in its first seconds."""
-
+JOBS = 12
 METRICS = ("selections", "by_epoch", "parameters", "contour")
 EXPERIMENT = """
 title: Long enough to be hit
@@ -66,21 +64,20 @@ class InterruptedRuns:
 
         Args:
             count: interruptions.
-            whole_seconds: an undisturbed run takes so long. Moments are some time after the first, second or third job
-                has begun, so that in all these runs do about as many jobs.
+            whole_seconds: an undisturbed run takes so long. A moment is less than a mean job's time after some number
+                of jobs is finished, in all runs together, so that moments are spread over the stages.
         """
         kinds = [kind for _ in range(0, count, len(KINDS)) for kind in self.random.sample(list(KINDS), len(KINDS))]
+        moments = sorted(self.random.randrange(JOBS - 1) for _ in range(count))
         events = []
-        for kind in kinds[:count]:
-            jobs = 0 if self.random.random() < IN_PLANNING else self.random.randint(1, 3)
-            seconds = self.random.uniform(0, whole_seconds / count if jobs else 3)
-            before = self._jobs_started()
+        for kind, jobs in zip(kinds, moments, strict=False):
+            seconds = self.random.uniform(0, whole_seconds / JOBS)
             process = subprocess.Popen(
                 self._command(), cwd=self.checkout.folder, env=self.variables, start_new_session=True,
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
             self.groups.append(process.pid)
-            while process.poll() is None and self._jobs_started() < before + jobs:
+            while process.poll() is None and self._jobs_finished() < jobs:
                 time.sleep(0.05)
             time.sleep(seconds)
             if process.poll() is not None:
@@ -88,7 +85,7 @@ class InterruptedRuns:
             number, to_all = KINDS[kind]
             (os.killpg if to_all else os.kill)(process.pid, number)
             process.wait(timeout=300)
-            events.append(f"{kind} {seconds:.1f} s after the start of {jobs} jobs: {self._state()}")
+            events.append(f"{kind} {seconds:.1f} s after {jobs} jobs: {self._state()}")
             self._unlock()
         return events
 
@@ -103,10 +100,10 @@ class InterruptedRuns:
     def _command(self) -> list[str]:
         return self.checkout.command("hit")
 
-    def _jobs_started(self) -> int:
+    def _jobs_finished(self) -> int:
         """In all runs so far, by Snakemake's logs."""
         logs = (self.checkout.folder / ".snakemake" / "log").glob("*.log")
-        return sum(len(re.findall(r"^Job \d+:", path.read_text(), flags=re.M)) for path in logs)
+        return sum(len(re.findall(r"^Finished jobid:", path.read_text(), flags=re.M)) for path in logs)
 
     def _locks(self) -> list[Path]:
         return list((self.checkout.folder / ".snakemake" / "locks").glob("*"))

@@ -42,4 +42,6 @@ for experiment in BENCH.experiments:
 
 
 onstart:
-    shell("python -m nfbench check_variants --config {CONFIG:q}")
+    if computes_on_gpu_here():
+        shell("{sys.executable:q} -m nfbench check_device")
+    shell("{sys.executable:q} -m nfbench check_variants --config {CONFIG:q}")

@@ -4,7 +4,17 @@ import subprocess
 import sys
 
 MODELS = ("training_step", "cflow_training", "coreset", "scoring")
-STAGES = ("preparation", "unified_memory", "extraction", "overhead", "segmentation", "report", "gpu")
+STAGES = (
+    "preparation",
+    "unified_memory",
+    "extraction",
+    "overhead",
+    "plan_all",
+    "interrupted",
+    "segmentation",
+    "report",
+    "gpu",
+)
 
 for name in MODELS + STAGES:
     print(f"\n== {name}", flush=True)

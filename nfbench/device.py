@@ -2,17 +2,19 @@
 
 import os
 import resource
+import socket
 import sys
 
 import torch
 
 from nfbench.errors import NfbenchError
+from nfbench.slots import take_slot, visible_gpus
 
-__all__ = ["peak_memory_mb", "pick_device"]
+__all__ = ["peak_memory_mb", "pick_device", "require_gpu"]
 
 
 def pick_device(name: str, threads: int | None = None) -> torch.device:
-    """The device to compute on, with deterministic kernels.
+    """The device to compute on, with deterministic kernels; of several GPUs one that is free, once there is one.
 
     Args:
         name: ``cpu``, ``cuda``, or ``auto``: a GPU if torch sees one.
@@ -23,16 +25,44 @@ def pick_device(name: str, threads: int | None = None) -> torch.device:
     """
     if threads:
         torch.set_num_threads(threads)
-    has_gpu = torch.cuda.is_available()
-    if name == "cuda" and not has_gpu:
-        raise NfbenchError(
-            "'device' is cuda, but torch sees no GPU (a CPU build of torch, or no driver); use auto or cpu"
-        )
-    if name == "cpu" or not has_gpu:
+    if name != "cpu" and torch.version.cuda:
+        take_slot(visible_gpus())  # before torch looks for GPUs, which settles for good what it sees
+    if name == "cuda":
+        require_gpu()
+    if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with this only
     torch.use_deterministic_algorithms(True, warn_only=True)
     return torch.device("cuda")
+
+
+def require_gpu() -> None:
+    """Makes sure that torch can compute on a GPU here.
+
+    Raises:
+        NfbenchError: it cannot; says whether the build of torch, the driver or the environment is the reason.
+    """
+    if torch.cuda.is_available():
+        return
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not torch.backends.cuda.is_built():
+        reason = f"torch {torch.__version__} is a build for CPUs alone; install one with CUDA (pytorch.org)"
+    elif hidden is not None and not visible_gpus():
+        reason = f"CUDA_VISIBLE_DEVICES is '{hidden}', which hides all GPUs; unset it, or name those to use"
+    else:
+        reason = f"torch {torch.__version__} is built with CUDA, but cannot start it: {_why_cuda_fails()}"
+    raise NfbenchError(
+        f"'device' is cuda, but torch sees no GPU on {socket.gethostname()}: {reason}; or set 'device' to auto or cpu"
+    )
+
+
+def _why_cuda_fails() -> str:
+    """What torch says of it, in one line: there is no driver, it is too old, or there is no GPU."""
+    try:
+        torch.cuda.init()
+    except Exception as error:  # whatever it is, it is the reason
+        return " ".join(str(error).split()).rstrip(".")
+    return "no GPU is found"
 
 
 def peak_memory_mb(device: torch.device) -> dict[str, float]:

@@ -56,6 +56,7 @@ def describe_machine(record: Mapping[str, Any]) -> str:
     return f"CPU {record['cpu']}, {threads} thread{'s' if threads > 1 else ''}"
 
 
+@cache
 def fingerprint(*parts: str) -> str:
     """Short hash of the source of modules and sub-packages of nfbench, such as ``flows`` or ``grid.py``.
 

@@ -12,7 +12,9 @@ import nfbench
 SOURCE = Path(nfbench.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
 LAYERS = [
-    {"errors", "files", "progress", "provenance", "registry", "config", "grid", "paths", "resources", "device"},
+    {"errors", "files", "progress", "provenance", "registry", "config", "grid", "paths", "resources"},
+    {"slots"},
+    {"device"},
     {"torchvision_guard", "reference"},
     {"datasets", "backbones", "metrics"},
     {"anomalies", "features", "flows"},

@@ -43,6 +43,7 @@ app.command("list")(explore.list_names)
 app.command("errata")(explore.errata)
 app.command("schema")(explore.schema)
 app.command("check_variants")(explore.check_variants)
+app.command("check_device")(explore.check_device)
 app.add_typer(data.app, name="data")
 
 

@@ -12,7 +12,7 @@ from nfbench.config import Config
 from nfbench.errors import NfbenchError
 from nfbench.registry import plugin_names
 
-__all__ = ["check_variants", "describe", "errata", "list_names", "schema"]
+__all__ = ["check_device", "check_variants", "describe", "errata", "list_names", "schema"]
 
 
 def list_names(kind: Annotated[Literal["methods", "backbones", "datasets", "experiments"], typer.Argument()]) -> None:
@@ -104,6 +104,13 @@ def check_variants(
                 search_space(variant)
         except NfbenchError as error:
             raise NfbenchError(f"variant '{name}': {error}") from error
+
+
+def check_device() -> None:
+    """Check that torch can compute on a GPU of this machine; says why where it cannot."""
+    from nfbench.device import require_gpu
+
+    require_gpu()
 
 
 def _times(shape: list[int]) -> str:

@@ -55,7 +55,9 @@ def train_flow(
     test_features: Annotated[Path | None, typer.Option(help="meta.json of the test view, for real anomalies.")] = None,
     study: Annotated[Path | None, typer.Option(help="study.json of a search, whose best settings are taken.")] = None,
     epochs_at_most: Annotated[int | None, typer.Option(min=0, help="Train no longer than this, for a trial.")] = None,
-    checkpoint_seconds: Annotated[float, typer.Option(help="At least so long between two checkpoints.")] = 20.0,
+    checkpoint_seconds: Annotated[
+        float, typer.Option(envvar="NFBENCH_CHECKPOINT_SECONDS", help="At least so long between two checkpoints.")
+    ] = 20.0,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:

@@ -47,6 +47,13 @@ if not workflow.deployment_settings.deployment_method:
     shell.prefix(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
 
 
+def computes_on_gpu_here():
+    """Whether a job of this run must have a GPU of this machine. Jobs in a cluster or in an environment of conda's are
+    left to find out for themselves: where Snakemake runs, there may be another torch, or no GPU."""
+    here = workflow.local_exec and not workflow.touch and not workflow.deployment_settings.deployment_method
+    return DEVICE == "cuda" and here and any(job.resources.get("gpu") for job in workflow.dag.needrun_jobs())
+
+
 def any_of(names):
     """A regular expression for one of the names."""
     return "|".join(re.escape(name) for name in sorted(names)) or "none"

@@ -1,0 +1,104 @@
+"""Which GPU of a machine a job computes on.
+
+Snakemake counts the GPUs that jobs ask for, but does not say which one a job is to use, and CUDA gives the first one to
+everybody. A job therefore takes a slot of its own before CUDA is started: a lock that the kernel releases when the
+process ends, however it ends.
+"""
+
+import atexit
+import logging
+import os
+import re
+import socket
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from nfbench.errors import NfbenchError
+
+__all__ = ["take_slot", "visible_gpus"]
+
+_log = logging.getLogger(__name__)
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+_JOBS_PER_GPU = "NFBENCH_JOBS_PER_GPU"
+
+
+def visible_gpus(device_files: Path = Path("/dev")) -> list[str]:
+    """The GPUs that CUDA would see, without starting it: what ``CUDA_VISIBLE_DEVICES`` names, or else all.
+
+    A GPU is a number, a UUID, or the id of a MIG device. As in CUDA, the list ends before the first name that is none
+    of these (``-1``, ``NoDevFiles``, nothing).
+
+    Args:
+        device_files: folder with a file for each GPU.
+    """
+    named = os.environ.get(_VISIBLE)
+    if named is None:
+        return [str(number) for number, _ in enumerate(device_files.glob("nvidia[0-9]*"))]
+    names = (name.strip() for name in named.split(","))
+    return list(dict.fromkeys(takewhile(re.compile(r"\d+|GPU-.+|MIG-.+").fullmatch, names)))
+
+
+def take_slot(gpus: Sequence[str], poll_seconds: float = 1.0) -> None:
+    """Waits for a GPU on which a slot is free, and makes it the only one that CUDA sees in this process.
+
+    The slot is held until the process ends. Jobs of one user on one machine share the slots, and in Slurm those of one
+    allocation. ``NFBENCH_JOBS_PER_GPU`` is the number of slots of each GPU, by default 1; empty GPUs come first. Where
+    there is one GPU or none there is nothing to choose, and no slot is taken.
+
+    Args:
+        gpus: as ``CUDA_VISIBLE_DEVICES`` names them.
+        poll_seconds: between two looks at slots that are all taken.
+
+    Raises:
+        NfbenchError: ``NFBENCH_JOBS_PER_GPU`` is no positive number.
+    """
+    if len(gpus) < 2:
+        return
+    folder = _folder()
+    slots = [(gpu, folder / f"{gpu.replace('/', '_')}.{n}.lock") for n in range(_jobs_per_gpu()) for gpu in gpus]
+    waits = False
+    while (gpu := _first_free(slots)) is None:
+        if not waits:
+            taken = f"all {len(slots)} slots of the GPUs {', '.join(gpus)} are taken by other jobs (locks in {folder})"
+            _log.warning("%s; waiting for one of them to end", taken)
+            waits = True
+        time.sleep(poll_seconds)
+    os.environ[_VISIBLE] = gpu
+    _log.info("computes on GPU %s of %s", gpu, ", ".join(gpus))
+
+
+def _first_free(slots: Sequence[tuple[str, Path]]) -> str | None:
+    """Locks the first slot that is free and returns its GPU; None where all are taken."""
+    for gpu, path in slots:
+        lock = FileLock(path)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            continue
+        atexit.register(lock.release)  # keeps the lock, which ends with the last reference to it
+        return gpu
+    return None
+
+
+def _folder() -> Path:
+    """Folder of the locks: of this machine, since on a shared disk all machines would have one GPU 0.
+
+    Slurm gives the GPUs of a machine to allocations, and may number those of each from 0.
+    """
+    owner = (str(os.getuid()), socket.gethostname(), os.environ.get("SLURM_JOB_ID"))
+    folder = Path(tempfile.gettempdir(), "-".join(["nfbench-gpus", *filter(None, owner)]))
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _jobs_per_gpu() -> int:
+    value = os.environ.get(_JOBS_PER_GPU, "1")
+    if not value.isdecimal() or not int(value):
+        raise NfbenchError(f"{_JOBS_PER_GPU} is '{value}'; expected the number of jobs that share a GPU, such as 2")
+    return int(value)

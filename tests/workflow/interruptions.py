@@ -1,0 +1,130 @@
+"""Runs that are interrupted at random moments, and what is compared of them afterwards."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from tests.workflow.conftest import Checkout, environment
+
+KINDS = {
+    "Ctrl-C": (signal.SIGINT, True),
+    "SIGTERM to all": (signal.SIGTERM, True),
+    "SIGKILL to all": (signal.SIGKILL, True),
+    "SIGKILL to Snakemake alone": (signal.SIGKILL, False),  # its jobs run on, beside those of the next run
+}
+JOBS = 12
+METRICS = ("selections", "by_epoch", "parameters", "contour")
+EXPERIMENT = """
+title: Long enough to be hit
+datasets:
+  synthetic-hit: {dataset: synthetic, max_train: 24, max_test_normal: 4, max_test_anomalous: 8}
+variants:
+  fastflow-hit: {method: fastflow, settings: {epochs: 60, batch_size: 4, flow_steps: 2, checkpoints: 2}}
+  uflow-hit: {method: uflow, settings: {epochs: 60, batch_size: 4, flow_steps: 2, checkpoints: 2}}
+grid:
+  - methods: [fastflow-hit, uflow-hit]
+    backbones:
+      - {name: tf_efficientnet_lite0, input_size: 64, weights: random}
+    datasets:
+      synthetic-hit: [fabric]
+tables:
+  hit_image_auroc: {title: Interrupted, metric: image_auroc}
+  hit_miou: {title: Interrupted, metric: miou_fair, metric_of: {uflow: miou_nfa}}
+"""
+
+
+class InterruptedRuns:
+    """The experiment ``hit`` in a checkout, started again and again.
+
+    Args:
+        checkout: where it runs.
+        seed: of the moments and of the order of kinds.
+    """
+
+    def __init__(self, checkout: Checkout, seed: int) -> None:
+        self.checkout, self.random = checkout, random.Random(seed)
+        self.groups: list[int] = []
+        (checkout.folder / "workflow" / "experiments" / "hit.yaml").write_text(EXPERIMENT)
+        self.variables = {**environment(), "NFBENCH_CHECKPOINT_SECONDS": "1"}
+
+    def run(self) -> float:
+        """Runs to the end; returns seconds."""
+        started = time.monotonic()
+        done = subprocess.run(self._command(), cwd=self.checkout.folder, env=self.variables, capture_output=True)
+        assert done.returncode == 0, (done.stdout + done.stderr).decode()[-5000:]
+        return time.monotonic() - started
+
+    def interrupt(self, count: int, whole_seconds: float) -> list[str]:
+        """Starts and interrupts so often, or until a run ends by itself; says what was done, and what it met.
+
+        Args:
+            count: interruptions.
+            whole_seconds: an undisturbed run takes so long. A moment is less than a mean job's time after some number
+                of jobs is finished, in all runs together, so that moments are spread over the stages.
+        """
+        kinds = [kind for _ in range(0, count, len(KINDS)) for kind in self.random.sample(list(KINDS), len(KINDS))]
+        moments = sorted(self.random.randrange(JOBS - 1) for _ in range(count))
+        events = []
+        for kind, jobs in zip(kinds, moments, strict=False):
+            seconds = self.random.uniform(0, whole_seconds / JOBS)
+            process = subprocess.Popen(
+                self._command(), cwd=self.checkout.folder, env=self.variables, start_new_session=True,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            self.groups.append(process.pid)
+            while process.poll() is None and self._jobs_finished() < jobs:
+                time.sleep(0.05)
+            time.sleep(seconds)
+            if process.poll() is not None:
+                break
+            number, to_all = KINDS[kind]
+            (os.killpg if to_all else os.kill)(process.pid, number)
+            process.wait(timeout=300)
+            events.append(f"{kind} {seconds:.1f} s after {jobs} jobs: {self._state()}")
+            self._unlock()
+        return events
+
+    def end_orphans(self) -> None:
+        """Ends the jobs of Snakemakes that were killed alone."""
+        for group in self.groups:
+            try:
+                os.killpg(group, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+    def _command(self) -> list[str]:
+        return self.checkout.command("hit")
+
+    def _jobs_finished(self) -> int:
+        """In all runs so far, by Snakemake's logs."""
+        logs = (self.checkout.folder / ".snakemake" / "log").glob("*.log")
+        return sum(len(re.findall(r"^Finished jobid:", path.read_text(), flags=re.M)) for path in logs)
+
+    def _locks(self) -> list[Path]:
+        return list((self.checkout.folder / ".snakemake" / "locks").glob("*"))
+
+    def _state(self) -> str:
+        root = self.checkout.folder / "results"
+        resumable = len(list(root.glob("runs/**/state.pt")))
+        names = ("meta.json", "training.json", "run.json")
+        extracted, trained, evaluated = (len(list(root.rglob(name))) for name in names)
+        locked = "locked" if self._locks() else "not locked"
+        return f"{extracted} extracted, {trained} trained, {resumable} half trained, {evaluated} evaluated, {locked}"
+
+    def _unlock(self) -> None:
+        if self._locks():
+            self.checkout.snakemake("--unlock")
+
+
+def outcome(folder: Path) -> tuple[dict[str, bytes], dict[str, dict]]:
+    """All tables and scores by their bytes, and the metrics of all run records."""
+    root = folder / "results"
+    files = [*root.glob("tables/*"), *root.glob("runs/**/*.csv")]
+    exact = {str(path.relative_to(root)): path.read_bytes() for path in files if path.name != "history.csv"}
+    records = {str(path.relative_to(root)): json.loads(path.read_text()) for path in root.glob("runs/**/run.json")}
+    return exact, {name: {key: record[key] for key in METRICS} for name, record in records.items()}

@@ -1,0 +1,50 @@
+"""A GPU that is asked for and is not there stops a run before its first job; where jobs run elsewhere it does not."""
+
+import os
+
+import pytest
+import torch
+
+MANIFEST = "results/manifests/synthetic-smoke/fabric.csv"
+NO_GPU = "torch sees no GPU on"
+pytestmark = [
+    pytest.mark.workflow,
+    pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+]
+
+
+@pytest.fixture(scope="module")
+def checkout(new_checkout):
+    return new_checkout()
+
+
+def test_cuda_without_a_gpu_is_one_message_before_the_first_job(checkout):
+    printed = checkout.snakemake("smoke", "--config", "device=cuda", fails=True)
+    assert printed.count(f"error: 'device' is cuda, but {NO_GPU}") == 1
+    assert "Traceback" not in printed
+    assert not (checkout.folder / "results").exists()
+
+
+def test_jobs_that_need_no_gpu_run_without(checkout):
+    assert NO_GPU not in checkout.snakemake(MANIFEST, "--config", "device=cuda")
+    assert (checkout.folder / MANIFEST).exists()
+
+
+def test_auto_goes_on_without_a_gpu(new_checkout):
+    checkout = new_checkout()
+    features = "results/features/tf_efficientnet_lite0@64-random/synthetic-smoke/fabric/train/meta.json"
+    assert NO_GPU not in checkout.snakemake(features)
+    assert (checkout.folder / features).exists()
+
+
+def test_a_login_node_needs_no_gpu(checkout, tmp_path, monkeypatch):
+    """The jobs are submitted, here to a Slurm that refuses them."""
+    pytest.importorskip("snakemake_executor_plugin_slurm")
+    for command in ("sbatch", "sinfo", "sacct", "squeue"):
+        (tmp_path / command).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / command).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    slurm = ("--executor", "slurm", "--jobs", "1", "--slurm-init-seconds-before-status-checks", "1")
+    printed = checkout.snakemake("smoke", *slurm, "--config", "device=cuda", fails=True)
+    assert NO_GPU not in printed
+    assert "Job submission failed" in printed

@@ -1,6 +1,7 @@
 """A real MLflow server on loopback, and what is in a store, read by MLflow itself."""
 
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -21,8 +22,10 @@ _SECONDS_TO_START = 120
 class Server:
     """``mlflow server`` over a database in a folder; ``kill`` is a power cut, after which ``start`` goes on."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, empty_store: Path | None = None) -> None:
         self.folder, self.port, self._process = folder, free_port(), None
+        if empty_store:  # which saves the server the seconds to make one
+            shutil.copy(empty_store, self.database)
         self.start()
 
     @property

@@ -22,6 +22,7 @@ def track_runs(
     experiment: Annotated[str | None, typer.Argument(help="Experiment, by default the configured one.")] = None,
     overrides: Overrides = "{}",
     name: Annotated[str | None, typer.Option(help="Name in MLflow, by default the experiment's.")] = None,
+    summary: Annotated[Path | None, typer.Option(help="File that takes what is tracked and where, as JSON.")] = None,
 ) -> None:
     """Bring the runs of an experiment, its tables, figures and studies into MLflow, as they stand.
 
@@ -59,8 +60,9 @@ def track_runs(
         with store.errors():
             number = open_experiment(client, name, store.artifacts(name))
             changes = mirror(client, number, parent, [*runs, *studies])
+    if summary:
         done = {"store": store.title, "experiment": name, "id": number, "runs": len(runs), "studies": len(studies)}
-        write_json(paths.tracking / f"{experiment}.json", done)
+        write_json(summary, done)
     typer.echo(
         f"{len(runs)} of {stock.expected} runs and {len(studies)} studies of '{experiment}': {changes.new} new, "
         f"{changes.replaced} replaced, {changes.kept} as they were; MLflow's experiment '{name}' in {store.title}"

@@ -194,6 +194,8 @@ def _create_parent(client: "MlflowClient", experiment: str, parent: Parent) -> s
 
 def _write_parent(client: "MlflowClient", run_id: str, before: "Run | None", parent: Parent) -> None:
     """Writes files and tags of the experiment, where they have changed; these, unlike parameters, can be replaced."""
+    from mlflow.entities import RunTag
+
     digest = parent.digest
     if before is not None and (before.data.tags[DIGEST], before.data.tags[STATE]) == (digest, _COMPLETE):
         return
@@ -202,8 +204,8 @@ def _write_parent(client: "MlflowClient", run_id: str, before: "Run | None", par
         for path in paths:
             client.log_artifact(run_id, str(path), folder)
     client.set_terminated(run_id)
-    for name, value in {**parent.tags, "mlflow.note.content": parent.note, DIGEST: digest, STATE: _COMPLETE}.items():
-        client.set_tag(run_id, name, value)
+    tags = {**parent.tags, "mlflow.note.content": parent.note, DIGEST: digest, STATE: _COMPLETE}
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
 
 def _marks(key: str, digest: str, kind: str) -> dict[str, str]:

@@ -1,7 +1,11 @@
-"""Imports into a real MLflow server that is down or killed half-way, importers that are killed, and MLflow's pages."""
+"""Imports into a real MLflow server that is down or killed half-way, importers that are killed, and MLflow's pages.
+
+The commands of docs/tracking.md are run here too, since one of them needs a server.
+"""
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,13 +20,15 @@ from typer.testing import CliRunner
 from nfbench.cli import app
 from tests.made_up import MadeUp
 from tests.mlflow_server import Server, Tracked, complete_runs, free_port, wait_for
+from tests.test_docs import commands
+from tests.workflow.conftest import ROOT, Checkout, environment
 
 ODD = 'a <b>"bold"</b> & ü 漢字'
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("server"))
+def server(tmp_path_factory, empty_store):
+    server = Server(tmp_path_factory.mktemp("server"), empty_store)
     yield server
     server.kill()
 
@@ -84,15 +90,16 @@ def test_odd_names_numbers_and_files_arrive_and_again_changes_nothing(server, ma
 
 def test_a_server_that_is_down_is_named_and_nothing_is_lost(server, made, monkeypatch):
     down = f"http://user:secret@127.0.0.1:{free_port()}"
-    done = track(down, monkeypatch, "--name", "down")
+    arguments = ("--name", "down", "--summary", "summary.json")
+    done = track(down, monkeypatch, *arguments)
     assert done.exit_code == 1
     assert down.replace("user:secret@", "") in str(done.exception)
     assert "secret" not in str(done.exception)
     assert "run the same command again" in str(done.exception)
-    assert not (made.paths.tracking / "made_up.json").exists()
-    assert track(server.uri, monkeypatch, "--name", "down").exit_code == 0
+    assert not Path("summary.json").exists()
+    assert track(server.uri, monkeypatch, *arguments).exit_code == 0
     assert len(Tracked(server.uri, "down").of_kind("run")) == 4
-    assert json.loads((made.paths.tracking / "made_up.json").read_text())["store"] == server.uri
+    assert json.loads(Path("summary.json").read_text())["store"] == server.uri
 
 
 @pytest.mark.slow
@@ -176,3 +183,55 @@ def test_mlflow_does_not_report_its_use(ours, reports):
     check = f"{before}from mlflow.telemetry.utils import is_telemetry_disabled; print(not is_telemetry_disabled())"
     done = subprocess.run([sys.executable, "-c", check], env=kept, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(reports)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory, empty_store):
+    """A checkout with an experiment that is finished but for its features and models."""
+    checkout = Checkout(tmp_path_factory.mktemp("page"))
+    for path in (checkout.folder / "workflow" / "experiments").glob("*.yaml"):
+        path.unlink()
+    made = MadeUp(checkout.folder, {"uflow": "uflow"}, categories=("bottle",), seeds=2).write()
+    tables = [made.paths.table(f"made_up_{name}", ending)
+              for name in ("image_auroc", "pixel_auroc", "methods") for ending in ("csv", "tex", "html")]  # fmt: skip
+    for path in (*tables, made.paths.report("made_up"), made.paths.experiment("made_up", "results.parquet")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"what is in {path.name}")
+    made.paths.tracking.mkdir()
+    shutil.copy(empty_store, made.paths.tracking)
+    return checkout
+
+
+def test_the_target_of_an_experiment_makes_all_that_it_lacks_first(checkout):
+    jobs = checkout.jobs("track_made_up")
+    assert jobs["track_runs"] == 1
+    assert jobs["train_flow"] == jobs["evaluate_run"] == 2
+
+
+@pytest.mark.slow
+def test_commands_of_the_page(server, checkout):
+    page = commands((ROOT / "docs" / "tracking.md").read_text())
+    track, snakemake, make, served, remove, again = (line.replace("quickstart", "made_up") for line in page)
+    default = f"sqlite:///{checkout.folder}/results/mlflow/mlflow.db"
+    assert "2 of 2 runs" in checkout.nfbench(*track.split()[1:])
+    before = Tracked(default, "made_up")
+
+    assert snakemake == "snakemake --cores all track_made_up"  # which would train, as there are no models
+    alone = [f"{checkout.folder}/results/mlflow/made_up.json", "--allowed-rules", "track_runs"]
+    assert f"Track the runs of made_up in {default}" in checkout.snakemake(*alone)
+    after = Tracked(default, "made_up")
+    assert (after.ids, after.content) == (before.ids, before.content)
+    assert len(after.client.list_artifacts(after.ids["experiment made_up"], "tables")) == 9
+    assert "Nothing to be done" in checkout.snakemake(*alone)
+    assert re.search(r"^mlflow: .*\n\tnfbench mlflow$", (ROOT / "Makefile").read_text(), flags=re.M)
+    assert make == "make mlflow"  # test_pages_over_the_default_store opens them
+
+    setting, program, *arguments = served.replace("http://127.0.0.1:5000", server.uri).split()
+    name, _, uri = setting.partition("=")
+    variables = {**environment(), name: uri}
+    subprocess.run([sys.executable, "-m", program, *arguments], cwd=checkout.folder, env=variables, check=True)
+    assert Tracked(server.uri, "made_up").ids.keys() == after.ids.keys()
+
+    subprocess.run(remove.split(), cwd=checkout.folder, check=True)
+    checkout.nfbench(*again.split()[1:])
+    assert Tracked(default, "made_up").ids.keys() == after.ids.keys()

@@ -28,6 +28,7 @@ rule track_runs:
         "Track the runs of {wildcards.experiment} in {params.store}"
     shell:
         "python -m nfbench --log {log:q} track_runs {wildcards.experiment:q} --config {params.config:q}"
+        " --summary {output:q}"
 
 
 for experiment in BENCH.experiments:
@@ -36,4 +37,5 @@ for experiment in BENCH.experiments:
         name:
             f"track_{experiment}"
         input:
+            lambda wildcards, name=experiment: experiment_outputs(name),
             PATHS.template(f"mlflow/{experiment}.json"),

@@ -63,6 +63,15 @@ def test_light_imports(statement):
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 
+def test_mlflow_is_imported_by_tracking_alone():
+    for path in MODULES:
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+        names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+        found = any(name.partition(".")[0] == "mlflow" for name in names)
+        assert not found or path.relative_to(SOURCE).parts[0] == "tracking", path
+
+
 def test_rule_files_are_short(repository):
     rules = list((repository / "workflow" / "rules").glob("*.smk"))
     assert rules

@@ -94,7 +94,8 @@ def mlflow(
         except OSError:
             raise NfbenchError(f"port {port} is taken; 'nfbench mlflow --port N' takes another") from None
     set_environment()
-    typer.echo(f"MLflow, ready in some seconds, ended by Ctrl-C: http://{_HOST}:{port}")
+    typer.echo("MLflow is ready in some seconds and ends with Ctrl-C; choose 'Model training' at the top left")
+    typer.echo(f"MLflow: http://{_HOST}:{port}")
     sys.stdout.flush()
     options = ["--backend-store-uri", store.uri, "--host", _HOST, "--port", str(port), "--workers", "1"]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", *options])

@@ -99,14 +99,14 @@ def mirror(client: "MlflowClient", experiment: str, parent: Parent, entries: Seq
     kept, useless = _sort_out(found, children, entries)
     for run in chain(spare, useless):
         client.delete_run(run.info.run_id)
-    parent_id = parent_run.info.run_id if parent_run else _create_parent(client, experiment, parent)
+    parent_id = parent_run.info.run_id if parent_run else _create_parent(client, experiment, parent, entries)
     for run in kept.values():
         if run.data.tags.get(_PARENT) != parent_id:
             client.set_tag(run.info.run_id, _PARENT, parent_id)
     to_write = [entry for entry in entries if entry.key not in kept]
     for entry in progress(to_write, total=len(to_write), label=f"track {parent.name}"):
         _write(client, experiment, parent_id, entry)
-    _write_parent(client, parent_id, parent_run, parent)
+    _write_parent(client, parent_id, parent_run, parent, entries)
     # a request that was sent again, since its answer was lost, may have created a run that nobody has written
     for run in _search(client, experiment, f"tags.`{STATE}` = '{_IMPORTING}'"):
         client.delete_run(run.info.run_id)
@@ -187,12 +187,15 @@ def _unique(points: Iterable[Point]) -> Iterable[Point]:
     return {(point.name, point.step): point for point in points}.values()
 
 
-def _create_parent(client: "MlflowClient", experiment: str, parent: Parent) -> str:
+def _create_parent(client: "MlflowClient", experiment: str, parent: Parent, entries: Iterable[Entry]) -> str:
     tags = {**_marks(f"experiment {parent.name}", "", "experiment"), ROOT: str(parent.root)}
-    return client.create_run(experiment, tags=tags, run_name=parent.name).info.run_id
+    started = min((entry.started for entry in entries), default=None)
+    return client.create_run(experiment, started, tags, parent.name).info.run_id
 
 
-def _write_parent(client: "MlflowClient", run_id: str, before: "Run | None", parent: Parent) -> None:
+def _write_parent(
+    client: "MlflowClient", run_id: str, before: "Run | None", parent: Parent, entries: Iterable[Entry]
+) -> None:
     """Writes files and tags of the experiment, where they have changed; these, unlike parameters, can be replaced."""
     from mlflow.entities import RunTag
 
@@ -203,7 +206,7 @@ def _write_parent(client: "MlflowClient", run_id: str, before: "Run | None", par
     for folder, paths in parent.files.items():
         for path in paths:
             client.log_artifact(run_id, str(path), folder)
-    client.set_terminated(run_id)
+    client.set_terminated(run_id, end_time=max((entry.ended for entry in entries), default=None))
     tags = {**parent.tags, "mlflow.note.content": parent.note, DIGEST: digest, STATE: _COMPLETE}
     client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 

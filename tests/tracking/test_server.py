@@ -153,6 +153,7 @@ def test_pages_over_the_default_store(made, monkeypatch, empty_store):
     assert CliRunner().invoke(app, ["track_runs"]).exit_code == 0
     serving = subprocess.Popen(pages, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
+        serving.stdout.readline()
         address = serving.stdout.readline().split()[-1]
         assert address.startswith("http://127.0.0.1:")
         wait_for(f"{address}/health", serving)

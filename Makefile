@@ -4,7 +4,7 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: run test lint bench docs install clean
+.PHONY: run test lint bench docs mlflow install clean
 
 run: install ## train, evaluate and tabulate the embedded default
 	snakemake --cores all
@@ -24,6 +24,9 @@ docs: install ## the documentation as pages, with the reports that are there
 	mkdocs build --quiet --strict
 	test ! -d results/reports || cp -r results/reports site/
 	@echo "documentation: $(CURDIR)/site/index.html"
+
+mlflow: install ## MLflow's pages on this machine, over the runs that were tracked
+	nfbench mlflow
 
 bench: install ## speed against peers, as ratios
 	python benchmarks/run.py

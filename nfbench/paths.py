@@ -90,6 +90,11 @@ class Paths:
         """The report of an experiment, one page."""
         return self.root / "reports" / f"{experiment}.html"
 
+    @property
+    def tracking(self) -> Path:
+        """Folder of MLflow's database and files, and of what is known of imports."""
+        return self.root / "mlflow"
+
     def table(self, name: str, ending: str) -> Path:
         """A table as ``tex``, ``html`` or ``csv``."""
         return self.root / "tables" / f"{name}.{ending}"

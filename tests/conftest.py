@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches a hub but the one that starts its own
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; threads of each would wait for one another
 
 import numpy as np

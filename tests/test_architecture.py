@@ -23,7 +23,7 @@ LAYERS = [
     {"scoring"},
     {"search"},
     {"results"},
-    {"tables", "figures"},
+    {"tables", "figures", "tracking"},
     {"report"},
     {"cli", "__main__"},
 ]
@@ -61,8 +61,18 @@ def test_files_and_functions_are_small(path):
     "statement", ["import nfbench.cli", "import nfbench.config, nfbench.grid, nfbench.datasets.base"]
 )
 def test_light_imports(statement):
-    check = f"import sys; {statement}; sys.exit(bool({{'torch', 'pandas', 'timm', 'matplotlib'}} & set(sys.modules)))"
+    heavy = {"torch", "pandas", "timm", "matplotlib", "mlflow"}
+    check = f"import sys; {statement}; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_mlflow_is_imported_by_tracking_alone():
+    for path in MODULES:
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+        names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+        found = any(name.partition(".")[0] == "mlflow" for name in names)
+        assert not found or path.relative_to(SOURCE).parts[0] == "tracking", path
 
 
 def test_rule_files_are_short(repository):

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from nfbench.cli import build, data, evaluate, explain, explore, extract, report, search, train
+from nfbench.cli import build, data, evaluate, explain, explore, extract, report, search, track, train
 from nfbench.errors import NfbenchError
 
 __all__ = ["app", "main"]
@@ -35,6 +35,8 @@ app.command("build_table")(build.build_table)
 app.command("build_figure")(build.build_figure)
 app.command("build_report")(report.build_report)
 app.command("report")(report.report)
+app.command("track_runs")(track.track_runs)
+app.command("mlflow")(track.mlflow)
 app.command("show")(build.show)
 app.command("explain")(explain.explain)
 app.command("status")(explain.status)

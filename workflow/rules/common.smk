@@ -17,6 +17,8 @@ from nfbench.paths import Paths
 from nfbench.provenance import fingerprint
 from nfbench.registry import plugin_names
 from nfbench.resources import gpus_per_job
+from nfbench.tracking.store import Store
+from nfbench.tracking.studies import find_studies
 from snakemake.exceptions import WorkflowError
 
 
@@ -95,10 +97,21 @@ def run_records(experiment):
 @reporting_errors
 def experiment_outputs(name):
     """All that an experiment leaves: features and runs, results, tables and figures."""
-    experiment = BENCH.experiment(name)
     cell_files = dict.fromkeys(path for cell in cells(name) for path in made_for(cell))
-    results = [PATHS.experiment(name, "results.parquet")] if cell_files else []
+    return [*map(str, cell_files), *gathered(name)]
+
+
+@reporting_errors
+def tracked_results(name):
+    """What of an experiment is tracked: run records, all that is made of them, and studies that are there."""
+    return [*run_records(name), *gathered(name), *map(str, find_studies(BENCH, cells(name), PATHS))]
+
+
+def gathered(name):
+    """What is made of the runs of an experiment: results, tables, figures and report."""
+    experiment, has_runs = BENCH.experiment(name), bool(cells(name))
+    results = [PATHS.experiment(name, "results.parquet")] if has_runs else []
     tables = [PATHS.table(t, e) for t in experiment.tables for e in ("tex", "html", "csv")]
-    reports = [PATHS.report(name)] if cell_files else []
+    reports = [PATHS.report(name)] if has_runs else []
     figures = [PATHS.figure(f, e) for f in experiment.figures for e in ("pdf", "png")]
-    return [str(path) for path in [*cell_files, *results, *tables, *figures, *reports]]
+    return [str(path) for path in [*results, *tables, *figures, *reports]]

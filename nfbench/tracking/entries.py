@@ -1,0 +1,192 @@
+"""What becomes of a run record in MLflow: names, parameters, metrics and tags, without MLflow itself."""
+
+import csv
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nfbench.errors import NfbenchError
+from nfbench.grid import Cell
+from nfbench.paths import Paths
+from nfbench.provenance import describe_machine, fingerprint
+from nfbench.results.record import RunRecord
+
+__all__ = ["Entry", "Point", "as_name", "as_texts", "digest_of", "run_entry"]
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+MAX_VALUE = 6000
+"""Characters of a parameter's value that MLflow keeps (of a tag's, 8000); what is longer it cuts off without a mark."""
+
+_NOT_IN_NAMES = re.compile(r"[^\w./ :-]", re.ASCII)
+_AXES = ("setting", "dataset", "category", "method", "backbone", "seed")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value of a metric at a step, NaN where it is undefined or not finite."""
+
+    name: str
+    value: float
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run of MLflow to be, with those that are nested in it.
+
+    Attributes:
+        key: what it is of; no two of an experiment have the same.
+        digest: hash of all that it is made of, so that what changed can be told from what did not.
+        kind: ``run``, ``study`` or ``trial``.
+        name: as it is shown.
+        started: milliseconds since 1970.
+        ended: milliseconds since 1970.
+        status: MLflow's word for how it ended.
+        params: by name.
+        metrics: values, several of one name where it has steps.
+        tags: by name.
+        nested: the trials of a study.
+    """
+
+    key: str
+    digest: str
+    kind: Literal["run", "study", "trial"]
+    name: str
+    started: int
+    ended: int
+    params: Mapping[str, str]
+    metrics: tuple[Point, ...]
+    tags: Mapping[str, str]
+    status: Status = "FINISHED"
+    nested: tuple["Entry", ...] = ()
+
+
+def run_entry(cell: Cell, record: RunRecord, paths: Paths) -> Entry:
+    """The entry of a run.
+
+    Raises:
+        NfbenchError: the history of its training is missing, or a setting has the name of an axis of the grid.
+    """
+    path = paths.run_record(cell)
+    history = paths.run_record(cell.trained).with_name("history.csv")
+    if not history.is_file():
+        raise NfbenchError(f"{history} is missing; 'snakemake --cores all {history}' trains again")
+    text = history.read_text()
+    ended = int(path.stat().st_mtime * 1000)
+    seconds = record.seconds.get("train", 0.0) + record.seconds.get("score", 0.0)
+    return Entry(
+        key=f"run {cell}",
+        digest=digest_of(record.model_dump_json(), text),
+        kind="run",
+        name=f"{cell.method} {cell.category} {cell.backbone} seed{cell.seed}",
+        started=ended - int(seconds * 1000),
+        ended=ended,
+        params=_params(cell, record),
+        metrics=(*_metrics(record), *_history(text, history)),
+        tags={**{name: str(getattr(cell, name)) for name in _AXES}, **_tags(record), "record": str(path)},
+    )
+
+
+def digest_of(*texts: str) -> str:
+    """Hash of what an entry is made of, the code that makes it included."""
+    digest = hashlib.sha256(fingerprint("tracking/entries.py", "tracking/studies.py").encode())
+    for text in texts:
+        digest.update(hashlib.sha256(text.encode()).digest())
+    return digest.hexdigest()
+
+
+def as_name(text: str) -> str:
+    """A name of a parameter or metric that MLflow takes: other characters become their code points, as ``-3c-``."""
+    return _NOT_IN_NAMES.sub(lambda found: f"-{ord(found[0]):x}-", text)
+
+
+def as_texts(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Parameters as MLflow takes them: nested keys joined by dots, and a mark where a value is too long for it."""
+    texts = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            texts.update(as_texts(value, f"{name}."))
+        else:
+            texts[as_name(name)] = _shortened(value if isinstance(value, str) else json.dumps(value))
+    return texts
+
+
+def _shortened(text: str) -> str:
+    mark = f" ... ({len(text)} characters, the rest is in the record)"
+    return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - len(mark)] + mark
+
+
+def _params(cell: Cell, record: RunRecord) -> dict[str, str]:
+    settings = as_texts(record.settings)
+    data = {"n_train", "n_val", "n_test_normal", "n_test_anomalous", "n_regions", "anomalies"}
+    other = {
+        **{name: getattr(cell, name) for name in _AXES},
+        "variant_of": record.cell.variant_of,
+        "features": record.features.model_dump(include={"weights", "levels", "input_size"}),
+        "data": record.data.model_dump(mode="json", include=data),
+    }
+    if both := sorted(settings.keys() & other.keys()):
+        raise NfbenchError(f"{cell}: the setting '{both[0]}' has the name of an axis of the grid; rename it")
+    return {**settings, **as_texts(other)}
+
+
+def _metrics(record: RunRecord) -> Iterator[Point]:
+    """Metrics by selection at the epoch that was selected, and what the run cost."""
+    for selection, found in record.selections.items():
+        for metric, value in found.metrics.items():
+            epoch = found.epoch.get(metric, 0) if isinstance(found.epoch, dict) else found.epoch
+            yield Point(as_name(f"{selection}/{metric}"), math.nan if value is None else value, epoch)
+    for kind in ("parameters", "seconds", "images_per_second", "peak_memory_mb"):
+        for name, value in getattr(record, kind).items():
+            yield Point(as_name(f"{kind}/{name}"), value)
+
+
+def _history(text: str, path: Path) -> Iterator[Point]:
+    """All columns of a training's history by epoch; a value that a method does not have is empty there."""
+    try:
+        for row in csv.DictReader(text.splitlines()):
+            epoch = int(row.pop("epoch"))
+            for name, value in row.items():
+                if value != "":
+                    number = float(value)
+                    # MLflow would turn an infinite value into the largest float without a word
+                    yield Point(as_name(f"history/{name}"), number if math.isfinite(number) else math.nan, epoch)
+    except (KeyError, TypeError, ValueError) as error:
+        raise NfbenchError(f"{path} is not the history of a training: {error!r}; remove it to train again") from None
+
+
+def _tags(record: RunRecord) -> dict[str, str]:
+    """What made it, by stage, and hashes of what went in; the commit of the last stage has a column of its own."""
+    tags = {
+        "title": record.cell.title,
+        "sha256.manifest": record.data.manifest_sha256,
+        "sha256.weights": record.features.weights_sha256,
+        "key.train_features": record.features.train_key,
+        "key.test_features": record.features.test_key,
+    }
+    if record.features.pseudo_key:
+        tags["key.pseudo_features"] = record.features.pseudo_key
+    for stage, made in record.provenance.items():
+        tags |= {
+            f"{stage}.commit": str(made["commit"]),
+            f"{stage}.dirty": str(made["dirty"]).lower(),
+            f"{stage}.machine": describe_machine(made),
+            f"{stage}.platform": made["platform"],
+            f"{stage}.command": made["command"],
+            f"{stage}.versions": ", ".join(
+                f"{name} {version}"
+                for name, version in {"nfbench": made["nfbench"], "python": made["python"], **made["packages"]}.items()
+            ),
+        }
+    commits = [made["commit"] for made in record.provenance.values() if made["commit"]]
+    if commits:
+        tags["mlflow.source.git.commit"] = commits[-1]
+    tags["dirty"] = str(any(made["dirty"] for made in record.provenance.values())).lower()
+    return {as_name(name): _shortened(value) for name, value in tags.items()}

@@ -1,0 +1,215 @@
+"""Makes an experiment in MLflow say what the records say: no more, no less, and no run twice.
+
+A run is known by the tag ``nfbench.key``, and what it is made of by ``nfbench.digest``. It is written whole before
+``nfbench.state`` becomes ``complete``, so that whatever a killed import leaves is told from the rest, deleted, and made
+anew. MLflow's parameters cannot be changed, so a run whose record has changed is deleted and made anew too. A run whose
+record is gone stays.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nfbench.errors import NfbenchError
+from nfbench.progress import progress
+from nfbench.tracking.entries import Entry, Point, digest_of
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+__all__ = ["Changes", "Parent", "mirror", "open_experiment"]
+
+KEY, DIGEST, STATE, KIND, ROOT = (f"nfbench.{name}" for name in ("key", "digest", "state", "kind", "results_root"))
+_PARENT = "mlflow.parentRunId"
+_COMPLETE, _IMPORTING = "complete", "importing"
+_PAGE = 1000
+_PARAMS_AT_ONCE, _METRICS_AT_ONCE = 100, 850
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What an import did: runs and studies that are new, replaced since their records changed, or were there."""
+
+    new: int
+    replaced: int
+    kept: int
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The run that holds what came of a whole experiment, and under which its runs are nested.
+
+    Attributes:
+        name: name of the experiment.
+        note: what is said of it, in Markdown.
+        root: ``results_root``, absolute.
+        tags: by name.
+        files: artifacts, by the folder they go to.
+    """
+
+    name: str
+    note: str
+    root: Path
+    tags: Mapping[str, str]
+    files: Mapping[str, Sequence[Path]]
+
+    @property
+    def digest(self) -> str:
+        """Hash of the files and of what is said."""
+        files = [
+            f"{folder}/{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+            for folder, paths in self.files.items()
+            for path in paths
+        ]
+        return digest_of(self.note, *sorted(f"{k}={v}" for k, v in self.tags.items()), *sorted(files))
+
+
+def open_experiment(client: "MlflowClient", name: str, artifacts: str | None) -> str:
+    """Id of MLflow's experiment of a name; it is created where there is none, and restored where it was deleted."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return client.create_experiment(name, artifact_location=artifacts)
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return found.experiment_id
+
+
+def mirror(client: "MlflowClient", experiment: str, parent: Parent, entries: Sequence[Entry]) -> Changes:
+    """Brings MLflow's experiment into agreement with entries.
+
+    Args:
+        client: of the store.
+        experiment: id of MLflow's experiment.
+        parent: the run that the others are nested in.
+        entries: runs and studies.
+
+    Raises:
+        NfbenchError: the experiment was made of other results.
+    """
+    found = list(_search(client, experiment))
+    parent_run, spare = _find_parent(found, parent)
+    children = defaultdict(list)
+    for run in found:
+        children[run.data.tags.get(_PARENT)].append(run)
+    kept, useless = _sort_out(found, children, entries)
+    for run in chain(spare, useless):
+        client.delete_run(run.info.run_id)
+    parent_id = parent_run.info.run_id if parent_run else _create_parent(client, experiment, parent, entries)
+    for run in kept.values():
+        if run.data.tags.get(_PARENT) != parent_id:
+            client.set_tag(run.info.run_id, _PARENT, parent_id)
+    to_write = [entry for entry in entries if entry.key not in kept]
+    for entry in progress(to_write, total=len(to_write), label=f"track {parent.name}"):
+        _write(client, experiment, parent_id, entry)
+    _write_parent(client, parent_id, parent_run, parent, entries)
+    # a request that was sent again, since its answer was lost, may have created a run that nobody has written
+    for run in _search(client, experiment, f"tags.`{STATE}` = '{_IMPORTING}'"):
+        client.delete_run(run.info.run_id)
+    before = {run.data.tags[KEY] for run in useless if run.data.tags.get(STATE) == _COMPLETE}
+    replaced = sum(entry.key in before for entry in to_write)
+    return Changes(len(to_write) - replaced, replaced, len(kept))
+
+
+def _search(client: "MlflowClient", experiment: str, condition: str = "") -> Iterator["Run"]:
+    """All of nfbench's runs of an experiment; those of others are left alone."""
+    token = None
+    while True:
+        page = client.search_runs([experiment], condition, max_results=_PAGE, page_token=token)
+        yield from (run for run in page if KEY in run.data.tags)
+        token = page.token
+        if not token:
+            return
+
+
+def _find_parent(found: Iterable["Run"], parent: Parent) -> tuple["Run | None", list["Run"]]:
+    """The run of the experiment, if there is one, and others that an import which was cut off has left."""
+    runs = [run for run in found if run.data.tags[KIND] == "experiment"]
+    for run in runs:
+        if run.data.tags[ROOT] != str(parent.root):
+            raise NfbenchError(
+                f"MLflow's experiment '{parent.name}' was made of {run.data.tags[ROOT]}, not of {parent.root}; give it "
+                "another name with --name, or delete that experiment if the results were moved"
+            )
+    return (runs[0] if runs else None), runs[1:]
+
+
+def _sort_out(
+    found: Iterable["Run"], children: Mapping[str, Sequence["Run"]], entries: Iterable[Entry]
+) -> tuple[dict[str, "Run"], list["Run"]]:
+    """Runs to keep, by key, and runs to delete."""
+    wanted = {entry.key: entry for entry in entries}
+    kept: dict[str, Run] = {}
+    useless, lost = [], []
+    for run in found:
+        tags = run.data.tags
+        if tags[KIND] in ("experiment", "trial"):
+            continue
+        entry = wanted.get(tags[KEY])
+        whole = tags[STATE] == _COMPLETE
+        if entry is None and whole:
+            continue
+        nested = children[run.info.run_id]
+        same = entry is not None and tags[DIGEST] == entry.digest and len(nested) == len(entry.nested)
+        if whole and same and entry.key not in kept:
+            kept[entry.key] = run
+        else:
+            useless.append(run)
+            lost.append(run.info.run_id)
+    alive = {run.info.run_id for run in found} - set(lost)
+    orphans = [run for run in found if run.data.tags[KIND] == "trial" and run.data.tags.get(_PARENT) not in alive]
+    return kept, [*useless, *orphans]
+
+
+def _write(client: "MlflowClient", experiment: str, parent_id: str, entry: Entry) -> None:
+    """Writes a run in as few requests as it takes; the one that ends it carries the mark that it is complete."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    tags = {**entry.tags, **_marks(entry.key, entry.digest, entry.kind), _PARENT: parent_id}
+    run = client.create_run(experiment, start_time=entry.started, tags=tags, run_name=entry.name).info.run_id
+    for nested in entry.nested:
+        _write(client, experiment, run, nested)
+    client.set_terminated(run, entry.status, entry.ended)
+    params = [Param(name, value) for name, value in entry.params.items()]
+    metrics = [Metric(point.name, point.value, entry.ended, point.step) for point in _unique(entry.metrics)]
+    while len(params) > _PARAMS_AT_ONCE or len(metrics) > _METRICS_AT_ONCE:
+        client.log_batch(run, metrics[:_METRICS_AT_ONCE], params[:_PARAMS_AT_ONCE])
+        params, metrics = params[_PARAMS_AT_ONCE:], metrics[_METRICS_AT_ONCE:]
+    client.log_batch(run, metrics, params, [RunTag(STATE, _COMPLETE)])
+
+
+def _unique(points: Iterable[Point]) -> Iterable[Point]:
+    """The last value of each metric and step; MLflow would keep several and show any."""
+    return {(point.name, point.step): point for point in points}.values()
+
+
+def _create_parent(client: "MlflowClient", experiment: str, parent: Parent, entries: Iterable[Entry]) -> str:
+    tags = {**_marks(f"experiment {parent.name}", "", "experiment"), ROOT: str(parent.root)}
+    started = min((entry.started for entry in entries), default=None)
+    return client.create_run(experiment, started, tags, parent.name).info.run_id
+
+
+def _write_parent(
+    client: "MlflowClient", run_id: str, before: "Run | None", parent: Parent, entries: Iterable[Entry]
+) -> None:
+    """Writes files and tags of the experiment, where they have changed; these, unlike parameters, can be replaced."""
+    from mlflow.entities import RunTag
+
+    digest = parent.digest
+    if before is not None and (before.data.tags[DIGEST], before.data.tags[STATE]) == (digest, _COMPLETE):
+        return
+    client.set_tag(run_id, STATE, _IMPORTING)
+    for folder, paths in parent.files.items():
+        for path in paths:
+            client.log_artifact(run_id, str(path), folder)
+    client.set_terminated(run_id, end_time=max((entry.ended for entry in entries), default=None))
+    tags = {**parent.tags, "mlflow.note.content": parent.note, DIGEST: digest, STATE: _COMPLETE}
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+
+def _marks(key: str, digest: str, kind: str) -> dict[str, str]:
+    return {KEY: key, DIGEST: digest, KIND: kind, STATE: _IMPORTING}

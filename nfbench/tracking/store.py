@@ -1,0 +1,129 @@
+"""Where runs are tracked: a database below ``results_root``, or a server of the user's.
+
+What MLflow reads from the environment, and what it raises, is met here alone.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nfbench.errors import NfbenchError
+from nfbench.files import atomic_path, remove_stale
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["Store", "set_environment"]
+
+_ENVIRONMENT = {
+    # MLflow reports its use over the network unless it is told not to
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    # a server that is down is said to be so after seconds, not after minutes; nothing is lost by an error
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a second process of the server, of no use here
+}
+
+
+def set_environment() -> None:
+    """Sets what MLflow reads when it is imported, but for what the user has set."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A tracking store.
+
+    Attributes:
+        folder: of the database and its artifacts, and of what is known of imports; ``<results_root>/mlflow``.
+        given: the user's ``MLFLOW_TRACKING_URI``, empty for the database in ``folder``.
+    """
+
+    folder: Path
+    given: str = ""
+
+    @classmethod
+    def of(cls, folder: Path) -> "Store":
+        """The store that ``MLFLOW_TRACKING_URI`` names, or the one in ``folder``."""
+        return cls(folder, os.environ.get("MLFLOW_TRACKING_URI", ""))
+
+    @property
+    def database(self) -> Path:
+        """The database of the store in ``folder``."""
+        return self.folder / "mlflow.db"
+
+    @property
+    def uri(self) -> str:
+        """Where MLflow finds the store."""
+        return self.given or f"sqlite:///{self.database.absolute()}"
+
+    @property
+    def title(self) -> str:
+        """The URI as it may be shown: without a password."""
+        return _without_passwords(self.uri)
+
+    @property
+    def exists(self) -> bool:
+        """Whether the store is there, as far as that can be told without asking a server."""
+        return bool(self.given) or self.database.is_file()
+
+    def artifacts(self, experiment: str) -> str | None:
+        """Where files of an experiment go; None leaves that to the server."""
+        return None if self.given else (self.folder.absolute() / "artifacts" / experiment).as_uri()
+
+    def connect(self) -> "MlflowClient":
+        """A client of the store, which is made where it is the one in ``folder`` and not there yet.
+
+        Raises:
+            NfbenchError: the store cannot be used, or does not answer.
+        """
+        set_environment()
+        from mlflow import MlflowClient
+
+        with self.errors():
+            if not self.exists:
+                self._make()
+            client = MlflowClient(tracking_uri=self.uri)
+            client.search_experiments(max_results=1)
+        return client
+
+    def _make(self) -> None:
+        """Makes the database under a temporary name, since one that is half made cannot be used, nor finished."""
+        from mlflow import MlflowClient
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_stale(self.folder)
+        with atomic_path(self.database) as temporary:
+            MlflowClient(tracking_uri=f"sqlite:///{temporary}").search_experiments(max_results=1)
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Shows what MLflow says as an error of the user's that names the store."""
+        from mlflow.exceptions import MlflowException
+        from requests import RequestException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield
+        except (MlflowException, RequestException, SQLAlchemyError) as error:
+            reason = _without_passwords(str(error)).strip().partition("\n")[0][:300]
+            raise NfbenchError(f"MLflow store {self.title}: {reason}; {self._cure}") from error
+
+    @property
+    def _cure(self) -> str:
+        if self.given.startswith("http"):
+            return "nothing is lost: see that the server runs and is the one meant, and run the same command again"
+        if self.given:
+            return "set MLFLOW_TRACKING_URI to a server or database, or unset it for one below results_root"
+        return f"run the same command again; if that does not help, remove {self.folder}, which is made again"
+
+
+def _without_passwords(text: str) -> str:
+    return re.sub(r"(?<=://)[^/@\s]*@", "", text)

@@ -4,15 +4,20 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: run test lint bench docs mlflow install clean
+.PHONY: run test test-slurm lint bench docs mlflow install clean
 
 run: install ## train, evaluate and tabulate the embedded default
 	snakemake --cores all
 	snakemake --quiet all --report results/report.html
 	nfbench show
 
-test: install ## all tests
+test: install ## all tests but those on a real Slurm
 	pytest -n 2 --dist loadfile
+
+test-slurm: install ## the workflow on a Slurm of its own on this machine, with faults; five minutes
+	command -v slurmctld > /dev/null || { apt-get update && apt-get install -y --no-install-recommends \
+	slurmctld slurmd slurm-client munge; } > /dev/null 2>&1 || echo "Slurm could not be installed; its tests will be skipped"
+	pytest -m slurm tests/slurm
 
 lint: install ## formatting, style, workflow
 	ruff check .
@@ -42,4 +47,4 @@ clean: ## remove all that was made, but not data/
 	rm -rf results/* .snakemake site
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'

@@ -20,6 +20,7 @@ from tests.workflow.conftest import PARTS, Checkout, environment
 README = (ROOT / "README.md").read_text()
 METHODS = (ROOT / "docs" / "methods.md").read_text()
 DATASETS = (ROOT / "docs" / "datasets.md").read_text()
+CLUSTER = (ROOT / "docs" / "cluster.md").read_text()
 CONTRIBUTING = (ROOT / "docs" / "contributing.md").read_text()
 
 # what a test cannot do: install from the network, or submit to a cluster; and what CI itself does
@@ -28,6 +29,12 @@ NOT_RUN = {
     "pip install snakemake-executor-plugin-slurm",
     "snakemake --executor slurm --jobs 100 --default-resources slurm_partition=gpu"
     " --config device=cuda data_root=/data",
+}
+# what needs a cluster
+ON_A_CLUSTER = {
+    "sinfo --summarize",
+    "kubectl apply -f profiles/kubernetes/job.yaml",
+    "kubectl wait --for=condition=complete --timeout=24h job/nfbench",
 }
 
 
@@ -55,7 +62,12 @@ def checkout(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "command", [line for line in commands(README) + commands(METHODS) + commands(DATASETS) if line not in NOT_RUN]
+    "command",
+    [
+        line
+        for line in commands(README) + commands(METHODS) + commands(DATASETS) + commands(CLUSTER)
+        if line not in NOT_RUN | ON_A_CLUSTER
+    ],
 )
 def test_commands_of_the_documents(checkout, command):
     if command.startswith("make"):
@@ -90,6 +102,16 @@ def test_python_of_the_readme():
 
 def test_every_command_of_the_readme_is_known():
     assert set(commands(README)) >= NOT_RUN
+
+
+def test_lines_of_the_profile_are_explained():
+    """Each key that a user may change, and the memory and time that rules ask for."""
+    profile = yaml.safe_load((ROOT / "profiles" / "slurm" / "profile.yaml").read_text())
+    assert {key for key in profile if f"`{key}" not in CLUSTER} == {"executor", "scheduler", "show-failed-logs"}
+    for rule, path in (("train_flow", "train"), ("evaluate_run", "evaluate"), ("extract_features", "features")):
+        asked = (ROOT / "workflow" / "rules" / f"{path}.smk").read_text()
+        first = [re.search(rf"{name}\((\d+)\)", asked)[1] for name in ("memory", "time_limit")]
+        assert re.search(rf"\| `{rule}` \| {first[0]}, .* \| {first[1]}, ", CLUSTER), rule
 
 
 def test_links_and_pictures_exist():

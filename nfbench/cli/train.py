@@ -89,36 +89,36 @@ def train_flow(
     model, data, result = fitted.model, fitted.data, fitted.result
     contour = _contour(model, data, images, where)
 
-    save_state(run / "model.safetensors", model.state_dict())
-    save_kept(run / "checkpoints.safetensors", result.kept)
-    fields = ("epoch", "loss", "val_log_likelihood", "lr", "seconds")
-    write_csv(run / "history.csv", fields, ([row[field] for field in fields] for row in result.history))
-    write_json(
-        run / "training.json",
-        {
-            "cell": {
-                **cell.__dict__,
-                "variant_of": method,
-                "method_title": model.title,
-                "title": title or model.title,
+    with fitted.side.publish() as folder:
+        save_state(folder / "model.safetensors", model.state_dict())
+        save_kept(folder / "checkpoints.safetensors", result.kept)
+        fields = ("epoch", "loss", "val_log_likelihood", "lr", "seconds")
+        write_csv(folder / "history.csv", fields, ([row[field] for field in fields] for row in result.history))
+        write_json(
+            folder / "training.json",
+            {
+                "cell": {
+                    **cell.__dict__,
+                    "variant_of": method,
+                    "method_title": model.title,
+                    "title": title or model.title,
+                },
+                "settings": settings.model_dump(mode="json"),
+                "initialization": fitted.initialization,
+                "parameters": count_parameters(model),
+                "n_train": len(data.train),
+                "n_val": len(data.val),
+                "n_items": len(data.items),
+                "classes": {name: _describe_class(one) for name, one in zip(names, images, strict=True)},
+                "anomalies": _describe_anomalies(images),
+                "search": searched,
+                "features": {key: value for key, value in meta.items() if key != "files"},
+                "seconds": {"train": round(result.seconds, 3), "train_stage": round(time.monotonic() - started, 3)},
+                "peak_memory_mb": peak_memory_mb(where),
+                "contour": contour,
+                "provenance": provenance(),
             },
-            "settings": settings.model_dump(mode="json"),
-            "initialization": fitted.initialization,
-            "parameters": count_parameters(model),
-            "n_train": len(data.train),
-            "n_val": len(data.val),
-            "n_items": len(data.items),
-            "classes": {name: _describe_class(one) for name, one in zip(names, images, strict=True)},
-            "anomalies": _describe_anomalies(images),
-            "search": searched,
-            "features": {key: value for key, value in meta.items() if key != "files"},
-            "seconds": {"train": round(result.seconds, 3), "train_stage": round(time.monotonic() - started, 3)},
-            "peak_memory_mb": peak_memory_mb(where),
-            "contour": contour,
-            "provenance": provenance(),
-        },
-    )
-    fitted.side.remove()
+        )
 
 
 def _read_images(

@@ -28,7 +28,7 @@ class Fitted:
 
     Attributes:
         initialization: seed of its initial weights.
-        side: its checkpoints, to be removed once the model is written.
+        side: its checkpoints, and where its results are published.
     """
 
     model: Method
@@ -56,7 +56,7 @@ def fit(
         settings: of the method.
         images: what there is of each class, in the order of the classes' numbers.
         device: where to compute.
-        folder: takes the side folder of checkpoints.
+        folder: of the run, takes the side folder of checkpoints.
         checkpoint_seconds: at least so long between two checkpoints.
         on_kept: see ``train``.
 
@@ -71,6 +71,7 @@ def fit(
     model = build_method(method, shapes, settings, map_size, initialization, len(images)).to(device)
     data = assemble(model, images, seed, device)
     side = SideFolder(folder, _fingerprint(cell, settings, images))
+    side.begin()
     result = train(model, data, settings, side, str(cell), checkpoint_seconds, on_kept)
     return Fitted(model.eval(), data, result, initialization, side)
 

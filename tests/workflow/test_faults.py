@@ -83,6 +83,26 @@ def test_killed_training_goes_on_and_ends_the_same(train_command, tmp_path):
     assert sorted(path.name for path in killed.iterdir()) == sorted(path.name for path in whole.iterdir())
 
 
+def test_two_copies_of_a_training_end_as_one(train_command, tmp_path):
+    """As when a cluster loses sight of a machine, and starts the job that runs on it a second time elsewhere."""
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    subprocess.run(train_command(alone), check=True, env=environment())
+    first = subprocess.Popen(train_command(both), env=environment())
+    wait_for(lambda: list(both.rglob("state.pt")), first)
+    first.send_signal(signal.SIGSTOP)
+    second = subprocess.Popen([*train_command(both), "--title", "second"], env=environment())
+    time.sleep(2)
+    first.send_signal(signal.SIGCONT)
+    assert (first.wait(), second.wait()) == (0, 0)
+    for name in ("model.safetensors", "checkpoints.safetensors"):
+        assert (both / name).read_bytes() == (alone / name).read_bytes()
+    training = json.loads((both / "training.json").read_text())
+    history = (both / "history.csv").read_text().splitlines()[1:]
+    seconds = sum(float(row.rpartition(",")[2]) for row in history)
+    assert 0 <= training["seconds"]["train"] - seconds < 1
+    assert sorted(path.name for path in both.iterdir()) == sorted(path.name for path in alone.iterdir())
+
+
 def test_killed_extraction_starts_over_and_ends_the_same(finished, tmp_path):
     features = finished.folder / "results/features/tf_efficientnet_lite0@64-random/synthetic-smoke/washer/train"
     meta = tmp_path / "c" / "meta.json"

@@ -16,7 +16,7 @@ from nfbench.grid import Cell, classes_of, expand, members
 from nfbench.paths import Paths
 from nfbench.provenance import fingerprint
 from nfbench.registry import plugin_names
-from nfbench.resources import gpus_per_job
+from nfbench.resources import gpus_per_job, memory, time_limit
 from nfbench.tracking.store import Store
 from nfbench.tracking.studies import find_studies
 from snakemake.exceptions import WorkflowError

@@ -13,7 +13,8 @@ rule list_data:
         "../../envs/nfbench.yaml"
     threads: 1
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
+        runtime=time_limit(10),
     params:
         root=BENCH.config.data_root,
     message:
@@ -34,7 +35,8 @@ rule fetch_data:
         "../../envs/nfbench.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
+        runtime=time_limit(1440),
     params:
         root=subpath(output.record, ancestor=2),
     message:
@@ -57,7 +59,8 @@ rule check_data:
         "../../envs/nfbench.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
+        runtime=time_limit(240),
     params:
         dataset=check_options,
         code=fingerprint("datasets"),
@@ -81,7 +84,8 @@ rule prepare_data:
         "../../envs/nfbench.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
+        runtime=time_limit(120),
     params:
         dataset=dataset_options,
         code=fingerprint("datasets"),

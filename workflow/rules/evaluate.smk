@@ -27,7 +27,8 @@ rule evaluate_run:
         "../../envs/nfbench.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
+        mem_mb=memory(6000),
+        runtime=time_limit(120),
         gpu=GPUS,
     params:
         device=DEVICE,

@@ -15,7 +15,8 @@ rule extract_features:
         "../../envs/nfbench.yaml"
     threads: 8
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
+        runtime=time_limit(240),
         gpu=GPUS,
     params:
         backbone=backbone_options,

@@ -16,7 +16,8 @@ rule build_report:
         "../../envs/nfbench.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
+        runtime=time_limit(30),
     params:
         config=CONFIG,
         code=fingerprint("report", "tables", "results", "reference", *page_parts()),

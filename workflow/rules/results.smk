@@ -16,7 +16,8 @@ rule aggregate_results:
         "../../envs/nfbench.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
+        runtime=time_limit(30),
     params:
         config=CONFIG,
         code=fingerprint("results"),
@@ -47,7 +48,8 @@ rule build_table:
         "../../envs/nfbench.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
+        runtime=time_limit(30),
     params:
         config=CONFIG,
         experiment=lambda wildcards: owner("tables", wildcards.table),
@@ -80,7 +82,8 @@ rule build_figure:
         "../../envs/nfbench.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
+        runtime=time_limit(30),
     params:
         config=CONFIG,
         experiment=lambda wildcards: owner("figures", wildcards.figure),

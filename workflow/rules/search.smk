@@ -19,7 +19,8 @@ rule create_study:
         "../../envs/nfbench.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
+        runtime=time_limit(30),
     params:
         study=subpath(output[0], parent=True),
         options=study_options,
@@ -47,7 +48,8 @@ rule search_hyperparameters:
         "../../envs/nfbench.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
+        mem_mb=memory(8000),
+        runtime=time_limit(480),
         gpu=GPUS,
     params:
         study=subpath(output[0], parent=True),
@@ -76,7 +78,8 @@ rule summarize_study:
         "../../envs/nfbench.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
+        runtime=time_limit(30),
     params:
         study=subpath(output.record, parent=True),
     message:

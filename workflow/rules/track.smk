@@ -19,7 +19,8 @@ rule track_runs:
         "../../envs/nfbench.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
+        runtime=time_limit(60),
     params:
         config=CONFIG,
         store=Store.of(PATHS.tracking).title,

@@ -23,7 +23,8 @@ rule train_flow:
         "../../envs/nfbench.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
+        mem_mb=memory(8000),
+        runtime=time_limit(480),
         gpu=GPUS,
     params:
         classes=class_options,

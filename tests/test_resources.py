@@ -1,0 +1,30 @@
+"""Resources: grow with the attempt, and stay within what clusters allow."""
+
+import pytest
+
+from nfbench.resources import gpus_per_job, memory, time_limit
+
+
+def test_memory_doubles_with_each_attempt():
+    assert [memory(500)(None, attempt) for attempt in (1, 2, 3)] == [500, 1000, 2000]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "expected"), [(30, [30, 60, 120]), (480, [480, 960, 1440]), (1440, [1440] * 3), (2880, [2880] * 3)]
+)
+def test_time_limits_grow_up_to_a_day(minutes, expected):
+    """More than a day is what a rule or a user has asked for."""
+    assert [time_limit(minutes)(None, attempt) for attempt in (1, 2, 3)] == expected
+
+
+def test_gpus_follow_the_device():
+    assert (gpus_per_job("cuda"), gpus_per_job("cpu")) == (1, 0)
+
+
+def test_every_rule_with_a_job_says_what_it_needs(repository):
+    """A rule without a time limit or memory would get whatever a cluster gives."""
+    for path in (repository / "workflow" / "rules").glob("*.smk"):
+        rules = path.read_text().split("\nrule ")[1:]
+        for rule in rules:
+            assert "mem_mb=memory(" in rule, rule.partition(":")[0]
+            assert "runtime=time_limit(" in rule, rule.partition(":")[0]

@@ -33,6 +33,7 @@ class MadeUp:
         categories, backbones, seeds: the rest of the grid.
         skill: points of AUROC by method, beside chance.
         titles: titles of the variants, by default the method's.
+        searches: searches of variants that have one.
         images: whether each run has maps of examples.
     """
 
@@ -43,6 +44,7 @@ class MadeUp:
     seeds: int = 2
     skill: dict[str, float] = field(default_factory=dict)
     titles: dict[str, str] = field(default_factory=dict)
+    searches: dict[str, dict] = field(default_factory=dict)
     images: bool = False
 
     @property
@@ -87,7 +89,7 @@ class MadeUp:
             "title": "Made up, not measured",
             "seeds": self.seeds,
             "variants": {
-                name: {"method": method, "title": self.title(name)}
+                name: {"method": method, "title": self.title(name), "search": self.searches.get(name)}
                 for name, method in self.methods.items()
                 if name != method
             },

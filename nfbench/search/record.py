@@ -1,9 +1,12 @@
 """The record of a study, ``study.json``: its trials, and the best one on each backbone."""
 
+from collections import Counter
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from nfbench.errors import NfbenchError
 from nfbench.files import read_json, write_json
@@ -53,7 +56,7 @@ class TrialRecord(_Model):
         value: None where the trial did not complete.
         intermediate: value by epoch, of kept epochs.
         seconds: of training and judging.
-        started, finished: times in ISO format.
+        started, finished: with the time zone.
         message: why it failed.
     """
 
@@ -64,9 +67,15 @@ class TrialRecord(_Model):
     intermediate: dict[int, float]
     seconds: float
     worker: int
-    started: str
-    finished: str
+    started: datetime
+    finished: datetime
     message: str = ""
+
+    @model_validator(mode="after")
+    def _complete_trials_have_values(self) -> "TrialRecord":
+        if self.state == "complete" and self.value is None:
+            raise PydanticCustomError("no_value", "a complete trial needs a value")
+        return self
 
 
 class BestTrial(_Model):
@@ -98,6 +107,13 @@ class StudyRecord(_Model):
     validation: list[str]
     seconds: float
     provenance: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _numbers_are_unique(self) -> "StudyRecord":
+        twice = [number for number, count in Counter(trial.number for trial in self.trials).items() if count > 1]
+        if twice:
+            raise PydanticCustomError("double_trial", f"trial {twice[0]} is there more than once")
+        return self
 
     def count(self, state: str) -> int:
         """Number of trials that ended so."""

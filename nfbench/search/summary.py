@@ -1,7 +1,6 @@
 """What comes of a study when all its trials have ended."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -98,14 +97,10 @@ def _trial(trial: FrozenTrial) -> TrialRecord:
         intermediate=trial.intermediate_values,
         seconds=trial.user_attrs[SECONDS],
         worker=trial.user_attrs[WORKER],
-        started=_iso(trial.datetime_start),
-        finished=_iso(trial.datetime_complete),
+        started=trial.datetime_start.astimezone(),
+        finished=trial.datetime_complete.astimezone(),
         message=trial.user_attrs.get(DIVERGED, ""),
     )
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone().isoformat(timespec="seconds")
 
 
 def _importances(shared: SharedStudy, complete: Sequence[FrozenTrial]) -> dict[str, float]:

@@ -34,7 +34,8 @@ def made(tmp_path, monkeypatch, empty_store):
     """Two runs, and a study of two trials, in the folder that the commands are called in."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    made = MadeUp(tmp_path, {"uflow": "uflow", "fastflow-wide": "fastflow"}, categories=("bottle",), seeds=1).write()
+    methods, search = {"uflow": "uflow", "fastflow-wide": "fastflow"}, {"backbones": ["resnet18.tv_in1k"]}
+    made = MadeUp(tmp_path, methods, categories=("bottle",), seeds=1, searches={"fastflow-wide": search}).write()
     (tmp_path / "results" / "mlflow").mkdir()
     shutil.copy(empty_store, tmp_path / DATABASE)
     table = made.paths.table("made_up_image_auroc", "csv")
@@ -55,16 +56,21 @@ def study(**changes):
     ]  # fmt: skip
     cell = {"setting": "one-class", "dataset": "mvtec_ad", "category": "bottle", "method": "fastflow"}
     described = {
-        "name": "fastflow-search", "cell": cell, "backbones": ["resnet18.tv_in1k@256"], "objective": "likelihood",
-        "metric": "val_log_likelihood", "direction": "maximize", "budget": 30, "workers": 2, "sampler": "tpe",
+        "name": "fastflow-wide", "cell": cell, "backbones": ["resnet18.tv_in1k@256"], "objective": "log_likelihood",
+        "metric": "log_likelihood", "direction": "maximize", "budget": 30, "budget_seconds": None, "workers": 2,
+        "sampler": "tpe", "seed": 0, "space": {"lr": {"low": 0.001, "high": 1.0, "log": True}},
     }  # fmt: skip
-    best = {"number": 0, "params": trials[0]["params"], "value": 1.25}
-    made = {"study": described, "trials": trials, "best": best, "seconds": 14.5, "provenance": {"commit": "d" * 40}}
+    params, backbone = trials[0]["params"], described["backbones"][0]
+    best = {"number": 0, "params": params, "settings": params, "backbone": backbone, "value": 1.25}
+    made = {
+        "study": described, "trials": trials, "best": best, "by_backbone": {backbone: best}, "importances": {},
+        "validation": [], "seconds": 14.5, "provenance": {"commit": "d" * 40},
+    }  # fmt: skip
     return {**made, **changes}
 
 
 def write_study(made, content):
-    path = made.paths.root / "studies/one-class/mvtec_ad/bottle/fastflow-search/study.json"
+    path = made.paths.root / "studies/one-class/mvtec_ad/bottle/fastflow-wide/study.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
     return path
@@ -113,7 +119,7 @@ def test_trials_are_nested_in_their_study(made):
     assert track().exit_code == 0
     found = tracked()
     (run,) = found.of_kind("study")
-    best, pruned = (found.run(f"trial one-class/mvtec_ad/bottle/fastflow-search#{number}") for number in (0, 1))
+    best, pruned = (found.run(f"trial one-class/mvtec_ad/bottle/fastflow-wide#{number}") for number in (0, 1))
     assert {trial.data.tags["mlflow.parentRunId"] for trial in (best, pruned)} == {run.info.run_id}
     assert run.data.params["best.lr"] == "0.001"
     assert (run.data.metrics["best/value"], run.data.metrics["trials/pruned"]) == (1.25, 1)
@@ -207,7 +213,7 @@ def test_what_mlflow_limits_is_split_or_marked(made):
 def test_what_was_deleted_in_mlflow_comes_back(made):
     track()
     before = tracked()
-    trial = "trial one-class/mvtec_ad/bottle/fastflow-search#1"
+    trial = "trial one-class/mvtec_ad/bottle/fastflow-wide#1"
     for key in ("experiment made_up", f"run {CELL}", trial):
         before.client.delete_run(before.ids[key])
     assert track().exit_code == 0

@@ -92,11 +92,16 @@ def test_the_next_job_gets_the_slot_of_one_that_ended(jobs, end):
 
 
 def test_more_jobs_than_slots_all_get_their_turn_and_never_share(jobs):
-    started = [jobs.start("0,1", script=BRIEF_JOB) for _ in range(7)]
-    printed = [job.communicate()[0].splitlines() for job in started]
-    assert [job.returncode for job in started] == [0] * 7
-    assert {lines[-1] for lines in printed} == {"on 0", "on 1"}
-    assert max(len(lines) for lines in printed) == 2  # who waits says so once
+    holders = [jobs.start("0,1") for _ in range(2)]
+    assert {gpu_of(job) for job in holders} == {"0", "1"}
+    waiting = [jobs.start("0,1", script=BRIEF_JOB) for _ in range(5)]
+    assert all("all 2 slots" in job.stdout.readline() for job in waiting)
+    for job in holders:
+        job.stdin.close()
+    printed = [job.communicate()[0].splitlines() for job in waiting]
+    assert [job.returncode for job in waiting] == [0] * 5
+    assert {len(lines) for lines in printed} == {1}  # who waits says so once
+    assert {lines[0] for lines in printed} <= {"on 0", "on 1"}
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,17 @@ def test_the_profile_sets_what_its_comments_promise(played):
     assert not any("--gpus" in job for job in jobs)
 
 
+def test_an_option_replaces_a_whole_block_of_the_profile(played):
+    """As docs/cluster.md warns: the partition of trainings is gone with the rest of ``set-resources``."""
+    for path in (MANIFEST, FEATURES):
+        (played.checkout.folder / path).parent.mkdir(parents=True)
+        (played.checkout.folder / path).touch()
+    options = ["--retries", "0", "--set-resources", "train_flow:runtime=60"]
+    status, _, (job,) = played.submit(TRAINED[0], "REFUSED", [], *options)
+    assert status == 1
+    assert (job["-p"], job["-t"], job["--mem"]) == ("main", "60", "8000")
+
+
 def test_the_profile_plans_the_same_jobs_without_a_cluster(new_checkout):
     checkout = new_checkout()
     here = checkout.jobs("smoke", "--config", "device=cuda")

@@ -27,8 +27,6 @@ CONTRIBUTING = (ROOT / "docs" / "contributing.md").read_text()
 NOT_RUN = {
     ". .venv/bin/activate",
     "pip install snakemake-executor-plugin-slurm",
-    "snakemake --executor slurm --jobs 100 --default-resources slurm_partition=gpu"
-    " --config device=cuda data_root=/data",
 }
 # what needs a cluster
 ON_A_CLUSTER = {

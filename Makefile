@@ -14,7 +14,7 @@ run: install ## train, evaluate and tabulate the embedded default
 test: install ## all tests but those on a real Slurm
 	pytest -n 2 --dist loadfile
 
-test-slurm: install ## the workflow on a Slurm of its own on this machine, with faults; five minutes
+test-slurm: install ## the workflow on a Slurm of its own on this machine, with faults
 	command -v slurmctld > /dev/null || { apt-get update && apt-get install -y --no-install-recommends \
 	slurmctld slurmd slurm-client munge; } > /dev/null 2>&1 || echo "Slurm could not be installed; its tests will be skipped"
 	pytest -m slurm tests/slurm

@@ -18,6 +18,7 @@ _SETTINGS = {"one-class": 1, "unified": -1}
 _GROUPS = ("normal", "anomalous")
 _STYLES = {"one-class": "-", "unified": "--"}
 _ALPHA = 0.45
+_CUT = 0.01
 
 Rows = list[dict[str, str]]
 
@@ -27,8 +28,8 @@ def draw_homogeneous_mapping(runs: Sequence[DrawnRun]) -> Figure:
 
     A panel has histograms of the log-likelihoods of test positions after training, in nats per dimension, at the middle
     level: of the model of the category upwards, of the model of all categories downwards. The overlap is the area that
-    the histograms of normal and anomalous positions share, 1 where they are the same. Methods without likelihoods of
-    positions are left out.
+    the histograms of normal and anomalous positions share, 1 where they are the same. The lowest percent of each
+    histogram may lie outside of its panel. Methods without likelihoods of positions are left out.
 
     Raises:
         NfbenchError: no method has likelihoods of positions in both settings.
@@ -65,6 +66,7 @@ def draw_homogeneous_mapping(runs: Sequence[DrawnRun]) -> Figure:
 
 
 def _draw_histograms(axis: Axes, by_setting: dict[str, Rows]) -> None:
+    left = []
     for setting, rows in by_setting.items():
         level = max(int(row["level"]) for row in rows) // 2
         after = [row for row in rows if row["moment"] == "after" and int(row["level"]) == level]
@@ -77,12 +79,16 @@ def _draw_histograms(axis: Axes, by_setting: dict[str, Rows]) -> None:
                 heights = _SETTINGS[setting] * shares[group]
                 axis.stairs(heights, edges, fill=True, color=COLORS[group], alpha=_ALPHA)
                 axis.stairs(heights, edges, color=COLORS[group], lw=0.8)
+                left.append(edges[int(np.searchsorted(shares[group].cumsum(), _CUT))])
         if all(len(values) for values in shares.values()):
             overlap = np.minimum(*shares.values()).sum()
             y, side = (0.95, "top") if _SETTINGS[setting] > 0 else (0.05, "bottom")
             axis.text(0.03, y, f"{setting}, overlap {overlap:.2f}", transform=axis.transAxes, va=side, fontsize=7)
     largest = 1.25 * max(abs(value) for value in axis.dataLim.intervaly)
     axis.set_ylim(-largest, largest)
+    if left:
+        right = axis.get_xlim()[1]
+        axis.set_xlim(min(left) - 0.03 * (right - min(left)), right)
     axis.axhline(0, color="black", lw=0.6)
     axis.set_yticks([])
     axis.tick_params(labelsize=7)

@@ -20,6 +20,7 @@ import psutil
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "setpriv")
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
+PREFIX = "nfbench-slurm-"
 LINK = Path("/etc/slurm/slurm.conf")
 """Where jobs look for the configuration: Snakemake's job steps drop ``SLURM_CONF``."""
 
@@ -62,11 +63,17 @@ def missing() -> str:
     absent = [name for name in PROGRAMS if not shutil.which(name)]
     if absent:
         return f"{', '.join(absent)} not installed; 'make test-slurm' installs {' '.join(PACKAGES)} on Debian"
-    if LINK.is_symlink() and not LINK.exists():
-        LINK.unlink()  # left by one of ours that was killed
+    if LINK.is_symlink() and _is_left_by_us():
+        LINK.unlink()
     if LINK.exists() or LINK.is_symlink():
         return f"{LINK} exists: this machine is part of a Slurm, which tests leave alone"
     return ""
+
+
+def _is_left_by_us() -> bool:
+    """Whether the link is of a Slurm of these tests that was killed: to a folder of theirs, without a controller."""
+    running = any(process.info["name"] == "slurmctld" for process in psutil.process_iter(["name"]))
+    return PREFIX in os.readlink(LINK) and not running
 
 
 class Cluster:
@@ -188,7 +195,7 @@ class Cluster:
 @contextlib.contextmanager
 def running(nodes: int = 2, memory_mb: int = 16_000) -> Iterator[Cluster]:
     """A cluster that is stopped, and its files removed, when the block ends."""
-    with tempfile.TemporaryDirectory(prefix="nfbench-slurm-") as folder:
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
         cluster = Cluster(Path(folder), nodes, memory_mb)
         try:
             cluster.start()

@@ -13,6 +13,7 @@ STAGES = (
     "interrupted",
     "segmentation",
     "report",
+    "tracking",
     "gpu",
 )
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import nfbench
 
-__all__ = ["derive_seed", "describe_machine", "file_sha256", "fingerprint", "provenance"]
+__all__ = ["derive_seed", "describe_machine", "file_sha256", "fingerprint", "provenance", "training_code"]
 
 _PACKAGES = (
     "torch",
@@ -69,6 +69,11 @@ def fingerprint(*parts: str) -> str:
             digest.update(file.relative_to(_SOURCE).as_posix().encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def training_code(*, anomalies: bool) -> str:
+    """Fingerprint of what of nfbench a training follows from, with that of anomalies where it learns from some."""
+    return fingerprint("flows", "methods", "training", "features/online.py", *(["anomalies"] if anomalies else []))
 
 
 def file_hash(path: str | Path, algorithm: str) -> str:

@@ -70,6 +70,7 @@ def create_study(
         "validation": _validation(config, manifest),
     }
     description["fingerprint"] = _fingerprint(description, space)
+    shared = _open(study, description)
     for tag, cache in caches.items():
         own = resolve_settings(
             config.method,
@@ -78,7 +79,7 @@ def create_study(
             backbone=cache.meta["backbone"],
             overrides=config.settings,
         )
-        _open(study, description).suggest_first(default_point(space, own, tag))
+        shared.suggest_first(default_point(space, own, tag))
     write_json(study / "description.json", {**description, "provenance": provenance()})
 
 
@@ -174,13 +175,12 @@ def _validation(config: VariantConfig, manifest: Path) -> list[str]:
 
 def _fingerprint(description: dict[str, Any], space: "dict[str, Dimension]") -> str:
     """Of all that the value of a point depends on; trials of another fingerprint are of another study."""
-    from nfbench.provenance import file_sha256, fingerprint
-    from nfbench.training.fit import CODE
+    from nfbench.provenance import file_sha256, fingerprint, training_code
 
     paths = (*description["features"], *description["test_features"], *description["pseudo_features"])
     variant = {**description["variant"], "title": None}
     variant["search"] = {key: variant["search"][key] for key in ("objective", "metric", "pruning", "seed")}
-    code = fingerprint(*CODE, "scoring", "metrics", "search", *(["anomalies"] if variant["anomalies"] else []))
+    code = training_code(anomalies=bool(variant["anomalies"])) + fingerprint("scoring", "metrics", "search")
     identity = {
         **description,
         "variant": variant,

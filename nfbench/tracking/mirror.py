@@ -6,7 +6,6 @@ anew. MLflow's parameters cannot be changed, so a run whose record has changed i
 record is gone stays.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from nfbench.errors import NfbenchError
 from nfbench.progress import progress
+from nfbench.provenance import file_sha256
 from nfbench.tracking.entries import Entry, Point, digest_of
 
 if TYPE_CHECKING:
@@ -61,11 +61,7 @@ class Parent:
     @property
     def digest(self) -> str:
         """Hash of the files and of what is said."""
-        files = [
-            f"{folder}/{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
-            for folder, paths in self.files.items()
-            for path in paths
-        ]
+        files = [f"{folder}/{path.name} {file_sha256(path)}" for folder, paths in self.files.items() for path in paths]
         return digest_of(self.note, *sorted(f"{k}={v}" for k, v in self.tags.items()), *sorted(files))
 
 

@@ -10,16 +10,13 @@ import torch
 
 from nfbench.grid import Cell
 from nfbench.methods.base import LevelShape, Method, MethodSettings, build_method
-from nfbench.provenance import derive_seed, fingerprint
+from nfbench.provenance import derive_seed, training_code
 from nfbench.training.assemble import Images, assemble
 from nfbench.training.checkpoint import SideFolder
 from nfbench.training.data import TrainingData
 from nfbench.training.loop import OnKept, TrainingResult, train
 
-__all__ = ["CODE", "Fitted", "fit"]
-
-CODE = ("flows", "methods", "training", "features/online.py")
-"""What of nfbench a training follows from; where anomalies are learned from, ``anomalies`` as well."""
+__all__ = ["Fitted", "fit"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def _fingerprint(cell: Cell, settings: MethodSettings, images: Sequence[Images])
     anomalies = images[0].anomalies
     caches = [used.meta["key"] for one in images for used in (one.features, one.pseudo, one.test) if used]
     masks = [entry.mask_sha256 for one in images for entry in one.real]
-    code = fingerprint(*CODE, *(["anomalies"] if anomalies else []))
+    code = training_code(anomalies=anomalies is not None)
     described = anomalies and anomalies.model_dump(mode="json")
     text = json.dumps([str(cell), settings.model_dump(mode="json"), described, caches, masks, code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

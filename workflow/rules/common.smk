@@ -14,7 +14,7 @@ from nfbench.datasets.sources import read_sources, record_path
 from nfbench.errors import NfbenchError
 from nfbench.grid import Cell, classes_of, expand, members
 from nfbench.paths import Paths
-from nfbench.provenance import fingerprint
+from nfbench.provenance import fingerprint, training_code
 from nfbench.registry import plugin_names
 from nfbench.resources import gpus_per_job, memory, time_limit
 from nfbench.tracking.store import Store

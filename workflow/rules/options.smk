@@ -120,7 +120,6 @@ def features_code(view):
     return fingerprint("backbones", "features", *(["anomalies"] if view.startswith("pseudo-") else []))
 
 
-def training_code(wildcards):
+def code_of_training(wildcards):
     """Fingerprint of the code that a training follows from."""
-    anomalies = ["anomalies"] if BENCH.variant(wildcards.method).anomalies else []
-    return fingerprint("flows", "methods", "training", "features/online.py", *anomalies)
+    return training_code(anomalies=BENCH.variant(wildcards.method).anomalies is not None)

@@ -24,7 +24,7 @@ rule create_study:
     params:
         study=subpath(output[0], parent=True),
         options=study_options,
-        code=lambda wildcards: training_code(wildcards) + fingerprint("scoring", "metrics", "search"),
+        code=lambda wildcards: code_of_training(wildcards) + fingerprint("scoring", "metrics", "search"),
     message:
         "Describe the study of {wildcards.method} on {wildcards.dataset}, {wildcards.category}"
     shell:

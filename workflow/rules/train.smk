@@ -33,7 +33,7 @@ rule train_flow:
         study=lambda wildcards: options(study=study_record(wildcards) or None),
         device=DEVICE,
         run=subpath(output.model, parent=True),
-        code=training_code,
+        code=code_of_training,
     message:
         "Train {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
     shell:

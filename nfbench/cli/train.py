@@ -80,9 +80,8 @@ def train_flow(
         category=category,
         backbone=meta["backbone"],
         overrides={**parse_overrides(overrides), **found},
+        epochs_at_most=epochs_at_most,
     )
-    if epochs_at_most is not None:
-        settings = settings.model_copy(update={"epochs": min(settings.epochs, epochs_at_most)})
     _check_setting(setting, images)
     started = time.monotonic()
     fitted = fit(cell, method, settings, images, where, run, checkpoint_seconds)

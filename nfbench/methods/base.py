@@ -252,6 +252,7 @@ def resolve_settings(
     category: str = "",
     backbone: str = "",
     overrides: Mapping[str, Any] | None = None,
+    epochs_at_most: int | None = None,
 ) -> MethodSettings:
     """Settings of a method in one cell: defaults, then the paper's overrides, then the variant's.
 
@@ -261,6 +262,7 @@ def resolve_settings(
         category: category of the dataset.
         backbone: name of the backbone, with or without its weight tag.
         overrides: settings of the variant.
+        epochs_at_most: bounds the epochs, for a trial.
 
     Raises:
         NfbenchError: unknown method, unknown setting or a value out of range; names the key.
@@ -271,12 +273,15 @@ def resolve_settings(
         **method_type.category_settings.get(dataset, {}).get(category, {}),
     }
     try:
-        return method_type.settings_type(**{**by_paper, **(overrides or {})})
+        settings = method_type.settings_type(**{**by_paper, **(overrides or {})})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         hint = nearest(key, method_type.settings_type.model_fields) if first["type"] == "extra_forbidden" else ""
         raise NfbenchError(f"setting '{key}' of method '{method}': {first['msg']}{hint}") from error
+    if epochs_at_most is None:
+        return settings
+    return settings.model_copy(update={"epochs": min(settings.epochs, epochs_at_most)})
 
 
 def build_method(

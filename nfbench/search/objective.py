@@ -118,9 +118,8 @@ class Objective:
             category=cell.category,
             backbone=images.features.meta["backbone"],
             overrides={**self.variant.settings, **overrides},
+            epochs_at_most=self.epochs_at_most,
         )
-        if self.epochs_at_most is not None:
-            settings = settings.model_copy(update={"epochs": min(settings.epochs, self.epochs_at_most)})
         values: list[float] = []
 
         def judge(model: Method, epoch: int, log_likelihood: float | None) -> None:

@@ -99,7 +99,8 @@ def test_two_copies_of_a_training_end_as_one(train_command, tmp_path):
     training = json.loads((both / "training.json").read_text())
     history = (both / "history.csv").read_text().splitlines()[1:]
     seconds = sum(float(row.rpartition(",")[2]) for row in history)
-    assert 0 <= training["seconds"]["train"] - seconds < 1
+    rounding = 0.001 * (len(history) + 1)  # each is written in milliseconds
+    assert -rounding <= training["seconds"]["train"] - seconds < 1
     assert sorted(path.name for path in both.iterdir()) == sorted(path.name for path in alone.iterdir())
 
 

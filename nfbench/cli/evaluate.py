@@ -58,7 +58,7 @@ def evaluate_run(
     from nfbench.scoring.gradients import GradientMaps
     from nfbench.scoring.protocol import Views, score_and_evaluate
     from nfbench.training.assemble import class_levels
-    from nfbench.training.checkpoint import load_kept
+    from nfbench.training.checkpoint import load_kept, load_state
 
     where = pick_device(device, threads)
     trained = trained or run
@@ -87,6 +87,7 @@ def evaluate_run(
     likelihoods = {"before": _likelihoods(model, levels, truth, made, where)}
     by_epoch: dict[int, dict[str, float | None]] = {}
     kept = load_kept(trained / "checkpoints.safetensors")
+    kept[training["settings"]["epochs"]] = load_state(trained / "model.safetensors")
     for epoch, state in progress(kept.items(), total=len(kept), label=f"evaluate {'/'.join(map(str, cell.values()))}"):
         scored = score_and_evaluate(load_method(model, state), views, truth, where)
         by_epoch[epoch] = scored.evaluation.metrics

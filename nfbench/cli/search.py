@@ -164,13 +164,16 @@ def _caches(config: VariantConfig, paths: Sequence[str | Path], option: str) -> 
 
 
 def _validation(config: VariantConfig, manifest: Path) -> list[str]:
-    """Test images that are to be left out of the test set."""
-    from nfbench.datasets.manifest import read_manifest
-    from nfbench.search.split import validation_split
+    """Test images that are to be left out of the test set.
 
-    if config.search.objective != "validation":
-        return []
-    return [entry.image for entry in validation_split(read_manifest(manifest), config.search.validation_share)]
+    Raises:
+        NfbenchError: trials cannot be judged by the images that there are.
+    """
+    from nfbench.datasets.manifest import read_manifest
+    from nfbench.search.split import judging_images
+
+    chosen = judging_images(read_manifest(manifest), config.search)
+    return [entry.image for entry in chosen] if config.search.objective == "validation" else []
 
 
 def _fingerprint(description: dict[str, Any], space: "dict[str, Dimension]") -> str:
@@ -203,6 +206,7 @@ def _open(study: Path, description: dict[str, Any]) -> "SharedStudy":
 def _objective(description: dict[str, Any], config: VariantConfig, device: Any, folder: Path) -> Any:
     from nfbench.datasets.manifest import read_manifest
     from nfbench.search.objective import Judged, Objective
+    from nfbench.search.split import judging_images
     from nfbench.training.assemble import Images
 
     entries = read_manifest(description["manifest"])
@@ -212,9 +216,7 @@ def _objective(description: dict[str, Any], config: VariantConfig, device: Any, 
         for tag, cache in _caches(config, description["features"], "features").items()
     }
     judged = {}
-    if config.search.objective != "log_likelihood":
-        left_out = set(description["validation"])
-        chosen = [entry for entry in entries if entry.split == "test" and (not left_out or entry.image in left_out)]
+    if chosen := judging_images(entries, config.search):
         tested = _caches(config, description["test_features"], "test-features")
         judged = {tag: Judged.of(cache, entries, chosen) for tag, cache in tested.items()}
     cell = Cell(description["setting"], description["dataset"], description["category"], description["name"], "", 0)

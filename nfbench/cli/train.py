@@ -1,7 +1,7 @@
 """Training: from cached features to a trained flow, of one category or of several.
 
-Leaves in the run's folder ``model.safetensors`` (last epoch), ``checkpoints.safetensors`` (the kept epochs),
-``history.csv`` and ``training.json``, the part of the run record that is known by now.
+Leaves in the run's folder ``model.safetensors`` (last epoch), ``checkpoints.safetensors`` (the kept epochs
+before it), ``history.csv`` and ``training.json``, the part of the run record that is known by now.
 """
 
 import time
@@ -90,7 +90,8 @@ def train_flow(
 
     with fitted.side.publish() as folder:
         save_state(folder / "model.safetensors", model.state_dict())
-        save_kept(folder / "checkpoints.safetensors", result.kept)
+        earlier = {epoch: state for epoch, state in result.kept.items() if epoch < settings.epochs}
+        save_kept(folder / "checkpoints.safetensors", earlier)
         fields = ("epoch", "loss", "val_log_likelihood", "lr", "seconds")
         write_csv(folder / "history.csv", fields, ([row[field] for field in fields] for row in result.history))
         write_json(

@@ -1,13 +1,32 @@
-"""The validation split of a search: test images that trials are judged by, and that are then no longer tested on."""
+"""The images that trials of a search are judged by; those of a validation split are then no longer tested on."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from nfbench.config import SearchConfig
 from nfbench.datasets.manifest import Entry
 from nfbench.errors import NfbenchError
 from nfbench.provenance import derive_seed
 
-__all__ = ["validation_split"]
+__all__ = ["judging_images", "validation_split"]
+
+
+def judging_images(entries: Sequence[Entry], search: SearchConfig) -> list[Entry]:
+    """Test images that trials are judged by; none where the likelihood of held-out normal images does.
+
+    Args:
+        entries: the manifest of one category.
+        search: objective, metric and share of the split.
+
+    Raises:
+        NfbenchError: the metric is not defined on them, or they cannot be split.
+    """
+    if search.objective == "log_likelihood":
+        return []
+    tested = [entry for entry in entries if entry.split == "test"]
+    if search.metric.startswith("pixel") and not all(entry.mask for entry in tested if entry.label):
+        raise NfbenchError(f"metric '{search.metric}' of a search: the dataset has no masks; take an image metric")
+    return validation_split(tested, search.validation_share) if search.objective == "validation" else tested
 
 
 def validation_split(entries: Sequence[Entry], share: float) -> list[Entry]:

@@ -105,6 +105,16 @@ def test_trainings_that_diverge_are_trials_that_failed(extracted, tmp_path):
     assert found.importances == {}  # of settings that all complete trials share there is nothing to say
 
 
+def test_images_that_cannot_judge_are_refused_before_the_first_trial(extracted, tmp_path):
+    rows = (extracted / "m.csv").read_text().splitlines()
+    (tmp_path / "m.csv").write_text("\n".join(row for row in rows if not row.startswith("test,0")) + "\n")
+    for name in ("train", "test"):
+        (tmp_path / name).symlink_to(extracted / name)
+    with pytest.raises(NfbenchError, match="two normal and two anomalous images"):
+        search(tmp_path, tmp_path / "study", objective="validation", metric="image_auroc")
+    assert not (tmp_path / "study" / "description.json").exists()
+
+
 def test_other_features_make_another_study(extracted, tmp_path):
     first = search(extracted, tmp_path, trials=3)
     assert search(extracted, tmp_path, trials=3).trials == first.trials

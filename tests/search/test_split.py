@@ -1,4 +1,4 @@
-"""The validation split: of each kind of defect, the same for everyone, never all of a kind."""
+"""The images that trials are judged by; of a validation split a share of each kind, the same for everyone, not all."""
 
 from collections import Counter
 
@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nfbench.config import SearchConfig
 from nfbench.datasets.manifest import Entry
 from nfbench.errors import NfbenchError
-from nfbench.search.split import validation_split
+from nfbench.search.split import judging_images, validation_split
 
 
 def entries(folder="a", **kinds):
@@ -51,3 +52,20 @@ def test_training_images_are_never_taken():
 def test_a_split_without_both_labels_is_refused(kinds):
     with pytest.raises(NfbenchError, match="two normal and two anomalous images"):
         validation_split(entries(**kinds), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("objective", "metric", "count"),
+    [("log_likelihood", "pixel_auroc", 0), ("test", "image_auroc", 8), ("validation", "image_ap", 4)],
+)
+def test_images_that_trials_are_judged_by(objective, metric, count):
+    backbones = [{"name": "wide_resnet50_2"}]
+    search = SearchConfig(backbones=backbones, objective=objective, metric=metric, validation_share=0.5)
+    assert len(judging_images(entries(good=4, bad=4), search)) == count
+
+
+@pytest.mark.parametrize("objective", ["test", "validation"])
+def test_a_pixel_metric_without_masks_is_refused(objective):
+    search = SearchConfig(backbones=[{"name": "wide_resnet50_2"}], objective=objective, metric="pixel_aupro")
+    with pytest.raises(NfbenchError, match="metric 'pixel_aupro' of a search: the dataset has no masks"):
+        judging_images(entries(good=4, bad=4), search)

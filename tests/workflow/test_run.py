@@ -11,6 +11,7 @@ import pytest
 
 from nfbench.errors import NfbenchError
 from nfbench.results.record import read_record
+from nfbench.training.checkpoint import load_kept
 from tests.workflow.conftest import environment
 
 FIGURES = ("maps", "histograms", "curves", "segmentation", "thresholds", "calibration")
@@ -59,6 +60,15 @@ def test_run_records_are_complete(finished):
         for name, value in last.items():
             assert oracle[name] <= value if name.startswith("false_alarms") else oracle[name] >= value
         assert set(record.segmentation.false_alarms) == {"fair", "nfa", "nfa_guard"}
+
+
+def test_last_model_lies_on_disk_once(finished):
+    """A memory bank's only model may take a gigabyte."""
+    for path in records(finished):
+        record = read_record(path)
+        kept = load_kept(path.with_name("checkpoints.safetensors"))
+        assert list(kept) == [epoch for epoch in record.by_epoch if epoch < record.settings["epochs"]]
+        assert record.settings["epochs"] in record.by_epoch
 
 
 def test_own_metric_of_a_method_heads_its_column(finished):

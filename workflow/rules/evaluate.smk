@@ -4,6 +4,7 @@
 rule evaluate_run:
     """Scores the test images of a category with every kept model, at the size of the original images."""
     input:
+        model=lambda wildcards: trained(wildcards, "model.safetensors"),
         checkpoints=lambda wildcards: trained(wildcards, "checkpoints.safetensors"),
         history=lambda wildcards: trained(wildcards, "history.csv"),
         training=lambda wildcards: trained(wildcards, "training.json"),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 PARTS = ["Snakefile", "config.yaml", "workflow", "profiles", "envs"]
@@ -57,9 +58,23 @@ def new_checkout(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Check
     return lambda: Checkout(tmp_path_factory.mktemp("checkout"))
 
 
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a checkout in which the experiment 'smoke' has run: once for all processes of the tests."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, done = base / "smoke", base / "smoke.done"
+    with FileLock(base / "smoke.lock"):
+        if not done.exists():
+            folder.mkdir()
+            Checkout(folder).snakemake("smoke")
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="module")
-def finished(new_checkout: Callable[[], Checkout]) -> Checkout:
-    """A checkout in which the experiment 'smoke' has run."""
-    checkout = new_checkout()
-    checkout.snakemake("smoke")
+def finished(smoke: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A copy of the checkout in which the experiment 'smoke' has run, with the times of its files."""
+    checkout = Checkout(tmp_path_factory.mktemp("finished"))
+    shutil.copytree(smoke, checkout.folder, dirs_exist_ok=True)
     return checkout

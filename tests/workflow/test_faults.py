@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,37 +123,42 @@ def test_killed_extraction_starts_over_and_ends_the_same(finished, tmp_path):
         assert (meta.parent / level).read_bytes() == (features / level).read_bytes()
 
 
-def test_killed_workflow_goes_on_and_ends_the_same(finished, new_checkout):
-    checkout = new_checkout()
+def test_killed_workflow_goes_on_and_ends_the_same(finished, smoke):
+    shutil.rmtree(finished.folder / "results/runs/one-class/synthetic-smoke/washer")
+    shutil.rmtree(finished.folder / ".snakemake/log")
+    until = ("smoke", "--until", "evaluate_run")
     process = subprocess.Popen(
-        checkout.command("smoke"), cwd=checkout.folder, env=environment(), start_new_session=True,
+        finished.command(*until), cwd=finished.folder, env=environment(), start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    wait_for(lambda: "(Rule: evaluate_run)" in snakemake_log(checkout.folder), process)
+    wait_for(lambda: "(Rule: evaluate_run)" in snakemake_log(finished.folder), process)
     kill_group(process)
-    made = {path: path.stat().st_mtime_ns for path in finished_records(checkout.folder)}
-    assert made
-    checkout.snakemake("--unlock")
-    checkout.snakemake("smoke")
+    made = {path: path.stat().st_mtime_ns for path in finished_records(finished.folder)}
+    assert len(made) >= 3
+    finished.snakemake("--unlock")
+    finished.snakemake(*until)
     assert {path: path.stat().st_mtime_ns for path in made} == made
-    whole, killed = run_records(finished.folder), run_records(checkout.folder)
+    whole, killed = run_records(smoke), run_records(finished.folder)
     assert whole.keys() == killed.keys()
     for name, record in whole.items():
         assert {key: record[key] for key in METRICS} == {key: killed[name][key] for key in METRICS}
 
 
-def test_second_run_at_once_is_refused(finished):
-    lock = finished.folder / ".snakemake" / "locks"
+def test_second_run_at_once_is_refused(new_checkout):
+    checkout, manifest = new_checkout(), "results/manifests/synthetic-smoke/washer.csv"
+    lock = checkout.folder / ".snakemake" / "locks"
     process = subprocess.Popen(
-        finished.command("smoke", "--forceall"), cwd=finished.folder, env=environment(), start_new_session=True,
+        checkout.command(manifest), cwd=checkout.folder, env=environment(), start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     wait_for(lambda: lock.exists() and any(lock.iterdir()), process)
-    printed = finished.snakemake("smoke", "--forceall", fails=True)
+    process.send_signal(signal.SIGSTOP)
+    printed = checkout.snakemake(manifest, fails=True)
     kill_group(process)
-    finished.snakemake("--unlock")
     assert "Directory cannot be locked" in printed
-    finished.snakemake("smoke")
+    checkout.snakemake("--unlock")
+    checkout.snakemake(manifest)
+    assert (checkout.folder / manifest).exists()
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from nfbench.config.tables import AnyTable
     from nfbench.results.ledger import Account, Stock
+    from nfbench.tables.datasets import DatasetNotes
     from nfbench.tables.model import Table
     from nfbench.tables.parameters import ParametersTable
 
@@ -35,12 +36,12 @@ __all__ = [
     "available_categories",
     "build_figure",
     "build_table",
+    "dataset_notes",
     "dataset_root",
     "is_miniature",
     "load",
     "make_table",
     "show",
-    "subsets_of",
     "table_of",
     "take_stock_of",
     "to_fetch",
@@ -240,19 +241,23 @@ def make_table(
         "settings": make_settings_table,
     }
     make = kinds[config.kind]
-    return mark_holes(make(name, config, results, subsets_of(bench)), holes)
+    return mark_holes(make(name, config, results, dataset_notes(bench)), holes)
 
 
-def subsets_of(bench: Bench) -> dict[str, str]:
-    """What is kept of datasets of which images are left out, or read instead of them, in words."""
-    named = {*bench.datasets, *(name for e in bench.experiments.values() for b in e.grid for name in b.datasets)}
-    subsets = {name: _subset(bench.dataset(name)) for name in sorted(named) if bench.dataset(name).is_subset}
-    subsets |= {name: "made-up images instead of its own" for name in sorted(named) if is_miniature(bench, name)}
-    for name in sorted(named):
-        parts = [f"{member}: {subsets[member]}" for member in bench.dataset(name).union or () if member in subsets]
-        if parts:
+def dataset_notes(bench: Bench) -> "DatasetNotes":
+    """What tables must know of the datasets that a configuration names."""
+    from nfbench.tables.datasets import DatasetNote
+
+    blocks = [block for experiment in bench.experiments.values() for block in experiment.grid]
+    named = {*bench.datasets, *(name for block in blocks for name in block.datasets)}
+    named = sorted({*named, *(member for name in named for member in bench.dataset(name).union or ())})
+    subsets = {name: _subset(bench.dataset(name)) for name in named if bench.dataset(name).is_subset}
+    subsets |= {name: "made-up images instead of its own" for name in named if is_miniature(bench, name)}
+    unions = {name: tuple(bench.dataset(name).union) for name in named if bench.dataset(name).union}
+    for name, union in unions.items():
+        if parts := [f"{member}: {subsets[member]}" for member in union if member in subsets]:
             subsets[name] = "; ".join(parts)
-    return subsets
+    return {name: DatasetNote(subsets.get(name, ""), unions.get(name, ())) for name in {*subsets, *unions}}
 
 
 def _subset(dataset: DatasetConfig) -> str:

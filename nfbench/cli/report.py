@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nfbench.cli.build import Experiment, Overrides, load, make_table, subsets_of, take_stock_of
+from nfbench.cli.build import Experiment, Overrides, dataset_notes, load, make_table, take_stock_of
 from nfbench.config import Bench
 from nfbench.errors import NfbenchError
 from nfbench.paths import Paths
@@ -52,7 +52,8 @@ def _write(bench: Bench, name: str, pictures: int) -> Path:
     results = aggregate(stock.records.values())
     tables, unmade = _tables(bench, name, results, stock.holes)
     title = bench.experiment(name).title
-    data = collect(ReportSource(name, title, stock, results, tables, unmade, subsets_of(bench), paths))
+    subsets = {dataset: note.subset for dataset, note in dataset_notes(bench).items() if note.subset}
+    data = collect(ReportSource(name, title, stock, results, tables, unmade, subsets, paths))
     data["gallery"] = gallery(stock.records, paths, pictures)
     write_text(paths.report(name), render_page(data))
     return paths.report(name)

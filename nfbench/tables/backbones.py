@@ -24,6 +24,7 @@ from nfbench.tables.captions import (
     status_note,
 )
 from nfbench.tables.comparison import common_categories, comparability, is_whole, of_setting, printed_cell
+from nfbench.tables.datasets import DatasetNotes
 from nfbench.tables.model import Column, Row, Table
 
 __all__ = ["make_backbones_table"]
@@ -31,9 +32,7 @@ __all__ = ["make_backbones_table"]
 _KEYS = ("dataset", "backbone", "metric", "method", "selection")
 
 
-def make_backbones_table(
-    name: str, config: BackbonesTableConfig, results: pd.DataFrame, subsets: dict[str, str]
-) -> Table:
+def make_backbones_table(name: str, config: BackbonesTableConfig, results: pd.DataFrame, notes: DatasetNotes) -> Table:
     """Averages over the categories that all rows have, and compares with published averages where they are alike.
 
     A published average is one over all official categories. Where fewer were measured, or not all of their images, it
@@ -43,7 +42,7 @@ def make_backbones_table(
         name: name of the table.
         config: metrics, rows, published values.
         results: aggregated results.
-        subsets: for datasets of which images are left out, what is kept, by name.
+        notes: of datasets that are not official ones as they are.
 
     Raises:
         NfbenchError: a row has no runs, or none has a metric, or a row of the published table is not there; or the
@@ -59,7 +58,7 @@ def make_backbones_table(
     ]
     rows, sources = [], set()
     for dataset, part in results.groupby("dataset", sort=False):
-        comparable = is_whole(dataset, part, subsets)
+        comparable = is_whole(dataset, part, notes)
         for row in config.rows:
             cells, runs = [], []
             for column in columns:
@@ -73,7 +72,7 @@ def make_backbones_table(
                 runs.append(values)
                 sources |= {printed.source} if printed else set()
             rows.append(Row(dataset, _label(row), tuple(cells), (), tuple(runs)))
-    caption = _caption(config, results, subsets, sources)
+    caption = _caption(config, results, notes, sources)
     shown = tuple(replace(column, metric="") for column in columns)  # the heading has the metric
     return Table(name, caption, shown, (), " and ".join(sorted(sources)), tuple(rows), _KEYS)
 
@@ -94,23 +93,21 @@ def _label(row: BackboneRow) -> str:
     return f"{row.title} ({row.backbone.tag})" if row.title else row.backbone.tag
 
 
-def _caption(
-    config: BackbonesTableConfig, results: pd.DataFrame, subsets: dict[str, str], sources: Iterable[str]
-) -> str:
+def _caption(config: BackbonesTableConfig, results: pd.DataFrame, notes: DatasetNotes, sources: Iterable[str]) -> str:
     titles = ", ".join(metric_title(metric) for metric in config.metrics)
-    notes = [
+    parts = [
         f"{config.title}: {titles} in percent, means over categories, {spread(results)}",
         setting_note(results),
         anomalies_note(results),
         selections_note(config.selections),
-        "data: " + "; ".join(data_notes(results, subsets, named=True)),
+        "data: " + "; ".join(data_notes(results, notes, named=True)),
         "backbone " + ", ".join(backbone_notes(results)),
         f"{epochs_note(results)}; metrics at the original image size",
         image_score_note(results),
     ]
     if sources:
-        notes.append(
+        parts.append(
             f"published values from {' and '.join(sorted(sources))}, obtained with the paper's own settings and "
-            f"selection; {comparability(results, subsets)}; {status_note(config.tolerance)}"
+            f"selection; {comparability(results, notes)}; {status_note(config.tolerance)}"
         )
-    return join_notes(notes)
+    return join_notes(parts)

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from nfbench.config import TableConfig
-from nfbench.datasets.base import find_dataset
-from nfbench.registry import plugin_names
+from nfbench.tables.datasets import DatasetNotes, official_categories, subset
 
 __all__ = [
     "METRICS",
@@ -18,7 +17,6 @@ __all__ = [
     "image_score_note",
     "join_notes",
     "metric_title",
-    "official_categories",
     "results_caption",
     "search_note",
     "selections_note",
@@ -73,44 +71,39 @@ def short_metric(metric: str) -> str:
     return "transductive" if metric.endswith(TRANSDUCTIVE) else _SHORT.get(metric, metric)
 
 
-def official_categories(dataset: str) -> tuple[str, ...]:
-    """Official categories of a dataset; none where it is a subset or a folder under a name of its own."""
-    return find_dataset(dataset).categories if dataset in plugin_names("nfbench.datasets") else ()
-
-
-def results_caption(config: TableConfig, results: pd.DataFrame, subsets: dict[str, str], source: str) -> str:
+def results_caption(config: TableConfig, results: pd.DataFrame, notes: DatasetNotes, source: str) -> str:
     """Caption of a table of results.
 
     Args:
         config: metric, selection, published values.
         results: aggregated results of all methods shown.
-        subsets: for datasets of which images are left out, what is kept, by name.
+        notes: of datasets that are not official ones as they are.
         source: paper and number of the published table, empty without.
     """
     counts = config.metric.startswith("false_alarms")
     size = "method's own map" if counts else "original image"
-    notes = [
+    parts = [
         f"{config.title}: {_metric_titles(config, results)}, {spread(results)}",
         setting_note(results),
         anomalies_note(results),
         search_note(results),
         selections_note(config.selections),
         "backbone " + ", ".join(backbone_notes(results)),
-        "data: " + "; ".join(data_notes(results, subsets)),
+        "data: " + "; ".join(data_notes(results, notes)),
         f"{epochs_note(results)}; {'counted' if counts else 'metrics'} at the {size} size",
     ]
     if config.metric.startswith("miou"):
-        notes.append("mean over all test images, good ones included, unless said otherwise")
+        parts.append("mean over all test images, good ones included, unless said otherwise")
     if config.metric.startswith("pixel"):
-        notes.append(_regions_note(results))
+        parts.append(_regions_note(results))
     if config.metric in ("image_auroc", "image_ap"):
-        notes.append(image_score_note(results))
+        parts.append(image_score_note(results))
     if source:
-        notes.append(
+        parts.append(
             f"published values from {source}, obtained with the papers' own backbones, input sizes, settings and "
             f"selection; averages over the categories shown; {status_note(config.tolerance)}"
         )
-    return join_notes(notes)
+    return join_notes(parts)
 
 
 def join_notes(notes: Sequence[str]) -> str:
@@ -200,22 +193,21 @@ def backbone_notes(results: pd.DataFrame) -> list[str]:
     return [f"{row.backbone}{random if row.weights == 'random' else ''}" for row in found.itertuples()]
 
 
-def data_notes(results: pd.DataFrame, subsets: dict[str, str], *, named: bool = False) -> list[str]:
+def data_notes(results: pd.DataFrame, notes: DatasetNotes, *, named: bool = False) -> list[str]:
     """How many of a dataset's categories were measured, and on which of its images.
 
     Args:
         results: aggregated results.
-        subsets: for datasets of which images are left out or made up, what was read, by name.
+        notes: of datasets that are not official ones as they are.
         named: list the categories, for tables whose rows do not.
     """
     described = []
     for dataset, part in results.groupby("dataset", sort=False):
         categories = part.category.unique()
-        official = len(official_categories(dataset))
+        official = len(official_categories(dataset, notes))
         count = f"{len(categories)} of {official} categories" if official else f"{len(categories)} categories"
         listed = f" ({', '.join(categories)})" if named else ""
-        subset = f", {subsets[dataset]}" if dataset in subsets else ""
-        described.append(f"{dataset}, {count}{listed}{subset}")
+        described.append(", ".join(filter(None, [dataset, count + listed, subset(dataset, notes)])))
     return described
 
 

@@ -6,7 +6,8 @@ import pandas as pd
 
 from nfbench.errors import NfbenchError
 from nfbench.reference import PrintedValue, find_printed
-from nfbench.tables.captions import TRANSDUCTIVE, official_categories
+from nfbench.tables.captions import TRANSDUCTIVE
+from nfbench.tables.datasets import DatasetNotes, official_categories, subset
 
 __all__ = [
     "common_categories",
@@ -98,29 +99,29 @@ def printed_cell(
     return printed
 
 
-def is_whole(dataset: str, part: pd.DataFrame, subsets: Mapping[str, str]) -> bool:
+def is_whole(dataset: str, part: pd.DataFrame, notes: DatasetNotes) -> bool:
     """Whether results of a dataset are of all its official categories and all their images.
 
     Args:
         dataset: name of the dataset.
         part: its results.
-        subsets: for datasets of which images are left out, what is kept, by name.
+        notes: of datasets that are not official ones as they are.
     """
-    official = official_categories(dataset)
-    return bool(official) and dataset not in subsets and set(official) == set(part.category)
+    official = official_categories(dataset, notes)
+    return bool(official) and not subset(dataset, notes) and set(official) == set(part.category)
 
 
-def comparability(results: pd.DataFrame, subsets: Mapping[str, str]) -> str:
+def comparability(results: pd.DataFrame, notes: DatasetNotes) -> str:
     """In words, why means over categories are, or are not, compared with published ones."""
-    notes = []
+    reasons = []
     for dataset, part in results.groupby("dataset", sort=False):
-        if is_whole(dataset, part, subsets):
+        if is_whole(dataset, part, notes):
             continue
-        measured, official = part.category.nunique(), len(official_categories(dataset))
+        measured, official = part.category.nunique(), len(official_categories(dataset, notes))
         of = f"{measured} of {official} categories" if official else f"{measured} categories"
-        images = " and a subset of their images" if dataset in subsets else ""
+        images = " and a subset of their images" if subset(dataset, notes) else ""
         over = f"all {official}" if official else "all official categories"
-        notes.append(
+        reasons.append(
             f"on {dataset}, mean over {of}{images}, the published mean is over {over}: no difference, no status"
         )
-    return "; ".join(notes) or "means over all official categories on both sides"
+    return "; ".join(reasons) or "means over all official categories on both sides"

@@ -31,6 +31,7 @@ from nfbench.tables.comparison import (
     printed_cell,
     shown_backbone,
 )
+from nfbench.tables.datasets import DatasetNotes
 from nfbench.tables.model import Column, Row, Table
 
 __all__ = ["COSTS", "make_methods_table"]
@@ -50,7 +51,7 @@ COSTS = {
 _KEYS = ("dataset", "method", "column", "metric", "selection")
 
 
-def make_methods_table(name: str, config: MethodsTableConfig, results: pd.DataFrame, subsets: dict[str, str]) -> Table:
+def make_methods_table(name: str, config: MethodsTableConfig, results: pd.DataFrame, notes: DatasetNotes) -> Table:
     """Averages over the categories of a dataset, by seed; one row per method on each backbone, or the rows asked for.
 
     Rows that are asked for are means over the categories that all of them have. A published mean is one over all
@@ -61,7 +62,7 @@ def make_methods_table(name: str, config: MethodsTableConfig, results: pd.DataFr
         name: name of the table.
         config: metrics, costs, rows, published values.
         results: aggregated results.
-        subsets: for datasets of which images are left out, what is kept, by name.
+        notes: of datasets that are not official ones as they are.
 
     Raises:
         NfbenchError: no run has a metric or is of a dataset, or a row has no runs, or runs on several backbones, or a
@@ -81,7 +82,7 @@ def make_methods_table(name: str, config: MethodsTableConfig, results: pd.DataFr
     columns += [Column(cost, cost, COSTS[cost][0], "", "") for cost in config.costs]
     rows, sources = [], set()
     for dataset, of_dataset in results.groupby("dataset", sort=False):
-        comparable = is_whole(dataset, of_dataset, subsets)
+        comparable = is_whole(dataset, of_dataset, notes)
         for row, part in _groups(config.rows, of_dataset):
             chosen = part[part.selection == config.selection]
             cells, runs = [], []
@@ -98,7 +99,7 @@ def make_methods_table(name: str, config: MethodsTableConfig, results: pd.DataFr
                 cells.append(_cost(of_cost, cost))
                 runs.append(of_cost)
             rows.append(Row(dataset, _label(part, results), tuple(cells), (), tuple(runs)))
-    caption = _caption(config, results, subsets, sources)
+    caption = _caption(config, results, notes, sources)
     return Table(name, caption, tuple(columns), (), " and ".join(sorted(sources)), tuple(rows), _KEYS)
 
 
@@ -155,17 +156,17 @@ def _label(part: pd.DataFrame, results: pd.DataFrame) -> str:
     return f"{first.title} ({shown_backbone(part).iloc[0]})" if several else first.title
 
 
-def _caption(config: MethodsTableConfig, results: pd.DataFrame, subsets: dict[str, str], sources: Iterable[str]) -> str:
+def _caption(config: MethodsTableConfig, results: pd.DataFrame, notes: DatasetNotes, sources: Iterable[str]) -> str:
     titles = ", ".join(metric_title(metric) for metric in config.metrics)
     by_method = results.drop_duplicates(["method", "backbone"]).groupby("backbone", sort=False).title
     random = " RANDOM weights, for tests only." if "random" in set(results.weights) else ""
-    notes = [
+    parts = [
         f"{config.title}: {titles} in percent, {spread(results)}, of means over categories",
         setting_note(results),
         anomalies_note(results),
         search_note(results),
         selections_note((config.selection,)),
-        "data: " + "; ".join(data_notes(results, subsets, named=True)),
+        "data: " + "; ".join(data_notes(results, notes, named=True)),
         "; ".join(f"{', '.join(found)} on {backbone}" for backbone, found in by_method),
         f"{epochs_note(results)}; metrics at the original image size",
         image_score_note(results),
@@ -173,8 +174,8 @@ def _caption(config: MethodsTableConfig, results: pd.DataFrame, subsets: dict[st
         f"measured on {', '.join(sorted(results.machine.unique()))}" if config.costs else "",
     ]
     if sources:
-        notes.append(
+        parts.append(
             f"published values from {' and '.join(sorted(sources))}, obtained with the paper's own settings and "
-            f"selection; {comparability(results, subsets)}; {status_note(config.tolerance)}"
+            f"selection; {comparability(results, notes)}; {status_note(config.tolerance)}"
         )
-    return join_notes(notes) + random
+    return join_notes(parts) + random

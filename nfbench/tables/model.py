@@ -12,6 +12,7 @@ from nfbench.registry import nearest, plugin_names
 from nfbench.results.compare import Comparison, compare
 from nfbench.tables.captions import METRICS, metric_title, results_caption, short_metric
 from nfbench.tables.comparison import of_setting, printed_settings, shown_backbone
+from nfbench.tables.datasets import DatasetNotes
 
 __all__ = ["Column", "Row", "Table", "make_table", "metric_title"]
 
@@ -89,7 +90,7 @@ class Table:
         return ", ".join(part for part in parts if part)
 
 
-def make_table(name: str, config: TableConfig, results: pd.DataFrame, subsets: dict[str, str]) -> Table:
+def make_table(name: str, config: TableConfig, results: pd.DataFrame, notes: DatasetNotes) -> Table:
     """Selects, averages and compares.
 
     Datasets on which the metric is not defined are left out, and the caption says so.
@@ -98,7 +99,7 @@ def make_table(name: str, config: TableConfig, results: pd.DataFrame, subsets: d
         name: name of the table.
         config: metric, selection, published values.
         results: aggregated results.
-        subsets: for datasets of which images are left out, what is kept, by name.
+        notes: of datasets that are not official ones as they are.
 
     Raises:
         NfbenchError: no run has the metric, the results are of several settings, or the published table or one of its
@@ -131,7 +132,7 @@ def make_table(name: str, config: TableConfig, results: pd.DataFrame, subsets: d
         if len(categories) > 1:
             rows.append(_row(dataset, AVERAGE, categories, part, columns, others, by_dataset[dataset], config))
     source = f"{published.paper}, {published.table}" if published else ""
-    caption = results_caption(config, results, subsets, source) + _shared_columns(columns, results)
+    caption = results_caption(config, results, notes, source) + _shared_columns(columns, results)
     if without:
         caption += f" Not defined, for want of masks, on {', '.join(without)}."
     return Table(name, caption, tuple(columns), tuple(others), published.paper if published else "", tuple(rows))

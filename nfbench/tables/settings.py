@@ -19,6 +19,7 @@ from nfbench.tables.captions import (
     spread,
 )
 from nfbench.tables.comparison import common_categories
+from nfbench.tables.datasets import DatasetNotes
 from nfbench.tables.model import Column, Row, Table
 
 __all__ = ["make_settings_table"]
@@ -28,16 +29,14 @@ _SETTINGS = ("one-class", "unified")
 _DIFFERENCE = "difference"
 
 
-def make_settings_table(
-    name: str, config: SettingsTableConfig, results: pd.DataFrame, subsets: dict[str, str]
-) -> Table:
+def make_settings_table(name: str, config: SettingsTableConfig, results: pd.DataFrame, notes: DatasetNotes) -> Table:
     """Averages over the categories that all methods have in both settings, and unified minus one-class, by seed.
 
     Args:
         name: name of the table.
         config: metrics and selection.
         results: aggregated results.
-        subsets: for datasets of which images are left out, what is kept, by name.
+        notes: of datasets that are not official ones as they are.
 
     Raises:
         NfbenchError: a method has runs of one setting only, or no run has a metric.
@@ -62,7 +61,7 @@ def make_settings_table(
         for dataset, of_dataset in results.groupby("dataset", sort=False)
         for _, part in of_dataset.groupby(["method", "backbone"], sort=False)
     ]
-    return Table(name, _caption(config, results, subsets), tuple(columns), (), "", tuple(rows), _KEYS)
+    return Table(name, _caption(config, results, notes), tuple(columns), (), "", tuple(rows), _KEYS)
 
 
 def _row(dataset: str, part: pd.DataFrame, columns: list[Column]) -> Row:
@@ -81,16 +80,16 @@ def _cell(runs: pd.DataFrame, column: Column) -> Comparison:
     return compare(values, None, (0, 0))
 
 
-def _caption(config: SettingsTableConfig, results: pd.DataFrame, subsets: dict[str, str]) -> str:
+def _caption(config: SettingsTableConfig, results: pd.DataFrame, notes: DatasetNotes) -> str:
     titles = ", ".join(metric_title(metric) for metric in config.metrics)
-    notes = [
+    parts = [
         f"{config.title}: {titles} in percent, {spread(results)}, of means over categories",
         "one-class: a model for each category; unified: one for all; difference: unified minus one-class, by seed",
         anomalies_note(results),
         selections_note((config.selection,)),
-        "data: " + "; ".join(data_notes(results, subsets, named=True)),
+        "data: " + "; ".join(data_notes(results, notes, named=True)),
         "backbone " + ", ".join(backbone_notes(results)),
         f"{epochs_note(results)}; metrics at the original image size",
         image_score_note(results),
     ]
-    return join_notes(notes)
+    return join_notes(parts)

@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from nfbench.cli.build import dataset_notes
 from nfbench.config import MethodsTableConfig, load_bench, validate
 from nfbench.datasets.base import find_dataset
 from nfbench.errors import NfbenchError
 from nfbench.grid import expand
+from nfbench.tables.datasets import DatasetNote, official_categories
 from nfbench.tables.methods import make_methods_table
 from nfbench.tables.model import make_table
 from nfbench.tables.render import to_csv, to_html, to_latex, to_text
@@ -68,7 +70,7 @@ def test_published_means_are_compared_where_all_categories_were_measured():
     assert "means over all official categories on both sides; status by" in whole.caption
     assert "SANFlow, slide: Ablations, statistics estimation" in whole.caption
     assert "(3b), Method a, Method c on resnet18" in whole.caption
-    subset = make_methods_table("t", CONFIG, runs(EVERY), {"mvtec_ad": "at most 3 training images"})
+    subset = make_methods_table("t", CONFIG, runs(EVERY), {"mvtec_ad": DatasetNote("at most 3 training images")})
     assert subset.rows[0].cells[0].status == "incomparable"
 
 
@@ -123,11 +125,11 @@ def bench():
     return load_bench({}, EXPERIMENTS)
 
 
-def invented(bench, experiment):
-    """Results of all cells of an experiment, of all 15 categories."""
+def invented(bench, experiment, available=lambda dataset: list(EVERY)):
+    """Results of all cells of an experiment, where nothing else is said of all 15 categories."""
     frames = []
     metrics = ("image_auroc", "pixel_auroc", "pixel_aupro")
-    for cell in expand(bench, experiment, lambda dataset: list(EVERY)):
+    for cell in expand(bench, experiment, available):
         variant = bench.variant(cell.method)
         anomalies = variant.anomalies
         common = {
@@ -135,7 +137,7 @@ def invented(bench, experiment):
             "method_title": variant.method, "input_size": 256, "levels": "1,2,3", "weights": "pretrained",
             "n_train": 9, "n_val": 1, "n_test": 9, "n_regions": 5, "epochs": 8, "image_score": "", "machine": "CPU",
             "n_real": anomalies.real if anomalies else 0, "generator": (anomalies and anomalies.generator) or "",
-            "search": "", "search_metric": "", "search_chosen": True, "n_validation": 0,
+            "search": "", "search_metric": "", "search_chosen": True, "n_validation": 0, "n_classes": 40,
             "value": 0.97,
         }  # fmt: skip
         named = [f"{metric}{suffix}" for metric in metrics for suffix in ("", "_transductive")]
@@ -158,6 +160,23 @@ def test_every_row_of_the_experiments_finds_its_published_mean(bench, experiment
     made = make_methods_table(table, config, invented(bench, experiment), {})
     assert [row.cells[0].published.value for row in made.rows] == pytest.approx(published)
     assert all(cell.status in ("reproduced", "close", "off") for row in made.rows for cell in row.cells[:1])
+
+
+def test_a_union_is_whole_with_all_categories_of_its_datasets(bench):
+    table, notes = "hgad_datasets_union", dataset_notes(bench)
+    config = bench.experiment("hgad_datasets").tables[table]
+    found = invented(bench, "hgad_datasets", lambda dataset: list(official_categories(dataset, notes)))
+    whole = make_methods_table(table, config, found, notes)
+    assert whole.rows[0].cells[0].status in ("reproduced", "close", "off")
+    assert "union, 40 of 40 categories" in whole.caption
+    some = make_methods_table(table, config, found[found.category != "03"], notes)
+    assert some.rows[0].cells[0].status == "incomparable"
+    assert "on union, mean over 39 of 40 categories, the published mean is over all 40: no difference" in some.caption
+    made_up = load_bench({"miniature": True}, EXPERIMENTS)
+    miniature = make_methods_table(table, config, found, dataset_notes(made_up))
+    assert miniature.rows[0].cells[0].status == "incomparable"
+    own = make_methods_table(table, config, found, {"union": DatasetNote(members=("mvtec_ad", "my_parts"))})
+    assert own.rows[0].cells[0].status == "incomparable"
 
 
 @pytest.mark.parametrize(

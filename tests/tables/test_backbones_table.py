@@ -12,6 +12,7 @@ from nfbench.config import BackbonesTableConfig
 from nfbench.datasets.base import find_dataset
 from nfbench.errors import NfbenchError
 from nfbench.tables.backbones import make_backbones_table
+from nfbench.tables.datasets import DatasetNote
 from nfbench.tables.render import to_csv, to_html, to_latex, to_text
 from tests.tables.test_tables import compile_latex, results
 
@@ -76,7 +77,7 @@ def test_means_of_all_categories_are_compared():
 
 def test_means_of_some_images_are_not_compared():
     frame = runs(find_dataset("mvtec_ad").categories)
-    subset = make_backbones_table("t", CONFIG, frame, {"mvtec_ad": "at most 3 training images"})
+    subset = make_backbones_table("t", CONFIG, frame, {"mvtec_ad": DatasetNote("at most 3 training images")})
     assert subset.rows[0].cells[0].status == "incomparable"
     assert "15 of 15 categories and a subset of their images" in subset.caption
     own = make_backbones_table("t", CONFIG, frame.assign(dataset="own"), {})

@@ -14,6 +14,7 @@ from nfbench.errors import NfbenchError
 from nfbench.reference import PublishedValue, find_printed, published_names, published_table
 from nfbench.results.compare import compare
 from nfbench.scoring.protocol import TRANSDUCTIVE
+from nfbench.tables.datasets import DatasetNote
 from nfbench.tables.model import make_table, metric_title
 from nfbench.tables.render import to_csv, to_html, to_latex, to_text
 
@@ -138,7 +139,7 @@ def test_caption_tells_the_rule_of_the_image_score():
 
 def test_caption_tells_random_weights_and_subsets():
     caption = make_table(
-        "t", CONFIG, results(weights="random"), {"mvtec_ad": "a subset: at most 3 training images"}
+        "t", CONFIG, results(weights="random"), {"mvtec_ad": DatasetNote("a subset: at most 3 training images")}
     ).caption
     assert "RANDOM weights" in caption
     assert "a subset: at most 3 training images" in caption

@@ -1,0 +1,38 @@
+"""What tables must know of datasets beyond their results: which images are read, and what all their categories are."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from nfbench.datasets.base import find_dataset
+from nfbench.registry import plugin_names
+
+__all__ = ["DatasetNote", "DatasetNotes", "official_categories", "subset"]
+
+
+class DatasetNote(NamedTuple):
+    """Of a dataset that is not an official one as it is.
+
+    Attributes:
+        subset: what is read of its images, in words; empty where that is all of them.
+        members: of a union, the datasets that it is made of.
+    """
+
+    subset: str = ""
+    members: tuple[str, ...] = ()
+
+
+DatasetNotes = Mapping[str, DatasetNote]
+
+
+def official_categories(dataset: str, notes: DatasetNotes) -> tuple[str, ...]:
+    """Official categories of a dataset, of a union those of its members; none where one has a name of the user's."""
+    members = dataset in notes and notes[dataset].members
+    if members:
+        found = [official_categories(member, notes) for member in members]
+        return tuple(category for one in found for category in one) if all(found) else ()
+    return find_dataset(dataset).categories if dataset in plugin_names("nfbench.datasets") else ()
+
+
+def subset(dataset: str, notes: DatasetNotes) -> str:
+    """What is read of the images of a dataset, in words; empty where that is all of them."""
+    return notes[dataset].subset if dataset in notes else ""

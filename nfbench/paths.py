@@ -1,5 +1,6 @@
 """Where everything lies under ``results_root``. Templates keep Snakemake's wildcards; methods fill them in."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from nfbench.grid import Cell
@@ -102,3 +103,18 @@ class Paths:
     def figure(self, name: str, ending: str) -> Path:
         """A figure as ``pdf`` or ``png``."""
         return self.root / "figures" / f"{name}.{ending}"
+
+    def gathered(self, name: str, tables: Iterable[str], figures: Iterable[str]) -> dict[str, list[Path]]:
+        """Files that are made of the runs of an experiment, by kind.
+
+        Args:
+            name: of the experiment.
+            tables: names of its tables.
+            figures: names of its figures.
+        """
+        return {
+            "tables": [self.table(table, ending) for table in tables for ending in ("tex", "html", "csv")],
+            "figures": [self.figure(figure, ending) for figure in figures for ending in ("pdf", "png")],
+            "results": [self.experiment(name, file) for file in ("results.parquet", "ledger.csv")],
+            "report": [self.report(name)],
+        }

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from nfbench.cli.build import Overrides, load, take_stock_of
-from nfbench.config import Bench
 from nfbench.errors import NfbenchError
 from nfbench.paths import Paths
 
@@ -38,7 +37,8 @@ def track_runs(
 
     bench = load(overrides)
     experiment = experiment or bench.config.experiment
-    paths, title = Paths(bench.config.results_root), bench.experiment(experiment).title
+    paths, config = Paths(bench.config.results_root), bench.experiment(experiment)
+    title = config.title
     name = name or experiment + ("-miniature" if bench.config.miniature else "")
     stock = take_stock_of(bench, experiment)
     if not stock.expected:
@@ -46,12 +46,13 @@ def track_runs(
     cells = [account.cell for account in stock.accounts if account.status != "skipped"]
     runs = [run_entry(cell, record, paths) for cell, record in stock.records.items()]
     studies = [study_entry(path) for path in find_studies(bench, cells, paths)]
+    gathered = paths.gathered(experiment, config.tables, config.figures)
     parent = Parent(
         name=name,
         note=f"{title}\n\nMade of run records by `nfbench track_runs {experiment}`, and made again by it at any time.",
         root=paths.root.absolute(),
         tags={"title": title, "runs": f"{len(runs)} of {stock.expected}"},
-        files=_results(bench, experiment, paths),
+        files={kind: [path for path in files if path.is_file()] for kind, files in gathered.items()},
     )
     store = Store.of(paths.tracking)
     paths.tracking.mkdir(parents=True, exist_ok=True)
@@ -99,15 +100,3 @@ def mlflow(
     sys.stdout.flush()
     options = ["--backend-store-uri", store.uri, "--host", _HOST, "--port", str(port), "--workers", "1"]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", *options])
-
-
-def _results(bench: Bench, experiment: str, paths: Paths) -> dict[str, list[Path]]:
-    """Files that came of an experiment and are there, by kind."""
-    config = bench.experiment(experiment)
-    files = {
-        "tables": [paths.table(table, ending) for table in config.tables for ending in ("tex", "html", "csv")],
-        "figures": [paths.figure(figure, ending) for figure in config.figures for ending in ("pdf", "png")],
-        "results": [paths.experiment(experiment, file) for file in ("results.parquet", "ledger.csv")],
-        "report": [paths.report(experiment)],
-    }
-    return {kind: [path for path in named if path.is_file()] for kind, named in files.items()}

@@ -195,7 +195,8 @@ def checkout(tmp_path_factory, empty_store):
     made = MadeUp(checkout.folder, {"uflow": "uflow"}, categories=("bottle",), seeds=2).write()
     tables = [made.paths.table(f"made_up_{name}", ending)
               for name in ("image_auroc", "pixel_auroc", "methods") for ending in ("csv", "tex", "html")]  # fmt: skip
-    for path in (*tables, made.paths.report("made_up"), made.paths.experiment("made_up", "results.parquet")):
+    results = [made.paths.experiment("made_up", file) for file in ("results.parquet", "ledger.csv")]
+    for path in (*tables, made.paths.report("made_up"), *results):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"what is in {path.name}")
     made.paths.tracking.mkdir()

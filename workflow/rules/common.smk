@@ -108,10 +108,8 @@ def tracked_results(name):
 
 
 def gathered(name):
-    """What is made of the runs of an experiment: results, tables, figures and report."""
-    experiment, has_runs = BENCH.experiment(name), bool(cells(name))
-    results = [PATHS.experiment(name, "results.parquet")] if has_runs else []
-    tables = [PATHS.table(t, e) for t in experiment.tables for e in ("tex", "html", "csv")]
-    reports = [PATHS.report(name)] if has_runs else []
-    figures = [PATHS.figure(f, e) for f in experiment.figures for e in ("pdf", "png")]
-    return [str(path) for path in [*results, *tables, *figures, *reports]]
+    """What is made of the runs of an experiment: tables and figures, and where it has runs, results and report."""
+    experiment = BENCH.experiment(name)
+    files = PATHS.gathered(name, experiment.tables, experiment.figures)
+    kinds = files if cells(name) else ("tables", "figures")
+    return [str(path) for kind in kinds for path in files[kind]]

@@ -1,5 +1,7 @@
 """What stands behind a number, and how far a benchmark is."""
 
+import shlex
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,24 +24,25 @@ def explain(
     overrides: Overrides = "{}",
 ) -> None:
     """Trace a cell of a table to its runs: records, code, hashes of data and weights, seeds, and commands."""
+    from nfbench.results.aggregate import read_results
     from nfbench.tables.explain import describe_cell, describe_run, find_cell
     from nfbench.tables.model import Table
 
     bench = load(overrides)
-    experiment = bench.owner("tables", table).name
+    experiment, paths = bench.owner("tables", table).name, Paths(bench.config.results_root)
     made, _ = table_of(bench, experiment, table)
+    config, gather = overrides, []
     if isinstance(made, Table):
         found = find_cell(made, row, column)
         lines = [*describe_cell(found)]
         for _, run in found.runs.iterrows():
-            lines += ["", *describe_run(run, Paths(bench.config.results_root))]
+            lines += ["", *describe_run(run, paths)]
+        command = read_results(paths.experiment(experiment, "results.parquet")).attrs["command"]
+        config, gather = dict(pairwise(shlex.split(command))).get("--config", "{}"), [f"  $ {command}"]
     else:
         lines = [*_describe_count(made, row, column)]
-    config = "" if overrides == "{}" else f" --config '{overrides}'"
-    lines += ["", "the table is made of these records by"]
-    if isinstance(made, Table):
-        lines.append(f"  $ nfbench aggregate_results --experiment {experiment}{config}")
-    lines.append(f"  $ nfbench build_table --experiment {experiment} --name {table}{config}")
+    build = ["nfbench", "build_table", "--experiment", experiment, "--name", table, "--config", config]
+    lines += ["", "the table is made of these records by", *gather, f"  $ {shlex.join(build)}"]
     typer.echo("\n".join(lines))
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from nfbench.errors import NfbenchError
 from nfbench.files import atomic_path
-from nfbench.provenance import describe_machine
+from nfbench.provenance import describe_machine, provenance
 from nfbench.results.record import RunRecord
 
 __all__ = ["aggregate", "read_results", "write_results"]
@@ -32,7 +32,8 @@ def aggregate(records: Iterable[RunRecord]) -> pd.DataFrame:
 
 
 def write_results(path: Path, results: pd.DataFrame) -> None:
-    """Writes results as Parquet, atomically."""
+    """Writes results as Parquet, atomically, with the command that gathers them (``attrs["command"]``)."""
+    results.attrs["command"] = provenance()["command"]
     with atomic_path(path) as temporary:
         results.to_parquet(temporary, index=False)
 
@@ -42,7 +43,7 @@ def read_results(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise NfbenchError(f"{path} is missing; make it with 'nfbench aggregate_results'")
     results = pd.read_parquet(path)
-    if "search" not in results:
+    if "command" not in results.attrs:
         raise NfbenchError(f"{path} is of an older version; make it again with 'nfbench aggregate_results'")
     return results
 

@@ -175,7 +175,7 @@ def test_commands_that_explain_a_cell_give_the_same_number_again(finished):
         )
         return done.stdout
 
-    nfbench("aggregate_results", "--experiment", "smoke")
+    nfbench("aggregate_results", "--experiment", "smoke")  # after the hole of another test
     before = nfbench(*cell)
     commands = [shlex.split(line)[2:] for line in before.splitlines() if line.startswith("  $ nfbench ")]
     stages = [next(word for word in command if word in STAGES) for command in commands]
@@ -186,3 +186,7 @@ def test_commands_that_explain_a_cell_give_the_same_number_again(finished):
     for command in commands:
         nfbench(*command)
     assert nfbench(*cell) == before
+
+    own = '{"categories": ["fabric"]}'
+    nfbench("aggregate_results", "--experiment", "smoke", "--config", own)
+    assert [shlex.split(line)[-1] for line in nfbench(*cell).splitlines()[-2:]] == [own, own]

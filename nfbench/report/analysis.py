@@ -13,10 +13,12 @@ from nfbench.paths import Paths
 from nfbench.results.bootstrap import Interval, auroc_interval, auroc_kernel
 from nfbench.results.statistics import blocks, paired_tests, rank_methods
 
-__all__ = ["ALL", "intervals", "tests"]
+__all__ = ["ALL", "DIGITS", "intervals", "tests"]
 
 ALL = ""
 """Stands for all datasets, or all backbones."""
+DIGITS = 8
+"""Of numbers on the page, which shows two of them; of three, the second would be rounded twice."""
 _UNITS = ("category", "run")
 
 
@@ -84,14 +86,14 @@ def _tests(results: pd.DataFrame, metrics: Sequence[str]) -> Iterator[dict[str, 
                 "n": len(values),
                 "methods": list(values.columns),
                 "pairs": [
-                    [t.first, t.second, round(t.difference, 3), t.wins, t.losses, _short(t.p), _short(t.p_holm)]
+                    [t.first, t.second, round(t.difference, DIGITS), t.wins, t.losses, _short(t.p), _short(t.p_holm)]
                     for t in paired_tests(values)
                 ],
                 "ranking": ranking
                 and {
-                    "ranks": {name: round(rank, 3) for name, rank in ranking.ranks.items()},
+                    "ranks": {name: round(rank, DIGITS) for name, rank in ranking.ranks.items()},
                     "p": _short(ranking.p),
-                    "critical": round(ranking.critical_difference, 3),
+                    "critical": round(ranking.critical_difference, DIGITS),
                     "groups": [list(group) for group in ranking.groups],
                 },
             }
@@ -139,7 +141,7 @@ def _scores(path: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray] | None
 
 
 def _percent(interval: Interval) -> dict[str, float]:
-    return {name: round(100 * value, 2) for name, value in interval._asdict().items()}
+    return {name: round(100 * value, DIGITS) for name, value in interval._asdict().items()}
 
 
 def _short(value: float) -> float:

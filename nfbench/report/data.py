@@ -13,13 +13,13 @@ from nfbench.figures.base import read_table
 from nfbench.grid import Cell
 from nfbench.paths import Paths
 from nfbench.provenance import describe_machine
-from nfbench.report.analysis import intervals, tests
+from nfbench.report.analysis import DIGITS, intervals, tests
 from nfbench.results.ledger import Stock
 from nfbench.results.record import CellRecord, RunRecord
 from nfbench.tables.captions import METRICS, metric_title
 from nfbench.tables.model import Table
 
-__all__ = ["HEADLINE", "Index", "ReportSource", "collect"]
+__all__ = ["HEADLINE", "Index", "ReportSource", "collect", "percent"]
 
 HEADLINE = ("image_auroc", "pixel_auroc", "pixel_aupro")
 SELECTIONS = ("last", "val", "oracle")
@@ -144,13 +144,12 @@ def _template(command: str, cell: Cell) -> str:
 def _numbers(record: RunRecord, metrics: Sequence[str]) -> list[list[float | None]]:
     """Values by selection and metric, in percent but for counts; None where there is none."""
     found = [record.selections[name].metrics if name in record.selections else {} for name in SELECTIONS]
-    return [[_rounded(values.get(metric), metric) for metric in metrics] for values in found]
+    return [[percent(values.get(metric), metric) for metric in metrics] for values in found]
 
 
-def _rounded(value: float | None, metric: str) -> float | None:
-    if value is None:
-        return None
-    return round(value if metric.startswith("false_alarms") else 100 * value, 3)
+def percent(value: float | None, metric: str) -> float | None:
+    """A value of a metric as the page holds it: in percent but for counts; None where there is none."""
+    return None if value is None else _finite(value if metric.startswith("false_alarms") else 100 * value)
 
 
 def _curves(cell: Cell, record: RunRecord, paths: Paths) -> dict[str, Any]:
@@ -165,7 +164,7 @@ def _curves(cell: Cell, record: RunRecord, paths: Paths) -> dict[str, Any]:
         "loss": [_short(row["loss"]) for row in thin],
         "held_out": [_short(value) for value in held_out] if all(held_out) else [],
         "kept": list(kept),
-        **{m: [_rounded(values.get(m), m) for values in kept.values()] for m in ("image_auroc", "pixel_auroc")},
+        **{m: [percent(values.get(m), m) for values in kept.values()] for m in ("image_auroc", "pixel_auroc")},
     }
 
 
@@ -192,7 +191,7 @@ def _published(table: Table) -> Iterable[dict[str, Any]]:
                 "details": table.details(column),
                 "mean": _finite(cell.mean),
                 "std": _finite(cell.std),
-                "published": round(cell.published.value, 3),
+                "published": cell.published.value,
                 "doubt": "" if cell.published.trusted else cell.published.note or "doubtful",
                 "difference": _finite(cell.difference),
                 "status": cell.status,
@@ -201,7 +200,7 @@ def _published(table: Table) -> Iterable[dict[str, Any]]:
 
 
 def _finite(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, 3)
+    return None if math.isnan(value) else round(value, DIGITS)
 
 
 def _fate(account: Any) -> dict[str, str]:

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nfbench.cli import app
+from nfbench.report.data import percent
 from nfbench.report.page import render_page
 from tests.browser import Browser
 from tests.made_up import MadeUp, spoil
@@ -109,6 +110,13 @@ def test_means_are_those_of_the_records(opened, page):
             for seed in (0, 1)
         ]
         assert shown[column].startswith(f"{sum(by_seed) / 2:.2f} ± {abs(by_seed[0] - by_seed[1]) / 2**0.5:.2f}")
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.9765469946, "97.65"), (0.9525535337, "95.26")])
+def test_a_number_is_that_of_the_tables(value, shown):
+    """Rounded to three digits and then to two, these would be others."""
+    assert f"{percent(value, 'pixel_auroc'):.2f}" == shown
+    assert percent(value, "false_alarms_nfa") == pytest.approx(value, abs=1e-8)
 
 
 def test_filters_change_what_is_shown(opened):

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["train_flow"]
 
-_CONTOUR_QUANTILE = 0.999
 _CONTOUR_IMAGES = 32
 
 
@@ -154,11 +153,11 @@ def _read_images(
 
 
 def _contour(model: "Method", data: "TrainingData", images: "list[Images]", device: "torch.device") -> float:
-    """Threshold that few pixels of normal images exceed, held-out ones if any; figures draw contours there."""
+    """The contour threshold of some normal images, held-out ones if any."""
     import torch
 
     from nfbench.scoring.gradients import GradientMaps
-    from nfbench.scoring.maps import score_images
+    from nfbench.scoring.maps import contour_threshold, score_images
 
     normals = data.val if len(data.val) else data.train
     normals = normals[torch.linspace(0, len(normals) - 1, min(len(normals), _CONTOUR_IMAGES)).long()]
@@ -166,7 +165,7 @@ def _contour(model: "Method", data: "TrainingData", images: "list[Images]", devi
     meta = images[0].features.meta
     localize = GradientMaps(model, trained_on, meta, device) if model.localizes_by_gradient else None
     maps = score_images(model, data.levels, device, normals, localize).maps
-    return float(torch.from_numpy(maps).quantile(_CONTOUR_QUANTILE))
+    return contour_threshold(maps)
 
 
 def _describe_class(images: "Images") -> dict[str, Any]:

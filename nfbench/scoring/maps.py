@@ -14,7 +14,17 @@ from nfbench.methods.base_maps import top_percent_mean
 from nfbench.scoring.a_contrario import energy
 from nfbench.training.data import read_batches
 
-__all__ = ["IMAGE_SCORES", "Localizer", "ScoredImages", "image_scores", "resize_map", "score_images"]
+__all__ = [
+    "IMAGE_SCORES",
+    "Localizer",
+    "ScoredImages",
+    "contour_threshold",
+    "image_scores",
+    "resize_map",
+    "score_images",
+]
+
+_CONTOUR_QUANTILE = 0.999
 
 IMAGE_SCORES = ("paper", "max", "mean", "top1")
 """Rules for the score of an image: the method's own, maximum, mean, and mean of the top 1 % of its map."""
@@ -99,6 +109,11 @@ def image_scores(maps: Tensor, paper: Tensor) -> dict[str, np.ndarray]:
     flat = maps.flatten(1)
     scores = {"paper": paper, "max": flat.amax(1), "mean": flat.mean(1), "top1": top_percent_mean(maps)}
     return {rule: scores[rule].numpy() for rule in IMAGE_SCORES}
+
+
+def contour_threshold(maps: np.ndarray) -> float:
+    """Threshold that one in a thousand pixels of maps ``(N, H, W)`` of normal images exceeds; figures draw contours."""
+    return float(np.quantile(maps, _CONTOUR_QUANTILE))  # that of torch takes 2^24 values at most
 
 
 def resize_map(score_map: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from nfbench.methods.base import LevelShape, Scores, build_method, resolve_setti
 from nfbench.metrics import miou, miou_oracle
 from nfbench.metrics.iou import mean_iou
 from nfbench.scoring.evaluate import GroundTruth, evaluate, log_nfa_maps, select
-from nfbench.scoring.maps import ScoredImages, image_scores, resize_map, score_images
+from nfbench.scoring.maps import ScoredImages, contour_threshold, image_scores, resize_map, score_images
 
 
 def entry(tmp_path, number, mask):
@@ -149,3 +149,11 @@ def test_the_oracle_has_the_fewest_false_alarms():
 def test_undefined_metrics_do_not_hinder_the_oracle():
     chosen = select({1: {"a": None}, 2: {"a": 0.4}, 3: {"a": None}}, {})
     assert chosen["oracle"]["metrics"] == {"a": 0.4}
+
+
+def test_the_contour_threshold_of_large_maps():
+    """As many pixels as 32 maps at HGAD's input size have, which are more than torch takes the quantile of."""
+    maps = np.random.default_rng(0).random((32, 1024, 1024), dtype=np.float32)
+    assert contour_threshold(maps) == pytest.approx(0.999, abs=1e-4)
+    small = maps[:2, :100, :100]
+    assert contour_threshold(small) == pytest.approx(float(torch.from_numpy(small).quantile(0.999)), rel=1e-6)

@@ -30,6 +30,7 @@ _PACKAGES = (
     "snakemake",
 )
 _SOURCE = Path(nfbench.__file__).parent
+_READERS = ("features/cache.py", "features/shards.py", "features/stacked.py", "features/online.py")
 
 
 def provenance() -> dict[str, Any]:
@@ -73,7 +74,7 @@ def fingerprint(*parts: str) -> str:
 
 def training_code(*, anomalies: bool) -> str:
     """Fingerprint of what of nfbench a training follows from, with that of anomalies where it learns from some."""
-    return fingerprint("flows", "methods", "training", "features/online.py", *(["anomalies"] if anomalies else []))
+    return fingerprint("flows", "methods", "training", *_READERS, *(["anomalies"] if anomalies else []))
 
 
 def file_hash(path: str | Path, algorithm: str) -> str:

@@ -33,7 +33,7 @@ def track_runs(
     from nfbench.tracking.entries import run_entry
     from nfbench.tracking.mirror import Parent, mirror, open_experiment
     from nfbench.tracking.store import Store
-    from nfbench.tracking.studies import find_studies, study_entry
+    from nfbench.tracking.studies import studies_of, study_entry
 
     bench = load(overrides)
     experiment = experiment or bench.config.experiment
@@ -45,7 +45,7 @@ def track_runs(
         raise NfbenchError(f"experiment '{experiment}' has no runs; 'nfbench show {experiment}' prints its tables")
     cells = [account.cell for account in stock.accounts if account.status != "skipped"]
     runs = [run_entry(cell, record, paths) for cell, record in stock.records.items()]
-    studies = [study_entry(path) for path in find_studies(bench, cells, paths)]
+    studies = [study_entry(path) for path in studies_of(bench, cells, paths) if path.is_file()]
     gathered = paths.gathered(experiment, config.tables, config.figures)
     parent = Parent(
         name=name,

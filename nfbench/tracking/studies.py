@@ -11,15 +11,14 @@ from nfbench.paths import Paths
 from nfbench.search.record import StudyRecord, TrialRecord, read_study
 from nfbench.tracking.entries import Entry, Point, as_texts, digest_of
 
-__all__ = ["find_studies", "study_entry"]
+__all__ = ["studies_of", "study_entry"]
 
 _STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 
 
-def find_studies(bench: Bench, cells: Iterable[Cell], paths: Paths) -> list[Path]:
-    """Studies of some cells that are done."""
-    searched = dict.fromkeys(paths.study_of(cell) for cell in cells if bench.variant(cell.method).search)
-    return [path for path in searched if path.is_file()]
+def studies_of(bench: Bench, cells: Iterable[Cell], paths: Paths) -> list[Path]:
+    """Studies of some cells, done or not."""
+    return list(dict.fromkeys(paths.study_of(cell) for cell in cells if bench.variant(cell.method).search))
 
 
 def study_entry(path: Path) -> Entry:

@@ -117,6 +117,12 @@ def test_second_run_does_nothing(finished):
     assert "Nothing to be done" in finished.snakemake("smoke")
 
 
+def test_another_device_makes_no_run_again(finished):
+    """Such as tables made on another machine than the runs. Tables know the whole configuration, and are made again."""
+    jobs = finished.jobs("smoke", "--config", "device=cuda")
+    assert set(jobs) == {"aggregate_results", "build_table", "build_figure", "build_report", "smoke", "total"}
+
+
 @pytest.mark.parametrize(("file", "trainings"), [("scores.csv", 0), ("run.json", 0), ("training.json", 1)])
 def test_deleting_one_output_rebuilds_what_depends_on_it(finished, file, trainings):
     path = records(finished)[0].parent / file

@@ -18,7 +18,7 @@ from nfbench.provenance import fingerprint, training_code
 from nfbench.registry import plugin_names
 from nfbench.resources import gpus_per_job, memory, time_limit
 from nfbench.tracking.store import Store
-from nfbench.tracking.studies import find_studies
+from nfbench.tracking.studies import studies_of
 from snakemake.exceptions import WorkflowError
 
 
@@ -103,8 +103,8 @@ def experiment_outputs(name):
 
 @reporting_errors
 def tracked_results(name):
-    """What of an experiment is tracked: run records, all that is made of them, and studies that are there."""
-    return [*run_records(name), *gathered(name), *map(str, find_studies(BENCH, cells(name), PATHS))]
+    """What of an experiment is tracked: run records, all that is made of them, and studies."""
+    return [*run_records(name), *gathered(name), *map(str, studies_of(BENCH, cells(name), PATHS))]
 
 
 def gathered(name):

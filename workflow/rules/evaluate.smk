@@ -32,7 +32,6 @@ rule evaluate_run:
         runtime=time_limit(120),
         gpu=GPUS,
     params:
-        device=DEVICE,
         run=subpath(output.record, parent=True),
         trained=subpath(input.training, parent=True),
         pseudo=lambda wildcards: options(pseudo_features=own_pseudo_features(wildcards) or None),
@@ -46,4 +45,4 @@ rule evaluate_run:
         "python -m nfbench --log {log:q} evaluate_run --run {params.run:q}"
         " --trained {params.trained:q} --category {wildcards.category:q}"
         " --train-features {input.train_features:q} --features {input.features:q} --manifest {input.manifest:q}"
-        " {params.pseudo} {params.maps} --device {params.device} --threads {threads}"
+        " {params.pseudo} {params.maps} --device {DEVICE} --threads {threads}"

@@ -20,11 +20,10 @@ rule extract_features:
         gpu=GPUS,
     params:
         backbone=backbone_options,
-        device=DEVICE,
         code=lambda wildcards: features_code(wildcards.view),
     message:
         "Extract {wildcards.view} features of {wildcards.dataset}, {wildcards.category} by {wildcards.backbone}"
     shell:
         "python -m nfbench --log {log:q} extract_features --manifest {input.manifest:q}"
-        " --view {wildcards.view} {params.backbone} --device {params.device}"
+        " --view {wildcards.view} {params.backbone} --device {DEVICE}"
         " --threads {threads} --output {output:q}"

@@ -53,12 +53,11 @@ rule search_hyperparameters:
         gpu=GPUS,
     params:
         study=subpath(output[0], parent=True),
-        device=DEVICE,
     message:
         "Search the settings of {wildcards.method} on {wildcards.dataset}, {wildcards.category}, worker {wildcards.worker}"
     shell:
         "python -m nfbench --log {log:q} search_hyperparameters --study {params.study:q} --worker {wildcards.worker}"
-        " --device {params.device} --threads {threads}"
+        " --device {DEVICE} --threads {threads}"
 
 
 rule summarize_study:

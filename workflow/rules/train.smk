@@ -31,7 +31,6 @@ rule train_flow:
         method=method_options,
         anomalies=anomaly_options,
         study=lambda wildcards: options(study=study_record(wildcards) or None),
-        device=DEVICE,
         run=subpath(output.model, parent=True),
         code=code_of_training,
     message:
@@ -40,4 +39,4 @@ rule train_flow:
         "python -m nfbench --log {log:q} train_flow {params.classes} --run {params.run:q}"
         " {params.method} {params.anomalies} {params.study} --setting {wildcards.setting} --dataset {wildcards.dataset:q}"
         " --category {wildcards.category:q} --backbone-tag {wildcards.backbone:q} --seed {wildcards.seed}"
-        " --device {params.device} --threads {threads}"
+        " --device {DEVICE} --threads {threads}"

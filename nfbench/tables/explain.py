@@ -21,7 +21,7 @@ from nfbench.tables.model import Column, Row, Table
 
 __all__ = ["TableCell", "commands_of", "describe_cell", "describe_run", "find_cell"]
 
-_FEATURE_OPTIONS = ("--train-features", "--pseudo-features", "--features")
+_FEATURE_OPTIONS = ("--features", "--train-features", "--test-features", "--pseudo-features")
 
 
 @dataclass(frozen=True)
@@ -110,13 +110,17 @@ def describe_run(run: pd.Series, paths: Paths) -> Iterator[str]:
 
 
 def commands_of(record: RunRecord) -> list[str]:
-    """The commands that made a run from its manifest, in their order, as they were given."""
-    evaluate = record.provenance["evaluate"]["command"]
-    options = dict(pairwise(shlex.split(evaluate)))
-    features = [Path(options[name]) for name in _FEATURE_OPTIONS if name in options]
+    """The commands that made a run from manifests, in their order, as they were given."""
+    train, evaluate = (record.provenance[stage]["command"] for stage in ("train", "evaluate"))
+    searched = _searched(train)
+    features = dict.fromkeys(path for command in (*searched, train, evaluate) for path in _features(command))
     extracted = [read_json(path)["provenance"]["command"] for path in features if path.is_file()]
-    train = record.provenance["train"]["command"]
-    return [*dict.fromkeys([*extracted, *_searched(train), train, evaluate])]
+    return [*dict.fromkeys([*extracted, *searched, train, evaluate])]
+
+
+def _features(command: str) -> list[Path]:
+    """Features that a command reads: of each class that a model knows, of each backbone of a search."""
+    return [Path(value) for name, value in pairwise(shlex.split(command)) if name in _FEATURE_OPTIONS]
 
 
 def _searched(train: str) -> list[str]:

@@ -1,6 +1,7 @@
 """One model of several categories, end to end: a union of two datasets, trained once and evaluated by category."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ from nfbench.results.record import read_record
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 BACKBONE = "tf_efficientnet_lite0@64-random"
+PLACES = ("synthetic-smoke/washer", "synthetic-few/fabric")
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,15 @@ def test_pseudo_anomalies_are_those_of_the_own_category(finished):
         record = read_record(folder(finished, category, "sanflow-smoke", backbone) / "run.json")
         view = finished.folder / "results/features" / backbone / dataset / category / "pseudo-blend-k2/meta.json"
         assert record.features.pseudo_key == json.loads(view.read_text())["key"]
+
+
+def test_explain_names_the_features_of_all_classes(finished):
+    cell = ("smoke_unified", "washer", "sanflow-smoke")
+    lines = finished.nfbench("explain", *cell).splitlines()
+    commands = [line for line in lines if " extract_features " in line]
+    views = [re.search(r"--output results/features/[^/]+/(.*)/meta.json", command).group(1) for command in commands]
+    trained = [f"{place}/{view}" for view in ("train", "pseudo-blend-k2") for place in PLACES]
+    assert sorted(views) == sorted([*trained, "synthetic-smoke/washer/test"])
 
 
 def test_table_and_figures_are_made(finished):

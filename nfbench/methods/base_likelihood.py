@@ -58,6 +58,7 @@ class FibreFlowMethod(Method):
     settings: FibreFlowSettings
     search_space = {
         "lr": Range(low=1e-5, high=1e-2, log=True),
+        "batch_size": Range(low=4, high=64),
         "coupling_blocks": Choices(choices=(4, 8, 12)),
         "condition_dim": Choices(choices=(64, 128, 256, 512)),
     }

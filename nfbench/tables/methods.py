@@ -41,10 +41,10 @@ COSTS = {
     "train_seconds": ("training in s", 1.0),
     "score_images_per_second": ("scoring in images/s", 1.0),
     "peak_memory_mb": ("peak memory in GB", 1e-3),
-    "search_trials": ("trials of the search", 1.0),
-    "search_pruned": ("trials pruned", 1.0),
-    "search_failed": ("trials that diverged", 1.0),
-    "search_seconds": ("search in s", 1.0),
+    "search_trials": ("trials per category", 1.0),
+    "search_pruned": ("of them pruned", 1.0),
+    "search_failed": ("of them diverged", 1.0),
+    "search_seconds": ("search per category in s", 1.0),
 }
 """Columns of the results that are costs of a run: how they are printed, and in which unit."""
 

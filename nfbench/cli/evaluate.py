@@ -71,17 +71,17 @@ def evaluate_run(
     number = _class_number(training, cell["category"], train_cache, trained / "training.json")
     model = _build(training, cache).to(where).eval()
     entries = read_manifest(manifest)
-    tested = _tested(training, entries, manifest, trained / "training.json")
+    images = [entry for entry in entries if entry.split == "test"]
+    tested = _tested(training, images, manifest, trained / "training.json")
     truth = GroundTruth(list(tested.values()))
-    rows = list(tested)
-    levels = [level[rows] for level in cache.levels] if len(rows) < len(cache) else cache.levels
+    levels = [level[list(tested)] for level in cache.levels] if len(tested) < len(cache) else cache.levels
     normal = train_cache.levels
     if model.takes_class:
         normal, levels = class_levels(normal, number), class_levels(levels, number)
     views = Views(normal, levels)
     if model.localizes_by_gradient:
         shown = [[entry for entry in entries if entry.split == "train"], truth.entries]
-        views = Views(normal, levels, *(GradientMaps(model, images, cache.meta, where) for images in shown))
+        views = Views(normal, levels, *(GradientMaps(model, part, cache.meta, where) for part in shown))
 
     made = _pseudo_positions(training, pseudo, entries, where)
     likelihoods = {"before": _likelihoods(model, levels, truth, made, where)}
@@ -93,7 +93,7 @@ def evaluate_run(
         by_epoch[epoch] = scored.evaluation.metrics
 
     likelihoods["after"] = _likelihoods(model, levels, truth, made, where)
-    write_artifacts(run, scored, likelihoods)
+    write_artifacts(run, scored, likelihoods, images)
     if save_maps:
         with atomic_path(run / "maps.npy") as temporary:
             np.save(temporary, scored.test.maps)
@@ -113,8 +113,8 @@ def _build(training: dict[str, Any], cache: "FeatureCache") -> "Method":
     return build_method(name, shapes, settings, map_size, training["initialization"], len(training["classes"]))
 
 
-def _tested(training: dict[str, Any], entries: "Sequence[Entry]", manifest: Path, source: Path) -> "dict[int, Entry]":
-    """Test images that were not learned from, and that no search was judged by, by their number.
+def _tested(training: dict[str, Any], images: "Sequence[Entry]", manifest: Path, source: Path) -> "dict[int, Entry]":
+    """Those of the test images that were not learned from, and that no search was judged by, by their number.
 
     Raises:
         NfbenchError: an image that was learned from is not in the manifest.
@@ -123,7 +123,6 @@ def _tested(training: dict[str, Any], entries: "Sequence[Entry]", manifest: Path
         *(training["anomalies"] or {"real": ()})["real"],
         *(training["search"] or {"validation": ()})["validation"],
     }
-    images = [entry for entry in entries if entry.split == "test"]
     unknown = sorted(learned - {entry.image for entry in images})
     if unknown:
         raise NfbenchError(

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from nfbench.datasets.manifest import Entry, read_image, read_manifest, read_mask
 from nfbench.figures.base import DrawnRun, by_category, of_first_seed
+from nfbench.results.examples import read_examples
 from nfbench.scoring.maps import resize_map
 
 __all__ = ["draw_example", "draw_maps"]
@@ -20,33 +21,30 @@ def draw_maps(runs: Sequence[DrawnRun]) -> Figure:
     """One row per example image, two columns per method on each backbone; the first seed of each is drawn.
 
     Maps share one scale per category and method. The contour encloses what scores above the 99.9 % quantile of the
-    pixels of held-out normal images (training images where none were held out).
+    pixels of held-out normal images (training images where none were held out). The examples are those of the first
+    run; a run that keeps no map of one of them, since it made use of that image, has nothing there.
     """
     grouped = by_category(of_first_seed(runs))
     n_columns = 2 + 2 * max(len(category_runs) for category_runs in grouped.values())
-    examples = {key: _examples(category_runs[0]) for key, category_runs in grouped.items()}
-    n_rows = sum(len(index) for index in examples.values())
+    examples = {key: [read_examples(run.folder) for run in category_runs] for key, category_runs in grouped.items()}
+    n_rows = sum(len(found[0].images) for found in examples.values())
     figure, axes = plt.subplots(n_rows, n_columns, figsize=(_CELL * n_columns, _CELL * n_rows), squeeze=False)
     row = 0
     for (dataset, category), category_runs in grouped.items():
         entries = [e for e in read_manifest(category_runs[0].record.data.manifest) if e.split == "test"]
-        loaded = [np.load(run.folder / "examples.npz") for run in category_runs]
-        for number, index in enumerate(examples[dataset, category]):
+        loaded = examples[dataset, category]
+        for index in loaded[0].images:
             draw_example(axes[row], entries[index], f"{dataset}\n{category}\n{entries[index].defect}")
-            for column, (run, archive) in enumerate(zip(category_runs, loaded, strict=True)):
-                limits = (min(run.record.contour, float(archive["maps"].min())), float(archive["maps"].max()))
-                pair = axes[row, 2 + 2 * column : 4 + 2 * column]
-                _draw_map(pair, entries[index], archive["maps"][number], run.record.contour, limits)
+            for column, (run, found) in enumerate(zip(category_runs, loaded, strict=True)):
+                maps, number = found.maps["maps"], found.row(index)
+                limits = (min(run.record.contour, float(maps.min())), float(maps.max()))
+                if number is not None:
+                    pair = axes[row, 2 + 2 * column : 4 + 2 * column]
+                    _draw_map(pair, entries[index], maps[number], run.record.contour, limits)
             row += 1
     _label_columns(axes[0], next(iter(grouped.values())))
     figure.subplots_adjust(wspace=0.04, hspace=0.04)
     return figure
-
-
-def _examples(run: DrawnRun) -> np.ndarray:
-    """Numbers of the images that a run keeps as examples, without the suspects, which come last."""
-    archive = np.load(run.folder / "examples.npz")
-    return archive["index"][~archive["suspect"]]
 
 
 def draw_example(axes: Sequence[Axes], entry: Entry, label: str) -> None:

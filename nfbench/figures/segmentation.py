@@ -14,6 +14,7 @@ from nfbench.datasets.manifest import Entry, read_image, read_manifest
 from nfbench.errors import NfbenchError
 from nfbench.figures.base import DrawnRun, by_category, find_run, legend_above, methods_of, of_first_seed
 from nfbench.figures.maps import draw_example
+from nfbench.results.examples import read_examples
 from nfbench.scoring.maps import resize_map
 
 __all__ = ["draw_segmentation"]
@@ -26,15 +27,17 @@ def draw_segmentation(runs: Sequence[DrawnRun]) -> Figure:
     """One row per example, first seed, methods that have an NFA; below, each method's most anomalous normal images.
 
     Per method: anomaly map, log10 NFA (white at 0, red below, where it is meaningful), and the image with the
-    automatic mask, NFA < 1, filled, and the outline of the mask at the threshold that is best on the test set.
+    automatic mask, NFA < 1, filled, and the outline of the mask at the threshold that is best on the test set. A method
+    that keeps no map of an example, since it made use of that image, has nothing there.
     """
     with_nfa = [run for run in of_first_seed(runs) if "nfa" in run.record.segmentation.false_alarms]
     if not with_nfa:
         raise NfbenchError("a figure of kind 'segmentation' needs a method with standard normal latents")
     grouped, titles = by_category(with_nfa), methods_of(with_nfa)
-    archives = {run.folder: dict(np.load(run.folder / "examples.npz")) for run in with_nfa}
+    examples = {run.folder: read_examples(run.folder) for run in with_nfa}
     n_columns = 2 + 3 * len(titles)
-    n_rows = sum(len(archives[category_runs[0].folder]["index"]) for category_runs in grouped.values())
+    of_first = {key: examples[category_runs[0].folder] for key, category_runs in grouped.items()}
+    n_rows = sum(len(first.images) + len(first.suspects) for first in of_first.values())
     figure, axes = plt.subplots(n_rows, n_columns, figsize=(_CELL * n_columns, _CELL * n_rows), squeeze=False)
     for axis in axes.flat:
         axis.set_xticks([])
@@ -43,21 +46,24 @@ def draw_segmentation(runs: Sequence[DrawnRun]) -> Figure:
     rows = iter(axes)
     for (dataset, category), category_runs in grouped.items():
         entries = [e for e in read_manifest(category_runs[0].record.data.manifest) if e.split == "test"]
-        first = archives[category_runs[0].folder]
-        for number, (index, suspect) in enumerate(zip(first["index"], first["suspect"], strict=True)):
+        first = of_first[dataset, category]
+        present = [(column, find_run(category_runs, method)) for column, method in enumerate(titles)]
+        for rank, index in enumerate([*first.images, *first.suspects], start=-len(first.images)):
             row = next(rows)
+            suspect = rank >= 0
             kind = "good, of highest score" if suspect else entries[index].defect
             label = f"{dataset}\n{category}\n{kind}"
             if suspect:  # images that differ from method to method
                 row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7)
             else:
                 draw_example(row, entries[index], label)
-            for column, method in enumerate(titles):
-                run = find_run(category_runs, method)
-                if run is not None:
-                    archive = archives[run.folder]
-                    entry = entries[archive["index"][number]]
-                    _draw(row[2 + 3 * column : 5 + 3 * column], entry, run, archive, number)
+            for column, run in present:
+                if run is None:
+                    continue
+                found = examples[run.folder]
+                number = next(iter(found.suspects[rank:]), None) if suspect else index
+                if number is not None and found.row(number) is not None:
+                    _draw(row[2 + 3 * column : 5 + 3 * column], entries[number], run, found.maps, found.row(number))
     for column, title in enumerate(titles.values()):
         for axis, name in zip(axes[0, 2 + 3 * column :], ("anomaly map", "log10 NFA", "segmentation"), strict=False):
             axis.set_title(f"{title}\n{name}" if name == "log10 NFA" else name, fontsize=7)
@@ -69,15 +75,15 @@ def draw_segmentation(runs: Sequence[DrawnRun]) -> Figure:
     return figure
 
 
-def _draw(axes: Sequence[Axes], entry: Entry, run: DrawnRun, archive: dict[str, np.ndarray], number: int) -> None:
+def _draw(axes: Sequence[Axes], entry: Entry, run: DrawnRun, maps: dict[str, np.ndarray], number: int) -> None:
     score_map, log_nfa = (
-        resize_map(archive[name][number].astype(np.float32), entry.height, entry.width) for name in ("maps", "nfa")
+        resize_map(maps[name][number].astype(np.float32), entry.height, entry.width) for name in ("maps", "nfa")
     )
     # the scales end where it no longer matters how far beyond: maps and log NFA of flows may have a heavy tail
-    low, high = float(archive["maps"].min()), float(archive["maps"].max())
+    low, high = float(maps["maps"].min()), float(maps["maps"].max())
     high = min(high, low + 3 * max(run.record.contour - low, 1e-9))
     axes[0].imshow(score_map, cmap="inferno", vmin=low, vmax=high)
-    highest = max(float(archive["nfa"].max()), 1.0)
+    highest = max(float(maps["nfa"].max()), 1.0)
     axes[1].imshow(log_nfa, cmap="RdGy", vmin=-highest, vmax=highest)
     smallest = f"min {log_nfa.min():.0f}"
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1}

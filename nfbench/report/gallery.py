@@ -12,6 +12,7 @@ from PIL import Image
 from nfbench.datasets.manifest import Entry, read_image, read_manifest, read_mask
 from nfbench.grid import Cell
 from nfbench.paths import Paths
+from nfbench.results.examples import EXAMPLES, read_examples
 from nfbench.results.record import RunRecord
 
 __all__ = ["gallery"]
@@ -38,18 +39,17 @@ def gallery(records: dict[Cell, RunRecord], paths: Paths, per_category: int) -> 
     """
     shown = []
     for (dataset, category), cells in _first_seeds(records).items():
-        with_examples = [cell for cell in cells if (paths.run_record(cell).parent / "examples.npz").is_file()]
+        with_examples = [cell for cell in cells if (paths.run_record(cell).parent / EXAMPLES).is_file()]
         if not with_examples:
             continue
         entries = [e for e in read_manifest(records[cells[0]].data.manifest) if e.split == "test"]
-        archives = {cell: np.load(paths.run_record(cell).parent / "examples.npz") for cell in with_examples}
-        examples = {cell: archive["index"][~archive["suspect"]].tolist() for cell, archive in archives.items()}
-        maps = {cell: archive["maps"] for cell, archive in archives.items()}
-        for index in _chosen(examples[with_examples[0]], entries, per_category):
-            with_map = [cell for cell in with_examples if index in examples[cell]]
+        examples = {cell: read_examples(paths.run_record(cell).parent) for cell in with_examples}
+        for index in _chosen(examples[with_examples[0]].images, entries, per_category):
+            rows = {cell: found.row(index) for cell, found in examples.items()}
             drawn = [
-                [cell.setting, cell.method, cell.backbone, _map(maps[cell], examples[cell].index(index))]
-                for cell in with_map
+                [cell.setting, cell.method, cell.backbone, _map(examples[cell].maps["maps"], row)]
+                for cell, row in rows.items()
+                if row is not None
             ]
             place = {"dataset": dataset, "category": category, "defect": entries[index].defect}
             shown.append({**place, "image": _photo(entries[index]), "truth": _truth(entries[index]), "maps": drawn})

@@ -1,14 +1,16 @@
 """What an evaluated run leaves beside its record, of the last epoch, for figures and for a closer look."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nfbench.datasets.manifest import Entry
 from nfbench.files import atomic_path, write_csv
 from nfbench.metrics.calibration import chi_square_quantiles
 from nfbench.metrics.iou import AGGREGATIONS
+from nfbench.results.examples import EXAMPLES
 from nfbench.scoring.a_contrario import regions
 from nfbench.scoring.evaluate import Evaluation
 from nfbench.scoring.protocol import Scored
@@ -21,7 +23,9 @@ _SUSPECTS = 2
 _Rows = Iterator[tuple[Any, ...]]
 
 
-def write_artifacts(run: Path, scored: Scored, likelihoods: Mapping[str, Sequence[tuple[Any, ...]]]) -> None:
+def write_artifacts(
+    run: Path, scored: Scored, likelihoods: Mapping[str, Sequence[tuple[Any, ...]]], images: Sequence[Entry]
+) -> None:
     """Writes the files that go with a run record.
 
     ``scores.csv``: image scores by rule. ``regions.csv``: regions with NFA < 1 by image, in pixels of the map, of the
@@ -29,6 +33,13 @@ def write_artifacts(run: Path, scored: Scored, likelihoods: Mapping[str, Sequenc
     of the latents of normal images. ``likelihoods.csv``: histograms of the log-likelihoods of positions in nats per
     dimension, before and after training, empty for methods without such. ``examples.npz``: ``index``, ``maps``, ``nfa``
     and ``nfa_guard`` of a few images; ``suspect`` marks normal images, those that look most anomalous.
+
+    Args:
+        run: folder of the run.
+        scored: of the images that were tested.
+        likelihoods: histograms by moment.
+        images: the test split of the manifest, which has images that were not tested where a run made use of them;
+            ``index`` counts in it.
     """
     write_csv(run / "scores.csv", ("image", "label", "defect", *scored.test.images), _scores(scored))
     box = ("top", "left", "bottom", "right")
@@ -44,7 +55,7 @@ def write_artifacts(run: Path, scored: Scored, likelihoods: Mapping[str, Sequenc
         ("moment", "level", "group", "left", "right", "share"),
         ((moment, *row) for moment, rows in likelihoods.items() for row in rows),
     )
-    _write_examples(run / "examples.npz", scored)
+    _write_examples(run / EXAMPLES, scored, images)
 
 
 def _scores(scored: Scored) -> _Rows:
@@ -76,16 +87,24 @@ def _calibration(scored: Scored) -> _Rows:
                 yield name, scale, channels, *quantile
 
 
-def _write_examples(path: Path, scored: Scored) -> None:
+def _write_examples(path: Path, scored: Scored, images: Sequence[Entry]) -> None:
     """One normal image, one of each of the first kinds of defect, the middle ones by name; and the suspects."""
-    entries = scored.truth.entries
-    normal = [index for index, entry in enumerate(entries) if not entry.label]
-    kinds = sorted({entry.defect for entry in entries if entry.label})[:_EXAMPLE_DEFECTS]
-    groups = [normal, *([index for index, entry in enumerate(entries) if entry.defect == kind] for kind in kinds)]
-    chosen = [group[len(group) // 2] for group in groups if group]
-    by_score = np.argsort(-scored.test.images["paper"], kind="stable")
-    suspects = [index for index in by_score if not scored.truth.labels[index] and index not in chosen][:_SUSPECTS]
+    rows = {entry.image: row for row, entry in enumerate(scored.truth.entries)}
+    tested = {number: rows[entry.image] for number, entry in enumerate(images) if entry.image in rows}
+    normal = [number for number, entry in enumerate(images) if not entry.label]
+    kinds = sorted({entry.defect for entry in images if entry.label})[:_EXAMPLE_DEFECTS]
+    groups = [normal, *([number for number, entry in enumerate(images) if entry.defect == kind] for kind in kinds)]
+    chosen = [number for group in groups for number in _middle(group, tested)]
+    by_score = sorted(tested, key=lambda number: -scored.test.images["paper"][tested[number]])
+    suspects = [number for number in by_score if not images[number].label and number not in chosen][:_SUSPECTS]
     index = np.array(chosen + suspects)
-    arrays = {"maps": scored.test.maps[index], **{name: maps[index] for name, maps in scored.log_nfa.items()}}
+    row = [tested[number] for number in index]
+    arrays = {"maps": scored.test.maps[row], **{name: maps[row] for name, maps in scored.log_nfa.items()}}
     with atomic_path(path) as temporary:
         np.savez_compressed(temporary, index=index, suspect=np.arange(len(index)) >= len(chosen), **arrays)
+
+
+def _middle(group: Sequence[int], tested: Container[int]) -> list[int]:
+    """The tested image nearest to the middle of a group, so that runs of other test sets show the same one."""
+    places = [place for place, number in enumerate(group) if number in tested]
+    return [group[min(places, key=lambda place: abs(place - len(group) // 2))]] if places else []

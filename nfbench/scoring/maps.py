@@ -71,17 +71,22 @@ def score_images(
         NfbenchError: a score is NaN or infinite; names the image's number.
     """
     chosen = torch.arange(len(levels[0])) if indices is None else torch.as_tensor(indices)
-    parts = [_score(method, batch) for batch in read_batches(levels, chosen, device)]
+    parts, maps, n_done = [], torch.empty(0), 0
+    for batch in read_batches(levels, chosen, device):
+        part = _score(method, batch)
+        if part.maps is not None:
+            maps = maps if n_done else torch.empty(len(chosen), *part.maps.shape[1:])
+            maps[n_done : n_done + len(part.maps)] = part.maps
+        parts.append(part._replace(maps=None))
+        n_done += len(part.images)
     if method.localizes_by_gradient:
         if localize is None:
             raise ValueError(f"{method.title} makes its maps of images: 'localize' is missing")
         maps = localize(chosen.tolist()).float().cpu()
-    else:
-        maps = torch.cat([part.maps for part in parts]).float()
     paper = torch.cat([part.images for part in parts]).float()
     scales = [torch.cat(scale) for scale in zip(*(part.energies for part in parts), strict=True)]
-    finite = [torch.isfinite(values.flatten(1)).all(1) for values in (maps, paper[:, None], *scales)]
-    bad = ~torch.stack(finite).all(0)
+    finite = [[torch.isfinite(image).all() for image in values] for values in (maps, paper, *scales)]
+    bad = ~torch.tensor(finite).all(0)
     if bad.any():
         raise NfbenchError(f"the scores of {int(bad.sum())} images are not finite, first image {int(bad.nonzero()[0])}")
     energies = tuple(scale.numpy() for scale in scales)
@@ -100,7 +105,7 @@ def _score(method: Method, features: list[Tensor]) -> _Part:
     scores = method.score(features)
     latents = scores.latents or []
     energies = tuple(energy(z) for z in latents)
-    maps = None if scores.maps is None else scores.maps.cpu()
+    maps = None if scores.maps is None else scores.maps.float().cpu()
     return _Part(maps, scores.images.cpu(), energies, tuple(z.shape[1] for z in latents))
 
 

@@ -31,6 +31,7 @@ class Scored(NamedTuple):
     """A scored test set, and the scores of the normal training images.
 
     Attributes:
+        normal: without maps, which the fair threshold takes and nothing else.
         seconds: ``score``, one pass over the test images; ``log_nfa``, their maps of log NFA, with and without guard.
     """
 
@@ -61,4 +62,5 @@ def score_and_evaluate(method: Method, views: Views, truth: GroundTruth, device:
         published = evaluate(of_set[0], truth, of_set[1].maps, {})
         evaluation.metrics.update({f"{name}{TRANSDUCTIVE}": value for name, value in published.metrics.items()})
     seconds = dict(zip(("score", "log_nfa"), np.diff(clock).round(3).tolist(), strict=True))
+    normal = normal._replace(maps=np.empty((0, *normal.maps.shape[1:]), dtype=np.float32))
     return Scored(truth, test, normal, log_nfa, evaluation, seconds)

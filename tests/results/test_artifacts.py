@@ -7,20 +7,23 @@ import pytest
 
 from nfbench.datasets.manifest import Entry
 from nfbench.results.artifacts import write_artifacts
+from nfbench.results.examples import read_examples
 from nfbench.scoring.evaluate import GroundTruth, evaluate, log_nfa_maps
 from nfbench.scoring.maps import ScoredImages
 from nfbench.scoring.protocol import Scored
 
 
-def scored(labels, defects, channels=(64,)):
-    rng = np.random.default_rng(0)
-    maps = rng.random((len(labels), 8, 8)).astype(np.float32)
-    energies = tuple(rng.chisquare(c, (len(labels), 8, 8)) for c in channels)
-    images = ScoredImages(maps, {"paper": maps.max((1, 2))}, energies, channels)
+def entries_of(labels, defects):
     rows = zip(labels, defects, strict=True)
-    truth = GroundTruth(
-        [Entry("test", label, defect, f"{n}.png", "", 8, 8, "", "") for n, (label, defect) in enumerate(rows)]
-    )
+    return [Entry("test", label, defect, f"{n}.png", "", 8, 8, "", "") for n, (label, defect) in enumerate(rows)]
+
+
+def scored(entries, channels=(64,)):
+    rng = np.random.default_rng(0)
+    maps = rng.random((len(entries), 8, 8)).astype(np.float32)
+    energies = tuple(rng.chisquare(c, (len(entries), 8, 8)) for c in channels)
+    images = ScoredImages(maps, {"paper": maps.max((1, 2))}, energies, channels)
+    truth = GroundTruth(entries)
     log_nfa = log_nfa_maps(images)
     return Scored(truth, images, images, log_nfa, evaluate(images, truth, maps, log_nfa), {})
 
@@ -36,23 +39,55 @@ def scored(labels, defects, channels=(64,)):
     ids=["no normal image", "no anomalous image", "normal images of another name"],
 )
 def test_examples_of_unusual_sets(tmp_path, labels, defects, shown):
-    write_artifacts(tmp_path, scored(labels, defects), {})
+    entries = entries_of(labels, defects)
+    write_artifacts(tmp_path, scored(entries), {}, entries)
     examples = np.load(tmp_path / "examples.npz")
     assert len(examples["index"]) == len(set(examples["index"].tolist())) == shown
     assert not np.array(labels)[examples["index"][examples["suspect"]]].any()
 
 
+LABELS, DEFECTS = [0] * 5 + [1] * 8, ["good"] * 5 + ["hole"] * 5 + ["scratch"] * 3
+
+
+@pytest.mark.parametrize(
+    ("learned", "shown"),
+    [
+        (set(), [2, 7, 11]),
+        ({0, 5, 6, 10}, [2, 7, 11]),
+        ({2, 7}, [1, 6, 11]),
+        ({10, 11, 12}, [2, 7]),
+    ],
+    ids=["none", "others", "in the middle", "a whole kind"],
+)
+def test_examples_are_numbered_as_in_the_manifest_whatever_was_learned_from(tmp_path, learned, shown):
+    images = entries_of(LABELS, DEFECTS)
+    tested = [number for number in range(len(images)) if number not in learned]
+    of_run = scored([images[number] for number in tested])
+    write_artifacts(tmp_path, of_run, {}, images)
+    examples = read_examples(tmp_path)
+    assert examples.images == shown
+    assert len(examples.suspects) == 2
+    for number in [*shown, *examples.suspects]:
+        for name, maps in {"maps": of_run.test.maps, **of_run.log_nfa}.items():
+            kept = examples.maps[name][examples.row(number)]
+            np.testing.assert_array_equal(kept, maps[tested.index(number)])
+    assert not {*shown, *examples.suspects} & learned
+    assert [examples.row(number) for number in learned] == [None] * len(learned)
+
+
 def test_a_method_without_latents_has_neither_regions_nor_calibration(tmp_path):
-    write_artifacts(tmp_path, scored([0, 1], ["good", "hole"], channels=()), {})
+    entries = entries_of([0, 1], ["good", "hole"])
+    write_artifacts(tmp_path, scored(entries, channels=()), {}, entries)
     for name in ("regions.csv", "calibration.csv"):
         assert len(list(csv.reader((tmp_path / name).open()))) == 1
     assert "nfa" not in np.load(tmp_path / "examples.npz")
 
 
 def test_regions_are_those_of_the_map(tmp_path):
-    of_run = scored([0, 1], ["good", "hole"])
+    entries = entries_of([0, 1], ["good", "hole"])
+    of_run = scored(entries)
     of_run.log_nfa["nfa"][1, 2:4, 3:7] = -5.5
-    write_artifacts(tmp_path, of_run, {})
+    write_artifacts(tmp_path, of_run, {}, entries)
     row = next(row for row in csv.DictReader((tmp_path / "regions.csv").open()) if row["map"] == "nfa")
     assert [row[name] for name in ("image", "label", "area", "top", "left", "bottom", "right")] == [
         "1.png",

@@ -65,6 +65,13 @@ def test_maps_that_are_kept_do_not_depend_on_other_test_images(truth):
     np.testing.assert_allclose(part.test.maps, whole.test.maps[:4], rtol=1e-6)
 
 
+def test_maps_of_training_images_are_let_go_of(truth):
+    """They may be most of the memory of an evaluation, which would hold them twice while it scores the next model."""
+    normal = score_and_evaluate(build("fastflow"), views(), truth, CPU).normal
+    assert normal.maps.size == 0
+    assert len(normal.images["paper"]) == len(normal.energies[0]) == 12
+
+
 def test_other_methods_have_no_such_metrics(truth):
     metrics = score_and_evaluate(build("fastflow"), views(), truth, CPU).evaluation.metrics
     assert not [name for name in metrics if name.endswith(TRANSDUCTIVE)]

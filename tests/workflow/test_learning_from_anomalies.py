@@ -60,6 +60,15 @@ def test_learned_anomalies_are_not_tested_on(finished):
     assert all(entries[image].label and entries[image].split == "test" for image in learned)
 
 
+def test_examples_of_a_run_that_learned_from_anomalies_are_of_images_that_it_tested(finished):
+    found = record(finished, "bgad")
+    images = [entry for entry in read_manifest(finished.folder / found.data.manifest) if entry.split == "test"]
+    highest = {row["image"]: float(row["max"]) for row in rows(folder(finished, "bgad") / "scores.csv")}
+    examples = np.load(folder(finished, "bgad") / "examples.npz")
+    for number, score_map in zip(examples["index"], examples["maps"], strict=True):
+        assert score_map.max() == pytest.approx(highest[images[number].image], rel=1e-6)
+
+
 def test_only_views_that_are_asked_for_are_cached(finished):
     views = {
         path.parent.name: json.loads(path.read_text())

@@ -88,7 +88,7 @@ rule build_figure:
         config=CONFIG,
         experiment=lambda wildcards: owner("figures", wildcards.figure),
         spec=lambda wildcards: figure_spec(wildcards.figure),
-        code=fingerprint("figures"),
+        code=fingerprint("figures", "results/examples.py"),
     message:
         "Draw the figure {wildcards.figure}"
     shell:

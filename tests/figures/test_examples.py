@@ -1,0 +1,44 @@
+"""Figures of examples: a map is drawn beside its own image, and nowhere where there is none."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+from nfbench.figures.base import read_runs
+from nfbench.figures.maps import draw_maps
+from nfbench.figures.segmentation import draw_segmentation
+from tests.made_up import MadeUp
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two runs, the second of a test set without image 1; each map is filled with its image's number."""
+    made = MadeUp(tmp_path, {"uflow": "uflow", "bgad": "bgad"}, ("bottle",), seeds=1, images=True).write()
+    found = read_runs(made.cells, made.paths)
+    kept = [([2, 1, 3, 0, 4], 3), ([2, 3, 0], 2)]
+    for run, (index, n_shown) in zip(found, kept, strict=True):
+        maps = np.stack([np.full((8, 8), number, dtype=np.float32) for number in index])
+        suspect = np.arange(len(index)) >= n_shown
+        np.savez(run.folder / "examples.npz", index=np.array(index), suspect=suspect, maps=maps, nfa=-maps)
+    segmentation = SimpleNamespace(false_alarms={"nfa": None}, thresholds={})
+    yield [replace(run, record=run.record.model_copy(update={"segmentation": segmentation})) for run in found]
+    plt.close("all")
+
+
+def drawn(figure, rows, columns):
+    """Value in the middle of each picture, None where there is none."""
+    axes = np.array(figure.axes).reshape(rows, -1)[:, columns]
+    pictures = [[axis.get_images() for axis in row] for row in axes]
+    return [[float(found[0].get_array()[128, 128]) if found else None for found in row] for row in pictures]
+
+
+def test_maps_lie_beside_their_images(runs):
+    assert drawn(draw_maps(runs), 3, [2, 4]) == [[2, 2], [1, None], [3, 3]]
+
+
+def test_segmentations_lie_beside_their_images(runs):
+    """The last rows are each run's own most anomalous normal images, of which the second run has one."""
+    assert drawn(draw_segmentation(runs), 5, [2, 5]) == [[2, 2], [1, None], [3, 3], [0, 0], [4, None]]

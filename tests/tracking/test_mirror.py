@@ -176,6 +176,27 @@ def test_runs_that_are_not_done_are_named_and_follow_later(made):
     assert f"run {CELL}" in tracked().ids  # its record may be on its way
 
 
+def test_an_experiment_without_runs_is_tracked_by_its_tables(made):
+    counted = {"title": "Counted", "tables": {"counted": {
+        "kind": "parameters", "title": "Counted",
+        "rows": [{"method": "uflow", "backbone": {"name": "resnet18.a1_in1k", "input_size": 448}}],
+    }}}  # fmt: skip
+    made.experiment_file.with_name("counted.yaml").write_text(json.dumps(counted))
+    done = track("counted")
+    assert done.exit_code == 1
+    assert "'snakemake --cores all counted'" in str(done.exception)
+    made.paths.table("counted", "csv").write_text("a,b\n")
+    done = track("counted", "--summary", "counted.json")
+    assert done.exit_code == 0, done.exception
+    assert "the tables of 'counted', which has no runs" in done.output
+    assert json.loads(Path("counted.json").read_text())["runs"] == 0
+    assert track("counted").exit_code == 0
+    found = tracked("counted")
+    (parent,) = found.runs
+    assert (parent.info.status, parent.data.tags["nfbench.state"]) == ("FINISHED", "complete")
+    assert [file.path for file in found.client.list_artifacts(parent.info.run_id, "tables")] == ["tables/counted.csv"]
+
+
 def test_undefined_and_infinite_numbers_are_nan_in_mlflow(made):
     path = made.paths.root / "runs" / CELL / "run.json"
     record = json.loads(path.read_text())

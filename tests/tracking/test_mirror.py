@@ -103,6 +103,20 @@ def test_a_run_holds_its_record_and_its_history(made):
     } == run.data.tags  # fmt: skip
 
 
+def test_a_run_says_by_what_search_its_settings_were_found(made):
+    assert track().exit_code == 0
+    found = tracked()
+    run = found.run(f"run {CELL}")
+    assert run.data.params | {
+        "search.objective": "log_likelihood", "search.metric": "log_likelihood", "search.trial": "3",
+        "search.trials.complete": "20", "search.trials.pruned": "9", "search.seconds": "12.5", "search.chosen": "true",
+        "search.n_validation": "0",
+    } == run.data.params  # fmt: skip
+    assert run.data.tags["search.study"] == str(made.paths.study_of(made.cells[1]))
+    other = found.run(f"run {made.cells[0]}")
+    assert not [name for name in (*other.data.params, *other.data.tags) if name.startswith("search")]
+
+
 def test_the_experiment_is_a_run_with_its_tables_above_the_others(made):
     assert track().exit_code == 0
     found = tracked()

@@ -41,18 +41,23 @@ def track_runs(
     title = config.title
     name = name or experiment + ("-miniature" if bench.config.miniature else "")
     stock = take_stock_of(bench, experiment)
-    if not stock.expected:
-        raise NfbenchError(f"experiment '{experiment}' has no runs; 'nfbench show {experiment}' prints its tables")
     cells = [account.cell for account in stock.accounts if account.status != "skipped"]
     runs = [run_entry(cell, record, paths) for cell, record in stock.records.items()]
     studies = [study_entry(path) for path in studies_of(bench, cells, paths) if path.is_file()]
     gathered = paths.gathered(experiment, config.tables, config.figures)
+    files = {kind: [path for path in found if path.is_file()] for kind, found in gathered.items()}
+    if not stock.expected and not any(files.values()):
+        raise NfbenchError(
+            f"experiment '{experiment}' has no runs, and its tables are not made; 'snakemake --cores all {experiment}' "
+            "makes them"
+        )
+    count = f"{len(runs)} of {stock.expected}"
     parent = Parent(
         name=name,
         note=f"{title}\n\nMade of run records by `nfbench track_runs {experiment}`, and made again by it at any time.",
         root=paths.root.absolute(),
-        tags={"title": title, "runs": f"{len(runs)} of {stock.expected}"},
-        files={kind: [path for path in files if path.is_file()] for kind, files in gathered.items()},
+        tags={"title": title, "runs": count},
+        files=files,
     )
     store = Store.of(paths.tracking)
     paths.tracking.mkdir(parents=True, exist_ok=True)
@@ -64,10 +69,12 @@ def track_runs(
     if summary:
         done = {"store": store.title, "experiment": name, "id": number, "runs": len(runs), "studies": len(studies)}
         write_json(summary, done)
-    typer.echo(
-        f"{len(runs)} of {stock.expected} runs and {len(studies)} studies of '{experiment}': {changes.new} new, "
-        f"{changes.replaced} replaced, {changes.kept} as they were; MLflow's experiment '{name}' in {store.title}"
+    tracked = (
+        f"{count} runs and {len(studies)} studies of '{experiment}': {changes.new} new, {changes.replaced} replaced, "
+        f"{changes.kept} as they were"
     )
+    without_runs = f"the tables of '{experiment}', which has no runs"
+    typer.echo(f"{tracked if stock.expected else without_runs}; MLflow's experiment '{name}' in {store.title}")
 
 
 def mlflow(

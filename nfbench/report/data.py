@@ -16,7 +16,7 @@ from nfbench.provenance import describe_machine
 from nfbench.report.analysis import DIGITS, intervals, tests
 from nfbench.results.ledger import Stock
 from nfbench.results.record import CellRecord, RunRecord
-from nfbench.tables.captions import METRICS, metric_title
+from nfbench.tables.captions import METRICS, metric_title, search_note
 from nfbench.tables.model import Table
 
 __all__ = ["HEADLINE", "Index", "ReportSource", "collect", "percent"]
@@ -90,7 +90,7 @@ def collect(source: ReportSource) -> dict[str, Any]:
         "metrics": [{"name": m, "title": metric_title(m), "counts": m.startswith("false_alarms")} for m in metrics],
         "headline": [name for name in HEADLINE if name in metrics],
         "selections": list(SELECTIONS),
-        "systems": [dict(zip(_SHARED, system, strict=True)) for system in systems.values],
+        "systems": [_described(system, results) for system in systems.values],
         "categories": [list(category) for category in categories.values],
         "notes": dict(source.notes),
         "expected": expected,
@@ -109,6 +109,19 @@ def _system(cell: Cell, known: CellRecord | None) -> tuple[str, ...]:
     """A system as ``_SHARED`` names it; where no run of its method is done, its name stands for its titles."""
     titles = (known.title, known.variant_of, known.method_title) if known else (cell.method,) * 3
     return (cell.setting, cell.method, cell.backbone, *titles)
+
+
+def _described(system: tuple[str, ...], results: pd.DataFrame) -> dict[str, Any]:
+    """A system by its names; where its settings were searched, by what, and in how many categories tables show it."""
+    described = dict(zip(_SHARED, system, strict=True))
+    if not len(results):
+        return {**described, "search": ""}
+    of_method = results[(results.setting == described["setting"]) & (results.method == described["method"])]
+    own = of_method[(of_method.search != "") & (of_method.backbone == described["backbone"])]
+    categories = own.drop_duplicates(["dataset", "category"])
+    several = of_method.backbone.nunique() > 1
+    chosen = [int(categories.search_chosen.sum()), len(categories)] if several else None
+    return {**described, "search": search_note(of_method) if len(own) else "", "chosen": chosen}
 
 
 def _run(record: RunRecord, systems: Index, categories: Index, texts: Index) -> dict[str, Any]:
@@ -179,7 +192,7 @@ def _short(text: str) -> float:
 def _published(table: Table) -> Iterable[dict[str, Any]]:
     """Cells of a table that stand beside a published value."""
     for row in table.rows:
-        for column, cell in zip(table.columns, row.cells, strict=True):
+        for column, cell, runs in zip(table.columns, row.cells, row.runs, strict=True):
             if cell.published is None:
                 continue
             yield {
@@ -196,6 +209,7 @@ def _published(table: Table) -> Iterable[dict[str, Any]]:
                 "difference": _finite(cell.difference),
                 "status": cell.status,
                 "holes": cell.holes,
+                "search": search_note(runs),
             }
 
 

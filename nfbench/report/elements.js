@@ -65,6 +65,14 @@ function sortable(columns, rows, start = null, descending = true) {
   return scrolling(table);
 }
 
+const SEARCHED = "‡";
+
+/** One paragraph for each way in which settings were searched, as captions of tables say it; on the test set, a warning. */
+function searchNotes(notes) {
+  return [...new Set(notes.filter(Boolean))].map((note) =>
+    make("p", { className: note.includes("TEST SET") ? "warning" : "" }, `${SEARCHED} ${note[0].toUpperCase()}${note.slice(1)}.`));
+}
+
 // ---- numbers
 
 const mean = (values) => (values.length ? values.reduce((a, b) => a + b, 0) / values.length : null);
@@ -141,11 +149,19 @@ function shownSystems() {
     .filter((index) => categories.some((category) => lacking[index].has(category)));
 }
 
+const markOf = (system) => (system && system.search ? ` ${SEARCHED}` : "");
+
 function nameOf(index) {
   const system = data.systems[index];
+  const title = system.title + markOf(system);
   const several = new Set(data.systems.filter((s) => s.method === system.method).map((s) => s.backbone)).size > 1;
-  return several && !filter.backbone ? `${system.title} (${system.backbone})` : system.title;
+  return several && !filter.backbone ? `${title} (${system.backbone})` : title;
 }
 
-const titleOf = (method) => (data.systems.find((system) => system.method === method) || { title: method }).title;
+function titleOf(method) {
+  const found = data.systems.filter((system) => system.method === method);
+  const system = found.find((one) => one.setting === filter.setting) || found[0];
+  return system ? system.title + markOf(system) : method;
+}
+
 const metricTitle = () => data.metrics[metricIndex(filter.metric)].title;

@@ -53,7 +53,16 @@ function showLeaderboard() {
   const notes = [filter.dataset ? data.notes[filter.dataset] && `Subset: ${data.notes[filter.dataset]}.` : "Mean over the categories of all datasets on which the metric is defined.",
     test && test.n < 6 ? `With ${test.n} ${test.n === 1 ? "category" : "categories"} no p-value can be below ${compact(2 / 2 ** test.n)}.` : "",
     rows.some((row) => Object.values(row.found).some((found) => found.holes)) ? "† lacks runs that are not done, see the ledger." : ""];
-  content("leaderboard").replaceChildren(sortable(columns, rows, 2, !lowest), make("p", {}, notes.filter(Boolean).join(" ")));
+  content("leaderboard").replaceChildren(sortable(columns, rows, 2, !lowest), make("p", {}, notes.filter(Boolean).join(" ")), ...searchesOf(rows));
+}
+
+/** By what the settings of rows were searched, and how many categories of each the tables take from a search of several backbones. */
+function searchesOf(rows) {
+  const searched = rows.map((row) => data.systems[row.system]).filter((system) => system.search);
+  const chosen = searched.filter((system) => system.chosen)
+    .map(({ title, backbone, chosen: [best, all] }) => `${title} on ${backbone} in ${best} of ${all} categories`);
+  const several = chosen.length ? [make("p", {}, `Of a search of several backbones, tables take the best in each category: ${chosen.join(", ")}.`)] : [];
+  return [...searchNotes(searched.map((system) => system.search)), ...several];
 }
 
 function showTests() {
@@ -75,6 +84,7 @@ function showTests() {
     parts.push(sortable(columns, test.pairs, 6, false));
   }
   if (!parts.length) parts.push(make("p", {}, "No two methods have blocks in common here: choose a headline metric, and one backbone."));
+  else parts.push(...searchNotes(shownSystems().map((system) => data.systems[system].search)));
   content("tests").replaceChildren(...parts);
 }
 
@@ -91,7 +101,7 @@ function showPublished() {
     { title: "method", text: true, value: (row) => row.column },
     { title: "table", text: true, value: (row) => row.table },
     { title: "details", text: true, value: (row) => row.details },
-    { title: "measured", value: (row) => row.mean, cell: (row) => format(row.mean) + (row.std === null ? "" : ` ± ${format(row.std)}`) + (row.holes ? "†" : "") },
+    { title: "measured", value: (row) => row.mean, cell: (row) => format(row.mean) + (row.std === null ? "" : ` ± ${format(row.std)}`) + (row.holes ? "†" : "") + (row.search ? SEARCHED : "") },
     { title: "published", value: (row) => row.published, cell: (row) => (row.doubt
       ? make("span", { className: "doubt", title: row.doubt, tabIndex: 0 }, `${format(row.published)} ?`) : format(row.published)) },
     { title: "difference", value: (row) => row.difference, cell: (row) => (row.difference > 0 ? "+" : "") + format(row.difference) },
@@ -99,7 +109,8 @@ function showPublished() {
     { title: "paper", text: true, value: (row) => row.source },
   ];
   const line = Object.entries(counts).map(([status, number]) => `${number} ${status}`).join(", ");
-  content("published").replaceChildren(...unmade, make("p", {}, `${data.published.length} cells: ${line}.`), sortable(columns, data.published));
+  content("published").replaceChildren(...unmade, make("p", {}, `${data.published.length} cells: ${line}.`), sortable(columns, data.published),
+    ...searchNotes(data.published.map((row) => row.search)));
 }
 
 function showInflation() {

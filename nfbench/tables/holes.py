@@ -1,6 +1,6 @@
 """Runs that a table lacks: named in its caption, marked in its cells."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -16,33 +16,39 @@ HOLE_MARK = "†"
 def mark_holes(table: Table, holes: Sequence[Account]) -> Table:
     """The table with a mark at every cell that lacks a run, and a caption that names the runs.
 
+    Runs of a setting that the table does not show are none of its own.
+
     Args:
         table: the table.
         holes: cells of the experiment that are not done.
     """
-    if not holes:
+    settings = {setting for row in table.rows for runs in row.runs for setting in runs.setting}
+    own = [hole for hole in holes if hole.cell.setting in settings]
+    if not own:
         return table
-    rows = tuple(_marked(table, row, holes) for row in table.rows)
-    caption = f"{table.caption} NOT DONE, marked {HOLE_MARK}: {describe_holes(holes)}."
+    rows = tuple(_marked(table, row, own, settings) for row in table.rows)
+    caption = f"{table.caption} NOT DONE, marked {HOLE_MARK}: {describe_holes(own)}."
     return replace(table, caption=caption, rows=rows)
 
 
-def _marked(table: Table, row: Row, holes: Sequence[Account]) -> Row:
+def _marked(table: Table, row: Row, holes: Sequence[Account], settings: Collection[str]) -> Row:
     one_category = row.category if table.keys[1] == "category" and row.category != AVERAGE else None
     cells = []
     for column, cell, runs in zip(table.columns, row.cells, row.runs, strict=True):
-        concerned = [hole for hole in holes if _concerns(hole, row.dataset, one_category, _who(column, runs))]
+        who = _who(column, runs, settings)
+        concerned = [hole for hole in holes if _concerns(hole, row.dataset, one_category, who)]
         cells.append(replace(cell, holes=len(concerned)))
     return replace(row, cells=tuple(cells))
 
 
-def _who(column: Column, runs: pd.DataFrame) -> set[tuple[str, str]]:
-    """Methods and backbones whose runs a cell shows."""
+def _who(column: Column, runs: pd.DataFrame, settings: Collection[str]) -> set[tuple[str, str, str]]:
+    """Settings, methods and backbones whose runs a cell shows, or would show were there any."""
     if column.tags:
-        return {(column.method, tag) for tag in column.tags}
-    return set(zip(runs.method, runs.backbone, strict=True))
+        return {(setting, column.method, tag) for setting in settings for tag in column.tags}
+    return set(zip(runs.setting, runs.method, runs.backbone, strict=True))
 
 
-def _concerns(hole: Account, dataset: str, category: str | None, who: set[tuple[str, str]]) -> bool:
+def _concerns(hole: Account, dataset: str, category: str | None, who: Collection[tuple[str, str, str]]) -> bool:
     cell = hole.cell
-    return cell.dataset == dataset and category in (None, cell.category) and (cell.method, cell.backbone) in who
+    same = cell.dataset == dataset and category in (None, cell.category)
+    return same and (cell.setting, cell.method, cell.backbone) in who

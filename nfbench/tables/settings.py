@@ -15,6 +15,7 @@ from nfbench.tables.captions import (
     image_score_note,
     join_notes,
     metric_title,
+    search_note,
     selections_note,
     spread,
 )
@@ -86,6 +87,7 @@ def _caption(config: SettingsTableConfig, results: pd.DataFrame, notes: DatasetN
         f"{config.title}: {titles} in percent, {spread(results)}, of means over categories",
         "one-class: a model for each category; unified: one for all; difference: unified minus one-class, by seed",
         anomalies_note(results),
+        search_note(results),
         selections_note((config.selection,)),
         "data: " + "; ".join(data_notes(results, notes, named=True)),
         "backbone " + ", ".join(backbone_notes(results)),

@@ -89,7 +89,12 @@ def run_entry(cell: Cell, record: RunRecord, paths: Paths) -> Entry:
         ended=ended,
         params=_params(cell, record),
         metrics=(*_metrics(record), *_history(text, history)),
-        tags={**{name: str(getattr(cell, name)) for name in _AXES}, **_tags(record), "record": str(path)},
+        tags={
+            **{name: str(getattr(cell, name)) for name in _AXES},
+            **_tags(record),
+            "record": str(path),
+            **({"search.study": str(paths.study_of(cell))} if record.search else {}),
+        },
     )
 
 
@@ -132,6 +137,10 @@ def _params(cell: Cell, record: RunRecord) -> dict[str, str]:
         "features": record.features.model_dump(include={"weights", "levels", "input_size"}),
         "data": record.data.model_dump(mode="json", include=data),
     }
+    if record.search:
+        # the settings that were found are among those of the run
+        searched = record.search.model_dump(exclude={"settings", "validation"})
+        other["search"] = {**searched, "n_validation": len(record.search.validation)}
     if both := sorted(settings.keys() & other.keys()):
         raise NfbenchError(f"{cell}: the setting '{both[0]}' has the name of an axis of the grid; rename it")
     return {**settings, **as_texts(other)}

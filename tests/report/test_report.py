@@ -231,6 +231,47 @@ def test_an_experiment_without_any_run_has_a_report_of_its_ledger(browser, tmp_p
     assert "2 of 2 runs are not done" in browser.run("document.getElementById('holes').innerText")
 
 
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A report of a method that was searched on the test set over two backbones, and of one that was not."""
+    folder = tmp_path_factory.mktemp("searched")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        backbones = ("resnet18.tv_in1k", "wide_resnet50_2.tv_in1k")
+        searches = {"tuned": {"backbones": list(backbones), "objective": "test"}}
+        methods = {"tuned": "fastflow", "uflow": "uflow"}
+        made = MadeUp(folder, methods, ("bottle", "cable", "carpet"), backbones, searches=searches)
+        return report_of(made.write())
+
+
+def test_a_search_on_the_test_set_is_said_in_capitals(browser, searched):
+    browser.open(searched)
+    assert browser.errors == []
+    text = browser.run("document.getElementById('leaderboard').innerText")
+    said = "ettings of tuned searched in each category, 30 trials, by pixel AUROC ON THE TEST SET ITSELF (optimistic)"
+    assert text.count(said) == 1
+    assert "tuned on resnet18.tv_in1k@256 in 2 of 3 categories" in text
+    assert "tuned on wide_resnet50_2.tv_in1k@256 in 1 of 3 categories" in text
+    marked = {row[0] for row in rows(browser, "leaderboard") if "‡" in row[0]}
+    assert marked == {"tuned ‡ (resnet18.tv_in1k@256)", "tuned ‡ (wide_resnet50_2.tv_in1k@256)"}
+    assert said in browser.run("document.querySelector('#leaderboard p.warning').innerText")
+
+
+def test_a_search_is_marked_in_tests_and_beside_published_values(browser, searched):
+    browser.open(searched)
+    choose(browser, "backbone", "resnet18.tv_in1k@256")
+    assert set(rows(browser, "tests")[0][:2]) == {"tuned ‡", "uflow"}
+    by_method = {row[1]: row[4] for row in rows(browser, "published")}
+    assert by_method["tuned"].endswith("‡")
+    assert not by_method["uflow"].endswith("‡")
+    assert "ON THE TEST SET ITSELF" in browser.run("document.getElementById('published').innerText")
+
+
+def test_without_a_search_nothing_is_said_of_one(opened):
+    assert "‡" not in opened.run("document.body.innerText")
+    assert "earched" not in opened.run("document.getElementById('leaderboard').innerText")
+
+
 def test_files_of_the_page_are_part_of_the_package(repository):
     packaged = (repository / "pyproject.toml").read_text()
     parts = [path for path in (repository / "nfbench" / "report").iterdir() if path.suffix not in (".py", "")]

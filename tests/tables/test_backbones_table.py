@@ -55,6 +55,13 @@ def test_cells_are_means_over_categories_and_seeds():
     assert (image.published.value, pixel.published.value) == (99.6, 98.1)
 
 
+def test_caption_says_that_settings_were_searched_on_the_test_set():
+    searched = runs().assign(search="test", search_metric="pixel_auroc", search_trials=30)
+    caption = make_backbones_table("t", CONFIG, searched, {}).caption
+    assert "Settings of SimpleNet searched in each category, 30 trials, by pixel AUROC ON THE TEST SET" in caption
+    assert "searched" not in make_backbones_table("t", CONFIG, runs(), {}).caption
+
+
 def test_means_of_some_categories_are_not_compared():
     table = make_backbones_table("t", CONFIG, runs(), {})
     assert {cell.status for row in table.rows for cell in row.cells} == {"incomparable"}

@@ -35,6 +35,12 @@ def test_settings_stand_side_by_side_with_their_difference():
     assert "unified: one for all" in table.caption
 
 
+def test_caption_says_that_settings_were_searched_on_the_test_set():
+    searched = runs().assign(search="test", search_metric="pixel_auroc", search_trials=30)
+    caption = make_settings_table("t", CONFIG, searched, {}).caption
+    assert "Settings of Method A searched in each category, 30 trials, by pixel AUROC ON THE TEST SET" in caption
+
+
 def test_a_category_that_one_setting_lacks_is_left_out():
     found = runs()
     found = found[~((found.setting == "unified") & (found.category == "carpet"))]

@@ -103,6 +103,20 @@ def test_a_run_holds_its_record_and_its_history(made):
     } == run.data.tags  # fmt: skip
 
 
+def test_a_run_says_by_what_search_its_settings_were_found(made):
+    assert track().exit_code == 0
+    found = tracked()
+    run = found.run(f"run {CELL}")
+    assert run.data.params | {
+        "search.objective": "log_likelihood", "search.metric": "log_likelihood", "search.trial": "3",
+        "search.trials.complete": "20", "search.trials.pruned": "9", "search.seconds": "12.5", "search.chosen": "true",
+        "search.n_validation": "0",
+    } == run.data.params  # fmt: skip
+    assert run.data.tags["search.study"] == str(made.paths.study_of(made.cells[1]))
+    other = found.run(f"run {made.cells[0]}")
+    assert not [name for name in (*other.data.params, *other.data.tags) if name.startswith("search")]
+
+
 def test_the_experiment_is_a_run_with_its_tables_above_the_others(made):
     assert track().exit_code == 0
     found = tracked()
@@ -174,6 +188,27 @@ def test_runs_that_are_not_done_are_named_and_follow_later(made):
     path.rename(aside)
     assert track().exit_code == 0
     assert f"run {CELL}" in tracked().ids  # its record may be on its way
+
+
+def test_an_experiment_without_runs_is_tracked_by_its_tables(made):
+    counted = {"title": "Counted", "tables": {"counted": {
+        "kind": "parameters", "title": "Counted",
+        "rows": [{"method": "uflow", "backbone": {"name": "resnet18.a1_in1k", "input_size": 448}}],
+    }}}  # fmt: skip
+    made.experiment_file.with_name("counted.yaml").write_text(json.dumps(counted))
+    done = track("counted")
+    assert done.exit_code == 1
+    assert "'snakemake --cores all counted'" in str(done.exception)
+    made.paths.table("counted", "csv").write_text("a,b\n")
+    done = track("counted", "--summary", "counted.json")
+    assert done.exit_code == 0, done.exception
+    assert "the tables of 'counted', which has no runs" in done.output
+    assert json.loads(Path("counted.json").read_text())["runs"] == 0
+    assert track("counted").exit_code == 0
+    found = tracked("counted")
+    (parent,) = found.runs
+    assert (parent.info.status, parent.data.tags["nfbench.state"]) == ("FINISHED", "complete")
+    assert [file.path for file in found.client.list_artifacts(parent.info.run_id, "tables")] == ["tables/counted.csv"]
 
 
 def test_undefined_and_infinite_numbers_are_nan_in_mlflow(made):

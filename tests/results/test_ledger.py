@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from nfbench.cli import app
 from nfbench.cli.build import load, take_stock_of
 from nfbench.errors import NfbenchError
-from nfbench.results.ledger import read_holes, take_stock
+from nfbench.results.ledger import read_holes
 from nfbench.results.progress import describe_progress, seconds_left
 from tests.made_up import MadeUp, spoil
 
@@ -28,9 +28,12 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+def stock_of(made):
+    return take_stock_of(load(folder=made.folder), "made_up")
+
+
 def account_of(made, cell):
-    (account,) = take_stock([cell], made.paths).accounts
-    return account
+    return next(account for account in stock_of(made).accounts if account.cell == cell)
 
 
 def log_of(made, rule, cell, text):
@@ -41,7 +44,7 @@ def log_of(made, rule, cell, text):
 
 
 def test_every_cell_is_accounted_for(made):
-    stock = take_stock(made.cells, made.paths)
+    stock = stock_of(made)
     assert [account.status for account in stock.accounts] == ["done"] * 8
     assert (stock.expected, stock.holes) == (8, ())
     assert list(stock.records) == made.cells
@@ -61,7 +64,7 @@ def planted(made):
 
 def test_planted_holes_are_named_with_their_reasons(made):
     planted(made)
-    found = {hole.cell: (hole.status, hole.reason) for hole in take_stock(made.cells, made.paths).holes}
+    found = {hole.cell: (hole.status, hole.reason) for hole in stock_of(made).holes}
     reasons = [("missing", "not run yet"), ("failed", "'settings'"), ("failed", "selections.last.metrics.image_auroc"),
                ("failed", "record of another cell")]  # fmt: skip
     assert list(found) == made.cells[:4]
@@ -192,13 +195,13 @@ def test_status_estimates_the_rest_by_what_is_done(made):
             path = made.paths.run_benchmark(rule, cell)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"s\th:m:s\n{seconds + 60 * (cell.method == 'uflow')}\t0:00:00\n")
-    stock = take_stock(made.cells, made.paths)
+    stock = stock_of(made)
     assert list(describe_progress(stock, made.paths))[-1].strip() == "nothing is left to do"
     uflow, fastflow = made.cells[0], made.cells[2]
     made.paths.run_record(uflow).unlink()  # trained: only the evaluation is left, 80 s
     made.paths.run_record(fastflow).unlink()
     (made.paths.run_record(fastflow).parent / "training.json").unlink()  # 120 s
-    stock = take_stock(made.cells, made.paths)
+    stock = stock_of(made)
     assert seconds_left(stock, made.paths) == pytest.approx(200)
     lines = run("status").output
     assert "6 of 8 cells done (6 done, 2 missing)" in lines

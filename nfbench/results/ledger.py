@@ -15,7 +15,7 @@ import psutil
 
 from nfbench.config import Bench
 from nfbench.errors import NfbenchError
-from nfbench.grid import Cell, expand
+from nfbench.grid import Cell, expand, members
 from nfbench.paths import Paths
 from nfbench.results.jobs import Job
 from nfbench.results.record import RunRecord, read_record
@@ -120,20 +120,34 @@ def skipped_cells(
 ) -> dict[Cell, str]:
     """Cells that an experiment would have, were its categories all on disk and none left out by the configuration.
 
+    A union has all categories of its datasets. Where these share names, as two parts of one dataset do, it has those on
+    disk: which of the datasets lacks a category cannot be said.
+
     Args:
         bench: configuration and experiments.
         experiment: name of the experiment.
         available: lists the categories of a dataset that are on disk.
-        official: lists all categories of a dataset, none where it does not say.
+        official: lists all categories of a dataset that is no union, none where it does not say.
     """
+
+    @cache
+    def sources(name: str) -> dict[str, str]:
+        try:
+            return members(bench, name, complete)
+        except NfbenchError:
+            return members(bench, name, available)
+
+    def complete(name: str) -> list[str]:
+        return list(sources(name) if bench.dataset(name).union else official(name)) or available(name)
+
     whole = bench.model_copy(update={"config": bench.config.model_copy(update={"categories": None})})
     expected = set(expand(bench, experiment, available))
     reasons = {}
-    for cell in expand(whole, experiment, lambda name: list(official(name)) or available(name)):
+    for cell in expand(whole, experiment, complete):
         if cell in expected:
             continue
         left_out = bench.config.categories is not None and cell.category not in bench.config.categories
-        where = bench.dataset_root(cell.dataset)
+        where = bench.dataset_root(sources(cell.dataset).get(cell.category, cell.dataset))
         reasons[cell] = "left out by 'categories' of the configuration" if left_out else f"not on disk in {where}"
     return reasons
 

@@ -8,10 +8,12 @@ import sys
 
 import pandas as pd
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from nfbench.cli import app
 from nfbench.cli.build import load, take_stock_of
+from nfbench.datasets.base import find_dataset
 from nfbench.errors import NfbenchError
 from nfbench.results.ledger import read_holes
 from nfbench.results.progress import describe_progress, seconds_left
@@ -187,6 +189,40 @@ def test_categories_that_are_not_on_disk_are_skipped(made, tmp_path):
     skipped = [account for account in stock.accounts if account.status == "skipped"]
     assert len(skipped) == 14 * 4
     assert {account.reason for account in skipped} == {"not on disk in data/mvtec_ad"}
+
+
+def skipped_of_union(made, union):
+    """Reasons by category of the cells that are skipped, where the experiment is of a union."""
+    experiment = yaml.safe_load(made.experiment_file.read_text())
+    experiment["grid"][0]["datasets"] = {"joined": "available"}
+    made.experiment_file.write_text(yaml.safe_dump({**experiment, "datasets": {"joined": {"union": union}}}))
+    accounts = take_stock_of(load(), "made_up").accounts
+    return {account.cell.category: account.reason for account in accounts if account.status == "skipped"}
+
+
+def on_disk(folder, *categories):
+    for category in categories:
+        (folder / category / "train/good").mkdir(parents=True)
+
+
+def test_categories_of_a_union_that_are_not_on_disk_are_skipped(made):
+    on_disk(made.folder / "data/mvtec_ad", "bottle")
+    on_disk(made.folder / "data/mpdd", "tubes")
+    on_disk(made.folder / "data/folder", "own")
+    union = {"mvtec_ad": {"available": ["bottle", "screw"]}, "mpdd": "available", "folder": "available"}
+    assert skipped_of_union(made, union) == {
+        "screw": "not on disk in data/mvtec_ad",
+        **{c: "not on disk in data/mpdd" for c in find_dataset("mpdd").categories if c != "tubes"},
+    }
+
+
+def test_a_union_of_two_parts_of_a_dataset_lacks_nothing_that_either_has(made):
+    for number, category in enumerate(["bottle", "cable"]):
+        on_disk(made.folder / f"part{number}", category)
+    parts = {f"part{number}": {"dataset": "mvtec_ad", "root": f"part{number}"} for number in range(2)}
+    config = yaml.safe_load((made.folder / "config.yaml").read_text())
+    (made.folder / "config.yaml").write_text(yaml.safe_dump({**config, "datasets": parts}))
+    assert skipped_of_union(made, dict.fromkeys(parts, "available")) == {}
 
 
 def test_status_estimates_the_rest_by_what_is_done(made):

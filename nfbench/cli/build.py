@@ -3,6 +3,7 @@
 import importlib
 import json
 import textwrap
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
@@ -116,13 +117,19 @@ def _cells(bench: Bench, experiment: str) -> list[Cell]:
 
 def take_stock_of(bench: Bench, experiment: str) -> "Stock":
     """What became of every cell of an experiment, with those that were skipped."""
+    from nfbench.results.jobs import last_job
     from nfbench.results.ledger import skipped_cells, take_stock
+
+    @cache
+    def available(name: str) -> list[str]:
+        return available_categories(bench, name)
 
     def official(dataset: str) -> tuple[str, ...]:
         return find_dataset(bench.dataset(dataset).dataset).categories
 
-    skipped = skipped_cells(bench, experiment, lambda dataset: available_categories(bench, dataset), official)
-    return take_stock(_cells(bench, experiment), Paths(bench.config.results_root), skipped)
+    paths = Paths(bench.config.results_root)
+    jobs = {cell: last_job(bench, cell, available, paths) for cell in expand(bench, experiment, available)}
+    return take_stock(jobs, paths, skipped_cells(bench, experiment, available, official))
 
 
 def aggregate_results(

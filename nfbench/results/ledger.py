@@ -1,10 +1,12 @@
 """The ledger: what became of every expected cell, by its run record and the logs of its jobs."""
 
+import math
 import re
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -13,8 +15,9 @@ import psutil
 
 from nfbench.config import Bench
 from nfbench.errors import NfbenchError
-from nfbench.grid import Cell, expand
+from nfbench.grid import Cell, expand, members
 from nfbench.paths import Paths
+from nfbench.results.jobs import Job
 from nfbench.results.record import RunRecord, read_record
 
 __all__ = ["Account", "Stock", "describe_holes", "read_holes", "skipped_cells", "take_stock"]
@@ -26,10 +29,13 @@ _SECONDS_OF_SILENCE = 600.0
 _NEXT = {
     "prepare_data": "its features are not extracted yet",
     "extract_features": "not trained yet",
+    "create_study": "its settings are not searched for yet",
+    "search_hyperparameters": "its search is not done yet",
+    "summarize_study": "not trained yet",
     "train_flow": "trained, not evaluated yet",
     "evaluate_run": "evaluated, but its run record is gone",
 }
-"""What is to be said of a cell without a record, by the job that ended last."""
+"""What is to be said of a cell without a record, by the last job that ended."""
 _FIRST_LINE = re.compile(r"process (\d+) on (\S+): ")
 _LINE_START = re.compile(r"^\S+ \S+ INFO ")
 _ERROR = re.compile(r"^\S+ \S+ (ERROR|CRITICAL) (.*)", re.MULTILINE)
@@ -88,17 +94,17 @@ class Stock:
         return pd.DataFrame(rows)
 
 
-def take_stock(cells: Sequence[Cell], paths: Paths, skipped: Mapping[Cell, str] | None = None) -> Stock:
+def take_stock(jobs: Mapping[Cell, Job], paths: Paths, skipped: Mapping[Cell, str] | None = None) -> Stock:
     """Reads the run record of every cell and, where there is none to use, finds out why.
 
     Args:
-        cells: the cells that ought to be done.
+        jobs: the cells that ought to be done, with the last job of each.
         paths: where things lie.
         skipped: cells left out on purpose, with the reason.
     """
-    accounts, records = [], {}
-    for cell in cells:
-        account, record = _account(cell, paths)
+    accounts, records, find = [], {}, cache(_Log.find)
+    for cell, last in jobs.items():
+        account, record = _account(cell, last, paths.run_record(cell), find)
         accounts.append(account)
         if record is not None:
             records[cell] = record
@@ -114,20 +120,34 @@ def skipped_cells(
 ) -> dict[Cell, str]:
     """Cells that an experiment would have, were its categories all on disk and none left out by the configuration.
 
+    A union has all categories of its datasets. Where these share names, as two parts of one dataset do, it has those on
+    disk: which of the datasets lacks a category cannot be said.
+
     Args:
         bench: configuration and experiments.
         experiment: name of the experiment.
         available: lists the categories of a dataset that are on disk.
-        official: lists all categories of a dataset, none where it does not say.
+        official: lists all categories of a dataset that is no union, none where it does not say.
     """
+
+    @cache
+    def sources(name: str) -> dict[str, str]:
+        try:
+            return members(bench, name, complete)
+        except NfbenchError:
+            return members(bench, name, available)
+
+    def complete(name: str) -> list[str]:
+        return list(sources(name) if bench.dataset(name).union else official(name)) or available(name)
+
     whole = bench.model_copy(update={"config": bench.config.model_copy(update={"categories": None})})
     expected = set(expand(bench, experiment, available))
     reasons = {}
-    for cell in expand(whole, experiment, lambda name: list(official(name)) or available(name)):
+    for cell in expand(whole, experiment, complete):
         if cell in expected:
             continue
         left_out = bench.config.categories is not None and cell.category not in bench.config.categories
-        where = bench.dataset_root(cell.dataset)
+        where = bench.dataset_root(sources(cell.dataset).get(cell.category, cell.dataset))
         reasons[cell] = "left out by 'categories' of the configuration" if left_out else f"not on disk in {where}"
     return reasons
 
@@ -149,30 +169,64 @@ def describe_holes(holes: Sequence[Account], limit: int = 3) -> str:
     return "; ".join([*named, *more])
 
 
-def _account(cell: Cell, paths: Paths) -> tuple[Account, RunRecord | None]:
-    path = paths.run_record(cell)
-    log = _newest_log(cell, paths)
-    text = log.read_text(errors="replace") if log else ""
-    errors = [] if _ended(text) else _ERROR.findall(text)
-    if log and errors and not (path.is_file() and path.stat().st_mtime > log.stat().st_mtime):
-        return Account(cell, "failed", errors[-1][1], str(log), _tail(text)), None
+@dataclass(frozen=True)
+class _Log:
+    """The log of a job, and when it was written."""
+
+    rule: str
+    path: Path
+    written: float
+
+    @classmethod
+    def find(cls, rule: str, path: Path) -> "_Log | None":
+        return cls(rule, path, path.stat().st_mtime) if path.is_file() else None
+
+    @cached_property
+    def text(self) -> str:
+        return self.path.read_text(errors="replace")
+
+    @property
+    def ended(self) -> bool:
+        return self.text.rstrip().endswith(" finished")
+
+    @cached_property
+    def errors(self) -> list[str]:
+        return [] if self.ended else [message for _, message in _ERROR.findall(self.text)]
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it has no end, as that of a job that runs or was killed."""
+        return not self.ended and _FIRST_LINE.search(self.text) is not None
+
+    @property
+    def tail(self) -> str:
+        return "\n".join(self.text.splitlines()[-_TAIL_LINES:])
+
+
+def _account(
+    cell: Cell, last: Job, path: Path, find: Callable[[str, Path], _Log | None]
+) -> tuple[Account, RunRecord | None]:
+    recorded = path.stat().st_mtime if path.is_file() else -math.inf
+    log = _telling([log for log in _logs(last, find) if log.written >= recorded])
+    if log and log.errors:
+        return Account(cell, "failed", log.errors[-1], str(log.path), log.tail), None
     if path.is_file():
         return _read(cell, path)
     if log is None:
         return Account(cell, "missing", "not run yet"), None
-    return Account(cell, *_between(log, text, paths), str(log), _tail(text)), None
+    return Account(cell, *_between(log), str(log.path), log.tail), None
 
 
-def _between(log: Path, text: str, paths: Paths) -> tuple[Status, str]:
-    """Status and reason of a cell without a record and without an error, by its newest log."""
-    if _ended(text):
-        return "missing", _NEXT[log.relative_to(paths.root / "logs").parts[0]]
-    if not _FIRST_LINE.search(text):
+def _between(log: _Log) -> tuple[Status, str]:
+    """Status and reason of a cell without a record and without an error, by the log that tells of it."""
+    if log.ended:
+        return "missing", _NEXT[log.rule]
+    if not log.is_cut:
         return "missing", "its log, of an older version, does not tell"
-    if _is_alive(log, text):
-        last = _LINE_START.sub("", text.splitlines()[-1])
+    if _is_alive(log):
+        last = _LINE_START.sub("", log.text.splitlines()[-1])
         said = "just started" if _FIRST_LINE.match(last) else last
-        return "running", f"{log.relative_to(paths.root / 'logs').parts[0]}: {said}"
+        return "running", f"{log.rule}: {said}"
     return "failed", "stopped without an error, as a killed job does"
 
 
@@ -188,35 +242,31 @@ def _read(cell: Cell, path: Path) -> tuple[Account, RunRecord | None]:
     return Account(cell, "done"), record
 
 
-def _job_logs(cell: Cell, paths: Paths) -> list[Path]:
-    """Logs of the jobs that a cell needs, in their order."""
-    shared = [("prepare_data", "{dataset}/{category}")]
-    shared += [("extract_features", paths.features_suffix.replace("{view}", view)) for view in ("train", "test")]
-    before = [Path(paths.log(rule, suffix).format(**vars(cell))) for rule, suffix in shared]
-    return [*before, paths.run_log("train_flow", cell.trained), paths.run_log("evaluate_run", cell)]
+def _telling(logs: Sequence[_Log]) -> _Log | None:
+    """Of jobs that failed or run, the log that was written last; where there are none, that of the last job."""
+    going = [log for log in logs if log.errors or log.is_cut]
+    return max(reversed(going), key=lambda log: log.written) if going else next(reversed(logs), None)
 
 
-def _newest_log(cell: Cell, paths: Paths) -> Path | None:
-    """The log that was written last; of equal age, that of the later job."""
-    found = [log for log in _job_logs(cell, paths) if log.is_file()]
-    return max(reversed(found), key=lambda log: log.stat().st_mtime, default=None)
+def _logs(last: Job, find: Callable[[str, Path], _Log | None]) -> Iterator[_Log]:
+    """Logs of the jobs of a cell, in their order, without those that are out of date: a job before was run since."""
+    newest: dict[Path, float] = {}
+    for job in last.chain():
+        if job.log in newest:
+            continue
+        before = max((newest[other.log] for other in job.before), default=-math.inf)
+        log = find(job.rule, job.log)
+        newest[job.log] = max(before, log.written) if log else before
+        if log and log.written >= before:
+            yield log
 
 
-def _is_alive(log: Path, text: str) -> bool:
+def _is_alive(log: _Log) -> bool:
     """Whether the process that writes a log runs; on another machine, whether it has written lately."""
-    pid, host = _FIRST_LINE.search(text).groups()
-    written = log.stat().st_mtime
+    pid, host = _FIRST_LINE.search(log.text).groups()
     if host != socket.gethostname():
-        return time.time() - written < _SECONDS_OF_SILENCE
+        return time.time() - log.written < _SECONDS_OF_SILENCE
     try:
-        return psutil.Process(int(pid)).create_time() <= written
+        return psutil.Process(int(pid)).create_time() <= log.written
     except psutil.NoSuchProcess:
         return False
-
-
-def _ended(text: str) -> bool:
-    return text.rstrip().endswith(" finished")
-
-
-def _tail(text: str) -> str:
-    return "\n".join(text.splitlines()[-_TAIL_LINES:])

@@ -8,12 +8,14 @@ import sys
 
 import pandas as pd
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from nfbench.cli import app
 from nfbench.cli.build import load, take_stock_of
+from nfbench.datasets.base import find_dataset
 from nfbench.errors import NfbenchError
-from nfbench.results.ledger import read_holes, take_stock
+from nfbench.results.ledger import read_holes
 from nfbench.results.progress import describe_progress, seconds_left
 from tests.made_up import MadeUp, spoil
 
@@ -28,9 +30,12 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+def stock_of(made):
+    return take_stock_of(load(folder=made.folder), "made_up")
+
+
 def account_of(made, cell):
-    (account,) = take_stock([cell], made.paths).accounts
-    return account
+    return next(account for account in stock_of(made).accounts if account.cell == cell)
 
 
 def log_of(made, rule, cell, text):
@@ -41,7 +46,7 @@ def log_of(made, rule, cell, text):
 
 
 def test_every_cell_is_accounted_for(made):
-    stock = take_stock(made.cells, made.paths)
+    stock = stock_of(made)
     assert [account.status for account in stock.accounts] == ["done"] * 8
     assert (stock.expected, stock.holes) == (8, ())
     assert list(stock.records) == made.cells
@@ -61,7 +66,7 @@ def planted(made):
 
 def test_planted_holes_are_named_with_their_reasons(made):
     planted(made)
-    found = {hole.cell: (hole.status, hole.reason) for hole in take_stock(made.cells, made.paths).holes}
+    found = {hole.cell: (hole.status, hole.reason) for hole in stock_of(made).holes}
     reasons = [("missing", "not run yet"), ("failed", "'settings'"), ("failed", "selections.last.metrics.image_auroc"),
                ("failed", "record of another cell")]  # fmt: skip
     assert list(found) == made.cells[:4]
@@ -186,19 +191,53 @@ def test_categories_that_are_not_on_disk_are_skipped(made, tmp_path):
     assert {account.reason for account in skipped} == {"not on disk in data/mvtec_ad"}
 
 
+def skipped_of_union(made, union):
+    """Reasons by category of the cells that are skipped, where the experiment is of a union."""
+    experiment = yaml.safe_load(made.experiment_file.read_text())
+    experiment["grid"][0]["datasets"] = {"joined": "available"}
+    made.experiment_file.write_text(yaml.safe_dump({**experiment, "datasets": {"joined": {"union": union}}}))
+    accounts = take_stock_of(load(), "made_up").accounts
+    return {account.cell.category: account.reason for account in accounts if account.status == "skipped"}
+
+
+def on_disk(folder, *categories):
+    for category in categories:
+        (folder / category / "train/good").mkdir(parents=True)
+
+
+def test_categories_of_a_union_that_are_not_on_disk_are_skipped(made):
+    on_disk(made.folder / "data/mvtec_ad", "bottle")
+    on_disk(made.folder / "data/mpdd", "tubes")
+    on_disk(made.folder / "data/folder", "own")
+    union = {"mvtec_ad": {"available": ["bottle", "screw"]}, "mpdd": "available", "folder": "available"}
+    assert skipped_of_union(made, union) == {
+        "screw": "not on disk in data/mvtec_ad",
+        **{c: "not on disk in data/mpdd" for c in find_dataset("mpdd").categories if c != "tubes"},
+    }
+
+
+def test_a_union_of_two_parts_of_a_dataset_lacks_nothing_that_either_has(made):
+    for number, category in enumerate(["bottle", "cable"]):
+        on_disk(made.folder / f"part{number}", category)
+    parts = {f"part{number}": {"dataset": "mvtec_ad", "root": f"part{number}"} for number in range(2)}
+    config = yaml.safe_load((made.folder / "config.yaml").read_text())
+    (made.folder / "config.yaml").write_text(yaml.safe_dump({**config, "datasets": parts}))
+    assert skipped_of_union(made, dict.fromkeys(parts, "available")) == {}
+
+
 def test_status_estimates_the_rest_by_what_is_done(made):
     for cell in made.cells:
         for rule, seconds in (("train_flow", 100), ("evaluate_run", 20)):
             path = made.paths.run_benchmark(rule, cell)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"s\th:m:s\n{seconds + 60 * (cell.method == 'uflow')}\t0:00:00\n")
-    stock = take_stock(made.cells, made.paths)
+    stock = stock_of(made)
     assert list(describe_progress(stock, made.paths))[-1].strip() == "nothing is left to do"
     uflow, fastflow = made.cells[0], made.cells[2]
     made.paths.run_record(uflow).unlink()  # trained: only the evaluation is left, 80 s
     made.paths.run_record(fastflow).unlink()
     (made.paths.run_record(fastflow).parent / "training.json").unlink()  # 120 s
-    stock = take_stock(made.cells, made.paths)
+    stock = stock_of(made)
     assert seconds_left(stock, made.paths) == pytest.approx(200)
     lines = run("status").output
     assert "6 of 8 cells done (6 done, 2 missing)" in lines

@@ -1,8 +1,16 @@
 """The grid as Snakemake sees it, and errors before any job runs."""
 
 import os
+import re
+from functools import partial
+from pathlib import Path
 
 import pytest
+
+from nfbench.cli.build import available_categories, load
+from nfbench.grid import expand
+from nfbench.paths import Paths
+from nfbench.results.jobs import last_job
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +47,19 @@ def test_mvtec_local_takes_the_categories_it_finds(checkout, mvtec_folder):
     assert jobs["train_flow"] == jobs["evaluate_run"] == 2 * 2 * 3
     jobs = checkout.jobs("mvtec_local", "--config", f"data_root={mvtec_folder}", "categories=screw")
     assert jobs["train_flow"] == 1 * 2 * 3
+
+
+def test_the_ledger_reads_the_logs_of_these_jobs(checkout, monkeypatch):
+    monkeypatch.chdir(checkout.folder)
+    experiments = ("smoke_search", "smoke_unified", "smoke_anomalies")
+    printed = checkout.snakemake("--dry-run", "--printshellcmds", *experiments)
+    planned = set(re.findall(r"--log (\S+)", printed))
+    bench = load()
+    available = partial(available_categories, bench)
+    cells = [cell for name in experiments for cell in expand(bench, name, available)]
+    known = {str(job.log) for cell in cells for job in last_job(bench, cell, available, Paths("results")).chain()}
+    after = ("aggregate_results", "build_table", "build_figure", "build_report")
+    assert known == {log for log in planned if Path(log).parts[2] not in after}
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ CONFIG = json.dumps(config, sort_keys=True)
 TRAINED = ("model.safetensors", "checkpoints.safetensors", "history.csv", "training.json")
 EVALUATED = ("run.json", "scores.csv", "regions.csv", "miou.csv", "calibration.csv", "likelihoods.csv", "examples.npz")
 
-DEVICE = BENCH.config.device
+DEVICE = BENCH.config.device  # a resource of rules, not a parameter: another one makes no run again
 GPUS = gpus_per_job(DEVICE)
 
 if not workflow.deployment_settings.deployment_method:

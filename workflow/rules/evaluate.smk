@@ -31,6 +31,7 @@ rule evaluate_run:
         mem_mb=memory(6000),
         runtime=time_limit(120),
         gpu=GPUS,
+        device=DEVICE,
     params:
         run=subpath(output.record, parent=True),
         trained=subpath(input.training, parent=True),
@@ -45,4 +46,4 @@ rule evaluate_run:
         "python -m nfbench --log {log:q} evaluate_run --run {params.run:q}"
         " --trained {params.trained:q} --category {wildcards.category:q}"
         " --train-features {input.train_features:q} --features {input.features:q} --manifest {input.manifest:q}"
-        " {params.pseudo} {params.maps} --device {DEVICE} --threads {threads}"
+        " {params.pseudo} {params.maps} --device {resources.device} --threads {threads}"

@@ -18,6 +18,7 @@ rule extract_features:
         mem_mb=memory(4000),
         runtime=time_limit(240),
         gpu=GPUS,
+        device=DEVICE,
     params:
         backbone=backbone_options,
         code=lambda wildcards: features_code(wildcards.view),
@@ -25,5 +26,5 @@ rule extract_features:
         "Extract {wildcards.view} features of {wildcards.dataset}, {wildcards.category} by {wildcards.backbone}"
     shell:
         "python -m nfbench --log {log:q} extract_features --manifest {input.manifest:q}"
-        " --view {wildcards.view} {params.backbone} --device {DEVICE}"
+        " --view {wildcards.view} {params.backbone} --device {resources.device}"
         " --threads {threads} --output {output:q}"

@@ -51,13 +51,14 @@ rule search_hyperparameters:
         mem_mb=memory(8000),
         runtime=time_limit(480),
         gpu=GPUS,
+        device=DEVICE,
     params:
         study=subpath(output[0], parent=True),
     message:
         "Search the settings of {wildcards.method} on {wildcards.dataset}, {wildcards.category}, worker {wildcards.worker}"
     shell:
         "python -m nfbench --log {log:q} search_hyperparameters --study {params.study:q} --worker {wildcards.worker}"
-        " --device {DEVICE} --threads {threads}"
+        " --device {resources.device} --threads {threads}"
 
 
 rule summarize_study:

@@ -26,6 +26,7 @@ rule train_flow:
         mem_mb=memory(8000),
         runtime=time_limit(480),
         gpu=GPUS,
+        device=DEVICE,
     params:
         classes=class_options,
         method=method_options,
@@ -39,4 +40,4 @@ rule train_flow:
         "python -m nfbench --log {log:q} train_flow {params.classes} --run {params.run:q}"
         " {params.method} {params.anomalies} {params.study} --setting {wildcards.setting} --dataset {wildcards.dataset:q}"
         " --category {wildcards.category:q} --backbone-tag {wildcards.backbone:q} --seed {wildcards.seed}"
-        " --device {DEVICE} --threads {threads}"
+        " --device {resources.device} --threads {threads}"

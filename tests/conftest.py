@@ -7,6 +7,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches a hub but the on
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; threads of each would wait for one another
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,6 +15,9 @@ from PIL import Image
 from nfbench.torchvision_guard import import_torchvision
 
 import_torchvision()  # before any test module imports timm or anomalib
+
+hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("tests")
 
 ROOT = Path(__file__).parent.parent
 

@@ -1,6 +1,7 @@
 """A real MLflow server on loopback, and what is in a store, read by MLflow itself."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -8,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -53,9 +55,12 @@ class Server:
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    """A free port below those that the system gives to outgoing connections, which may take one before a server does."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as found, suppress(OSError):
+            found.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for(url: str, process: subprocess.Popen) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from tenacity import retry, retry_if_exception_type, stop_after_attempt
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 from torch import Tensor
 
 from nfbench.errors import NfbenchError
@@ -31,8 +31,14 @@ __all__ = ["SideFolder", "load_kept", "load_state", "save_kept", "save_state"]
 _log = logging.getLogger(__name__)
 _SEPARATOR = "/"
 _MARKER = "training.json"
-_UNDER_REMOVAL = retry(retry=retry_if_exception_type(FileNotFoundError), stop=stop_after_attempt(10), reraise=True)
-"""For what is written as another copy of the training, which has ended, removes the folder."""
+_UNDER_REMOVAL = retry(
+    retry=retry_if_exception_type((FileNotFoundError, FileExistsError)),
+    stop=stop_after_attempt(100),
+    wait=wait_random(0, 0.01),
+    reraise=True,
+)
+"""For what is written as another copy of the training, which has ended, removes the folder; it may also be gone when
+``mkdir`` looks at what it found there, which is then a ``FileExistsError``."""
 
 
 class SideFolder:

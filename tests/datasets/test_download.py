@@ -19,7 +19,7 @@ from tests.datasets.loopback import loopback
 
 CONTENT = np.random.default_rng(0).bytes(400_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-HASTY = Policy(attempts=2, timeout=0.4, wait=0.01, longest_wait=0.05)
+HASTY = Policy(attempts=2, timeout=1.5, wait=0.01, longest_wait=0.05)
 
 
 @pytest.fixture

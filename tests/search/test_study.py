@@ -56,11 +56,12 @@ def test_an_interrupted_search_goes_on_as_an_undisturbed_one(tmp_path):
 
 def test_a_killed_worker_loses_no_trial(tmp_path):
     budget, context = 24, multiprocessing.get_context("spawn")
-    processes = [context.Process(target=work, args=(tmp_path, number, budget, 0.3)) for number in range(4)]
+    seconds = (0.3, 0.3, 60, 0.3)  # the third is killed in its first trial
+    processes = [context.Process(target=work, args=(tmp_path, number, budget, s)) for number, s in enumerate(seconds)]
     for process in processes:
         process.start()
     study = open_study(tmp_path)
-    while len(study.trials()) < 6:
+    while len(study.trials()) < 6 or len({t.user_attrs.get("worker", 0) for t in study.study.get_trials()}) < 4:
         time.sleep(0.05)
     os.kill(processes[2].pid, signal.SIGKILL)
     for process in processes:

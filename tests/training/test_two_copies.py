@@ -59,7 +59,7 @@ def test_checkpoints_are_written_while_a_copy_that_is_done_removes_them(tmp_path
     side = SideFolder(tmp_path, "f")
     while saver.poll() is None:
         side.remove()
-        time.sleep(0.002)
+        time.sleep(0.02)
     printed, errors = saver.communicate()
     assert printed == "saved\n", errors
     side.remove()

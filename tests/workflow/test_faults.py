@@ -151,7 +151,7 @@ def test_second_run_at_once_is_refused(new_checkout):
         checkout.command(manifest), cwd=checkout.folder, env=environment(), start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    wait_for(lambda: lock.exists() and any(lock.iterdir()), process)
+    wait_for(lambda: any(path.stat().st_size for path in lock.glob("*.output.lock")), process)
     process.send_signal(signal.SIGSTOP)
     printed = checkout.snakemake(manifest, fails=True)
     kill_group(process)

@@ -40,7 +40,7 @@ class Played:
         (self.folder / "outputs").write_text(" ".join(outputs))
         path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
         command = [
-            "timeout", "-k", "5", "100", sys.executable, "-m", "snakemake", target,
+            "timeout", "-k", "5", "400", sys.executable, "-m", "snakemake", target,
             "--workflow-profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "1",
             "--latency-wait", "1", *arguments,
         ]  # fmt: skip

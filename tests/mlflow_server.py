@@ -55,7 +55,7 @@ class Server:
 
 
 def free_port() -> int:
-    """A free port below those that the system gives to outgoing connections, which may take one before a server does."""
+    """A free port, below those that the system gives to connections, which might take it before the server does."""
     while True:
         port = random.randrange(20000, 32000)
         with socket.socket() as found, suppress(OSError):

@@ -22,9 +22,9 @@ import yaml
 from torch.nn import functional
 
 from benchmarks.peers import Given, PeerFastFlow
+from nfbench.blocks.method import LevelShape, Method, Scores, build_method, resolve_settings
 from nfbench.datasets.manifest import read_manifest
 from nfbench.features.cache import FeatureCache
-from nfbench.methods.base import LevelShape, Method, Scores, build_method, resolve_settings
 from nfbench.scoring.evaluate import GroundTruth, evaluate
 from nfbench.scoring.maps import score_images
 from nfbench.training.checkpoint import SideFolder

@@ -7,7 +7,7 @@ anomalib's default, and once with rotations, the paper's. Ours and the peer's st
 
 import torch
 
-from nfbench.torchvision_guard import import_torchvision
+from nfbench.core.torchvision_guard import import_torchvision
 
 import_torchvision()
 
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from benchmarks.peers import interleaved
 from benchmarks.training_step import adam
-from nfbench.methods.base import Batch, LevelShape, build_method, resolve_settings
+from nfbench.blocks.method import Batch, LevelShape, build_method, resolve_settings
 
 SHAPES = [LevelShape(128, 32, 32), LevelShape(256, 16, 16), LevelShape(512, 8, 8)]
 BATCH = 32

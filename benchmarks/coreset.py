@@ -14,16 +14,16 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from nfbench.torchvision_guard import import_torchvision
+from nfbench.core.torchvision_guard import import_torchvision
 
 import_torchvision()
 
 from anomalib.models.components import KCenterGreedy
 
+from nfbench.blocks.coreset import select_coreset
+from nfbench.blocks.method import LevelShape
+from nfbench.blocks.patches import PatchEmbedding
 from nfbench.features.cache import FeatureCache
-from nfbench.methods.base import LevelShape
-from nfbench.methods.base_coreset import select_coreset
-from nfbench.methods.base_patch import PatchEmbedding
 from nfbench.methods.patchcore import nearest_neighbors
 
 SIDE = 32

@@ -7,7 +7,7 @@ run.
 import torch
 
 from benchmarks.peers import PeerFastFlow, PeerUFlow, interleaved
-from nfbench.methods.base import LevelShape, build_method, resolve_settings
+from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 
 SHAPES = [LevelShape(256, 64, 64), LevelShape(512, 32, 32), LevelShape(1024, 16, 16)]
 BATCH = 32

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from nfbench.torchvision_guard import import_torchvision
+from nfbench.core.torchvision_guard import import_torchvision
 
 import_torchvision()
 
 from anomalib.models.image.fastflow.torch_model import create_fast_flow_block
 from anomalib.models.image.uflow.torch_model import UflowModel
 
-from nfbench.methods.base import LevelShape
+from nfbench.blocks.method import LevelShape
 
 __all__ = ["Given", "PeerFastFlow", "PeerUFlow", "interleaved"]
 

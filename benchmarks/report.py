@@ -6,7 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from nfbench.registry import plugin_names
+from nfbench.core.registry import plugin_names
 from tests.browser import Browser
 from tests.made_up import MadeUp
 

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.accuracy import AS_ANOMALIB, PeerFlow, PeerPadim, PeerPatchCore
 from benchmarks.peers import interleaved
-from nfbench.methods.base import LevelShape, build_method, resolve_settings
+from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 
 BATCH = 16
 SIZE = (256, 256)

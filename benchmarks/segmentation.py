@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from skimage.morphology import max_tree
 
+from nfbench.core.torchvision_guard import import_torchvision
 from nfbench.metrics import pixel_areas
 from nfbench.scoring.a_contrario import log_nfa, log_pfa
-from nfbench.torchvision_guard import import_torchvision
 
 SHAPES = {
     "112 + 56 + 28": ((64, 112, 112), (128, 56, 56), (256, 28, 28)),

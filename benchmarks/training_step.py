@@ -7,7 +7,7 @@ what bf16 autocast adds. Ours and the peer's steps alternate.
 import torch
 
 from benchmarks.peers import PeerFastFlow, PeerUFlow, interleaved
-from nfbench.methods.base import LevelShape, build_method, resolve_settings
+from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 
 SHAPES = [LevelShape(64, 64, 64), LevelShape(128, 32, 32), LevelShape(256, 16, 16)]
 BATCH = 16

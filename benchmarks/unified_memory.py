@@ -30,8 +30,8 @@ def train_on(folder, method, count, kept):
     """One epoch of one model, and the memory that it took; ``kept`` keeps all features in memory instead."""
     import torch
 
+    from nfbench.blocks.method import LevelShape, build_method, resolve_settings
     from nfbench.features.stacked import StackedArrays
-    from nfbench.methods.base import LevelShape, build_method, resolve_settings
     from nfbench.training.assemble import class_levels
     from nfbench.training.checkpoint import SideFolder
     from nfbench.training.data import TrainingData

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nfbench.torchvision_guard import import_torchvision
+from nfbench.core.torchvision_guard import import_torchvision
 
 import_torchvision()  # before any test module imports timm or anomalib
 

@@ -9,12 +9,12 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from nfbench.core.files import write_csv, write_json
+from nfbench.core.provenance import file_sha256
 from nfbench.datasets.manifest import Entry, write_manifest
 from nfbench.datasets.mvtec_ad import DATASET
-from nfbench.files import write_csv, write_json
-from nfbench.grid import Cell
-from nfbench.paths import Paths
-from nfbench.provenance import file_sha256
+from nfbench.plan.cells import Cell
+from nfbench.plan.paths import Paths
 from nfbench.results.record import RunRecord, SearchRecord, write_record
 
 METRICS = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pixel_aupro", "miou_fair", "miou_nfa")

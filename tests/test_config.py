@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from nfbench.config import AnomaliesConfig, BackboneConfig, Config, Experiment, load_bench, validate
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 
 
 @pytest.mark.parametrize(

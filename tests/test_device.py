@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from nfbench.device import pick_device, require_gpu
-from nfbench.errors import NfbenchError
+from nfbench.core.device import pick_device, require_gpu
+from nfbench.core.errors import NfbenchError
 
 
 def no_driver() -> None:

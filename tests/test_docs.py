@@ -10,9 +10,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from nfbench.blocks.method import resolve_settings
 from nfbench.config import VariantConfig
 from nfbench.datasets.base import find_dataset
-from nfbench.methods.base import resolve_settings
 from tests.browser import Browser
 from tests.conftest import ROOT, make_image_folder
 from tests.workflow.conftest import PARTS, Checkout, environment

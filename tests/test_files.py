@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from nfbench.errors import NfbenchError
-from nfbench.files import atomic_path, read_json, remove_stale, write_json, write_text
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import atomic_path, read_json, remove_stale, write_json, write_text
 
 
 def test_failure_leaves_the_old_file_and_nothing_else(tmp_path):

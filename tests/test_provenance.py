@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nfbench.provenance import derive_seed, fingerprint, provenance
+from nfbench.core.provenance import derive_seed, fingerprint, provenance
 
 NAMES = st.lists(st.one_of(st.integers(0, 99), st.text("abc", max_size=3)), max_size=4)
 
@@ -20,9 +20,9 @@ def test_seed_is_the_same_on_every_machine():
 
 
 def test_fingerprint_covers_the_parts_it_names():
-    assert fingerprint("flows") != fingerprint("metrics")
-    assert fingerprint("flows", "metrics") != fingerprint("flows")
-    assert len(fingerprint("grid.py")) == 12
+    assert fingerprint("blocks") != fingerprint("metrics")
+    assert fingerprint("blocks", "metrics") != fingerprint("blocks")
+    assert len(fingerprint("plan/cells.py")) == 12
 
 
 def test_provenance_names_versions_and_hardware():

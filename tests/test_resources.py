@@ -2,7 +2,7 @@
 
 import pytest
 
-from nfbench.resources import gpus_per_job, memory, time_limit
+from nfbench.core.resources import gpus_per_job, memory, time_limit
 
 
 def test_memory_doubles_with_each_attempt():

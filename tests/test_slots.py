@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from nfbench.device import pick_device
-from nfbench.errors import NfbenchError
-from nfbench.slots import take_slot, visible_gpus
+from nfbench.core.device import pick_device
+from nfbench.core.errors import NfbenchError
+from nfbench.core.slots import take_slot, visible_gpus
 
 JOB = """
 import logging, os, sys
-from nfbench.slots import take_slot, visible_gpus
+from nfbench.core.slots import take_slot, visible_gpus
 logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
 take_slot(visible_gpus(), poll_seconds=0.05)
 print("on", os.environ["CUDA_VISIBLE_DEVICES"], flush=True)

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from nfbench.config import load_bench
-from nfbench.errors import NfbenchError
-from nfbench.grid import Cell, classes_of, expand, members
+from nfbench.core.errors import NfbenchError
+from nfbench.plan.cells import Cell, classes_of, expand, members
 
 FOUND = {
     "mvtec_ad": ["cable", "capsule", "screw"],

@@ -9,10 +9,10 @@ from PIL import Image, ImageEnhance
 
 from nfbench.anomalies.selection import choose_anomalies
 from nfbench.config import AnomaliesConfig
+from nfbench.core.errors import NfbenchError
+from nfbench.core.provenance import derive_seed
+from nfbench.core.registry import plugin
 from nfbench.datasets.manifest import Entry, read_checked_image
-from nfbench.errors import NfbenchError
-from nfbench.provenance import derive_seed
-from nfbench.registry import plugin
 
 __all__ = [
     "AnomalyGenerator",

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from nfbench.anomalies.base import AnomalyGenerator, Synthetic, crop_patch, jitter_colors, random_corner
+from nfbench.core.provenance import derive_seed
 from nfbench.datasets.manifest import Entry, read_checked_image
-from nfbench.provenance import derive_seed
 
 __all__ = ["GENERATOR", "BlendAndScar", "draw_circle", "draw_rectangle", "draw_scar_mask"]
 

@@ -26,8 +26,8 @@ from PIL import Image
 
 from nfbench.anomalies.base import AnomalyGenerator, Synthetic
 from nfbench.anomalies.foreground import foreground_mask
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.manifest import Entry, read_checked_image, read_checked_mask
-from nfbench.errors import NfbenchError
 
 __all__ = ["GENERATOR", "RealAnomalies", "augment", "paste_in_foreground"]
 

@@ -4,9 +4,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from nfbench.core.errors import NfbenchError
+from nfbench.core.provenance import derive_seed
 from nfbench.datasets.manifest import Entry, read_checked_mask
-from nfbench.errors import NfbenchError
-from nfbench.provenance import derive_seed
 
 __all__ = ["choose_anomalies"]
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from nfbench.errors import NfbenchError
-from nfbench.registry import import_plugins, nearest
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import import_plugins, nearest
 
 __all__ = [
     "IMAGENET_MEAN",

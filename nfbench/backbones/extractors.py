@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nfbench.backbones.base import Backbone
-from nfbench.torchvision_guard import import_torchvision
+from nfbench.core.torchvision_guard import import_torchvision
 
 __all__ = ["EXTRACTORS", "AtScales", "SideBySide", "create_network", "pad_by_reflection", "resize", "tensor_shapes"]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nfbench.backbones.base import INTERPOLATIONS, Backbone, WeightPackage
 from nfbench.backbones.extractors import EXTRACTORS, AtScales, SideBySide, pad_by_reflection, tensor_shapes
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 
 __all__ = ["load_backbone", "state_hash"]
 

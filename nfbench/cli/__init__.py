@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from nfbench.cli import build, data, evaluate, explain, explore, extract, report, search, track, train
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 
 __all__ = ["app", "main"]
 

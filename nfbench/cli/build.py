@@ -12,12 +12,12 @@ import typer
 import yaml
 
 from nfbench.config import AvailableAmong, Bench, DatasetConfig, load_bench
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import nearest
 from nfbench.datasets.base import find_dataset
 from nfbench.datasets.sources import read_sources, record_path
-from nfbench.errors import NfbenchError
-from nfbench.grid import Cell, expand, members
-from nfbench.paths import Paths
-from nfbench.registry import nearest
+from nfbench.plan.cells import Cell, expand, members
+from nfbench.plan.paths import Paths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,7 +138,7 @@ def aggregate_results(
     allow_holes: Annotated[bool, typer.Option(help="Gather what is there; tables then name what is not.")] = False,
 ) -> None:
     """Gather the run records of an experiment; every expected cell is accounted for in the ledger."""
-    from nfbench.files import write_text
+    from nfbench.core.files import write_text
     from nfbench.results.aggregate import aggregate, write_results
     from nfbench.results.ledger import describe_holes
 
@@ -165,7 +165,7 @@ def aggregate_results(
 
 def build_table(experiment: Experiment, name: Name, overrides: Overrides = "{}") -> None:
     """Write a table of an experiment as LaTeX, HTML and CSV."""
-    from nfbench.files import write_text
+    from nfbench.core.files import write_text
 
     bench = load(overrides)
     table, writer = table_of(bench, experiment, name)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nfbench.config import DatasetConfig
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import write_json
 from nfbench.datasets.base import Counts, find_dataset
-from nfbench.errors import NfbenchError
-from nfbench.files import write_json
 
 if TYPE_CHECKING:
     from nfbench.datasets.check import Report

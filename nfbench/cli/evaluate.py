@@ -11,8 +11,8 @@ import typer
 
 from nfbench.cli.options import Device, Threads
 from nfbench.config import AnomaliesConfig
-from nfbench.errors import NfbenchError
-from nfbench.files import atomic_path, read_json
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import atomic_path, read_json
 from nfbench.results.record import write_record
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from nfbench.blocks.method import Method
     from nfbench.datasets.manifest import Entry
     from nfbench.features.cache import FeatureCache
-    from nfbench.methods.base import Method
     from nfbench.scoring.evaluate import GroundTruth
     from nfbench.scoring.likelihoods import Positions
 
@@ -47,11 +47,11 @@ def evaluate_run(
     """Score the test images with every kept model and write the run record."""
     import numpy as np
 
+    from nfbench.blocks.method import load_method
+    from nfbench.core.device import peak_memory_mb, pick_device
+    from nfbench.core.progress import progress
     from nfbench.datasets.manifest import read_manifest
-    from nfbench.device import peak_memory_mb, pick_device
     from nfbench.features.cache import FeatureCache
-    from nfbench.methods.base import load_method
-    from nfbench.progress import progress
     from nfbench.results.artifacts import write_artifacts
     from nfbench.results.compose import compose_record
     from nfbench.scoring.evaluate import GroundTruth
@@ -104,7 +104,7 @@ def evaluate_run(
 
 def _build(training: dict[str, Any], cache: "FeatureCache") -> "Method":
     """The method as it was before training."""
-    from nfbench.methods.base import LevelShape, build_method, resolve_settings
+    from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 
     name = training["cell"]["variant_of"]
     settings = resolve_settings(name, overrides=training["settings"])

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nfbench.cli.build import Overrides, load, table_of, take_stock_of
-from nfbench.errors import NfbenchError
-from nfbench.paths import Paths
-from nfbench.registry import nearest
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import nearest
+from nfbench.plan.paths import Paths
 
 if TYPE_CHECKING:
     from nfbench.tables.parameters import ParametersTable

@@ -9,8 +9,8 @@ from nfbench.backbones.base import backbone_names, find_backbone
 from nfbench.cli.build import load
 from nfbench.cli.options import Set, parse_numbers, parse_overrides
 from nfbench.config import Config
-from nfbench.errors import NfbenchError
-from nfbench.registry import plugin_names
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import plugin_names
 
 __all__ = ["check_device", "check_variants", "describe", "errata", "list_names", "schema"]
 
@@ -40,7 +40,7 @@ def describe(
     """Build a method without data or weights; print levels, latent shapes and trainable parameters."""
     from itertools import product
 
-    from nfbench.methods.base import LevelShape, build_to_count, count_parameters, resolve_settings
+    from nfbench.blocks.method import LevelShape, build_to_count, count_parameters, resolve_settings
 
     described = find_backbone(backbone)
     size = input_size or described.input_size
@@ -93,7 +93,7 @@ def check_variants(
     overrides: Annotated[str, typer.Option("--config", help="Keys that override config.yaml, as JSON.")] = "{}",
 ) -> None:
     """Check the settings of all variants, before anything is computed with them."""
-    from nfbench.methods.base import resolve_settings
+    from nfbench.blocks.method import resolve_settings
 
     for name, variant in load(overrides).variants.items():
         try:
@@ -108,7 +108,7 @@ def check_variants(
 
 def check_device() -> None:
     """Check that torch can compute on a GPU of this machine; says why where it cannot."""
-    from nfbench.device import require_gpu
+    from nfbench.core.device import require_gpu
 
     require_gpu()
 

@@ -8,7 +8,7 @@ import typer
 from nfbench.backbones.base import find_backbone
 from nfbench.cli.options import Device, Threads, parse_numbers
 from nfbench.config import AnomaliesConfig
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 
 __all__ = ["extract"]
 
@@ -33,8 +33,8 @@ def extract(
 ) -> None:
     """Pass the images of one view through a frozen backbone and cache its features."""
     from nfbench.anomalies.base import make_generator
+    from nfbench.core.device import pick_device
     from nfbench.datasets.manifest import read_manifest
-    from nfbench.device import pick_device
     from nfbench.features.extract import Synthesis, extract_features
     from nfbench.features.recipe import Recipe
 

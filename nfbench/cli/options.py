@@ -7,7 +7,7 @@ import typer
 import yaml
 
 from nfbench.config import AnomaliesConfig, validate
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 
 __all__ = ["Anomalies", "Device", "Set", "Threads", "parse_anomalies", "parse_numbers", "parse_overrides"]
 

@@ -7,8 +7,8 @@ import typer
 
 from nfbench.cli.build import Experiment, Overrides, dataset_notes, load, make_table, take_stock_of
 from nfbench.config import Bench
-from nfbench.errors import NfbenchError
-from nfbench.paths import Paths
+from nfbench.core.errors import NfbenchError
+from nfbench.plan.paths import Paths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ def report(
 
 
 def _write(bench: Bench, name: str, pictures: int) -> Path:
-    from nfbench.files import write_text
+    from nfbench.core.files import write_text
     from nfbench.report.data import ReportSource, collect
     from nfbench.report.gallery import gallery
     from nfbench.report.page import render_page

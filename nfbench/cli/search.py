@@ -16,9 +16,9 @@ import yaml
 
 from nfbench.cli.options import Device, Threads
 from nfbench.config import VariantConfig, validate
-from nfbench.errors import NfbenchError
-from nfbench.files import read_json, write_csv, write_json, write_text
-from nfbench.grid import Cell
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import read_json, write_csv, write_json, write_text
+from nfbench.plan.cells import Cell
 
 if TYPE_CHECKING:
     from nfbench.config import Dimension
@@ -48,8 +48,8 @@ def create_study(
     epochs_at_most: Annotated[int | None, typer.Option(min=0, help="Train no longer than this, for a trial.")] = None,
 ) -> None:
     """Describe a study, and have the method's own settings tried first, on each backbone."""
-    from nfbench.methods.base import resolve_settings
-    from nfbench.provenance import provenance
+    from nfbench.blocks.method import resolve_settings
+    from nfbench.core.provenance import provenance
     from nfbench.search.space import default_point
 
     config = _variant(variant)
@@ -90,9 +90,9 @@ def search_hyperparameters(
     threads: Threads = None,
 ) -> None:
     """Claim trials of a study, train and judge them, until all are claimed."""
-    from nfbench.device import pick_device
-    from nfbench.progress import progress
-    from nfbench.provenance import provenance
+    from nfbench.core.device import pick_device
+    from nfbench.core.progress import progress
+    from nfbench.core.provenance import provenance
     from nfbench.search.space import distributions
 
     description = read_json(study / "description.json")
@@ -178,7 +178,7 @@ def _validation(config: VariantConfig, manifest: Path) -> list[str]:
 
 def _fingerprint(description: dict[str, Any], space: "dict[str, Dimension]") -> str:
     """Of all that the value of a point depends on; trials of another fingerprint are of another study."""
-    from nfbench.provenance import file_sha256, fingerprint, training_code
+    from nfbench.core.provenance import file_sha256, fingerprint, training_code
 
     paths = (*description["features"], *description["test_features"], *description["pseudo_features"])
     variant = {**description["variant"], "title": None}

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from nfbench.cli.build import Overrides, load, take_stock_of
-from nfbench.errors import NfbenchError
-from nfbench.paths import Paths
+from nfbench.core.errors import NfbenchError
+from nfbench.plan.paths import Paths
 
 __all__ = ["mlflow", "track_runs"]
 
@@ -29,7 +29,7 @@ def track_runs(
     """
     import filelock
 
-    from nfbench.files import write_json
+    from nfbench.core.files import write_json
     from nfbench.tracking.entries import run_entry
     from nfbench.tracking.mirror import Parent, mirror, open_experiment
     from nfbench.tracking.store import Store

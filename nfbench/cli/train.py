@@ -12,14 +12,14 @@ import typer
 
 from nfbench.cli.options import Anomalies, Device, Set, Threads, parse_anomalies, parse_overrides
 from nfbench.config import AnomaliesConfig
-from nfbench.errors import NfbenchError
-from nfbench.files import write_csv, write_json
-from nfbench.grid import Cell
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import write_csv, write_json
+from nfbench.plan.cells import Cell
 
 if TYPE_CHECKING:
     import torch
 
-    from nfbench.methods.base import Method
+    from nfbench.blocks.method import Method
     from nfbench.training.assemble import Images
     from nfbench.training.data import TrainingData
 
@@ -61,9 +61,9 @@ def train_flow(
     threads: Threads = None,
 ) -> None:
     """Train a method on cached features; goes on where a killed training stopped."""
-    from nfbench.device import peak_memory_mb, pick_device
-    from nfbench.methods.base import count_parameters, resolve_settings
-    from nfbench.provenance import provenance
+    from nfbench.blocks.method import count_parameters, resolve_settings
+    from nfbench.core.device import peak_memory_mb, pick_device
+    from nfbench.core.provenance import provenance
     from nfbench.training.checkpoint import save_kept, save_state
     from nfbench.training.fit import fit
 

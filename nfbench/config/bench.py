@@ -13,8 +13,8 @@ from nfbench.config.backbone import BackboneConfig
 from nfbench.config.grid import Categories, DatasetConfig, GridBlock, VariantConfig
 from nfbench.config.tables import AnyTable, FigureConfig, ParametersTableConfig
 from nfbench.config.validation import Model, validate
-from nfbench.errors import NfbenchError
-from nfbench.registry import nearest
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import nearest
 
 __all__ = ["Bench", "Config", "Experiment", "load_bench"]
 

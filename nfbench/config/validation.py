@@ -5,8 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from nfbench.errors import NfbenchError
-from nfbench.registry import nearest
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import nearest
 
 __all__ = ["Model", "validate"]
 

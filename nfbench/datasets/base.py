@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
-from nfbench.errors import NfbenchError
-from nfbench.registry import plugin
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import plugin
 
 __all__ = ["Counts", "Dataset", "Sample", "find_dataset"]
 

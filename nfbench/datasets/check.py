@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nfbench.core.errors import NfbenchError
+from nfbench.core.progress import progress
+from nfbench.core.provenance import file_sha256
 from nfbench.datasets.base import Counts, Dataset, Sample
 from nfbench.datasets.manifest import decode_image, read_mask
 from nfbench.datasets.sources import Source
-from nfbench.errors import NfbenchError
-from nfbench.progress import progress
-from nfbench.provenance import file_sha256
 
 __all__ = ["CategoryReport", "Report", "check_dataset"]
 

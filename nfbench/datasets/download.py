@@ -25,10 +25,10 @@ import requests
 import tenacity
 from tqdm import tqdm
 
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import full_disk
+from nfbench.core.provenance import file_hash
 from nfbench.datasets.sources import Archive
-from nfbench.errors import NfbenchError
-from nfbench.files import full_disk
-from nfbench.provenance import file_hash
 
 __all__ = ["Policy", "download", "require_space"]
 

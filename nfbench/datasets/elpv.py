@@ -8,9 +8,9 @@ left out; 70 % of the normal images of each cell type are for training, chosen b
 import importlib.util
 from pathlib import Path
 
+from nfbench.core.errors import NfbenchError
+from nfbench.core.provenance import derive_seed
 from nfbench.datasets.base import Dataset, Sample
-from nfbench.errors import NfbenchError
-from nfbench.provenance import derive_seed
 
 __all__ = ["DATASET", "Elpv"]
 

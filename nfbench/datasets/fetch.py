@@ -14,13 +14,13 @@ from typing import Any
 
 import filelock
 
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import read_json, write_json
+from nfbench.core.provenance import file_hash, file_sha256
 from nfbench.datasets.base import find_dataset
 from nfbench.datasets.download import Policy, download
 from nfbench.datasets.sources import Archive, Source, find_source, record_path
 from nfbench.datasets.unpack import BadArchive, unpack
-from nfbench.errors import NfbenchError
-from nfbench.files import read_json, write_json
-from nfbench.provenance import file_hash, file_sha256
 
 __all__ = ["fetch"]
 

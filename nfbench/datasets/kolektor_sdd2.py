@@ -10,12 +10,12 @@ and its mask twice, as ``10301 (copy).png``; copies are left out.
 
 from pathlib import Path
 
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import Counts, Sample
 from nfbench.datasets.layout import list_images, require_root
 from nfbench.datasets.manifest import read_mask
 from nfbench.datasets.miniature import COUNTS, Painter
 from nfbench.datasets.sources import FetchedDataset
-from nfbench.errors import NfbenchError
 
 __all__ = ["DATASET", "KolektorSdd2"]
 

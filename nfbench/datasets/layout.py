@@ -9,8 +9,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import Sample
-from nfbench.errors import NfbenchError
 
 __all__ = ["IMAGE_ENDINGS", "known_categories", "layout_categories", "layout_samples", "list_images", "require_root"]
 

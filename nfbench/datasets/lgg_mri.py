@@ -11,13 +11,13 @@ with tumour are left out, and all slices of the other patients are tested on.
 
 from pathlib import Path
 
+from nfbench.core.errors import NfbenchError
+from nfbench.core.provenance import derive_seed
 from nfbench.datasets.base import Counts, Sample
 from nfbench.datasets.layout import require_root
 from nfbench.datasets.manifest import read_mask
 from nfbench.datasets.miniature import Painter, write_once
 from nfbench.datasets.sources import FetchedDataset
-from nfbench.errors import NfbenchError
-from nfbench.provenance import derive_seed
 
 __all__ = ["DATASET", "LggMri"]
 

@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 
 from nfbench.config import DatasetConfig
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import write_text
+from nfbench.core.progress import progress
+from nfbench.core.provenance import derive_seed, file_sha256
 from nfbench.datasets.base import Sample
-from nfbench.errors import NfbenchError
-from nfbench.files import write_text
-from nfbench.progress import progress
-from nfbench.provenance import derive_seed, file_sha256
 
 __all__ = [
     "Entry",

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from nfbench.core.files import atomic_path
+from nfbench.core.provenance import derive_seed
 from nfbench.datasets.base import Counts
-from nfbench.files import atomic_path
-from nfbench.provenance import derive_seed
 
 __all__ = ["COUNTS", "Painter", "make_layout", "save_array", "write_once"]
 

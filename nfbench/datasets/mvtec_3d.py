@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import Counts, Sample
 from nfbench.datasets.layout import known_categories, list_images, require_root
 from nfbench.datasets.miniature import COUNTS, Painter, write_once
 from nfbench.datasets.sources import FetchedDataset
-from nfbench.errors import NfbenchError
 
 __all__ = ["DATASET", "MVTec3D"]
 

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import Counts, Sample
 from nfbench.datasets.layout import require_root
 from nfbench.datasets.miniature import Painter, save_array, write_once
 from nfbench.datasets.sources import FetchedDataset
 from nfbench.datasets.video import extract_frames, load_masks, write_mask
-from nfbench.errors import NfbenchError
 
 __all__ = ["DATASET", "ShanghaiTech"]
 

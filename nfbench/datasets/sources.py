@@ -10,9 +10,9 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from nfbench.config.validation import Model, validate
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import nearest
 from nfbench.datasets.base import Counts, Dataset
-from nfbench.errors import NfbenchError
-from nfbench.registry import nearest
 
 __all__ = ["Archive", "FetchedDataset", "Source", "find_source", "read_sources", "record_path"]
 

@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from nfbench.core.files import atomic_path
+from nfbench.core.provenance import derive_seed
 from nfbench.datasets.base import Dataset, Sample
 from nfbench.datasets.layout import layout_samples
-from nfbench.files import atomic_path
-from nfbench.provenance import derive_seed
 
 __all__ = ["DATASET", "DEFECTS", "Synthetic", "draw_anomalous", "draw_normal"]
 

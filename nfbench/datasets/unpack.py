@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import full_disk
 from nfbench.datasets.download import require_space
-from nfbench.errors import NfbenchError
-from nfbench.files import full_disk
 
 __all__ = ["BadArchive", "unpack"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nfbench.errors import NfbenchError
-from nfbench.files import atomic_path, read_json, write_json
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import atomic_path, read_json, write_json
 
 __all__ = ["extract_frames", "load_masks", "write_mask"]
 

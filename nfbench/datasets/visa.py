@@ -11,11 +11,11 @@ of defect classes (1, 2, ...), not 255: they look black, and a mask is whatever 
 import csv
 from pathlib import Path
 
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import Counts, Sample
 from nfbench.datasets.layout import known_categories, require_root
 from nfbench.datasets.miniature import COUNTS, Painter, write_once
 from nfbench.datasets.sources import FetchedDataset
-from nfbench.errors import NfbenchError
 
 __all__ = ["DATASET", "Visa"]
 

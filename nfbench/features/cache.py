@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import atomic_path, read_json, remove_stale
+from nfbench.core.provenance import file_sha256
 from nfbench.features.shards import (
     SHARD_BYTES,
     Shards,
@@ -28,8 +30,6 @@ from nfbench.features.shards import (
     shard_folder,
     write_index,
 )
-from nfbench.files import atomic_path, read_json, remove_stale
-from nfbench.provenance import file_sha256
 
 __all__ = ["FeatureCache", "cache_key", "describe_difference", "fill_cache"]
 

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from nfbench.anomalies.base import AnomalyGenerator, view_seed
 from nfbench.backbones.base import Backbone
 from nfbench.backbones.weights import state_hash
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import read_json, write_json
+from nfbench.core.progress import progress
+from nfbench.core.provenance import provenance
 from nfbench.datasets.manifest import Entry, read_checked_image
-from nfbench.errors import NfbenchError
 from nfbench.features.cache import DTYPE, cache_key, describe_difference, fill_cache
 from nfbench.features.recipe import Recipe
 from nfbench.features.shards import SHARD_BYTES
-from nfbench.files import read_json, write_json
-from nfbench.progress import progress
-from nfbench.provenance import provenance
 
 __all__ = ["Synthesis", "extract_batch", "extract_features", "images_hash", "normalize", "read_images", "thread_pool"]
 

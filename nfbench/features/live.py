@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.manifest import Entry, read_manifest
-from nfbench.errors import NfbenchError
 from nfbench.features.cache import DTYPE
 from nfbench.features.extract import BATCH_SIZE, as_fp16, extract_batch, images_hash, read_images, thread_pool
 from nfbench.features.recipe import Recipe

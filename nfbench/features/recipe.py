@@ -8,7 +8,7 @@ from torch import nn
 
 from nfbench.backbones.base import Backbone, find_backbone
 from nfbench.backbones.weights import load_backbone, state_hash
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 
 __all__ = ["Recipe"]
 

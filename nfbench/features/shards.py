@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from nfbench.errors import NfbenchError
-from nfbench.files import read_json, write_json
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import read_json, write_json
 
 __all__ = [
     "SHARD_BYTES",

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure, SubFigure
 
 from nfbench.anomalies.base import AnomalyGenerator, Synthetic, make_generator, view_seed
 from nfbench.config import AnomaliesConfig
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.manifest import read_manifest
-from nfbench.errors import NfbenchError
 from nfbench.figures.base import DrawnRun, of_first_seed
 
 __all__ = ["contact_sheet", "draw_anomalies"]

@@ -13,9 +13,9 @@ matplotlib.use("agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from nfbench.files import atomic_path
-from nfbench.grid import Cell
-from nfbench.paths import Paths
+from nfbench.core.files import atomic_path
+from nfbench.plan.cells import Cell
+from nfbench.plan.paths import Paths
 from nfbench.results.record import RunRecord, read_record
 
 __all__ = [

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 from nfbench.figures.base import (
     COLORS,
     DrawnRun,

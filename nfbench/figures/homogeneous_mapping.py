@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 from nfbench.figures.base import COLORS, DrawnRun, legend_above, methods_of, of_first_seed, read_table
 
 __all__ = ["draw_homogeneous_mapping"]

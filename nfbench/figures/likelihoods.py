@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 from nfbench.figures.base import (
     COLORS,
     DrawnRun,

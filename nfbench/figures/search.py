@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 from nfbench.figures.base import COLORS, DrawnRun
 from nfbench.search.record import StudyRecord, read_study
 from nfbench.tables.captions import metric_title

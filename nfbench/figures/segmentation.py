@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.manifest import Entry, read_image, read_manifest
-from nfbench.errors import NfbenchError
 from nfbench.figures.base import DrawnRun, by_category, find_run, legend_above, methods_of, of_first_seed
 from nfbench.figures.maps import draw_example
 from nfbench.results.examples import read_examples

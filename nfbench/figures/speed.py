@@ -13,9 +13,9 @@ from matplotlib.text import Annotation, Text
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
+from nfbench.core.provenance import describe_machine
 from nfbench.figures.base import COLORS, DrawnRun
-from nfbench.provenance import describe_machine
 
 __all__ = ["draw_speed"]
 

@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 from nfbench.figures.base import DrawnRun, by_category, find_run, legend_above, methods_of, of_first_seed, read_table
 
 __all__ = ["draw_thresholds"]

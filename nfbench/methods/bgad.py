@@ -36,8 +36,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from nfbench.methods.base import Batch
-from nfbench.methods.base_likelihood import fibre_chunks, log_density, position_mask, to_fibres
+from nfbench.blocks.likelihood import fibre_chunks, log_density, position_mask, to_fibres
+from nfbench.blocks.method import Batch
 from nfbench.methods.nfad import NFAD, NFADSettings
 
 __all__ = ["BGAD", "METHOD", "BGADSettings", "abnormal_weight", "normal_weight", "semi_push_pull"]

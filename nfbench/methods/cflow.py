@@ -24,8 +24,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from nfbench.methods.base import Batch
-from nfbench.methods.base_likelihood import FibreFlowMethod, FibreFlowSettings, fibre_chunks, log_density, to_fibres
+from nfbench.blocks.likelihood import FibreFlowMethod, FibreFlowSettings, fibre_chunks, log_density, to_fibres
+from nfbench.blocks.method import Batch
 
 __all__ = ["METHOD", "CFlow", "CFlowSettings"]
 

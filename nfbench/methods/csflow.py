@@ -15,12 +15,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from nfbench.blocks.cross_scale import cross_scale_subnet
+from nfbench.blocks.glow import TwoSidedFlow
+from nfbench.blocks.maps import resize_maps
+from nfbench.blocks.method import HALF_LOG_TWO_PI, LevelShape, Method, MethodSettings, Scores
 from nfbench.config import Choices, Range
-from nfbench.errors import NfbenchError
-from nfbench.flows.cross_scale import cross_scale_subnet
-from nfbench.flows.glow import TwoSidedFlow
-from nfbench.methods.base import HALF_LOG_TWO_PI, LevelShape, Method, MethodSettings, Scores
-from nfbench.methods.base_maps import resize_maps
+from nfbench.core.errors import NfbenchError
 
 __all__ = ["METHOD", "CSFlow", "CSFlowSettings"]
 

@@ -15,10 +15,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from nfbench.blocks.glow import TwoSidedFlow, mlp_subnet
+from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch, LevelShape, Method, MethodSettings, Scores
 from nfbench.config import Choices, Range
-from nfbench.errors import NfbenchError
-from nfbench.flows.glow import TwoSidedFlow, mlp_subnet
-from nfbench.methods.base import HALF_LOG_TWO_PI, Batch, LevelShape, Method, MethodSettings, Scores
+from nfbench.core.errors import NfbenchError
 
 __all__ = ["METHOD", "DifferNet", "DifferNetSettings"]
 

@@ -15,9 +15,9 @@ from FrEIA.framework import SequenceINN
 from pydantic import Field
 from torch import Tensor, nn
 
-from nfbench.flows.all_in_one import AllInOneStep
-from nfbench.methods.base import HALF_LOG_TWO_PI, LevelShape
-from nfbench.methods.base_flow import FlowMethod, FlowSettings
+from nfbench.blocks.all_in_one import AllInOneStep
+from nfbench.blocks.flow_method import FlowMethod, FlowSettings
+from nfbench.blocks.method import HALF_LOG_TWO_PI, LevelShape
 
 __all__ = ["METHOD", "FastFlow", "FastFlowSettings"]
 

@@ -38,11 +38,11 @@ from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nfbench.errors import NfbenchError
-from nfbench.flows.priors import HierarchicalPrior
-from nfbench.methods.base import HALF_LOG_TWO_PI, Batch, LevelShape, ParameterGroup, Passes, Scores
-from nfbench.methods.base_likelihood import FibreFlowMethod, FibreFlowSettings, normality_map, to_fibres
-from nfbench.methods.base_maps import smooth
+from nfbench.blocks.likelihood import FibreFlowMethod, FibreFlowSettings, normality_map, to_fibres
+from nfbench.blocks.maps import smooth
+from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch, LevelShape, ParameterGroup, Passes, Scores
+from nfbench.blocks.priors import HierarchicalPrior
+from nfbench.core.errors import NfbenchError
 
 __all__ = ["HGAD", "METHOD", "HGADSettings"]
 

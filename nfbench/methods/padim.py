@@ -18,10 +18,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nfbench.blocks.method import LevelShape, Passes, Scores
+from nfbench.blocks.patches import FittedPatchSettings, PatchMethod
 from nfbench.config import Range
-from nfbench.errors import NfbenchError
-from nfbench.methods.base import LevelShape, Passes, Scores
-from nfbench.methods.base_patch import FittedPatchSettings, PatchMethod
+from nfbench.core.errors import NfbenchError
 
 __all__ = ["METHOD", "Padim", "PadimSettings"]
 

@@ -16,11 +16,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from nfbench.blocks.coreset import select_coreset
+from nfbench.blocks.method import LevelShape, Passes, Scores
+from nfbench.blocks.patches import Embedding, FittedPatchSettings, PatchEmbedding, PatchMethod
 from nfbench.config import Choices, Range
-from nfbench.errors import NfbenchError
-from nfbench.methods.base import LevelShape, Passes, Scores
-from nfbench.methods.base_coreset import select_coreset
-from nfbench.methods.base_patch import Embedding, FittedPatchSettings, PatchEmbedding, PatchMethod
+from nfbench.core.errors import NfbenchError
 
 __all__ = ["METHOD", "PatchCore", "PatchCoreSettings", "nearest_neighbors"]
 

@@ -44,10 +44,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nfbench.errors import NfbenchError
-from nfbench.flows.all_in_one import Permutation
-from nfbench.methods.base import HALF_LOG_TWO_PI, Batch, LevelShape
-from nfbench.methods.base_likelihood import FibreFlowMethod, FibreFlowSettings, position_mask, to_fibres
+from nfbench.blocks.all_in_one import Permutation
+from nfbench.blocks.likelihood import FibreFlowMethod, FibreFlowSettings, position_mask, to_fibres
+from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch, LevelShape
+from nfbench.core.errors import NfbenchError
 
 __all__ = [
     "METHOD",

@@ -15,9 +15,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nfbench.blocks.method import Batch, LevelShape, ParameterGroup, Scores
+from nfbench.blocks.patches import Embedding, PatchEmbedding, PatchMethod, PatchSettings
 from nfbench.config import Choices, Range
-from nfbench.methods.base import Batch, LevelShape, ParameterGroup, Scores
-from nfbench.methods.base_patch import Embedding, PatchEmbedding, PatchMethod, PatchSettings
 
 __all__ = ["METHOD", "SimpleNet", "SimpleNetSettings"]
 

@@ -16,10 +16,10 @@ from FrEIA.modules import Concat, Split
 from pydantic import Field
 from torch import Tensor
 
-from nfbench.errors import NfbenchError
-from nfbench.flows.all_in_one import AllInOneStep
-from nfbench.flows.upsampling import InvertibleUpsampling
-from nfbench.methods.base_flow import FlowMethod, FlowSettings
+from nfbench.blocks.all_in_one import AllInOneStep
+from nfbench.blocks.flow_method import FlowMethod, FlowSettings
+from nfbench.blocks.upsampling import InvertibleUpsampling
+from nfbench.core.errors import NfbenchError
 
 __all__ = ["METHOD", "UFlow", "UFlowSettings"]
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from nfbench.figures.base import read_table
-from nfbench.grid import Cell
-from nfbench.paths import Paths
+from nfbench.plan.cells import Cell
+from nfbench.plan.paths import Paths
 from nfbench.results.bootstrap import Interval, auroc_interval, auroc_kernel
 from nfbench.results.statistics import blocks, paired_tests, rank_methods
 

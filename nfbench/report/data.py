@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 
 import nfbench
+from nfbench.core.provenance import describe_machine
 from nfbench.figures.base import read_table
-from nfbench.grid import Cell
-from nfbench.paths import Paths
-from nfbench.provenance import describe_machine
+from nfbench.plan.cells import Cell
+from nfbench.plan.paths import Paths
 from nfbench.report.analysis import DIGITS, intervals, tests
 from nfbench.results.ledger import Stock
 from nfbench.results.record import CellRecord, RunRecord

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from nfbench.datasets.manifest import Entry, read_image, read_manifest, read_mask
-from nfbench.grid import Cell
-from nfbench.paths import Paths
+from nfbench.plan.cells import Cell
+from nfbench.plan.paths import Paths
 from nfbench.results.examples import EXAMPLES, read_examples
 from nfbench.results.record import RunRecord
 

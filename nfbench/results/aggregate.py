@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from nfbench.errors import NfbenchError
-from nfbench.files import atomic_path
-from nfbench.provenance import describe_machine, provenance
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import atomic_path
+from nfbench.core.provenance import describe_machine, provenance
 from nfbench.results.record import RunRecord
 
 __all__ = ["aggregate", "read_results", "write_results"]

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from nfbench.core.files import atomic_path, write_csv
 from nfbench.datasets.manifest import Entry
-from nfbench.files import atomic_path, write_csv
 from nfbench.metrics.calibration import chi_square_quantiles
 from nfbench.metrics.iou import AGGREGATIONS
 from nfbench.results.examples import EXAMPLES

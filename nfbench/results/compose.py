@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from nfbench.provenance import file_sha256, provenance
+from nfbench.core.provenance import file_sha256, provenance
 from nfbench.results.record import RunRecord
 from nfbench.scoring.evaluate import select
 from nfbench.scoring.protocol import Scored

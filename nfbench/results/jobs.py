@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nfbench.config import Bench
-from nfbench.grid import Cell, classes_of, members
-from nfbench.paths import Paths
+from nfbench.plan.cells import Cell, classes_of, members
+from nfbench.plan.paths import Paths
 
 __all__ = ["Job", "last_job"]
 

@@ -14,9 +14,9 @@ import pandas as pd
 import psutil
 
 from nfbench.config import Bench
-from nfbench.errors import NfbenchError
-from nfbench.grid import Cell, expand, members
-from nfbench.paths import Paths
+from nfbench.core.errors import NfbenchError
+from nfbench.plan.cells import Cell, expand, members
+from nfbench.plan.paths import Paths
 from nfbench.results.jobs import Job
 from nfbench.results.record import RunRecord, read_record
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from nfbench.grid import Cell
-from nfbench.paths import Paths
+from nfbench.plan.cells import Cell
+from nfbench.plan.paths import Paths
 from nfbench.results.ledger import Account, Stock
 
 __all__ = ["describe_progress", "seconds_left"]

@@ -5,9 +5,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from nfbench.errors import NfbenchError
-from nfbench.files import read_json, write_json
-from nfbench.grid import Cell
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import read_json, write_json
+from nfbench.plan.cells import Cell
 
 __all__ = ["CellRecord", "RunRecord", "Selection", "read_record", "write_record"]
 
@@ -24,7 +24,7 @@ class Selection(_Model):
 
 
 class CellRecord(_Model):
-    """The cell, as in ``nfbench.grid.Cell``, the method behind the variant, and how papers and tables name them."""
+    """A cell as in ``nfbench.plan.cells``, the method behind its variant, and its names in papers and tables."""
 
     setting: str
     dataset: str

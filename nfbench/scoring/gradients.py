@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nfbench.blocks.maps import smooth
+from nfbench.blocks.method import Method
+from nfbench.core.progress import progress
+from nfbench.core.torchvision_guard import import_torchvision
 from nfbench.datasets.manifest import Entry
 from nfbench.features.extract import normalize, read_images
 from nfbench.features.recipe import Recipe
-from nfbench.methods.base import Method
-from nfbench.methods.base_maps import smooth
-from nfbench.progress import progress
-from nfbench.torchvision_guard import import_torchvision
 
 __all__ = ["GradientMaps"]
 

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nfbench.methods.base import Method
-from nfbench.methods.base_likelihood import position_mask
+from nfbench.blocks.likelihood import position_mask
+from nfbench.blocks.method import Method
 from nfbench.scoring.evaluate import GroundTruth
 from nfbench.training.data import read_batches
 

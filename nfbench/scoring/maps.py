@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nfbench.errors import NfbenchError
-from nfbench.methods.base import Method
-from nfbench.methods.base_maps import top_percent_mean
+from nfbench.blocks.maps import top_percent_mean
+from nfbench.blocks.method import Method
+from nfbench.core.errors import NfbenchError
 from nfbench.scoring.a_contrario import energy
 from nfbench.training.data import read_batches
 

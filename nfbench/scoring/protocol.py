@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from nfbench.methods.base import Method
+from nfbench.blocks.method import Method
 from nfbench.scoring.evaluate import Evaluation, GroundTruth, evaluate, log_nfa_maps
 from nfbench.scoring.maps import Localizer, ScoredImages, score_images
 from nfbench.training.data import read_batches

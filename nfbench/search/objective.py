@@ -10,13 +10,13 @@ import optuna
 import torch
 from optuna.trial import Trial, TrialState
 
+from nfbench.blocks.method import Method, resolve_settings
 from nfbench.config import VariantConfig
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.manifest import Entry
-from nfbench.errors import NfbenchError
 from nfbench.features.cache import FeatureCache
-from nfbench.grid import Cell
-from nfbench.methods.base import Method, resolve_settings
 from nfbench.metrics.ranking import areas_under_curves, image_areas
+from nfbench.plan.cells import Cell
 from nfbench.scoring.evaluate import GroundTruth
 from nfbench.scoring.gradients import GradientMaps
 from nfbench.scoring.maps import score_images

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from nfbench.errors import NfbenchError
-from nfbench.files import read_json, write_json
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import read_json, write_json
 
 __all__ = ["BestTrial", "StudyRecord", "TrialRecord", "read_study", "write_study"]
 

@@ -10,10 +10,10 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from nfbench.blocks.method import PACKAGE, Method, MethodSettings, resolve_settings
 from nfbench.config import Choices, Dimension, VariantConfig
-from nfbench.errors import NfbenchError
-from nfbench.methods.base import PACKAGE, Method, MethodSettings, resolve_settings
-from nfbench.registry import plugin
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import plugin
 
 __all__ = ["BACKBONE", "default_point", "distributions", "search_space", "split_point"]
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nfbench.config import SearchConfig
+from nfbench.core.errors import NfbenchError
+from nfbench.core.provenance import derive_seed
 from nfbench.datasets.manifest import Entry
-from nfbench.errors import NfbenchError
-from nfbench.provenance import derive_seed
 
 __all__ = ["judging_images", "validation_split"]
 

@@ -21,8 +21,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from nfbench.errors import NfbenchError
-from nfbench.provenance import derive_seed
+from nfbench.core.errors import NfbenchError
+from nfbench.core.provenance import derive_seed
 
 __all__ = ["DIVERGED", "SAMPLER", "SharedStudy"]
 

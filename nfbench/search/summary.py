@@ -8,8 +8,8 @@ from optuna.importance import get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from nfbench.config import VariantConfig
-from nfbench.errors import NfbenchError
-from nfbench.provenance import provenance
+from nfbench.core.errors import NfbenchError
+from nfbench.core.provenance import provenance
 from nfbench.search.record import BestTrial, StudyRecord, TrialRecord
 from nfbench.search.space import split_point
 from nfbench.search.study import DIVERGED, SAMPLER, SECONDS, WORKER, SharedStudy

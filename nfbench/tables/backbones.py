@@ -6,8 +6,8 @@ from dataclasses import replace
 import pandas as pd
 
 from nfbench.config import BackboneRow, BackbonesTableConfig
-from nfbench.errors import NfbenchError
-from nfbench.registry import nearest
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import nearest
 from nfbench.results.compare import compare
 from nfbench.tables.captions import (
     METRICS,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 from nfbench.reference import PrintedValue, find_printed
 from nfbench.tables.captions import TRANSDUCTIVE
 from nfbench.tables.datasets import DatasetNotes, official_categories, subset

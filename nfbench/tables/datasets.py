@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from nfbench.core.registry import plugin_names
 from nfbench.datasets.base import find_dataset
-from nfbench.registry import plugin_names
 
 __all__ = ["DatasetNote", "DatasetNotes", "official_categories", "subset"]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from nfbench.errors import NfbenchError
-from nfbench.files import read_json
-from nfbench.grid import Cell
-from nfbench.paths import Paths
-from nfbench.provenance import describe_machine, file_sha256
-from nfbench.registry import nearest
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import read_json
+from nfbench.core.provenance import describe_machine, file_sha256
+from nfbench.core.registry import nearest
+from nfbench.plan.cells import Cell
+from nfbench.plan.paths import Paths
 from nfbench.results.compare import Comparison
 from nfbench.results.record import RunRecord, read_record
 from nfbench.tables.model import Column, Row, Table

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from nfbench.config import MethodRow, MethodsTableConfig
-from nfbench.errors import NfbenchError
-from nfbench.registry import nearest
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import nearest
 from nfbench.results.compare import Comparison, compare
 from nfbench.tables.captions import (
     METRICS,

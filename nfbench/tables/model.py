@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from nfbench.config import TableConfig
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import nearest, plugin_names
 from nfbench.reference import PublishedTable, PublishedValue, published_table
-from nfbench.registry import nearest, plugin_names
 from nfbench.results.compare import Comparison, compare
 from nfbench.tables.captions import METRICS, metric_title, results_caption, short_metric
 from nfbench.tables.comparison import of_setting, printed_settings, shown_backbone

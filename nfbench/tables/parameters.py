@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nfbench.backbones.base import find_backbone
+from nfbench.blocks.method import LevelShape, Method, build_to_count, count_parameters, resolve_settings
 from nfbench.config import Bench, CountedModel, ParametersTableConfig
-from nfbench.errors import NfbenchError
-from nfbench.methods.base import LevelShape, Method, build_to_count, count_parameters, resolve_settings
+from nfbench.core.errors import NfbenchError
 from nfbench.reference import PrintedValue, find_printed
 
 __all__ = ["Count", "ParametersTable", "make_parameters_table"]

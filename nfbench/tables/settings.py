@@ -3,8 +3,8 @@
 import pandas as pd
 
 from nfbench.config import SettingsTableConfig
-from nfbench.errors import NfbenchError
-from nfbench.registry import nearest
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import nearest
 from nfbench.results.compare import Comparison, compare
 from nfbench.tables.captions import (
     METRICS,

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nfbench.errors import NfbenchError
-from nfbench.grid import Cell
-from nfbench.paths import Paths
-from nfbench.provenance import describe_machine, fingerprint
+from nfbench.core.errors import NfbenchError
+from nfbench.core.provenance import describe_machine, fingerprint
+from nfbench.plan.cells import Cell
+from nfbench.plan.paths import Paths
 from nfbench.results.record import RunRecord
 
 __all__ = ["Entry", "Point", "as_name", "as_texts", "digest_of", "run_entry"]

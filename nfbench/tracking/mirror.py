@@ -13,9 +13,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nfbench.errors import NfbenchError
-from nfbench.progress import progress
-from nfbench.provenance import file_sha256
+from nfbench.core.errors import NfbenchError
+from nfbench.core.progress import progress
+from nfbench.core.provenance import file_sha256
 from nfbench.tracking.entries import Entry, Point, digest_of
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nfbench.errors import NfbenchError
-from nfbench.files import atomic_path, remove_stale
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import atomic_path, remove_stale
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from nfbench.config import Bench
-from nfbench.grid import Cell
-from nfbench.paths import Paths
+from nfbench.plan.cells import Cell
+from nfbench.plan.paths import Paths
 from nfbench.search.record import StudyRecord, TrialRecord, read_study
 from nfbench.tracking.entries import Entry, Point, as_texts, digest_of
 

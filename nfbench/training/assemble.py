@@ -9,14 +9,14 @@ from PIL import Image
 
 from nfbench.anomalies.base import AnomalyGenerator, make_generator
 from nfbench.anomalies.selection import choose_anomalies
+from nfbench.blocks.method import Method
 from nfbench.config import AnomaliesConfig
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.manifest import Entry, read_checked_mask
-from nfbench.errors import NfbenchError
 from nfbench.features.cache import FeatureCache
 from nfbench.features.extract import images_hash
 from nfbench.features.online import OnlineFeatures, RandomRotations, pseudo_anomalies
 from nfbench.features.stacked import StackedArrays
-from nfbench.methods.base import Method
 from nfbench.training.data import CachedImages, CachedViews, JoinedSources, Source, TrainingData
 
 __all__ = ["Images", "assemble", "class_levels"]

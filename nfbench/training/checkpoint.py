@@ -23,8 +23,8 @@ from safetensors.torch import load_file, save_file
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 from torch import Tensor
 
-from nfbench.errors import NfbenchError
-from nfbench.files import atomic_path, remove_stale
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import atomic_path, remove_stale
 
 __all__ = ["SideFolder", "load_kept", "load_state", "save_kept", "save_state"]
 

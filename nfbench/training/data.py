@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nfbench.blocks.method import Batch
+from nfbench.core.provenance import derive_seed
 from nfbench.features.stacked import StackedArrays
-from nfbench.methods.base import Batch
-from nfbench.provenance import derive_seed
 
 __all__ = [
     "CachedImages",

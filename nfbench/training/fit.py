@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from nfbench.grid import Cell
-from nfbench.methods.base import LevelShape, Method, MethodSettings, build_method
-from nfbench.provenance import derive_seed, training_code
+from nfbench.blocks.method import LevelShape, Method, MethodSettings, build_method
+from nfbench.core.provenance import derive_seed, training_code
+from nfbench.plan.cells import Cell
 from nfbench.training.assemble import Images, assemble
 from nfbench.training.checkpoint import SideFolder
 from nfbench.training.data import TrainingData

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nfbench.errors import NfbenchError
-from nfbench.methods.base import Method, MethodSettings, load_method
-from nfbench.progress import progress
+from nfbench.blocks.method import Method, MethodSettings, load_method
+from nfbench.core.errors import NfbenchError
+from nfbench.core.progress import progress
 from nfbench.training.checkpoint import SideFolder
 from nfbench.training.data import TrainingData
 from nfbench.training.optimizer import Adam

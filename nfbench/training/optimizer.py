@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from nfbench.methods.base import ParameterGroup
+from nfbench.blocks.method import ParameterGroup
 
 __all__ = ["Adam"]
 

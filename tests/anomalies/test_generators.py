@@ -15,11 +15,11 @@ from scipy import ndimage
 from nfbench.anomalies import blend
 from nfbench.anomalies.base import PACKAGE, Synthetic, find_generator, jitter_colors
 from nfbench.anomalies.cutpaste import draw_patch_shape
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import plugin_names
 from nfbench.datasets.layout import layout_samples
 from nfbench.datasets.manifest import build_manifest, read_image, write_manifest
-from nfbench.errors import NfbenchError
 from nfbench.figures.anomalies import contact_sheet
-from nfbench.registry import plugin_names
 
 NAMES = plugin_names(PACKAGE)
 OF_NORMALS = [name for name in NAMES if not find_generator(name).needs_real]

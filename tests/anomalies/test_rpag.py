@@ -15,10 +15,10 @@ from scipy import ndimage
 from nfbench.anomalies import rpag
 from nfbench.anomalies.rpag import RealAnomalies, augment, paste_in_foreground
 from nfbench.anomalies.selection import choose_anomalies
+from nfbench.core.errors import NfbenchError
+from nfbench.core.provenance import file_sha256
 from nfbench.datasets.layout import layout_samples
 from nfbench.datasets.manifest import build_manifest, read_image
-from nfbench.errors import NfbenchError
-from nfbench.provenance import file_sha256
 
 RED, GREY = (250, 0, 0), 128
 

@@ -13,10 +13,10 @@ from PIL import Image
 
 from nfbench.anomalies import selection
 from nfbench.anomalies.selection import choose_anomalies
+from nfbench.core.errors import NfbenchError
+from nfbench.core.provenance import file_sha256
 from nfbench.datasets.layout import layout_samples
 from nfbench.datasets.manifest import Entry, build_manifest
-from nfbench.errors import NfbenchError
-from nfbench.provenance import file_sha256
 
 
 def entry(kind: str, number: int, mask: str = "mask.png") -> Entry:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from nfbench.backbones.base import Level, find_backbone
 from nfbench.backbones.weights import load_backbone, state_hash
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 
 RESNET18 = find_backbone("resnet18.tv_in1k")
 PAIR = find_backbone("ms_cait")

@@ -20,7 +20,7 @@ from skimage import data as pictures
 
 from nfbench.backbones.base import find_backbone
 from nfbench.backbones.weights import load_backbone, state_hash
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 
 LITE0 = find_backbone("tf_efficientnet_lite0")
 RESNET18 = find_backbone("resnet18.tv_in1k")
@@ -243,7 +243,7 @@ def test_torchvisions_address_is_torchvisions():
 def test_torchvision_imports_beside_a_torch_without_its_operators():
     """Also where a first import has failed; with a torch that has the operators, nothing is defined."""
     script = (
-        "from nfbench.torchvision_guard import import_torchvision as guard; guard(); guard();"
+        "from nfbench.core.torchvision_guard import import_torchvision as guard; guard(); guard();"
         "import torchvision.transforms as t; print(t.Resize(4).size)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

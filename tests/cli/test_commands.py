@@ -11,8 +11,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from nfbench.cli import app
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import find_dataset
-from nfbench.errors import NfbenchError
 
 OF_CATEGORY = ("train", "test_normal", "test_anomalous")
 

@@ -11,7 +11,7 @@ from torch import nn
 from nfbench.backbones.base import INTERPOLATIONS, Backbone, backbone_names, find_backbone
 from nfbench.backbones.extractors import EXTRACTORS
 from nfbench.backbones.weights import load_backbone
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 
 
 def networks(backbone: Backbone) -> tuple[Backbone, ...]:

@@ -2,10 +2,10 @@
 
 import pytest
 
+from nfbench.core.registry import plugin_names
 from nfbench.datasets.base import PACKAGE, Counts, Dataset, find_dataset
 from nfbench.datasets.manifest import build_manifest
 from nfbench.datasets.sources import read_sources
-from nfbench.registry import plugin_names
 
 DATASETS = plugin_names(PACKAGE)
 MINIATURES = [name for name in DATASETS if find_dataset(name).has_miniature]

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from nfbench.backbones.base import backbone_names, find_backbone
-from nfbench.errors import NfbenchError
-from nfbench.methods.base import (
+from nfbench.blocks.method import (
     PACKAGE,
     LevelShape,
     build_method,
@@ -13,7 +12,8 @@ from nfbench.methods.base import (
     count_parameters,
     resolve_settings,
 )  # fmt: skip
-from nfbench.registry import plugin, plugin_names
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import plugin, plugin_names
 
 SCALES = (1, 2, 4)
 

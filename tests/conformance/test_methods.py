@@ -11,11 +11,11 @@ import pytest
 import torch
 from FrEIA.modules import InvertibleModule
 
-from nfbench.errors import NfbenchError
+from nfbench.blocks.method import PACKAGE, LevelShape, MethodSettings, build_method, load_method, resolve_settings
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import plugin, plugin_names
 from nfbench.features.stacked import StackedArrays
-from nfbench.methods.base import PACKAGE, LevelShape, MethodSettings, build_method, load_method, resolve_settings
 from nfbench.metrics.ranking import image_areas
-from nfbench.registry import plugin, plugin_names
 from nfbench.scoring.maps import score_images
 from nfbench.training.assemble import class_levels
 from nfbench.training.checkpoint import SideFolder, load_kept, save_kept

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.download import Policy, download
 from nfbench.datasets.sources import Archive
-from nfbench.errors import NfbenchError
 from tests.datasets.loopback import loopback
 
 CONTENT = np.random.default_rng(0).bytes(400_000)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from nfbench.core.errors import NfbenchError
+from nfbench.core.provenance import file_sha256
 from nfbench.datasets.base import find_dataset
 from nfbench.datasets.check import check_dataset
 from nfbench.datasets.download import Policy
 from nfbench.datasets.fetch import fetch
 from nfbench.datasets.sources import Source, find_source, record_path
-from nfbench.errors import NfbenchError
-from nfbench.provenance import file_sha256
 from tests.datasets.loopback import loopback
 
 NOWHERE = "http://127.0.0.1:1/btad.zip"

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from nfbench.config import DatasetConfig
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import Sample, find_dataset
 from nfbench.datasets.layout import layout_samples
 from nfbench.datasets.manifest import (
@@ -17,7 +18,6 @@ from nfbench.datasets.manifest import (
     select_subset,
     write_manifest,
 )
-from nfbench.errors import NfbenchError
 
 FOLDER = find_dataset("folder")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.unpack import BadArchive, unpack
-from nfbench.errors import NfbenchError
 
 FILES = {"a/train/good/000.png": b"image", "a/empty": b"", "b.csv": b"x,y\n" * 1000}
 LIMIT = 10_000

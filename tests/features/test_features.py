@@ -12,9 +12,9 @@ import torch
 
 from nfbench.backbones.base import find_backbone
 from nfbench.backbones.weights import load_backbone
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import find_dataset
 from nfbench.datasets.manifest import build_manifest, read_image, write_manifest
-from nfbench.errors import NfbenchError
 from nfbench.features.cache import FeatureCache
 from nfbench.features.extract import extract_features
 from nfbench.features.online import OnlineFeatures, RandomRotations

@@ -8,9 +8,9 @@ from PIL import Image
 from nfbench.anomalies.base import make_generator, view_seed
 from nfbench.backbones.base import find_backbone
 from nfbench.config import AnomaliesConfig
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.folder import DATASET
 from nfbench.datasets.manifest import build_manifest
-from nfbench.errors import NfbenchError
 from nfbench.features.cache import FeatureCache
 from nfbench.features.extract import Synthesis, extract_features
 from nfbench.features.online import OnlineFeatures, pseudo_anomalies

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from nfbench.backbones.base import find_backbone
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import find_dataset
 from nfbench.datasets.manifest import build_manifest, write_manifest
-from nfbench.errors import NfbenchError
 from nfbench.features import extract as extraction
 from nfbench.features.cache import FeatureCache
 from nfbench.features.extract import extract_features

@@ -8,9 +8,9 @@ from matplotlib import pyplot as plt
 
 from nfbench.anomalies.base import make_generator, view_seed
 from nfbench.config import AnomaliesConfig
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.folder import DATASET
 from nfbench.datasets.manifest import build_manifest, read_manifest, write_manifest
-from nfbench.errors import NfbenchError
 from nfbench.figures.anomalies import draw_anomalies
 
 

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import write_csv
 from nfbench.figures.base import DrawnRun
-from nfbench.files import write_csv
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import write_csv
 from nfbench.figures.base import DrawnRun, write_figure
 from nfbench.figures.homogeneous_mapping import draw_homogeneous_mapping
-from nfbench.files import write_csv
 
 EDGES = np.linspace(-4, 4, 9)
 

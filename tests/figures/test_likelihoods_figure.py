@@ -8,10 +8,10 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 from matplotlib.patches import StepPatch
 
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import write_csv
 from nfbench.figures.base import COLORS, DrawnRun, write_figure
 from nfbench.figures.likelihoods import draw_likelihoods
-from nfbench.files import write_csv
 
 FIELDS = ("moment", "level", "group", "left", "right", "share")
 CENTRES = {

@@ -9,7 +9,7 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.text import Annotation, Text
 
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 from nfbench.figures.base import DrawnRun, write_figure
 from nfbench.figures.speed import draw_speed
 

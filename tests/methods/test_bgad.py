@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from nfbench.methods.base import Batch, LevelShape, build_method, build_to_count, count_parameters, resolve_settings
-from nfbench.methods.base_likelihood import log_density, to_fibres
+from nfbench.blocks.likelihood import log_density, to_fibres
+from nfbench.blocks.method import Batch, LevelShape, build_method, build_to_count, count_parameters, resolve_settings
 from nfbench.methods.bgad import abnormal_weight, normal_weight, semi_push_pull
 
 B6 = [LevelShape(40, 64, 64), LevelShape(72, 32, 32), LevelShape(200, 16, 16)]

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from nfbench.errors import NfbenchError
-from nfbench.methods import base_likelihood
-from nfbench.methods.base import Batch, LevelShape, build_method, load_method, resolve_settings
-from nfbench.methods.base_likelihood import fibre_chunks, likelihood_map, to_fibres
+from nfbench.blocks import likelihood
+from nfbench.blocks.likelihood import fibre_chunks, likelihood_map, to_fibres
+from nfbench.blocks.method import Batch, LevelShape, build_method, load_method, resolve_settings
+from nfbench.core.errors import NfbenchError
 from nfbench.methods.cflow import CFlow
 
 SMALL = [LevelShape(6, 8, 8), LevelShape(9, 4, 4), LevelShape(12, 2, 2)]
@@ -234,7 +234,7 @@ def test_scoring_is_chunked_and_chunks_do_not_matter(monkeypatch):
     whole = method.score(features)
     sizes = []
     encode = method.encode
-    monkeypatch.setattr(base_likelihood, "_SCORED_FIBRES", 7)
+    monkeypatch.setattr(likelihood, "_SCORED_FIBRES", 7)
     monkeypatch.setattr(method, "encode", lambda *call: sizes.append(len(call[2])) or encode(*call))
     in_chunks = method.score(features)
     assert max(sizes) == 7

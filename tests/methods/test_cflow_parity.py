@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from nfbench.flows.positional import sinusoidal_code
-from nfbench.methods.base import Batch, LevelShape, build_method, resolve_settings
-from nfbench.methods.base_likelihood import fibre_chunks, log_density, to_fibres
+from nfbench.blocks.likelihood import fibre_chunks, log_density, to_fibres
+from nfbench.blocks.method import Batch, LevelShape, build_method, resolve_settings
+from nfbench.blocks.positional import sinusoidal_code
 
 pytest.importorskip("anomalib", reason="anomalib is not installed")
 

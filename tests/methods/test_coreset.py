@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
-from nfbench.errors import NfbenchError
-from nfbench.methods import base_coreset
-from nfbench.methods.base_coreset import select_coreset
+from nfbench.blocks import coreset
+from nfbench.blocks.coreset import select_coreset
+from nfbench.core.errors import NfbenchError
 
 
 def plain_greedy(points, count, start):
@@ -63,8 +63,8 @@ DATA = {
 @pytest.mark.parametrize("start", [7, torch.tensor([3, 99, 4, 3, 250])], ids=["point", "mean"])
 @pytest.mark.parametrize("data", DATA)
 def test_same_selection_as_the_plain_loop(data, start, pool_size, rows, columns, monkeypatch):
-    monkeypatch.setattr(base_coreset, "_ROWS", rows)
-    monkeypatch.setattr(base_coreset, "_COLUMNS", columns)
+    monkeypatch.setattr(coreset, "_ROWS", rows)
+    monkeypatch.setattr(coreset, "_COLUMNS", columns)
     points = DATA[data]
     count = 20 if pool_size == 1 else len(points) // 8
     found = select_coreset(points, count, start, pool_size)

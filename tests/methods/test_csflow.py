@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from nfbench.errors import NfbenchError
-from nfbench.methods.base import LevelShape, build_method, load_method, resolve_settings
+from nfbench.blocks.method import LevelShape, build_method, load_method, resolve_settings
+from nfbench.core.errors import NfbenchError
 
 SMALL = [LevelShape(8, 8, 8), LevelShape(8, 4, 4), LevelShape(8, 2, 2)]
 

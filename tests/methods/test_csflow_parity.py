@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nfbench.methods.base import LevelShape, build_method, resolve_settings
+from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 
 pytest.importorskip("anomalib", reason="anomalib is not installed")
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from nfbench.errors import NfbenchError
-from nfbench.methods.base import Batch, LevelShape, build_method, load_method, resolve_settings
+from nfbench.blocks.method import Batch, LevelShape, build_method, load_method, resolve_settings
+from nfbench.core.errors import NfbenchError
 from nfbench.methods.differnet import DifferNet
 
 SMALL = [LevelShape(6, 4, 4), LevelShape(5, 2, 2), LevelShape(4, 1, 1)]

@@ -7,8 +7,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from nfbench.backbones.base import find_backbone
-from nfbench.errors import NfbenchError
-from nfbench.methods.base import LevelShape, build_method, resolve_settings
+from nfbench.blocks.method import LevelShape, build_method, resolve_settings
+from nfbench.core.errors import NfbenchError
 
 SMALL = [LevelShape(16, 8, 8), LevelShape(24, 4, 4), LevelShape(40, 2, 2)]
 

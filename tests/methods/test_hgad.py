@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from nfbench.errors import NfbenchError
-from nfbench.flows.priors import HierarchicalPrior, spread_centres
-from nfbench.methods.base import Batch, LevelShape, build_method, build_to_count, count_parameters, resolve_settings
-from nfbench.methods.base_maps import smooth
+from nfbench.blocks.maps import smooth
+from nfbench.blocks.method import Batch, LevelShape, build_method, build_to_count, count_parameters, resolve_settings
+from nfbench.blocks.priors import HierarchicalPrior, spread_centres
+from nfbench.core.errors import NfbenchError
 from nfbench.training.checkpoint import SideFolder
 from nfbench.training.data import TrainingData
 from nfbench.training.loop import train

@@ -4,8 +4,8 @@ import pytest
 import timm
 import torch
 
-from nfbench.flows.all_in_one import AllInOneStep
-from nfbench.methods.base import LevelShape, build_method, resolve_settings
+from nfbench.blocks.all_in_one import AllInOneStep
+from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 
 pytest.importorskip("anomalib", reason="anomalib is not installed")
 

@@ -6,10 +6,10 @@ import torch
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nfbench.errors import NfbenchError
-from nfbench.methods.base import Batch, LevelShape, build_method, load_method, resolve_settings
-from nfbench.methods.base_maps import smooth
-from nfbench.methods.base_patch import PatchEmbedding
+from nfbench.blocks.maps import smooth
+from nfbench.blocks.method import Batch, LevelShape, build_method, load_method, resolve_settings
+from nfbench.blocks.patches import PatchEmbedding
+from nfbench.core.errors import NfbenchError
 from nfbench.methods.patchcore import nearest_neighbors
 
 SHAPES = [LevelShape(8, 16, 16), LevelShape(12, 8, 8)]

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from nfbench.methods.base import LevelShape, build_method, load_method, resolve_settings
-from nfbench.methods.base_coreset import select_coreset
+from nfbench.blocks.coreset import select_coreset
+from nfbench.blocks.method import LevelShape, build_method, load_method, resolve_settings
 
 pytest.importorskip("anomalib", reason="anomalib is not installed")
 

@@ -7,8 +7,8 @@ import torch
 from scipy import stats
 from torch.nn import functional
 
-from nfbench.errors import NfbenchError
-from nfbench.methods.base import Batch, LevelShape, build_method, build_to_count, count_parameters, resolve_settings
+from nfbench.blocks.method import Batch, LevelShape, build_method, build_to_count, count_parameters, resolve_settings
+from nfbench.core.errors import NfbenchError
 from nfbench.methods.sanflow import PRIOR_ALPHA, PRIOR_BETA, Statistics, StatisticsNetwork, kl_to_prior
 
 WRN_50 = [LevelShape(512, 32, 32), LevelShape(1024, 16, 16), LevelShape(2048, 8, 8)]

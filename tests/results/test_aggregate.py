@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from nfbench.errors import NfbenchError
-from nfbench.grid import Cell
+from nfbench.core.errors import NfbenchError
+from nfbench.plan.cells import Cell
 from nfbench.results.aggregate import aggregate, read_results, write_results
 from nfbench.results.record import AnomaliesRecord, CellRecord, DataRecord, SearchRecord, Selection
 

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from nfbench.cli import app
 from nfbench.cli.build import load, take_stock_of
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import find_dataset
-from nfbench.errors import NfbenchError
 from nfbench.results.ledger import read_holes
 from nfbench.results.progress import describe_progress, seconds_left
 from tests.made_up import MadeUp, spoil

@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
+from nfbench.blocks.method import LevelShape, Scores, build_method, resolve_settings
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.manifest import Entry
-from nfbench.errors import NfbenchError
-from nfbench.methods.base import LevelShape, Scores, build_method, resolve_settings
 from nfbench.metrics import miou, miou_oracle
 from nfbench.metrics.iou import mean_iou
 from nfbench.scoring.evaluate import GroundTruth, evaluate, log_nfa_maps, select

@@ -6,12 +6,12 @@ import torch
 from PIL import Image
 
 from nfbench.backbones.base import find_backbone
+from nfbench.blocks.method import LevelShape, build_method, resolve_settings
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import find_dataset
 from nfbench.datasets.manifest import build_manifest
-from nfbench.errors import NfbenchError
 from nfbench.features.extract import extract_features, normalize, read_images
 from nfbench.features.recipe import Recipe
-from nfbench.methods.base import LevelShape, build_method, resolve_settings
 from nfbench.scoring.gradients import GradientMaps
 from nfbench.scoring.maps import score_images
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nfbench.methods.base import LevelShape, build_method, resolve_settings
+from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.scoring.likelihoods import Positions, likelihood_histograms, positions_of_test
 
 CPU = torch.device("cpu")

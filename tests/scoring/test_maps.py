@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from nfbench.errors import NfbenchError
-from nfbench.methods.base import Scores
+from nfbench.blocks.method import Scores
+from nfbench.core.errors import NfbenchError
 from nfbench.scoring.maps import score_images
 
 CPU = torch.device("cpu")

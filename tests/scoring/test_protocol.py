@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
+from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.datasets.manifest import Entry
-from nfbench.methods.base import LevelShape, build_method, resolve_settings
 from nfbench.scoring.evaluate import GroundTruth
 from nfbench.scoring.protocol import TRANSDUCTIVE, Views, score_and_evaluate
 

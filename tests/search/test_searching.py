@@ -8,7 +8,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from nfbench.cli import app
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 from nfbench.results.record import read_record
 from nfbench.search.record import read_study
 

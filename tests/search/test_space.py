@@ -2,10 +2,10 @@
 
 import pytest
 
+from nfbench.blocks.method import Method, resolve_settings
 from nfbench.config import Choices, Range, VariantConfig
-from nfbench.errors import NfbenchError
-from nfbench.methods.base import Method, resolve_settings
-from nfbench.registry import plugin, plugin_names
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import plugin, plugin_names
 from nfbench.search.space import default_point, distributions, search_space, split_point
 
 METHODS = plugin_names("nfbench.methods")

@@ -8,9 +8,9 @@ import pytest
 
 from nfbench.cli.build import dataset_notes
 from nfbench.config import MethodsTableConfig, load_bench, validate
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import find_dataset
-from nfbench.errors import NfbenchError
-from nfbench.grid import expand
+from nfbench.plan.cells import expand
 from nfbench.tables.datasets import DatasetNote, official_categories
 from nfbench.tables.methods import make_methods_table
 from nfbench.tables.model import make_table

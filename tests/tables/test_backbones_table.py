@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from nfbench.config import BackbonesTableConfig
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import find_dataset
-from nfbench.errors import NfbenchError
 from nfbench.tables.backbones import make_backbones_table
 from nfbench.tables.datasets import DatasetNote
 from nfbench.tables.render import to_csv, to_html, to_latex, to_text

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from nfbench.config import BackbonesTableConfig, MethodsTableConfig, TableConfig
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 from nfbench.reference import find_printed, published_table
 from nfbench.tables.backbones import make_backbones_table
 from nfbench.tables.comparison import printed_settings

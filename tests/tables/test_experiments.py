@@ -9,9 +9,9 @@ import yaml
 
 from nfbench.cli.build import available_categories
 from nfbench.config import Experiment, load_bench, validate
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import find_dataset
-from nfbench.errors import NfbenchError
-from nfbench.grid import expand
+from nfbench.plan.cells import expand
 from tests.workflow.conftest import Checkout
 
 EXPERIMENTS = Path(__file__).parents[2] / "workflow" / "experiments"

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nfbench.cli import app
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 from nfbench.results.record import read_record
 from tests.made_up import MadeUp
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from nfbench.config import TableConfig
-from nfbench.grid import Cell
+from nfbench.plan.cells import Cell
 from nfbench.results.ledger import Account
 from nfbench.tables.holes import mark_holes
 from nfbench.tables.model import make_table

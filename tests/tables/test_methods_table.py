@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from nfbench.config import MethodsTableConfig
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 from nfbench.tables.methods import COSTS, make_methods_table
 from nfbench.tables.render import to_csv, to_html, to_latex, to_text
 from tests.tables.test_tables import results

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nfbench.config import Bench, Config, ParametersTableConfig, VariantConfig, load_bench
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 from nfbench.tables.parameters import make_parameters_table
 from nfbench.tables.render_parameters import to_csv, to_html, to_latex, to_text
 from tests.tables.test_tables import compile_latex

@@ -5,8 +5,8 @@ import pytest
 
 from nfbench.cli.build import available_categories
 from nfbench.config import TableConfig, load_bench
-from nfbench.errors import NfbenchError
-from nfbench.grid import expand
+from nfbench.core.errors import NfbenchError
+from nfbench.plan.cells import expand
 from nfbench.reference import published_table
 from nfbench.tables.model import make_table
 from tests.tables.test_tables import results

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from nfbench.config import SettingsTableConfig
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 from nfbench.tables.render import to_csv, to_html, to_latex
 from nfbench.tables.settings import make_settings_table
 from tests.tables.test_tables import results

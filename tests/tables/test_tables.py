@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from nfbench.config import TableConfig
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 from nfbench.reference import PublishedValue, find_printed, published_names, published_table
 from nfbench.results.compare import compare
 from nfbench.scoring.protocol import TRANSDUCTIVE

@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 
 from nfbench.anomalies.base import make_generator
+from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.config import AnomaliesConfig
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.folder import DATASET
 from nfbench.datasets.manifest import build_manifest
-from nfbench.errors import NfbenchError
 from nfbench.features.extract import images_hash
-from nfbench.methods.base import LevelShape, build_method, resolve_settings
 from nfbench.training.assemble import Images, assemble
 from nfbench.training.data import CachedImages, CachedViews, TrainingData
 

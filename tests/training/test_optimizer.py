@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from nfbench.methods.base import ParameterGroup
+from nfbench.blocks.method import ParameterGroup
 from nfbench.training.optimizer import Adam
 
 
@@ -54,7 +54,7 @@ def test_gradients_are_forgotten():
 
 def test_a_step_does_not_import_the_compiler():
     script = (
-        "import sys, torch; from nfbench.methods.base import ParameterGroup;"
+        "import sys, torch; from nfbench.blocks.method import ParameterGroup;"
         "from nfbench.training.optimizer import Adam; p = torch.nn.Parameter(torch.ones(2));"
         "o = Adam([ParameterGroup([p])], 1e-3); p.sum().backward(); o.step(); o.zero_grad();"
         "assert 'torch._dynamo' not in sys.modules"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from nfbench.errors import NfbenchError
-from nfbench.methods.base import LevelShape, build_method, resolve_settings
+from nfbench.blocks.method import LevelShape, build_method, resolve_settings
+from nfbench.core.errors import NfbenchError
 from nfbench.training.checkpoint import SideFolder, load_kept, load_state, save_kept, save_state
 from nfbench.training.data import CachedViews, TrainingData
 from nfbench.training.loop import Diverged, kept_epochs, learning_rate, train

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from nfbench.errors import NfbenchError
-from nfbench.files import write_text
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import write_text
 from nfbench.training.checkpoint import SideFolder
 from tests.conftest import ROOT
 
@@ -33,7 +33,7 @@ print("saved")
 PUBLISHER = """
 import sys, time
 from pathlib import Path
-from nfbench.files import write_text
+from nfbench.core.files import write_text
 from nfbench.training.checkpoint import SideFolder
 
 name, runs = sys.argv[1], [Path(path) for path in sys.argv[2:]]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from nfbench.cli.build import available_categories, load
-from nfbench.grid import expand
-from nfbench.paths import Paths
+from nfbench.plan.cells import expand
+from nfbench.plan.paths import Paths
 from nfbench.results.jobs import last_job
 
 

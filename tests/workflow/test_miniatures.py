@@ -11,10 +11,10 @@ import yaml
 
 from nfbench.cli.build import available_categories, dataset_root
 from nfbench.config import load_bench
+from nfbench.core.registry import plugin_names
 from nfbench.datasets.base import PACKAGE, Counts, find_dataset
 from nfbench.datasets.manifest import read_manifest
-from nfbench.grid import expand
-from nfbench.registry import plugin_names
+from nfbench.plan.cells import expand
 from tests.conftest import make_image_folder
 from tests.workflow.conftest import ROOT, environment
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.manifest import read_manifest
-from nfbench.errors import NfbenchError
 from nfbench.results.record import read_record
 from nfbench.training.checkpoint import load_kept
 from tests.workflow.conftest import environment

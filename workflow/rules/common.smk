@@ -11,12 +11,12 @@ from pathlib import Path
 from nfbench.cli.build import available_categories, dataset_root, is_miniature, to_fetch
 from nfbench.config import load_bench
 from nfbench.datasets.sources import read_sources, record_path
-from nfbench.errors import NfbenchError
-from nfbench.grid import Cell, classes_of, expand, members
-from nfbench.paths import Paths
-from nfbench.provenance import fingerprint, training_code
-from nfbench.registry import plugin_names
-from nfbench.resources import gpus_per_job, memory, time_limit
+from nfbench.core.errors import NfbenchError
+from nfbench.plan.cells import Cell, classes_of, expand, members
+from nfbench.plan.paths import Paths
+from nfbench.core.provenance import fingerprint, training_code
+from nfbench.core.registry import plugin_names
+from nfbench.core.resources import gpus_per_job, memory, time_limit
 from nfbench.tracking.store import Store
 from nfbench.tracking.studies import studies_of
 from snakemake.exceptions import WorkflowError

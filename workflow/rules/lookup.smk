@@ -32,7 +32,7 @@ def table_spec(name):
 
 def table_code(name):
     """Fingerprint of the code that a table follows from; where it counts parameters, the models are part of that."""
-    models = ("methods", "flows", "backbones") if table_config(name).kind == "parameters" else ()
+    models = ("methods", "blocks", "backbones") if table_config(name).kind == "parameters" else ()
     return fingerprint("tables", "results/compare.py", "reference", *models)
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nfbench.flows.glow import ListSubnet
+from nfbench.blocks.glow import ListSubnet
 
 __all__ = ["CrossScaleSubnet", "cross_scale_subnet"]
 

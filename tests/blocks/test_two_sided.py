@@ -6,8 +6,8 @@ import pytest
 import torch
 from FrEIA.modules import GLOWCouplingBlock
 
-from nfbench.flows.cross_scale import cross_scale_subnet
-from nfbench.flows.glow import TwoSidedFlow, TwoSidedStep, mlp_subnet
+from nfbench.blocks.cross_scale import cross_scale_subnet
+from nfbench.blocks.glow import TwoSidedFlow, TwoSidedStep, mlp_subnet
 
 PYRAMIDS = [[(5, 4, 4), (5, 2, 2), (5, 1, 1)], [(4, 2, 4), (4, 1, 2)], [(3, 3, 2)], [(2, 4, 4), (2, 2, 2)]]
 VECTORS = [[(6,)], [(5,)], [(2,)]]

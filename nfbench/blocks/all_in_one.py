@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
-from nfbench.flows.subnets import Subnet
+from nfbench.blocks.subnets import Subnet
 
 __all__ = ["AllInOneStep", "ClampRule", "Permutation"]
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 
 __all__ = ["atomic_path", "full_disk", "read_json", "remove_stale", "write_csv", "write_json", "write_text"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from nfbench.grid import Cell
+from nfbench.plan.cells import Cell
 
 __all__ = ["Paths"]
 

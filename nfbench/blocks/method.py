@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from nfbench.config import Dimension
-from nfbench.errors import NfbenchError
-from nfbench.registry import nearest, plugin
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import nearest, plugin
 
 __all__ = [
     "HALF_LOG_TWO_PI",

@@ -59,7 +59,7 @@ def describe_machine(record: Mapping[str, Any]) -> str:
 
 @cache
 def fingerprint(*parts: str) -> str:
-    """Short hash of the source of modules and sub-packages of nfbench, such as ``flows`` or ``grid.py``.
+    """Short hash of the source of modules and sub-packages of nfbench, such as ``flows`` or ``plan/cells.py``.
 
     A stage's fingerprint is a parameter of its rule, so that a change in code that the stage uses makes it run again.
     """
@@ -74,7 +74,7 @@ def fingerprint(*parts: str) -> str:
 
 def training_code(*, anomalies: bool) -> str:
     """Fingerprint of what of nfbench a training follows from, with that of anomalies where it learns from some."""
-    return fingerprint("flows", "methods", "training", *_READERS, *(["anomalies"] if anomalies else []))
+    return fingerprint("blocks", "methods", "training", *_READERS, *(["anomalies"] if anomalies else []))
 
 
 def file_hash(path: str | Path, algorithm: str) -> str:

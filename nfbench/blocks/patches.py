@@ -9,9 +9,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nfbench.errors import NfbenchError
-from nfbench.methods.base import LevelShape, Method, MethodSettings
-from nfbench.methods.base_maps import resize_maps, smooth
+from nfbench.blocks.maps import resize_maps, smooth
+from nfbench.blocks.method import LevelShape, Method, MethodSettings
+from nfbench.core.errors import NfbenchError
 
 __all__ = ["Embedding", "FittedPatchSettings", "PatchEmbedding", "PatchMethod", "PatchSettings"]
 

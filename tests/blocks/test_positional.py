@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from nfbench.flows.positional import sinusoidal_code
+from nfbench.blocks.positional import sinusoidal_code
 
 
 def slow_code(channels, height, width):

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from nfbench.methods.base import LevelShape, Passes
+from nfbench.blocks.method import LevelShape, Passes
 
 __all__ = ["Normalization", "build_normalization", "fit_normalizations"]
 

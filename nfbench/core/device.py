@@ -7,8 +7,8 @@ import sys
 
 import torch
 
-from nfbench.errors import NfbenchError
-from nfbench.slots import take_slot, visible_gpus
+from nfbench.core.errors import NfbenchError
+from nfbench.core.slots import take_slot, visible_gpus
 
 __all__ = ["peak_memory_mb", "pick_device", "require_gpu"]
 

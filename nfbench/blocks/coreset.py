@@ -18,8 +18,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from nfbench.errors import NfbenchError
-from nfbench.progress import progress
+from nfbench.core.errors import NfbenchError
+from nfbench.core.progress import progress
 
 __all__ = ["select_coreset"]
 

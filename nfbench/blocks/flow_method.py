@@ -8,12 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from nfbench.blocks.all_in_one import ClampRule, Permutation
+from nfbench.blocks.maps import resize_maps, smooth, top_percent_mean
+from nfbench.blocks.method import HALF_LOG_TWO_PI, LevelShape, Method, MethodSettings, Passes, Scores
+from nfbench.blocks.normalization import Normalization, build_normalization, fit_normalizations
+from nfbench.blocks.subnets import conv_subnet
 from nfbench.config import Choices, Range
-from nfbench.flows.all_in_one import ClampRule, Permutation
-from nfbench.flows.subnets import conv_subnet
-from nfbench.methods.base import HALF_LOG_TWO_PI, LevelShape, Method, MethodSettings, Passes, Scores
-from nfbench.methods.base_maps import resize_maps, smooth, top_percent_mean
-from nfbench.methods.base_normalization import Normalization, build_normalization, fit_normalizations
 
 __all__ = ["FlowMethod", "FlowSettings"]
 

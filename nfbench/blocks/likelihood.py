@@ -13,12 +13,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nfbench.blocks.all_in_one import AllInOneStep, ClampRule, Permutation
+from nfbench.blocks.maps import resize_maps
+from nfbench.blocks.method import HALF_LOG_TWO_PI, LevelShape, Method, MethodSettings, Passes, Scores
+from nfbench.blocks.positional import sinusoidal_code
+from nfbench.blocks.subnets import fc_subnet
 from nfbench.config import Choices, Range
-from nfbench.flows.all_in_one import AllInOneStep, ClampRule, Permutation
-from nfbench.flows.positional import sinusoidal_code
-from nfbench.flows.subnets import fc_subnet
-from nfbench.methods.base import HALF_LOG_TWO_PI, LevelShape, Method, MethodSettings, Passes, Scores
-from nfbench.methods.base_maps import resize_maps
 
 __all__ = [
     "FibreFlowMethod",

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from nfbench.config import AvailableAmong, Bench, Categories
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 
 __all__ = ["Cell", "classes_of", "expand", "members"]
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from FrEIA.modules import IRevNetUpsampling
 
-from nfbench.flows.all_in_one import AllInOneStep
-from nfbench.flows.subnets import conv_subnet, fc_subnet
-from nfbench.flows.upsampling import InvertibleUpsampling
+from nfbench.blocks.all_in_one import AllInOneStep
+from nfbench.blocks.subnets import conv_subnet, fc_subnet
+from nfbench.blocks.upsampling import InvertibleUpsampling
 
 SHAPES = [(6, 3, 4), (7, 2, 3), (2, 4, 4), (8,), (5,)]
 CONDITIONS = [0, 3]

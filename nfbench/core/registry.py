@@ -9,7 +9,7 @@ import pkgutil
 from collections.abc import Iterable
 from types import ModuleType
 
-from nfbench.errors import NfbenchError
+from nfbench.core.errors import NfbenchError
 
 __all__ = ["import_plugins", "nearest", "plugin", "plugin_names"]
 

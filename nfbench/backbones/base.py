@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 from nfbench.core.errors import NfbenchError
@@ -15,6 +16,7 @@ __all__ = [
     "Level",
     "WeightPackage",
     "backbone_names",
+    "family_of",
     "find_backbone",
     "halving_levels",
 ]
@@ -135,13 +137,15 @@ class Backbone:
         return tap.channels, output, output
 
 
-def _all_backbones() -> dict[str, Backbone]:
-    found: dict[str, Backbone] = {}
+@cache
+def _all_backbones() -> dict[str, tuple[Backbone, str]]:
+    """All backbones by name, each with the module that describes it."""
+    found: dict[str, tuple[Backbone, str]] = {}
     for module in import_plugins(PACKAGE):
         for backbone in module.BACKBONES:
             if backbone.name in found:
                 raise ValueError(f"backbone '{backbone.name}' is described twice, again in {module.__name__}")
-            found[backbone.name] = backbone
+            found[backbone.name] = backbone, module.__name__
     return found
 
 
@@ -156,6 +160,19 @@ def find_backbone(name: str) -> Backbone:
     Raises:
         NfbenchError: no such backbone; the message names the nearest one.
     """
+    return _find(name)[0]
+
+
+def family_of(name: str) -> str:
+    """The module that describes a backbone, such as ``nfbench.backbones.resnet``.
+
+    Raises:
+        NfbenchError: no such backbone; the message names the nearest one.
+    """
+    return _find(name)[1]
+
+
+def _find(name: str) -> tuple[Backbone, str]:
     backbones = _all_backbones()
     if name not in backbones:
         raise NfbenchError(f"unknown backbone '{name}'{nearest(name, backbones)}")

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from nfbench.cli import build, data, evaluate, explain, explore, extract, report, search, track, train
+from nfbench.cli import data, experiments, explain, explore, pages, stages
 from nfbench.core.errors import NfbenchError
 
 __all__ = ["app", "main"]
@@ -23,29 +23,32 @@ __all__ = ["app", "main"]
 _log = logging.getLogger(__name__)
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-app.command("prepare_data")(data.prepare_data)
-app.command("extract_features")(extract.extract)
-app.command("create_study")(search.create_study)
-app.command("search_hyperparameters")(search.search_hyperparameters)
-app.command("summarize_study")(search.summarize_study)
-app.command("train_flow")(train.train_flow)
-app.command("evaluate_run")(evaluate.evaluate_run)
-app.command("aggregate_results")(build.aggregate_results)
-app.command("build_table")(build.build_table)
-app.command("build_figure")(build.build_figure)
-app.command("build_report")(report.build_report)
-app.command("report")(report.report)
-app.command("track_runs")(track.track_runs)
-app.command("mlflow")(track.mlflow)
-app.command("show")(build.show)
-app.command("explain")(explain.explain)
-app.command("status")(explain.status)
-app.command("describe")(explore.describe)
+for command in (
+    stages.prepare_data,
+    stages.extract_features,
+    stages.create_study,
+    stages.search_hyperparameters,
+    stages.summarize_study,
+    stages.train_flow,
+    stages.evaluate_run,
+    experiments.aggregate_results,
+    experiments.build_table,
+    experiments.build_figure,
+    experiments.build_report,
+    experiments.report,
+    experiments.track_runs,
+    experiments.show,
+    pages.mlflow,
+    explain.explain,
+    explain.status,
+    explore.describe,
+    explore.errata,
+    explore.schema,
+    explore.check_variants,
+    explore.check_device,
+):
+    app.command(command.__name__)(command)
 app.command("list")(explore.list_names)
-app.command("errata")(explore.errata)
-app.command("schema")(explore.schema)
-app.command("check_variants")(explore.check_variants)
-app.command("check_device")(explore.check_device)
 app.add_typer(data.app, name="data")
 
 

@@ -1,4 +1,4 @@
-"""Data: from a name to images, from the images of a category to its manifest, and a look at what is there."""
+"""Data: from a name to images, and a look at what is there."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nfbench.config import DatasetConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import write_json
 from nfbench.datasets.base import Counts, find_dataset
@@ -14,42 +13,12 @@ from nfbench.datasets.base import Counts, find_dataset
 if TYPE_CHECKING:
     from nfbench.datasets.check import Report
 
-__all__ = ["app", "check", "fetch", "list_datasets", "prepare_data"]
+__all__ = ["app", "check", "fetch", "list_datasets"]
 
 app = typer.Typer(no_args_is_help=True, help="Get datasets and look at them.")
 
 Root = Annotated[Path, typer.Option(help="Folder that holds one folder per dataset.")]
 Output = Annotated[Path | None, typer.Option(help="File that takes what is printed, as JSON.")]
-
-
-def prepare_data(
-    dataset: Annotated[str, typer.Option(help="Reader of the dataset.")],
-    category: Annotated[str, typer.Option(help="Category to read.")],
-    root: Annotated[Path, typer.Option(help="Folder that holds the categories.")],
-    output: Annotated[Path, typer.Option(help="Manifest to write (CSV).")],
-    stride: Annotated[int, typer.Option(min=1, help="Of videos, every n-th frame only.")] = 1,
-    max_train: Annotated[int | None, typer.Option(min=1, help="At most so many training images.")] = None,
-    max_test_normal: Annotated[int | None, typer.Option(min=1, help="At most so many normal test images.")] = None,
-    max_test_anomalous: Annotated[
-        int | None, typer.Option(min=1, help="At most so many anomalous test images.")
-    ] = None,
-    miniature: Annotated[bool, typer.Option("--miniature", help="Make the dataset's tiny copy in ROOT first.")] = False,
-) -> None:
-    """Check and hash all images of a category, and write its manifest."""
-    from nfbench.datasets.manifest import build_manifest, select_subset, write_manifest
-
-    subset = DatasetConfig(
-        dataset=dataset,
-        stride=stride,
-        max_train=max_train,
-        max_test_normal=max_test_normal,
-        max_test_anomalous=max_test_anomalous,
-    )
-    reader = find_dataset(dataset)
-    if miniature:
-        reader.miniature(root)
-    samples = reader.sampled(root, category, stride)
-    write_manifest(output, build_manifest(select_subset(samples, subset)))
 
 
 @app.command("list")

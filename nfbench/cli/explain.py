@@ -1,15 +1,13 @@
 """What stands behind a number, and how far a benchmark is."""
 
 import shlex
-from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nfbench.cli.build import Overrides, load, table_of, take_stock_of
+from nfbench.cli.load import Experiment, Overrides, load_plan
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
-from nfbench.plan.paths import Paths
 
 if TYPE_CHECKING:
     from nfbench.tables.parameters import ParametersTable
@@ -25,38 +23,35 @@ def explain(
 ) -> None:
     """Trace a cell of a table to its runs: records, code, hashes of data and weights, seeds, and commands."""
     from nfbench.results.aggregate import read_results
+    from nfbench.stages.tables import table_of
     from nfbench.tables.explain import describe_cell, describe_run, find_cell
     from nfbench.tables.model import Table
 
-    bench = load(overrides)
-    experiment, paths = bench.owner("tables", table).name, Paths(bench.config.results_root)
-    made, _ = table_of(bench, experiment, table)
-    config, gather = overrides, []
+    plan = load_plan(overrides)
+    experiment = plan.bench.owner("tables", table).name
+    spec = plan.table(experiment, table).spec
+    made, _ = table_of(spec)
+    build = [f"nfbench build_table {shlex.join([experiment, table, '--config', overrides])}"]
     if isinstance(made, Table):
         found = find_cell(made, row, column)
         lines = [*describe_cell(found)]
         for _, run in found.runs.iterrows():
-            lines += ["", *describe_run(run, paths)]
-        command = read_results(paths.experiment(experiment, "results.parquet")).attrs["command"]
-        config, gather = dict(pairwise(shlex.split(command))).get("--config", "{}"), [f"  $ {command}"]
+            lines += ["", *describe_run(run, plan.paths)]
+        build.insert(0, read_results(plan.paths.experiment(experiment, "results.parquet")).attrs["command"])
     else:
         lines = [*_describe_count(made, row, column)]
-    build = ["nfbench", "build_table", "--experiment", experiment, "--name", table, "--config", config]
-    lines += ["", "the table is made of these records by", *gather, f"  $ {shlex.join(build)}"]
+    lines += ["", "the table is made of these records by", *(f"  $ {command}" for command in build)]
     typer.echo("\n".join(lines))
 
 
-def status(
-    experiment: Annotated[str | None, typer.Argument(help="Experiment, by default the configured one.")] = None,
-    overrides: Overrides = "{}",
-) -> None:
+def status(experiment: Experiment = None, overrides: Overrides = "{}") -> None:
     """Say how far an experiment is: cells by status, what runs, what failed and why, and how long the rest takes."""
     from nfbench.results.progress import describe_progress
+    from nfbench.stages.gather import stock_of
 
-    bench = load(overrides)
-    name = experiment or bench.config.experiment
-    stock = take_stock_of(bench, name)
-    typer.echo("\n".join([f"{name}:", *describe_progress(stock, Paths(bench.config.results_root))]))
+    plan = load_plan(overrides)
+    name = experiment or plan.bench.config.experiment
+    typer.echo("\n".join([f"{name}:", *describe_progress(stock_of(plan, name), plan.paths)]))
 
 
 def _describe_count(table: "ParametersTable", row: str, column: str) -> list[str]:

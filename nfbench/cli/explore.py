@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from nfbench.backbones.base import backbone_names, find_backbone
-from nfbench.cli.build import load
+from nfbench.cli.load import Overrides, load
 from nfbench.cli.options import Set, parse_numbers, parse_overrides
 from nfbench.config import Config
 from nfbench.core.errors import NfbenchError
@@ -89,9 +89,7 @@ def errata() -> None:
     typer.echo(errata_page(), nl=False)
 
 
-def check_variants(
-    overrides: Annotated[str, typer.Option("--config", help="Keys that override config.yaml, as JSON.")] = "{}",
-) -> None:
+def check_variants(overrides: Overrides = "{}") -> None:
     """Check the settings of all variants, before anything is computed with them."""
     from nfbench.blocks.method import resolve_settings
 

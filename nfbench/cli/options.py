@@ -1,34 +1,17 @@
 """Options that several commands share."""
 
-import json
 from typing import Annotated, Any
 
 import typer
 import yaml
 
-from nfbench.config import AnomaliesConfig, validate
 from nfbench.core.errors import NfbenchError
 
-__all__ = ["Anomalies", "Device", "Set", "Threads", "parse_anomalies", "parse_numbers", "parse_overrides"]
+__all__ = ["Device", "Set", "Threads", "parse_numbers", "parse_overrides"]
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads, by default all.")]
-Anomalies = Annotated[str | None, typer.Option(help="Anomalies to train with, the keys of a variant's, as JSON.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="A setting of the method, key=value; repeatable.")]
-
-
-def parse_anomalies(text: str | None) -> AnomaliesConfig | None:
-    """``'{"generator": "blend"}'`` to what a variant says of its anomalies; None stays None.
-
-    Raises:
-        NfbenchError: no JSON, or a wrong key or value.
-    """
-    if text is None:
-        return None
-    try:
-        return validate(AnomaliesConfig, json.loads(text), "--anomalies")
-    except json.JSONDecodeError as error:
-        raise NfbenchError(f"--anomalies {text}: not valid JSON: {error}") from None
 
 
 def parse_overrides(pairs: list[str] | None) -> dict[str, Any]:

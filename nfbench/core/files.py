@@ -10,11 +10,24 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from nfbench.core.errors import NfbenchError
 
-__all__ = ["atomic_path", "full_disk", "read_json", "remove_stale", "write_csv", "write_json", "write_text"]
+__all__ = [
+    "atomic_path",
+    "full_disk",
+    "read_json",
+    "read_model",
+    "remove_stale",
+    "write_csv",
+    "write_json",
+    "write_text",
+]
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @contextmanager
@@ -83,6 +96,19 @@ def read_json(path: str | Path) -> Any:
         raise NfbenchError(f"{path} is missing") from None
     except ValueError as error:
         raise NfbenchError(f"{path} is not valid JSON: {error}") from None
+
+
+def read_model(model: type[M], path: str | Path) -> M:
+    """Reads JSON into a pydantic model.
+
+    Raises:
+        NfbenchError: the file is missing, is not JSON or has another form; names file and key.
+    """
+    try:
+        return model.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise NfbenchError(f"{path}: '{'.'.join(map(str, first['loc']))}': {first['msg']}") from None
 
 
 def remove_stale(folder: str | Path) -> None:

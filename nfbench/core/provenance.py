@@ -9,13 +9,15 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nfbench
 
-__all__ = ["derive_seed", "describe_machine", "file_sha256", "fingerprint", "provenance", "training_code"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["derive_seed", "describe_machine", "file_sha256", "provenance"]
 
 _PACKAGES = (
     "torch",
@@ -30,11 +32,15 @@ _PACKAGES = (
     "snakemake",
 )
 _SOURCE = Path(nfbench.__file__).parent
-_READERS = ("features/cache.py", "features/shards.py", "features/stacked.py", "features/online.py")
 
 
-def provenance() -> dict[str, Any]:
-    """Commit, versions, hardware and command of this process."""
+def provenance(device: "torch.device | None" = None) -> dict[str, Any]:
+    """Commit, versions, hardware and command of this process.
+
+    Args:
+        device: what the process computed on, None where it used no torch.
+    """
+    torch = sys.modules.get("torch")
     return {
         "nfbench": nfbench.__version__,
         **_git(),
@@ -43,38 +49,19 @@ def provenance() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": _cpu_name(),
         "cpu_threads": os.cpu_count(),
-        "gpu": _gpu_name(),
+        "gpu": torch.cuda.get_device_name(device) if device is not None and device.type == "cuda" else None,
+        "device": None if device is None else device.type,
+        "threads": None if torch is None else torch.get_num_threads(),
         "command": shlex.join(["nfbench", *sys.argv[1:]]),
     }
 
 
 def describe_machine(record: Mapping[str, Any]) -> str:
-    """What a stage ran on, by its ``provenance``: the GPU, or the CPU and the number of its threads."""
-    options = dict(pairwise(shlex.split(record["command"])))
-    if record["gpu"] and options.get("--device") != "cpu":
+    """What a stage ran on, by its ``provenance``: the GPU, or the CPU and the number of threads that it used."""
+    if record["device"] == "cuda":
         return f"GPU {record['gpu']}"
-    threads = int(options.get("--threads", record["cpu_threads"]))
+    threads = record["threads"] or record["cpu_threads"]
     return f"CPU {record['cpu']}, {threads} thread{'s' if threads > 1 else ''}"
-
-
-@cache
-def fingerprint(*parts: str) -> str:
-    """Short hash of the source of modules and sub-packages of nfbench, such as ``flows`` or ``plan/cells.py``.
-
-    A stage's fingerprint is a parameter of its rule, so that a change in code that the stage uses makes it run again.
-    """
-    digest = hashlib.sha256()
-    for part in parts:
-        path = _SOURCE / part
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(file.relative_to(_SOURCE).as_posix().encode())
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def training_code(*, anomalies: bool) -> str:
-    """Fingerprint of what of nfbench a training follows from, with that of anomalies where it learns from some."""
-    return fingerprint("blocks", "methods", "training", *_READERS, *(["anomalies"] if anomalies else []))
 
 
 def file_hash(path: str | Path, algorithm: str) -> str:
@@ -124,8 +111,3 @@ def _cpu_name() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())
-
-
-def _gpu_name() -> str | None:
-    torch = sys.modules.get("torch")
-    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None

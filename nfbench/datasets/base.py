@@ -1,5 +1,6 @@
 """What a dataset is: its official split as a list of samples, and what to know before using it."""
 
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import ClassVar, Literal, NamedTuple
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin
 
-__all__ = ["Counts", "Dataset", "Sample", "find_dataset"]
+__all__ = ["Counts", "Dataset", "Sample", "files_below", "find_dataset"]
 
 PACKAGE = "nfbench.datasets"
 
@@ -90,6 +91,14 @@ class Dataset(ABC):
             raise NfbenchError(f"dataset '{self.title}' has no videos of which to take every {stride}th frame")
         return self.samples(root, category)
 
+    def files(self, root: Path, category: str) -> list[Path]:
+        """All files that decide the samples of a category, also those of splits and labels; none where it makes them.
+
+        By default what lies below ``root/category``, or where there is no such folder, below ``root``.
+        """
+        folder = root / category
+        return files_below(folder if folder.is_dir() else root)
+
     def facts(self, root: Path) -> dict[str, int]:
         """Numbers of what is below ``root`` to hold against published ones, such as of patients; none by default."""
         return {}
@@ -104,6 +113,12 @@ class Dataset(ABC):
             NfbenchError: there is no such copy of this dataset (``has_miniature``).
         """
         raise NfbenchError(f"dataset '{self.title}' has no miniature")
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files in a folder and its folders, sorted; hidden ones are left out."""
+    found = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names if not name.startswith(".")]
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def find_dataset(name: str) -> Dataset:

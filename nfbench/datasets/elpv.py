@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import derive_seed
-from nfbench.datasets.base import Dataset, Sample
+from nfbench.datasets.base import Dataset, Sample, files_below
 
 __all__ = ["DATASET", "Elpv"]
 
@@ -33,7 +33,7 @@ class Elpv(Dataset):
 
     def samples(self, root: Path, category: str) -> list[Sample]:
         """The split described above. ``root`` is used where it holds ``labels.csv``, else the installed package."""
-        folder = root if (root / "labels.csv").is_file() else _package_folder()
+        folder = _folder(root)
         rows = [line.split() for line in (folder / "labels.csv").read_text().splitlines() if line.strip()]
         images = {folder / name: float(probability) for name, probability, kind in rows if kind == category}
         normal = sorted((path for path, p in images.items() if p == 0), key=lambda path: derive_seed("elpv", path.name))
@@ -42,6 +42,15 @@ class Elpv(Dataset):
         test = [Sample("test", "good", path) for path in sorted(normal[n_train:])]
         anomalous = [Sample("test", "defective", path) for path in sorted(images) if images[path] == 1]
         return train + test + anomalous
+
+    def files(self, root: Path, category: str) -> list[Path]:
+        """The labels and all images, since names do not say the kind of cell; none without the package."""
+        is_there = (root / "labels.csv").is_file() or importlib.util.find_spec("elpv_dataset")
+        return files_below(_folder(root)) if is_there else []
+
+
+def _folder(root: Path) -> Path:
+    return root if (root / "labels.csv").is_file() else _package_folder()
 
 
 def _package_folder() -> Path:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.base import Counts, Sample
+from nfbench.datasets.base import Counts, Sample, files_below
 from nfbench.datasets.layout import require_root
 from nfbench.datasets.miniature import Painter, save_array, write_once
 from nfbench.datasets.sources import FetchedDataset
@@ -68,6 +68,11 @@ class ShanghaiTech(FetchedDataset, name="shanghaitech"):
             sample for name in sorted(testing) if name[:2] in scenes for sample in _test_frames(testing[name], stride)
         ]
         return train + test
+
+    def files(self, root: Path, category: str) -> list[Path]:
+        """Videos, frames and masks as published, without what is written when they are read."""
+        given = (*_TRAIN_VIDEOS, _TEST_VIDEOS, "testing/test_frame_mask", "testing/test_pixel_mask")
+        return [path for folder in given for path in files_below(root / folder)]
 
     def facts(self, root: Path) -> dict[str, int]:
         """Videos."""

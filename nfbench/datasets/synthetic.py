@@ -40,6 +40,10 @@ class Synthetic(Dataset):
         """All categories: they are made when needed."""
         return list(self.categories)
 
+    def files(self, root: Path, category: str) -> list[Path]:
+        """None: the images follow from this module."""
+        return []
+
     def samples(self, root: Path, category: str) -> list[Sample]:
         """Makes what is missing of a category, then reads it."""
         folder = root / category

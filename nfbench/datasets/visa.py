@@ -12,7 +12,7 @@ import csv
 from pathlib import Path
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.base import Counts, Sample
+from nfbench.datasets.base import Counts, Sample, files_below
 from nfbench.datasets.layout import known_categories, require_root
 from nfbench.datasets.miniature import COUNTS, Painter, write_once
 from nfbench.datasets.sources import FetchedDataset
@@ -45,6 +45,10 @@ class Visa(FetchedDataset, name="visa"):
         if not samples:
             raise NfbenchError(f"{root / _SPLIT} has no row of the object '{category}'")
         return sorted(samples, key=lambda sample: (sample.split != "train", sample.anomalous, str(sample.image)))
+
+    def files(self, root: Path, category: str) -> list[Path]:
+        """The object's folder and the split."""
+        return [*files_below(root / category), *(path for path in [root / _SPLIT] if path.is_file())]
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """All objects, masks with class numbers, and the split."""

@@ -35,7 +35,7 @@ __all__ = ["FeatureCache", "cache_key", "describe_difference", "fill_cache"]
 
 DTYPE = np.dtype(np.float16)
 MASKS = "masks"
-_NOT_IDENTITY = ("files", "key", "seconds", "provenance", "weights_source", "online")
+_NOT_IDENTITY = ("files", "key", "seconds", "provenance", "weights_source", "online", "spec")
 
 Fill = Callable[[range, list[np.ndarray]], None]
 """Fills the arrays of some images, of pseudo-anomalies those of the masks last."""

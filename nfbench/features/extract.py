@@ -135,6 +135,7 @@ def extract_features(
     synthesis: Synthesis | None = None,
     online: str | Path | None = None,
     shard_bytes: int = SHARD_BYTES,
+    spec: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Extracts the features of one view and writes the cache; goes on with the shards of one that was stopped.
 
@@ -148,6 +149,7 @@ def extract_features(
         online: manifest of the images, for a cache without values: they are computed whenever they are read. Its
             ``seconds`` are those of the first images, times their share.
         shard_bytes: caches of more bytes are written in shards.
+        spec: what the stage was told, kept in ``meta.json``.
 
     Returns:
         The contents of ``meta.json``.
@@ -205,7 +207,7 @@ def extract_features(
         share, files = n_images / len(probe), []
     else:
         share, files = 1, fill_cache(meta_path, meta, recipe.names, fill, shard_bytes)
-    meta |= {"seconds": round(share * (time.monotonic() - started), 3), "provenance": provenance()}
+    meta |= {"seconds": round(share * (time.monotonic() - started), 3), "provenance": provenance(device), "spec": spec}
     write_json(meta_path, {**meta, "key": cache_key(meta), "files": files})
     return read_json(meta_path)
 

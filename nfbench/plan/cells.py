@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 
-from nfbench.config import AvailableAmong, Bench, Categories
+from nfbench.config import AvailableAmong, Bench, Categories, Setting
+from nfbench.config.validation import Model
 from nfbench.core.errors import NfbenchError
 
-__all__ = ["Cell", "classes_of", "expand", "members"]
+__all__ = ["Block", "Cell", "classes_of", "expand", "expand_blocks", "members"]
 
 AvailableCategories = Callable[[str], list[str]]
 """Categories of a dataset that are there to be used, by the dataset's name."""
@@ -45,10 +47,32 @@ class Cell:
         return f"{self.setting}/{self.dataset}/{self.category}/{self.method}/{self.backbone}/seed{self.seed}"
 
 
-def expand(bench: Bench, experiment_name: str, available: AvailableCategories) -> list[Cell]:
-    """All cells of an experiment, without repetition, in the order in which the experiment names them.
+class Block(Model):
+    """A full product of cells whose categories are known."""
 
-    An experiment without a grid has none.
+    setting: Setting
+    dataset: str
+    categories: tuple[str, ...]
+    backbones: tuple[str, ...]
+    methods: tuple[str, ...]
+    seeds: int
+
+    @property
+    def cells(self) -> Iterator[Cell]:
+        """All cells of the block, seeds fastest."""
+        for category, backbone, method in product(self.categories, self.backbones, self.methods):
+            for seed in range(self.seeds):
+                yield Cell(self.setting, self.dataset, category, method, backbone, seed)
+
+
+def expand(bench: Bench, experiment_name: str, available: AvailableCategories) -> list[Cell]:
+    """All cells of an experiment, without repetition, in the order in which the experiment names them."""
+    blocks = expand_blocks(bench, experiment_name, available)
+    return list(dict.fromkeys(cell for block in blocks for cell in block.cells))
+
+
+def expand_blocks(bench: Bench, experiment_name: str, available: AvailableCategories) -> list[Block]:
+    """The blocks of an experiment with the categories that they have, one for each dataset; none without a grid.
 
     Args:
         bench: configuration and experiments.
@@ -59,25 +83,27 @@ def expand(bench: Bench, experiment_name: str, available: AvailableCategories) -
         NfbenchError: unknown experiment, a dataset without categories, or the configured categories match none.
     """
     experiment = bench.experiment(experiment_name)
-    seeds = range(bench.config.seeds or experiment.seeds)
-    cells = (
-        Cell(block.setting, dataset, category, method, backbone.tag, seed)
+    blocks = [
+        Block(
+            setting=block.setting,
+            dataset=dataset,
+            categories=tuple(_categories(bench, dataset, named, available)),
+            backbones=tuple(backbone.tag for backbone in block.backbones),
+            methods=block.methods,
+            seeds=bench.config.seeds or experiment.seeds,
+        )
         for block in experiment.grid
         for dataset, named in block.datasets.items()
-        for category in _categories(bench, dataset, named, available)
-        for backbone in block.backbones
-        for method in block.methods
-        for seed in seeds
-    )
-    unique = list(dict.fromkeys(cells))
-    for cell in unique:
-        _check_setting(bench, cell)
-        _check_search(bench, cell)
-    if experiment.grid and not unique:
+    ]
+    for block in blocks:
+        for method in block.methods:
+            _check_setting(bench, block.setting, method)
+            _check_search(bench, block, method)
+    if experiment.grid and not any(block.categories for block in blocks):
         wanted = ", ".join(bench.config.categories or ())
         among = f"among 'categories' ({wanted})" if wanted else "of its grid on disk"
         raise NfbenchError(f"experiment '{experiment_name}' has no category {among}")
-    return unique
+    return [block for block in blocks if block.categories]
 
 
 def classes_of(bench: Bench, cell: Cell, available: AvailableCategories) -> list[str]:
@@ -113,31 +139,32 @@ def members(bench: Bench, dataset: str, available: AvailableCategories) -> dict[
     return found
 
 
-def _check_setting(bench: Bench, cell: Cell) -> None:
+def _check_setting(bench: Bench, setting: str, method: str) -> None:
     """Real anomalies belong to the setting few-anomaly, and to no other."""
-    anomalies = bench.variant(cell.method).anomalies
+    anomalies = bench.variant(method).anomalies
     real = anomalies.real if anomalies else 0
-    if (cell.setting == "few-anomaly") != (real > 0):
+    if (setting == "few-anomaly") != (real > 0):
         hint = "takes" if real else "needs variants with 'anomalies: {real: ...}'; it has"
         raise NfbenchError(
-            f"setting '{cell.setting}' of method '{cell.method}': {hint} {real} real anomalies; methods that learn "
+            f"setting '{setting}' of method '{method}': {hint} {real} real anomalies; methods that learn "
             "from real anomalies are in the setting few-anomaly, and all others are not"
         )
 
 
-def _check_search(bench: Bench, cell: Cell) -> None:
+def _check_search(bench: Bench, block: Block, method: str) -> None:
     """Settings are searched for in the setting one-class, on the backbones of the search."""
-    search = bench.variant(cell.method).search
+    search = bench.variant(method).search
     if search is None:
         return
-    if cell.setting != "one-class":
-        raise NfbenchError(f"variant '{cell.method}' has a 'search', which is for the setting one-class alone")
+    if block.setting != "one-class":
+        raise NfbenchError(f"variant '{method}' has a 'search', which is for the setting one-class alone")
     tags = [backbone.tag for backbone in search.backbones]
-    if cell.backbone not in tags:
-        raise NfbenchError(
-            f"variant '{cell.method}' is to be run on '{cell.backbone}', which is not among the 'backbones' of its "
-            f"search: {', '.join(tags)}"
-        )
+    for backbone in block.backbones:
+        if backbone not in tags:
+            raise NfbenchError(
+                f"variant '{method}' is to be run on '{backbone}', which is not among the 'backbones' of its "
+                f"search: {', '.join(tags)}"
+            )
 
 
 def _categories(bench: Bench, dataset: str, named: Categories, available: AvailableCategories) -> Iterator[str]:

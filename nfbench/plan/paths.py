@@ -5,11 +5,35 @@ from pathlib import Path
 
 from nfbench.plan.cells import Cell
 
-__all__ = ["Paths"]
+__all__ = ["EVALUATED", "TRAINED", "WILDCARDS", "Paths"]
 
-_FEATURES = "features/{backbone}/{dataset}/{category}/{view}"
-_STUDY = "studies/{setting}/{dataset}/{category}/{method}"
-_RUN = "runs/{setting}/{dataset}/{category}/{method}/{backbone}/seed{seed}"
+WILDCARDS = {
+    "fetch_data": "{reader}",
+    "check_data": "{dataset}",
+    "prepare_data": "{dataset}/{category}",
+    "extract_features": "{backbone}/{dataset}/{category}/{view}",
+    "create_study": "{setting}/{dataset}/{category}/{method}",
+    "search_hyperparameters": "{setting}/{dataset}/{category}/{method}/worker{worker}",
+    "summarize_study": "{setting}/{dataset}/{category}/{method}",
+    "train_flow": "{setting}/{dataset}/{category}/{method}/{backbone}/seed{seed}",
+    "evaluate_run": "{setting}/{dataset}/{category}/{method}/{backbone}/seed{seed}",
+    "aggregate_results": "{experiment}",
+    "build_table": "{experiment}/{table}",
+    "build_figure": "{experiment}/{figure}",
+    "build_report": "{experiment}",
+    "track_runs": "{experiment}",
+}
+"""What tells the jobs of a stage apart, in the paths of all that they write."""
+
+TRAINED = ("model.safetensors", "checkpoints.safetensors", "history.csv", "training.json")
+"""Files that a training leaves in its run's folder, the one that says that it is whole last."""
+
+EVALUATED = ("run.json", "scores.csv", "regions.csv", "miou.csv", "calibration.csv", "likelihoods.csv", "examples.npz")
+"""Files that an evaluation leaves in its run's folder."""
+
+_FEATURES = f"features/{WILDCARDS['extract_features']}"
+_STUDY = f"studies/{WILDCARDS['create_study']}"
+_RUN = f"runs/{WILDCARDS['train_flow']}"
 
 
 class Paths:
@@ -29,7 +53,12 @@ class Paths:
     @property
     def manifest(self) -> str:
         """Images of one category of a dataset."""
-        return self.template("manifests/{dataset}/{category}.csv")
+        return self.template(f"manifests/{WILDCARDS['prepare_data']}.csv")
+
+    @property
+    def manifest_record(self) -> str:
+        """What a manifest was made from, next to it."""
+        return self.template(f"manifests/{WILDCARDS['prepare_data']}.json")
 
     @property
     def features(self) -> str:
@@ -44,28 +73,13 @@ class Paths:
         """A file of the study in which a variant's settings are searched for."""
         return self.template(f"{_STUDY}/{file}")
 
-    def log(self, rule: str, suffix: str) -> str:
-        """Log of a rule, by the wildcards of what it makes."""
-        return self.template(f"logs/{rule}/{suffix}.log")
+    def log(self, stage: str) -> str:
+        """Log of a stage's jobs."""
+        return self.template(f"logs/{stage}/{WILDCARDS[stage]}.log")
 
-    def benchmark(self, rule: str, suffix: str) -> str:
-        """Wall time and memory of a job, as Snakemake measures it."""
-        return self.template(f"benchmarks/{rule}/{suffix}.tsv")
-
-    @property
-    def run_suffix(self) -> str:
-        """Wildcards of a run, for logs and benchmarks."""
-        return _RUN.removeprefix("runs/")
-
-    @property
-    def study_suffix(self) -> str:
-        """Wildcards of a study, for logs and benchmarks."""
-        return _STUDY.removeprefix("studies/")
-
-    @property
-    def features_suffix(self) -> str:
-        """Wildcards of cached features, for logs and benchmarks."""
-        return _FEATURES.removeprefix("features/")
+    def benchmark(self, stage: str) -> str:
+        """Wall time and memory of a stage's jobs, as Snakemake measures them."""
+        return self.template(f"benchmarks/{stage}/{WILDCARDS[stage]}.tsv")
 
     def run_record(self, cell: Cell) -> Path:
         """``run.json`` of a cell."""
@@ -96,25 +110,25 @@ class Paths:
         """Folder of MLflow's database and files, and of what is known of imports."""
         return self.root / "mlflow"
 
-    def table(self, name: str, ending: str) -> Path:
-        """A table as ``tex``, ``html`` or ``csv``."""
-        return self.root / "tables" / f"{name}.{ending}"
+    def table(self, experiment: str, name: str, ending: str) -> Path:
+        """A table of an experiment as ``tex``, ``html`` or ``csv``."""
+        return self.root / "tables" / experiment / f"{name}.{ending}"
 
-    def figure(self, name: str, ending: str) -> Path:
-        """A figure as ``pdf`` or ``png``."""
-        return self.root / "figures" / f"{name}.{ending}"
+    def figure(self, experiment: str, name: str, ending: str) -> Path:
+        """A figure of an experiment as ``pdf`` or ``png``."""
+        return self.root / "figures" / experiment / f"{name}.{ending}"
 
-    def gathered(self, name: str, tables: Iterable[str], figures: Iterable[str]) -> dict[str, list[Path]]:
-        """Files that are made of the runs of an experiment, by kind.
+    def gathered(self, experiment: str, tables: Iterable[str], figures: Iterable[str]) -> dict[str, list[Path]]:
+        """Files that are made from the runs of an experiment, by kind.
 
         Args:
-            name: of the experiment.
+            experiment: name of the experiment.
             tables: names of its tables.
             figures: names of its figures.
         """
         return {
-            "tables": [self.table(table, ending) for table in tables for ending in ("tex", "html", "csv")],
-            "figures": [self.figure(figure, ending) for figure in figures for ending in ("pdf", "png")],
-            "results": [self.experiment(name, file) for file in ("results.parquet", "ledger.csv")],
-            "report": [self.report(name)],
+            "tables": [self.table(experiment, name, end) for name in tables for end in ("tex", "html", "csv")],
+            "figures": [self.figure(experiment, name, end) for name in figures for end in ("pdf", "png")],
+            "results": [self.experiment(experiment, file) for file in ("results.parquet", "ledger.csv")],
+            "report": [self.report(experiment)],
         }

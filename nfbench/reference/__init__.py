@@ -1,10 +1,11 @@
 """Published tables as package data: one CSV each; ``index.csv`` says where it comes from, ``notes.md`` what is odd."""
 
 import csv
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
@@ -15,6 +16,7 @@ __all__ = [
     "PublishedValue",
     "find_printed",
     "printed_rows",
+    "published_hashes",
     "published_names",
     "published_table",
 ]
@@ -96,6 +98,19 @@ class PublishedTable(NamedTuple):
 def published_names() -> list[str]:
     """Names of all published tables with percentages or fractions by category."""
     return sorted(path.name.removesuffix(".csv") for path in files(__name__).iterdir() if path.name.endswith(".csv"))
+
+
+def published_hashes(tables: Iterable[Any]) -> dict[str, str]:
+    """SHA-256 of the published tables that ``tables`` of an experiment are compared with, by name.
+
+    Raises:
+        NfbenchError: there is no such published table; names the nearest one.
+    """
+    names = sorted({table.published for table in tables if getattr(table, "published", None)})
+    for name in names:
+        if name not in published_names():
+            raise NfbenchError(f"no published table '{name}' in nfbench/reference{nearest(name, published_names())}")
+    return {name: hashlib.sha256((files(__name__) / f"{name}.csv").read_bytes()).hexdigest() for name in names}
 
 
 @cache

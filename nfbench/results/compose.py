@@ -1,89 +1,120 @@
 """The run record of a finished run, from what its stages know of it."""
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
 
 from nfbench.core.provenance import file_sha256, provenance
-from nfbench.results.record import RunRecord
+from nfbench.plan.specs import EvaluateSpec, ExtractSpec
+from nfbench.results.record import RunRecord, SpecsRecord
 from nfbench.scoring.evaluate import select
 from nfbench.scoring.protocol import Scored
+from nfbench.training.record import TrainingRecord
 
-__all__ = ["compose_record"]
+__all__ = ["Evaluated", "compose_record"]
 
 
-def compose_record(
-    training: dict[str, Any],
-    train_features: dict[str, Any],
-    test_features: dict[str, Any],
-    manifest: Path,
-    by_epoch: dict[int, dict[str, float | None]],
-    scored: Scored,
-    memory: dict[str, float],
-) -> RunRecord:
+class Evaluated(NamedTuple):
+    """What is known of a run when its evaluation ends.
+
+    Attributes:
+        spec: what the evaluation was told.
+        training: record of the training.
+        history: rows with ``epoch`` and ``val_log_likelihood``.
+        train_features, features: descriptions of the category's training and test features.
+        by_epoch: metrics of each kept epoch.
+        scored: of the last epoch.
+        device: where it was computed.
+    """
+
+    spec: EvaluateSpec
+    training: TrainingRecord
+    history: Sequence[Mapping[str, Any]]
+    train_features: Mapping[str, Any]
+    features: Mapping[str, Any]
+    by_epoch: Mapping[int, Mapping[str, float | None]]
+    scored: Scored
+    device: torch.device
+
+
+def compose_record(found: Evaluated, memory: Mapping[str, float]) -> RunRecord:
     """Joins what training and evaluation know of a run.
 
     Args:
-        training: contents of ``training.json`` with the cell that was evaluated, and ``history``, rows with ``epoch``
-            and ``val_log_likelihood``.
-        train_features: description of the category's training features.
-        test_features: description of its test features.
-        manifest: of the category.
-        by_epoch: metrics of each kept epoch.
-        scored: of the last epoch.
-        memory: largest of the evaluation, in MB by kind.
+        found: both.
+        memory: largest memory of the evaluation, in MB by kind.
     """
-    truth = scored.truth
+    spec, training, scored, truth = found.spec, found.training, found.scored, found.scored.truth
     n_anomalous = int(truth.labels.sum())
-    pseudo = training["classes"][training["cell"]["category"]]["pseudo"]
-    described = {key: test_features[key] for key in ("backbone", "weights", "weights_sha256", "levels", "input_size")}
+    own = training.classes[spec.cell.category]
+    described = {key: found.features[key] for key in ("backbone", "weights", "weights_sha256", "levels", "input_size")}
     return RunRecord(
-        cell=training["cell"],
-        settings=training["settings"],
-        selections=select(by_epoch, {row["epoch"]: row["val_log_likelihood"] for row in training["history"]}),
-        by_epoch=by_epoch,
+        cell={
+            **vars(spec.cell),
+            "variant_of": spec.method,
+            "method_title": training.method_title,
+            "title": spec.title or training.method_title,
+        },
+        settings=training.settings,
+        selections=select(found.by_epoch, {row["epoch"]: row["val_log_likelihood"] for row in found.history}),
+        by_epoch=found.by_epoch,
         segmentation=_segmentation(scored),
         data={
-            "manifest": str(manifest),
-            "manifest_sha256": file_sha256(manifest),
-            "n_train": training["n_train"],
-            "n_val": training["n_val"],
-            "classes": {name: found["key"] for name, found in training["classes"].items()},
+            "manifest": spec.manifest,
+            "manifest_sha256": file_sha256(spec.manifest),
+            "n_train": training.n_train,
+            "n_val": training.n_val,
+            "classes": {name: one.key for name, one in training.classes.items()},
             "n_test_normal": len(truth.entries) - n_anomalous,
             "n_test_anomalous": n_anomalous,
             "n_regions": truth.n_regions if truth.has_masks else None,
             "resolution": "original",
-            "anomalies": training["anomalies"],
+            "anomalies": training.anomalies,
         },
         features={
             **described,
-            "train_key": train_features["key"],
-            "test_key": test_features["key"],
-            "pseudo_key": pseudo and pseudo["key"],
+            "train_key": found.train_features["key"],
+            "test_key": found.features["key"],
+            "pseudo_key": own.pseudo_key,
         },
-        parameters=training["parameters"],
+        parameters=training.parameters,
         seconds={
-            "extract_train": train_features["seconds"],
-            "extract_test": test_features["seconds"],
-            **({"extract_pseudo": pseudo["seconds"]} if pseudo else {}),
-            "train": training["seconds"]["train"],
+            "extract_train": found.train_features["seconds"],
+            "extract_test": found.features["seconds"],
+            **({} if own.pseudo_seconds is None else {"extract_pseudo": own.pseudo_seconds}),
+            "train": training.seconds["train"],
             **scored.seconds,
         },
         images_per_second={
-            "extract": _rate(test_features["n_images"], test_features["seconds"]),
-            "train": _rate(training["n_items"] * len(training["history"]), training["seconds"]["train"]),
+            "extract": _rate(found.features["n_images"], found.features["seconds"]),
+            "train": _rate(training.n_items * len(found.history), training.seconds["train"]),
             "score": _rate(len(truth.entries), scored.seconds["score"]),
         },
         peak_memory_mb={
-            **{f"train_{kind}": value for kind, value in training["peak_memory_mb"].items()},
+            **{f"train_{kind}": value for kind, value in training.peak_memory_mb.items()},
             **{f"evaluate_{kind}": value for kind, value in memory.items()},
         },
-        contour=training["contour"],
+        contour=scored.contour,
         provenance={
-            "extract": train_features["provenance"],
-            "train": training["provenance"],
-            "evaluate": provenance(),
+            "extract": found.train_features["provenance"],
+            "train": training.provenance,
+            "evaluate": provenance(found.device),
         },
-        search=training["search"],
+        specs=_specs(found),
+        search=training.search,
+    )
+
+
+def _specs(found: Evaluated) -> SpecsRecord:
+    """What all stages were told; features that no stage made have no spec."""
+    own = [meta["spec"] for meta in (found.train_features, found.features) if meta.get("spec")]
+    extracted = [*found.training.extracted, *(ExtractSpec(**spec) for spec in own)]
+    return SpecsRecord(
+        extract=list({spec.features: spec for spec in extracted}.values()),
+        study=found.training.study,
+        train=found.training.spec,
+        evaluate=found.spec,
     )
 
 

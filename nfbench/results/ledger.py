@@ -4,7 +4,7 @@ import math
 import re
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache, cached_property
 from pathlib import Path
@@ -13,14 +13,13 @@ from typing import Literal
 import pandas as pd
 import psutil
 
-from nfbench.config import Bench
 from nfbench.core.errors import NfbenchError
-from nfbench.plan.cells import Cell, expand, members
+from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
-from nfbench.results.jobs import Job
+from nfbench.plan.plan import Job
 from nfbench.results.record import RunRecord, read_record
 
-__all__ = ["Account", "Stock", "describe_holes", "read_holes", "skipped_cells", "take_stock"]
+__all__ = ["Account", "Stock", "describe_holes", "read_holes", "take_stock"]
 
 Status = Literal["done", "failed", "running", "missing", "skipped"]
 
@@ -94,11 +93,12 @@ class Stock:
         return pd.DataFrame(rows)
 
 
-def take_stock(jobs: Mapping[Cell, Job], paths: Paths, skipped: Mapping[Cell, str] | None = None) -> Stock:
+def take_stock(jobs: Mapping[Cell, Job | None], paths: Paths, skipped: Mapping[Cell, str] | None = None) -> Stock:
     """Reads the run record of every cell and, where there is none to use, finds out why.
 
     Args:
-        jobs: the cells that ought to be done, with the last job of each.
+        jobs: the cells that ought to be done, with the last job of each, whose logs tell why there is no record; None
+            where records alone count.
         paths: where things lie.
         skipped: cells left out on purpose, with the reason.
     """
@@ -110,46 +110,6 @@ def take_stock(jobs: Mapping[Cell, Job], paths: Paths, skipped: Mapping[Cell, st
             records[cell] = record
     accounts += [Account(cell, "skipped", reason) for cell, reason in (skipped or {}).items()]
     return Stock(tuple(accounts), records)
-
-
-def skipped_cells(
-    bench: Bench,
-    experiment: str,
-    available: Callable[[str], list[str]],
-    official: Callable[[str], Iterable[str]],
-) -> dict[Cell, str]:
-    """Cells that an experiment would have, were its categories all on disk and none left out by the configuration.
-
-    A union has all categories of its datasets. Where these share names, as two parts of one dataset do, it has those on
-    disk: which of the datasets lacks a category cannot be said.
-
-    Args:
-        bench: configuration and experiments.
-        experiment: name of the experiment.
-        available: lists the categories of a dataset that are on disk.
-        official: lists all categories of a dataset that is no union, none where it does not say.
-    """
-
-    @cache
-    def sources(name: str) -> dict[str, str]:
-        try:
-            return members(bench, name, complete)
-        except NfbenchError:
-            return members(bench, name, available)
-
-    def complete(name: str) -> list[str]:
-        return list(sources(name) if bench.dataset(name).union else official(name)) or available(name)
-
-    whole = bench.model_copy(update={"config": bench.config.model_copy(update={"categories": None})})
-    expected = set(expand(bench, experiment, available))
-    reasons = {}
-    for cell in expand(whole, experiment, complete):
-        if cell in expected:
-            continue
-        left_out = bench.config.categories is not None and cell.category not in bench.config.categories
-        where = bench.dataset_root(sources(cell.dataset).get(cell.category, cell.dataset))
-        reasons[cell] = "left out by 'categories' of the configuration" if left_out else f"not on disk in {where}"
-    return reasons
 
 
 def read_holes(path: Path) -> tuple[Account, ...]:
@@ -204,10 +164,11 @@ class _Log:
 
 
 def _account(
-    cell: Cell, last: Job, path: Path, find: Callable[[str, Path], _Log | None]
+    cell: Cell, last: Job | None, path: Path, find: Callable[[str, Path], _Log | None]
 ) -> tuple[Account, RunRecord | None]:
     recorded = path.stat().st_mtime if path.is_file() else -math.inf
-    log = _telling([log for log in _logs(last, find) if log.written >= recorded])
+    logs = _logs(last, find) if last else ()
+    log = _telling([log for log in logs if log.written >= recorded])
     if log and log.errors:
         return Account(cell, "failed", log.errors[-1], str(log.path), log.tail), None
     if path.is_file():
@@ -255,7 +216,7 @@ def _logs(last: Job, find: Callable[[str, Path], _Log | None]) -> Iterator[_Log]
         if job.log in newest:
             continue
         before = max((newest[other.log] for other in job.before), default=-math.inf)
-        log = find(job.rule, job.log)
+        log = find(job.stage, job.log)
         newest[job.log] = max(before, log.written) if log else before
         if log and log.written >= before:
             yield log

@@ -3,27 +3,22 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from nfbench.core.errors import NfbenchError
-from nfbench.core.files import read_json, write_json
+from nfbench.core.files import read_model, write_json
 from nfbench.plan.cells import Cell
+from nfbench.plan.specs import EvaluateSpec, ExtractSpec, StudySpec, TrainSpec
+from nfbench.training.record import AnomaliesRecord, Record, SearchRecord
 
-__all__ = ["CellRecord", "RunRecord", "Selection", "read_record", "write_record"]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+__all__ = ["CellRecord", "RunRecord", "Selection", "SpecsRecord", "read_record", "write_record"]
 
 
-class Selection(_Model):
+class Selection(Record):
     """Metrics of one selection rule, in [0, 1], None where undefined."""
 
     epoch: int | dict[str, int]
     metrics: dict[str, float | None]
 
 
-class CellRecord(_Model):
+class CellRecord(Record):
     """A cell as in ``nfbench.plan.cells``, the method behind its variant, and its names in papers and tables."""
 
     setting: str
@@ -42,50 +37,7 @@ class CellRecord(_Model):
         return Cell(self.setting, self.dataset, self.category, self.method, self.backbone, self.seed)
 
 
-class AnomaliesRecord(_Model):
-    """Anomalous images that the method was trained with.
-
-    Attributes:
-        generator: of pseudo-anomalies, None without.
-        views: cached variants of each image.
-        online: whether each was made when it was asked for.
-        repeats: how often each real anomaly, and a pseudo-anomaly made of it, came in an epoch.
-        real: anomalous test images that were learned from and not tested on.
-    """
-
-    generator: str | None
-    views: int
-    online: bool
-    repeats: int
-    real: list[str]
-
-
-class SearchRecord(_Model):
-    """The search that settings come from.
-
-    Attributes:
-        objective: ``log_likelihood``, ``validation`` or ``test``.
-        metric: that trials were judged by.
-        trial: number of the one whose settings were taken, the best on the backbone, and its ``value``.
-        chosen: whether the backbone is the best of those searched.
-        settings: that were found.
-        trials: number of them by the state in which they ended.
-        seconds: of all trials.
-        validation: test images that trials were judged by and that were not tested on.
-    """
-
-    objective: str
-    metric: str
-    trial: int
-    value: float
-    chosen: bool
-    settings: dict[str, bool | int | float | str]
-    trials: dict[str, int]
-    seconds: float
-    validation: list[str]
-
-
-class DataRecord(_Model):
+class DataRecord(Record):
     """Images that went in.
 
     Attributes:
@@ -107,7 +59,7 @@ class DataRecord(_Model):
     anomalies: AnomaliesRecord | None
 
 
-class FeatureRecord(_Model):
+class FeatureRecord(Record):
     """Features that went in."""
 
     backbone: str
@@ -120,14 +72,14 @@ class FeatureRecord(_Model):
     pseudo_key: str | None
 
 
-class Detections(_Model):
+class Detections(Record):
     """Detected regions on normal test images: number per image (None without such images), and by image if any."""
 
     per_normal_image: float | None
     images: dict[str, int]
 
 
-class SegmentationRecord(_Model):
+class SegmentationRecord(Record):
     """Thresholds of the last epoch, those of NFA in log10 NFA, and the false alarms that they give.
 
     Attributes:
@@ -139,7 +91,21 @@ class SegmentationRecord(_Model):
     false_alarms: dict[str, Detections]
 
 
-class RunRecord(_Model):
+class SpecsRecord(Record):
+    """What the stages that made a run were told, in their order.
+
+    Attributes:
+        extract: of all features that were read, by training, search and evaluation.
+        study: of the search for its settings, if any.
+    """
+
+    extract: list[ExtractSpec]
+    study: StudySpec | None
+    train: TrainSpec
+    evaluate: EvaluateSpec
+
+
+class RunRecord(Record):
     """One cell, trained and evaluated.
 
     Attributes:
@@ -158,6 +124,7 @@ class RunRecord(_Model):
         contour: threshold of the maps above which figures draw a contour.
         provenance: what made it, by stage.
         search: where settings were searched for.
+        specs: what the stages that made it were told.
     """
 
     cell: CellRecord
@@ -173,6 +140,7 @@ class RunRecord(_Model):
     peak_memory_mb: dict[str, float]
     contour: float
     provenance: dict[str, dict[str, Any]]
+    specs: SpecsRecord
     search: SearchRecord | None = None
 
 
@@ -187,8 +155,4 @@ def read_record(path: str | Path) -> RunRecord:
     Raises:
         NfbenchError: the file is missing or does not have the form of a run record; names file and key.
     """
-    try:
-        return RunRecord.model_validate(read_json(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise NfbenchError(f"{path}: '{'.'.join(map(str, first['loc']))}': {first['msg']}") from None
+    return read_model(RunRecord, path)

@@ -9,10 +9,12 @@ import torch
 
 from nfbench.blocks.method import Method
 from nfbench.scoring.evaluate import Evaluation, GroundTruth, evaluate, log_nfa_maps
-from nfbench.scoring.maps import Localizer, ScoredImages, score_images
+from nfbench.scoring.maps import Localizer, ScoredImages, contour_threshold, score_images
 from nfbench.training.data import read_batches
 
 __all__ = ["TRANSDUCTIVE", "Scored", "Views", "score_and_evaluate"]
+
+_CONTOUR_IMAGES = 32
 
 TRANSDUCTIVE = "_transductive"
 """Ends the names of metrics of scores that are relative to the whole test set, as some papers publish them."""
@@ -31,7 +33,8 @@ class Scored(NamedTuple):
     """A scored test set, and the scores of the normal training images.
 
     Attributes:
-        normal: without maps, which the fair threshold takes and nothing else.
+        normal: without maps, which thresholds take and nothing else.
+        contour: threshold of the maps above which figures draw a contour.
         seconds: ``score``, one pass over the test images; ``log_nfa``, their maps of log NFA, with and without guard.
     """
 
@@ -40,11 +43,21 @@ class Scored(NamedTuple):
     normal: ScoredImages
     log_nfa: Mapping[str, np.ndarray]
     evaluation: Evaluation
+    contour: float
     seconds: dict[str, float]
 
 
-def score_and_evaluate(method: Method, views: Views, truth: GroundTruth, device: torch.device) -> Scored:
+def score_and_evaluate(
+    method: Method, views: Views, truth: GroundTruth, device: torch.device, held_out: Sequence[int] = ()
+) -> Scored:
     """Scores and measures a trained method.
+
+    Args:
+        method: trained, on ``device``, in evaluation mode.
+        views: features of normal training images and of test images.
+        truth: labels and masks of the test images.
+        device: where to compute.
+        held_out: rows of the training images that the method was not trained on; the contour is theirs, if any.
 
     The scores of an image do not depend on other test images. For transductive methods the metrics hold, under names
     that end in ``_transductive``, those of the published scores as well. ``method`` is left calibrated by its last use.
@@ -62,5 +75,11 @@ def score_and_evaluate(method: Method, views: Views, truth: GroundTruth, device:
         published = evaluate(of_set[0], truth, of_set[1].maps, {})
         evaluation.metrics.update({f"{name}{TRANSDUCTIVE}": value for name, value in published.metrics.items()})
     seconds = dict(zip(("score", "log_nfa"), np.diff(clock).round(3).tolist(), strict=True))
+    contour = contour_threshold(_spread(normal.maps[list(held_out)] if len(held_out) else normal.maps))
     normal = normal._replace(maps=np.empty((0, *normal.maps.shape[1:]), dtype=np.float32))
-    return Scored(truth, test, normal, log_nfa, evaluation, seconds)
+    return Scored(truth, test, normal, log_nfa, evaluation, contour, seconds)
+
+
+def _spread(maps: np.ndarray) -> np.ndarray:
+    """At most ``_CONTOUR_IMAGES`` of the maps, evenly spaced."""
+    return maps[np.linspace(0, len(maps) - 1, min(len(maps), _CONTOUR_IMAGES)).astype(int)]

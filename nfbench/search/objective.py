@@ -89,6 +89,7 @@ class Objective:
         judged: images to judge by, by the backbone's tag; empty where a held-out likelihood does.
         device: where to compute.
         folder: takes checkpoints.
+        code: hash of the code that trials follow from.
     """
 
     cell: Cell
@@ -99,6 +100,7 @@ class Objective:
     judged: Mapping[str, Judged]
     device: torch.device
     folder: Path
+    code: str
 
     def run(self, trial: Trial, study: SharedStudy) -> None:
         """Trains and judges the model of a trial, and ends the trial.
@@ -130,7 +132,9 @@ class Objective:
                 raise optuna.TrialPruned
 
         try:
-            fitted = fit(cell, self.variant.method, settings, [images], self.device, self.folder, on_kept=judge)
+            fitted = fit(
+                cell, self.variant.method, settings, [images], self.device, self.folder, self.code, on_kept=judge
+            )
         except optuna.TrialPruned:
             study.end(trial, TrialState.PRUNED, None, time.monotonic() - started)
         except Diverged as error:

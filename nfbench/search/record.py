@@ -5,17 +5,32 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
-from nfbench.core.errors import NfbenchError
-from nfbench.core.files import read_json, write_json
+from nfbench.core.files import read_model, write_json
+from nfbench.plan.specs import StudySpec
 
-__all__ = ["BestTrial", "StudyRecord", "TrialRecord", "read_study", "write_study"]
+__all__ = ["BestTrial", "StudyRecord", "StudyStart", "TrialRecord", "read_study", "write_study"]
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class StudyStart(_Model):
+    """What is known of a study when it begins, ``description.json``.
+
+    Attributes:
+        spec: what is searched.
+        validation: test images that trials are judged by and that are left out of the test set.
+        fingerprint: hash of all that the value of a point depends on; it names the folder of the journal.
+    """
+
+    spec: StudySpec
+    validation: list[str]
+    fingerprint: str
+    provenance: dict[str, Any]
 
 
 class StudyDescription(_Model):
@@ -92,6 +107,7 @@ class StudyRecord(_Model):
     """A finished study.
 
     Attributes:
+        spec: what the stage was told.
         best: None where no trial completed.
         by_backbone: the best trial on each backbone that has a complete one.
         importances: share of the variance of the values that each dimension explains (fANOVA); empty for few trials.
@@ -99,6 +115,7 @@ class StudyRecord(_Model):
         seconds: of all trials together.
     """
 
+    spec: StudySpec
     study: StudyDescription
     trials: list[TrialRecord]
     best: BestTrial | None
@@ -131,8 +148,4 @@ def read_study(path: str | Path) -> StudyRecord:
     Raises:
         NfbenchError: the file is missing or does not have the form of a study's record; names file and key.
     """
-    try:
-        return StudyRecord.model_validate(read_json(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise NfbenchError(f"{path}: '{'.'.join(map(str, first['loc']))}': {first['msg']}") from None
+    return read_model(StudyRecord, path)

@@ -7,9 +7,9 @@ from optuna.distributions import BaseDistribution
 from optuna.importance import get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
-from nfbench.config import VariantConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import provenance
+from nfbench.plan.specs import StudySpec
 from nfbench.search.record import BestTrial, StudyRecord, TrialRecord
 from nfbench.search.space import split_point
 from nfbench.search.study import DIVERGED, SAMPLER, SECONDS, WORKER, SharedStudy
@@ -20,28 +20,19 @@ _STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialSt
 _FEWEST_FOR_IMPORTANCES = 8
 
 
-def summarize(
-    shared: SharedStudy,
-    cell: Mapping[str, str],
-    name: str,
-    variant: VariantConfig,
-    space: Mapping[str, Any],
-    validation: Sequence[str],
-) -> StudyRecord:
+def summarize(shared: SharedStudy, spec: StudySpec, space: Mapping[str, Any], validation: Sequence[str]) -> StudyRecord:
     """The record of a study.
 
     Args:
         shared: the study.
-        cell: ``setting``, ``dataset`` and ``category``.
-        name: of the variant.
-        variant: what was searched.
+        spec: what was searched.
         space: its dimensions.
         validation: images that trials were judged by, where they are left out of the test set.
 
     Raises:
         NfbenchError: trials are missing, or none completed.
     """
-    search = variant.search
+    search, name = spec.variant.search, spec.name
     ended = shared.trials()
     seconds = sum(trial.user_attrs[SECONDS] for trial in ended)
     out_of_time = search.seconds is not None and seconds >= search.seconds
@@ -59,9 +50,10 @@ def summarize(
     for trial in best:
         by_backbone.setdefault(trial.backbone, trial)
     return StudyRecord(
+        spec=spec,
         study={
             "name": name,
-            "cell": {**cell, "method": variant.method},
+            "cell": {**spec.model_dump(include={"setting", "dataset", "category"}), "method": spec.variant.method},
             "backbones": list(backbones),
             "objective": search.objective,
             "metric": "log_likelihood" if search.objective == "log_likelihood" else search.metric,

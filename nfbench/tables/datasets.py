@@ -1,24 +1,12 @@
 """What tables must know of datasets beyond their results: which images are read, and what all their categories are."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from nfbench.core.registry import plugin_names
 from nfbench.datasets.base import find_dataset
+from nfbench.plan.specs import DatasetNote
 
 __all__ = ["DatasetNote", "DatasetNotes", "official_categories", "subset"]
-
-
-class DatasetNote(NamedTuple):
-    """Of a dataset that is not an official one as it is.
-
-    Attributes:
-        subset: what is read of its images, in words; empty where that is all of them.
-        members: of a union, the datasets that it is made of.
-    """
-
-    subset: str = ""
-    members: tuple[str, ...] = ()
 
 
 DatasetNotes = Mapping[str, DatasetNote]

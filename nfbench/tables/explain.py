@@ -2,26 +2,24 @@
 
 import math
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from nfbench.core.errors import NfbenchError
-from nfbench.core.files import read_json
 from nfbench.core.provenance import describe_machine, file_sha256
 from nfbench.core.registry import nearest
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
+from nfbench.plan.specs import SearchSpec, Spec, SummarizeSpec
 from nfbench.results.compare import Comparison
 from nfbench.results.record import RunRecord, read_record
 from nfbench.tables.model import Column, Row, Table
 
 __all__ = ["TableCell", "commands_of", "describe_cell", "describe_run", "find_cell"]
-
-_FEATURE_OPTIONS = ("--features", "--train-features", "--test-features", "--pseudo-features")
 
 
 @dataclass(frozen=True)
@@ -110,27 +108,21 @@ def describe_run(run: pd.Series, paths: Paths) -> Iterator[str]:
 
 
 def commands_of(record: RunRecord) -> list[str]:
-    """The commands that made a run from manifests, in their order, as they were given."""
-    train, evaluate = (record.provenance[stage]["command"] for stage in ("train", "evaluate"))
-    searched = _searched(train)
-    features = dict.fromkeys(path for command in (*searched, train, evaluate) for path in _features(command))
-    extracted = [read_json(path)["provenance"]["command"] for path in features if path.is_file()]
-    return [*dict.fromkeys([*extracted, *searched, train, evaluate])]
+    """The commands that make a run from manifests, in their order, by the specs that made it."""
+    specs, made = record.specs, record.provenance
+    commands = [_command(spec, made["extract"]) for spec in specs.extract]
+    if specs.study:
+        workers = range(specs.study.variant.search.workers)
+        commands.append(_command(specs.study))
+        commands += [_command(SearchSpec(study=specs.study, worker=number), made["train"]) for number in workers]
+        commands.append(_command(SummarizeSpec(study=specs.study)))
+    return [*commands, _command(specs.train, made["train"]), _command(specs.evaluate, made["evaluate"])]
 
 
-def _features(command: str) -> list[Path]:
-    """Features that a command reads: of each class that a model knows, of each backbone of a search."""
-    return [Path(value) for name, value in pairwise(shlex.split(command)) if name in _FEATURE_OPTIONS]
-
-
-def _searched(train: str) -> list[str]:
-    """The commands of the study that a training took its settings from."""
-    study = dict(pairwise(shlex.split(train))).get("--study")
-    if study is None:
-        return []
-    workers = sorted(Path(study).parent.glob("worker*.json"))
-    files = [path for path in (Path(study).with_name("description.json"), *workers, Path(study)) if path.is_file()]
-    return [read_json(path)["provenance"]["command"] for path in files]
+def _command(spec: Spec, made: Mapping[str, Any] | None = None) -> str:
+    """A stage's command, on the kind of device and with the threads of the process that ran it."""
+    where = ["--device", made["device"], "--threads", str(made["threads"])] if made else []
+    return shlex.join(["nfbench", spec.stage, "--spec", spec.to_json(), *where])
 
 
 def _selected(run: pd.Series, record: RunRecord) -> str:

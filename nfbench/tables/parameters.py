@@ -1,11 +1,11 @@
 """The content of a table of parameters: models are built, without data or weights, and counted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nfbench.backbones.base import find_backbone
 from nfbench.blocks.method import LevelShape, Method, build_to_count, count_parameters, resolve_settings
-from nfbench.config import Bench, CountedModel, ParametersTableConfig
+from nfbench.config import CountedModel, ParametersTableConfig, VariantConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.reference import PrintedValue, find_printed
 
@@ -65,20 +65,26 @@ class ParametersTable:
     rows: tuple[Count, ...]
 
 
-def make_parameters_table(name: str, config: ParametersTableConfig, bench: Bench) -> ParametersTable:
+def make_parameters_table(
+    name: str, config: ParametersTableConfig, variants: Mapping[str, VariantConfig]
+) -> ParametersTable:
     """Builds the models one after the other and counts.
+
+    Args:
+        name: name of the table.
+        config: its rows.
+        variants: what the names of methods and variants in its rows mean.
 
     Raises:
         NfbenchError: unknown method, setting, backbone or level, or a row of the published table is not there.
     """
-    rows = [_count(name, row, config.published, bench) for row in config.rows]
+    rows = [_count(name, row, config.published, variants[row.method]) for row in config.rows]
     parts = tuple(dict.fromkeys(part for row in rows for part in row.parts))
     return ParametersTable(name, _caption(config, rows), parts, tuple(rows))
 
 
-def _count(table: str, row: CountedModel, published: str | None, bench: Bench) -> Count:
-    variant = bench.variant(row.method)
-    model = _build(row, bench)
+def _count(table: str, row: CountedModel, published: str | None, variant: VariantConfig) -> Count:
+    model = _build(row, variant)
     parts = {part: count for part, count in count_parameters(model).items() if part != "total"}
     printed = None
     if published and row.published is not None:
@@ -91,9 +97,9 @@ def _count(table: str, row: CountedModel, published: str | None, bench: Bench) -
     return Count(model.title, row.backbone.tag, settings, parts, printed, row.explanation)
 
 
-def _build(row: CountedModel, bench: Bench) -> Method:
+def _build(row: CountedModel, variant: VariantConfig) -> Method:
     """The model, without memory for its parameters."""
-    variant, backbone = bench.variant(row.method), row.backbone
+    backbone = row.backbone
     found = find_backbone(backbone.name).shapes(backbone.input_size, backbone.levels, backbone.scales)
     settings = resolve_settings(variant.method, backbone=backbone.name, overrides=variant.settings)
     size = (backbone.input_size, backbone.input_size)

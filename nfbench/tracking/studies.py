@@ -1,24 +1,15 @@
 """Studies of hyperparameters as they are left in ``study.json``, and what becomes of them in MLflow."""
 
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from nfbench.config import Bench
-from nfbench.plan.cells import Cell
-from nfbench.plan.paths import Paths
 from nfbench.search.record import StudyRecord, TrialRecord, read_study
 from nfbench.tracking.entries import Entry, Point, as_texts, digest_of
 
-__all__ = ["studies_of", "study_entry"]
+__all__ = ["study_entry"]
 
 _STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
-
-
-def studies_of(bench: Bench, cells: Iterable[Cell], paths: Paths) -> list[Path]:
-    """Studies of some cells, done or not."""
-    return list(dict.fromkeys(paths.study_of(cell) for cell in cells if bench.variant(cell.method).search))
 
 
 def study_entry(path: Path) -> Entry:

@@ -1,30 +1,30 @@
-"""Configuration, wildcards and the small functions that rules ask for inputs and options."""
+"""The plan, and the small functions by which rules ask it."""
 
 import json
 import os
 import re
 import shlex
 import sys
-from functools import cache
+from functools import wraps
 from pathlib import Path
 
-from nfbench.cli.build import available_categories, dataset_root, is_miniature, to_fetch
 from nfbench.config import load_bench
-from nfbench.datasets.sources import read_sources, record_path
 from nfbench.core.errors import NfbenchError
-from nfbench.plan.cells import Cell, classes_of, expand, members
-from nfbench.plan.paths import Paths
-from nfbench.core.provenance import fingerprint, training_code
 from nfbench.core.registry import plugin_names
 from nfbench.core.resources import gpus_per_job, memory, time_limit
+from nfbench.datasets.sources import read_sources, record_path
+from nfbench.plan.cells import Cell
+from nfbench.plan.code import code_hash
+from nfbench.plan.paths import EVALUATED, TRAINED
+from nfbench.plan.plan import Plan
 from nfbench.tracking.store import Store
-from nfbench.tracking.studies import studies_of
 from snakemake.exceptions import WorkflowError
 
 
 def reporting_errors(function):
     """Shows an error of the user's as Snakemake shows its own: one message, no trace."""
 
+    @wraps(function)
     def reported(*arguments):
         try:
             return function(*arguments)
@@ -34,12 +34,10 @@ def reporting_errors(function):
     return reported
 
 
-BENCH = reporting_errors(load_bench)(config, Path(workflow.basedir) / "workflow" / "experiments")
-PATHS = Paths(BENCH.config.results_root)
-FETCHED = str(record_path("{reader}", Path(BENCH.config.data_root)))
+PLAN = Plan(reporting_errors(load_bench)(config, Path(workflow.basedir) / "workflow" / "experiments"))
+BENCH, PATHS = PLAN.bench, PLAN.paths
 CONFIG = json.dumps(config, sort_keys=True)
-TRAINED = ("model.safetensors", "checkpoints.safetensors", "history.csv", "training.json")
-EVALUATED = ("run.json", "scores.csv", "regions.csv", "miou.csv", "calibration.csv", "likelihoods.csv", "examples.npz")
+FETCHED = str(record_path("{reader}", Path(BENCH.config.data_root)))
 
 DEVICE = BENCH.config.device  # a resource of rules, not a parameter: another one makes no run again
 GPUS = gpus_per_job(DEVICE)
@@ -47,13 +45,6 @@ GPUS = gpus_per_job(DEVICE)
 if not workflow.deployment_settings.deployment_method:
     # jobs use the Python that runs Snakemake, also where its environment is not activated
     shell.prefix(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
-
-
-def computes_on_gpu_here():
-    """Whether a job of this run must have a GPU of this machine. Jobs in a cluster or in an environment of conda's are
-    left to find out for themselves: where Snakemake runs, there may be another torch, or no GPU."""
-    here = workflow.local_exec and not workflow.touch and not workflow.deployment_settings.deployment_method
-    return DEVICE == "cuda" and here and any(job.resources.get("gpu") for job in workflow.dag.needrun_jobs())
 
 
 def any_of(names):
@@ -76,40 +67,58 @@ wildcard_constraints:
     figure=any_of(name for e in BENCH.experiments.values() for name in e.figures),
 
 
-@cache
-def available(dataset):
-    """Categories of a dataset that are found on disk."""
-    return available_categories(BENCH, dataset)
+def cell_of(wildcards):
+    """The cell of a job on a run."""
+    names = ("setting", "dataset", "category", "method", "backbone")
+    return Cell(*(wildcards[name] for name in names), seed=int(wildcards.seed))
 
 
-@cache
-def cells(experiment):
-    """Cells of an experiment, with the categories found on disk."""
-    return expand(BENCH, experiment, available)
+JOBS = {
+    "prepare_data": lambda w: PLAN.prepare_now(w.dataset, w.category),
+    "extract_features": lambda w: PLAN.extract(w.backbone, w.dataset, w.category, w.view),
+    "create_study": lambda w: PLAN.study(w.setting, w.dataset, w.category, w.method),
+    "search_hyperparameters": lambda w: PLAN.worker(w.setting, w.dataset, w.category, w.method, int(w.worker)),
+    "summarize_study": lambda w: PLAN.summary(w.setting, w.dataset, w.category, w.method),
+    "train_flow": lambda w: PLAN.train(cell_of(w)),
+    "evaluate_run": lambda w: PLAN.evaluate(cell_of(w)),
+    "aggregate_results": lambda w: PLAN.aggregate(w.experiment),
+    "build_table": lambda w: PLAN.table(w.experiment, w.table),
+    "build_figure": lambda w: PLAN.figure(w.experiment, w.figure),
+    "build_report": lambda w: PLAN.report(w.experiment),
+    "track_runs": lambda w: PLAN.track(w.experiment),
+}
 
 
-@reporting_errors
-def run_records(experiment):
-    """Run records of all cells of an experiment."""
-    return [str(PATHS.run_record(cell)) for cell in cells(experiment)]
+def inputs(stage):
+    """What the jobs of a stage read."""
+    return reporting_errors(lambda wildcards: JOBS[stage](wildcards).inputs)
 
 
-@reporting_errors
-def experiment_outputs(name):
-    """All that an experiment leaves: features and runs, results, tables and figures."""
-    cell_files = dict.fromkeys(path for cell in cells(name) for path in made_for(cell))
-    return [*map(str, cell_files), *gathered(name)]
+def spec(stage):
+    """What the jobs of a stage are told, as JSON."""
+    return reporting_errors(lambda wildcards: JOBS[stage](wildcards).spec.to_json())
 
 
-@reporting_errors
-def tracked_results(name):
-    """What of an experiment is tracked: run records, all that is made of them, and studies."""
-    return [*run_records(name), *gathered(name), *map(str, studies_of(BENCH, cells(name), PATHS))]
+def code(stage):
+    """Hash of the code that the jobs of a stage follow from."""
+    return reporting_errors(lambda wildcards: JOBS[stage](wildcards).code)
 
 
-def gathered(name):
-    """What is made of the runs of an experiment: tables and figures, and where it has runs, results and report."""
-    experiment = BENCH.experiment(name)
-    files = PATHS.gathered(name, experiment.tables, experiment.figures)
-    kinds = files if cells(name) else ("tables", "figures")
-    return [str(path) for kind in kinds for path in files[kind]]
+def fetched(wildcards):
+    """The record of a download that comes before a dataset is read: with 'fetch: true', where it is not there."""
+    return [FETCHED.format(reader=reader) for reader in PLAN.catalogue.to_fetch(wildcards.dataset)]
+
+
+def outputs(experiment):
+    """What a run of an experiment is for: run records, and all that is made from them."""
+    return reporting_errors(lambda wildcards: PLAN.outputs(experiment))
+
+
+def check_before_jobs():
+    """Checks what only the environment of the jobs can check. Jobs in a cluster or in an environment of conda's find
+    out for themselves: where Snakemake runs, there may be another torch, no torch, or no GPU."""
+    if not workflow.local_exec or workflow.touch or workflow.deployment_settings.deployment_method:
+        return
+    if DEVICE == "cuda" and any(job.resources.get("gpu") for job in workflow.dag.needrun_jobs()):
+        shell("{sys.executable:q} -m nfbench check_device")
+    shell("{sys.executable:q} -m nfbench check_variants --config {CONFIG:q}")

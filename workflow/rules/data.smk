@@ -6,9 +6,9 @@ rule list_data:
     output:
         PATHS.template("sources.json"),
     log:
-        PATHS.log("list_data", "sources"),
+        PATHS.template("logs/list_data/sources.log"),
     benchmark:
-        PATHS.benchmark("list_data", "sources")
+        PATHS.template("benchmarks/list_data/sources.tsv")
     conda:
         "../../envs/nfbench.yaml"
     threads: 1
@@ -24,13 +24,13 @@ rule list_data:
 
 
 rule fetch_data:
-    """Downloads a dataset to its place below the data's root; its record lies beside it."""
+    """Downloads a dataset to its place below the data's root; its record lies next to it."""
     output:
         record=FETCHED,
     log:
-        PATHS.log("fetch_data", "{reader}"),
+        PATHS.log("fetch_data"),
     benchmark:
-        PATHS.benchmark("fetch_data", "{reader}")
+        PATHS.benchmark("fetch_data")
     conda:
         "../../envs/nfbench.yaml"
     threads: 1
@@ -48,13 +48,13 @@ rule fetch_data:
 rule check_data:
     """Reads every image and mask of a dataset and holds their numbers against the official ones."""
     input:
-        fetched_data,
+        fetched,
     output:
         PATHS.template("checks/{dataset}.json"),
     log:
-        PATHS.log("check_data", "{dataset}"),
+        PATHS.log("check_data"),
     benchmark:
-        PATHS.benchmark("check_data", "{dataset}")
+        PATHS.benchmark("check_data")
     conda:
         "../../envs/nfbench.yaml"
     threads: 1
@@ -62,24 +62,30 @@ rule check_data:
         mem_mb=memory(1000),
         runtime=time_limit(240),
     params:
-        dataset=check_options,
-        code=fingerprint("datasets"),
+        reader=lambda wildcards: BENCH.dataset(wildcards.dataset).dataset,
+        root=lambda wildcards: str(PLAN.catalogue.root(wildcards.dataset)),
+        stride=lambda wildcards: BENCH.dataset(wildcards.dataset).stride,
+        code=lambda wildcards: code_hash(
+            "nfbench.datasets.check:check_dataset", f"nfbench.datasets.{BENCH.dataset(wildcards.dataset).dataset}"
+        ),
     message:
         "Check the images of {wildcards.dataset}"
     shell:
-        "python -m nfbench --log {log:q} data check {params.dataset} --output {output:q}"
+        "python -m nfbench --log {log:q} data check {params.reader:q} --root {params.root:q} --stride {params.stride}"
+        " --output {output:q}"
 
 
 rule prepare_data:
-    """Writes the manifest of a category; generated datasets are made first."""
+    """Writes the manifest of a category and what it was made from; generated datasets are made first."""
     input:
-        fetched_data,
+        fetched,
     output:
-        PATHS.manifest,
+        manifest=PATHS.manifest,
+        record=PATHS.manifest_record,
     log:
-        PATHS.log("prepare_data", "{dataset}/{category}"),
+        PATHS.log("prepare_data"),
     benchmark:
-        PATHS.benchmark("prepare_data", "{dataset}/{category}")
+        PATHS.benchmark("prepare_data")
     conda:
         "../../envs/nfbench.yaml"
     threads: 1
@@ -87,10 +93,9 @@ rule prepare_data:
         mem_mb=memory(1000),
         runtime=time_limit(120),
     params:
-        dataset=dataset_options,
-        code=fingerprint("datasets"),
+        spec=spec("prepare_data"),
+        code=code("prepare_data"),
     message:
         "Check the images of {wildcards.dataset}, {wildcards.category}"
     shell:
-        "python -m nfbench --log {log:q} prepare_data {params.dataset}"
-        " --category {wildcards.category:q} --output {output:q}"
+        "python -m nfbench --log {log:q} prepare_data --spec {params.spec:q}"

@@ -2,15 +2,15 @@
 
 
 rule extract_features:
-    """Caches the features of one view, pseudo-anomalies with their masks; the levels lie beside meta.json."""
+    """Caches the features of one view, pseudo-anomalies with their masks; the levels lie next to meta.json."""
     input:
-        manifest=PATHS.manifest,
+        inputs("extract_features"),
     output:
         PATHS.features,
     log:
-        PATHS.log("extract_features", PATHS.features_suffix),
+        PATHS.log("extract_features"),
     benchmark:
-        PATHS.benchmark("extract_features", PATHS.features_suffix)
+        PATHS.benchmark("extract_features")
     conda:
         "../../envs/nfbench.yaml"
     threads: 8
@@ -20,11 +20,10 @@ rule extract_features:
         gpu=GPUS,
         device=DEVICE,
     params:
-        backbone=backbone_options,
-        code=lambda wildcards: features_code(wildcards.view),
+        spec=spec("extract_features"),
+        code=code("extract_features"),
     message:
         "Extract {wildcards.view} features of {wildcards.dataset}, {wildcards.category} by {wildcards.backbone}"
     shell:
-        "python -m nfbench --log {log:q} extract_features --manifest {input.manifest:q}"
-        " --view {wildcards.view} {params.backbone} --device {resources.device}"
-        " --threads {threads} --output {output:q}"
+        "python -m nfbench --log {log:q} extract_features --spec {params.spec:q} --device {resources.device}"
+        " --threads {threads}"

@@ -1,17 +1,25 @@
-"""Results: gather the runs of an experiment; build its tables and figures."""
+"""Results: gather the runs of an experiment; build its tables, figures and report; track it on demand."""
+
+
+localrules:
+    aggregate_results,
+    build_table,
+    build_figure,
+    build_report,
+    track_runs,
 
 
 rule aggregate_results:
     """Gathers all run records; refuses holes."""
     input:
-        lambda wildcards: run_records(wildcards.experiment),
+        inputs("aggregate_results"),
     output:
         results=PATHS.template("experiments/{experiment}/results.parquet"),
         ledger=PATHS.template("experiments/{experiment}/ledger.csv"),
     log:
-        PATHS.log("aggregate_results", "{experiment}"),
+        PATHS.log("aggregate_results"),
     benchmark:
-        PATHS.benchmark("aggregate_results", "{experiment}")
+        PATHS.benchmark("aggregate_results")
     conda:
         "../../envs/nfbench.yaml"
     threads: 1
@@ -19,31 +27,32 @@ rule aggregate_results:
         mem_mb=memory(2000),
         runtime=time_limit(30),
     params:
-        config=CONFIG,
-        code=fingerprint("results"),
+        spec=spec("aggregate_results"),
+        code=code("aggregate_results"),
     message:
         "Gather the results of {wildcards.experiment}"
     shell:
-        "python -m nfbench --log {log:q} aggregate_results --experiment {wildcards.experiment:q} --config {params.config:q}"
+        "python -m nfbench --log {log:q} aggregate_results --spec {params.spec:q}"
 
 
 rule build_table:
-    """Writes a table as LaTeX, HTML and CSV, with published values beside measured ones."""
+    """Writes a table as LaTeX, HTML and CSV, with published values next to measured ones."""
     input:
-        lambda wildcards: results_of_table(wildcards.table),
+        inputs("build_table"),
     output:
-        tex=PATHS.template("tables/{table}.tex"),
+        tex=PATHS.template("tables/{experiment}/{table}.tex"),
         html=report(
-            PATHS.template("tables/{table}.html"),
-            category="Tables",
+            PATHS.template("tables/{experiment}/{table}.html"),
+            category="{experiment}",
+            subcategory="Tables",
             labels={"table": "{table}"},
             caption="../report/table.rst",
         ),
-        csv=PATHS.template("tables/{table}.csv"),
+        csv=PATHS.template("tables/{experiment}/{table}.csv"),
     log:
-        PATHS.log("build_table", "{table}"),
+        PATHS.log("build_table"),
     benchmark:
-        PATHS.benchmark("build_table", "{table}")
+        PATHS.benchmark("build_table")
     conda:
         "../../envs/nfbench.yaml"
     threads: 1
@@ -51,33 +60,32 @@ rule build_table:
         mem_mb=memory(2000),
         runtime=time_limit(30),
     params:
-        config=CONFIG,
-        experiment=lambda wildcards: owner("tables", wildcards.table),
-        spec=lambda wildcards: table_spec(wildcards.table),
-        code=lambda wildcards: table_code(wildcards.table),
+        spec=spec("build_table"),
+        code=code("build_table"),
+        title=lambda wildcards: PLAN.table(wildcards.experiment, wildcards.table).spec.table.title,
     message:
         "Build the table {wildcards.table}"
     shell:
-        "python -m nfbench --log {log:q} build_table --experiment {params.experiment:q} --name {wildcards.table:q}"
-        " --config {params.config:q}"
+        "python -m nfbench --log {log:q} build_table --spec {params.spec:q}"
 
 
 rule build_figure:
     """Draws a figure as PDF and PNG."""
     input:
-        lambda wildcards: PATHS.experiment(owner("figures", wildcards.figure), "results.parquet"),
+        inputs("build_figure"),
     output:
-        pdf=PATHS.template("figures/{figure}.pdf"),
+        pdf=PATHS.template("figures/{experiment}/{figure}.pdf"),
         png=report(
-            PATHS.template("figures/{figure}.png"),
-            category="Figures",
+            PATHS.template("figures/{experiment}/{figure}.png"),
+            category="{experiment}",
+            subcategory="Figures",
             labels={"figure": "{figure}"},
             caption="../report/figure.rst",
         ),
     log:
-        PATHS.log("build_figure", "{figure}"),
+        PATHS.log("build_figure"),
     benchmark:
-        PATHS.benchmark("build_figure", "{figure}")
+        PATHS.benchmark("build_figure")
     conda:
         "../../envs/nfbench.yaml"
     threads: 1
@@ -85,12 +93,77 @@ rule build_figure:
         mem_mb=memory(2000),
         runtime=time_limit(30),
     params:
-        config=CONFIG,
-        experiment=lambda wildcards: owner("figures", wildcards.figure),
-        spec=lambda wildcards: figure_spec(wildcards.figure),
-        code=fingerprint("figures", "results/examples.py"),
+        spec=spec("build_figure"),
+        code=code("build_figure"),
+        kind=lambda wildcards: PLAN.figure(wildcards.experiment, wildcards.figure).spec.figure.kind,
     message:
         "Draw the figure {wildcards.figure}"
     shell:
-        "python -m nfbench --log {log:q} build_figure --experiment {params.experiment:q} --name {wildcards.figure:q}"
-        " --config {params.config:q}"
+        "python -m nfbench --log {log:q} build_figure --spec {params.spec:q}"
+
+
+rule build_report:
+    """Writes the report as a page that needs nothing beside itself."""
+    input:
+        inputs("build_report"),
+    output:
+        PATHS.template("reports/{experiment}.html"),
+    log:
+        PATHS.log("build_report"),
+    benchmark:
+        PATHS.benchmark("build_report")
+    conda:
+        "../../envs/nfbench.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=time_limit(30),
+    params:
+        spec=spec("build_report"),
+        code=code("build_report"),
+    message:
+        "Write the report of {wildcards.experiment}"
+    shell:
+        "python -m nfbench --log {log:q} build_report --spec {params.spec:q}"
+
+
+rule track_runs:
+    """Brings runs, tables and figures of an experiment into MLflow. It is the only rule that writes there."""
+    input:
+        inputs("track_runs"),
+    output:
+        PATHS.template("mlflow/{experiment}.json"),
+    log:
+        PATHS.log("track_runs"),
+    benchmark:
+        PATHS.benchmark("track_runs")
+    conda:
+        "../../envs/nfbench.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=time_limit(60),
+    params:
+        spec=spec("track_runs"),
+        store=Store.of(PATHS.tracking).title,
+        code=code("track_runs"),
+    message:
+        "Track the runs of {wildcards.experiment}"
+    shell:
+        "python -m nfbench --log {log:q} track_runs --spec {params.spec:q}"
+
+
+for experiment in BENCH.experiments:
+
+    rule:
+        name:
+            experiment
+        input:
+            outputs(experiment),
+
+    rule:
+        name:
+            f"track_{experiment}"
+        input:
+            outputs(experiment),
+            PATHS.template(f"mlflow/{experiment}.json"),

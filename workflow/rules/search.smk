@@ -1,20 +1,22 @@
 """Searches of hyper-parameters: one study for each variant with a search and each category, shared by several workers."""
 
 
+localrules:
+    create_study,
+    summarize_study,
+
+
 rule create_study:
     """Describes a study, and has the method's own settings tried first. Its journal lies in a folder that Snakemake does
     not know, so that killed workers go on with it."""
     input:
-        features=searched_features,
-        judged=judged_features,
-        pseudo=searched_pseudo_features,
-        manifest=lambda wildcards: images_of(searched_cells(wildcards)[0], PATHS.manifest),
+        inputs("create_study"),
     output:
         PATHS.study("description.json"),
     log:
-        PATHS.log("create_study", PATHS.study_suffix),
+        PATHS.log("create_study"),
     benchmark:
-        PATHS.benchmark("create_study", PATHS.study_suffix)
+        PATHS.benchmark("create_study")
     conda:
         "../../envs/nfbench.yaml"
     threads: 1
@@ -22,28 +24,24 @@ rule create_study:
         mem_mb=memory(2000),
         runtime=time_limit(30),
     params:
-        study=subpath(output[0], parent=True),
-        options=study_options,
-        code=lambda wildcards: code_of_training(wildcards) + fingerprint("scoring", "metrics", "search"),
+        spec=spec("create_study"),
+        code=code("create_study"),
     message:
         "Describe the study of {wildcards.method} on {wildcards.dataset}, {wildcards.category}"
     shell:
-        "python -m nfbench --log {log:q} create_study --study {params.study:q} {params.options}"
+        "python -m nfbench --log {log:q} create_study --spec {params.spec:q}"
 
 
 rule search_hyperparameters:
     """One of the workers that share the trials of a study."""
     input:
-        features=searched_features,
-        judged=judged_features,
-        pseudo=searched_pseudo_features,
-        description=PATHS.study("description.json"),
+        inputs("search_hyperparameters"),
     output:
         PATHS.study("worker{worker}.json"),
     log:
-        PATHS.log("search_hyperparameters", f"{PATHS.study_suffix}/worker{{worker}}"),
+        PATHS.log("search_hyperparameters"),
     benchmark:
-        PATHS.benchmark("search_hyperparameters", f"{PATHS.study_suffix}/worker{{worker}}")
+        PATHS.benchmark("search_hyperparameters")
     conda:
         "../../envs/nfbench.yaml"
     threads: 1
@@ -53,27 +51,27 @@ rule search_hyperparameters:
         gpu=GPUS,
         device=DEVICE,
     params:
-        study=subpath(output[0], parent=True),
+        spec=spec("search_hyperparameters"),
+        code=code("search_hyperparameters"),
     message:
         "Search the settings of {wildcards.method} on {wildcards.dataset}, {wildcards.category}, worker {wildcards.worker}"
     shell:
-        "python -m nfbench --log {log:q} search_hyperparameters --study {params.study:q} --worker {wildcards.worker}"
-        " --device {resources.device} --threads {threads}"
+        "python -m nfbench --log {log:q} search_hyperparameters --spec {params.spec:q} --device {resources.device}"
+        " --threads {threads}"
 
 
 rule summarize_study:
     """Writes the record of a study and its best settings, when all trials have ended."""
     input:
-        workers=workers,
-        description=PATHS.study("description.json"),
+        inputs("summarize_study"),
     output:
         record=PATHS.study("study.json"),
         best=PATHS.study("best.yaml"),
         trials=PATHS.study("trials.csv"),
     log:
-        PATHS.log("summarize_study", PATHS.study_suffix),
+        PATHS.log("summarize_study"),
     benchmark:
-        PATHS.benchmark("summarize_study", PATHS.study_suffix)
+        PATHS.benchmark("summarize_study")
     conda:
         "../../envs/nfbench.yaml"
     threads: 1
@@ -81,8 +79,9 @@ rule summarize_study:
         mem_mb=memory(2000),
         runtime=time_limit(30),
     params:
-        study=subpath(output.record, parent=True),
+        spec=spec("summarize_study"),
+        code=code("summarize_study"),
     message:
         "Sum up the study of {wildcards.method} on {wildcards.dataset}, {wildcards.category}"
     shell:
-        "python -m nfbench --log {log:q} summarize_study --study {params.study:q}"
+        "python -m nfbench --log {log:q} summarize_study --spec {params.spec:q}"

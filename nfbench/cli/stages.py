@@ -1,0 +1,78 @@
+"""The stages as the workflow calls them: each takes its spec as JSON, or as a file with JSON."""
+
+from typing import Annotated
+
+import typer
+
+from nfbench.cli.options import Device, Threads
+from nfbench.plan.specs import EvaluateSpec, ExtractSpec, PrepareSpec, SearchSpec, StudySpec, SummarizeSpec, TrainSpec
+
+__all__ = [
+    "Spec",
+    "create_study",
+    "evaluate_run",
+    "extract_features",
+    "prepare_data",
+    "search_hyperparameters",
+    "summarize_study",
+    "train_flow",
+]
+
+Spec = Annotated[
+    str, typer.Option(help="What to do: JSON, or a file with JSON. 'nfbench explain' prints it.")
+]
+Checkpoints = Annotated[
+    float,
+    typer.Option(envvar="NFBENCH_CHECKPOINT_SECONDS", help="Minimum number of seconds between two checkpoints."),
+]
+
+
+def prepare_data(spec: Spec) -> None:
+    """Check and hash all images of a category, and write its manifest."""
+    from nfbench.stages import prepare
+
+    prepare.prepare_data(PrepareSpec.parse(spec))
+
+
+def extract_features(spec: Spec, device: Device = "auto", threads: Threads = None) -> None:
+    """Pass the images of one view through a frozen backbone and cache its features."""
+    from nfbench.stages import extract
+
+    extract.extract_features(ExtractSpec.parse(spec), device, threads)
+
+
+def create_study(spec: Spec) -> None:
+    """Describe a study, and have the method's own settings tried first, on each backbone."""
+    from nfbench.stages import search
+
+    search.create_study(StudySpec.parse(spec))
+
+
+def search_hyperparameters(spec: Spec, device: Device = "auto", threads: Threads = None) -> None:
+    """Claim trials of a study, train and judge them, until all are claimed."""
+    from nfbench.stages import search
+
+    search.search_hyperparameters(SearchSpec.parse(spec), device, threads)
+
+
+def summarize_study(spec: Spec) -> None:
+    """Write the record of a study, and its best settings."""
+    from nfbench.stages import search
+
+    search.summarize_study(SummarizeSpec.parse(spec))
+
+
+def train_flow(
+    spec: Spec, device: Device = "auto", threads: Threads = None, checkpoint_seconds: Checkpoints = 20.0
+) -> None:
+    """Train a method on cached features; goes on where a killed training stopped."""
+    from nfbench.stages import train
+
+    train.train_flow(TrainSpec.parse(spec), device, threads, checkpoint_seconds)
+
+
+def evaluate_run(spec: Spec, device: Device = "auto", threads: Threads = None) -> None:
+    """Score the test images with every kept model and write the run record."""
+    from nfbench.stages import evaluate
+
+    evaluate.evaluate_run(EvaluateSpec.parse(spec), device, threads)

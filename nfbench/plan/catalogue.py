@@ -1,0 +1,135 @@
+"""The catalogue: which datasets and categories the configuration means, where they lie, and what must be fetched."""
+
+from functools import cached_property
+from pathlib import Path
+
+from nfbench.config import AvailableAmong, Bench, DatasetConfig
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import nearest
+from nfbench.datasets.base import Dataset, find_dataset
+from nfbench.datasets.sources import read_sources, record_path
+from nfbench.plan.cells import Cell, classes_of, members
+from nfbench.plan.specs import DatasetNote
+
+__all__ = ["Catalogue"]
+
+
+class Catalogue:
+    """Datasets as a configuration means them; what is found on disk is looked up once.
+
+    Args:
+        bench: configuration and experiments.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self._available: dict[str, list[str]] = {}
+        self._members: dict[str, dict[str, str]] = {}
+
+    def reader(self, dataset: str) -> Dataset:
+        """The reader of a dataset."""
+        return find_dataset(self.bench.dataset(dataset).dataset)
+
+    def is_miniature(self, dataset: str) -> bool:
+        """Whether a dataset's tiny copy is read instead of its images."""
+        return self.bench.config.miniature and self.reader(dataset).has_miniature
+
+    def root(self, dataset: str) -> Path:
+        """Folder of a dataset's categories: of its images, or of its tiny copy."""
+        if self.is_miniature(dataset):
+            return Path(self.bench.config.results_root) / "images" / self.bench.dataset(dataset).dataset
+        return self.bench.dataset_root(dataset)
+
+    def to_fetch(self, dataset: str) -> list[str]:
+        """The reader of a dataset that is downloaded before it is read, or was; else nothing."""
+        config = self.bench.dataset(dataset)
+        source = read_sources().get(config.dataset)
+        if source is None or config.root or self.is_miniature(dataset):
+            return []
+        fetched = record_path(config.dataset, Path(self.bench.config.data_root)).exists()  # stays an input
+        wanted = self.bench.config.fetch and source.access == "open" and not self.bench.dataset_root(dataset).exists()
+        return [config.dataset] if fetched or wanted else []
+
+    def available(self, dataset: str) -> list[str]:
+        """Categories of a dataset that can be used.
+
+        Raises:
+            NfbenchError: there is none, or a grid asks for a category that the dataset does not have.
+        """
+        if dataset not in self._available:
+            self._available[dataset] = self._find(dataset)
+        return self._available[dataset]
+
+    def official(self, dataset: str) -> tuple[str, ...]:
+        """All categories of a dataset that is no union; none where the reader takes any folders."""
+        return self.reader(dataset).categories
+
+    def source(self, dataset: str, category: str) -> str:
+        """The dataset that a category's images are in: ``dataset`` itself, or of a union one of its members."""
+        if not self.bench.dataset(dataset).union:
+            return dataset
+        if dataset not in self._members:
+            self._members[dataset] = members(self.bench, dataset, self.available)
+        return self._members[dataset].get(category, dataset)
+
+    def classes(self, cell: Cell) -> list[str]:
+        """Categories that a cell's model is trained on."""
+        return classes_of(self.bench, cell, self.available)
+
+    @cached_property
+    def notes(self) -> dict[str, DatasetNote]:
+        """What tables say of the datasets that are no official ones as they are."""
+        blocks = [block for experiment in self.bench.experiments.values() for block in experiment.grid]
+        named = {*self.bench.datasets, *(name for block in blocks for name in block.datasets)}
+        named = sorted({*named, *(member for name in named for member in self.bench.dataset(name).union or ())})
+        subsets = {name: _subset(self.bench.dataset(name)) for name in named if self.bench.dataset(name).is_subset}
+        subsets |= {name: "made-up images instead of its own" for name in named if self.is_miniature(name)}
+        unions = {name: tuple(self.bench.dataset(name).union) for name in named if self.bench.dataset(name).union}
+        for name, union in unions.items():
+            if parts := [f"{member}: {subsets[member]}" for member in union if member in subsets]:
+                subsets[name] = "; ".join(parts)
+        return {
+            name: DatasetNote(subset=subsets.get(name, ""), members=unions.get(name, ()))
+            for name in sorted({*subsets, *unions})
+        }
+
+    def _find(self, dataset: str) -> list[str]:
+        if self.bench.dataset(dataset).union:
+            return list(members(self.bench, dataset, self.available))
+        self._check_asked(dataset)
+        unfetched = self.to_fetch(dataset) and not self.bench.dataset_root(dataset).exists()
+        if self.is_miniature(dataset) or unfetched:
+            return list(self.official(dataset))
+        return self.reader(dataset).available(self.root(dataset))
+
+    def _check_asked(self, dataset: str) -> None:
+        """Refuses categories that are asked for where they are on disk, and that the dataset does not have.
+
+        Raises:
+            NfbenchError: names the experiment or union, and the nearest category.
+        """
+        official = self.official(dataset)
+        blocks = [
+            (f"experiment '{experiment.name}'", block.datasets)
+            for experiment in self.bench.experiments.values()
+            for block in experiment.grid
+        ]
+        unions = [(f"union '{name}'", config.union) for name, config in self.bench.datasets.items() if config.union]
+        for asking, by_dataset in blocks + unions:
+            categories = by_dataset.get(dataset)
+            for category in categories.available if isinstance(categories, AvailableAmong) else ():
+                if official and category not in official:
+                    raise NfbenchError(
+                        f"{asking}: '{dataset}' has no category '{category}'{nearest(category, official)}"
+                    )
+
+
+def _subset(dataset: DatasetConfig) -> str:
+    limits = (
+        ("training", dataset.max_train),
+        ("normal test", dataset.max_test_normal),
+        ("anomalous test", dataset.max_test_anomalous),
+    )
+    kept = [f"at most {limit} {kind} images" for kind, limit in limits if limit]
+    frames = [f"one of {dataset.stride} frames of each video"] if dataset.stride > 1 else []
+    return "a subset: " + ", ".join([*frames, *kept])

@@ -1,0 +1,76 @@
+"""Whether the files of a category are those that its manifest was made from.
+
+Names, sizes and times tell it without reading a file. Where only times differ, as after a copy, the contents of these
+files are held against their hashes, so that a category that was moved is not prepared again.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nfbench.config.validation import Model
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import read_model
+from nfbench.core.provenance import file_sha256
+from nfbench.plan.specs import PrepareSpec
+
+__all__ = ["FileState", "ManifestRecord", "digest", "list_files", "token"]
+
+Place = tuple[str, int, int]
+"""Path, size in bytes, and time of change in nanoseconds."""
+
+
+class FileState(Model):
+    """A file as it was when the manifest was made."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    sha256: str
+
+
+class ManifestRecord(Model):
+    """What a manifest was made from: ``<category>.json`` next to ``<category>.csv``."""
+
+    spec: PrepareSpec
+    files: tuple[FileState, ...]
+
+
+def list_files(paths: Sequence[Path]) -> list[Place]:
+    """State of each file, in the order of ``paths``; files that vanish meanwhile are left out."""
+    found = []
+    for path in paths:
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            continue
+        found.append((str(path), status.st_size, status.st_mtime_ns))
+    return found
+
+
+def digest(places: Sequence[Place]) -> str:
+    """Short hash of the states of files, empty without files."""
+    return hashlib.sha256(repr(sorted(places)).encode(errors="surrogateescape")).hexdigest()[:16] if places else ""
+
+
+def token(record: Path, places: Sequence[Place]) -> str:
+    """What a ``PrepareSpec`` says of the files: the value in ``record`` as long as the files have the same contents.
+
+    Args:
+        record: record of the manifest, which need not exist.
+        places: the files as they are now.
+    """
+    try:
+        known = read_model(ManifestRecord, record)
+    except NfbenchError:
+        return digest(places)
+    return known.spec.files if _agrees({file.path: file for file in known.files}, places) else digest(places)
+
+
+def _agrees(known: Mapping[str, FileState], places: Sequence[Place]) -> bool:
+    if known.keys() != {path for path, _, _ in places}:
+        return False
+    if any(known[path].size != size for path, size, _ in places):
+        return False
+    touched = [path for path, _, mtime_ns in places if known[path].mtime_ns != mtime_ns]
+    return all(file_sha256(path) == known[path].sha256 for path in touched)

@@ -1,0 +1,426 @@
+"""The plan: the graph of jobs, written once.
+
+Each method of ``Plan`` returns the job that makes one thing, with its spec and the jobs before it. Rules, ledger,
+``status``, ``explain``, report and tracking all follow from it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property, wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nfbench.config import AnomaliesConfig, BackboneConfig, Bench, VariantConfig
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import nearest
+from nfbench.plan.catalogue import Catalogue
+from nfbench.plan.cells import Block, Cell, expand_blocks
+from nfbench.plan.code import code_hash
+from nfbench.plan.listing import list_files, token
+from nfbench.plan.paths import Paths
+from nfbench.plan.skipped import skipped_cells
+from nfbench.plan.specs import (
+    AggregateSpec,
+    ClassSpec,
+    EvaluateSpec,
+    ExtractSpec,
+    FigureSpec,
+    PrepareSpec,
+    ReportSpec,
+    SearchedBackbone,
+    SearchSpec,
+    Skipped,
+    Spec,
+    StudySpec,
+    SummarizeSpec,
+    TableSpec,
+    TrackSpec,
+    TrainSpec,
+)
+from nfbench.reference import published_hashes
+
+__all__ = ["Job", "Plan", "code_of"]
+
+T = TypeVar("T")
+
+_FUNCTIONS = {
+    "prepare_data": ["prepare:prepare_data"],
+    "extract_features": ["extract:extract_features"],
+    "create_study": ["search:create_study", "search:search_hyperparameters"],  # its journal is known by the code of both
+    "search_hyperparameters": ["search:search_hyperparameters"],
+    "summarize_study": ["search:summarize_study"],
+    "train_flow": ["train:train_flow"],
+    "evaluate_run": ["evaluate:evaluate_run"],
+    "aggregate_results": ["gather:aggregate_results"],
+    "build_table": ["tables:build_table"],
+    "build_figure": ["figures:build_figure"],
+    "build_report": ["report:build_report"],
+    "track_runs": ["track:track_runs"],
+}
+"""Functions of ``nfbench.stages`` by stage."""
+
+
+def code_of(spec: Spec) -> str:
+    """Hash of the code that a job's result follows from: its stage's, and that of the plug-ins that its spec names."""
+    return _hash_once(*(f"nfbench.stages.{name}" for name in _FUNCTIONS[spec.stage]), *spec.plugins)
+
+
+_hash_once = cache(code_hash)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of the workflow.
+
+    Attributes:
+        spec: what its stage is told.
+        log: file that it writes its log to.
+        before: the jobs that it waits for.
+    """
+
+    spec: Spec
+    log: Path
+    before: tuple["Job", ...] = ()
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage, which is that of the rule and of the command."""
+        return self.spec.stage
+
+    @property
+    def inputs(self) -> list[str]:
+        """Files that the jobs before it write."""
+        return self.spec.inputs
+
+    @property
+    def code(self) -> str:
+        """Hash of the code that its result follows from."""
+        return code_of(self.spec)
+
+    def chain(self) -> Iterator["Job"]:
+        """All jobs that it waits for, in their order, and itself; one that several wait for comes several times."""
+        for job in self.before:
+            yield from job.chain()
+        yield self
+
+
+def _once(method: Callable[..., T]) -> Callable[..., T]:
+    """Keeps what a method returns for each set of arguments, as long as the plan."""
+
+    @wraps(method)
+    def kept(self: "Plan", *arguments: Any) -> T:
+        key = (method.__name__, *arguments)
+        if key not in self._kept:
+            self._kept[key] = method(self, *arguments)
+        return self._kept[key]
+
+    return kept
+
+
+class Plan:
+    """All jobs that a configuration can mean.
+
+    Args:
+        bench: configuration and experiments.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.catalogue = Catalogue(bench)
+        self.paths = Paths(bench.config.results_root)
+        self._kept: dict[tuple[Any, ...], Any] = {}
+
+    # --- cells ------------------------------------------------------------------------------------------------------
+
+    @_once
+    def blocks(self, experiment: str) -> list[Block]:
+        """Cells of an experiment with the categories found on disk, as blocks."""
+        return expand_blocks(self.bench, experiment, self.catalogue.available)
+
+    @_once
+    def cells(self, experiment: str) -> list[Cell]:
+        """Cells of an experiment, each once."""
+        return list(dict.fromkeys(cell for block in self.blocks(experiment) for cell in block.cells))
+
+    @_once
+    def skipped(self, experiment: str) -> tuple[Skipped, ...]:
+        """Cells that an experiment leaves out on purpose."""
+        return skipped_cells(self.bench, experiment, self.catalogue)
+
+    # --- from images to run records ----------------------------------------------------------------------------------
+
+    @_once
+    def prepare(self, dataset: str, category: str) -> Job:
+        """The manifest of a category of a dataset that is no union. Its spec does not say yet which files there are."""
+        place = {"dataset": dataset, "category": category}
+        spec = PrepareSpec(
+            dataset=self.bench.dataset(dataset).model_copy(update={"root": None}),
+            category=category,
+            root=str(self.catalogue.root(dataset)),
+            miniature=self.catalogue.is_miniature(dataset),
+            manifest=self.paths.manifest.format(**place),
+        )
+        return self._job(spec, **place)
+
+    def prepare_now(self, dataset: str, category: str) -> Job:
+        """The manifest of a category, with the state of its files as they are now."""
+        job = self.prepare(dataset, category)
+        if job.spec.miniature:
+            return job
+        places = list_files(self.catalogue.reader(dataset).files(Path(job.spec.root), category))
+        record = Path(self.paths.manifest_record.format(dataset=dataset, category=category))
+        return Job(job.spec.model_copy(update={"files": token(record, places)}), job.log, job.before)
+
+    @_once
+    def extract(self, backbone: str, dataset: str, category: str, view: str) -> Job:
+        """The cached features of one view of a category of a dataset that is no union."""
+        prepared = self.prepare(dataset, category)
+        anomalies, seed = self._views.get(view, (None, 0))
+        if view not in ("train", "test", *self._views):
+            raise NfbenchError(f"no variant asks for a view '{view}'{nearest(view, ['train', 'test', *self._views])}")
+        place = {"backbone": backbone, "dataset": dataset, "category": category, "view": view}
+        spec = ExtractSpec(
+            manifest=prepared.spec.manifest,
+            view=view,
+            backbone=self._backbone(backbone),
+            anomalies=anomalies,
+            seed=seed,
+            features=self.paths.features.format(**place),
+        )
+        return self._job(spec, prepared, **place)
+
+    @_once
+    def study(self, setting: str, dataset: str, category: str, method: str) -> Job:
+        """The description of the study in which a variant's settings are searched for."""
+        place = {"setting": setting, "dataset": dataset, "category": category, "method": method}
+        variant = self._searched(method)
+        judged = variant.search.objective != "log_likelihood"
+        pseudo = variant.anomalies and variant.anomalies.view(0)
+        source = self.catalogue.source(dataset, category)
+        before, backbones = [self.prepare(source, category)], []
+        for backbone in variant.search.backbones:
+            views = {"features": "train", "test_features": "test" if judged else None, "pseudo": pseudo}
+            jobs = {key: self.extract(backbone.tag, source, category, view) for key, view in views.items() if view}
+            before += jobs.values()
+            paths = {key: job.spec.features for key, job in jobs.items()}
+            backbones.append(SearchedBackbone(tag=backbone.tag, **paths))
+        spec = StudySpec(
+            name=method,
+            variant=variant.model_copy(update={"title": None}),
+            setting=setting,
+            dataset=dataset,
+            category=category,
+            reader=self.bench.dataset(source).dataset,
+            manifest=before[0].spec.manifest,
+            backbones=tuple(backbones),
+            epochs_at_most=self._epochs_at_most,
+            study=str(Path(self.paths.study("study.json").format(**place)).parent),
+        )
+        return self._job(spec, *before, **place)
+
+    @_once
+    def worker(self, setting: str, dataset: str, category: str, method: str, number: int) -> Job:
+        """One of the workers of a study."""
+        created = self.study(setting, dataset, category, method)
+        place = {"setting": setting, "dataset": dataset, "category": category, "method": method, "worker": number}
+        return self._job(SearchSpec(study=created.spec, worker=number), created, **place)
+
+    @_once
+    def summary(self, setting: str, dataset: str, category: str, method: str) -> Job:
+        """The record of a study."""
+        created = self.study(setting, dataset, category, method)
+        place = {"setting": setting, "dataset": dataset, "category": category, "method": method}
+        workers = [self.worker(*place.values(), number) for number in range(created.spec.variant.search.workers)]
+        return self._job(SummarizeSpec(study=created.spec), *workers, **place)
+
+    @_once
+    def train(self, cell: Cell) -> Job:
+        """The training of a cell."""
+        variant, pseudo = self.bench.variant(cell.method), self._pseudo_view(cell)
+        classes, before = [], []
+        for category in self.catalogue.classes(cell):
+            prepared = self.prepare(self.catalogue.source(cell.dataset, category), category)
+            features = self._features(cell, category, "train")
+            made = self._features(cell, category, pseudo) if pseudo else None
+            before += [prepared, features, *filter(None, [made])]
+            paths = {"manifest": prepared.spec.manifest, "features": features.spec.features}
+            classes.append(ClassSpec(name=category, **paths, pseudo=made and made.spec.features))
+        real = variant.anomalies and variant.anomalies.real
+        tested = self._features(cell, cell.category, "test") if real else None
+        place = (cell.setting, cell.dataset, cell.category, cell.method)
+        searched = self.summary(*place) if variant.search else None
+        spec = TrainSpec(
+            cell=cell,
+            method=variant.method,
+            settings=variant.settings,
+            anomalies=variant.anomalies,
+            reader=self._reader(cell),
+            backbone=self._backbone(cell.backbone),
+            classes=tuple(classes),
+            test_features=tested and tested.spec.features,
+            study=f"{searched.spec.study.study}/study.json" if searched else None,
+            epochs_at_most=self._epochs_at_most,
+            run=str(self.paths.run_record(cell).parent),
+        )
+        return self._job(spec, *before, *filter(None, (tested, searched)), **vars(cell))
+
+    @_once
+    def evaluate(self, cell: Cell) -> Job:
+        """The evaluation of a cell, which ends with its run record."""
+        variant, pseudo = self.bench.variant(cell.method), self._pseudo_view(cell)
+        trained = self.train(cell.trained)
+        prepared = self.prepare(self.catalogue.source(cell.dataset, cell.category), cell.category)
+        views = {"train_features": "train", "features": "test", "pseudo": pseudo}
+        features = {key: self._features(cell, cell.category, view) for key, view in views.items() if view}
+        spec = EvaluateSpec(
+            cell=cell,
+            title=variant.title or (cell.method if cell.method in self.bench.variants else None),
+            method=variant.method,
+            anomalies=variant.anomalies,
+            backbone=self._backbone(cell.backbone),
+            trained=trained.spec.run,
+            manifest=prepared.spec.manifest,
+            **{key: job.spec.features for key, job in features.items()},
+            save_maps=self.bench.config.save_maps,
+            run=str(self.paths.run_record(cell).parent),
+        )
+        return self._job(spec, prepared, *features.values(), trained, **vars(cell))
+
+    # --- from run records to what people look at ---------------------------------------------------------------------
+
+    @_once
+    def aggregate(self, experiment: str) -> Job:
+        """The results and the ledger of an experiment."""
+        runs = [self.evaluate(cell) for cell in self.cells(experiment)]
+        spec = AggregateSpec(**self._of_experiment(experiment), skipped=self.skipped(experiment))
+        return self._job(spec, *runs, experiment=experiment)
+
+    @_once
+    def table(self, experiment: str, name: str) -> Job:
+        """A table of an experiment."""
+        table = self._part("tables", experiment, name)
+        counted = table.rows if table.kind == "parameters" else ()
+        before = [] if table.kind == "parameters" else [self.aggregate(experiment)]
+        of_experiment = self._of_experiment(experiment)
+        spec = TableSpec(
+            **of_experiment | ({"blocks": ()} if table.kind == "parameters" else {}),
+            name=name,
+            table=table,
+            notes={} if table.kind == "parameters" else self.catalogue.notes,
+            variants={row.method: self.bench.variant(row.method) for row in counted},
+            published=published_hashes([table]),
+        )
+        return self._job(spec, *before, experiment=experiment, table=name)
+
+    @_once
+    def figure(self, experiment: str, name: str) -> Job:
+        """A figure of an experiment."""
+        figure = self._part("figures", experiment, name)
+        spec = FigureSpec(**self._of_experiment(experiment), name=name, figure=figure)
+        return self._job(spec, self.aggregate(experiment), experiment=experiment, figure=name)
+
+    @_once
+    def report(self, experiment: str) -> Job:
+        """The report of an experiment."""
+        config = self.bench.experiment(experiment)
+        spec = ReportSpec(
+            **self._of_experiment(experiment),
+            title=config.title,
+            tables=config.tables,
+            notes=self.catalogue.notes,
+            published=published_hashes(config.tables.values()),
+            skipped=self.skipped(experiment),
+        )
+        return self._job(spec, self.aggregate(experiment), experiment=experiment)
+
+    @_once
+    def track(self, experiment: str) -> Job:
+        """The import of an experiment into MLflow."""
+        config, miniature = self.bench.experiment(experiment), self.bench.config.miniature
+        spec = TrackSpec(
+            **self._of_experiment(experiment),
+            title=config.title,
+            name=f"{experiment}-miniature" if miniature else experiment,
+            studies=tuple(self.studies(experiment)),
+            tables=tuple(config.tables),
+            figures=tuple(config.figures),
+        )
+        before = [self.table(experiment, name) for name in config.tables]
+        before += [self.figure(experiment, name) for name in config.figures]
+        before += [self.report(experiment)] if self.cells(experiment) else []
+        return self._job(spec, *before, experiment=experiment)
+
+    def studies(self, experiment: str) -> list[str]:
+        """``study.json`` of all searches of an experiment."""
+        trainings = [self.train(cell.trained).spec for cell in self.cells(experiment)]
+        return list(dict.fromkeys(spec.study for spec in trainings if spec.study))
+
+    def outputs(self, experiment: str) -> list[str]:
+        """What a run of an experiment is for: run records, and all that is made from them."""
+        config = self.bench.experiment(experiment)
+        files = self.paths.gathered(experiment, config.tables, config.figures)
+        kinds = files if self.cells(experiment) else ("tables", "figures")
+        records = [str(self.paths.run_record(cell)) for cell in self.cells(experiment)]
+        return [*records, *(str(path) for kind in kinds for path in files[kind])]
+
+    # --- parts --------------------------------------------------------------------------------------------------------
+
+    def _job(self, spec: Spec, *before: Job, **place: Any) -> Job:
+        return Job(spec, Path(self.paths.log(spec.stage).format(**place)), before)
+
+    def _features(self, cell: Cell, category: str, view: str) -> Job:
+        return self.extract(cell.backbone, self.catalogue.source(cell.dataset, category), category, view)
+
+    def _of_experiment(self, experiment: str) -> dict[str, Any]:
+        root = str(self.paths.root)
+        return {"experiment": experiment, "root": root, "blocks": tuple(self.blocks(experiment))}
+
+    def _part(self, kind: str, experiment: str, name: str) -> Any:
+        parts = getattr(self.bench.experiment(experiment), kind)
+        if name not in parts:
+            raise NfbenchError(
+                f"experiment '{experiment}' has no {kind.removesuffix('s')} '{name}'{nearest(name, parts)}"
+            )
+        return parts[name]
+
+    def _backbone(self, tag: str) -> BackboneConfig:
+        if tag not in self.bench.backbones:
+            raise NfbenchError(f"no experiment has the backbone '{tag}'{nearest(tag, self.bench.backbones)}")
+        return self.bench.backbones[tag]
+
+    def _reader(self, cell: Cell) -> str:
+        return self.bench.dataset(self.catalogue.source(cell.dataset, cell.category)).dataset
+
+    def _pseudo_view(self, cell: Cell) -> str | None:
+        """Name of the view of pseudo-anomalies that a cell is trained on, None without."""
+        anomalies = self.bench.variant(cell.method).anomalies
+        return anomalies.view(cell.seed) if anomalies else None
+
+    def _searched(self, method: str) -> VariantConfig:
+        """A variant with a search; of few trials where all is made small."""
+        variant = self.bench.variant(method)
+        if variant.search is None:
+            raise NfbenchError(f"variant '{method}' has no 'search'")
+        if not self.bench.config.miniature:
+            return variant
+        few = variant.search.model_copy(update={"trials": min(variant.search.trials, 3), "workers": 1})
+        return variant.model_copy(update={"search": few})
+
+    @property
+    def _epochs_at_most(self) -> int | None:
+        return 1 if self.bench.config.miniature else None
+
+    @cached_property
+    def _views(self) -> dict[str, tuple[AnomaliesConfig, int]]:
+        """What each view of pseudo-anomalies is made from, with its seed."""
+        seeds = max(
+            [self.bench.config.seeds or 0, *(experiment.seeds for experiment in self.bench.experiments.values())]
+        )
+        found: dict[str, tuple[AnomaliesConfig, int]] = {}
+        for variant in self.bench.variants.values():
+            anomalies = variant.anomalies
+            for seed in range(seeds) if anomalies and anomalies.view(0) else ():
+                own = anomalies.generator == "rpag"
+                made = AnomaliesConfig(**anomalies.model_dump(include={"generator", "views", *(["real"] * own)}))
+                found[anomalies.view(seed)] = made, seed if own else 0
+        return found

@@ -1,0 +1,389 @@
+"""What each stage is told: frozen models, the only form in which a job's meaning passes from the plan to its process.
+
+A spec is written by the plan, passed to ``nfbench STAGE --spec``, and kept in the records of what the stage writes. It
+names its inputs and outputs by their paths. Two equal specs on equal inputs give equal results.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import Field
+
+from nfbench.backbones.base import family_of
+from nfbench.config import AnomaliesConfig, BackboneConfig, DatasetConfig, VariantConfig
+from nfbench.config.tables import AnyTable, FigureConfig
+from nfbench.config.validation import Model, validate
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import read_json
+from nfbench.plan.cells import Block, Cell
+from nfbench.plan.paths import TRAINED, Paths
+
+__all__ = [
+    "AggregateSpec",
+    "ClassSpec",
+    "DatasetNote",
+    "EvaluateSpec",
+    "ExtractSpec",
+    "FigureSpec",
+    "PrepareSpec",
+    "ReportSpec",
+    "SearchSpec",
+    "SearchedBackbone",
+    "Skipped",
+    "Spec",
+    "StudySpec",
+    "TableSpec",
+    "TrackSpec",
+    "TrainSpec",
+]
+
+
+class Spec(Model):
+    """What a stage is told."""
+
+    stage: ClassVar[str]
+    """Name of the rule and of the command."""
+
+    def to_json(self) -> str:
+        """One line of JSON without the values that are defaults."""
+        return self.model_dump_json(exclude_defaults=True)
+
+    @classmethod
+    def parse(cls, given: str) -> Self:
+        """Reads a spec from JSON or from a file that contains it.
+
+        Raises:
+            NfbenchError: no JSON, or a wrong key or value.
+        """
+        is_json = given.lstrip().startswith("{")
+        source = "--spec" if is_json else given
+        values = _parse_json(given) if is_json else read_json(given)
+        if not isinstance(values, dict):
+            raise NfbenchError(f"{source}: expected a JSON mapping of the keys of {cls.__name__}")
+        return validate(cls, values, source)
+
+    @property
+    def inputs(self) -> list[str]:
+        """Paths of the files that the stage reads and another stage writes."""
+        return self._inputs()
+
+    @property
+    def plugins(self) -> list[str]:
+        """Modules that the stage loads by name: the code of the job includes theirs."""
+        return list(dict.fromkeys(self._plugins()))
+
+    def _inputs(self) -> list[str]:
+        return []
+
+    def _plugins(self) -> list[str]:
+        return []
+
+
+class PrepareSpec(Spec):
+    """From the images of a category to its manifest."""
+
+    stage = "prepare_data"
+
+    dataset: DatasetConfig = Field(description="reader and subset")
+    category: str = Field(description="category to read")
+    root: str = Field(description="folder that holds the categories")
+    miniature: bool = Field(False, description="make the dataset's tiny copy in 'root' first")
+    files: str = Field("", description="digest of the names, sizes and times of the category's files, if they exist")
+    manifest: str = Field(description="CSV file to write; its record lies next to it")
+
+    def _plugins(self) -> list[str]:
+        return [f"nfbench.datasets.{self.dataset.dataset}"]
+
+
+class ExtractSpec(Spec):
+    """From the manifest of a category to the cached features of one view."""
+
+    stage = "extract_features"
+
+    manifest: str = Field(description="manifest of the category")
+    view: str = Field(description="train, test, or the name of a view of pseudo-anomalies")
+    backbone: BackboneConfig = Field(description="how features are made")
+    anomalies: AnomaliesConfig | None = Field(None, description="of a view of pseudo-anomalies, what makes them")
+    seed: int = Field(0, ge=0, description="chooses the real anomalies that pseudo-anomalies are made from")
+    features: str = Field(description="meta.json to write; the levels lie next to it")
+
+    def _inputs(self) -> list[str]:
+        return [self.manifest]
+
+    def _plugins(self) -> list[str]:
+        return [family_of(self.backbone.name), *_generator(self.anomalies)]
+
+
+class ClassSpec(Model):
+    """Images of one class that a model is trained on."""
+
+    name: str = Field(description="name of the class: the category")
+    manifest: str = Field(description="manifest of the category")
+    features: str = Field(description="meta.json of the view train")
+    pseudo: str | None = Field(None, description="meta.json of the view of pseudo-anomalies, where it is cached")
+
+    @property
+    def inputs(self) -> list[str]:
+        """Paths of the files that a training reads."""
+        return [self.manifest, self.features, *([self.pseudo] if self.pseudo else [])]
+
+
+class TrainSpec(Spec):
+    """From cached features to a trained model."""
+
+    stage = "train_flow"
+
+    cell: Cell = Field(description="the training's cell; its category is 'all' in the setting unified")
+    method: str = Field(description="method behind the variant")
+    settings: dict[str, Any] = Field(default_factory=dict, description="overrides of the method's settings")
+    anomalies: AnomaliesConfig | None = Field(None, description="anomalous images to train with")
+    reader: str = Field(description="reader of the dataset, for the paper's settings by category")
+    backbone: BackboneConfig = Field(description="backbone of the features")
+    classes: tuple[ClassSpec, ...] = Field(min_length=1, description="images by class, in the order of their numbers")
+    test_features: str | None = Field(None, description="meta.json of the view test, where real anomalies are learned")
+    study: str | None = Field(None, description="study.json of the search that gives further settings")
+    epochs_at_most: int | None = Field(None, ge=0, description="train no longer than this, for a trial run")
+    run: str = Field(description="folder to write to")
+
+    def _inputs(self) -> list[str]:
+        own = [path for one in self.classes for path in one.inputs]
+        return [*own, *filter(None, (self.test_features, self.study))]
+
+    def _plugins(self) -> list[str]:
+        return [f"nfbench.methods.{self.method}", family_of(self.backbone.name), *_generator(self.anomalies)]
+
+
+class EvaluateSpec(Spec):
+    """From a trained model and cached test features to a run record."""
+
+    stage = "evaluate_run"
+
+    cell: Cell = Field(description="the cell; it has the category that is evaluated")
+    title: str | None = Field(None, description="name in tables; by default the method's title")
+    method: str = Field(description="method behind the variant")
+    anomalies: AnomaliesConfig | None = Field(None, description="anomalous images that the model was trained with")
+    backbone: BackboneConfig = Field(description="backbone of the features")
+    trained: str = Field(description="folder of the training")
+    manifest: str = Field(description="manifest of the category")
+    train_features: str = Field(description="meta.json of the view train, for the fair threshold")
+    features: str = Field(description="meta.json of the view test")
+    pseudo: str | None = Field(None, description="meta.json of the view of pseudo-anomalies, where it is cached")
+    save_maps: bool = Field(False, description="keep the maps of all test images")
+    run: str = Field(description="folder to write to")
+
+    def _inputs(self) -> list[str]:
+        from_training = [f"{self.trained}/{name}" for name in TRAINED]
+        return [*from_training, self.manifest, self.train_features, self.features, *filter(None, [self.pseudo])]
+
+    def _plugins(self) -> list[str]:
+        return [f"nfbench.methods.{self.method}", family_of(self.backbone.name), *_generator(self.anomalies)]
+
+
+class SearchedBackbone(Model):
+    """Features of one backbone that a study chooses from."""
+
+    tag: str = Field(description="tag of the backbone")
+    features: str = Field(description="meta.json of the view train")
+    test_features: str | None = Field(None, description="meta.json of the view test, where trials are judged by it")
+    pseudo: str | None = Field(None, description="meta.json of the view of pseudo-anomalies, where it is cached")
+
+
+class StudySpec(Spec):
+    """A study: the search for a variant's settings in one category."""
+
+    stage = "create_study"
+
+    name: str = Field(description="name of the variant")
+    variant: VariantConfig = Field(description="the variant, with its search")
+    setting: str = Field("one-class", description="setting of the runs")
+    dataset: str = Field(description="name of the dataset")
+    category: str = Field(description="category")
+    reader: str = Field(description="reader of the dataset, for the paper's settings by category")
+    manifest: str = Field(description="manifest of the category")
+    backbones: tuple[SearchedBackbone, ...] = Field(min_length=1, description="features by backbone")
+    epochs_at_most: int | None = Field(None, ge=0, description="train no longer than this, for a trial run")
+    study: str = Field(description="folder to write to")
+
+    def _inputs(self) -> list[str]:
+        by_backbone = [(one.features, one.test_features, one.pseudo) for one in self.backbones]
+        return [self.manifest, *(path for paths in by_backbone for path in paths if path)]
+
+    def _plugins(self) -> list[str]:
+        backbones = [family_of(backbone.name) for backbone in self.variant.search.backbones]
+        return [f"nfbench.methods.{self.variant.method}", *backbones, *_generator(self.variant.anomalies)]
+
+
+class SearchSpec(Spec):
+    """One of the workers that share the trials of a study."""
+
+    stage = "search_hyperparameters"
+
+    study: StudySpec = Field(description="the study")
+    worker: int = Field(0, ge=0, description="number of the worker")
+
+    def _inputs(self) -> list[str]:
+        return [*self.study.inputs, f"{self.study.study}/description.json"]
+
+    def _plugins(self) -> list[str]:
+        return self.study.plugins
+
+
+class SummarizeSpec(Spec):
+    """From the ended trials of a study to its record."""
+
+    stage = "summarize_study"
+
+    study: StudySpec = Field(description="the study")
+
+    def _inputs(self) -> list[str]:
+        folder, workers = self.study.study, range(self.study.variant.search.workers)
+        return [f"{folder}/description.json", *(f"{folder}/worker{number}.json" for number in workers)]
+
+
+class Skipped(Model):
+    """Cells that an experiment leaves out on purpose."""
+
+    block: Block = Field(description="the cells")
+    reason: str = Field(description="why they are left out")
+
+
+class _ExperimentSpec(Spec):
+    """What is made from the runs of an experiment."""
+
+    experiment: str = Field(description="name of the experiment")
+    root: str = Field(description="results_root")
+    blocks: tuple[Block, ...] = Field((), description="cells of the experiment")
+
+    def to_json(self) -> str:
+        """One line of JSON, with the defaults: the kind of a table is one."""
+        return self.model_dump_json()
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Cells of the experiment, each once."""
+        return list(dict.fromkeys(cell for block in self.blocks for cell in block.cells))
+
+    @property
+    def paths(self) -> Paths:
+        """Where things lie."""
+        return Paths(self.root)
+
+    @property
+    def records(self) -> list[str]:
+        """``run.json`` of all cells."""
+        return [str(self.paths.run_record(cell)) for cell in self.cells]
+
+    @property
+    def results(self) -> str:
+        """The results of the experiment."""
+        return str(self.paths.experiment(self.experiment, "results.parquet"))
+
+
+class AggregateSpec(_ExperimentSpec):
+    """From run records to one table of results and the ledger."""
+
+    stage = "aggregate_results"
+
+    skipped: tuple[Skipped, ...] = Field((), description="cells that are left out on purpose")
+
+    def _inputs(self) -> list[str]:
+        return self.records
+
+
+class DatasetNote(Model):
+    """What tables say of a dataset that is not an official one as it is."""
+
+    subset: str = Field("", description="which of its images are read, in words; empty for all of them")
+    members: tuple[str, ...] = Field((), description="of a union, its datasets")
+
+
+class TableSpec(_ExperimentSpec):
+    """From results to a table as LaTeX, HTML and CSV."""
+
+    stage = "build_table"
+
+    name: str = Field(description="name of the table")
+    table: AnyTable = Field(description="what it shows")
+    notes: dict[str, DatasetNote] = Field(default_factory=dict, description="what to say of datasets")
+    variants: dict[str, VariantConfig] = Field(default_factory=dict, description="variants that it counts")
+    published: dict[str, str] = Field(default_factory=dict, description="SHA-256 of published tables, by name")
+
+    def _inputs(self) -> list[str]:
+        return [] if self.table.kind == "parameters" else [self.results]
+
+    def _plugins(self) -> list[str]:
+        counted = self.table.rows if self.table.kind == "parameters" else ()
+        methods = [f"nfbench.methods.{self.variants[row.method].method}" for row in counted]
+        return [table_module(self.table.kind), *methods, *(family_of(row.backbone.name) for row in counted)]
+
+
+class FigureSpec(_ExperimentSpec):
+    """From run records to a figure as PDF and PNG."""
+
+    stage = "build_figure"
+
+    name: str = Field(description="name of the figure")
+    figure: FigureConfig = Field(description="what it draws")
+
+    def _inputs(self) -> list[str]:
+        return [self.results]
+
+    def _plugins(self) -> list[str]:
+        return [f"nfbench.figures.{self.figure.kind}"]
+
+
+class ReportSpec(_ExperimentSpec):
+    """From run records to the report, one page."""
+
+    stage = "build_report"
+
+    title: str = Field(description="title of the experiment")
+    tables: dict[str, AnyTable] = Field(default_factory=dict, description="tables by name")
+    notes: dict[str, DatasetNote] = Field(default_factory=dict, description="what to say of datasets")
+    published: dict[str, str] = Field(default_factory=dict, description="SHA-256 of published tables, by name")
+    skipped: tuple[Skipped, ...] = Field((), description="cells that are left out on purpose")
+
+    def _inputs(self) -> list[str]:
+        return [*self.records, self.results]
+
+    def _plugins(self) -> list[str]:
+        return [table_module(table.kind) for table in self.tables.values()]
+
+
+class TrackSpec(_ExperimentSpec):
+    """From records and files to runs in MLflow."""
+
+    stage = "track_runs"
+
+    title: str = Field(description="title of the experiment")
+    name: str = Field(description="name of the experiment in MLflow")
+    studies: tuple[str, ...] = Field((), description="study.json of the searches")
+    tables: tuple[str, ...] = Field((), description="names of the tables")
+    figures: tuple[str, ...] = Field((), description="names of the figures")
+
+    @property
+    def files(self) -> dict[str, list[Path]]:
+        """What is made from the runs, by kind."""
+        files = self.paths.gathered(self.experiment, self.tables, self.figures)
+        return files if self.blocks else {kind: files[kind] for kind in ("tables", "figures")}
+
+    def _inputs(self) -> list[str]:
+        return [*self.records, *self.studies, *(str(path) for paths in self.files.values() for path in paths)]
+
+
+def table_module(kind: str) -> str:
+    """Module that makes tables of a kind."""
+    return f"nfbench.tables.{kind}"
+
+
+def _generator(anomalies: AnomaliesConfig | None) -> list[str]:
+    """Module of the generator of pseudo-anomalies, if there is one."""
+    return [f"nfbench.anomalies.{anomalies.generator}"] if anomalies and anomalies.generator else []
+
+
+def _parse_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise NfbenchError(f"--spec: not valid JSON: {error}") from None

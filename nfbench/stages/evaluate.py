@@ -1,0 +1,168 @@
+"""From a trained model and cached features to ``run.json`` and what goes with it."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nfbench.anomalies.base import make_generator
+from nfbench.blocks.method import LevelShape, Method, build_method, load_method, resolve_settings
+from nfbench.config import AnomaliesConfig
+from nfbench.core.device import peak_memory_mb, pick_device
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import atomic_path, read_model
+from nfbench.core.progress import progress
+from nfbench.datasets.manifest import Entry, read_manifest
+from nfbench.features.cache import FeatureCache
+from nfbench.features.online import OnlineFeatures, pseudo_anomalies
+from nfbench.plan.specs import EvaluateSpec
+from nfbench.results.artifacts import write_artifacts
+from nfbench.results.compose import Evaluated, compose_record
+from nfbench.results.record import write_record
+from nfbench.scoring.evaluate import GroundTruth
+from nfbench.scoring.gradients import GradientMaps
+from nfbench.scoring.likelihoods import Positions, likelihood_histograms, positions_of_test
+from nfbench.scoring.protocol import Views, score_and_evaluate
+from nfbench.training.assemble import class_levels
+from nfbench.training.checkpoint import load_kept, load_state
+from nfbench.training.record import TrainingRecord
+
+__all__ = ["evaluate_run"]
+
+_PSEUDO_IMAGES = 40
+
+
+def evaluate_run(spec: EvaluateSpec, device: str = "auto", threads: int | None = None) -> None:
+    """Scores the test images with every kept model and writes the run record."""
+    where = pick_device(device, threads)
+    trained, run = Path(spec.trained), Path(spec.run)
+    source = trained / "training.json"
+    training = read_model(TrainingRecord, source)
+    train_cache, cache = FeatureCache(spec.train_features), FeatureCache(spec.features)
+    pseudo = FeatureCache(spec.pseudo) if spec.pseudo else None
+    for used in filter(None, (train_cache, cache, pseudo)):
+        used.require_same_source(training.features, source)
+    number = _class_number(training, spec.cell.category, train_cache, source)
+    model = _build(training, cache).to(where).eval()
+    entries = read_manifest(spec.manifest)
+    images = [entry for entry in entries if entry.split == "test"]
+    tested = _tested(training, images, spec.manifest, source)
+    truth = GroundTruth(list(tested.values()))
+    levels = [level[list(tested)] for level in cache.levels] if len(tested) < len(cache) else cache.levels
+    normal = train_cache.levels
+    if model.takes_class:
+        normal, levels = class_levels(normal, number), class_levels(levels, number)
+    views = Views(normal, levels)
+    if model.localizes_by_gradient:
+        shown = [[entry for entry in entries if entry.split == "train"], truth.entries]
+        views = Views(normal, levels, *(GradientMaps(model, part, cache.meta, where) for part in shown))
+
+    made = _pseudo_positions(training, pseudo, entries, where)
+    likelihoods = {"before": _likelihoods(model, levels, truth, made, where)}
+    by_epoch: dict[int, dict[str, float | None]] = {}
+    held_out = training.classes[spec.cell.category].held_out
+    kept = load_kept(trained / "checkpoints.safetensors")
+    kept[training.settings["epochs"]] = load_state(trained / "model.safetensors")
+    for epoch, state in progress(kept.items(), total=len(kept), label=f"evaluate {spec.cell}"):
+        scored = score_and_evaluate(load_method(model, state), views, truth, where, held_out)
+        by_epoch[epoch] = scored.evaluation.metrics
+
+    likelihoods["after"] = _likelihoods(model, levels, truth, made, where)
+    write_artifacts(run, scored, likelihoods, images)
+    if spec.save_maps:
+        with atomic_path(run / "maps.npy") as temporary:
+            np.save(temporary, scored.test.maps)
+    history = _history(trained / "history.csv")
+    found = Evaluated(spec, training, history, train_cache.meta, cache.meta, by_epoch, scored, where)
+    write_record(run / "run.json", compose_record(found, peak_memory_mb(where)))
+
+
+def _build(training: TrainingRecord, cache: FeatureCache) -> Method:
+    """The method as it was before training."""
+    name = training.spec.method
+    settings = resolve_settings(name, overrides=training.settings)
+    map_size = (cache.meta["input_size"], cache.meta["input_size"])
+    shapes = [LevelShape(*shape) for shape in cache.shapes]
+    return build_method(name, shapes, settings, map_size, training.initialization, len(training.classes))
+
+
+def _tested(training: TrainingRecord, images: Sequence[Entry], manifest: str, source: Path) -> dict[int, Entry]:
+    """The test images that were not learned from, and that no search was judged by, by their number.
+
+    Raises:
+        NfbenchError: an image that was learned from is not in the manifest.
+    """
+    learned = set(training.anomalies.real if training.anomalies else ())
+    learned |= set(training.search.validation if training.search else ())
+    unknown = sorted(learned - {entry.image for entry in images})
+    if unknown:
+        raise NfbenchError(
+            f"{source}: made use of {unknown[0]}, which manifest {manifest} does not have in its test split; train "
+            "again"
+        )
+    return {index: entry for index, entry in enumerate(images) if entry.image not in learned}
+
+
+def _class_number(training: TrainingRecord, category: str, train_features: FeatureCache, source: Path) -> int:
+    """Number of the class of a category among those that the model was trained on, by its whole name.
+
+    Raises:
+        NfbenchError: it was trained on others, or on other images of this one.
+    """
+    classes = training.classes
+    if category not in classes:
+        raise NfbenchError(f"{source}: the model knows no class '{category}', only {', '.join(classes)}")
+    if classes[category].key != train_features.meta["key"]:
+        raise NfbenchError(
+            f"{source}: the model was trained on other features of '{category}' than {train_features.path}; train again"
+        )
+    return list(classes).index(category)
+
+
+def _likelihoods(
+    model: Method,
+    levels: Sequence[np.ndarray],
+    truth: GroundTruth,
+    pseudo: list[Positions],
+    device: torch.device,
+) -> list[tuple[Any, ...]]:
+    """Histograms of the log-likelihoods of positions; none of methods without such, or where masks are missing."""
+    if not truth.has_masks:
+        return []
+    images = [positions_of_test(levels, truth, model.map_size[0]), *pseudo]
+    return list(likelihood_histograms(model, images, device))
+
+
+def _pseudo_positions(
+    training: TrainingRecord, pseudo: FeatureCache | None, entries: Sequence[Entry], device: torch.device
+) -> list[Positions]:
+    """Positions of some pseudo-anomalies: the first cached views, or new ones where they are made online."""
+    groups = (None, "pseudo")
+    if pseudo is not None:
+        first = [level[:_PSEUDO_IMAGES, 0] for level in pseudo.levels]
+        return [Positions(first, pseudo.masks[:_PSEUDO_IMAGES, 0], groups)]
+    found = training.anomalies
+    if found is None or found.generator is None:
+        return []
+    config = AnomaliesConfig(generator=found.generator, real=len(found.real))
+    size = training.features["input_size"]
+    generator, _ = make_generator(config, entries, training.spec.cell.seed, size)
+    source = OnlineFeatures(pseudo_anomalies([generator]), len(generator), training.features, device)
+    images = torch.arange(min(_PSEUDO_IMAGES, len(generator)))
+    levels, masks = source.read(images, images)  # any seeds do
+    return [Positions(levels, masks.cpu().numpy(), groups)]
+
+
+def _history(path: Path) -> list[dict[str, Any]]:
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        {
+            "epoch": int(row["epoch"]),
+            "val_log_likelihood": float(row["val_log_likelihood"]) if row["val_log_likelihood"] else None,
+        }
+        for row in rows
+    ]

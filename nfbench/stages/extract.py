@@ -1,0 +1,53 @@
+"""From a manifest to the cached features of one view."""
+
+from pathlib import Path
+
+from nfbench.anomalies.base import make_generator
+from nfbench.backbones.base import find_backbone
+from nfbench.core.device import pick_device
+from nfbench.core.errors import NfbenchError
+from nfbench.datasets.manifest import read_manifest
+from nfbench.features.extract import Synthesis
+from nfbench.features.extract import extract_features as extract
+from nfbench.features.recipe import Recipe
+from nfbench.plan.specs import ExtractSpec
+
+__all__ = ["extract_features"]
+
+
+def extract_features(spec: ExtractSpec, device: str = "auto", threads: int | None = None) -> None:
+    """Passes the images of a view through a frozen backbone and caches its features."""
+    entries, synthesis = read_manifest(spec.manifest), None
+    if spec.anomalies:
+        generator, entries = make_generator(spec.anomalies, entries, spec.seed, spec.backbone.input_size)
+        synthesis = Synthesis(spec.anomalies.generator, generator, spec.anomalies.views, spec.seed)
+    else:
+        entries = [entry for entry in entries if entry.split == spec.view]
+    if not entries:
+        raise NfbenchError(f"manifest {spec.manifest} has no image of view '{spec.view}'")
+    described = find_backbone(spec.backbone.name)
+    weights = spec.backbone.weights
+    if weights == "default":
+        weights = "package" if described.package else "hub"
+    recipe = Recipe(
+        described,
+        spec.backbone.input_size,
+        spec.backbone.levels,
+        spec.backbone.scales,
+        spec.backbone.interpolation,
+        spec.backbone.padding,
+        spec.backbone.rotations,
+        spec.backbone.pooled,
+        spec.backbone.image,
+        weights,
+    )
+    extract(
+        entries,
+        recipe,
+        Path(spec.features),
+        view=spec.view,
+        device=pick_device(device, threads),
+        synthesis=synthesis,
+        online=Path(spec.manifest) if spec.backbone.online else None,
+        spec=spec.model_dump(mode="json"),
+    )

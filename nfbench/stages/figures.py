@@ -1,0 +1,22 @@
+"""From run records to figures."""
+
+import importlib
+
+from nfbench.core.errors import NfbenchError
+from nfbench.figures.base import read_runs, write_figure
+from nfbench.plan.specs import FigureSpec
+
+__all__ = ["build_figure"]
+
+
+def build_figure(spec: FigureSpec) -> None:
+    """Draws a figure as PDF and PNG."""
+    kind, setting = spec.figure.kind, spec.figure.setting
+    draw = getattr(importlib.import_module(f"nfbench.figures.{kind}"), f"draw_{kind}")
+    cells = [cell for cell in spec.cells if setting in (None, cell.setting)]
+    if not cells:
+        raise NfbenchError(
+            f"figure '{spec.name}': experiment '{spec.experiment}' has no runs in its setting '{setting}'"
+        )
+    figure = draw(read_runs(cells, spec.paths))
+    write_figure(figure, [spec.paths.figure(spec.experiment, spec.name, ending) for ending in ("pdf", "png")])

@@ -1,0 +1,54 @@
+"""From run records to one table of results and the ledger."""
+
+from collections.abc import Sequence
+
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import write_text
+from nfbench.plan.cells import Cell
+from nfbench.plan.plan import Plan
+from nfbench.plan.specs import AggregateSpec, Skipped
+from nfbench.results.aggregate import aggregate, write_results
+from nfbench.results.ledger import Stock, describe_holes, take_stock
+
+__all__ = ["aggregate_results", "stock_of", "write_gathered"]
+
+
+def aggregate_results(spec: AggregateSpec) -> None:
+    """Gathers the run records of an experiment; every expected cell is accounted for in the ledger."""
+    write_gathered(spec, take_stock(dict.fromkeys(spec.cells), spec.paths, skipped(spec.skipped, spec.cells)))
+
+
+def write_gathered(spec: AggregateSpec, stock: Stock, *, allow_holes: bool = False) -> None:
+    """Writes the ledger and, unless holes forbid it, the results.
+
+    Raises:
+        NfbenchError: the experiment has no runs, or cells that are not done; names the first and what to do.
+    """
+    experiment, path = spec.experiment, spec.paths.experiment(spec.experiment, "ledger.csv")
+    if not stock.expected:
+        raise NfbenchError(f"experiment '{experiment}' has no runs to gather; its tables need none")
+    write_text(path, stock.table().to_csv(index=False))
+    if stock.holes and not (allow_holes and stock.records):
+        invalid = " ".join(
+            str(spec.paths.run_record(hole.cell)) for hole in stock.holes if hole.reason.startswith("invalid record")
+        )
+        remove = f"remove {invalid} and " if invalid else ""
+        raise NfbenchError(
+            f"experiment '{experiment}': {len(stock.holes)} of {stock.expected} cells are not done: "
+            f"{describe_holes(stock.holes)}; all are in {path}; to make them, {remove}run 'snakemake --cores all "
+            f"{experiment}'; to go on without them, 'nfbench aggregate_results {experiment} --allow-holes'"
+        )
+    write_results(path.with_name("results.parquet"), aggregate(stock.records.values()))
+
+
+def stock_of(plan: Plan, experiment: str) -> Stock:
+    """What became of every cell of an experiment, with those that were skipped, by records and logs."""
+    cells = plan.cells(experiment)
+    jobs = {cell: plan.evaluate(cell) for cell in cells}
+    return take_stock(jobs, plan.paths, skipped(plan.skipped(experiment), cells))
+
+
+def skipped(blocks: Sequence[Skipped], expected: Sequence[Cell]) -> dict[Cell, str]:
+    """Cells that are left out on purpose, each with the reason."""
+    known = set(expected)
+    return {cell: one.reason for one in blocks for cell in one.block.cells if cell not in known}

@@ -1,0 +1,64 @@
+"""From run records to the report, one page of HTML."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import write_text
+from nfbench.plan.specs import ReportSpec
+from nfbench.report.data import ReportSource, collect
+from nfbench.report.gallery import gallery
+from nfbench.report.page import render_page
+from nfbench.results.aggregate import aggregate
+from nfbench.results.ledger import Account, Stock, take_stock
+from nfbench.stages.gather import skipped
+from nfbench.stages.tables import make_table
+from nfbench.tables.model import Table
+
+__all__ = ["build_report", "write_report"]
+
+PICTURES = 5
+"""Test images of each category that are shown with their maps."""
+
+
+def build_report(spec: ReportSpec) -> None:
+    """Writes the report of an experiment, with what is done and what is not."""
+    write_report(spec, take_stock(dict.fromkeys(spec.cells), spec.paths, skipped(spec.skipped, spec.cells)))
+
+
+def write_report(spec: ReportSpec, stock: Stock, pictures: int = PICTURES) -> Path:
+    """Writes the report of what ``stock`` knows, and returns its path.
+
+    Raises:
+        NfbenchError: the experiment has no runs.
+    """
+    if not stock.expected:
+        raise NfbenchError(
+            f"experiment '{spec.experiment}' has no runs to report; 'nfbench show {spec.experiment}' prints its tables"
+        )
+    results = aggregate(stock.records.values())
+    tables, unmade = _tables(spec, results, stock.holes)
+    subsets = {dataset: note.subset for dataset, note in spec.notes.items() if note.subset}
+    source = ReportSource(spec.experiment, spec.title, stock, results, tables, unmade, subsets, spec.paths)
+    data = collect(source)
+    data["gallery"] = gallery(stock.records, spec.paths, pictures)
+    path = spec.paths.report(spec.experiment)
+    write_text(path, render_page(data))
+    return path
+
+
+def _tables(spec: ReportSpec, results: pd.DataFrame, holes: Sequence[Account]) -> tuple[list[Table], list[str]]:
+    """Tables of the runs that are done, and why others cannot be made where some are not."""
+    tables, unmade = [], []
+    for name, config in spec.tables.items():
+        if config.kind == "parameters" or results.empty:
+            continue
+        try:
+            tables.append(make_table(name, config, results, spec.notes, holes))
+        except NfbenchError as error:
+            if not holes:
+                raise
+            unmade.append(str(error))
+    return tables, unmade

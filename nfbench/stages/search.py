@@ -1,0 +1,151 @@
+"""Searches of hyper-parameters: a study is described, searched by several workers, and summed up.
+
+The journal of a study lies in a folder that the workflow does not know, so that a killed or failed worker does not lose
+it. ``study.json`` is the study's record; ``best.yaml`` has the best settings, and ``trials.csv`` all that were tried.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import yaml
+
+from nfbench.blocks.method import resolve_settings
+from nfbench.config import Dimension
+from nfbench.core.device import pick_device
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import read_model, write_csv, write_json, write_text
+from nfbench.core.progress import progress
+from nfbench.core.provenance import file_sha256, provenance
+from nfbench.datasets.manifest import read_manifest
+from nfbench.features.cache import FeatureCache
+from nfbench.plan.cells import Cell
+from nfbench.plan.plan import code_of
+from nfbench.plan.specs import SearchSpec, StudySpec, SummarizeSpec
+from nfbench.search.objective import Judged, Objective
+from nfbench.search.record import StudyStart, write_study
+from nfbench.search.space import default_point, distributions, search_space
+from nfbench.search.split import judging_images
+from nfbench.search.study import SharedStudy
+from nfbench.search.summary import summarize
+from nfbench.training.assemble import Images
+
+__all__ = ["create_study", "search_hyperparameters", "summarize_study"]
+
+
+def create_study(spec: StudySpec) -> None:
+    """Describes a study, and has the method's own settings tried first, on each backbone.
+
+    Raises:
+        NfbenchError: there is nothing to search, or trials cannot be judged by the images that there are.
+    """
+    space, search = _space(spec), spec.variant.search
+    chosen = judging_images(read_manifest(spec.manifest), search)
+    start = StudyStart(
+        spec=spec,
+        validation=[entry.image for entry in chosen] if search.objective == "validation" else [],
+        fingerprint=_fingerprint(spec, space),
+        provenance=provenance(),
+    )
+    shared = _open(spec, start)
+    for backbone in search.backbones:
+        own = resolve_settings(
+            spec.variant.method,
+            dataset=spec.reader,
+            category=spec.category,
+            backbone=backbone.name,
+            overrides=spec.variant.settings,
+        )
+        shared.suggest_first(default_point(space, own, backbone.tag))
+    write_json(Path(spec.study) / "description.json", start.model_dump(mode="json"))
+
+
+def search_hyperparameters(spec: SearchSpec, device: str = "auto", threads: int | None = None) -> None:
+    """Claims trials of a study, trains and judges them, until all are claimed."""
+    study, worker = spec.study, spec.worker
+    shared = _open(study, _start_of(study))
+    space = distributions(_space(study))
+    folder = Path(study.study) / ".study" / f"worker{worker}"
+    where = pick_device(device, threads)
+    objective = _objective(study, where, folder)
+    search = study.variant.search
+    with shared.worker(worker):
+        done = len(shared.trials())
+        claims = iter(lambda: shared.claim(worker, space, search.trials, search.seconds), None)
+        for trial in progress(claims, total=search.trials, label=f"search {study.name}", done=done):
+            objective.run(trial, shared)
+    shutil.rmtree(folder, ignore_errors=True)
+    mine = [trial.number for trial in shared.trials() if trial.user_attrs["worker"] == worker]
+    write_json(Path(study.study) / f"worker{worker}.json", {"trials": mine, "provenance": provenance(where)})
+
+
+def summarize_study(spec: SummarizeSpec) -> None:
+    """Writes the record of a study, and its best settings."""
+    study, space = spec.study, _space(spec.study)
+    start, folder = _start_of(study), Path(study.study)
+    record = summarize(_open(study, start), study, space, start.validation)
+    write_study(folder / "study.json", record)
+    best = {tag: {"value": trial.value, "settings": trial.settings} for tag, trial in record.by_backbone.items()}
+    text = yaml.safe_dump({"backbone": record.best.backbone, "by_backbone": best}, sort_keys=False)
+    write_text(
+        folder / "best.yaml", f"# Best settings by {record.study.metric}, of {len(record.trials)} trials\n{text}"
+    )
+    columns = ("number", "state", "value", "seconds", "worker", *space)
+    write_csv(
+        folder / "trials.csv",
+        columns,
+        ([*(getattr(t, key) for key in columns[:5]), *(t.params[key] for key in space)] for t in record.trials),
+    )
+
+
+def _start_of(spec: StudySpec) -> StudyStart:
+    return read_model(StudyStart, Path(spec.study) / "description.json")
+
+
+def _space(spec: StudySpec) -> dict[str, Dimension]:
+    if spec.variant.search is None:
+        raise NfbenchError(f"variant '{spec.name}' has no 'search'")
+    try:
+        return search_space(spec.variant)
+    except NfbenchError as error:
+        raise NfbenchError(f"variant '{spec.name}': {error}") from error
+
+
+def _fingerprint(spec: StudySpec, space: Mapping[str, Dimension]) -> str:
+    """Hash of all that the value of a point depends on; trials of another fingerprint are of another study."""
+    search = spec.variant.search.model_dump(mode="json", include={"objective", "metric", "pruning", "seed"})
+    variant = spec.variant.model_dump(mode="json", include={"method", "settings", "anomalies"})
+    place = spec.model_dump(include={"name", "setting", "dataset", "category", "reader", "epochs_at_most"})
+    caches = [path for one in spec.backbones for path in (one.features, one.test_features, one.pseudo) if path]
+    identity = {
+        **place,
+        "variant": variant,
+        "search": search,
+        "space": {name: dimension.model_dump(mode="json") for name, dimension in space.items()},
+        "features": [FeatureCache(path).meta["key"] for path in caches],
+        "manifest": file_sha256(spec.manifest),
+        "code": code_of(SearchSpec(study=spec)),
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _open(spec: StudySpec, start: StudyStart) -> SharedStudy:
+    journal = Path(spec.study) / ".study" / start.fingerprint / "journal.log"
+    return SharedStudy(journal, spec.variant.search.seed, spec.variant.search.pruning)
+
+
+def _objective(spec: StudySpec, device: torch.device, folder: Path) -> Objective:
+    entries, search = read_manifest(spec.manifest), spec.variant.search
+    chosen = judging_images(entries, search)
+    images, judged = {}, {}
+    for one in spec.backbones:
+        pseudo = FeatureCache(one.pseudo) if one.pseudo else None
+        images[one.tag] = Images(entries, FeatureCache(one.features), spec.variant.anomalies, pseudo)
+        if chosen:
+            judged[one.tag] = Judged.of(FeatureCache(one.test_features), entries, chosen)
+    cell = Cell(spec.setting, spec.dataset, spec.category, spec.name, "", 0)
+    code = code_of(SearchSpec(study=spec))
+    return Objective(cell, spec.variant, spec.reader, spec.epochs_at_most, images, judged, device, folder, code)

@@ -1,0 +1,48 @@
+"""From results to tables."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+
+import pandas as pd
+
+from nfbench.config.tables import AnyTable
+from nfbench.core.files import write_text
+from nfbench.plan.specs import DatasetNote, TableSpec, table_module
+from nfbench.results.aggregate import read_results
+from nfbench.results.ledger import Account, read_holes
+from nfbench.tables import render, render_parameters
+from nfbench.tables.holes import mark_holes
+from nfbench.tables.model import Table
+from nfbench.tables.parameters import ParametersTable
+
+__all__ = ["build_table", "make_table", "table_of"]
+
+
+def build_table(spec: TableSpec) -> None:
+    """Writes a table as LaTeX, HTML and CSV, with published values next to measured ones."""
+    table, writer = table_of(spec)
+    for ending, write in (("tex", writer.to_latex), ("html", writer.to_html), ("csv", writer.to_csv)):
+        write_text(spec.paths.table(spec.experiment, spec.name, ending), write(table))
+
+
+def table_of(spec: TableSpec) -> tuple[Table | ParametersTable, ModuleType]:
+    """The table, and the module that writes tables of its kind."""
+    if spec.table.kind == "parameters":
+        module = importlib.import_module(table_module("parameters"))
+        return module.make_parameters_table(spec.name, spec.table, spec.variants), render_parameters
+    results = read_results(spec.paths.experiment(spec.experiment, "results.parquet"))
+    holes = read_holes(spec.paths.experiment(spec.experiment, "ledger.csv"))
+    return make_table(spec.name, spec.table, results, spec.notes, holes), render
+
+
+def make_table(
+    name: str,
+    config: AnyTable,
+    results: pd.DataFrame,
+    notes: Mapping[str, DatasetNote],
+    holes: Sequence[Account],
+) -> Table:
+    """A table of results, with marks where runs are missing."""
+    make = getattr(importlib.import_module(table_module(config.kind)), f"make_{config.kind}_table")
+    return mark_holes(make(name, config, results, notes), holes)

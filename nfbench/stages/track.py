@@ -1,0 +1,68 @@
+"""From records and files to runs in MLflow."""
+
+from pathlib import Path
+
+import filelock
+
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import write_json
+from nfbench.plan.specs import TrackSpec
+from nfbench.results.ledger import Stock, take_stock
+from nfbench.tracking.entries import run_entry
+from nfbench.tracking.mirror import Parent, mirror, open_experiment
+from nfbench.tracking.store import Store
+from nfbench.tracking.studies import study_entry
+
+__all__ = ["track_runs", "write_tracked"]
+
+
+def track_runs(spec: TrackSpec) -> str:
+    """Brings the runs of an experiment, its tables, figures and studies into MLflow; says what was done."""
+    stock = take_stock(dict.fromkeys(spec.cells), spec.paths)
+    return write_tracked(spec, stock, spec.paths.tracking / f"{spec.experiment}.json")
+
+
+def write_tracked(spec: TrackSpec, stock: Stock, summary: Path | None = None) -> str:
+    """Brings what ``stock`` knows into MLflow; repeated, it changes nothing.
+
+    Args:
+        spec: what to track, and under which name.
+        stock: runs that are done.
+        summary: JSON file that takes what is tracked and where.
+
+    Raises:
+        NfbenchError: there is nothing to track, or the store cannot be used.
+    """
+    experiment, paths = spec.experiment, spec.paths
+    runs = [run_entry(cell, record, paths) for cell, record in stock.records.items()]
+    studies = [study_entry(path) for path in map(Path, spec.studies) if path.is_file()]
+    files = {kind: [path for path in found if path.is_file()] for kind, found in spec.files.items()}
+    if not stock.expected and not any(files.values()):
+        raise NfbenchError(
+            f"experiment '{experiment}' has no runs, and its tables are not made; 'snakemake --cores all {experiment}' "
+            "makes them"
+        )
+    count = f"{len(runs)} of {stock.expected}"
+    parent = Parent(
+        name=spec.name,
+        note=f"{spec.title}\n\nMade from run records by `nfbench track_runs {experiment}`, which can repeat it.",
+        root=paths.root.absolute(),
+        tags={"title": spec.title, "runs": count},
+        files=files,
+    )
+    store = Store.of(paths.tracking)
+    paths.tracking.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(paths.tracking / ".lock"):  # two imports at a time would each write what the other lacks
+        client = store.connect()
+        with store.errors():
+            number = open_experiment(client, spec.name, store.artifacts(spec.name))
+            changes = mirror(client, number, parent, [*runs, *studies])
+    if summary:
+        counts = {"runs": len(runs), "studies": len(studies)}
+        write_json(summary, {"store": store.title, "experiment": spec.name, "id": number, **counts})
+    tracked = (
+        f"{count} runs and {len(studies)} studies of '{experiment}': {changes.new} new, {changes.replaced} replaced, "
+        f"{changes.kept} as they were"
+    )
+    without_runs = f"the tables of '{experiment}', which has no runs"
+    return f"{tracked if stock.expected else without_runs}; MLflow's experiment '{spec.name}' in {store.title}"

@@ -1,0 +1,176 @@
+"""From cached features to a trained model, of one category or of several.
+
+Writes in the run's folder ``model.safetensors`` (last epoch), ``checkpoints.safetensors`` (the kept epochs before it),
+``history.csv`` and ``training.json``.
+"""
+
+import time
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from nfbench.blocks.method import count_parameters, resolve_settings
+from nfbench.core.device import peak_memory_mb, pick_device
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import write_csv, write_json
+from nfbench.core.provenance import provenance
+from nfbench.datasets.manifest import read_manifest
+from nfbench.features.cache import FeatureCache
+from nfbench.plan.plan import code_of
+from nfbench.plan.specs import ExtractSpec, StudySpec, TrainSpec
+from nfbench.search.record import read_study
+from nfbench.training.assemble import Images
+from nfbench.training.checkpoint import save_kept, save_state
+from nfbench.training.data import TrainingData
+from nfbench.training.fit import fit
+from nfbench.training.record import AnomaliesRecord, ClassRecord, SearchRecord, TrainingRecord
+
+__all__ = ["CHECKPOINT_SECONDS", "train_flow"]
+
+CHECKPOINT_SECONDS = 20.0
+_HISTORY = ("epoch", "loss", "val_log_likelihood", "lr", "seconds")
+
+
+def train_flow(
+    spec: TrainSpec, device: str = "auto", threads: int | None = None, checkpoint_seconds: float = CHECKPOINT_SECONDS
+) -> None:
+    """Trains a method on cached features; goes on where a killed training stopped.
+
+    Args:
+        spec: what to train on what.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threads: CPU threads, by default all.
+        checkpoint_seconds: minimum number of seconds between two checkpoints.
+    """
+    where = pick_device(device, threads)
+    images = _read_images(spec)
+    _check_setting(spec, images)
+    meta = images[0].features.meta
+    found, search, study = _best_of(spec) if spec.study else ({}, None, None)
+    settings = resolve_settings(
+        spec.method,
+        dataset=spec.reader,
+        category=spec.cell.category,
+        backbone=meta["backbone"],
+        overrides={**spec.settings, **found},
+        epochs_at_most=spec.epochs_at_most,
+    )
+    started = time.monotonic()
+    run, code = Path(spec.run), code_of(spec)
+    fitted = fit(spec.cell, spec.method, settings, images, where, run, code, checkpoint_seconds)
+    model, data, result = fitted.model, fitted.data, fitted.result
+    with fitted.side.publish() as folder:
+        save_state(folder / "model.safetensors", model.state_dict())
+        earlier = {epoch: state for epoch, state in result.kept.items() if epoch < settings.epochs}
+        save_kept(folder / "checkpoints.safetensors", earlier)
+        write_csv(folder / "history.csv", _HISTORY, ([row[field] for field in _HISTORY] for row in result.history))
+        record = TrainingRecord(
+            spec=spec,
+            extracted=_extracted(images),
+            study=study,
+            method_title=model.title,
+            settings=settings.model_dump(mode="json"),
+            initialization=fitted.initialization,
+            parameters=count_parameters(model),
+            n_train=len(data.train),
+            n_val=len(data.val),
+            n_items=len(data.items),
+            classes=_describe_classes(spec, images, data),
+            anomalies=_describe_anomalies(images),
+            search=search,
+            features={key: value for key, value in meta.items() if key not in ("files", "spec")},
+            seconds={"train": round(result.seconds, 3), "train_stage": round(time.monotonic() - started, 3)},
+            peak_memory_mb=peak_memory_mb(where),
+            provenance=provenance(where),
+        )
+        write_json(folder / "training.json", record.model_dump(mode="json"))
+
+
+def _read_images(spec: TrainSpec) -> list[Images]:
+    """What there is of each class.
+
+    Raises:
+        NfbenchError: two classes have one name.
+    """
+    names = [one.name for one in spec.classes]
+    if len(set(names)) < len(names):
+        raise NfbenchError(f"two classes have the same name: {', '.join(names)}")
+    tested = FeatureCache(spec.test_features) if spec.test_features else None
+    return [
+        Images(
+            read_manifest(one.manifest),
+            FeatureCache(one.features),
+            spec.anomalies,
+            FeatureCache(one.pseudo) if one.pseudo else None,
+            tested,
+            spec.cell.seed,
+        )
+        for one in spec.classes
+    ]
+
+
+def _check_setting(spec: TrainSpec, images: Sequence[Images]) -> None:
+    setting, n_real = spec.cell.setting, sum(len(one.real) for one in images)
+    if (setting == "few-anomaly") != bool(n_real):
+        raise NfbenchError(f"setting '{setting}' with {n_real} real anomalies: they are for 'few-anomaly' alone")
+    if setting != "unified" and len(images) > 1:
+        raise NfbenchError(f"setting '{setting}' with {len(images)} classes: one model of several is 'unified'")
+
+
+def _extracted(images: Sequence[Images]) -> list[ExtractSpec]:
+    """Specs of all features that were read, each once; none of caches that no stage made."""
+    caches = [cache for one in images for cache in (one.features, one.pseudo, one.test) if cache]
+    specs = [ExtractSpec(**cache.meta["spec"]) for cache in caches if cache.meta.get("spec")]
+    return list({spec.features: spec for spec in specs}.values())
+
+
+def _describe_classes(spec: TrainSpec, images: Sequence[Images], data: TrainingData) -> dict[str, ClassRecord]:
+    firsts = [0, *accumulate(len(one.features) for one in images)]
+    held_out = data.val.tolist()
+    return {
+        one.name: ClassRecord(
+            key=image.features.meta["key"],
+            held_out=[row - first for row in held_out if first <= row < first + len(image.features)],
+            pseudo_key=image.pseudo and image.pseudo.meta["key"],
+            pseudo_seconds=image.pseudo and image.pseudo.meta["seconds"],
+        )
+        for one, image, first in zip(spec.classes, images, firsts, strict=False)
+    }
+
+
+def _describe_anomalies(images: Sequence[Images]) -> AnomaliesRecord | None:
+    anomalies = images[0].anomalies
+    if anomalies is None:
+        return None
+    kept = anomalies.model_dump(include={"generator", "views", "online", "repeats"})
+    return AnomaliesRecord(**kept, real=[entry.image for one in images for entry in one.real])
+
+
+def _best_of(spec: TrainSpec) -> tuple[dict[str, Any], SearchRecord, StudySpec]:
+    """The best settings that a search found on a cell's backbone, and what the record says of the search.
+
+    Raises:
+        NfbenchError: it is a search for another cell, or has no complete trial on the backbone.
+    """
+    record, cell = read_study(spec.study), spec.cell
+    searched = record.spec
+    found = (searched.setting, searched.dataset, searched.category, searched.name)
+    asked = (cell.setting, cell.dataset, cell.category, cell.method)
+    if found != asked:
+        raise NfbenchError(f"{spec.study} is the study of {'/'.join(found)}, not of {'/'.join(asked)}")
+    best = record.by_backbone.get(cell.backbone)
+    if best is None:
+        raise NfbenchError(f"{spec.study}: no trial on '{cell.backbone}' completed; give the search more trials")
+    described = SearchRecord(
+        objective=record.study.objective,
+        metric=record.study.metric,
+        trial=best.number,
+        value=best.value,
+        chosen=record.best.backbone == cell.backbone,
+        settings=best.settings,
+        trials={state: record.count(state) for state in ("complete", "pruned", "failed")},
+        seconds=record.seconds,
+        validation=record.validation,
+    )
+    return best.settings, described, searched

@@ -1,0 +1,58 @@
+"""Runs: train one model per cell, in the setting unified one for all categories of a dataset, and evaluate it."""
+
+
+rule train_flow:
+    """Trains a method on cached features. Its checkpoints lie in a folder that Snakemake does not know, so that a killed
+    job goes on where it stopped."""
+    input:
+        inputs("train_flow"),
+    output:
+        [PATHS.run(name) for name in TRAINED],
+    log:
+        PATHS.log("train_flow"),
+    benchmark:
+        PATHS.benchmark("train_flow")
+    conda:
+        "../../envs/nfbench.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(8000),
+        runtime=time_limit(480),
+        gpu=GPUS,
+        device=DEVICE,
+    params:
+        spec=spec("train_flow"),
+        code=code("train_flow"),
+    message:
+        "Train {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
+    shell:
+        "python -m nfbench --log {log:q} train_flow --spec {params.spec:q} --device {resources.device}"
+        " --threads {threads}"
+
+
+rule evaluate_run:
+    """Scores the test images of a category with every kept model, at the size of the original images."""
+    input:
+        inputs("evaluate_run"),
+    output:
+        [PATHS.run(name) for name in EVALUATED],
+    log:
+        PATHS.log("evaluate_run"),
+    benchmark:
+        PATHS.benchmark("evaluate_run")
+    conda:
+        "../../envs/nfbench.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(6000),
+        runtime=time_limit(120),
+        gpu=GPUS,
+        device=DEVICE,
+    params:
+        spec=spec("evaluate_run"),
+        code=code("evaluate_run"),
+    message:
+        "Evaluate {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
+    shell:
+        "python -m nfbench --log {log:q} evaluate_run --spec {params.spec:q} --device {resources.device}"
+        " --threads {threads}"

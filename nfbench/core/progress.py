@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from tqdm import tqdm
-
 __all__ = ["progress"]
 
 _log = logging.getLogger(__name__)
@@ -31,6 +29,8 @@ def progress(
     Yields:
         The items.
     """
+    from tqdm import tqdm
+
     bar = tqdm(total=total, initial=done, desc=label, disable=not sys.stderr.isatty(), leave=False)
     started = last_line = time.monotonic()
     with bar:

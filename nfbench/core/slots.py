@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from nfbench.core.errors import NfbenchError
 
 __all__ = ["take_slot", "visible_gpus"]
@@ -75,6 +73,8 @@ def take_slot(gpus: Sequence[str], poll_seconds: float = 1.0) -> None:
 
 def _first_free(slots: Sequence[tuple[str, Path]]) -> str | None:
     """Locks the first slot that is free and returns its GPU; None where all are taken."""
+    from filelock import FileLock, Timeout
+
     for gpu, path in slots:
         lock = FileLock(path)
         try:

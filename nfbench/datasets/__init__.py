@@ -1,6 +1,6 @@
 """Datasets: one module each, found by its file name. Reading one imports no torch."""
 
 HELPERS = (
-    "base", "check", "download", "fetch", "layout", "manifest", "miniature", "sources", "unpack", "video",
+    "base", "check", "download", "drawing", "fetch", "layout", "manifest", "miniature", "sources", "unpack", "video",
 )  # fmt: skip
 """Modules that are not plug-ins."""

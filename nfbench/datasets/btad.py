@@ -13,7 +13,6 @@ from pathlib import Path
 
 from nfbench.datasets.base import Counts, Sample
 from nfbench.datasets.layout import known_categories, layout_categories, layout_samples
-from nfbench.datasets.miniature import Painter, make_layout
 from nfbench.datasets.sources import FetchedDataset
 
 __all__ = ["DATASET", "Btad"]
@@ -38,6 +37,8 @@ class Btad(FetchedDataset, name="btad"):
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """All categories with their endings; one mask of 03 marks no pixel."""
+        from nfbench.datasets.miniature import Painter, make_layout
+
         square, shared = Painter(root, 64, 64), {"normal": _NORMAL, "defects": ("ko",), "digits": 4}
         return {
             "01": make_layout(square, "01", ending=".bmp", mask_ending=".png", **shared),

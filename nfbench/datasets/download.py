@@ -23,7 +23,6 @@ from pathlib import Path
 
 import requests
 import tenacity
-from tqdm import tqdm
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import full_disk
@@ -214,6 +213,8 @@ def require_space(folder: Path, needed: int) -> None:
 
 def _with_bar(chunks: Iterator[bytes], part: Path, start: int, total: int | None) -> Iterator[bytes]:
     """Passes pieces on, and shows on a terminal how far it is."""
+    from tqdm import tqdm
+
     bar = tqdm(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True, disable=not sys.stderr.isatty())
     with bar:
         for chunk in chunks:

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import read_json, write_json
 from nfbench.core.provenance import file_hash, file_sha256
@@ -54,6 +52,8 @@ def fetch(
         NfbenchError: it cannot be downloaded without a form or a login (says what to do), a mirror or an archive is
             bad, or the disk is full.
     """
+    import filelock
+
     source, folder = source or find_source(name), data_root / name
     record = record_path(name, data_root)
     record.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,6 @@ from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import Counts, Sample
 from nfbench.datasets.layout import list_images, require_root
 from nfbench.datasets.manifest import read_mask
-from nfbench.datasets.miniature import COUNTS, Painter
 from nfbench.datasets.sources import FetchedDataset
 
 __all__ = ["DATASET", "KolektorSdd2"]
@@ -54,6 +53,8 @@ class KolektorSdd2(FetchedDataset, name="kolektor_sdd2"):
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """Normal and defective images in both splits, and a copy."""
+        from nfbench.datasets.miniature import COUNTS, Painter
+
         painter = Painter(root, 40, 96)
 
         def add(folder: Path, first: int, normal: int, defective: int) -> None:

@@ -16,7 +16,6 @@ from nfbench.core.provenance import derive_seed
 from nfbench.datasets.base import Counts, Sample
 from nfbench.datasets.layout import require_root
 from nfbench.datasets.manifest import read_mask
-from nfbench.datasets.miniature import Painter, write_once
 from nfbench.datasets.sources import FetchedDataset
 
 __all__ = ["DATASET", "LggMri"]
@@ -65,6 +64,8 @@ class LggMri(FetchedDataset, name="lgg_mri"):
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """Seven patients; the archive's second copy of the data, and its table of patients."""
+        from nfbench.datasets.miniature import Painter, write_once
+
         for base in (root / "kaggle_3m", root / "lgg-mri-segmentation" / "kaggle_3m"):
             for patient in _PATIENTS:
                 for number in range(1, _SLICES + _TUMOURS + 1):

@@ -7,9 +7,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from nfbench.config import DatasetConfig
 from nfbench.core.errors import NfbenchError
@@ -17,6 +15,10 @@ from nfbench.core.files import write_text
 from nfbench.core.progress import progress
 from nfbench.core.provenance import derive_seed, file_sha256
 from nfbench.datasets.base import Sample
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
 
 __all__ = [
     "Entry",
@@ -89,7 +91,7 @@ def select_subset(samples: Sequence[Sample], config: DatasetConfig) -> list[Samp
     return chosen
 
 
-def read_image(path: str | Path) -> Image.Image:
+def read_image(path: str | Path) -> "Image.Image":
     """Decodes an image to RGB; grey images get three equal channels.
 
     Raises:
@@ -98,13 +100,15 @@ def read_image(path: str | Path) -> Image.Image:
     return decode_image(path).convert("RGB")
 
 
-def read_mask(path: str | Path) -> np.ndarray:
+def read_mask(path: str | Path) -> "np.ndarray":
     """Decodes a mask to ``(H, W)`` bool: True where the value is above 0, whatever classes the values stand for."""
+    import numpy as np
+
     mask = np.asarray(decode_image(path))
     return mask.reshape(*mask.shape[:2], -1).max(axis=-1) > 0
 
 
-def read_checked_image(entry: Entry) -> Image.Image:
+def read_checked_image(entry: Entry) -> "Image.Image":
     """The image of an entry, as ``read_image`` decodes it.
 
     Raises:
@@ -115,7 +119,7 @@ def read_checked_image(entry: Entry) -> Image.Image:
     return image
 
 
-def read_checked_mask(entry: Entry) -> np.ndarray:
+def read_checked_mask(entry: Entry) -> "np.ndarray":
     """The mask of an entry that has one, ``(H, W)`` bool, as ``read_mask`` decodes it.
 
     Raises:
@@ -186,12 +190,14 @@ def _check_unchanged(kind: str, path: str, sha256: str) -> None:
         raise NfbenchError(f"{kind} {path} has changed since the manifest was made; run prepare_data again")
 
 
-def decode_image(path: str | Path) -> Image.Image:
+def decode_image(path: str | Path) -> "Image.Image":
     """Decodes a file, as it is.
 
     Raises:
         NfbenchError: the file is missing, cut short, or no image.
     """
+    from PIL import Image
+
     try:
         with Image.open(path) as image:
             image.load()

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from nfbench.datasets.base import Counts, Sample
 from nfbench.datasets.layout import known_categories, layout_categories, layout_samples
-from nfbench.datasets.miniature import Painter, make_layout
 from nfbench.datasets.sources import FetchedDataset
 
 __all__ = ["DATASET", "Mpdd"]
@@ -39,6 +38,8 @@ class Mpdd(FetchedDataset, name="mpdd"):
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """All categories with the names of their defects."""
+        from nfbench.datasets.miniature import Painter, make_layout
+
         painter = Painter(root, 64, 64)
         return {category: make_layout(painter, category, defects=kinds) for category, kinds in _DEFECTS.items()}
 

@@ -10,14 +10,15 @@ rope of 900 x 400. Point clouds (``xyz``) are not read; defects of shape alone m
 """
 
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import Counts, Sample
 from nfbench.datasets.layout import known_categories, list_images, require_root
-from nfbench.datasets.miniature import COUNTS, Painter, write_once
 from nfbench.datasets.sources import FetchedDataset
+
+if TYPE_CHECKING:
+    from nfbench.datasets.miniature import Painter
 
 __all__ = ["DATASET", "MVTec3D"]
 
@@ -54,6 +55,8 @@ class MVTec3D(FetchedDataset, name="mvtec_3d"):
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """All categories, with validation images and point clouds."""
+        from nfbench.datasets.miniature import COUNTS, Painter
+
         for category in self.categories:
             painter = Painter(root, 90, 40) if category == "rope" else Painter(root, 64, 64)
             folder = root / category
@@ -71,9 +74,12 @@ class MVTec3D(FetchedDataset, name="mvtec_3d"):
         return dict.fromkeys(self.categories, COUNTS)
 
 
-def _point_cloud(path: Path, painter: Painter) -> None:
+def _point_cloud(path: Path, painter: "Painter") -> None:
     """Three floats for each pixel."""
     import cv2
+    import numpy as np
+
+    from nfbench.datasets.miniature import write_once
 
     cloud = np.zeros((painter.height, painter.width, 3), np.float32)
     write_once(path, lambda temporary: temporary.write_bytes(cv2.imencode(".tiff", cloud)[1].tobytes()))

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from nfbench.datasets.base import Counts, Sample
 from nfbench.datasets.layout import known_categories, layout_categories, layout_samples
-from nfbench.datasets.miniature import Painter, make_layout
 from nfbench.datasets.sources import FetchedDataset
 
 __all__ = ["DATASET", "MVTecAD"]
@@ -37,6 +36,8 @@ class MVTecAD(FetchedDataset, name="mvtec_ad"):
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """All categories, grey ones in one channel."""
+        from nfbench.datasets.miniature import Painter, make_layout
+
         painters = {category: Painter(root, 64, 64, grey=category in _GREY) for category in self.categories}
         return {category: make_layout(painter, category) for category, painter in painters.items()}
 

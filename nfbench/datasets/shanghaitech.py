@@ -14,15 +14,15 @@ configuration's ``stride`` takes every n-th frame of each video, in training and
 """
 
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import Counts, Sample, files_below
 from nfbench.datasets.layout import require_root
-from nfbench.datasets.miniature import Painter, save_array, write_once
 from nfbench.datasets.sources import FetchedDataset
-from nfbench.datasets.video import extract_frames, load_masks, write_mask
+
+if TYPE_CHECKING:
+    from nfbench.datasets.miniature import Painter
 
 __all__ = ["DATASET", "ShanghaiTech"]
 
@@ -80,6 +80,8 @@ class ShanghaiTech(FetchedDataset, name="shanghaitech"):
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """One video of each scene; about half of the frames of each test video are anomalous."""
+        from nfbench.datasets.miniature import Painter
+
         painter = Painter(root, 64, 48)
         for scene in _SCENES:
             _write_video(root / "training/videos" / f"{scene}_001.avi", painter)
@@ -106,12 +108,16 @@ def _testing(root: Path) -> dict[str, Path]:
 
 
 def _training_frames(root: Path, video: Path, stride: int) -> list[Path]:
+    from nfbench.datasets.video import extract_frames
+
     if video.is_dir():
         return _listed(video)[::stride]
     return extract_frames(video, root / f"training/frames_every{stride}" / video.stem, stride)
 
 
 def _test_frames(folder: Path, stride: int) -> list[Sample]:
+    from nfbench.datasets.video import load_masks, write_mask
+
     frames, name = _listed(folder), folder.name
     masks = folder.parents[1]
     by_frame = load_masks(masks / "test_frame_mask" / f"{name}.npy", len(frames), by_pixel=False)
@@ -139,8 +145,10 @@ def _in_event(number: int) -> bool:
     return number // _EVENT % 2 == 1
 
 
-def _write_video(path: Path, painter: Painter) -> None:
+def _write_video(path: Path, painter: "Painter") -> None:
     import cv2
+
+    from nfbench.datasets.miniature import write_once
 
     def write(temporary: Path) -> None:
         codec, size = cv2.VideoWriter_fourcc(*"MJPG"), (painter.width, painter.height)
@@ -152,7 +160,11 @@ def _write_video(path: Path, painter: Painter) -> None:
     write_once(path, write)
 
 
-def _write_test_video(testing: Path, name: str, painter: Painter) -> None:
+def _write_test_video(testing: Path, name: str, painter: "Painter") -> None:
+    import numpy as np
+
+    from nfbench.datasets.miniature import save_array
+
     by_pixel = np.zeros((_FRAMES, painter.height, painter.width), np.uint8)
     for number in range(_FRAMES):
         path = testing / "frames" / name / f"{number:03}.jpg"

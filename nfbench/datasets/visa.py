@@ -14,7 +14,6 @@ from pathlib import Path
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import Counts, Sample, files_below
 from nfbench.datasets.layout import known_categories, require_root
-from nfbench.datasets.miniature import COUNTS, Painter, write_once
 from nfbench.datasets.sources import FetchedDataset
 
 __all__ = ["DATASET", "Visa"]
@@ -52,6 +51,8 @@ class Visa(FetchedDataset, name="visa"):
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """All objects, masks with class numbers, and the split."""
+        from nfbench.datasets.miniature import COUNTS, Painter, write_once
+
         painter = Painter(root)
         rows = [",".join(_COLUMNS)]
         for category in self.categories:

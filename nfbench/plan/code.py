@@ -11,16 +11,23 @@ and base classes count for what they decorate and derive, not the other way roun
 itself with one is not found.
 """
 
+<<<<<<< HEAD
 import ast
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib.util import resolve_name
+=======
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+>>>>>>> code
 from pathlib import Path
 from typing import NamedTuple
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
+<<<<<<< HEAD
 
 __all__ = ["Code", "code_hash", "reachable"]
 
@@ -35,6 +42,12 @@ _NOT_IN_TEXT = {"ctx", "kind", "type_comment"}
 _BODIES = {"body", "orelse", "finalbody"}
 _ANNOTATIONS = {"annotation", "returns"}
 
+=======
+from nfbench.plan.syntax import EFFECTS, WHOLE, Import, Module, Part
+
+__all__ = ["Code", "code_hash", "reachable"]
+
+>>>>>>> code
 
 class _Node(NamedTuple):
     """A top-level definition, the effects or the whole of a module, or a data file beside it."""
@@ -46,6 +59,7 @@ class _Node(NamedTuple):
         return f"{self.module}:{self.name}"
 
 
+<<<<<<< HEAD
 class _Import(NamedTuple):
     """What a name is bound to: a module, or an attribute of one. ``executed`` is the module that is imported for it."""
 
@@ -55,6 +69,8 @@ class _Import(NamedTuple):
     executed: str
 
 
+=======
+>>>>>>> code
 @cache
 def code_hash(*roots: str) -> str:
     """Hash of the code of nfbench that ``roots`` reach, 12 hex digits.
@@ -88,7 +104,11 @@ class Code:
 
     def __init__(self, folder: Path, package: str) -> None:
         self.folder, self.package = folder, package
+<<<<<<< HEAD
         self._modules: dict[str, _Module | None] = {}
+=======
+        self._modules: dict[str, Module | None] = {}
+>>>>>>> code
         self._edges: dict[_Node, frozenset[_Node]] = {}
         self._digests: dict[_Node, str] = {}
 
@@ -117,26 +137,43 @@ class Code:
         if module is None:
             raise NfbenchError(f"'{root}': there is no module '{name}' in package '{self.package}'")
         if not definition:
+<<<<<<< HEAD
             return [_Node(name, _WHOLE)]
+=======
+            return [_Node(name, WHOLE)]
+>>>>>>> code
         known = [*module.definitions, *module.imports]
         if definition not in known:
             raise NfbenchError(f"'{root}': module '{name}' has no '{definition}'{nearest(definition, known)}")
         return self._resolve(name, (definition,))
 
     def _is_empty(self, node: _Node) -> bool:
+<<<<<<< HEAD
         return node.name == _WHOLE or (node.name == _EFFECTS and not self._loaded(node.module).effects)
 
     def _module(self, name: str) -> "_Module | None":
+=======
+        return node.name == WHOLE or (node.name == EFFECTS and not self._loaded(node.module).effects)
+
+    def _module(self, name: str) -> Module | None:
+>>>>>>> code
         """A module of the package, None where there is none of this name."""
         if name not in self._modules:
             first, *rest = name.removeprefix(self.package).split(".")
             path = self.folder.joinpath(*rest)
             files = [path / "__init__.py", *([path.with_name(f"{path.name}.py")] if rest else [])]
             file = None if first or not self._is_ours(name) else next((f for f in files if f.is_file()), None)
+<<<<<<< HEAD
             self._modules[name] = file and _Module(name, file)
         return self._modules[name]
 
     def _loaded(self, name: str) -> "_Module":
+=======
+            self._modules[name] = file and Module(name, file)
+        return self._modules[name]
+
+    def _loaded(self, name: str) -> Module:
+>>>>>>> code
         module = self._module(name)
         if module is None:
             raise NfbenchError(f"package '{self.package}' imports '{name}', which is not there")
@@ -154,21 +191,32 @@ class Code:
         module = self._loaded(node.module)
         if node.name in module.data_files:
             return
+<<<<<<< HEAD
         yield _Node(node.module, _EFFECTS)
         if node.name == _WHOLE:
+=======
+        yield _Node(node.module, EFFECTS)
+        if node.name == WHOLE:
+>>>>>>> code
             yield from (_Node(node.module, name) for name in module.definitions)
             if module.is_package:  # what it imports is there for others
                 for bound in module.imports.values():
                     yield from (node for found in bound for node in self._target(found))
             return
         part = module.part(node.name)
+<<<<<<< HEAD
         if node.name == _EFFECTS:
             yield from (_Node(parent, _EFFECTS) for parent in _parents(node.module))
+=======
+        if node.name == EFFECTS:
+            yield from (_Node(parent, EFFECTS) for parent in _parents(node.module))
+>>>>>>> code
             for bound in module.imports.values():
                 yield from self._executed(bound)
         for chain in part.chains:
             yield from self._of_chain(module, part, chain)
         yield from self._executed(part.imports)
+<<<<<<< HEAD
         yield from (_Node(found.module, _WHOLE) for found in part.imports if found.local == _WHOLE)
         yield from (_Node(node.module, file) for file in module.data_files if part.names_file(file))
 
@@ -188,6 +236,27 @@ class Code:
             yield from self._target(found, chain[1:])
 
     def _target(self, found: _Import, attributes: Sequence[str] = ()) -> Iterable[_Node]:
+=======
+        yield from (_Node(found.module, WHOLE) for found in part.imports if found.local == WHOLE)
+        yield from (_Node(node.module, file) for file in module.data_files if part.names_file(file))
+
+    def _executed(self, imports: Iterable[Import]) -> Iterator[_Node]:
+        """Effects of the modules that imports execute."""
+        for found in imports:
+            if self._is_ours(found.executed):
+                yield _Node(self._loaded(found.executed).name, EFFECTS)
+                if self._module(inner := f"{found.module}.{found.attribute}"):
+                    yield _Node(inner, EFFECTS)
+
+    def _of_chain(self, module: Module, part: Part, chain: tuple[str, ...]) -> Iterator[_Node]:
+        """What a name, with the attributes taken of it, stands for in a module."""
+        if chain[0] in module.definitions:
+            yield _Node(module.name, module.definitions[chain[0]])
+        for found in module.bound(part, chain[0]):
+            yield from self._target(found, chain[1:])
+
+    def _target(self, found: Import, attributes: Sequence[str] = ()) -> Iterable[_Node]:
+>>>>>>> code
         if not self._is_ours(found.module):
             return []
         return self._resolve(found.module, [*([found.attribute] if found.attribute else []), *attributes])
@@ -195,9 +264,15 @@ class Code:
     def _resolve(self, name: str, attributes: Sequence[str]) -> Iterator[_Node]:
         """What ``name.attribute.attribute`` stands for, through modules that import it from where it is defined."""
         module = self._loaded(name)
+<<<<<<< HEAD
         yield _Node(name, _EFFECTS)
         if not attributes:
             yield _Node(name, _WHOLE)
+=======
+        yield _Node(name, EFFECTS)
+        if not attributes:
+            yield _Node(name, WHOLE)
+>>>>>>> code
             return
         first, *rest = attributes
         if first in module.definitions:
@@ -209,7 +284,11 @@ class Code:
         if self._module(f"{name}.{first}"):
             yield from self._resolve(f"{name}.{first}", rest)
         else:  # a name that is made at run time
+<<<<<<< HEAD
             yield _Node(name, _WHOLE)
+=======
+            yield _Node(name, WHOLE)
+>>>>>>> code
 
     def _digest(self, node: _Node) -> str:
         if node not in self._digests:
@@ -221,6 +300,7 @@ class Code:
             self._digests[node] = f"{node} {hashlib.sha256(content).hexdigest()}"
         return self._digests[node]
 
+<<<<<<< HEAD
     def _described(self, module: "_Module", part: "_Part") -> Iterator[str]:
         """The text of a part, and what the names in it are bound to by imports elsewhere in its module."""
         yield part.text
@@ -405,10 +485,22 @@ def _bound(module: _Module, part: _Part, name: str) -> list[_Import]:
     return [*module.imports.get(name, ()), *(found for found in part.imports if found.local == name)]
 
 
+=======
+    def _described(self, module: Module, part: Part) -> Iterator[str]:
+        """The text of a part, and what the names in it are bound to by imports elsewhere in its module."""
+        yield part.text
+        for chain in sorted(part.chains):
+            for found in module.bound(part, chain[0]):
+                ours = sorted(str(node) for node in self._target(found, chain[1:]) if node.name != EFFECTS)
+                yield f"{'.'.join(chain)} = {ours or [found.module, found.attribute]}"
+
+
+>>>>>>> code
 def _parents(module: str) -> Iterator[str]:
     while "." in module:
         module = module.rpartition(".")[0]
         yield module
+<<<<<<< HEAD
 
 
 def _data_files(folder: Path) -> list[str]:
@@ -420,3 +512,5 @@ def _data_files(folder: Path) -> list[str]:
         elif path.is_dir() and path.name != "__pycache__" and not (path / "__init__.py").exists():
             found += [f"{path.name}/{name}" for name in _data_files(path)]
     return found
+=======
+>>>>>>> code

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from nfbench.anomalies.foreground import foreground_mask
+from nfbench.datasets.drawing import draw_normal
 from nfbench.datasets.manifest import read_image
-from nfbench.datasets.synthetic import draw_normal
 
 
 def scene(size: int = 200, ground: int = 220, part: int = 40) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nfbench.datasets import synthetic
-from nfbench.datasets.synthetic import DATASET, DEFECTS, draw_anomalous, draw_normal
+from nfbench.datasets.drawing import DEFECTS, draw_anomalous, draw_normal
+from nfbench.datasets.synthetic import DATASET
 
 
 @pytest.mark.parametrize("category", DATASET.categories)

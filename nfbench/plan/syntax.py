@@ -1,0 +1,214 @@
+"""Modules as ``code`` reads them: top-level definitions, what they name, and what imports bind these names to."""
+
+import ast
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import resolve_name
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["EFFECTS", "WHOLE", "Import", "Module", "Part"]
+
+EFFECTS = "<module>"
+"""Names the effects of a module, as Python names its code."""
+
+WHOLE = "*"
+"""Names all of a module."""
+
+_NO_PART = {"__all__", "__version__"}
+_NOT_IN_TEXT = {"ctx", "kind", "type_comment"}
+_BODIES = {"body", "orelse", "finalbody"}
+_ANNOTATIONS = {"annotation", "returns"}
+
+
+class Import(NamedTuple):
+    """What a name is bound to: a module, or an attribute of one. ``executed`` is the module that is imported for it."""
+
+    local: str
+    module: str
+    attribute: str | None
+    executed: str
+
+
+class Module:
+    """Top-level statements of a module.
+
+    Attributes:
+        definitions: by name, under which name its statements are: its own, or that of the effects.
+        effects: statements that are no definition.
+        imports: by local name.
+        data_files: paths of files other than Python's, relative to the folder of the module.
+    """
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name, self.path = name, path
+        self.is_package = path.name == "__init__.py"
+        self.definitions: dict[str, str] = {}
+        self.effects: list[ast.stmt] = []
+        self.imports: dict[str, list[Import]] = {}
+        self.data_files = _data_files(path.parent)
+        self._statements: dict[str, list[ast.stmt]] = {}
+        self._parts: dict[str, Part] = {}
+        for statement in _effective(ast.parse(path.read_bytes(), filename=str(path)).body):
+            self._add(statement)
+
+    def _add(self, statement: ast.stmt) -> None:
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            self._bind(statement)
+            return
+        names = _defined(statement)
+        if names is None:
+            self.effects.append(statement)
+            for inner in ast.walk(statement):
+                if isinstance(inner, ast.Import | ast.ImportFrom):
+                    self._bind(inner)
+                for name in _defined(inner) or ():
+                    self.definitions.setdefault(name, EFFECTS)
+            return
+        for name in set(names) - _NO_PART:
+            self.definitions[name] = name
+            self._statements.setdefault(name, []).append(statement)
+
+    def _bind(self, statement: ast.Import | ast.ImportFrom) -> None:
+        for found in self.read_import(statement):
+            if found.local == WHOLE:
+                self.effects.append(statement)
+            else:
+                self.imports.setdefault(found.local, []).append(found)
+
+    def read_import(self, statement: ast.Import | ast.ImportFrom) -> Iterator[Import]:
+        """The names that an import binds."""
+        if isinstance(statement, ast.Import):
+            for alias in statement.names:
+                first = alias.name.partition(".")[0]
+                bound = alias.name if alias.asname else first
+                yield Import(alias.asname or first, bound, None, alias.name)
+            return
+        package = self.name if self.is_package else self.name.rpartition(".")[0]
+        source = resolve_name("." * statement.level + (statement.module or ""), package)
+        for alias in statement.names:
+            own = source == self.name  # a package that imports a module of its own
+            target = (f"{source}.{alias.name}", None) if own else (source, alias.name)
+            yield Import(alias.asname or alias.name, *target, executed=source)
+
+    def bound(self, part: "Part", name: str) -> list[Import]:
+        """What imports bind a name to, within a part and at the top level."""
+        return [*self.imports.get(name, ()), *(found for found in part.imports if found.local == name)]
+
+    def part(self, name: str) -> "Part":
+        """What is read in a definition, or in the effects."""
+        if name not in self._parts:
+            self._parts[name] = Part(self, self.effects if name == EFFECTS else self._statements.pop(name))
+        return self._parts[name]
+
+
+class Part:
+    """Statements as text, and what they name.
+
+    Attributes:
+        text: the syntax tree, the same in all versions of Python.
+        chains: names with the attributes taken of them: ``a.b.c`` is ``("a", "b", "c")``.
+        imports: imports among the statements.
+    """
+
+    def __init__(self, module: Module, statements: Sequence[ast.stmt]) -> None:
+        self._module = module
+        self._tokens: list[str] = []
+        self._strings: set[str] = set()
+        self.chains: set[tuple[str, ...]] = set()
+        self.imports: list[Import] = []
+        self._read_all(_effective(statements))
+        self.text = " ".join(self._tokens)
+
+    def names_file(self, file: str) -> bool:
+        """Whether a string is this relative path, or its ending with the dot, as in ``f"{name}.csv"``."""
+        return file in self._strings or (Path(file).suffix or file) in self._strings
+
+    def _read_all(self, items: Iterable[object]) -> None:
+        for item in items:
+            if isinstance(item, ast.AST):
+                self._read(item)
+            else:
+                self._tokens.append(repr(item))
+
+    def _read(self, node: ast.AST) -> None:
+        if isinstance(node, ast.Constant):
+            self._tokens.append(f":{node.value!r}")  # `None` alone is what is left out, such as a default
+            if isinstance(node.value, str):
+                self._strings.add(node.value)
+            return
+        if isinstance(node, ast.Name | ast.Attribute) and (chain := _chain(node)):
+            self._tokens.append(".".join(chain))
+            self.chains.add(chain)
+            return
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            self.imports.extend(self._module.read_import(node))
+        self._tokens.append(f"{type(node).__name__}(")
+        for field in node._fields:
+            value = getattr(node, field, None)
+            if value is None or value == [] or field in _NOT_IN_TEXT:
+                continue
+            self._tokens.append(f"{field}=")
+            if isinstance(value, list):
+                self._read_all(_effective(value) if field in _BODIES else value)
+            else:
+                self._read_all([value])
+            if field in _ANNOTATIONS:
+                self.chains.update(_quoted(value))
+        self._tokens.append(")")
+
+
+def _effective(items: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Leaves out what does nothing: docstrings and other lone constants, ``pass``, and ``if TYPE_CHECKING:``."""
+    for item in items:
+        if isinstance(item, ast.Pass) or (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant)):
+            continue
+        if isinstance(item, ast.If) and (_chain(item.test) or ("",))[-1] == "TYPE_CHECKING":
+            yield from _effective(item.orelse)
+        else:
+            yield item
+
+
+def _defined(node: ast.AST) -> list[str] | None:
+    """Names that a statement defines, where it does nothing else."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Assign):
+        targets = [part for target in node.targets for part in getattr(target, "elts", [target])]
+    elif isinstance(node, ast.AnnAssign):
+        targets = [node.target]
+    elif type(node).__name__ == "TypeAlias":  # from Python 3.12 on
+        targets = [node.name]
+    else:
+        return None
+    return [target.id for target in targets] if all(isinstance(target, ast.Name) for target in targets) else None
+
+
+def _chain(node: ast.AST) -> tuple[str, ...]:
+    """A name with the attributes taken of it; empty for any other expression."""
+    attributes = []
+    while isinstance(node, ast.Attribute):
+        attributes.append(node.attr)
+        node = node.value
+    return (node.id, *reversed(attributes)) if isinstance(node, ast.Name) else ()
+
+
+def _quoted(annotation: ast.AST) -> Iterator[tuple[str, ...]]:
+    """Names in the quoted parts of an annotation, such as ``"Method"``."""
+    for node in ast.walk(annotation):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            try:
+                quoted = ast.parse(node.value, mode="eval")
+            except SyntaxError:
+                continue  # a value of a Literal
+            yield from filter(None, map(_chain, ast.walk(quoted)))
+
+
+def _data_files(folder: Path) -> list[str]:
+    """Files beside a module that are no code, also in folders which are no packages."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.suffix not in {".py", ".pyc"}:
+            found.append(path.name)
+        elif path.is_dir() and path.name != "__pycache__" and not (path / "__init__.py").exists():
+            found += [f"{path.name}/{name}" for name in _data_files(path)]
+    return found

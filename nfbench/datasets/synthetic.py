@@ -15,8 +15,8 @@ from scipy import ndimage
 
 from nfbench.core.files import atomic_path
 from nfbench.core.provenance import derive_seed
-from nfbench.datasets.base import Dataset, Sample
-from nfbench.datasets.layout import layout_samples
+from nfbench.datasets.base import Sample
+from nfbench.datasets.layout import LayoutDataset
 
 __all__ = ["DATASET", "DEFECTS", "Synthetic", "draw_anomalous", "draw_normal"]
 
@@ -27,7 +27,7 @@ N_TRAIN, N_TEST_NORMAL, N_TEST_PER_DEFECT = 64, 20, 10
 Draw = Callable[[np.random.Generator], np.ndarray]
 
 
-class Synthetic(Dataset):
+class Synthetic(LayoutDataset):
     """Procedural images; generated below ``root`` when they are not there yet."""
 
     title = "synthetic"
@@ -52,7 +52,7 @@ class Synthetic(Dataset):
                 image, mask = _drawn_once(category, defect, number)
                 _write(folder / f"test/{defect}/{number:03}.png", image)
                 _write(folder / f"ground_truth/{defect}/{number:03}_mask.png", mask)
-        return layout_samples(root, category, masks_required=True)
+        return super().samples(root, category)
 
 
 def draw_normal(category: str, split: str, number: int) -> np.ndarray:

@@ -1,6 +1,5 @@
 """The content of a table of parameters: models are built, without data or weights, and counted."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nfbench.backbones.base import find_backbone
@@ -8,6 +7,7 @@ from nfbench.blocks.method import LevelShape, Method, build_to_count, count_para
 from nfbench.config import Bench, CountedModel, ParametersTableConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.reference import PrintedValue, find_printed
+from nfbench.tables.captions import parameters_caption
 
 __all__ = ["Count", "ParametersTable", "make_parameters_table"]
 
@@ -72,8 +72,9 @@ def make_parameters_table(name: str, config: ParametersTableConfig, bench: Bench
         NfbenchError: unknown method, setting, backbone or level, or a row of the published table is not there.
     """
     rows = [_count(name, row, config.published, bench) for row in config.rows]
+    sources = {row.published.source for row in rows if row.published}
     parts = tuple(dict.fromkeys(part for row in rows for part in row.parts))
-    return ParametersTable(name, _caption(config, rows), parts, tuple(rows))
+    return ParametersTable(name, parameters_caption(config, sources), parts, tuple(rows))
 
 
 def _count(table: str, row: CountedModel, published: str | None, bench: Bench) -> Count:
@@ -98,14 +99,3 @@ def _build(row: CountedModel, bench: Bench) -> Method:
     settings = resolve_settings(variant.method, backbone=backbone.name, overrides=variant.settings)
     size = (backbone.input_size, backbone.input_size)
     return build_to_count(variant.method, [LevelShape(*shape) for shape in found], settings, size)
-
-
-def _caption(config: ParametersTableConfig, rows: Sequence[Count]) -> str:
-    sources = sorted({row.published.source for row in rows if row.published})
-    caption = f"{config.title}: trainable parameters, counted in the models that are built here, by part and in total."
-    if sources:
-        caption += (
-            f" Published numbers from {' and '.join(sources)}. 'Equal' names the counts that are the published number "
-            "at its printed precision; the notes tell of the others."
-        )
-    return caption

@@ -142,8 +142,8 @@ class MadeUp:
         separation = 2.0 + self.skill.get(cell.method, 0.0) / 5
         labels = np.arange(_N_IMAGES) % 2
         scores = rng.normal(0, 1, _N_IMAGES) + separation * labels
-        rows = ((f"{i:03}.png", labels[i], "x", *[scores[i]] * 3) for i in range(_N_IMAGES))
-        write_csv(folder / "scores.csv", ("image", "label", "defect", "paper", "max", "top1"), rows)
+        rows = ((f"{i:03}.png", labels[i], "x", *[scores[i]] * 4) for i in range(_N_IMAGES))
+        write_csv(folder / "scores.csv", ("image", "label", "defect", "paper", "max", "mean", "top1"), rows)
         history = ((epoch, 1 / epoch + rng.normal(0, 0.01), -1.2 - 1 / epoch, 1e-3, 1.0) for epoch in range(1, 17))
         write_csv(folder / "history.csv", ("epoch", "loss", "val_log_likelihood", "lr", "seconds"), history)
         write_json(folder / "training.json", {})

@@ -1,6 +1,7 @@
 """The house: imports run one way, the command line is light, files and functions stay small."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +18,8 @@ LAYERS = [
     {"datasets", "backbones", "metrics"},
     {"anomalies", "features", "blocks"},
     {"methods"},
-    {"training"},
     {"scoring"},
+    {"training"},
     {"search"},
     {"results"},
     {"tables", "figures", "tracking"},
@@ -27,10 +28,31 @@ LAYERS = [
 ]
 
 
+NAMES = {
+    ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__"): path for path in MODULES
+}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Modules of nfbench that a file imports, in functions too, but not those for the type checker alone."""
+    found: set[str] = set()
+    nodes: list[ast.AST] = [ast.parse(path.read_text())]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            nodes.extend(node.orelse)
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= inner & NAMES.keys() or {node.module}
+        nodes.extend(ast.iter_child_nodes(node))
+    return found & NAMES.keys()
+
+
 def imported_rooms(path: Path) -> set[str]:
-    nodes = ast.walk(ast.parse(path.read_text()))
-    names = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
-    return {name.split(".")[1] for name in names if name.startswith("nfbench.")}
+    return {name.split(".")[1] for name in imported_modules(path) if "." in name}
 
 
 def floor(room: str) -> int:
@@ -43,6 +65,15 @@ def test_imports_run_one_way(path):
     if room == "__init__":
         return
     assert all(floor(other) <= floor(room) for other in imported_rooms(path))
+
+
+def test_no_modules_import_one_another():
+    imports = {name: imported_modules(path) - {name} for name, path in NAMES.items()}
+    assert "nfbench.features.forward" in imports["nfbench.features.live"]
+    try:
+        list(graphlib.TopologicalSorter(imports).static_order())
+    except graphlib.CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))

@@ -18,9 +18,7 @@ __all__ = [
     "train_flow",
 ]
 
-Spec = Annotated[
-    str, typer.Option(help="What to do: JSON, or a file with JSON. 'nfbench explain' prints it.")
-]
+Spec = Annotated[str, typer.Option(help="What to do: JSON, or a file with JSON. 'nfbench explain' prints it.")]
 Checkpoints = Annotated[
     float,
     typer.Option(envvar="NFBENCH_CHECKPOINT_SECONDS", help="Minimum number of seconds between two checkpoints."),

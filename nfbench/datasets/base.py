@@ -48,6 +48,7 @@ class Dataset(ABC):
     """A dataset. Class attributes say what a user must know; two methods find the images, three more may be overridden.
 
     Class attributes:
+        name: name of its source for 'nfbench data fetch'; None where there is nothing to fetch.
         title: name in tables.
         licence: licence of the images.
         citation: paper or package to cite.
@@ -57,6 +58,7 @@ class Dataset(ABC):
         has_miniature: whether ``miniature`` makes a tiny copy.
     """
 
+    name: ClassVar[str | None] = None
     title: ClassVar[str]
     licence: ClassVar[str]
     citation: ClassVar[str]

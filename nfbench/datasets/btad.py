@@ -11,35 +11,26 @@ masks ``.png``, in 02 both are ``.png``, in 03 both are ``.bmp``. Sizes differ b
 
 from pathlib import Path
 
-from nfbench.datasets.base import Counts, Sample
-from nfbench.datasets.layout import known_categories, layout_categories, layout_samples
+from nfbench.datasets.base import Counts
+from nfbench.datasets.layout import LayoutDataset
 from nfbench.datasets.sources import FetchedDataset
 
 __all__ = ["DATASET", "Btad"]
 
-_NORMAL = "ok"
 
-
-class Btad(FetchedDataset, name="btad"):
+class Btad(LayoutDataset, FetchedDataset, name="btad"):
     """BTAD as it is published; any subset of its categories."""
 
     title = "BTAD"
     categories = ("01", "02", "03")
+    normal = "ok"
     has_miniature = True
-
-    def available(self, root: Path) -> list[str]:
-        """Official categories that lie below ``root``."""
-        return known_categories(self.title, self.categories, layout_categories(root, self.name, _NORMAL), root)
-
-    def samples(self, root: Path, category: str) -> list[Sample]:
-        """The official split; a missing mask is an error."""
-        return layout_samples(root, category, masks_required=True, normal=_NORMAL)
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """All categories with their endings; one mask of 03 marks no pixel."""
         from nfbench.datasets.miniature import Painter, make_layout
 
-        square, shared = Painter(root, 64, 64), {"normal": _NORMAL, "defects": ("ko",), "digits": 4}
+        square, shared = Painter(root, 64, 64), {"normal": self.normal, "defects": ("ko",), "digits": 4}
         return {
             "01": make_layout(square, "01", ending=".bmp", mask_ending=".png", **shared),
             "02": make_layout(square, "02", ending=".png", mask_ending=".png", **shared),

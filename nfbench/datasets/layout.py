@@ -8,13 +8,57 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.base import Sample
+from nfbench.datasets.base import Dataset, Sample
 
-__all__ = ["IMAGE_ENDINGS", "known_categories", "layout_categories", "layout_samples", "list_images", "require_root"]
+__all__ = ["IMAGE_ENDINGS", "LayoutDataset", "known_categories", "list_images", "require_root"]
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+
+class LayoutDataset(Dataset):
+    """A dataset in MVTec AD's layout.
+
+    Class attributes:
+        normal: name of the folders of normal images.
+        masks_required: whether a category without a ``ground_truth`` folder is an error. Where the folder is there,
+            each anomalous image needs its mask all the same.
+    """
+
+    normal: ClassVar[str] = "good"
+    masks_required: ClassVar[bool] = True
+
+    def available(self, root: Path) -> list[str]:
+        """Folders below ``root`` that have a folder ``train/<normal>``; official ones in their order, if there are."""
+        require_root(root, self.name)
+        found = sorted(path.parent.parent.name for path in root.glob(f"*/train/{self.normal}") if path.is_dir())
+        if not found:
+            raise NfbenchError(f"folder {root} has no category: no <category>/train/{self.normal} below it")
+        return known_categories(self.title, self.categories, found, root) if self.categories else found
+
+    def samples(self, root: Path, category: str) -> list[Sample]:
+        """All images of a category, each anomalous one with its mask."""
+        folder = root / category
+        train = [Sample("train", "good", image) for image in list_images(folder / "train" / self.normal)]
+        ground_truth = folder / "ground_truth"
+        with_masks = self.masks_required or ground_truth.is_dir()
+        test = []
+        for defect in sorted(path.name for path in _folders(folder / "test")):
+            anomalous = defect != self.normal
+            masks = _masks(ground_truth / defect) if with_masks and anomalous else {}
+            for image in list_images(folder / "test" / defect):
+                mask = masks.get(image.stem)
+                if with_masks and anomalous and mask is None:
+                    expected = ground_truth / defect / f"{image.stem}_mask.png"
+                    raise NfbenchError(f"{image} is anomalous but has no mask; expected {expected}")
+                test.append(Sample("test", defect if anomalous else "good", image, mask))
+        if len({sample.anomalous for sample in test}) < 2:
+            raise NfbenchError(
+                f"folder {folder / 'test'} needs both '{self.normal}' images and at least one folder of defects"
+            )
+        return train + test
 
 
 def require_root(root: Path, name: str | None = None) -> None:
@@ -34,19 +78,6 @@ def require_root(root: Path, name: str | None = None) -> None:
         )
 
 
-def layout_categories(root: Path, name: str | None = None, normal: str = "good") -> list[str]:
-    """Names of the folders below ``root`` that have a folder ``train/<normal>``, sorted.
-
-    Raises:
-        NfbenchError: ``root`` does not exist or has no such folder.
-    """
-    require_root(root, name)
-    found = sorted(path.parent.parent.name for path in root.glob(f"*/train/{normal}") if path.is_dir())
-    if not found:
-        raise NfbenchError(f"folder {root} has no category: no <category>/train/{normal} below it")
-    return found
-
-
 def known_categories(title: str, known: Sequence[str], found: Sequence[str], root: Path) -> list[str]:
     """Those of a dataset's ``known`` categories that were found, in their official order.
 
@@ -57,37 +88,6 @@ def known_categories(title: str, known: Sequence[str], found: Sequence[str], roo
     if not chosen:
         raise NfbenchError(f"folder {root} has none of {title}'s categories, only {', '.join(found)}")
     return chosen
-
-
-def layout_samples(root: Path, category: str, *, masks_required: bool, normal: str = "good") -> list[Sample]:
-    """All samples of a category.
-
-    Args:
-        root: folder of the categories.
-        category: name of the category's folder.
-        masks_required: whether a category without a ``ground_truth`` folder is an error. Where the folder is there,
-            each anomalous image needs its mask all the same.
-        normal: name of the folders of normal images.
-
-    Raises:
-        NfbenchError: a split is empty, or the mask of an anomalous image is missing; names folder or file.
-    """
-    folder = root / category
-    train = [Sample("train", "good", image) for image in list_images(folder / "train" / normal)]
-    ground_truth = folder / "ground_truth"
-    with_masks = masks_required or ground_truth.is_dir()
-    test = []
-    for defect in sorted(path.name for path in _folders(folder / "test")):
-        masks = _masks(ground_truth / defect) if with_masks and defect != normal else {}
-        for image in list_images(folder / "test" / defect):
-            mask = masks.get(image.stem)
-            if with_masks and defect != normal and mask is None:
-                expected = ground_truth / defect / f"{image.stem}_mask.png"
-                raise NfbenchError(f"{image} is anomalous but has no mask; expected {expected}")
-            test.append(Sample("test", "good" if defect == normal else defect, image, mask))
-    if not any(sample.anomalous for sample in test) or all(sample.anomalous for sample in test):
-        raise NfbenchError(f"folder {folder / 'test'} needs both '{normal}' images and at least one folder of defects")
-    return train + test
 
 
 def _folders(folder: Path) -> list[Path]:

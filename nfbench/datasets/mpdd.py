@@ -5,8 +5,8 @@
 
 from pathlib import Path
 
-from nfbench.datasets.base import Counts, Sample
-from nfbench.datasets.layout import known_categories, layout_categories, layout_samples
+from nfbench.datasets.base import Counts
+from nfbench.datasets.layout import LayoutDataset
 from nfbench.datasets.sources import FetchedDataset
 
 __all__ = ["DATASET", "Mpdd"]
@@ -21,20 +21,12 @@ _DEFECTS = {
 }
 
 
-class Mpdd(FetchedDataset, name="mpdd"):
+class Mpdd(LayoutDataset, FetchedDataset, name="mpdd"):
     """MPDD as it is published; any subset of its categories."""
 
     title = "MPDD"
     categories = tuple(_DEFECTS)
     has_miniature = True
-
-    def available(self, root: Path) -> list[str]:
-        """Official categories that lie below ``root``."""
-        return known_categories(self.title, self.categories, layout_categories(root, self.name), root)
-
-    def samples(self, root: Path, category: str) -> list[Sample]:
-        """The official split; a missing mask is an error."""
-        return layout_samples(root, category, masks_required=True)
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """All categories with the names of their defects."""

@@ -6,8 +6,8 @@ grid, screw and zipper are grey; readers give all images three channels.
 
 from pathlib import Path
 
-from nfbench.datasets.base import Counts, Sample
-from nfbench.datasets.layout import known_categories, layout_categories, layout_samples
+from nfbench.datasets.base import Counts
+from nfbench.datasets.layout import LayoutDataset
 from nfbench.datasets.sources import FetchedDataset
 
 __all__ = ["DATASET", "MVTecAD"]
@@ -19,20 +19,12 @@ _OBJECTS = (
 _GREY = ("grid", "screw", "zipper")
 
 
-class MVTecAD(FetchedDataset, name="mvtec_ad"):
+class MVTecAD(LayoutDataset, FetchedDataset, name="mvtec_ad"):
     """MVTec AD in its official layout; any subset of its categories."""
 
     title = "MVTec AD"
     categories = _TEXTURES + _OBJECTS
     has_miniature = True
-
-    def available(self, root: Path) -> list[str]:
-        """Official categories that lie below ``root``, in the official order: textures, then objects."""
-        return known_categories(self.title, self.categories, layout_categories(root, self.name), root)
-
-    def samples(self, root: Path, category: str) -> list[Sample]:
-        """The official split; a missing mask is an error."""
-        return layout_samples(root, category, masks_required=True)
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """All categories, grey ones in one channel."""

@@ -3,7 +3,7 @@
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, model_validator
@@ -98,8 +98,6 @@ class FetchedDataset(Dataset):
 
     ``class Btad(FetchedDataset, name="btad")`` takes those of its name, which is that of its reader.
     """
-
-    name: ClassVar[str]
 
     def __init_subclass__(cls, *, name: str, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nfbench.core.files import atomic_path
-from nfbench.datasets.base import Dataset, Sample
-from nfbench.datasets.layout import layout_samples
+from nfbench.datasets.base import Sample
+from nfbench.datasets.layout import LayoutDataset
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +24,7 @@ N_TRAIN, N_TEST_NORMAL, N_TEST_PER_DEFECT = 64, 20, 10
 _Draw = Callable[[], "np.ndarray"]
 
 
-class Synthetic(Dataset):
+class Synthetic(LayoutDataset):
     """Procedural images; generated below ``root`` when they are not there yet."""
 
     title = "synthetic"
@@ -55,7 +55,7 @@ class Synthetic(Dataset):
                 image, mask = _drawn_once(category, defect, number)
                 _write(folder / f"test/{defect}/{number:03}.png", image)
                 _write(folder / f"ground_truth/{defect}/{number:03}_mask.png", mask)
-        return layout_samples(root, category, masks_required=True)
+        return super().samples(root, category)
 
 
 def _drawn_once(category: str, defect: str, number: int) -> tuple[_Draw, _Draw]:

@@ -20,6 +20,8 @@ import numpy as np
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import atomic_path, read_json, remove_stale
 from nfbench.core.provenance import file_sha256
+from nfbench.features.forward import DTYPE
+from nfbench.features.live import live_levels
 from nfbench.features.shards import (
     SHARD_BYTES,
     Shards,
@@ -33,7 +35,6 @@ from nfbench.features.shards import (
 
 __all__ = ["FeatureCache", "cache_key", "describe_difference", "fill_cache"]
 
-DTYPE = np.dtype(np.float16)
 MASKS = "masks"
 _NOT_IDENTITY = ("files", "key", "seconds", "provenance", "weights_source", "online", "spec")
 
@@ -64,8 +65,6 @@ class FeatureCache:
         if cache_key(self.meta) != self.meta.get("key"):
             raise NfbenchError(f"{self.path}: its key does not belong to its contents; delete it and extract again")
         if "online" in self.meta:
-            from nfbench.features.live import live_levels
-
             self.levels, self.masks = live_levels(self.meta), None
             return
         arrays = {name: self._array(files) for name, files in _by_level(self.meta["files"]).items()}

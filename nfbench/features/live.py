@@ -13,8 +13,7 @@ import torch
 
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.manifest import Entry, read_manifest
-from nfbench.features.cache import DTYPE
-from nfbench.features.extract import BATCH_SIZE, as_fp16, extract_batch, images_hash, read_images, thread_pool
+from nfbench.features.forward import BATCH_SIZE, DTYPE, as_fp16, extract_batch, images_hash, read_images, thread_pool
 from nfbench.features.recipe import Recipe
 
 __all__ = ["LiveLevel", "live_levels"]

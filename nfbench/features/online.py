@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nfbench.anomalies.base import AnomalyGenerator
 from nfbench.datasets.manifest import Entry
-from nfbench.features.extract import extract_batch, read_images, thread_pool
+from nfbench.features.forward import extract_batch, read_images, thread_pool
 from nfbench.features.recipe import Recipe
 
 __all__ = ["Drawn", "OnlineFeatures", "RandomRotations", "pseudo_anomalies"]

@@ -1,6 +1,5 @@
 """What figures share: the cells they draw, and writing them without a display."""
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +26,6 @@ __all__ = [
     "methods_of",
     "of_first_seed",
     "read_runs",
-    "read_table",
     "write_figure",
 ]
 
@@ -80,12 +78,6 @@ def by_category(runs: Sequence[DrawnRun]) -> dict[tuple[str, str], list[DrawnRun
     for run in runs:
         grouped.setdefault((run.cell.dataset, run.cell.category), []).append(run)
     return grouped
-
-
-def read_table(path: Path) -> list[dict[str, Any]]:
-    """Reads a CSV file as a list of rows."""
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def legend_above(figure: Figure, shown: tuple[list[Any], list[str]]) -> None:

@@ -16,8 +16,8 @@ from nfbench.figures.base import (
     legend_above,
     methods_of,
     of_first_seed,
-    read_table,
 )
+from nfbench.results.files import Quantile, read_rows
 
 __all__ = ["draw_calibration"]
 
@@ -31,7 +31,7 @@ def draw_calibration(runs: Sequence[DrawnRun]) -> Figure:
     Quantiles of ``sum_c z_c^2 / C`` over the positions of normal images, against those of chi-square with C degrees of
     freedom, by scale. On the diagonal the model is right; above it, images vary more than the model expects.
     """
-    shown = [run for run in of_first_seed(runs) if _quantiles(run)]
+    shown = [run for run in of_first_seed(runs) if read_rows(Quantile, run.folder)]
     if not shown:
         raise NfbenchError("a figure of kind 'calibration' needs a method with standard normal latents")
     grouped, titles = by_category(shown), methods_of(shown)
@@ -54,22 +54,18 @@ def draw_calibration(runs: Sequence[DrawnRun]) -> Figure:
     return figure
 
 
-def _quantiles(run: DrawnRun) -> list[dict[str, str]]:
-    return read_table(run.folder / "calibration.csv")
-
-
 def _draw(axis: Axes, run: DrawnRun) -> None:
-    rows = _quantiles(run)
-    scales = sorted({(int(row["scale"]), int(row["channels"])) for row in rows})
+    rows = read_rows(Quantile, run.folder)
+    scales = sorted({(row.scale, row.channels) for row in rows})
     for number, (scale, channels) in enumerate(scales):
         for images, style in _STYLES.items():
-            chosen = [row for row in rows if int(row["scale"]) == scale and row["images"] == images]
-            expected, observed = ([float(row[name]) for row in chosen] for name in ("expected", "observed"))
+            chosen = [row for row in rows if (row.scale, row.images) == (scale, images)]
+            expected, observed = [row.expected for row in chosen], [row.observed for row in chosen]
             label = f"{images} images, scale {scale + 1}"
             axis.plot(expected, observed, style, color=f"C{number}", lw=1.2, marker=".", ms=3, label=label)
         axis.text(0.03, 0.95 - 0.08 * number, f"C = {channels}", color=f"C{number}", fontsize=7, va="top",
                   transform=axis.transAxes)  # fmt: skip
-    ends = [min(float(row["expected"]) for row in rows), max(float(row["expected"]) for row in rows)]
+    ends = [min(row.expected for row in rows), max(row.expected for row in rows)]
     axis.plot(ends, ends, color=COLORS["neutral"], lw=0.8)
     for side, set_scale in ((axis.xaxis, axis.set_xscale), (axis.yaxis, axis.set_yscale)):
         set_scale("log")

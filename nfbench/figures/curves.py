@@ -6,7 +6,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfbench.figures.base import COLORS, DrawnRun, by_category, legend_above, read_table
+from nfbench.figures.base import COLORS, DrawnRun, by_category, legend_above
+from nfbench.results.files import Epoch, read_rows
 
 __all__ = ["draw_curves"]
 
@@ -43,13 +44,13 @@ def _draw(axis: Axes, runs: Sequence[DrawnRun]) -> Axes:
     """Draws one category and method; returns the axis of the AUROC."""
     right = axis.twinx()
     for number, run in enumerate(runs):
-        history = read_table(run.training_folder / "history.csv")
-        epochs = [int(row["epoch"]) for row in history]
+        history = read_rows(Epoch, run.training_folder)
+        epochs = [row.epoch for row in history]
         label = {"label": "training loss"} if number == 0 else {}
-        axis.plot(epochs, [float(row["loss"]) for row in history], color=COLORS["neutral"], lw=1, **label)
-        if history and history[0]["val_log_likelihood"]:
+        axis.plot(epochs, [row.loss for row in history], color=COLORS["neutral"], lw=1, **label)
+        if history and history[0].val_log_likelihood is not None:
             # the loss leaves the constant log(2 pi) / 2 out
-            held_out = [-float(row["val_log_likelihood"]) - 0.918938533 for row in history]
+            held_out = [-row.val_log_likelihood - 0.918938533 for row in history]
             label = {"label": "held-out normal images"} if number == 0 else {}
             axis.plot(epochs, held_out, color=COLORS["normal"], lw=1, ls="--", **label)
         for metric, (name, color) in _METRICS.items():

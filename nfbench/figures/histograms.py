@@ -7,7 +7,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfbench.figures.base import COLORS, DrawnRun, by_category, legend_above, of_first_seed, read_table
+from nfbench.figures.base import COLORS, DrawnRun, by_category, legend_above, of_first_seed
+from nfbench.results.files import ImageScore, read_rows
 
 __all__ = ["draw_histograms"]
 
@@ -33,9 +34,9 @@ def draw_histograms(runs: Sequence[DrawnRun]) -> Figure:
 
 
 def _draw(axis: Axes, run: DrawnRun) -> None:
-    rows = read_table(run.folder / "scores.csv")
-    scores = np.array([float(row["paper"]) for row in rows])
-    labels = np.array([int(row["label"]) for row in rows])
+    rows = read_rows(ImageScore, run.folder)
+    scores = np.array([row.paper for row in rows])
+    labels = np.array([row.label for row in rows])
     bins = np.linspace(scores.min(), scores.max() if scores.max() > scores.min() else scores.min() + 1, _BINS + 1)
     for label, name in enumerate(["normal", "anomalous"]):
         values = scores[labels == label]

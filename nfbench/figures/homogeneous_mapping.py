@@ -10,7 +10,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from nfbench.core.errors import NfbenchError
-from nfbench.figures.base import COLORS, DrawnRun, legend_above, methods_of, of_first_seed, read_table
+from nfbench.figures.base import COLORS, DrawnRun, legend_above, methods_of, of_first_seed
+from nfbench.results.files import Bin, Epoch, read_rows
 
 __all__ = ["draw_homogeneous_mapping"]
 
@@ -34,7 +35,7 @@ def draw_homogeneous_mapping(runs: Sequence[DrawnRun]) -> Figure:
     Raises:
         NfbenchError: no method has likelihoods of positions in both settings.
     """
-    rows = {run.folder: read_table(run.folder / "likelihoods.csv") for run in of_first_seed(runs)}
+    rows = {run.folder: read_rows(Bin, run.folder) for run in of_first_seed(runs)}
     shown = [run for run in of_first_seed(runs) if rows[run.folder]]
     panels: dict[tuple[str, ...], dict[str, Rows]] = {}
     for run in shown:
@@ -68,13 +69,13 @@ def draw_homogeneous_mapping(runs: Sequence[DrawnRun]) -> Figure:
 def _draw_histograms(axis: Axes, by_setting: dict[str, Rows]) -> None:
     left = []
     for setting, rows in by_setting.items():
-        level = max(int(row["level"]) for row in rows) // 2
-        after = [row for row in rows if row["moment"] == "after" and int(row["level"]) == level]
+        level = max(row.level for row in rows) // 2
+        after = [row for row in rows if row.moment == "after" and row.level == level]
         shares = {}
         for group in _GROUPS:
-            bins = [row for row in after if row["group"] == group]
-            edges = [float(row["left"]) for row in bins] + [float(row["right"]) for row in bins[-1:]]
-            shares[group] = np.array([float(row["share"]) for row in bins])
+            bins = [row for row in after if row.group == group]
+            edges = [row.left for row in bins] + [row.right for row in bins[-1:]]
+            shares[group] = np.array([row.share for row in bins])
             if bins:
                 heights = _SETTINGS[setting] * shares[group]
                 axis.stairs(heights, edges, fill=True, color=COLORS[group], alpha=_ALPHA)
@@ -97,10 +98,10 @@ def _draw_histograms(axis: Axes, by_setting: dict[str, Rows]) -> None:
 def _draw_losses(axis: Axes, runs: Sequence[DrawnRun]) -> None:
     """The loss of each one-class model, and once that of the model of all categories."""
     for run in {run.training_folder: run for run in runs}.values():
-        history = read_table(run.training_folder / "history.csv")
+        history = read_rows(Epoch, run.training_folder)
         unified = run.cell.setting == "unified"
         color = COLORS["anomalous"] if unified else COLORS["neutral"]
-        epochs, loss = ([float(row[key]) for row in history] for key in ("epoch", "loss"))
+        epochs, loss = [row.epoch for row in history], [row.loss for row in history]
         axis.plot(epochs, loss, color=color, ls=_STYLES[run.cell.setting], lw=1.4 if unified else 0.8)
     axis.set_xlabel("epoch", fontsize=8)
     axis.tick_params(labelsize=7)

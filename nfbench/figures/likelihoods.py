@@ -19,16 +19,14 @@ from nfbench.figures.base import (
     legend_above,
     methods_of,
     of_first_seed,
-    read_table,
 )
+from nfbench.results.files import Bin, read_rows
 
 __all__ = ["draw_likelihoods"]
 
 _MOMENTS = ("before", "after")
 _GROUPS = {"normal": "normal", "anomalous": "anomalous", "pseudo": "pseudo-anomalous"}
 _ALPHA = 0.45
-
-Rows = list[dict[str, str]]
 
 
 def draw_likelihoods(runs: Sequence[DrawnRun]) -> Figure:
@@ -37,12 +35,12 @@ def draw_likelihoods(runs: Sequence[DrawnRun]) -> Figure:
     Each panel has histograms of the log-likelihoods of positions in nats per dimension, of ``likelihoods.csv``. Panels
     have axes of their own, since training moves likelihoods by far more than what sets the groups apart.
 
-    Runs without the file are left out.
+    Methods without likelihoods of positions are left out.
 
     Raises:
-        NfbenchError: no run of the first seed has the file.
+        NfbenchError: no run of the first seed has such likelihoods.
     """
-    histograms = {run.folder: rows for run in of_first_seed(runs) if (rows := _rows(run))}
+    histograms = {run.folder: rows for run in of_first_seed(runs) if (rows := read_rows(Bin, run.folder))}
     shown = [run for run in of_first_seed(runs) if run.folder in histograms]
     if not shown:
         raise NfbenchError(
@@ -56,30 +54,25 @@ def draw_likelihoods(runs: Sequence[DrawnRun]) -> Figure:
         for run in (find_run(of_category, method) for method in titles)
         if run is not None
     ]
-    levels = sorted({int(row["level"]) for rows in histograms.values() for row in rows})
+    levels = sorted({row.level for rows in histograms.values() for row in rows})
     size = (max(3.2 * len(levels), 6.4), 3.8 * len(bands))
     figure, axes = plt.subplots(2 * len(bands), len(levels), figsize=size, squeeze=False)
     for number, (category, run) in enumerate(bands):
         pair = axes[2 * number : 2 * number + 2]
         _draw_run(pair, histograms[run.folder], levels)
         pair[0, 0].set_title(f"{' '.join(category)}, {' on '.join(run.title.splitlines())}", fontsize=8, loc="left")
-    drawn = {row["group"] for rows in histograms.values() for row in rows}
+    drawn = {row.group for rows in histograms.values() for row in rows}
     groups = [group for group in _GROUPS if group in drawn]
     handles = [Patch(color=COLORS[group], alpha=_ALPHA) for group in groups]
     legend_above(figure, (handles, [_GROUPS[group] for group in groups]))
     return figure
 
 
-def _rows(run: DrawnRun) -> Rows:
-    path = run.folder / "likelihoods.csv"
-    return read_table(path) if path.is_file() else []
-
-
-def _draw_run(axes: NDArray[np.object_], rows: Rows, levels: Sequence[int]) -> None:
+def _draw_run(axes: NDArray[np.object_], rows: Sequence[Bin], levels: Sequence[int]) -> None:
     """The panels of one run: before training above, after training below."""
     for row, moment in zip(axes, _MOMENTS, strict=True):
         for axis, level in zip(row, levels, strict=True):
-            chosen = [r for r in rows if r["moment"] == moment and int(r["level"]) == level]
+            chosen = [r for r in rows if (r.moment, r.level) == (moment, level)]
             if not chosen:
                 axis.set_axis_off()
                 continue
@@ -89,16 +82,16 @@ def _draw_run(axes: NDArray[np.object_], rows: Rows, levels: Sequence[int]) -> N
         row[0].set_ylabel(f"{moment} training\nshare of positions", fontsize=8)
 
 
-def _name(level: int, rows: Rows) -> str:
+def _name(level: int, rows: Sequence[Bin]) -> str:
     """A level by its place among the run's own, which backbones may count otherwise."""
-    count = 1 + max(int(row["level"]) for row in rows)
+    count = 1 + max(row.level for row in rows)
     ends = {0: ", finest", count - 1: ", coarsest"} if count > 1 else {}
     return f"level {level + 1} of {count}{ends.get(level, '')}"
 
 
-def _draw(axis: Axes, rows: Rows) -> None:
+def _draw(axis: Axes, rows: Sequence[Bin]) -> None:
     for group in _GROUPS:
-        bins = {(float(row["left"]), float(row["right"])): float(row["share"]) for row in rows if row["group"] == group}
+        bins = {(row.left, row.right): row.share for row in rows if row.group == group}
         if not bins:
             continue
         edges = sorted({edge for ends in bins for edge in ends})

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nfbench.core.errors import NfbenchError
-from nfbench.figures.base import DrawnRun, by_category, find_run, legend_above, methods_of, of_first_seed, read_table
+from nfbench.figures.base import DrawnRun, by_category, find_run, legend_above, methods_of, of_first_seed
+from nfbench.results.files import MeanIou, read_rows
 
 __all__ = ["draw_thresholds"]
 
@@ -50,15 +51,15 @@ def draw_thresholds(runs: Sequence[DrawnRun]) -> Figure:
 
 
 def _curves(run: DrawnRun) -> set[str]:
-    return {row["map"] for row in read_table(run.folder / "miou.csv")}
+    return {row.map for row in read_rows(MeanIou, run.folder)}
 
 
 def _draw(axis: Axes, run: DrawnRun, name: str) -> None:
     label, optimum, chosen = _MAPS[name]
-    rows = [row for row in read_table(run.folder / "miou.csv") if row["map"] == name]
-    x = np.array([float(row["threshold"]) for row in rows])
+    rows = [row for row in read_rows(MeanIou, run.folder) if row.map == name]
+    x = np.array([row.threshold for row in rows])
     for aggregation, color in _COLORS.items():
-        axis.plot(x, [float(row[aggregation]) for row in rows], color=color, lw=1.2, label=_LABELS[aggregation])
+        axis.plot(x, [getattr(row, aggregation) for row in rows], color=color, lw=1.2, label=_LABELS[aggregation])
     thresholds, metrics = run.record.segmentation.thresholds, run.record.selections["last"].metrics
     sign = -1 if name == "nfa" else 1
     best = sign * thresholds[optimum] if optimum in thresholds else x[-1]  # nothing detected may be best

@@ -46,7 +46,10 @@ T = TypeVar("T")
 _FUNCTIONS = {
     "prepare_data": ["prepare:prepare_data"],
     "extract_features": ["extract:extract_features"],
-    "create_study": ["search:create_study", "search:search_hyperparameters"],  # its journal is known by the code of both
+    "create_study": [
+        "search:create_study",
+        "search:search_hyperparameters",
+    ],
     "search_hyperparameters": ["search:search_hyperparameters"],
     "summarize_study": ["search:summarize_study"],
     "train_flow": ["train:train_flow"],
@@ -57,7 +60,7 @@ _FUNCTIONS = {
     "build_report": ["report:build_report"],
     "track_runs": ["track:track_runs"],
 }
-"""Functions of ``nfbench.stages`` by stage."""
+"""Functions of ``nfbench.stages`` by stage. The code of a search names the journal of its study."""
 
 
 def code_of(spec: Spec) -> str:

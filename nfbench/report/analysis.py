@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nfbench.figures.base import read_table
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
 from nfbench.results.bootstrap import Interval, auroc_interval, auroc_kernel
+from nfbench.results.files import ImageScore, read_rows
 from nfbench.results.statistics import blocks, paired_tests, rank_methods
 
 __all__ = ["ALL", "DIGITS", "intervals", "tests"]
@@ -122,7 +122,7 @@ def _grouped(cells: Sequence[Cell], key: Callable[[Cell], Any]) -> list[tuple[An
 
 def _kernel(cells: Sequence[Cell], paths: Paths) -> np.ndarray | None:
     """Mean kernel over the seeds of a category; None where their test images are not the same."""
-    found = [_scores(paths.run_record(cell).parent / "scores.csv") for cell in cells]
+    found = [_scores(paths.run_record(cell).parent) for cell in cells]
     read = [scores for scores in found if scores is not None]
     if len(read) < len(found) or len({images for images, _, _ in read}) > 1:
         return None
@@ -130,14 +130,12 @@ def _kernel(cells: Sequence[Cell], paths: Paths) -> np.ndarray | None:
     return np.mean(kernels, axis=0) if kernels[0].size else None
 
 
-def _scores(path: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray] | None:
+def _scores(run: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray] | None:
     """Images, labels and the method's own scores of a run; None where it left none."""
-    if not path.is_file():
+    if not (run / ImageScore.FILE).is_file():
         return None
-    rows = read_table(path)
-    columns = ([row[name] for row in rows] for name in ("image", "label", "paper"))
-    images, labels, scores = columns
-    return tuple(images), np.array(labels, dtype=int), np.array(scores, dtype=float)
+    images, labels, _, scores, *_ = zip(*read_rows(ImageScore, run), strict=True)
+    return images, np.array(labels), np.array(scores)
 
 
 def _percent(interval: Interval) -> dict[str, float]:

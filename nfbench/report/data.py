@@ -3,17 +3,16 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 import nfbench
 from nfbench.core.provenance import describe_machine
-from nfbench.figures.base import read_table
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
 from nfbench.report.analysis import DIGITS, intervals, tests
+from nfbench.results.files import Epoch, read_rows
 from nfbench.results.ledger import Stock
 from nfbench.results.record import CellRecord, RunRecord
 from nfbench.tables.captions import METRICS, metric_title, search_note
@@ -167,26 +166,23 @@ def percent(value: float | None, metric: str) -> float | None:
 
 def _curves(cell: Cell, record: RunRecord, paths: Paths) -> dict[str, Any]:
     """Loss and held-out log-likelihood by epoch, thinned out, and AUROC of the kept epochs."""
-    history = _rows(paths.run_record(cell.trained).parent / "history.csv")
+    folder = paths.run_record(cell.trained).parent
+    history = read_rows(Epoch, folder) if (folder / Epoch.FILE).is_file() else []
     step = max(1, -(-len(history) // _CURVE_POINTS))
     thin = [*history[step - 1 :: step]]
-    held_out = [row["val_log_likelihood"] for row in thin]
+    held_out = [row.val_log_likelihood for row in thin]
     kept = dict(sorted(record.by_epoch.items()))
     return {
-        "epochs": [int(row["epoch"]) for row in thin],
-        "loss": [_short(row["loss"]) for row in thin],
-        "held_out": [_short(value) for value in held_out] if all(held_out) else [],
+        "epochs": [row.epoch for row in thin],
+        "loss": [_short(row.loss) for row in thin],
+        "held_out": [_short(value) for value in held_out] if None not in held_out else [],
         "kept": list(kept),
         **{m: [percent(values.get(m), m) for values in kept.values()] for m in ("image_auroc", "pixel_auroc")},
     }
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    return read_table(path) if path.is_file() else []
-
-
-def _short(text: str) -> float:
-    return float(f"{float(text):.4g}")
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
 
 
 def _published(table: Table) -> Iterable[dict[str, Any]]:

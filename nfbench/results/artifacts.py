@@ -11,8 +11,10 @@ from nfbench.datasets.manifest import Entry
 from nfbench.metrics.calibration import chi_square_quantiles
 from nfbench.metrics.iou import AGGREGATIONS
 from nfbench.results.examples import EXAMPLES
+from nfbench.results.files import Bin, ImageScore, MeanIou, Quantile, write_rows
 from nfbench.scoring.a_contrario import regions
 from nfbench.scoring.evaluate import Evaluation
+from nfbench.scoring.maps import IMAGE_SCORES
 from nfbench.scoring.protocol import Scored
 
 __all__ = ["write_artifacts"]
@@ -41,25 +43,17 @@ def write_artifacts(
         images: the test split of the manifest, which has images that were not tested where a run made use of them;
             ``index`` counts in it.
     """
-    write_csv(run / "scores.csv", ("image", "label", "defect", *scored.test.images), _scores(scored))
+    write_rows(ImageScore, run, _scores(scored))
     box = ("top", "left", "bottom", "right")
     write_csv(run / "regions.csv", ("image", "label", "map", "area", *box, "log_nfa"), _regions(scored))
-    write_csv(run / "miou.csv", ("map", "threshold", *AGGREGATIONS), _curves(scored.evaluation))
-    write_csv(
-        run / "calibration.csv",
-        ("images", "scale", "channels", "probability", "expected", "observed"),
-        _calibration(scored),
-    )
-    write_csv(
-        run / "likelihoods.csv",
-        ("moment", "level", "group", "left", "right", "share"),
-        ((moment, *row) for moment, rows in likelihoods.items() for row in rows),
-    )
+    write_rows(MeanIou, run, _curves(scored.evaluation))
+    write_rows(Quantile, run, _calibration(scored))
+    write_rows(Bin, run, ((moment, *row) for moment, rows in likelihoods.items() for row in rows))
     _write_examples(run / EXAMPLES, scored, images)
 
 
 def _scores(scored: Scored) -> _Rows:
-    by_image = zip(*(values.tolist() for values in scored.test.images.values()), strict=True)
+    by_image = zip(*(scored.test.images[rule].tolist() for rule in IMAGE_SCORES), strict=True)
     for entry, values in zip(scored.truth.entries, by_image, strict=True):
         yield entry.image, entry.label, entry.defect, *values
 

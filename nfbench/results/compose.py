@@ -7,6 +7,7 @@ import torch
 
 from nfbench.core.provenance import file_sha256, provenance
 from nfbench.plan.specs import EvaluateSpec, ExtractSpec
+from nfbench.results.files import Epoch
 from nfbench.results.record import RunRecord, SpecsRecord
 from nfbench.scoring.evaluate import select
 from nfbench.scoring.protocol import Scored
@@ -21,7 +22,7 @@ class Evaluated(NamedTuple):
     Attributes:
         spec: what the evaluation was told.
         training: record of the training.
-        history: rows with ``epoch`` and ``val_log_likelihood``.
+        history: of the training.
         train_features, features: descriptions of the category's training and test features.
         by_epoch: metrics of each kept epoch.
         scored: of the last epoch.
@@ -30,7 +31,7 @@ class Evaluated(NamedTuple):
 
     spec: EvaluateSpec
     training: TrainingRecord
-    history: Sequence[Mapping[str, Any]]
+    history: Sequence[Epoch]
     train_features: Mapping[str, Any]
     features: Mapping[str, Any]
     by_epoch: Mapping[int, Mapping[str, float | None]]
@@ -57,7 +58,7 @@ def compose_record(found: Evaluated, memory: Mapping[str, float]) -> RunRecord:
             "title": spec.title or training.method_title,
         },
         settings=training.settings,
-        selections=select(found.by_epoch, {row["epoch"]: row["val_log_likelihood"] for row in found.history}),
+        selections=select(found.by_epoch, {row.epoch: row.val_log_likelihood for row in found.history}),
         by_epoch=found.by_epoch,
         segmentation=_segmentation(scored),
         data={

@@ -11,7 +11,7 @@ from nfbench.blocks.method import Method
 from nfbench.core.progress import progress
 from nfbench.core.torchvision_guard import import_torchvision
 from nfbench.datasets.manifest import Entry
-from nfbench.features.extract import normalize, read_images
+from nfbench.features.forward import normalize, read_images
 from nfbench.features.recipe import Recipe
 
 __all__ = ["GradientMaps"]

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from nfbench.blocks.likelihood import position_mask
 from nfbench.blocks.method import Method
+from nfbench.features.batches import read_batches
 from nfbench.scoring.evaluate import GroundTruth
-from nfbench.training.data import read_batches
 
 __all__ = ["Positions", "likelihood_histograms", "positions_of_test"]
 

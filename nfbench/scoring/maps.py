@@ -11,8 +11,8 @@ from torch.nn import functional
 from nfbench.blocks.maps import top_percent_mean
 from nfbench.blocks.method import Method
 from nfbench.core.errors import NfbenchError
+from nfbench.features.batches import read_batches
 from nfbench.scoring.a_contrario import energy
-from nfbench.training.data import read_batches
 
 __all__ = [
     "IMAGE_SCORES",

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from nfbench.blocks.method import Method
+from nfbench.features.batches import read_batches
 from nfbench.scoring.evaluate import Evaluation, GroundTruth, evaluate, log_nfa_maps
 from nfbench.scoring.maps import Localizer, ScoredImages, contour_threshold, score_images
-from nfbench.training.data import read_batches
 
 __all__ = ["TRANSDUCTIVE", "Scored", "Views", "score_and_evaluate"]
 

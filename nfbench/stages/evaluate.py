@@ -1,6 +1,5 @@
 """From a trained model and cached features to ``run.json`` and what goes with it."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from nfbench.features.online import OnlineFeatures, pseudo_anomalies
 from nfbench.plan.specs import EvaluateSpec
 from nfbench.results.artifacts import write_artifacts
 from nfbench.results.compose import Evaluated, compose_record
+from nfbench.results.files import Epoch, read_rows
 from nfbench.results.record import write_record
 from nfbench.scoring.evaluate import GroundTruth
 from nfbench.scoring.gradients import GradientMaps
@@ -75,7 +75,7 @@ def evaluate_run(spec: EvaluateSpec, device: str = "auto", threads: int | None =
     if spec.save_maps:
         with atomic_path(run / "maps.npy") as temporary:
             np.save(temporary, scored.test.maps)
-    history = _history(trained / "history.csv")
+    history = read_rows(Epoch, trained)
     found = Evaluated(spec, training, history, train_cache.meta, cache.meta, by_epoch, scored, where)
     write_record(run / "run.json", compose_record(found, peak_memory_mb(where)))
 
@@ -154,15 +154,3 @@ def _pseudo_positions(
     images = torch.arange(min(_PSEUDO_IMAGES, len(generator)))
     levels, masks = source.read(images, images)  # any seeds do
     return [Positions(levels, masks.cpu().numpy(), groups)]
-
-
-def _history(path: Path) -> list[dict[str, Any]]:
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [
-        {
-            "epoch": int(row["epoch"]),
-            "val_log_likelihood": float(row["val_log_likelihood"]) if row["val_log_likelihood"] else None,
-        }
-        for row in rows
-    ]

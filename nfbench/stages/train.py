@@ -13,12 +13,13 @@ from typing import Any
 from nfbench.blocks.method import count_parameters, resolve_settings
 from nfbench.core.device import peak_memory_mb, pick_device
 from nfbench.core.errors import NfbenchError
-from nfbench.core.files import write_csv, write_json
+from nfbench.core.files import write_json
 from nfbench.core.provenance import provenance
 from nfbench.datasets.manifest import read_manifest
 from nfbench.features.cache import FeatureCache
 from nfbench.plan.plan import code_of
 from nfbench.plan.specs import ExtractSpec, StudySpec, TrainSpec
+from nfbench.results.files import Epoch, write_rows
 from nfbench.search.record import read_study
 from nfbench.training.assemble import Images
 from nfbench.training.checkpoint import save_kept, save_state
@@ -29,7 +30,6 @@ from nfbench.training.record import AnomaliesRecord, ClassRecord, SearchRecord, 
 __all__ = ["CHECKPOINT_SECONDS", "train_flow"]
 
 CHECKPOINT_SECONDS = 20.0
-_HISTORY = ("epoch", "loss", "val_log_likelihood", "lr", "seconds")
 
 
 def train_flow(
@@ -64,7 +64,7 @@ def train_flow(
         save_state(folder / "model.safetensors", model.state_dict())
         earlier = {epoch: state for epoch, state in result.kept.items() if epoch < settings.epochs}
         save_kept(folder / "checkpoints.safetensors", earlier)
-        write_csv(folder / "history.csv", _HISTORY, ([row[field] for field in _HISTORY] for row in result.history))
+        write_rows(Epoch, folder, ([row[field] for field in Epoch._fields] for row in result.history))
         record = TrainingRecord(
             spec=spec,
             extracted=_extracted(images),

@@ -1,31 +1,15 @@
 """The content of a table of backbones or level sets: they are the rows, metrics the columns."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 import pandas as pd
 
 from nfbench.config import BackboneRow, BackbonesTableConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.core.registry import nearest
 from nfbench.results.compare import compare
-from nfbench.tables.captions import (
-    METRICS,
-    anomalies_note,
-    backbone_notes,
-    data_notes,
-    epochs_note,
-    image_score_note,
-    join_notes,
-    metric_title,
-    search_note,
-    selections_note,
-    setting_note,
-    spread,
-    status_note,
-)
-from nfbench.tables.comparison import common_categories, comparability, is_whole, of_setting, printed_cell
-from nfbench.tables.datasets import DatasetNotes
+from nfbench.tables.captions import backbones_caption, metric_title
+from nfbench.tables.comparison import common_categories, of_setting, printed_cell, require_metrics
+from nfbench.tables.datasets import DatasetNotes, is_whole
 from nfbench.tables.model import Column, Row, Table
 
 __all__ = ["make_backbones_table"]
@@ -73,7 +57,7 @@ def make_backbones_table(name: str, config: BackbonesTableConfig, results: pd.Da
                 runs.append(values)
                 sources |= {printed.source} if printed else set()
             rows.append(Row(dataset, _label(row), tuple(cells), (), tuple(runs)))
-    caption = _caption(config, results, notes, sources)
+    caption = backbones_caption(config, results, notes, sources)
     shown = tuple(replace(column, metric="") for column in columns)  # the heading has the metric
     return Table(name, caption, shown, (), " and ".join(sorted(sources)), tuple(rows), _KEYS)
 
@@ -84,32 +68,9 @@ def _of_rows(name: str, config: BackbonesTableConfig, results: pd.DataFrame) -> 
     for row in config.rows:
         if row.backbone.tag not in set(results.backbone):
             raise NfbenchError(f"table '{name}': no run has the backbone '{row.backbone.tag}' of 'rows'")
-    for metric in config.metrics:
-        if metric not in set(results.metric):
-            raise NfbenchError(f"table '{name}': no run has the metric '{metric}'{nearest(metric, METRICS)}")
+    require_metrics(name, config.metrics, results)
     return common_categories(name, [part for _, part in results.groupby(["method", "backbone"])], results)
 
 
 def _label(row: BackboneRow) -> str:
     return f"{row.title} ({row.backbone.tag})" if row.title else row.backbone.tag
-
-
-def _caption(config: BackbonesTableConfig, results: pd.DataFrame, notes: DatasetNotes, sources: Iterable[str]) -> str:
-    titles = ", ".join(metric_title(metric) for metric in config.metrics)
-    parts = [
-        f"{config.title}: {titles} in percent, means over categories, {spread(results)}",
-        setting_note(results),
-        anomalies_note(results),
-        search_note(results),
-        selections_note(config.selections),
-        "data: " + "; ".join(data_notes(results, notes, named=True)),
-        "backbone " + ", ".join(backbone_notes(results)),
-        f"{epochs_note(results)}; metrics at the original image size",
-        image_score_note(results),
-    ]
-    if sources:
-        parts.append(
-            f"published values from {' and '.join(sorted(sources))}, obtained with the paper's own settings and "
-            f"selection; {comparability(results, notes)}; {status_note(config.tolerance)}"
-        )
-    return join_notes(parts)

@@ -1,29 +1,29 @@
 """What a reader must know before comparing: names of metrics, and captions that say what was measured on what."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import pandas as pd
 
-from nfbench.config import TableConfig
-from nfbench.tables.datasets import DatasetNotes, official_categories, subset
+from nfbench.config import (
+    BackbonesTableConfig,
+    MethodsTableConfig,
+    ParametersTableConfig,
+    SettingsTableConfig,
+    TableConfig,
+)
+from nfbench.tables.datasets import DatasetNotes, comparability, official_categories, subset
 
 __all__ = [
     "METRICS",
     "TRANSDUCTIVE",
-    "anomalies_note",
-    "backbone_notes",
-    "data_notes",
-    "epochs_note",
-    "image_score_note",
-    "join_notes",
+    "backbones_caption",
+    "methods_caption",
     "metric_title",
+    "parameters_caption",
     "results_caption",
     "search_note",
-    "selections_note",
-    "setting_note",
+    "settings_caption",
     "short_metric",
-    "spread",
-    "status_note",
 ]
 
 METRICS = {
@@ -54,6 +54,7 @@ _SELECTIONS = {
     "val": "checkpoint with the best likelihood on held-out normal images",
     "oracle": "best checkpoint on the test set (optimistic)",
 }
+_AT_IMAGE_SIZE = "metrics at the original image size"
 
 
 def metric_title(metric: str) -> str:
@@ -81,52 +82,144 @@ def results_caption(config: TableConfig, results: pd.DataFrame, notes: DatasetNo
         source: paper and number of the published table, empty without.
     """
     counts = config.metric.startswith("false_alarms")
-    size = "method's own map" if counts else "original image"
-    parts = [
-        f"{config.title}: {_metric_titles(config, results)}, {spread(results)}",
-        setting_note(results),
-        anomalies_note(results),
-        search_note(results),
-        selections_note(config.selections),
-        "backbone " + ", ".join(backbone_notes(results)),
-        "data: " + "; ".join(data_notes(results, notes)),
-        f"{epochs_note(results)}; {'counted' if counts else 'metrics'} at the {size} size",
-    ]
+    more = []
     if config.metric.startswith("miou"):
-        parts.append("mean over all test images, good ones included, unless said otherwise")
+        more.append("mean over all test images, good ones included, unless said otherwise")
     if config.metric.startswith("pixel"):
-        parts.append(_regions_note(results))
+        more.append(_regions_note(results))
     if config.metric in ("image_auroc", "image_ap"):
-        parts.append(image_score_note(results))
+        more.append(_image_score_note(results))
     if source:
-        parts.append(
-            f"published values from {source}, obtained with the papers' own backbones, input sizes, settings and "
-            f"selection; averages over the categories shown; {status_note(config.tolerance)}"
-        )
-    return join_notes(parts)
+        own = "the papers' own backbones, input sizes, settings"
+        more.append(_published_note(source, own, "averages over the categories shown", config.tolerance))
+    return _caption(
+        f"{config.title}: {_metric_titles(config, results)}, {_spread(results)}",
+        results,
+        config.selections,
+        (_backbone_note(results), _data_note(results, notes)),
+        measured="counted at the method's own map size" if counts else _AT_IMAGE_SIZE,
+        more=more,
+    )
 
 
-def join_notes(notes: Sequence[str]) -> str:
-    """Notes as sentences; empty ones are left out."""
+def backbones_caption(
+    config: BackbonesTableConfig, results: pd.DataFrame, notes: DatasetNotes, sources: Collection[str]
+) -> str:
+    """Caption of a table of backbones; ``sources`` are the papers of its published values."""
+    return _caption(
+        f"{_title_and_metrics(config)}, means over categories, {_spread(results)}",
+        results,
+        config.selections,
+        (_data_note(results, notes, named=True), _backbone_note(results)),
+        more=(_image_score_note(results), _published_means_note(config, results, notes, sources)),
+    )
+
+
+def methods_caption(
+    config: MethodsTableConfig, results: pd.DataFrame, notes: DatasetNotes, sources: Collection[str]
+) -> str:
+    """Caption of a table of methods; ``sources`` are the papers of its published values."""
+    by_method = results.drop_duplicates(["method", "backbone"]).groupby("backbone", sort=False).title
+    backbones = "; ".join(f"{', '.join(found)} on {backbone}" for backbone, found in by_method)
+    costs = []
+    if config.costs:
+        costs.append("scoring starts from cached features; memory is the largest of training and evaluation")
+        costs.append(f"measured on {', '.join(sorted(results.machine.unique()))}")
+    published = _published_means_note(config, results, notes, sources)
+    caption = _caption(
+        f"{_title_and_metrics(config)}, {_spread(results)}, of means over categories",
+        results,
+        (config.selection,),
+        (_data_note(results, notes, named=True), backbones),
+        more=(_image_score_note(results), *costs, published),
+    )
+    return caption + (" RANDOM weights, for tests only." if "random" in set(results.weights) else "")
+
+
+def settings_caption(config: SettingsTableConfig, results: pd.DataFrame, notes: DatasetNotes) -> str:
+    """Caption of a table of the settings one-class and unified."""
+    return _caption(
+        f"{_title_and_metrics(config)}, {_spread(results)}, of means over categories",
+        results,
+        (config.selection,),
+        (_data_note(results, notes, named=True), _backbone_note(results)),
+        setting="one-class: a model for each category; unified: one for all; difference: unified minus one-class, "
+        "by seed",
+        more=(_image_score_note(results),),
+    )
+
+
+def parameters_caption(config: ParametersTableConfig, sources: Collection[str]) -> str:
+    """Caption of a table of parameters; ``sources`` are the papers of its published numbers."""
+    title = f"{config.title}: trainable parameters, counted in the models that are built here, by part and in total"
+    published = (
+        f"published numbers from {_joined(sources)}",
+        "'Equal' names the counts that are the published number at its printed precision; the notes tell of the others",
+    )
+    return _sentences((title, *(published if sources else ())))
+
+
+def _caption(
+    title: str,
+    results: pd.DataFrame,
+    selections: Sequence[str],
+    on: Sequence[str],
+    *,
+    setting: str | None = None,
+    measured: str = _AT_IMAGE_SIZE,
+    more: Sequence[str] = (),
+) -> str:
+    """The caption of a table of runs.
+
+    Args:
+        title: title, metrics and what a cell is.
+        results: aggregated results of all runs shown.
+        selections: of the checkpoints shown.
+        on: data and backbones.
+        setting: the setting in words, by default that of the results.
+        measured: where metrics are measured.
+        more: further notes; empty ones are left out, as everywhere.
+    """
+    notes = (
+        title,
+        _setting_note(results) if setting is None else setting,
+        _anomalies_note(results),
+        search_note(results),
+        "; ".join(f"{selection}: {_SELECTIONS[selection]}" for selection in selections),
+        *on,
+        f"epochs {_range(results.epochs)}; {measured}",
+        *more,
+    )
+    return _sentences(notes)
+
+
+def _sentences(notes: Iterable[str]) -> str:
     return ". ".join(note[0].upper() + note[1:] for note in notes if note) + "."
 
 
-def spread(results: pd.DataFrame) -> str:
+def _joined(sources: Collection[str]) -> str:
+    return " and ".join(sorted(sources))
+
+
+def _title_and_metrics(config: BackbonesTableConfig | MethodsTableConfig | SettingsTableConfig) -> str:
+    return f"{config.title}: {', '.join(map(metric_title, config.metrics))} in percent"
+
+
+def _spread(results: pd.DataFrame) -> str:
     """What a cell and its ± are, by the number of seeds."""
     n_seeds = results.seed.nunique()
     return f"mean and standard deviation over {n_seeds} seeds" if n_seeds > 1 else "one seed"
 
 
-def setting_note(results: pd.DataFrame) -> str:
+def _setting_note(results: pd.DataFrame) -> str:
     """The setting, and in words what sets few-anomaly apart."""
     (setting,) = results.setting.unique()
     if setting == "unified":
-        count = _range(int(results.n_classes.min()), int(results.n_classes.max()))
+        count = _range(results.n_classes)
         return f"setting unified: one model for {count} categories"
     if setting != "few-anomaly":
         return f"setting {setting}"
-    by_title = results.groupby("title", sort=False).n_real.agg(["min", "max"])
-    counts = {title: _range(int(row["min"]), int(row["max"])) for title, row in by_title.iterrows()}
+    counts = {title: _range(n_real) for title, n_real in results.groupby("title", sort=False).n_real}
     same = len(set(counts.values())) == 1
     count = next(iter(counts.values())) if same else ", ".join(f"{n} ({title})" for title, n in counts.items())
     by = "seed" if same else "seed and method"
@@ -136,7 +229,7 @@ def setting_note(results: pd.DataFrame) -> str:
     )
 
 
-def anomalies_note(results: pd.DataFrame) -> str:
+def _anomalies_note(results: pd.DataFrame) -> str:
     """Methods that were trained with pseudo-anomalies, by generator; empty without."""
     made = results[results.generator != ""].groupby("generator", sort=False).title.unique()
     by_generator = (f"{generator} ({', '.join(titles)})" for generator, titles in made.items())
@@ -148,8 +241,8 @@ def search_note(results: pd.DataFrame) -> str:
     notes = []
     found = results[results.search != ""]
     for (objective, metric), part in found.groupby(["search", "search_metric"], sort=False):
-        trials = _range(int(part.search_trials.min()), int(part.search_trials.max()))
-        left_out = _range(int(part.n_validation.min()), int(part.n_validation.max()))
+        trials = _range(part.search_trials)
+        left_out = _range(part.n_validation)
         judged = {
             "log_likelihood": "the likelihood of held-out normal images",
             "validation": f"{metric_title(metric)} on {left_out} test images that are left out of the test set",
@@ -160,40 +253,40 @@ def search_note(results: pd.DataFrame) -> str:
     return "; ".join(notes)
 
 
-def selections_note(selections: Sequence[str]) -> str:
-    """What each selection of a checkpoint means."""
-    return "; ".join(f"{selection}: {_SELECTIONS[selection]}" for selection in selections)
-
-
-def epochs_note(results: pd.DataFrame) -> str:
-    """Epochs of all methods shown."""
-    low, high = int(results.epochs.min()), int(results.epochs.max())
-    return f"epochs {low}" if low == high else f"epochs {low} to {high}"
-
-
-def image_score_note(results: pd.DataFrame) -> str:
+def _image_score_note(results: pd.DataFrame) -> str:
     """Rules of the image scores of methods that have a choice."""
     rules = sorted(_RULES[rule] for rule in results.image_score.unique() if rule in _RULES)
     return f"image score: {'; '.join(rules)}" if rules else ""
 
 
-def status_note(tolerance: tuple[float, float]) -> str:
-    """What the status of a cell says, and what a mark of doubt says."""
+def _published_note(source: str, own: str, over: str, tolerance: tuple[float, float]) -> str:
+    """Where published values are from, what they are means over, and what the status and marks of a cell say."""
     reproduced, close = tolerance
     return (
-        f"status by the absolute difference: reproduced up to {reproduced:g} points, close up to {close:g}, else off; "
-        "values marked ? are doubtful as printed"
+        f"published values from {source}, obtained with {own} and selection; {over}; status by the absolute "
+        f"difference: reproduced up to {reproduced:g} points, close up to {close:g}, else off; values marked ? are "
+        "doubtful as printed"
     )
 
 
-def backbone_notes(results: pd.DataFrame) -> list[str]:
+def _published_means_note(
+    config: BackbonesTableConfig | MethodsTableConfig,
+    results: pd.DataFrame,
+    notes: DatasetNotes,
+    sources: Collection[str],
+) -> str:
+    over = comparability(results, notes)
+    return _published_note(_joined(sources), "the paper's own settings", over, config.tolerance) if sources else ""
+
+
+def _backbone_note(results: pd.DataFrame) -> str:
     """Backbones by their tags, with a warning where weights are random."""
     found = results[["backbone", "weights"]].drop_duplicates()
     random = " with RANDOM weights, for tests only"
-    return [f"{row.backbone}{random if row.weights == 'random' else ''}" for row in found.itertuples()]
+    return "backbone " + ", ".join(f"{b}{random if w == 'random' else ''}" for b, w in found.itertuples(index=False))
 
 
-def data_notes(results: pd.DataFrame, notes: DatasetNotes, *, named: bool = False) -> list[str]:
+def _data_note(results: pd.DataFrame, notes: DatasetNotes, *, named: bool = False) -> str:
     """How many of a dataset's categories were measured, and on which of its images.
 
     Args:
@@ -208,7 +301,7 @@ def data_notes(results: pd.DataFrame, notes: DatasetNotes, *, named: bool = Fals
         count = f"{len(categories)} of {official} categories" if official else f"{len(categories)} categories"
         listed = f" ({', '.join(categories)})" if named else ""
         described.append(", ".join(filter(None, [dataset, count + listed, subset(dataset, notes)])))
-    return described
+    return "data: " + "; ".join(described)
 
 
 def _regions_note(results: pd.DataFrame) -> str:
@@ -220,12 +313,13 @@ def _regions_note(results: pd.DataFrame) -> str:
     if not images.n_real.any():  # the test set is the same for all seeds, also where runs are lacking
         images = images.drop_duplicates(["n_validation", "dataset", "category"]).assign(seed=0)
     regions = images.groupby([*taken, "seed"]).n_regions.sum()
-    count = _range(int(regions.min()), int(regions.max()))
+    count = _range(regions)
     by = ", by the anomalies left out of the test set" if regions.nunique() > 1 else ""
     return f"{count} ground-truth regions{by}"
 
 
-def _range(low: int, high: int) -> str:
+def _range(values: pd.Series) -> str:
+    low, high = int(values.min()), int(values.max())
     return str(low) if low == high else f"{low} to {high}"
 
 

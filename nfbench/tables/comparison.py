@@ -1,21 +1,20 @@
 """What tables agree on before a measured value stands beside a published one: one setting, and the same data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
 from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import nearest
 from nfbench.reference import PrintedValue, find_printed
-from nfbench.tables.captions import TRANSDUCTIVE
-from nfbench.tables.datasets import DatasetNotes, official_categories, subset
+from nfbench.tables.captions import METRICS, TRANSDUCTIVE
 
 __all__ = [
     "common_categories",
-    "comparability",
-    "is_whole",
     "of_setting",
     "printed_cell",
     "printed_settings",
+    "require_metrics",
     "shown_backbone",
 ]
 
@@ -41,6 +40,17 @@ def of_setting(name: str, setting: str | None, results: pd.DataFrame) -> pd.Data
         raise NfbenchError(f"table '{name}': no run is of its setting '{setting}'; found: {', '.join(found)}")
     shown = results.search_chosen if setting is None else results.search_chosen & (results.setting == setting)
     return results[shown]
+
+
+def require_metrics(name: str, metrics: Iterable[str], results: pd.DataFrame) -> None:
+    """Refuses a table whose runs lack one of its metrics.
+
+    Raises:
+        NfbenchError: names the table, the metric and the nearest known one.
+    """
+    for metric in metrics:
+        if metric not in set(results.metric):
+            raise NfbenchError(f"table '{name}': no run has the metric '{metric}'{nearest(metric, METRICS)}")
 
 
 def shown_backbone(results: pd.DataFrame) -> pd.Series:
@@ -97,31 +107,3 @@ def printed_cell(
             f"of {found}; leave 'published' of this row out, or take its runs from another setting"
         )
     return printed
-
-
-def is_whole(dataset: str, part: pd.DataFrame, notes: DatasetNotes) -> bool:
-    """Whether results of a dataset are of all its official categories and all their images.
-
-    Args:
-        dataset: name of the dataset.
-        part: its results.
-        notes: of datasets that are not official ones as they are.
-    """
-    official = official_categories(dataset, notes)
-    return bool(official) and not subset(dataset, notes) and set(official) == set(part.category)
-
-
-def comparability(results: pd.DataFrame, notes: DatasetNotes) -> str:
-    """In words, why means over categories are, or are not, compared with published ones."""
-    reasons = []
-    for dataset, part in results.groupby("dataset", sort=False):
-        if is_whole(dataset, part, notes):
-            continue
-        measured, official = part.category.nunique(), len(official_categories(dataset, notes))
-        of = f"{measured} of {official} categories" if official else f"{measured} categories"
-        images = " and a subset of their images" if subset(dataset, notes) else ""
-        over = f"all {official}" if official else "all official categories"
-        reasons.append(
-            f"on {dataset}, mean over {of}{images}, the published mean is over {over}: no difference, no status"
-        )
-    return "; ".join(reasons) or "means over all official categories on both sides"

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 
+import pandas as pd
+
 from nfbench.core.registry import plugin_names
 from nfbench.datasets.base import find_dataset
 from nfbench.plan.specs import DatasetNote
 
-__all__ = ["DatasetNote", "DatasetNotes", "official_categories", "subset"]
+__all__ = ["DatasetNote", "DatasetNotes", "comparability", "is_whole", "official_categories", "subset"]
 
 
 DatasetNotes = Mapping[str, DatasetNote]
@@ -24,3 +26,31 @@ def official_categories(dataset: str, notes: DatasetNotes) -> tuple[str, ...]:
 def subset(dataset: str, notes: DatasetNotes) -> str:
     """What is read of the images of a dataset, in words; empty where that is all of them."""
     return notes[dataset].subset if dataset in notes else ""
+
+
+def is_whole(dataset: str, part: pd.DataFrame, notes: DatasetNotes) -> bool:
+    """Whether results of a dataset are of all its official categories and all their images.
+
+    Args:
+        dataset: name of the dataset.
+        part: its results.
+        notes: of datasets that are not official ones as they are.
+    """
+    official = official_categories(dataset, notes)
+    return bool(official) and not subset(dataset, notes) and set(official) == set(part.category)
+
+
+def comparability(results: pd.DataFrame, notes: DatasetNotes) -> str:
+    """In words, why means over categories are, or are not, compared with published ones."""
+    reasons = []
+    for dataset, part in results.groupby("dataset", sort=False):
+        if is_whole(dataset, part, notes):
+            continue
+        measured, official = part.category.nunique(), len(official_categories(dataset, notes))
+        of = f"{measured} of {official} categories" if official else f"{measured} categories"
+        images = " and a subset of their images" if subset(dataset, notes) else ""
+        over = f"all {official}" if official else "all official categories"
+        reasons.append(
+            f"on {dataset}, mean over {of}{images}, the published mean is over {over}: no difference, no status"
+        )
+    return "; ".join(reasons) or "means over all official categories on both sides"

@@ -1,7 +1,7 @@
 """The content of a table of methods: they are the rows, metrics and costs the columns."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -9,29 +9,15 @@ from nfbench.config import MethodRow, MethodsTableConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
 from nfbench.results.compare import Comparison, compare
-from nfbench.tables.captions import (
-    METRICS,
-    anomalies_note,
-    data_notes,
-    epochs_note,
-    image_score_note,
-    join_notes,
-    metric_title,
-    search_note,
-    selections_note,
-    setting_note,
-    spread,
-    status_note,
-)
+from nfbench.tables.captions import methods_caption, metric_title
 from nfbench.tables.comparison import (
     common_categories,
-    comparability,
-    is_whole,
     of_setting,
     printed_cell,
+    require_metrics,
     shown_backbone,
 )
-from nfbench.tables.datasets import DatasetNotes
+from nfbench.tables.datasets import DatasetNotes, is_whole
 from nfbench.tables.model import Column, Row, Table
 
 __all__ = ["COSTS", "make_methods_table"]
@@ -73,9 +59,7 @@ def make_methods_table(name: str, config: MethodsTableConfig, results: pd.DataFr
         for dataset in set(config.datasets) - set(results.dataset):
             raise NfbenchError(f"table '{name}': no run is of the dataset '{dataset}' of its 'datasets'")
         results = results[results.dataset.isin(config.datasets)]
-    for metric in config.metrics:
-        if metric not in set(results.metric):
-            raise NfbenchError(f"table '{name}': no run has the metric '{metric}'{nearest(metric, METRICS)}")
+    require_metrics(name, config.metrics, results)
     if config.rows:
         results = _of_rows(name, config.rows, results)
     columns = [Column(metric, metric, metric_title(metric), "", config.selection) for metric in config.metrics]
@@ -99,7 +83,7 @@ def make_methods_table(name: str, config: MethodsTableConfig, results: pd.DataFr
                 cells.append(_cost(of_cost, cost))
                 runs.append(of_cost)
             rows.append(Row(dataset, _label(part, results), tuple(cells), (), tuple(runs)))
-    caption = _caption(config, results, notes, sources)
+    caption = methods_caption(config, results, notes, sources)
     return Table(name, caption, tuple(columns), (), " and ".join(sorted(sources)), tuple(rows), _KEYS)
 
 
@@ -154,28 +138,3 @@ def _label(part: pd.DataFrame, results: pd.DataFrame) -> str:
     first = part.iloc[0]
     several = results[results.method == first.method].backbone.nunique() > 1
     return f"{first.title} ({shown_backbone(part).iloc[0]})" if several else first.title
-
-
-def _caption(config: MethodsTableConfig, results: pd.DataFrame, notes: DatasetNotes, sources: Iterable[str]) -> str:
-    titles = ", ".join(metric_title(metric) for metric in config.metrics)
-    by_method = results.drop_duplicates(["method", "backbone"]).groupby("backbone", sort=False).title
-    random = " RANDOM weights, for tests only." if "random" in set(results.weights) else ""
-    parts = [
-        f"{config.title}: {titles} in percent, {spread(results)}, of means over categories",
-        setting_note(results),
-        anomalies_note(results),
-        search_note(results),
-        selections_note((config.selection,)),
-        "data: " + "; ".join(data_notes(results, notes, named=True)),
-        "; ".join(f"{', '.join(found)} on {backbone}" for backbone, found in by_method),
-        f"{epochs_note(results)}; metrics at the original image size",
-        image_score_note(results),
-        "scoring starts from cached features; memory is the largest of training and evaluation" if config.costs else "",
-        f"measured on {', '.join(sorted(results.machine.unique()))}" if config.costs else "",
-    ]
-    if sources:
-        parts.append(
-            f"published values from {' and '.join(sorted(sources))}, obtained with the paper's own settings and "
-            f"selection; {comparability(results, notes)}; {status_note(config.tolerance)}"
-        )
-    return join_notes(parts) + random

@@ -10,8 +10,8 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest, plugin_names
 from nfbench.reference import PublishedTable, PublishedValue, published_table
 from nfbench.results.compare import Comparison, compare
-from nfbench.tables.captions import METRICS, metric_title, results_caption, short_metric
-from nfbench.tables.comparison import of_setting, printed_settings, shown_backbone
+from nfbench.tables.captions import metric_title, results_caption, short_metric
+from nfbench.tables.comparison import of_setting, printed_settings, require_metrics, shown_backbone
 from nfbench.tables.datasets import DatasetNotes
 
 __all__ = ["Column", "Row", "Table", "make_table", "metric_title"]
@@ -111,9 +111,7 @@ def make_table(name: str, config: TableConfig, results: pd.DataFrame, notes: Dat
             hint = nearest(method, plugin_names("nfbench.methods"))
             raise NfbenchError(f"table '{name}': 'metric_of' names no method '{method}'{hint}")
     own_metric = results.variant_of.map(config.metric_of).fillna(config.metric)
-    for metric in own_metric.unique():
-        if metric not in set(results.metric):
-            raise NfbenchError(f"table '{name}': no run has the metric '{metric}'{nearest(metric, METRICS)}")
+    require_metrics(name, own_metric.unique(), results)
     chosen = results[results.metric == own_metric]
     without = sorted(set(results.dataset) - set(chosen.dataset))
     results = results[~results.dataset.isin(without)]
@@ -134,7 +132,8 @@ def make_table(name: str, config: TableConfig, results: pd.DataFrame, notes: Dat
     source = f"{published.paper}, {published.table}" if published else ""
     caption = results_caption(config, results, notes, source) + _shared_columns(columns, results)
     if without:
-        caption += f" Not defined, for want of masks, on {', '.join(without)}."
+        have = "has" if len(without) == 1 else "have"
+        caption += f" Not defined on {', '.join(without)}, which {have} no masks."
     return Table(name, caption, tuple(columns), tuple(others), published.paper if published else "", tuple(rows))
 
 

@@ -1,10 +1,13 @@
-"""What all tables are written with: a page of HTML, the escapes of LaTeX, and aligned text."""
+"""What all tables are written with: a page of HTML, the frame and escapes of LaTeX, lines of CSV, and aligned text."""
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jinja2
 
-__all__ = ["PAGES", "align", "escape_latex"]
+__all__ = ["PAGES", "align", "csv_text", "escape_latex", "latex_line", "latex_table"]
 
 _LATEX_ESCAPES = str.maketrans(
     {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
@@ -52,6 +55,50 @@ PAGES = jinja2.Environment(
 def escape_latex(text: str) -> str:
     """Text as LaTeX prints it."""
     return text.translate(_LATEX_ESCAPES).replace("±", r"$\pm$").replace("†", r"$^\dagger$")
+
+
+def latex_line(cells: Iterable[str]) -> str:
+    """A line of a LaTeX table; its cells are escaped already."""
+    return " & ".join(cells) + r" \\"
+
+
+def latex_table(
+    name: str, caption: str, columns: str, heads: Sequence[str], body: Sequence[str], below: Sequence[str] = ()
+) -> str:
+    r"""A ``table`` environment that needs ``booktabs`` and ``graphicx``; it shrinks to the width of the line.
+
+    Args:
+        name: of the table, its label.
+        caption: not escaped yet.
+        columns: of ``tabular``.
+        heads: lines of the heading.
+        body: lines of the rows, with the rules between them.
+        below: lines below the table.
+    """
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escape_latex(caption)}}}",
+        rf"\label{{tab:{name}}}",
+        r"\smallskip",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        *heads,
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}}",
+        *below,
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as CSV, the heading first."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()
 
 
 def align(heads: Sequence[Sequence[str]], body: Sequence[Sequence[str]]) -> str:

@@ -1,6 +1,6 @@
 """The content of a table of parameters: models are built, without data or weights, and counted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nfbench.backbones.base import find_backbone
@@ -8,6 +8,7 @@ from nfbench.blocks.method import LevelShape, Method, build_to_count, count_para
 from nfbench.config import CountedModel, ParametersTableConfig, VariantConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.reference import PrintedValue, find_printed
+from nfbench.tables.captions import parameters_caption
 
 __all__ = ["Count", "ParametersTable", "make_parameters_table"]
 
@@ -80,7 +81,8 @@ def make_parameters_table(
     """
     rows = [_count(name, row, config.published, variants[row.method]) for row in config.rows]
     parts = tuple(dict.fromkeys(part for row in rows for part in row.parts))
-    return ParametersTable(name, _caption(config, rows), parts, tuple(rows))
+    sources = {row.published.source for row in rows if row.published}
+    return ParametersTable(name, parameters_caption(config, sources), parts, tuple(rows))
 
 
 def _count(table: str, row: CountedModel, published: str | None, variant: VariantConfig) -> Count:
@@ -104,14 +106,3 @@ def _build(row: CountedModel, variant: VariantConfig) -> Method:
     settings = resolve_settings(variant.method, backbone=backbone.name, overrides=variant.settings)
     size = (backbone.input_size, backbone.input_size)
     return build_to_count(variant.method, [LevelShape(*shape) for shape in found], settings, size)
-
-
-def _caption(config: ParametersTableConfig, rows: Sequence[Count]) -> str:
-    sources = sorted({row.published.source for row in rows if row.published})
-    caption = f"{config.title}: trainable parameters, counted in the models that are built here, by part and in total."
-    if sources:
-        caption += (
-            f" Published numbers from {' and '.join(sources)}. 'Equal' names the counts that are the published number "
-            "at its printed precision; the notes tell of the others."
-        )
-    return caption

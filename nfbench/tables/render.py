@@ -1,14 +1,12 @@
 """Writes a table of results as LaTeX (booktabs), HTML, CSV and plain text."""
 
-import csv
-import io
 import math
 
 from nfbench.reference import PublishedValue
 from nfbench.results.compare import Comparison
 from nfbench.tables.holes import HOLE_MARK
 from nfbench.tables.model import AVERAGE, Table
-from nfbench.tables.pages import PAGES, align, escape_latex
+from nfbench.tables.pages import PAGES, align, csv_text, escape_latex, latex_line, latex_table
 
 __all__ = ["to_csv", "to_html", "to_latex", "to_text"]
 
@@ -60,7 +58,7 @@ def to_html(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    r"""A ``table`` environment that needs ``booktabs`` and ``graphicx``; it shrinks to the width of the line."""
+    """A ``table`` environment; see ``latex_table``."""
     with_published = bool(table.source)
     per_column = 3 if with_published else 1
     groups = [rf"\multicolumn{{{per_column}}}{{c}}{{{escape_latex(column.title)}}}" for column in table.columns]
@@ -73,45 +71,26 @@ def to_latex(table: Table) -> str:
         backbones.append(rf"\multicolumn{{{len(table.others)}}}{{c}}{{}}")
     heads += [escape_latex(method) for method in table.others]
     rules = " ".join(rf"\cmidrule(lr){{{first}-{last}}}" for first, last in _group_spans(table, per_column))
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{escape_latex(table.caption)}}}",
-        rf"\label{{tab:{table.name}}}",
-        r"\smallskip",
-        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{l{'r' * len(heads)}}}",
-        r"\toprule",
-        " & ".join(["", *groups]) + r" \\",
-        " & ".join(["", *backbones]) + r" \\",
-        rules,
-        " & ".join([table.keys[1], *heads]) + r" \\",
-        *_latex_body(table, with_published),
-        r"\bottomrule",
-        r"\end{tabular}}",
-    ]
-    if any(cell.status != "incomparable" for row in table.rows for cell in row.cells) and with_published:
-        lines.append(r"\par\smallskip\footnotesize = reproduced, $\approx$ close, $\neq$ off")
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
+    above = [latex_line(["", *groups]), latex_line(["", *backbones]), rules, latex_line([table.keys[1], *heads])]
+    compared = with_published and any(cell.status != "incomparable" for row in table.rows for cell in row.cells)
+    below = [r"\par\smallskip\footnotesize = reproduced, $\approx$ close, $\neq$ off"] if compared else []
+    body = _latex_body(table, with_published)
+    return latex_table(table.name, table.caption, f"l{'r' * len(heads)}", above, body, below)
 
 
 def to_csv(table: Table) -> str:
     """One line per cell, measured and published-only cells alike, values in percent with all digits."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow((*table.keys, *_CSV_VALUES))
+    lines = [(*table.keys, *_CSV_VALUES)]
     for row in table.rows:
         for column, cell in zip(table.columns, row.cells, strict=True):
             published, trust = _csv_published(cell.published)
-            measured = [_exact(cell.mean), _exact(cell.std), cell.n_seeds]
-            compared = [published, _exact(cell.difference), cell.status, trust, cell.holes]
-            writer.writerow(
-                [row.dataset, row.category, column.title, column.backbone, column.selection, *measured, *compared]
-            )
+            where = (row.dataset, row.category, column.title, column.backbone, column.selection)
+            compared = (published, _exact(cell.difference), cell.status, trust, cell.holes)
+            lines.append((*where, _exact(cell.mean), _exact(cell.std), cell.n_seeds, *compared))
         for method, value in zip(table.others, row.published, strict=True):
             published, trust = _csv_published(value)
-            writer.writerow([row.dataset, row.category, method, *[""] * 5, published, "", "published only", trust, ""])
-    return buffer.getvalue()
+            lines.append((row.dataset, row.category, method, *[""] * 5, published, "", "published only", trust, ""))
+    return csv_text(lines)
 
 
 def to_text(table: Table) -> str:
@@ -145,7 +124,7 @@ def _latex_body(table: Table, with_published: bool) -> list[str]:
         cells += [_published(value) for value in row.published]
         if row.category == AVERAGE:
             lines.append(r"\addlinespace")
-        lines.append(" & ".join(cells) + r" \\")
+        lines.append(latex_line(cells))
     return lines
 
 

@@ -1,10 +1,8 @@
 """Writes a table of parameters as LaTeX (booktabs), HTML, CSV and plain text."""
 
-import csv
-import io
 import string
 
-from nfbench.tables.pages import PAGES, align, escape_latex
+from nfbench.tables.pages import PAGES, align, csv_text, escape_latex, latex_line, latex_table
 from nfbench.tables.parameters import Count, ParametersTable
 
 __all__ = ["to_csv", "to_html", "to_latex", "to_text"]
@@ -44,45 +42,27 @@ def to_html(table: ParametersTable) -> str:
 
 
 def to_latex(table: ParametersTable) -> str:
-    r"""A ``table`` environment that needs ``booktabs`` and ``graphicx``, with the notes below."""
-    body = [" & ".join(escape_latex(text) for text in line) + r" \\" for line in _body(table)]
+    """A ``table`` environment with the notes below; see ``latex_table``."""
+    heads, *body = [latex_line(map(escape_latex, line)) for line in (_heads(table), *_body(table))]
     notes = [rf"\par\textsuperscript{{{note}}} {escape_latex(row.explanation)}" for row, note in _noted(table) if note]
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{escape_latex(table.caption)}}}",
-        rf"\label{{tab:{table.name}}}",
-        r"\smallskip",
-        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{lll{'r' * (len(table.parts) + 2)}ll}}",
-        r"\toprule",
-        " & ".join(escape_latex(head) for head in _heads(table)) + r" \\",
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}}",
-        r"\smallskip\footnotesize\raggedright",
-        *notes,
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
+    columns = f"lll{'r' * (len(table.parts) + 2)}ll"
+    below = [r"\smallskip\footnotesize\raggedright", *notes]
+    return latex_table(table.name, table.caption, columns, [heads, r"\midrule"], body, below)
 
 
 def to_csv(table: ParametersTable) -> str:
     """One line per model; counts with all digits, the published number as it is printed."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    heads = ("method", "backbone", "settings", *table.parts, "total", "published", "unit", "equal", "trust")
-    writer.writerow((*heads, "explanation"))
+    described = ("total", "published", "unit", "equal", "trust", "explanation")
+    lines = [("method", "backbone", "settings", *table.parts, *described)]
     for row in table.rows:
         counts = [row.parts.get(part, "") for part in table.parts]
         printed = row.published
-        trust = "" if printed is None else "trusted" if printed.trusted else "doubtful"
-        number = [printed.text, printed.unit] if printed else ["", ""]
-        writer.writerow(
-            [row.method, row.backbone, row.settings, *counts, row.total, *number, _equal(row), trust, row.explanation]
-        )
-    return buffer.getvalue()
+        number, unit, trust = "", "", ""
+        if printed is not None:
+            number, unit, trust = printed.text, printed.unit, "trusted" if printed.trusted else "doubtful"
+        made = (row.method, row.backbone, row.settings, *counts, row.total)
+        lines.append((*made, number, unit, _equal(row), trust, row.explanation))
+    return csv_text(lines)
 
 
 def to_text(table: ParametersTable) -> str:

@@ -4,22 +4,9 @@ import pandas as pd
 
 from nfbench.config import SettingsTableConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.core.registry import nearest
 from nfbench.results.compare import Comparison, compare
-from nfbench.tables.captions import (
-    METRICS,
-    anomalies_note,
-    backbone_notes,
-    data_notes,
-    epochs_note,
-    image_score_note,
-    join_notes,
-    metric_title,
-    search_note,
-    selections_note,
-    spread,
-)
-from nfbench.tables.comparison import common_categories
+from nfbench.tables.captions import metric_title, settings_caption
+from nfbench.tables.comparison import common_categories, require_metrics
 from nfbench.tables.datasets import DatasetNotes
 from nfbench.tables.model import Column, Row, Table
 
@@ -43,9 +30,7 @@ def make_settings_table(name: str, config: SettingsTableConfig, results: pd.Data
         NfbenchError: a method has runs of one setting only, or no run has a metric.
     """
     results = results[results.setting.isin(_SETTINGS) & (results.selection == config.selection)]
-    for metric in config.metrics:
-        if metric not in set(results.metric):
-            raise NfbenchError(f"table '{name}': no run has the metric '{metric}'{nearest(metric, METRICS)}")
+    require_metrics(name, config.metrics, results)
     for method, part in results.groupby("method"):
         missing = sorted(set(_SETTINGS) - set(part.setting))
         if missing:
@@ -62,7 +47,7 @@ def make_settings_table(name: str, config: SettingsTableConfig, results: pd.Data
         for dataset, of_dataset in results.groupby("dataset", sort=False)
         for _, part in of_dataset.groupby(["method", "backbone"], sort=False)
     ]
-    return Table(name, _caption(config, results, notes), tuple(columns), (), "", tuple(rows), _KEYS)
+    return Table(name, settings_caption(config, results, notes), tuple(columns), (), "", tuple(rows), _KEYS)
 
 
 def _row(dataset: str, part: pd.DataFrame, columns: list[Column]) -> Row:
@@ -79,19 +64,3 @@ def _cell(runs: pd.DataFrame, column: Column) -> Comparison:
     else:
         values = by_seed[column.backbone]
     return compare(values, None, (0, 0))
-
-
-def _caption(config: SettingsTableConfig, results: pd.DataFrame, notes: DatasetNotes) -> str:
-    titles = ", ".join(metric_title(metric) for metric in config.metrics)
-    parts = [
-        f"{config.title}: {titles} in percent, {spread(results)}, of means over categories",
-        "one-class: a model for each category; unified: one for all; difference: unified minus one-class, by seed",
-        anomalies_note(results),
-        search_note(results),
-        selections_note((config.selection,)),
-        "data: " + "; ".join(data_notes(results, notes, named=True)),
-        "backbone " + ", ".join(backbone_notes(results)),
-        f"{epochs_note(results)}; metrics at the original image size",
-        image_score_note(results),
-    ]
-    return join_notes(parts)

@@ -1,19 +1,18 @@
 """What becomes of a run record in MLflow: names, parameters, metrics and tags, without MLflow itself."""
 
-import csv
 import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import describe_machine, fingerprint
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
+from nfbench.results.files import Epoch, read_rows
 from nfbench.results.record import RunRecord
 
 __all__ = ["Entry", "Point", "as_name", "as_texts", "digest_of", "run_entry"]
@@ -71,24 +70,21 @@ def run_entry(cell: Cell, record: RunRecord, paths: Paths) -> Entry:
     """The entry of a run.
 
     Raises:
-        NfbenchError: the history of its training is missing, or a setting has the name of an axis of the grid.
+        NfbenchError: the history of its training is missing or damaged, or a setting is named like an axis of the grid.
     """
     path = paths.run_record(cell)
-    history = paths.run_record(cell.trained).with_name("history.csv")
-    if not history.is_file():
-        raise NfbenchError(f"{history} is missing; 'snakemake --cores all {history}' trains again")
-    text = history.read_text()
+    history = read_rows(Epoch, paths.run_record(cell.trained).parent)
     ended = int(path.stat().st_mtime * 1000)
     seconds = record.seconds.get("train", 0.0) + record.seconds.get("score", 0.0)
     return Entry(
         key=f"run {cell}",
-        digest=digest_of(record.model_dump_json(), text),
+        digest=digest_of(record.model_dump_json(), repr(history)),
         kind="run",
         name=f"{cell.method} {cell.category} {cell.backbone} seed{cell.seed}",
         started=ended - int(seconds * 1000),
         ended=ended,
         params=_params(cell, record),
-        metrics=(*_metrics(record), *_history(text, history)),
+        metrics=(*_metrics(record), *_history(history)),
         tags={
             **{name: str(getattr(cell, name)) for name in _AXES},
             **_tags(record),
@@ -157,18 +153,13 @@ def _metrics(record: RunRecord) -> Iterator[Point]:
             yield Point(as_name(f"{kind}/{name}"), value)
 
 
-def _history(text: str, path: Path) -> Iterator[Point]:
-    """All columns of a training's history by epoch; a value that a method does not have is empty there."""
-    try:
-        for row in csv.DictReader(text.splitlines()):
-            epoch = int(row.pop("epoch"))
-            for name, value in row.items():
-                if value != "":
-                    number = float(value)
-                    # MLflow would turn an infinite value into the largest float without a word
-                    yield Point(as_name(f"history/{name}"), number if math.isfinite(number) else math.nan, epoch)
-    except (KeyError, TypeError, ValueError) as error:
-        raise NfbenchError(f"{path} is not the history of a training: {error!r}; remove it to train again") from None
+def _history(history: Sequence[Epoch]) -> Iterator[Point]:
+    """All columns of a training's history by epoch, without values that a method does not have."""
+    for row in history:
+        for name, value in zip(row._fields[1:], row[1:], strict=True):
+            if value is not None:
+                # MLflow would turn an infinite value into the largest float without a word
+                yield Point(as_name(f"history/{name}"), value if math.isfinite(value) else math.nan, row.epoch)
 
 
 def _tags(record: RunRecord) -> dict[str, str]:

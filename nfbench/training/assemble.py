@@ -14,7 +14,7 @@ from nfbench.config import AnomaliesConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.manifest import Entry, read_checked_mask
 from nfbench.features.cache import FeatureCache
-from nfbench.features.extract import images_hash
+from nfbench.features.forward import images_hash
 from nfbench.features.online import OnlineFeatures, RandomRotations, pseudo_anomalies
 from nfbench.features.stacked import StackedArrays
 from nfbench.training.data import CachedImages, CachedViews, JoinedSources, Source, TrainingData

@@ -9,24 +9,12 @@ from torch import Tensor
 
 from nfbench.blocks.method import Batch
 from nfbench.core.provenance import derive_seed
+from nfbench.features.batches import BATCH, Levels, read_batch, read_batches
 from nfbench.features.stacked import StackedArrays
 
-__all__ = [
-    "CachedImages",
-    "CachedViews",
-    "JoinedSources",
-    "Levels",
-    "Source",
-    "TrainingData",
-    "read_batch",
-    "read_batches",
-]
-
-Levels = Sequence[Tensor | np.ndarray | StackedArrays]
-"""Features of images by level, each indexed by image."""
+__all__ = ["CachedImages", "CachedViews", "JoinedSources", "Source", "TrainingData"]
 
 _RESIDENT_SHARE = 0.5
-_BATCH = 16
 _DRAWS = 2**62
 
 
@@ -177,7 +165,7 @@ class TrainingData:
         """Batches of all normal training images in order, from the cache."""
         return self.ordered(self.train)
 
-    def ordered(self, indices: Tensor, batch_size: int = _BATCH) -> Iterator[list[Tensor]]:
+    def ordered(self, indices: Tensor, batch_size: int = BATCH) -> Iterator[list[Tensor]]:
         """Batches of the normal images ``indices``, in order."""
         return read_batches(self.levels, indices, self.device, batch_size)
 
@@ -189,20 +177,6 @@ class TrainingData:
     def generator(self, *names: object) -> torch.Generator:
         """Draws on the device what is random in one step of the training; the same names give the same draws."""
         return torch.Generator(self.device).manual_seed(derive_seed(self.seed, *names))
-
-
-def read_batch(levels: Levels, indices: Tensor, device: torch.device) -> list[Tensor]:
-    """Features of some images as float32 on the device, a tensor ``(B, C_l, H_l, W_l)`` per level."""
-    if isinstance(levels[0], Tensor):
-        return [level.index_select(0, indices.to(level.device)).float() for level in levels]
-    return [torch.from_numpy(np.asarray(level[indices.numpy()])).to(device).float() for level in levels]
-
-
-def read_batches(
-    levels: Levels, indices: Tensor, device: torch.device, batch_size: int = _BATCH
-) -> Iterator[list[Tensor]]:
-    """Features of some images, in order, batch by batch; see ``read_batch``."""
-    return (read_batch(levels, chunk, device) for chunk in indices.split(batch_size))
 
 
 def _resident(levels: Sequence[np.ndarray | StackedArrays], device: torch.device) -> Levels:

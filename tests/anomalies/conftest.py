@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nfbench.datasets.layout import layout_samples
 from nfbench.datasets.manifest import Entry, build_manifest
+from nfbench.datasets.mvtec_ad import DATASET
 
 
 def write_png(path: Path, array: np.ndarray) -> None:
@@ -45,7 +45,7 @@ def part_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def part(part_root: Path) -> list[Entry]:
-    return build_manifest(layout_samples(part_root, "part", masks_required=True))
+    return build_manifest(DATASET.samples(part_root, "part"))
 
 
 @pytest.fixture(scope="session")

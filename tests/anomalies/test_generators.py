@@ -17,8 +17,8 @@ from nfbench.anomalies.base import PACKAGE, Synthetic, find_generator, jitter_co
 from nfbench.anomalies.cutpaste import draw_patch_shape
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin_names
-from nfbench.datasets.layout import layout_samples
 from nfbench.datasets.manifest import build_manifest, read_image, write_manifest
+from nfbench.datasets.mvtec_ad import DATASET
 from nfbench.figures.anomalies import contact_sheet
 
 NAMES = plugin_names(PACKAGE)
@@ -291,7 +291,7 @@ def test_contact_sheet_shows_every_variant(name, normals, anomalies):
 @pytest.mark.parametrize("name", OF_NORMALS)
 @pytest.mark.parametrize("category", ["bottle", "transistor"])
 def test_real_images_change_below_their_mask_alone(mvtec_root, name, category):
-    samples = layout_samples(mvtec_root, category, masks_required=True)
+    samples = DATASET.samples(mvtec_root, category)
     normals = [entry for entry in build_manifest([*samples[:20], samples[-1]]) if entry.split == "train"]
     generator = find_generator(name)(normals, [], 256)
     for index in range(12):

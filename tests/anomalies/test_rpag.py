@@ -17,8 +17,8 @@ from nfbench.anomalies.rpag import RealAnomalies, augment, paste_in_foreground
 from nfbench.anomalies.selection import choose_anomalies
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import file_sha256
-from nfbench.datasets.layout import layout_samples
 from nfbench.datasets.manifest import build_manifest, read_image
+from nfbench.datasets.mvtec_ad import DATASET
 
 RED, GREY = (250, 0, 0), 128
 
@@ -208,7 +208,7 @@ def test_importing_asks_no_server():
 
 @pytest.mark.parametrize("category", ["bottle", "transistor"])
 def test_real_anomalies(mvtec_root, category):
-    entries = build_manifest(layout_samples(mvtec_root, category, masks_required=True))
+    entries = build_manifest(DATASET.samples(mvtec_root, category))
     generator = RealAnomalies([e for e in entries if e.split == "train"], choose_anomalies(entries, 10, 0), 256)
     assert len(generator) == 10
     shares = [(generator(index, index).mask > 0).mean() for index in range(10)]

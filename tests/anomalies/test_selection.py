@@ -15,8 +15,8 @@ from nfbench.anomalies import selection
 from nfbench.anomalies.selection import choose_anomalies
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import file_sha256
-from nfbench.datasets.layout import layout_samples
 from nfbench.datasets.manifest import Entry, build_manifest
+from nfbench.datasets.mvtec_ad import DATASET
 
 
 def entry(kind: str, number: int, mask: str = "mask.png") -> Entry:
@@ -118,7 +118,7 @@ def test_images_whose_mask_is_empty_are_never_taken(part_root, part):
 
 @pytest.mark.parametrize(("category", "kinds"), [("bottle", 3), ("transistor", 4)])
 def test_ten_of_a_real_category(mvtec_root, category, kinds):
-    known = build_manifest(layout_samples(mvtec_root, category, masks_required=True))
+    known = build_manifest(DATASET.samples(mvtec_root, category))
     taken = Counter(entry.defect for entry in choose_anomalies(known, 10, 0))
     assert len(taken) == kinds
     assert set(taken.values()) == {10 // kinds, 10 // kinds + 1}

@@ -9,7 +9,6 @@ from PIL import Image
 from nfbench.config import DatasetConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import Sample, find_dataset
-from nfbench.datasets.layout import layout_samples
 from nfbench.datasets.manifest import (
     build_manifest,
     read_image,
@@ -18,6 +17,7 @@ from nfbench.datasets.manifest import (
     select_subset,
     write_manifest,
 )
+from nfbench.datasets.mvtec_ad import DATASET
 
 FOLDER = find_dataset("folder")
 
@@ -93,7 +93,7 @@ def test_folder_without_ground_truth_has_no_masks(image_folder):
     (image_folder / "part/ground_truth").rmdir()
     assert not any(entry.mask for entry in manifest(image_folder))
     with pytest.raises(NfbenchError, match="has no mask"):
-        layout_samples(image_folder, "part", masks_required=True)
+        DATASET.samples(image_folder, "part")
 
 
 @pytest.mark.parametrize("split", ["train/good", "test/good"])

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nfbench.features.batches import read_batch
 from nfbench.features.stacked import StackedArrays
-from nfbench.training.data import TrainingData, read_batch
+from nfbench.training.data import TrainingData
 
 CPU = torch.device("cpu")
 

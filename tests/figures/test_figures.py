@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from nfbench.core.errors import NfbenchError
-from nfbench.core.files import write_csv
 from nfbench.figures.base import DrawnRun
+from nfbench.results.files import MeanIou, Quantile, write_rows
 
 
 @pytest.mark.parametrize(
@@ -20,8 +20,8 @@ from nfbench.figures.base import DrawnRun
     ],
 )
 def test_nothing_to_draw_is_one_clear_error(tmp_path: Path, kind, message):
-    write_csv(tmp_path / "calibration.csv", ("images", "scale"), [])
-    write_csv(tmp_path / "miou.csv", ("map", "threshold"), [])
+    for rows in (MeanIou, Quantile):
+        write_rows(rows, tmp_path, [])
     record = SimpleNamespace(segmentation=SimpleNamespace(false_alarms={"fair": None}))
     run = DrawnRun(SimpleNamespace(seed=0), record, tmp_path, tmp_path)
     with pytest.raises(NfbenchError, match=f"kind '{kind}' {message}"):

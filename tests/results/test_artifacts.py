@@ -9,7 +9,7 @@ from nfbench.datasets.manifest import Entry
 from nfbench.results.artifacts import write_artifacts
 from nfbench.results.examples import read_examples
 from nfbench.scoring.evaluate import GroundTruth, evaluate, log_nfa_maps
-from nfbench.scoring.maps import ScoredImages
+from nfbench.scoring.maps import IMAGE_SCORES, ScoredImages
 from nfbench.scoring.protocol import Scored
 
 
@@ -22,7 +22,7 @@ def scored(entries, channels=(64,)):
     rng = np.random.default_rng(0)
     maps = rng.random((len(entries), 8, 8)).astype(np.float32)
     energies = tuple(rng.chisquare(c, (len(entries), 8, 8)) for c in channels)
-    images = ScoredImages(maps, {"paper": maps.max((1, 2))}, energies, channels)
+    images = ScoredImages(maps, dict.fromkeys(IMAGE_SCORES, maps.max((1, 2))), energies, channels)
     truth = GroundTruth(entries)
     log_nfa = log_nfa_maps(images)
     return Scored(truth, images, images, log_nfa, evaluate(images, truth, maps, log_nfa), {})

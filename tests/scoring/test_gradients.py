@@ -10,7 +10,8 @@ from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import find_dataset
 from nfbench.datasets.manifest import build_manifest
-from nfbench.features.extract import extract_features, normalize, read_images
+from nfbench.features.extract import extract_features
+from nfbench.features.forward import normalize, read_images
 from nfbench.features.recipe import Recipe
 from nfbench.scoring.gradients import GradientMaps
 from nfbench.scoring.maps import score_images

@@ -90,7 +90,7 @@ def test_datasets_without_the_metric_are_left_out_and_named():
     other = results().assign(dataset="elpv", metric="image_auroc")
     table = make_table("t", CONFIG, pd.concat([results(), other]), {})
     assert {row.dataset for row in table.rows} == {"mvtec_ad"}
-    assert table.caption.endswith("Not defined, for want of masks, on elpv.")
+    assert table.caption.endswith("Not defined on elpv, which has no masks.")
     assert "data: mvtec_ad, 2 of" in table.caption.lower()
 
 

@@ -231,8 +231,8 @@ def test_what_mlflow_limits_is_split_or_marked(made):
     path = made.paths.root / "runs" / CELL / "run.json"
     settings = {"epochs": 2500, "long": "x" * 7000, "odd <key>": 1, **{f"s{number}": number for number in range(250)}}
     spoil(path, settings=settings)
-    rows = "".join(f"{epoch},{1 / epoch}\n" for epoch in range(1, 2501))
-    path.with_name("history.csv").write_text("epoch,loss\n" + rows)
+    rows = "".join(f"{epoch},{1 / epoch},,,1\n" for epoch in range(1, 2501))
+    path.with_name("history.csv").write_text("epoch,loss,val_log_likelihood,lr,seconds\n" + rows)
     assert track().exit_code == 0
     found = tracked()
     run = found.run(f"run {CELL}")
@@ -305,7 +305,7 @@ def test_a_study_that_is_not_whole_is_an_error_that_names_file_and_key(made, spo
 def test_a_history_that_is_gone_is_an_error_that_names_it(made):
     path = made.paths.root / "runs" / CELL / "history.csv"
     path.write_text("step,loss\n1,2\n")
-    assert "history.csv is not the history of a training" in str(track().exception)
+    assert "history.csv does not have the columns epoch, loss" in str(track().exception)
     path.unlink()
     assert f"{path} is missing" in str(track().exception)
 

@@ -13,7 +13,7 @@ from nfbench.config import AnomaliesConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.folder import DATASET
 from nfbench.datasets.manifest import build_manifest
-from nfbench.features.extract import images_hash
+from nfbench.features.forward import images_hash
 from nfbench.training.assemble import Images, assemble
 from nfbench.training.data import CachedImages, CachedViews, TrainingData
 

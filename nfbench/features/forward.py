@@ -1,0 +1,133 @@
+"""One pass: images through a frozen backbone.
+
+Each thread of a pool decodes a few images and passes them through the backbone on one core: Pillow and torch release
+the interpreter while they work, no core waits for another, and no feature depends on the number of cores.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nfbench.backbones.base import Backbone
+from nfbench.core.errors import NfbenchError
+from nfbench.datasets.manifest import Entry, read_checked_image
+from nfbench.features.recipe import Recipe
+
+__all__ = [
+    "BATCH_SIZE",
+    "DTYPE",
+    "TRANSFORM",
+    "as_fp16",
+    "extract_batch",
+    "images_hash",
+    "normalize",
+    "read_images",
+    "thread_pool",
+]
+
+DTYPE = np.dtype(np.float16)
+TRANSFORM = "RGB, resized to a square by Pillow's bilinear filter"
+BATCH_SIZE = {"cpu": 2, "cuda": 16}
+"""Images per forward pass; on a CPU, few at a time stay in the core's cache."""
+
+_BILINEAR, _NEAREST = 2, 0  # Pillow's filters, the first with antialiasing
+
+
+def read_images(entries: Sequence[Entry], input_size: int, angles: Sequence[Sequence[float]] | None = None) -> Tensor:
+    """Decoded images, each checked against the hash in its manifest entry.
+
+    Args:
+        entries: ``B`` images.
+        input_size: side ``S`` of the square that they are resized to.
+        angles: ``K`` rotations for each image in degrees, counter-clockwise, by the nearest pixel, with black corners;
+            None for the image as it is.
+
+    Returns:
+        ``(B, 3, S, S)`` uint8; with angles ``(B, K, 3, S, S)``.
+
+    Raises:
+        NfbenchError: an image cannot be read, or has changed since the manifest was made.
+    """
+    images = []
+    for number, entry in enumerate(entries):
+        image = read_checked_image(entry).resize((input_size, input_size), resample=_BILINEAR)
+        if angles is None:
+            images.append(np.array(image))
+        else:
+            images.append(np.stack([np.array(image.rotate(angle, _NEAREST)) for angle in angles[number]]))
+    return torch.from_numpy(np.stack(images)).movedim(-1, -3)
+
+
+def normalize(images: Tensor, backbone: Backbone, device: torch.device) -> Tensor:
+    """``(B, 3, S, S)`` uint8 to the float input that the backbone was trained on."""
+    mean = torch.tensor(backbone.mean, device=device).view(3, 1, 1)
+    std = torch.tensor(backbone.std, device=device).view(3, 1, 1)
+    scaled = images.to(device, non_blocking=True, memory_format=torch.channels_last).float() / 255
+    return (scaled - mean) / std
+
+
+def extract_batch(model: nn.Module, images: Tensor, recipe: Recipe, device: torch.device) -> list[Tensor]:
+    """Features of a few images.
+
+    Args:
+        model: extractor of the recipe.
+        images: ``(B, 3, S, S)`` uint8, or ``(B, K, 3, S, S)``.
+        recipe: how features are made.
+        device: where ``model`` is.
+
+    Returns:
+        For each level ``(B, C_l, H_l, W_l)``, or ``(B, K, C_l, H_l, W_l)``; ``(C_l, 1, 1)`` where the recipe pools; the
+        normalized image first where the recipe keeps it.
+
+    Raises:
+        NfbenchError: the input is too small for reflecting padding.
+    """
+    flat = normalize(images.flatten(0, -4), recipe.backbone, device)
+    try:
+        parts = [model(part) for part in flat.split(BATCH_SIZE[device.type])]
+    except RuntimeError as error:
+        if recipe.padding == "reflect" and "adding size should be less" in str(error):
+            raise NfbenchError(
+                f"backbone '{recipe.backbone.name}' at {recipe.input_size} pixels has levels that are too small for "
+                "'padding: reflect'; raise 'input_size'"
+            ) from error
+        raise
+    levels = [torch.cat(level) for level in zip(*parts, strict=True)]
+    if recipe.pooled:
+        levels = [level.mean((2, 3), keepdim=True) for level in levels]
+    if recipe.image:
+        levels = [flat, *levels]
+    return [level.unflatten(0, images.shape[:-3]) for level in levels]
+
+
+def images_hash(entries: Sequence[Entry]) -> str:
+    """Hash of images and their order."""
+    return hashlib.sha256("".join(entry.sha256 for entry in entries).encode()).hexdigest()
+
+
+def as_fp16(features: Tensor, backbone: str, level: str) -> np.ndarray:
+    """One level's features as the cache holds them.
+
+    Raises:
+        NfbenchError: values beyond the range of fp16.
+    """
+    values = features.half()
+    if not torch.isfinite(torch.stack(values.aminmax())).all():
+        raise NfbenchError(f"backbone '{backbone}', {level}: values beyond fp16 ({features.abs().max():.3g})")
+    return values.cpu().numpy()
+
+
+@contextmanager
+def thread_pool(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that compute on one core each; what waits in the pool is dropped when the context ends."""
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(count)  # the setting of one thread is what later threads start with

@@ -1,0 +1,108 @@
+"""The CSV files of a run, each with the type of its rows."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, get_type_hints
+
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import write_csv
+
+__all__ = ["Bin", "Epoch", "ImageScore", "MeanIou", "Quantile", "read_rows", "write_rows"]
+
+
+class Epoch(NamedTuple):
+    """An epoch of a training; losses of flows and likelihoods in nats per dimension."""
+
+    epoch: int
+    loss: float
+    val_log_likelihood: float | None
+    lr: float | None
+    seconds: float
+
+    FILE = "history.csv"
+
+
+class ImageScore(NamedTuple):
+    """Scores of a test image by rule; ``label`` is 1 for anomalous ones."""
+
+    image: str
+    label: int
+    defect: str
+    paper: float
+    max: float
+    mean: float
+    top1: float
+
+    FILE = "scores.csv"
+
+
+class MeanIou(NamedTuple):
+    """Mean IoU by aggregation at a threshold of the map ``score`` or ``nfa``."""
+
+    map: str
+    threshold: float
+    all: float
+    anomalous: float
+    pooled: float
+
+    FILE = "miou.csv"
+
+
+class Quantile(NamedTuple):
+    """A quantile of the latents of normal ``training`` or ``test`` images, divided by the number of channels."""
+
+    images: str
+    scale: int
+    channels: int
+    probability: float
+    expected: float
+    observed: float
+
+    FILE = "calibration.csv"
+
+
+class Bin(NamedTuple):
+    """Share of a group's positions whose log-likelihood lies between two values, ``before`` or ``after`` training."""
+
+    moment: str
+    level: int
+    group: str
+    left: float
+    right: float
+    share: float
+
+    FILE = "likelihoods.csv"
+
+
+Row = TypeVar("Row", Epoch, ImageScore, MeanIou, Quantile, Bin)
+
+_PARSERS = {str: str, int: int, float: float, float | None: lambda text: float(text) if text else None}
+
+
+def read_rows(kind: type[Row], folder: Path) -> list[Row]:
+    """Reads the file of ``kind`` in the folder of a run or training.
+
+    Raises:
+        NfbenchError: the file is missing, or not whole; names the file.
+    """
+    path = folder / kind.FILE
+    if not path.is_file():
+        raise NfbenchError(f"{path} is missing; 'snakemake --cores all {path}' makes it again")
+    with open(path, newline="") as file:
+        header, *lines = list(csv.reader(file)) or [[]]
+    if tuple(header) != kind._fields:
+        raise NfbenchError(f"{path} does not have the columns {', '.join(kind._fields)}; remove it and run again")
+    parsers = [_PARSERS[found] for found in get_type_hints(kind).values()]
+    rows = []
+    for number, line in enumerate(lines, start=2):
+        try:
+            rows.append(kind(*(parse(text) for parse, text in zip(parsers, line, strict=True))))
+        except ValueError:
+            raise NfbenchError(f"{path}, line {number} is damaged or cut short; remove it and run again") from None
+    return rows
+
+
+def write_rows(kind: type[Row], folder: Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Writes the file of ``kind``, with the values of each row in the order of its fields."""
+    write_csv(folder / kind.FILE, kind._fields, rows)

@@ -43,32 +43,13 @@ __all__ = ["Job", "Plan", "code_of"]
 
 T = TypeVar("T")
 
-_FUNCTIONS = {
-    "prepare_data": ["prepare:prepare_data"],
-    "extract_features": ["extract:extract_features"],
-    "create_study": [
-        "search:create_study",
-        "search:search_hyperparameters",
-    ],
-    "search_hyperparameters": ["search:search_hyperparameters"],
-    "summarize_study": ["search:summarize_study"],
-    "train_flow": ["train:train_flow"],
-    "evaluate_run": ["evaluate:evaluate_run"],
-    "aggregate_results": ["gather:aggregate_results"],
-    "build_table": ["tables:build_table"],
-    "build_figure": ["figures:build_figure"],
-    "build_report": ["report:build_report"],
-    "track_runs": ["track:track_runs"],
-}
-"""Functions of ``nfbench.stages`` by stage. The code of a search names the journal of its study."""
-
 
 def code_of(spec: Spec) -> str:
     """Hash of the code that a job's result follows from: its stage's, and that of the plug-ins that its spec names."""
-    return _hash_once(*(f"nfbench.stages.{name}" for name in _FUNCTIONS[spec.stage]), *spec.plugins)
+    return _code_of(*(f"nfbench.stages.{name}" for name in spec.functions), *spec.plugins)
 
 
-_hash_once = cache(code_hash)
+_code_of = cache(code_hash)
 
 
 @dataclass(frozen=True)
@@ -219,6 +200,7 @@ class Plan:
             epochs_at_most=self._epochs_at_most,
             study=str(Path(self.paths.study("study.json").format(**place)).parent),
         )
+        spec = spec.model_copy(update={"code": code_of(SearchSpec(study=spec))})
         return self._job(spec, *before, **place)
 
     @_once
@@ -265,6 +247,7 @@ class Plan:
             epochs_at_most=self._epochs_at_most,
             run=str(self.paths.run_record(cell).parent),
         )
+        spec = spec.model_copy(update={"code": code_of(spec)})
         return self._job(spec, *before, *filter(None, (tested, searched)), **vars(cell))
 
     @_once

@@ -45,6 +45,9 @@ class Spec(Model):
     stage: ClassVar[str]
     """Name of the rule and of the command."""
 
+    functions: ClassVar[tuple[str, ...]]
+    """Functions of ``nfbench.stages`` that decide the result."""
+
     def to_json(self) -> str:
         """One line of JSON without the values that are defaults."""
         return self.model_dump_json(exclude_defaults=True)
@@ -84,6 +87,7 @@ class PrepareSpec(Spec):
     """From the images of a category to its manifest."""
 
     stage = "prepare_data"
+    functions = ("prepare:prepare_data",)
 
     dataset: DatasetConfig = Field(description="reader and subset")
     category: str = Field(description="category to read")
@@ -100,6 +104,7 @@ class ExtractSpec(Spec):
     """From the manifest of a category to the cached features of one view."""
 
     stage = "extract_features"
+    functions = ("extract:extract_features",)
 
     manifest: str = Field(description="manifest of the category")
     view: str = Field(description="train, test, or the name of a view of pseudo-anomalies")
@@ -133,6 +138,7 @@ class TrainSpec(Spec):
     """From cached features to a trained model."""
 
     stage = "train_flow"
+    functions = ("train:train_flow",)
 
     cell: Cell = Field(description="the training's cell; its category is 'all' in the setting unified")
     method: str = Field(description="method behind the variant")
@@ -144,6 +150,7 @@ class TrainSpec(Spec):
     test_features: str | None = Field(None, description="meta.json of the view test, where real anomalies are learned")
     study: str | None = Field(None, description="study.json of the search that gives further settings")
     epochs_at_most: int | None = Field(None, ge=0, description="train no longer than this, for a trial run")
+    code: str = Field("", description="hash of the code that the training follows from; checkpoints are known by it")
     run: str = Field(description="folder to write to")
 
     def _inputs(self) -> list[str]:
@@ -158,6 +165,7 @@ class EvaluateSpec(Spec):
     """From a trained model and cached test features to a run record."""
 
     stage = "evaluate_run"
+    functions = ("evaluate:evaluate_run",)
 
     cell: Cell = Field(description="the cell; it has the category that is evaluated")
     title: str | None = Field(None, description="name in tables; by default the method's title")
@@ -193,6 +201,7 @@ class StudySpec(Spec):
     """A study: the search for a variant's settings in one category."""
 
     stage = "create_study"
+    functions = ("search:create_study",)
 
     name: str = Field(description="name of the variant")
     variant: VariantConfig = Field(description="the variant, with its search")
@@ -203,6 +212,7 @@ class StudySpec(Spec):
     manifest: str = Field(description="manifest of the category")
     backbones: tuple[SearchedBackbone, ...] = Field(min_length=1, description="features by backbone")
     epochs_at_most: int | None = Field(None, ge=0, description="train no longer than this, for a trial run")
+    code: str = Field("", description="hash of the code that its trials follow from; its journal is known by it")
     study: str = Field(description="folder to write to")
 
     def _inputs(self) -> list[str]:
@@ -218,6 +228,7 @@ class SearchSpec(Spec):
     """One of the workers that share the trials of a study."""
 
     stage = "search_hyperparameters"
+    functions = ("search:search_hyperparameters",)
 
     study: StudySpec = Field(description="the study")
     worker: int = Field(0, ge=0, description="number of the worker")
@@ -233,6 +244,7 @@ class SummarizeSpec(Spec):
     """From the ended trials of a study to its record."""
 
     stage = "summarize_study"
+    functions = ("search:summarize_study",)
 
     study: StudySpec = Field(description="the study")
 
@@ -284,6 +296,7 @@ class AggregateSpec(_ExperimentSpec):
     """From run records to one table of results and the ledger."""
 
     stage = "aggregate_results"
+    functions = ("gather:aggregate_results",)
 
     skipped: tuple[Skipped, ...] = Field((), description="cells that are left out on purpose")
 
@@ -302,6 +315,7 @@ class TableSpec(_ExperimentSpec):
     """From results to a table as LaTeX, HTML and CSV."""
 
     stage = "build_table"
+    functions = ("tables:build_table",)
 
     name: str = Field(description="name of the table")
     table: AnyTable = Field(description="what it shows")
@@ -322,6 +336,7 @@ class FigureSpec(_ExperimentSpec):
     """From run records to a figure as PDF and PNG."""
 
     stage = "build_figure"
+    functions = ("figures:build_figure",)
 
     name: str = Field(description="name of the figure")
     figure: FigureConfig = Field(description="what it draws")
@@ -337,6 +352,7 @@ class ReportSpec(_ExperimentSpec):
     """From run records to the report, one page."""
 
     stage = "build_report"
+    functions = ("report:build_report",)
 
     title: str = Field(description="title of the experiment")
     tables: dict[str, AnyTable] = Field(default_factory=dict, description="tables by name")
@@ -355,6 +371,7 @@ class TrackSpec(_ExperimentSpec):
     """From records and files to runs in MLflow."""
 
     stage = "track_runs"
+    functions = ("track:track_runs",)
 
     title: str = Field(description="title of the experiment")
     name: str = Field(description="name of the experiment in MLflow")

@@ -23,7 +23,6 @@ from nfbench.core.provenance import file_sha256, provenance
 from nfbench.datasets.manifest import read_manifest
 from nfbench.features.cache import FeatureCache
 from nfbench.plan.cells import Cell
-from nfbench.plan.plan import code_of
 from nfbench.plan.specs import SearchSpec, StudySpec, SummarizeSpec
 from nfbench.search.objective import Judged, Objective
 from nfbench.search.record import StudyStart, write_study
@@ -127,7 +126,7 @@ def _fingerprint(spec: StudySpec, space: Mapping[str, Dimension]) -> str:
         "space": {name: dimension.model_dump(mode="json") for name, dimension in space.items()},
         "features": [FeatureCache(path).meta["key"] for path in caches],
         "manifest": file_sha256(spec.manifest),
-        "code": code_of(SearchSpec(study=spec)),
+        "code": spec.code,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -147,5 +146,5 @@ def _objective(spec: StudySpec, device: torch.device, folder: Path) -> Objective
         if chosen:
             judged[one.tag] = Judged.of(FeatureCache(one.test_features), entries, chosen)
     cell = Cell(spec.setting, spec.dataset, spec.category, spec.name, "", 0)
-    code = code_of(SearchSpec(study=spec))
+    code = spec.code
     return Objective(cell, spec.variant, spec.reader, spec.epochs_at_most, images, judged, device, folder, code)

@@ -17,7 +17,6 @@ from nfbench.core.files import write_json
 from nfbench.core.provenance import provenance
 from nfbench.datasets.manifest import read_manifest
 from nfbench.features.cache import FeatureCache
-from nfbench.plan.plan import code_of
 from nfbench.plan.specs import ExtractSpec, StudySpec, TrainSpec
 from nfbench.results.files import Epoch, write_rows
 from nfbench.search.record import read_study
@@ -57,8 +56,8 @@ def train_flow(
         epochs_at_most=spec.epochs_at_most,
     )
     started = time.monotonic()
-    run, code = Path(spec.run), code_of(spec)
-    fitted = fit(spec.cell, spec.method, settings, images, where, run, code, checkpoint_seconds)
+    run = Path(spec.run)
+    fitted = fit(spec.cell, spec.method, settings, images, where, run, spec.code, checkpoint_seconds)
     model, data, result = fitted.model, fitted.data, fitted.result
     with fitted.side.publish() as folder:
         save_state(folder / "model.safetensors", model.state_dict())

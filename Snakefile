@@ -24,6 +24,8 @@ rule all:
     default_target: True
     input:
         outputs(BENCH.config.experiment),
+    message:
+        f"{BENCH.config.experiment} is complete: 'nfbench show' prints its tables"
 
 
 onstart:

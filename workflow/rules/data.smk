@@ -96,6 +96,6 @@ rule prepare_data:
         spec=spec("prepare_data"),
         code=code("prepare_data"),
     message:
-        "Check the images of {wildcards.dataset}, {wildcards.category}"
+        "Check the images of {wildcards.dataset}, {wildcards.category}, and write {output.manifest}"
     shell:
         "python -m nfbench --log {log:q} prepare_data --spec {params.spec:q}"

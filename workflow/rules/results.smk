@@ -160,6 +160,8 @@ for experiment in BENCH.experiments:
             experiment
         input:
             outputs(experiment),
+        message:
+            f"{experiment} is complete: 'nfbench show {experiment}' prints its tables"
 
     rule:
         name:
@@ -167,3 +169,5 @@ for experiment in BENCH.experiments:
         input:
             outputs(experiment),
             PATHS.template(f"mlflow/{experiment}.json"),
+        message:
+            f"{experiment} is complete and tracked: 'nfbench mlflow' opens MLflow's pages"

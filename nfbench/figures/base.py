@@ -1,7 +1,7 @@
 """What figures share: the cells they draw, and writing them without a display."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import matplotlib
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nfbench.core.files import atomic_path
@@ -20,7 +21,9 @@ from nfbench.results.record import RunRecord, read_record
 __all__ = [
     "COLORS",
     "DrawnRun",
+    "Legend",
     "by_category",
+    "draw_grid",
     "find_run",
     "legend_above",
     "methods_of",
@@ -30,6 +33,9 @@ __all__ = [
 ]
 
 COLORS = {"normal": "#1f77b4", "anomalous": "#d62728", "pseudo": "#ff7f0e", "neutral": "#555555"}
+
+Legend = tuple[list[Any], list[str]]
+"""Handles and labels."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,47 @@ def by_category(runs: Sequence[DrawnRun]) -> dict[tuple[str, str], list[DrawnRun
     return grouped
 
 
-def legend_above(figure: Figure, shown: tuple[list[Any], list[str]]) -> None:
+def draw_grid(
+    runs: Sequence[DrawnRun],
+    columns: Mapping[Any, str],
+    draw: Callable[[Axes, Sequence[DrawnRun], Any], Legend | None],
+    panel: tuple[float, float],
+    labels: tuple[str, str],
+    *,
+    sharey: bool = False,
+) -> Figure:
+    """Draws a grid of panels, one row per category, with one legend above.
+
+    Args:
+        runs: what to draw.
+        columns: titles of the columns.
+        draw: draws the runs of a category into the panel of a column; gives handles and labels of the legend, None for
+            an empty panel.
+        panel: width and height of a panel in inches.
+        labels: below the last panels, and beside the first, after dataset and category.
+        sharey: give all panels one y axis.
+    """
+    grouped = by_category(runs)
+    size = (panel[0] * len(columns), panel[1] * len(grouped))
+    figure, axes = plt.subplots(len(grouped), len(columns), figsize=size, squeeze=False, sharey=sharey)
+    legend: Legend = ([], [])
+    for row, (category, category_runs) in zip(axes, grouped.items(), strict=True):
+        for axis, column in zip(row, columns, strict=True):
+            shown = draw(axis, category_runs, column)
+            legend = shown or legend
+            if shown is None:
+                axis.set_axis_off()
+        row[0].set_ylabel("\n".join((*category, labels[1])), fontsize=8)
+    for axis, title in zip(axes[0], columns.values(), strict=True):
+        axis.set_title(title, fontsize=8)
+    for axis in axes[-1]:
+        if labels[0]:
+            axis.set_xlabel(labels[0], fontsize=8)
+    legend_above(figure, legend)
+    return figure
+
+
+def legend_above(figure: Figure, shown: Legend) -> None:
     """Arranges the figure with one legend above all axes, where it covers nothing.
 
     Args:

@@ -20,19 +20,23 @@ from nfbench.results.record import RunRecord, read_record
 
 __all__ = [
     "COLORS",
+    "Column",
     "DrawnRun",
     "Legend",
     "by_category",
+    "columns_of",
     "draw_grid",
     "find_run",
     "legend_above",
-    "methods_of",
     "of_first_seed",
     "read_runs",
     "write_figure",
 ]
 
 COLORS = {"normal": "#1f77b4", "anomalous": "#d62728", "pseudo": "#ff7f0e", "neutral": "#555555"}
+
+Column = tuple[str, str, str]
+"""Setting, method and backbone."""
 
 Legend = tuple[list[Any], list[str]]
 """Handles and labels."""
@@ -53,6 +57,11 @@ class DrawnRun:
         """Method and backbone."""
         return f"{self.record.cell.title}\n{self.cell.backbone}"
 
+    @property
+    def column(self) -> Column:
+        """What has a column of its own."""
+        return self.cell.setting, self.cell.method, self.cell.backbone
+
 
 def read_runs(cells: Sequence[Cell], paths: Paths) -> list[DrawnRun]:
     """Reads the run records of ``cells``."""
@@ -62,14 +71,15 @@ def read_runs(cells: Sequence[Cell], paths: Paths) -> list[DrawnRun]:
     ]
 
 
-def methods_of(runs: Sequence[DrawnRun]) -> dict[tuple[str, str], str]:
-    """Titles of all methods on their backbones, by both names, in the order in which they come."""
-    return {(run.cell.method, run.cell.backbone): run.title for run in runs}
+def columns_of(runs: Sequence[DrawnRun]) -> dict[Column, str]:
+    """Columns of the runs in their order, with their titles, which name the setting where there are several."""
+    several = len({run.cell.setting for run in runs}) > 1
+    return {run.column: f"{run.title}\n{run.cell.setting}" if several else run.title for run in runs}
 
 
-def find_run(runs: Sequence[DrawnRun], method: tuple[str, str]) -> DrawnRun | None:
-    """The run of a method and backbone, None where it has none here."""
-    return next((run for run in runs if (run.cell.method, run.cell.backbone) == method), None)
+def find_run(runs: Sequence[DrawnRun], column: Column) -> DrawnRun | None:
+    """The run of a column, None where it has none here."""
+    return next((run for run in runs if run.column == column), None)
 
 
 def of_first_seed(runs: Sequence[DrawnRun]) -> list[DrawnRun]:

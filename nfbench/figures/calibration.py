@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from nfbench.core.errors import NfbenchError
-from nfbench.figures.base import COLORS, DrawnRun, Legend, draw_grid, find_run, methods_of, of_first_seed
+from nfbench.figures.base import COLORS, Column, DrawnRun, Legend, columns_of, draw_grid, find_run, of_first_seed
 from nfbench.results.files import Quantile, read_rows
 
 __all__ = ["draw_calibration"]
@@ -25,11 +25,11 @@ def draw_calibration(runs: Sequence[DrawnRun]) -> Figure:
     shown = [run for run in of_first_seed(runs) if read_rows(Quantile, run.folder)]
     if not shown:
         raise NfbenchError("a figure of kind 'calibration' needs a method with standard normal latents")
-    return draw_grid(shown, methods_of(shown), _draw, (3.2, 2.8), ("expected of chi-square, per channel", "observed"))
+    return draw_grid(shown, columns_of(shown), _draw, (3.2, 2.8), ("expected of chi-square, per channel", "observed"))
 
 
-def _draw(axis: Axes, runs: Sequence[DrawnRun], method: tuple[str, str]) -> Legend | None:
-    run = find_run(runs, method)
+def _draw(axis: Axes, runs: Sequence[DrawnRun], column: Column) -> Legend | None:
+    run = find_run(runs, column)
     if run is None:
         return None
     rows = read_rows(Quantile, run.folder)

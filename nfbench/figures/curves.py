@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfbench.figures.base import COLORS, DrawnRun, Legend, draw_grid, methods_of
+from nfbench.figures.base import COLORS, Column, DrawnRun, Legend, columns_of, draw_grid
 from nfbench.results.files import Epoch, read_rows
 
 __all__ = ["draw_curves"]
@@ -19,14 +19,14 @@ def draw_curves(runs: Sequence[DrawnRun]) -> Figure:
     Left axis: training loss and held-out negative log-likelihood, both in nats per dimension up to a constant. Right
     axis: AUROC of the kept checkpoints on the test set.
     """
-    columns = methods_of(runs)
+    columns = columns_of(runs)
 
-    def draw(axis: Axes, category_runs: Sequence[DrawnRun], method: tuple[str, str]) -> Legend | None:
-        chosen = [run for run in category_runs if (run.cell.method, run.cell.backbone) == method]
+    def draw(axis: Axes, category_runs: Sequence[DrawnRun], column: Column) -> Legend | None:
+        chosen = [run for run in category_runs if run.column == column]
         if not chosen:
             return None
         right = _draw(axis, chosen)
-        if method == next(reversed(columns)):
+        if column == next(reversed(columns)):
             right.set_ylabel("AUROC in percent", fontsize=8)
         handles = zip(axis.get_legend_handles_labels(), right.get_legend_handles_labels(), strict=True)
         return tuple(left + other for left, other in handles)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nfbench.core.errors import NfbenchError
-from nfbench.figures.base import DrawnRun, Legend, draw_grid, find_run, methods_of, of_first_seed
+from nfbench.figures.base import Column, DrawnRun, Legend, columns_of, draw_grid, find_run, of_first_seed
 from nfbench.results.files import MeanIou, read_rows
 
 __all__ = ["draw_thresholds"]
@@ -30,14 +30,14 @@ def draw_thresholds(runs: Sequence[DrawnRun]) -> Figure:
     shown = [run for run in of_first_seed(runs) if read_rows(MeanIou, run.folder)]
     if not shown:
         raise NfbenchError("a figure of kind 'thresholds' needs images with masks, and there are none")
-    columns = {(method, name): title for method, title in methods_of(shown).items() for name in _MAPS}
+    columns = {(column, name): title for column, title in columns_of(shown).items() for name in _MAPS}
     return draw_grid(shown, columns, _draw, (2.9, 2.2), ("", "mean IoU"), sharey=True)
 
 
-def _draw(axis: Axes, runs: Sequence[DrawnRun], column: tuple[tuple[str, str], str]) -> Legend | None:
-    method, name = column
+def _draw(axis: Axes, runs: Sequence[DrawnRun], panel: tuple[Column, str]) -> Legend | None:
+    column, name = panel
     label, optimum, chosen = _MAPS[name]
-    run = find_run(runs, method)
+    run = find_run(runs, column)
     rows = [row for row in read_rows(MeanIou, run.folder) if row.map == name] if run else []
     if not rows:
         return None

@@ -1,7 +1,7 @@
 """What figures share: the cells they draw, and writing them without a display."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import matplotlib
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nfbench.core.files import atomic_path
@@ -19,17 +20,26 @@ from nfbench.results.record import RunRecord, read_record
 
 __all__ = [
     "COLORS",
+    "Column",
     "DrawnRun",
+    "Legend",
     "by_category",
+    "columns_of",
+    "draw_grid",
     "find_run",
     "legend_above",
-    "methods_of",
     "of_first_seed",
     "read_runs",
     "write_figure",
 ]
 
 COLORS = {"normal": "#1f77b4", "anomalous": "#d62728", "pseudo": "#ff7f0e", "neutral": "#555555"}
+
+Column = tuple[str, str, str]
+"""Setting, method and backbone."""
+
+Legend = tuple[list[Any], list[str]]
+"""Handles and labels."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,11 @@ class DrawnRun:
         """Method and backbone."""
         return f"{self.record.cell.title}\n{self.cell.backbone}"
 
+    @property
+    def column(self) -> Column:
+        """What has a column of its own."""
+        return self.cell.setting, self.cell.method, self.cell.backbone
+
 
 def read_runs(cells: Sequence[Cell], paths: Paths) -> list[DrawnRun]:
     """Reads the run records of ``cells``."""
@@ -56,14 +71,15 @@ def read_runs(cells: Sequence[Cell], paths: Paths) -> list[DrawnRun]:
     ]
 
 
-def methods_of(runs: Sequence[DrawnRun]) -> dict[tuple[str, str], str]:
-    """Titles of all methods on their backbones, by both names, in the order in which they come."""
-    return {(run.cell.method, run.cell.backbone): run.title for run in runs}
+def columns_of(runs: Sequence[DrawnRun]) -> dict[Column, str]:
+    """Columns of the runs in their order, with their titles, which name the setting where there are several."""
+    several = len({run.cell.setting for run in runs}) > 1
+    return {run.column: f"{run.title}\n{run.cell.setting}" if several else run.title for run in runs}
 
 
-def find_run(runs: Sequence[DrawnRun], method: tuple[str, str]) -> DrawnRun | None:
-    """The run of a method and backbone, None where it has none here."""
-    return next((run for run in runs if (run.cell.method, run.cell.backbone) == method), None)
+def find_run(runs: Sequence[DrawnRun], column: Column) -> DrawnRun | None:
+    """The run of a column, None where it has none here."""
+    return next((run for run in runs if run.column == column), None)
 
 
 def of_first_seed(runs: Sequence[DrawnRun]) -> list[DrawnRun]:
@@ -80,7 +96,47 @@ def by_category(runs: Sequence[DrawnRun]) -> dict[tuple[str, str], list[DrawnRun
     return grouped
 
 
-def legend_above(figure: Figure, shown: tuple[list[Any], list[str]]) -> None:
+def draw_grid(
+    runs: Sequence[DrawnRun],
+    columns: Mapping[Any, str],
+    draw: Callable[[Axes, Sequence[DrawnRun], Any], Legend | None],
+    panel: tuple[float, float],
+    labels: tuple[str, str],
+    *,
+    sharey: bool = False,
+) -> Figure:
+    """Draws a grid of panels, one row per category, with one legend above.
+
+    Args:
+        runs: what to draw.
+        columns: titles of the columns.
+        draw: draws the runs of a category into the panel of a column; gives handles and labels of the legend, None for
+            an empty panel.
+        panel: width and height of a panel in inches.
+        labels: below the last panels, and beside the first, after dataset and category.
+        sharey: give all panels one y axis.
+    """
+    grouped = by_category(runs)
+    size = (panel[0] * len(columns), panel[1] * len(grouped))
+    figure, axes = plt.subplots(len(grouped), len(columns), figsize=size, squeeze=False, sharey=sharey)
+    legend: Legend = ([], [])
+    for row, (category, category_runs) in zip(axes, grouped.items(), strict=True):
+        for axis, column in zip(row, columns, strict=True):
+            shown = draw(axis, category_runs, column)
+            legend = shown or legend
+            if shown is None:
+                axis.set_axis_off()
+        row[0].set_ylabel("\n".join((*category, labels[1])), fontsize=8)
+    for axis, title in zip(axes[0], columns.values(), strict=True):
+        axis.set_title(title, fontsize=8)
+    for axis in axes[-1]:
+        if labels[0]:
+            axis.set_xlabel(labels[0], fontsize=8)
+    legend_above(figure, legend)
+    return figure
+
+
+def legend_above(figure: Figure, shown: Legend) -> None:
     """Arranges the figure with one legend above all axes, where it covers nothing.
 
     Args:

@@ -2,21 +2,12 @@
 
 from collections.abc import Sequence
 
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from nfbench.core.errors import NfbenchError
-from nfbench.figures.base import (
-    COLORS,
-    DrawnRun,
-    by_category,
-    find_run,
-    legend_above,
-    methods_of,
-    of_first_seed,
-)
+from nfbench.figures.base import COLORS, Column, DrawnRun, Legend, columns_of, draw_grid, find_run, of_first_seed
 from nfbench.results.files import Quantile, read_rows
 
 __all__ = ["draw_calibration"]
@@ -34,27 +25,13 @@ def draw_calibration(runs: Sequence[DrawnRun]) -> Figure:
     shown = [run for run in of_first_seed(runs) if read_rows(Quantile, run.folder)]
     if not shown:
         raise NfbenchError("a figure of kind 'calibration' needs a method with standard normal latents")
-    grouped, titles = by_category(shown), methods_of(shown)
-    size = (3.2 * len(titles), 2.8 * len(grouped))
-    figure, axes = plt.subplots(len(grouped), len(titles), figsize=size, squeeze=False)
-    for row, ((dataset, category), category_runs) in zip(axes, grouped.items(), strict=True):
-        for axis, method in zip(row, titles, strict=True):
-            run = find_run(category_runs, method)
-            if run is None:
-                axis.set_axis_off()
-                continue
-            _draw(axis, run)
-            legend = axis.get_legend_handles_labels()
-        row[0].set_ylabel(f"{dataset}\n{category}\nobserved", fontsize=8)
-    for axis, title in zip(axes[0], titles.values(), strict=True):
-        axis.set_title(title, fontsize=8)
-    for axis in axes[-1]:
-        axis.set_xlabel("expected of chi-square, per channel", fontsize=8)
-    legend_above(figure, legend)
-    return figure
+    return draw_grid(shown, columns_of(shown), _draw, (3.2, 2.8), ("expected of chi-square, per channel", "observed"))
 
 
-def _draw(axis: Axes, run: DrawnRun) -> None:
+def _draw(axis: Axes, runs: Sequence[DrawnRun], column: Column) -> Legend | None:
+    run = find_run(runs, column)
+    if run is None:
+        return None
     rows = read_rows(Quantile, run.folder)
     scales = sorted({(row.scale, row.channels) for row in rows})
     for number, (scale, channels) in enumerate(scales):
@@ -73,3 +50,4 @@ def _draw(axis: Axes, run: DrawnRun) -> None:
         side.set_major_formatter("{x:g}")
         side.set_minor_locator(NullLocator())
     axis.tick_params(labelsize=7)
+    return axis.get_legend_handles_labels()

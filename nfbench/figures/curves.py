@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfbench.figures.base import COLORS, DrawnRun, by_category, legend_above
+from nfbench.figures.base import COLORS, Column, DrawnRun, Legend, columns_of, draw_grid
 from nfbench.results.files import Epoch, read_rows
 
 __all__ = ["draw_curves"]
@@ -20,24 +19,19 @@ def draw_curves(runs: Sequence[DrawnRun]) -> Figure:
     Left axis: training loss and held-out negative log-likelihood, both in nats per dimension up to a constant. Right
     axis: AUROC of the kept checkpoints on the test set.
     """
-    grouped = by_category(runs)
-    methods = list(dict.fromkeys((run.cell.method, run.cell.backbone) for run in runs))
-    size = (3.6 * len(methods), 2.3 * len(grouped))
-    figure, axes = plt.subplots(len(grouped), len(methods), figsize=size, squeeze=False)
-    for row, ((dataset, category), category_runs) in zip(axes, grouped.items(), strict=True):
-        for axis, method in zip(row, methods, strict=True):
-            chosen = [run for run in category_runs if (run.cell.method, run.cell.backbone) == method]
-            right = _draw(axis, chosen)
-            shown = [side.get_legend_handles_labels() for side in (axis, right)]
-        right.set_ylabel("AUROC in percent", fontsize=8)
-        row[0].set_ylabel(f"{dataset}\n{category}\nnats per dimension", fontsize=8)
-    for axis, method in zip(axes[0], methods, strict=True):
-        titles = [run.title for run in runs if (run.cell.method, run.cell.backbone) == method]
-        axis.set_title(titles[0], fontsize=8)
-    for axis in axes[-1]:
-        axis.set_xlabel("epoch", fontsize=8)
-    legend_above(figure, tuple(left + right for left, right in zip(*shown, strict=True)))
-    return figure
+    columns = columns_of(runs)
+
+    def draw(axis: Axes, category_runs: Sequence[DrawnRun], column: Column) -> Legend | None:
+        chosen = [run for run in category_runs if run.column == column]
+        if not chosen:
+            return None
+        right = _draw(axis, chosen)
+        if column == next(reversed(columns)):
+            right.set_ylabel("AUROC in percent", fontsize=8)
+        handles = zip(axis.get_legend_handles_labels(), right.get_legend_handles_labels(), strict=True)
+        return tuple(left + other for left, other in handles)
+
+    return draw_grid(runs, columns, draw, (3.6, 2.3), ("epoch", "nats per dimension"))
 
 
 def _draw(axis: Axes, runs: Sequence[DrawnRun]) -> Axes:

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfbench.figures.base import COLORS, DrawnRun, by_category, legend_above, of_first_seed
+from nfbench.figures.base import COLORS, Column, DrawnRun, Legend, columns_of, draw_grid, find_run, of_first_seed
 from nfbench.results.files import ImageScore, read_rows
 
 __all__ = ["draw_histograms"]
@@ -17,23 +16,14 @@ _BINS = 24
 
 def draw_histograms(runs: Sequence[DrawnRun]) -> Figure:
     """One row per category, one column per method on each backbone; the method's own image score, first seed."""
-    grouped = by_category(of_first_seed(runs))
-    n_columns = max(len(category_runs) for category_runs in grouped.values())
-    size = (3.4 * n_columns, 2.1 * len(grouped))
-    figure, axes = plt.subplots(len(grouped), n_columns, figsize=size, squeeze=False)
-    for row, ((dataset, category), category_runs) in zip(axes, grouped.items(), strict=True):
-        for axis, run in zip(row, category_runs, strict=False):
-            _draw(axis, run)
-        row[0].set_ylabel(f"{dataset}\n{category}\nshare of images", fontsize=8)
-    for axis, run in zip(axes[0], next(iter(grouped.values())), strict=False):
-        axis.set_title(run.title, fontsize=8)
-    for axis in axes[-1]:
-        axis.set_xlabel("image score", fontsize=8)
-    legend_above(figure, axes[0, 0].get_legend_handles_labels())
-    return figure
+    shown = of_first_seed(runs)
+    return draw_grid(shown, columns_of(shown), _draw, (3.4, 2.1), ("image score", "share of images"))
 
 
-def _draw(axis: Axes, run: DrawnRun) -> None:
+def _draw(axis: Axes, runs: Sequence[DrawnRun], column: Column) -> Legend | None:
+    run = find_run(runs, column)
+    if run is None:
+        return None
     rows = read_rows(ImageScore, run.folder)
     scores = np.array([row.paper for row in rows])
     labels = np.array([row.label for row in rows])
@@ -51,3 +41,4 @@ def _draw(axis: Axes, run: DrawnRun) -> None:
     auroc = run.record.selections["last"].metrics["image_auroc"]
     axis.text(0.97, 0.95, f"AUROC {100 * auroc:.1f}", transform=axis.transAxes, ha="right", va="top", fontsize=8)
     axis.tick_params(labelsize=7)
+    return axis.get_legend_handles_labels()

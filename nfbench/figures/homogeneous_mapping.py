@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from nfbench.core.errors import NfbenchError
-from nfbench.figures.base import COLORS, DrawnRun, legend_above, methods_of, of_first_seed
+from nfbench.figures.base import COLORS, DrawnRun, legend_above, of_first_seed
 from nfbench.results.files import Bin, Epoch, read_rows
 
 __all__ = ["draw_homogeneous_mapping"]
@@ -43,7 +43,8 @@ def draw_homogeneous_mapping(runs: Sequence[DrawnRun]) -> Figure:
         panels.setdefault(key, {})[run.cell.setting] = rows[run.folder]
     panels = {key: by_setting for key, by_setting in panels.items() if set(by_setting) == set(_SETTINGS)}
     categories = list(dict.fromkeys(key[:2] for key in panels))
-    methods = {key: title for key, title in methods_of(shown).items() if key in {panel[2:] for panel in panels}}
+    titles = {(run.cell.method, run.cell.backbone): run.title for run in shown}
+    methods = {key: title for key, title in titles.items() if key in {panel[2:] for panel in panels}}
     if not methods:
         raise NfbenchError(
             "a figure of kind 'homogeneous_mapping' needs a method with likelihoods of positions, such as cflow or "

@@ -15,9 +15,9 @@ from nfbench.figures.base import (
     COLORS,
     DrawnRun,
     by_category,
+    columns_of,
     find_run,
     legend_above,
-    methods_of,
     of_first_seed,
 )
 from nfbench.results.files import Bin, read_rows
@@ -47,11 +47,11 @@ def draw_likelihoods(runs: Sequence[DrawnRun]) -> Figure:
             "a figure of kind 'likelihoods' needs a method that leaves likelihoods.csv, one with likelihoods of "
             "positions that may learn from anomalies: sanflow, nfad or bgad"
         )
-    titles = methods_of(shown)
+    columns = columns_of(shown)
     bands = [
         (category, run)
         for category, of_category in by_category(shown).items()
-        for run in (find_run(of_category, method) for method in titles)
+        for run in (find_run(of_category, column) for column in columns)
         if run is not None
     ]
     levels = sorted({row.level for rows in histograms.values() for row in rows})

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nfbench.datasets.manifest import Entry, read_image, read_manifest, read_mask
-from nfbench.figures.base import DrawnRun, by_category, of_first_seed
+from nfbench.figures.base import DrawnRun, by_category, columns_of, find_run, of_first_seed
 from nfbench.results.examples import read_examples
 from nfbench.scoring.maps import resize_map
 
@@ -22,27 +22,29 @@ def draw_maps(runs: Sequence[DrawnRun]) -> Figure:
 
     Maps share one scale per category and method. The contour encloses what scores above the 99.9 % quantile of the
     pixels of held-out normal images (training images where none were held out). The examples are those of the first
-    run; a run that keeps no map of one of them, since it made use of that image, has nothing there.
+    run; a run that is missing, or keeps no map of an example since it made use of that image, has nothing there.
     """
-    grouped = by_category(of_first_seed(runs))
-    n_columns = 2 + 2 * max(len(category_runs) for category_runs in grouped.values())
-    examples = {key: [read_examples(run.folder) for run in category_runs] for key, category_runs in grouped.items()}
-    n_rows = sum(len(found[0].images) for found in examples.values())
+    shown = of_first_seed(runs)
+    grouped, columns = by_category(shown), columns_of(shown)
+    n_columns = 2 + 2 * len(columns)
+    examples = {run.folder: read_examples(run.folder) for run in shown}
+    n_rows = sum(len(examples[category_runs[0].folder].images) for category_runs in grouped.values())
     figure, axes = plt.subplots(n_rows, n_columns, figsize=(_CELL * n_columns, _CELL * n_rows), squeeze=False)
-    row = 0
+    rows = iter(axes)
     for (dataset, category), category_runs in grouped.items():
         entries = [e for e in read_manifest(category_runs[0].record.data.manifest) if e.split == "test"]
-        loaded = examples[dataset, category]
-        for index in loaded[0].images:
-            draw_example(axes[row], entries[index], f"{dataset}\n{category}\n{entries[index].defect}")
-            for column, (run, found) in enumerate(zip(category_runs, loaded, strict=True)):
-                maps, number = found.maps["maps"], found.row(index)
-                limits = (min(run.record.contour, float(maps.min())), float(maps.max()))
+        for index in examples[category_runs[0].folder].images:
+            row = next(rows)
+            draw_example(row, entries[index], f"{dataset}\n{category}\n{entries[index].defect}")
+            for column, key in enumerate(columns):
+                run = find_run(category_runs, key)
+                number = examples[run.folder].row(index) if run else None
                 if number is not None:
-                    pair = axes[row, 2 + 2 * column : 4 + 2 * column]
+                    maps = examples[run.folder].maps["maps"]
+                    limits = (min(run.record.contour, float(maps.min())), float(maps.max()))
+                    pair = row[2 + 2 * column : 4 + 2 * column]
                     _draw_map(pair, entries[index], maps[number], run.record.contour, limits)
-            row += 1
-    _label_columns(axes[0], next(iter(grouped.values())))
+    _label_columns(axes[0], [find_run(shown, key) for key in columns])
     figure.subplots_adjust(wspace=0.04, hspace=0.04)
     return figure
 

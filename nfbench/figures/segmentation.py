@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.manifest import Entry, read_image, read_manifest
-from nfbench.figures.base import DrawnRun, by_category, find_run, legend_above, methods_of, of_first_seed
+from nfbench.figures.base import DrawnRun, by_category, columns_of, find_run, legend_above, of_first_seed
 from nfbench.figures.maps import draw_example
 from nfbench.results.examples import read_examples
 from nfbench.scoring.maps import resize_map
@@ -33,7 +33,7 @@ def draw_segmentation(runs: Sequence[DrawnRun]) -> Figure:
     with_nfa = [run for run in of_first_seed(runs) if "nfa" in run.record.segmentation.false_alarms]
     if not with_nfa:
         raise NfbenchError("a figure of kind 'segmentation' needs a method with standard normal latents")
-    grouped, titles = by_category(with_nfa), methods_of(with_nfa)
+    grouped, titles = by_category(with_nfa), columns_of(with_nfa)
     examples = {run.folder: read_examples(run.folder) for run in with_nfa}
     n_columns = 2 + 3 * len(titles)
     of_first = {key: examples[category_runs[0].folder] for key, category_runs in grouped.items()}
@@ -47,7 +47,7 @@ def draw_segmentation(runs: Sequence[DrawnRun]) -> Figure:
     for (dataset, category), category_runs in grouped.items():
         entries = [e for e in read_manifest(category_runs[0].record.data.manifest) if e.split == "test"]
         first = of_first[dataset, category]
-        present = [(column, find_run(category_runs, method)) for column, method in enumerate(titles)]
+        present = [(column, find_run(category_runs, key)) for column, key in enumerate(titles)]
         for rank, index in enumerate([*first.images, *first.suspects], start=-len(first.images)):
             row = next(rows)
             suspect = rank >= 0

@@ -4,12 +4,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nfbench.core.errors import NfbenchError
-from nfbench.figures.base import DrawnRun, by_category, find_run, legend_above, methods_of, of_first_seed
+from nfbench.figures.base import Column, DrawnRun, Legend, columns_of, draw_grid, find_run, of_first_seed
 from nfbench.results.files import MeanIou, read_rows
 
 __all__ = ["draw_thresholds"]
@@ -28,35 +27,20 @@ def draw_thresholds(runs: Sequence[DrawnRun]) -> Figure:
     Marked are the best threshold over all images and the one chosen without anomalies: one false positive pixel per
     normal training image, or NFA < 1.
     """
-    shown = [run for run in of_first_seed(runs) if _curves(run)]
+    shown = [run for run in of_first_seed(runs) if read_rows(MeanIou, run.folder)]
     if not shown:
         raise NfbenchError("a figure of kind 'thresholds' needs images with masks, and there are none")
-    grouped, titles = by_category(shown), methods_of(shown)
-    panels = [(method, name) for method in titles for name in _MAPS]
-    size = (2.9 * len(panels), 2.2 * len(grouped))
-    figure, axes = plt.subplots(len(grouped), len(panels), figsize=size, squeeze=False, sharey=True)
-    for row, ((dataset, category), category_runs) in zip(axes, grouped.items(), strict=True):
-        for axis, (method, name) in zip(row, panels, strict=True):
-            run = find_run(category_runs, method)
-            if run is None or name not in _curves(run):
-                axis.set_axis_off()
-                continue
-            _draw(axis, run, name)
-            legend = axis.get_legend_handles_labels()
-        row[0].set_ylabel(f"{dataset}\n{category}\nmean IoU", fontsize=8)
-    for axis, (method, _) in zip(axes[0], panels, strict=True):
-        axis.set_title(titles[method], fontsize=8)
-    legend_above(figure, legend)
-    return figure
+    columns = {(column, name): title for column, title in columns_of(shown).items() for name in _MAPS}
+    return draw_grid(shown, columns, _draw, (2.9, 2.2), ("", "mean IoU"), sharey=True)
 
 
-def _curves(run: DrawnRun) -> set[str]:
-    return {row.map for row in read_rows(MeanIou, run.folder)}
-
-
-def _draw(axis: Axes, run: DrawnRun, name: str) -> None:
+def _draw(axis: Axes, runs: Sequence[DrawnRun], panel: tuple[Column, str]) -> Legend | None:
+    column, name = panel
     label, optimum, chosen = _MAPS[name]
-    rows = [row for row in read_rows(MeanIou, run.folder) if row.map == name]
+    run = find_run(runs, column)
+    rows = [row for row in read_rows(MeanIou, run.folder) if row.map == name] if run else []
+    if not rows:
+        return None
     x = np.array([row.threshold for row in rows])
     for aggregation, color in _COLORS.items():
         axis.plot(x, [getattr(row, aggregation) for row in rows], color=color, lw=1.2, label=_LABELS[aggregation])
@@ -79,3 +63,4 @@ def _draw(axis: Axes, run: DrawnRun, name: str) -> None:
     axis.set_xlabel(label, fontsize=8)
     axis.set_ylim(0, 1)
     axis.tick_params(labelsize=7)
+    return axis.get_legend_handles_labels()

@@ -42,3 +42,14 @@ def test_maps_lie_beside_their_images(runs):
 def test_segmentations_lie_beside_their_images(runs):
     """The last rows are each run's own most anomalous normal images, of which the second run has one."""
     assert drawn(draw_segmentation(runs), 5, [2, 5]) == [[2, 2], [1, None], [3, 3], [0, 0], [4, None]]
+
+
+def test_a_run_that_is_missing_leaves_its_columns_empty(tmp_path):
+    made = MadeUp(tmp_path, {"uflow": "uflow", "bgad": "bgad"}, ("bottle", "carpet"), seeds=1, images=True).write()
+    found = read_runs(made.cells, made.paths)
+    for run in found:
+        maps = np.full((1, 8, 8), 7, dtype=np.float32)
+        np.savez(run.folder / "examples.npz", index=np.array([1]), suspect=np.array([False]), maps=maps)
+    left = [run for run in found if (run.cell.method, run.cell.category) != ("uflow", "carpet")]
+    assert drawn(draw_maps(left), 2, [2, 4]) == [[7, 7], [None, 7]]
+    plt.close("all")

@@ -1,14 +1,15 @@
-"""Figures that have nothing to show say so."""
+"""Grids of panels: a run that is missing leaves its panel empty, and a figure that has nothing to show says so."""
 
 import importlib
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from matplotlib import pyplot as plt
 
 from nfbench.core.errors import NfbenchError
 from nfbench.figures.base import DrawnRun
-from nfbench.results.files import MeanIou, Quantile, write_rows
+from nfbench.results.files import Epoch, ImageScore, MeanIou, Quantile, write_rows
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,57 @@ def test_nothing_to_draw_is_one_clear_error(tmp_path: Path, kind, message):
     run = DrawnRun(SimpleNamespace(seed=0), record, tmp_path, tmp_path)
     with pytest.raises(NfbenchError, match=f"kind '{kind}' {message}"):
         getattr(importlib.import_module(f"nfbench.figures.{kind}"), f"draw_{kind}")([run])
+
+
+def drawn_run(folder: Path, method: str, category: str, setting: str = "one-class") -> DrawnRun:
+    folder = folder / setting / method / category
+    folder.mkdir(parents=True)
+    write_rows(Epoch, folder, [(1, 3.0, -1.5, 0.1, 1.0), (2, 2.0, -1.2, 0.1, 1.0)])
+    write_rows(ImageScore, folder, [(f"{i}.png", i % 2, "x", *[float(i)] * 4) for i in range(6)])
+    write_rows(MeanIou, folder, [(name, 1.0 * x, 0.2, 0.3, 0.4) for name in ("score", "nfa") for x in range(-2, 3)])
+    write_rows(
+        Quantile, folder, [(images, 0, 4, p, p, 1.1 * p) for images in ("training", "test") for p in (0.1, 0.5, 0.9)]
+    )
+    metrics = dict.fromkeys(
+        ("image_auroc", "pixel_auroc", "miou_oracle", "miou_fair", "miou_nfa_oracle", "miou_nfa"), 0.5
+    )
+    record = SimpleNamespace(
+        cell=SimpleNamespace(title=method.upper()),
+        selections={"last": SimpleNamespace(metrics=metrics)},
+        by_epoch={2: metrics},
+        segmentation=SimpleNamespace(thresholds={"miou_oracle": 1.0, "miou_nfa_oracle": -1.0, "fair": 0.5}),
+    )
+    cell = SimpleNamespace(
+        setting=setting, dataset="mvtec_ad", category=category, method=method, backbone="b@256", seed=0
+    )
+    return DrawnRun(cell, record, folder, folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "lines"),
+    [("curves", 2, {3.0, 2.0}), ("calibration", 2, {0.1, 0.5, 0.9}), ("thresholds", 4, {0.2}), ("histograms", 2, None)],
+)
+def test_a_run_that_is_missing_leaves_its_panel_empty(tmp_path, kind, columns, lines):
+    there = [("uflow", "bottle"), ("fastflow", "bottle"), ("fastflow", "carpet")]
+    runs = [drawn_run(tmp_path, method, category) for method, category in there]
+    figure = getattr(importlib.import_module(f"nfbench.figures.{kind}"), f"draw_{kind}")(runs)
+    panels = [axis for axis in figure.axes if axis.get_ylabel() != "AUROC in percent"][: 2 * columns]
+    empty = [place for place, axis in enumerate(panels) if not axis.axison]
+    assert empty == list(range(columns, columns + columns // 2))
+    titles = ["UFLOW\nb@256", "FASTFLOW\nb@256"]
+    assert [axis.get_title() for axis in panels[:columns]] == [t for t in titles for _ in range(columns // 2)]
+    assert panels[columns].get_ylabel().startswith("mvtec_ad\ncarpet\n")
+    last = panels[2 * columns - 1]
+    if lines:
+        assert any(lines <= {*line.get_xdata(), *line.get_ydata()} for line in last.get_lines())
+    else:
+        assert last.patches
+    assert len(figure.legends) == 1
+    plt.close("all")
+
+
+def test_settings_have_columns_of_their_own(tmp_path):
+    runs = [drawn_run(tmp_path, "uflow", "bottle", setting) for setting in ("one-class", "unified")]
+    figure = importlib.import_module("nfbench.figures.calibration").draw_calibration(runs)
+    assert [axis.get_title() for axis in figure.axes] == ["UFLOW\nb@256\none-class", "UFLOW\nb@256\nunified"]
+    plt.close("all")

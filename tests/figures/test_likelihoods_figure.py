@@ -43,7 +43,9 @@ def run(folder, method="bgad-10", category="bottle", seed=0, **options):
     folder = folder / f"{method}-{category}-{seed}"
     folder.mkdir()
     write_rows(Bin, folder, histograms(**options) if options else [])
-    cell = SimpleNamespace(method=method, dataset="mvtec_ad", category=category, seed=seed, backbone="b6@256-l123")
+    cell = SimpleNamespace(
+        setting="one-class", method=method, dataset="mvtec_ad", category=category, seed=seed, backbone="b6@256-l123"
+    )
     return DrawnRun(cell, SimpleNamespace(cell=SimpleNamespace(title=method.upper())), folder, folder)
 
 

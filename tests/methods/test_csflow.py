@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from nfbench.blocks.method import LevelShape, build_method, load_method, resolve_settings
+from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.core.errors import NfbenchError
 
 SMALL = [LevelShape(8, 8, 8), LevelShape(8, 4, 4), LevelShape(8, 2, 2)]
@@ -179,13 +179,3 @@ def test_same_seed_same_model():
     assert all(torch.equal(value, same[name]) for name, value in ours.items())
     for part in ("permutations", "weight"):
         assert all(not torch.equal(value, other[name]) for name, value in ours.items() if part in name)
-
-
-@torch.inference_mode()
-def test_state_brings_the_model_back():
-    method, other, features = build(), build(seed=1), draw()
-    expected = method.eval().score(features)
-    assert not torch.allclose(other.eval().score(features).images, expected.images)
-    found = load_method(other, method.state_dict()).score(features)
-    assert torch.equal(found.maps, expected.maps)
-    assert torch.equal(found.images, expected.images)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nfbench.blocks.method import Batch, LevelShape, build_method, load_method, resolve_settings
+from nfbench.blocks.method import Batch, LevelShape, build_method, resolve_settings
 from nfbench.core.errors import NfbenchError
 from nfbench.methods.differnet import DifferNet
 
@@ -195,11 +195,3 @@ def test_same_seed_same_model():
     assert all(torch.equal(value, same[name]) for name, value in ours.items())
     for part in ("permutations", "weight"):
         assert all(not torch.equal(value, other[name]) for name, value in ours.items() if part in name)
-
-
-@torch.inference_mode()
-def test_state_brings_the_model_back():
-    method, other, features = build(), build(seed=1), draw(5)
-    expected = method.eval().score(features).images
-    assert not torch.allclose(other.eval().score(features).images, expected)
-    assert torch.equal(load_method(other, method.state_dict()).score(features).images, expected)

@@ -5,6 +5,7 @@ No module here keeps state between calls, so that threads can share one, and gra
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -12,27 +13,42 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nfbench.backbones.base import Backbone
+from nfbench.core.deferred import deferred
 from nfbench.core.torchvision_guard import import_torchvision
 
-__all__ = ["EXTRACTORS", "AtScales", "SideBySide", "create_network", "pad_by_reflection", "resize", "tensor_shapes"]
+__all__ = [
+    "EXTRACTORS",
+    "AtScales",
+    "SideBySide",
+    "create_network",
+    "import_timm",
+    "pad_by_reflection",
+    "resize",
+    "tensor_shapes",
+]
 
 
 def create_network(backbone: Backbone, **arguments: Any) -> nn.Module:
     """The whole network, classifier included; ``arguments`` are those of ``timm.create_model``."""
-    import_torchvision()  # timm imports torchvision
     if backbone.extractor == "alexnet":
+        import_torchvision()
         from torchvision.models import alexnet
 
         return alexnet()
-    import timm
+    return import_timm().create_model(backbone.timm_name, **arguments)
 
-    return timm.create_model(backbone.timm_name, **arguments)
+
+def import_timm() -> ModuleType:
+    """Imports timm without two of its models, unused here, whose definition imports torch's compiler (1 s)."""
+    import_torchvision()  # timm imports torchvision
+    with deferred("timm.models.naflexvit", "timm.models.gemma4_vit"):
+        import timm
+    return timm
 
 
 def tensor_shapes(backbone: Backbone) -> dict[str, tuple[int, ...]]:
     """Shapes of all tensors of the whole network by their names, without their values."""
-    import_torchvision()
-    import timm  # noqa: F401  (before the device is set, as importing may make tensors)
+    import_timm()  # before the device is set, as importing may make tensors
 
     with torch.device("meta"):
         return {name: tuple(value.shape) for name, value in create_network(backbone).state_dict().items()}

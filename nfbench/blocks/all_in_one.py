@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from FrEIA.modules import InvertibleModule
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
+from nfbench.blocks.freia import InvertibleModule
 from nfbench.blocks.subnets import Subnet
 
 __all__ = ["AllInOneStep", "ClampRule", "Permutation"]

@@ -15,8 +15,9 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from FrEIA.modules import InvertibleModule
 from torch import Tensor, nn
+
+from nfbench.blocks.freia import InvertibleModule
 
 __all__ = ["ListSubnet", "TwoSidedFlow", "TwoSidedStep", "mlp_subnet"]
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
-from FrEIA.framework import SequenceINN
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from nfbench.blocks.all_in_one import AllInOneStep, ClampRule, Permutation
+from nfbench.blocks.freia import SequenceINN
 from nfbench.blocks.maps import resize_maps
 from nfbench.blocks.method import HALF_LOG_TWO_PI, LevelShape, Method, MethodSettings, Passes, Scores
 from nfbench.blocks.positional import sinusoidal_code

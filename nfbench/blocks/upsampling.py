@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from FrEIA.modules import InvertibleModule
 from torch import Tensor
 from torch.nn import functional
+
+from nfbench.blocks.freia import InvertibleModule
 
 __all__ = ["InvertibleUpsampling"]
 

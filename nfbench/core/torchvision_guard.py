@@ -7,6 +7,8 @@ defining their schemas is enough for the import to pass. Where the compiled oper
 
 import torch
 
+from nfbench.core.deferred import deferred
+
 __all__ = ["import_torchvision"]
 
 _SCHEMAS = {
@@ -23,11 +25,17 @@ def import_torchvision() -> None:
         ImportError: torchvision is not installed, or fails for another reason.
     """
     try:
-        import torchvision
+        _import()
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise ImportError(f"torchvision does not import: {error}") from error
         _define_missing_operators()
+        _import()
+
+
+def _import() -> None:
+    """Imports torchvision without torch's compiler, which takes a second and is used by ``roi_align`` alone."""
+    with deferred("torch._dynamo.utils"):
         import torchvision  # noqa: F401
 
 

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
-from FrEIA.framework import SequenceINN
 from pydantic import Field
 from torch import Tensor, nn
 
 from nfbench.blocks.all_in_one import AllInOneStep
 from nfbench.blocks.flow_method import FlowMethod, FlowSettings
+from nfbench.blocks.freia import SequenceINN
 from nfbench.blocks.method import HALF_LOG_TWO_PI, LevelShape
 
 __all__ = ["METHOD", "FastFlow", "FastFlowSettings"]

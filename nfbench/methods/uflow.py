@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from FrEIA.framework import GraphINN, InputNode, Node, OutputNode
-from FrEIA.modules import Concat, Split
 from pydantic import Field
 from torch import Tensor
 
 from nfbench.blocks.all_in_one import AllInOneStep
 from nfbench.blocks.flow_method import FlowMethod, FlowSettings
+from nfbench.blocks.freia import Concat, GraphINN, InputNode, Node, OutputNode, Split
 from nfbench.blocks.upsampling import InvertibleUpsampling
 from nfbench.core.errors import NfbenchError
 

@@ -19,15 +19,15 @@ sets log PFA to 0 there.
 
 from collections.abc import Sequence
 from functools import cache
+from types import ModuleType
 from typing import Any, NamedTuple
 
-import higra
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+from nfbench.core.deferred import deferred
 from nfbench.metrics.inputs import as_array
 
 __all__ = ["Region", "energy", "log10_n_tests", "log_nfa", "log_nfa_of_energies", "log_pfa", "regions"]
@@ -118,6 +118,7 @@ def log_pfa(u2: np.ndarray, channels: int, chernoff_guard: bool = False) -> np.n
     u2 = np.asarray(u2, dtype=np.float64)
     if not np.isfinite(u2).all():
         raise ValueError("'latents' must be finite, got NaN or infinity")
+    higra = _higra()
     tree, levels = higra.component_tree_max_tree(_grid(u2.shape), u2)
     n_pixels = tree.num_leaves()
     parents = tree.parents()
@@ -138,6 +139,8 @@ def log_pfa(u2: np.ndarray, channels: int, chernoff_guard: bool = False) -> np.n
 
 def regions(log_nfa_map: np.ndarray, threshold: float = 0.0) -> list[Region]:
     """Regions of the mask ``log10 NFA < threshold``, the most meaningful first."""
+    from scipy import ndimage
+
     log_nfa_map = as_array(log_nfa_map)
     labels, _ = ndimage.label(log_nfa_map < threshold)
     found = []
@@ -158,4 +161,11 @@ def _log_pfa_of_components(levels: np.ndarray, areas: np.ndarray, channels: int,
 @cache
 def _grid(shape: tuple[int, int]) -> Any:
     """The 4-connected pixel graph of an image."""
-    return higra.get_4_adjacency_graph(shape)
+    return _higra().get_4_adjacency_graph(shape)
+
+
+def _higra() -> ModuleType:
+    """higra, imported when regions are first asked for: only flows with normal latents have any."""
+    with deferred("matplotlib", "matplotlib.pyplot", "matplotlib.collections", "scipy.cluster.hierarchy"):
+        import higra
+    return higra

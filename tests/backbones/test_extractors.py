@@ -3,14 +3,16 @@
 from dataclasses import replace
 
 import pytest
-import timm
 import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from nfbench.backbones.base import Level, find_backbone
+from nfbench.backbones.extractors import import_timm
 from nfbench.backbones.weights import load_backbone, state_hash
 from nfbench.core.errors import NfbenchError
+
+timm = import_timm()
 
 RESNET18 = find_backbone("resnet18.tv_in1k")
 PAIR = find_backbone("ms_cait")

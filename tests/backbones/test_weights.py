@@ -12,15 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 from skimage import data as pictures
 
 from nfbench.backbones.base import find_backbone
+from nfbench.backbones.extractors import import_timm
 from nfbench.backbones.weights import load_backbone, state_hash
 from nfbench.core.errors import NfbenchError
+
+timm = import_timm()
 
 LITE0 = find_backbone("tf_efficientnet_lite0")
 RESNET18 = find_backbone("resnet18.tv_in1k")

@@ -4,14 +4,15 @@ import gc
 from functools import cache
 
 import pytest
-import timm
 import torch
 from torch import nn
 
 from nfbench.backbones.base import INTERPOLATIONS, Backbone, backbone_names, find_backbone
-from nfbench.backbones.extractors import EXTRACTORS
+from nfbench.backbones.extractors import EXTRACTORS, import_timm
 from nfbench.backbones.weights import load_backbone
 from nfbench.core.errors import NfbenchError
+
+timm = import_timm()
 
 
 def networks(backbone: Backbone) -> tuple[Backbone, ...]:

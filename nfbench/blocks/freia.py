@@ -1,0 +1,9 @@
+"""The parts of FrEIA that flows are built of, imported without ``scipy.stats``."""
+
+from nfbench.core.deferred import deferred
+
+with deferred("scipy.stats"):
+    from FrEIA.framework import GraphINN, InputNode, Node, OutputNode, SequenceINN
+    from FrEIA.modules import Concat, InvertibleModule, Split
+
+__all__ = ["Concat", "GraphINN", "InputNode", "InvertibleModule", "Node", "OutputNode", "SequenceINN", "Split"]

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from nfbench.cli import build, data, evaluate, explain, explore, extract, report, search, track, train
+from nfbench.cli import build, check, data, evaluate, explain, explore, extract, report, search, track, train
 from nfbench.core.errors import NfbenchError
 
 __all__ = ["app", "main"]
@@ -43,6 +43,7 @@ app.command("status")(explain.status)
 app.command("describe")(explore.describe)
 app.command("list")(explore.list_names)
 app.command("errata")(explore.errata)
+app.command("check")(check.check)
 app.command("schema")(explore.schema)
 app.command("check_variants")(explore.check_variants)
 app.command("check_device")(explore.check_device)

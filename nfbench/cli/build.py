@@ -9,9 +9,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 
-from nfbench.config import AvailableAmong, Bench, DatasetConfig, load_bench
+from nfbench.config import AvailableAmong, Bench, DatasetConfig, load_bench, read_config
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
 from nfbench.datasets.base import find_dataset
@@ -58,8 +57,7 @@ def load(overrides: str = "{}", folder: Path = Path()) -> Bench:
     path = folder / "config.yaml"
     if not path.is_file():
         raise NfbenchError(f"{path.absolute()} is missing; run this in the folder of the Snakefile")
-    values = yaml.safe_load(path.read_text()) or {}
-    return load_bench({**values, **json.loads(overrides)}, folder / "workflow" / "experiments")
+    return load_bench(read_config(path, json.loads(overrides)), folder / "workflow" / "experiments")
 
 
 def is_miniature(bench: Bench, dataset: str) -> bool:

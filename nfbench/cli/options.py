@@ -1,7 +1,7 @@
 """Options that several commands share."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 import yaml
@@ -11,7 +11,7 @@ from nfbench.core.errors import NfbenchError
 
 __all__ = ["Anomalies", "Device", "Set", "Threads", "parse_anomalies", "parse_numbers", "parse_overrides"]
 
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; auto takes a GPU if any.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads, by default all.")]
 Anomalies = Annotated[str | None, typer.Option(help="Anomalies to train with, the keys of a variant's, as JSON.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="A setting of the method, key=value; repeatable.")]

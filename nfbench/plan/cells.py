@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 
-from nfbench.config import AvailableAmong, Bench, Categories
+from nfbench.config import AvailableAmong, Bench, Categories, Experiment, check_category, require_known
 from nfbench.core.errors import NfbenchError
 
 __all__ = ["Cell", "classes_of", "expand", "members"]
@@ -56,9 +57,12 @@ def expand(bench: Bench, experiment_name: str, available: AvailableCategories) -
         available: lists the categories of a dataset; asked for datasets whose categories are not named.
 
     Raises:
-        NfbenchError: unknown experiment, a dataset without categories, or the configured categories match none.
+        NfbenchError: unknown experiment, a dataset without categories, a category that is named and not there, or a
+            folder whose name is no name of a category.
     """
     experiment = bench.experiment(experiment_name)
+    available = _checked(available)
+    _check_categories(bench, experiment, available)
     seeds = range(bench.config.seeds or experiment.seeds)
     cells = (
         Cell(block.setting, dataset, category, method, backbone.tag, seed)
@@ -74,9 +78,7 @@ def expand(bench: Bench, experiment_name: str, available: AvailableCategories) -
         _check_setting(bench, cell)
         _check_search(bench, cell)
     if experiment.grid and not unique:
-        wanted = ", ".join(bench.config.categories or ())
-        among = f"among 'categories' ({wanted})" if wanted else "of its grid on disk"
-        raise NfbenchError(f"experiment '{experiment_name}' has no category {among}")
+        raise NfbenchError(f"experiment '{experiment_name}' has no category of its grid on disk")
     return unique
 
 
@@ -97,12 +99,10 @@ def members(bench: Bench, dataset: str, available: AvailableCategories) -> dict[
     """The datasets that the categories of a union come from, by category, in the order of the union.
 
     Raises:
-        NfbenchError: the union holds another, or two of its datasets have a category of one name.
+        NfbenchError: two of its datasets have a category of one name.
     """
     found: dict[str, str] = {}
     for member, named in (bench.dataset(dataset).union or {}).items():
-        if bench.dataset(member).union:
-            raise NfbenchError(f"dataset '{dataset}' is a union of the union '{member}'; name the datasets of that one")
         for category in _chosen(member, named, available):
             if category in found:
                 raise NfbenchError(
@@ -111,6 +111,33 @@ def members(bench: Bench, dataset: str, available: AvailableCategories) -> dict[
                 )
             found[category] = member
     return found
+
+
+def _checked(available: AvailableCategories) -> AvailableCategories:
+    """Categories of a dataset, once their names are checked."""
+
+    @cache
+    def found(dataset: str) -> list[str]:
+        categories = available(dataset)
+        for category in categories:
+            check_category(category, f"dataset '{dataset}'")
+        return categories
+
+    return found
+
+
+def _check_categories(bench: Bench, experiment: Experiment, available: AvailableCategories) -> None:
+    """Each category that a grid or the configuration names is one of a dataset's."""
+    known: dict[str, None] = {}
+    for block in experiment.grid:
+        for dataset, named in block.datasets.items():
+            if isinstance(named, tuple) and not bench.official_categories(dataset):
+                where = f"experiment '{experiment.name}', dataset '{dataset}'"
+                require_known(named, available(dataset), where)
+            known |= dict.fromkeys(_chosen(dataset, named, available))
+    if known:
+        where = f"config.yaml: 'categories', for experiment '{experiment.name}'"
+        require_known(bench.config.categories or (), known, where)
 
 
 def _check_setting(bench: Bench, cell: Cell) -> None:

@@ -68,7 +68,7 @@ def test_the_ledger_reads_the_logs_of_these_jobs(checkout, monkeypatch):
         (["--config", "sees=3"], "config.yaml: unknown key 'sees'; did you mean 'seeds'?"),
         (["--config", "device=gpu"], "'device': Input should be 'auto', 'cpu' or 'cuda'"),
         (["mvtec_local", "--config", "data_root=/nowhere"], "folder /nowhere/mvtec_ad does not exist; set 'data_root'"),
-        (["smoke", "--config", "categories=fabrik"], "no category among 'categories' (fabrik)"),
+        (["smoke", "--config", "categories=fabrik"], "no category 'fabrik'; did you mean 'fabric'?"),
         (["--config", "experiment=quikstart"], "unknown experiment 'quikstart'; did you mean 'quickstart'?"),
     ],
 )

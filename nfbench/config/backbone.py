@@ -63,5 +63,7 @@ def _by_name(value: Any) -> Any:
     return [{"name": item} if isinstance(item, str) else item for item in value]
 
 
-Backbones = Annotated[tuple[BackboneConfig, ...], BeforeValidator(_by_name)]
+Backbones = Annotated[
+    tuple[BackboneConfig, ...], BeforeValidator(_by_name, json_schema_input_type=tuple[BackboneConfig | str, ...])
+]
 """Several backbones; a name alone is a backbone with its own defaults."""

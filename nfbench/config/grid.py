@@ -38,7 +38,7 @@ class AvailableAmong(Model):
 
 
 def _form(value: Any) -> str | None:
-    if isinstance(value, str):
+    if value == "available":
         return "<word>"
     if isinstance(value, Mapping | AvailableAmong):
         return "<among>"
@@ -52,7 +52,7 @@ Categories = Annotated[
     Discriminator(
         _form,
         custom_error_type="categories",
-        custom_error_message="takes a list of categories, 'available', or {{available: [...]}}",
+        custom_error_message="takes a list of categories, 'available', or {available: [...]}",
     ),
 ]
 """Of a dataset: all that are on disk, those of a list that are, or those of a list."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
+from nfbench.config.validation import printable
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
 
@@ -50,7 +51,7 @@ def check_category(name: str, where: str) -> None:
         NfbenchError: it has not; says ``where`` it is, and why.
     """
     if fault := name_fault(name) or _taken(name):
-        raise NfbenchError(f"{where}: category '{_printable(name)}': {fault}; rename its folder")
+        raise NfbenchError(f"{where}: category '{printable(name)}': {fault}; rename its folder")
 
 
 def require_known(asked: Iterable[str], known: Iterable[str], where: str, kind: str = "category") -> None:
@@ -73,10 +74,6 @@ def require_known(asked: Iterable[str], known: Iterable[str], where: str, kind: 
 
 def _taken(name: str) -> str:
     return f"a category cannot be called '{AVERAGE}', which is what tables call their mean" if name == AVERAGE else ""
-
-
-def _printable(name: str) -> str:
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name)
 
 
 def _is_text(value: Any) -> Any:
@@ -140,7 +137,7 @@ Name = Annotated[str, BeforeValidator(_is_text), AfterValidator(_is_allowed)]
 CategoryName = Annotated[Name, AfterValidator(_is_free)]
 """Name of a category: any but that of a table's mean."""
 
-Names = Annotated[tuple[CategoryName, ...], BeforeValidator(_split)]
+Names = Annotated[tuple[CategoryName, ...], BeforeValidator(_split, json_schema_input_type=tuple[str, ...] | str)]
 """Categories as a list, or as text with commas."""
 
 HomePath = Annotated[str, BeforeValidator(_is_text), AfterValidator(_expand_home)]

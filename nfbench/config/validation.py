@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
 
-__all__ = ["Model", "find_faults", "validate"]
+__all__ = ["Model", "find_faults", "printable", "validate"]
 
 
 class Model(BaseModel):
@@ -40,11 +40,16 @@ def find_faults(model: type[Model], values: Mapping[str, Any], source: str) -> t
         return None, [_describe(entry, model, source) for entry in own]
 
 
+def printable(text: str) -> str:
+    """A text in one line: control characters as their numbers."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
 def _describe(entry: Mapping[str, Any], model: type[BaseModel], source: str) -> str:
     keys, nested = _locate(model, entry["loc"])
     if not keys:
         return f"{source}: {entry['msg']}"
-    key = ".".join(keys)
+    key = printable(".".join(keys))
     if entry["type"] == "extra_forbidden":
         return f"{source}: unknown key '{key}'{nearest(keys[-1], nested.model_fields)}"
     got = f" (got {entry['input']!r})" if isinstance(entry["input"], str | int | float | None) else ""

@@ -13,9 +13,10 @@ import nfbench
 SOURCE = Path(nfbench.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
 LAYERS = [
-    {"core", "config", "plan"},
-    {"reference"},
-    {"datasets", "backbones", "metrics"},
+    {"core"},
+    {"reference", "backbones"},
+    {"config", "plan"},
+    {"datasets", "metrics"},
     {"anomalies", "features", "blocks"},
     {"methods"},
     {"scoring"},

@@ -82,7 +82,7 @@ grid: [{methods: [fastflow-x], backbones: [resnet18.tv_in1k], datasets: {elpv: [
 def test_two_experiments_may_not_give_one_variant_two_meanings(tmp_path):
     (tmp_path / "a.yaml").write_text(EXPERIMENT % 1)
     (tmp_path / "b.yaml").write_text(EXPERIMENT % 2)
-    with pytest.raises(NfbenchError, match=r"experiment 'b' gives the variant 'fastflow-x' another meaning"):
+    with pytest.raises(NfbenchError, match=r"b.yaml: the variant 'fastflow-x' has another meaning in \S+a.yaml"):
         load_bench({}, tmp_path)
 
 
@@ -102,7 +102,7 @@ def test_experiments_of_the_repository_load(repository):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("runs_of: smok", "experiment 'mine': 'runs_of' names no experiment 'smok'; did you mean 'smoke'"),
+        ("runs_of: smok", "mine.yaml: 'runs_of' names no experiment 'smok'; did you mean 'smoke'"),
         (
             "runs_of: smoke\ngrid: [{methods: [padim], backbones: [alexnet], datasets: {elpv: [mono]}}]",
             "exclude each other",

@@ -48,7 +48,7 @@ def test_categories_filter_all_datasets(tmp_path):
 
 
 def test_categories_that_match_nothing_are_an_error(tmp_path):
-    with pytest.raises(NfbenchError, match=r"no category among 'categories' \(scrw\)"):
+    with pytest.raises(NfbenchError, match=r"'categories'.* 'grid': no category 'scrw'; did you mean 'screw'\?"):
         cells(tmp_path, categories=("scrw",))
 
 

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from nfbench.cli import data, experiments, explain, explore, pages, stages
+from nfbench.cli import check, data, experiments, explain, explore, pages, stages
 from nfbench.core.errors import NfbenchError
 
 __all__ = ["app", "main"]
@@ -41,6 +41,7 @@ for command in (
     pages.mlflow,
     explain.explain,
     explain.status,
+    check.check,
     explore.describe,
     explore.errata,
     explore.schema,

@@ -8,7 +8,7 @@ import typer
 from nfbench.backbones.base import backbone_names, find_backbone
 from nfbench.cli.load import Overrides, load
 from nfbench.cli.options import Set, parse_numbers, parse_overrides
-from nfbench.config import Config
+from nfbench.config import Config, Experiment
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin_names
 
@@ -77,9 +77,12 @@ def describe(
         typer.echo(f"  {key}: {value}")
 
 
-def schema() -> None:
-    """Print the JSON schema of config.yaml."""
-    typer.echo(json.dumps(Config.model_json_schema(), indent=2))
+def schema(
+    of: Annotated[Literal["config", "experiment"], typer.Argument(help="What it is the schema of.")] = "config",
+) -> None:
+    """Print the JSON schema of config.yaml or of experiments."""
+    model = Config if of == "config" else Experiment
+    typer.echo(json.dumps(model.model_json_schema(), indent=2))
 
 
 def errata() -> None:

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 
-from nfbench.config import Bench, load_bench
+from nfbench.config import Bench, load_bench, read_config
 from nfbench.core.errors import NfbenchError
 from nfbench.plan.plan import Plan
 
@@ -26,14 +25,13 @@ def load(overrides: str = "{}", folder: Path = Path()) -> Bench:
     path = folder / "config.yaml"
     if not path.is_file():
         raise NfbenchError(f"{path.absolute()} is missing; run this in the folder of the Snakefile")
-    values = yaml.safe_load(path.read_text()) or {}
     try:
         given = json.loads(overrides)
     except json.JSONDecodeError as error:
         raise NfbenchError(f"--config {overrides}: not valid JSON: {error}") from None
     if not isinstance(given, dict):
         raise NfbenchError(f"--config {overrides}: expected a JSON mapping of keys of config.yaml")
-    return load_bench({**values, **given}, folder / "workflow" / "experiments")
+    return load_bench(read_config(path, given), folder / "workflow" / "experiments")
 
 
 def load_plan(overrides: str = "{}") -> Plan:

@@ -1,6 +1,6 @@
 """Options that several commands share."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 import yaml
@@ -9,7 +9,7 @@ from nfbench.core.errors import NfbenchError
 
 __all__ = ["Device", "Set", "Threads", "parse_numbers", "parse_overrides"]
 
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; auto takes a GPU if any.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads, by default all.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="A setting of the method, key=value; repeatable.")]
 

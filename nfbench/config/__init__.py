@@ -4,7 +4,7 @@ Every key has its default and meaning here and nowhere else; the JSON schema is 
 """
 
 from nfbench.config.backbone import BackboneConfig
-from nfbench.config.bench import Bench, Config, Experiment, load_bench
+from nfbench.config.bench import Bench, Config, Experiment
 from nfbench.config.grid import (
     AnomaliesConfig,
     AvailableAmong,
@@ -14,6 +14,10 @@ from nfbench.config.grid import (
     Setting,
     VariantConfig,
 )
+from nfbench.config.load import load_bench, read_config
+from nfbench.config.metrics import METRIC_NAMES, TRANSDUCTIVE
+from nfbench.config.names import check_category, require_known
+from nfbench.config.reading import read_mapping, read_yaml, typed
 from nfbench.config.search import Choices, Dimension, Range, SearchConfig
 from nfbench.config.tables import (
     BackboneRow,
@@ -29,6 +33,8 @@ from nfbench.config.tables import (
 from nfbench.config.validation import validate
 
 __all__ = [
+    "METRIC_NAMES",
+    "TRANSDUCTIVE",
     "AnomaliesConfig",
     "AvailableAmong",
     "BackboneConfig",
@@ -53,6 +59,12 @@ __all__ = [
     "SettingsTableConfig",
     "TableConfig",
     "VariantConfig",
+    "check_category",
     "load_bench",
+    "read_config",
+    "read_mapping",
+    "read_yaml",
+    "require_known",
+    "typed",
     "validate",
 ]

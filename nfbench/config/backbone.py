@@ -2,8 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
+from pydantic_core import PydanticCustomError
 
+from nfbench.config.names import HomePath, Name
 from nfbench.config.validation import Model
 
 __all__ = ["BackboneConfig", "Backbones"]
@@ -12,7 +14,7 @@ __all__ = ["BackboneConfig", "Backbones"]
 class BackboneConfig(Model):
     """A backbone at an input size."""
 
-    name: str = Field(description="name of the backbone, with its weight tag")
+    name: Name = Field(description="name of the backbone, with its weight tag")
     input_size: int = Field(256, ge=32, description="side of the square input in pixels")
     levels: tuple[int, ...] | None = Field(
         None, min_length=1, description="levels, fine to coarse, by default the backbone's own"
@@ -28,7 +30,15 @@ class BackboneConfig(Model):
     pooled: bool = Field(False, description="keep the global average of each level only")
     online: bool = Field(False, description="compute features whenever they are read, for sets too large to cache")
     image: bool = Field(False, description="keep the normalized image too, for methods that read it")
-    weights: str = Field("default", description="default, package, hub, random, or the path of a weights file")
+    weights: HomePath = Field("default", description="default, package, hub, random, or the path of a weights file")
+
+    @field_validator("levels", "scales")
+    @classmethod
+    def _come_in_order(cls, numbers: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if numbers and list(numbers) != sorted(set(numbers)):
+            wanted = ", ".join(map(str, sorted(set(numbers))))
+            raise PydanticCustomError("order", "must be in order, each once: [{wanted}]", {"wanted": wanted})
+        return numbers
 
     @property
     def tag(self) -> str:
@@ -48,8 +58,12 @@ class BackboneConfig(Model):
 
 
 def _by_name(value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        return value
     return [{"name": item} if isinstance(item, str) else item for item in value]
 
 
-Backbones = Annotated[tuple[BackboneConfig, ...], BeforeValidator(_by_name)]
+Backbones = Annotated[
+    tuple[BackboneConfig, ...], BeforeValidator(_by_name, json_schema_input_type=tuple[BackboneConfig | str, ...])
+]
 """Several backbones; a name alone is a backbone with its own defaults."""

@@ -1,23 +1,29 @@
 """What a cell is made of: datasets, variants of methods, backbones, and blocks of all of them."""
 
 import re
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from nfbench.config.backbone import Backbones
+from nfbench.config.names import CategoryName, HomePath, Name
+from nfbench.config.reading import Typed
 from nfbench.config.search import SearchConfig
 from nfbench.config.validation import Model, validate
+from nfbench.core.registry import plugin_names
 
 __all__ = [
     "AnomaliesConfig",
     "AvailableAmong",
     "Categories",
     "DatasetConfig",
+    "Datasets",
     "GridBlock",
     "Setting",
     "VariantConfig",
+    "Variants",
 ]
 
 _PSEUDO_VIEW = re.compile(r"pseudo-(?P<generator>[a-z]+)-k(?P<views>\d+)(-real(?P<real>\d+)-seed(?P<seed>\d+))?")
@@ -28,21 +34,41 @@ Setting = Literal["one-class", "unified", "few-anomaly"]
 class AvailableAmong(Model):
     """Categories that a block takes where they are found on disk, and leaves out where not."""
 
-    available: tuple[str, ...] = Field(min_length=1, description="categories to take where they are on disk")
+    available: tuple[CategoryName, ...] = Field(min_length=1, description="categories to take where they are on disk")
 
 
-Categories = Literal["available"] | AvailableAmong | tuple[str, ...]
+def _form(value: Any) -> str | None:
+    if value == "available":
+        return "<word>"
+    if isinstance(value, Mapping | AvailableAmong):
+        return "<among>"
+    return "<list>" if isinstance(value, list | tuple) else None
+
+
+Categories = Annotated[
+    Annotated[Literal["available"], Tag("<word>")]
+    | Annotated[AvailableAmong, Tag("<among>")]
+    | Annotated[tuple[CategoryName, ...], Tag("<list>")],
+    Discriminator(
+        _form,
+        custom_error_type="categories",
+        custom_error_message="takes a list of categories, 'available', or {available: [...]}",
+    ),
+]
 """Of a dataset: all that are on disk, those of a list that are, or those of a list."""
 
 
 class DatasetConfig(Model):
     """A dataset under a name of its own: a folder of the user's, a stated subset of a known dataset, or a union."""
 
-    union: dict[str, Categories] | None = Field(
+    union: dict[Name, Categories] | None = Field(
         None, min_length=1, description="categories by dataset, joined to one dataset; excludes the other keys"
     )
-    dataset: str = Field("folder", description="reader, such as mvtec_ad, or folder for any MVTec layout")
-    root: str | None = Field(None, description="folder with the categories; by default <data_root>/<dataset>")
+    dataset: Name = Field(
+        "folder",
+        description="reader, such as mvtec_ad, or folder for any MVTec layout; a dataset named like a reader has it",
+    )
+    root: HomePath | None = Field(None, description="folder with the categories; by default <data_root>/<dataset>")
     stride: int = Field(1, ge=1, description="of videos, take every n-th frame only, in training and in test")
     max_train: int | None = Field(None, ge=1, description="at most so many normal training images per category")
     max_test_normal: int | None = Field(None, ge=1, description="at most so many normal test images per category")
@@ -111,8 +137,10 @@ class AnomaliesConfig(Model):
 class VariantConfig(Model):
     """A method with named overrides of its settings."""
 
-    method: str = Field(description="name of the method")
-    settings: dict[str, Any] = Field(default_factory=dict, description="overrides of the method's settings")
+    method: Name = Field(description="name of the method")
+    settings: Annotated[dict[str, Any], Typed] = Field(
+        default_factory=dict, description="overrides of the method's settings"
+    )
     anomalies: AnomaliesConfig | None = Field(None, description="anomalous images to train with, if any")
     search: SearchConfig | None = Field(
         None, description="find further settings, and the backbone, by a search in each category"
@@ -120,13 +148,42 @@ class VariantConfig(Model):
     title: str | None = Field(None, description="name in tables; by default the method's title and the variant's name")
 
 
+def _keep_readers(datasets: dict[str, DatasetConfig]) -> dict[str, DatasetConfig]:
+    """A dataset that has the name of a reader is read by it."""
+    kept = dict(datasets)
+    for name in kept.keys() & set(plugin_names("nfbench.datasets")):
+        other = "a union" if kept[name].union else f"read as '{kept[name].dataset}'"
+        if kept[name].union or ("dataset" in kept[name].model_fields_set and kept[name].dataset != name):
+            message = f"'{name}' is the name of a reader, and here {other}; give the dataset a name of its own"
+            raise PydanticCustomError("reader", "{message}", {"message": message})
+        kept[name] = kept[name].model_copy(update={"dataset": name})
+    return kept
+
+
+def _keep_methods(variants: dict[str, VariantConfig]) -> dict[str, VariantConfig]:
+    """A variant that has the name of a method is that method as it is."""
+    for name in sorted(variants.keys() & set(plugin_names("nfbench.methods"))):
+        if variants[name] != VariantConfig(method=name):
+            message = f"'{name}' is the name of a method; give the variant a name of its own, such as {name}-own"
+            raise PydanticCustomError("method", "{message}", {"message": message})
+    return variants
+
+
+Datasets = Annotated[dict[Name, DatasetConfig], AfterValidator(_keep_readers)]
+"""Datasets by name."""
+
+Variants = Annotated[dict[Name, VariantConfig], AfterValidator(_keep_methods)]
+"""Variants by name."""
+
+
 class GridBlock(Model):
     """A full product of cells; in the setting unified, one training for all categories of a dataset."""
 
     setting: Setting = Field("one-class", description="one-class, unified or few-anomaly")
-    methods: tuple[str, ...] = Field(min_length=1, description="methods and variants")
+    methods: tuple[Name, ...] = Field(min_length=1, description="methods and variants")
     backbones: Backbones = Field(min_length=1, description="backbones")
-    datasets: dict[str, Categories] = Field(
+    datasets: dict[Name, Categories] = Field(
+        min_length=1,
         description="categories by dataset; 'available' takes those found on disk, {available: [...]} those of the "
-        "list that are found on disk"
+        "list that are found on disk",
     )

@@ -1,11 +1,13 @@
 """Searches of hyper-parameters: what is varied, in how many trials, and what a trial is judged by."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from nfbench.config.backbone import Backbones
+from nfbench.config.reading import Typed
 from nfbench.config.validation import Model
 
 __all__ = ["Choices", "Dimension", "Range", "SearchConfig"]
@@ -16,7 +18,7 @@ Value = bool | int | float | str
 class Choices(Model):
     """A dimension of a search: some values of a setting."""
 
-    choices: tuple[Value, ...] = Field(min_length=2, description="values to choose from")
+    choices: Annotated[tuple[Value, ...], Typed] = Field(min_length=2, description="values to choose from")
 
     def __contains__(self, value: object) -> bool:
         return value in self.choices
@@ -25,8 +27,8 @@ class Choices(Model):
 class Range(Model):
     """A dimension of a search: all numbers between two, whole ones where both are."""
 
-    low: int | float = Field(description="smallest value")
-    high: int | float = Field(description="largest value")
+    low: Annotated[int | float, Typed] = Field(description="smallest value")
+    high: Annotated[int | float, Typed] = Field(description="largest value")
     log: bool = Field(False, description="draw the logarithm evenly")
 
     @model_validator(mode="after")
@@ -44,7 +46,16 @@ class Range(Model):
         return isinstance(value, int if self.whole else int | float) and self.low <= value <= self.high
 
 
+def _dimension(value: Any) -> str:
+    return (
+        "<choices>" if isinstance(value, Choices) or (isinstance(value, Mapping) and "choices" in value) else "<range>"
+    )
+
+
 Dimension = Choices | Range
+AnyDimension = Annotated[
+    Annotated[Choices, Tag("<choices>")] | Annotated[Range, Tag("<range>")], Discriminator(_dimension)
+]
 
 
 class SearchConfig(Model):
@@ -72,7 +83,7 @@ class SearchConfig(Model):
     validation_share: float = Field(
         0.3, gt=0, lt=1, description="share of the test images, of each kind of defect, for the objective validation"
     )
-    space: dict[str, Dimension | None] = Field(
+    space: dict[str, AnyDimension | None] = Field(
         default_factory=dict,
         description="dimensions by setting, besides or instead of the method's own; null takes one out",
     )

@@ -1,14 +1,18 @@
 """Tables and figures of an experiment: what they show of its runs."""
 
+import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from nfbench.config.backbone import BackboneConfig
 from nfbench.config.grid import Setting
+from nfbench.config.metrics import METRIC_NAMES, PLAIN_METRICS
+from nfbench.config.names import Name
 from nfbench.config.validation import Model
+from nfbench.core.registry import nearest
 
 __all__ = [
     "AnyTable",
@@ -34,6 +38,17 @@ Cost = Literal[
     "search_failed",
     "search_seconds",
 ]
+
+
+def _is_known(metric: str) -> str:
+    if metric not in METRIC_NAMES:
+        close = difflib.get_close_matches(metric, METRIC_NAMES, n=1)  # else, to name the plain ones is enough
+        message = f"unknown metric '{metric}'{nearest(metric, close or PLAIN_METRICS)}"
+        raise PydanticCustomError("unknown_metric", "{message}", {"message": message})
+    return metric
+
+
+Metric = Annotated[str, AfterValidator(_is_known)]
 _SETTING = "show the runs of this setting; needed where the experiment has runs of several"
 _ROW = "which row of the published table: its columns by name, such as {backbone: ResNet18}"
 
@@ -44,8 +59,8 @@ class TableConfig(Model):
     kind: Literal["results"] = "results"
     title: str = Field(description="caption")
     setting: Setting | None = Field(None, description=_SETTING)
-    metric: str = Field(description="metric, as run.json names it")
-    metric_of: dict[str, str] = Field(
+    metric: Metric = Field(description="metric, as run.json names it")
+    metric_of: dict[str, Metric] = Field(
         default_factory=dict, description="other metrics for single methods, where their paper scores them otherwise"
     )
     selections: tuple[Selection, ...] = Field(
@@ -82,7 +97,7 @@ class BackbonesTableConfig(Model):
     kind: Literal["backbones"] = "backbones"
     title: str = Field(description="caption")
     setting: Setting | None = Field(None, description=_SETTING)
-    metrics: tuple[str, ...] = Field(min_length=1, description="metrics, as run.json names them")
+    metrics: tuple[Metric, ...] = Field(min_length=1, description="metrics, as run.json names them")
     rows: tuple[BackboneRow, ...] = Field(min_length=1, description="backbones in the order of the rows")
     selections: tuple[Selection, ...] = Field(
         ("last",), min_length=1, description="which checkpoint is scored; several stand side by side"
@@ -96,7 +111,7 @@ class BackbonesTableConfig(Model):
 class MethodRow(Model):
     """A row of a table of methods."""
 
-    method: str = Field(description="method or variant")
+    method: Name = Field(description="method or variant")
     backbone: BackboneConfig | None = Field(None, description="backbone, where the method was run on several")
     title: str | None = Field(None, description="name of the row, by default the method's or variant's")
     published: dict[str, str] | None = Field(None, description=_ROW)
@@ -108,7 +123,7 @@ class MethodsTableConfig(Model):
     kind: Literal["methods"] = "methods"
     title: str = Field(description="caption")
     setting: Setting | None = Field(None, description=_SETTING)
-    metrics: tuple[str, ...] = Field(min_length=1, description="metrics, as run.json names them")
+    metrics: tuple[Metric, ...] = Field(min_length=1, description="metrics, as run.json names them")
     datasets: tuple[str, ...] | None = Field(None, min_length=1, description="show the runs of these datasets only")
     costs: tuple[Cost, ...] = Field(
         (), description="what a run, and the search for its settings, cost, in columns after the metrics"
@@ -138,14 +153,14 @@ class SettingsTableConfig(Model):
 
     kind: Literal["settings"] = "settings"
     title: str = Field(description="caption")
-    metrics: tuple[str, ...] = Field(min_length=1, description="metrics, as run.json names them")
+    metrics: tuple[Metric, ...] = Field(min_length=1, description="metrics, as run.json names them")
     selection: Selection = Field("last", description="which checkpoint is scored")
 
 
 class CountedModel(Model):
     """A row of a table of parameters: a model that is built to be counted."""
 
-    method: str = Field(description="method or variant")
+    method: Name = Field(description="method or variant")
     backbone: BackboneConfig = Field(description="backbone, levels and input size that give the shapes")
     published: dict[str, str] | None = Field(None, description=_ROW)
     explanation: str = Field("", description="what to know of this count, above all where it is not the published one")

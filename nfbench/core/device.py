@@ -12,6 +12,8 @@ from nfbench.core.slots import take_slot, visible_gpus
 
 __all__ = ["peak_memory_mb", "pick_device", "require_gpu"]
 
+_DEVICES = ("auto", "cpu", "cuda")
+
 
 def pick_device(name: str, threads: int | None = None) -> torch.device:
     """The device to compute on, with deterministic kernels; of several GPUs one that is free, once there is one.
@@ -21,8 +23,10 @@ def pick_device(name: str, threads: int | None = None) -> torch.device:
         threads: CPU threads of torch, by default all.
 
     Raises:
-        NfbenchError: ``cuda`` is asked for and torch sees no GPU.
+        NfbenchError: another word, or ``cuda`` is asked for and torch sees no GPU.
     """
+    if name not in _DEVICES:
+        raise NfbenchError(f"unknown device '{name}'; known: {', '.join(_DEVICES)}")
     if threads:
         torch.set_num_threads(threads)
     if name != "cpu" and torch.version.cuda:

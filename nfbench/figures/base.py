@@ -12,6 +12,7 @@ matplotlib.use("agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from nfbench.core.files import atomic_path
 from nfbench.plan.cells import Cell
@@ -151,7 +152,12 @@ def legend_above(figure: Figure, shown: Legend) -> None:
 
 
 def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
-    """Writes a figure under each path, in the format of its ending, and closes it."""
+    """Writes a figure under each path, in the format of its ending, and closes it.
+
+    Dollar signs in names are shown as they are: only text with a backslash or a brace, which no name has, is maths.
+    """
+    for text in figure.findobj(Text):
+        text.set_parse_math("\\" in text.get_text() or "{" in text.get_text())
     for path in paths:
         metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
         with atomic_path(path) as temporary:

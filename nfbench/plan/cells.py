@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 
-from nfbench.config import AvailableAmong, Bench, Categories, Setting
+from nfbench.config import AvailableAmong, Bench, Categories, Experiment, Setting, check_category, require_known
 from nfbench.config.validation import Model
 from nfbench.core.errors import NfbenchError
 
@@ -80,9 +81,12 @@ def expand_blocks(bench: Bench, experiment_name: str, available: AvailableCatego
         available: lists the categories of a dataset; asked for datasets whose categories are not named.
 
     Raises:
-        NfbenchError: unknown experiment, a dataset without categories, or the configured categories match none.
+        NfbenchError: unknown experiment, a dataset without categories, a category that is named and not there, or a
+            folder whose name is no name of a category.
     """
     experiment = bench.experiment(experiment_name)
+    available = _checked(available)
+    _check_categories(bench, experiment, available)
     blocks = [
         Block(
             setting=block.setting,
@@ -100,9 +104,7 @@ def expand_blocks(bench: Bench, experiment_name: str, available: AvailableCatego
             _check_setting(bench, block.setting, method)
             _check_search(bench, block, method)
     if experiment.grid and not any(block.categories for block in blocks):
-        wanted = ", ".join(bench.config.categories or ())
-        among = f"among 'categories' ({wanted})" if wanted else "of its grid on disk"
-        raise NfbenchError(f"experiment '{experiment_name}' has no category {among}")
+        raise NfbenchError(f"experiment '{experiment_name}' has no category of its grid on disk")
     return [block for block in blocks if block.categories]
 
 
@@ -123,12 +125,10 @@ def members(bench: Bench, dataset: str, available: AvailableCategories) -> dict[
     """The datasets that the categories of a union come from, by category, in the order of the union.
 
     Raises:
-        NfbenchError: the union holds another, or two of its datasets have a category of one name.
+        NfbenchError: two of its datasets have a category of one name.
     """
     found: dict[str, str] = {}
     for member, named in (bench.dataset(dataset).union or {}).items():
-        if bench.dataset(member).union:
-            raise NfbenchError(f"dataset '{dataset}' is a union of the union '{member}'; name the datasets of that one")
         for category in _chosen(member, named, available):
             if category in found:
                 raise NfbenchError(
@@ -137,6 +137,33 @@ def members(bench: Bench, dataset: str, available: AvailableCategories) -> dict[
                 )
             found[category] = member
     return found
+
+
+def _checked(available: AvailableCategories) -> AvailableCategories:
+    """Categories of a dataset, once their names are checked."""
+
+    @cache
+    def found(dataset: str) -> list[str]:
+        categories = available(dataset)
+        for category in categories:
+            check_category(category, f"dataset '{dataset}'")
+        return categories
+
+    return found
+
+
+def _check_categories(bench: Bench, experiment: Experiment, available: AvailableCategories) -> None:
+    """Each category that a grid or the configuration names is one of a dataset's."""
+    known: dict[str, None] = {}
+    for block in experiment.grid:
+        for dataset, named in block.datasets.items():
+            if isinstance(named, tuple) and not bench.official_categories(dataset):
+                where = f"experiment '{experiment.name}', dataset '{dataset}'"
+                require_known(named, available(dataset), where)
+            known |= dict.fromkeys(_chosen(dataset, named, available))
+    if known:
+        where = f"config.yaml: 'categories', for experiment '{experiment.name}'"
+        require_known(bench.config.categories or (), known, where)
 
 
 def _check_setting(bench: Bench, setting: str, method: str) -> None:

@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-
 from nfbench.cli.build import available_categories, load
+from nfbench.results.jobs import last_job
+
 from nfbench.plan.cells import expand
 from nfbench.plan.paths import Paths
-from nfbench.results.jobs import last_job
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_the_ledger_reads_the_logs_of_these_jobs(checkout, monkeypatch):
         (["--config", "sees=3"], "config.yaml: unknown key 'sees'; did you mean 'seeds'?"),
         (["--config", "device=gpu"], "'device': Input should be 'auto', 'cpu' or 'cuda'"),
         (["mvtec_local", "--config", "data_root=/nowhere"], "folder /nowhere/mvtec_ad does not exist; set 'data_root'"),
-        (["smoke", "--config", "categories=fabrik"], "no category among 'categories' (fabrik)"),
+        (["smoke", "--config", "categories=fabrik"], "no category 'fabrik'; did you mean 'fabric'?"),
         (["--config", "experiment=quikstart"], "unknown experiment 'quikstart'; did you mean 'quickstart'?"),
     ],
 )

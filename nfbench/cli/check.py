@@ -1,0 +1,26 @@
+"""Whether the configuration and all experiments are sound, without a job: names, settings of runs, published values."""
+
+import typer
+
+from nfbench.cli.load import Experiment, Overrides, load_plan
+from nfbench.core.errors import NfbenchError
+
+__all__ = ["check"]
+
+
+def check(experiment: Experiment = None, overrides: Overrides = "{}") -> None:
+    """Check config.yaml and all experiments; say how many cells each has with the categories on disk."""
+    plan = load_plan(overrides)
+    experiments = plan.bench.experiments
+    if experiment:
+        plan.bench.experiment(experiment)
+    typer.echo(f"{len(experiments)} experiment{'s are' if len(experiments) != 1 else ' is'} sound")
+    for name in [experiment] if experiment else experiments:
+        try:
+            cells = plan.cells(name)
+        except NfbenchError as error:
+            if experiment:
+                raise
+            typer.echo(f"{name}: no cells now, {str(error).partition(';')[0]}")
+        else:
+            typer.echo(f"{name}: {len(cells)} cell{'s' if len(cells) != 1 else ''}")

@@ -1,0 +1,111 @@
+"""What the configuration names is there: methods, readers, categories, backbones and their levels, and settings."""
+
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+
+from nfbench.backbones.base import find_backbone
+from nfbench.config.backbone import BackboneConfig
+from nfbench.config.grid import AvailableAmong, Categories, DatasetConfig, GridBlock, VariantConfig
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import nearest, plugin, plugin_names
+
+__all__ = ["Known", "backbone_faults", "dataset_faults", "grid_faults", "official_categories", "variant_faults"]
+
+_WEIGHTS = ("default", "package", "hub", "random")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What all files define together.
+
+    Attributes:
+        datasets, variants: by name.
+        unread: names of datasets and variants in files that have faults; nothing else is known of them.
+    """
+
+    datasets: Mapping[str, DatasetConfig]
+    variants: Mapping[str, VariantConfig]
+    unread: Set[str] = frozenset()
+
+    def method_fault(self, name: str) -> str:
+        """Why there is no method or variant of this name; empty where there is."""
+        known = {*self.variants, *plugin_names("nfbench.methods")}
+        if name in known or name in self.unread:
+            return ""
+        return f"no method or variant '{name}'{nearest(name, known)}"
+
+    def dataset_fault(self, name: str) -> str:
+        """Why there is no dataset of this name; empty where there is."""
+        known = {*self.datasets, *plugin_names("nfbench.datasets")}
+        if name in known or name in self.unread:
+            return ""
+        return f"no dataset '{name}'{nearest(name, known)}"
+
+    def reader_of(self, name: str) -> str:
+        """Name of the reader of a dataset; empty for unions and unknown ones."""
+        readers = plugin_names("nfbench.datasets")
+        dataset = self.datasets.get(name)
+        reader = name if dataset is None else "" if dataset.union else dataset.dataset
+        return reader if reader in readers else ""
+
+
+def official_categories(known: Known, dataset: str) -> tuple[str, ...]:
+    """The categories that a dataset can have; none where they are whatever folders there are."""
+    reader = known.reader_of(dataset)
+    return plugin("nfbench.datasets", reader).DATASET.categories if reader else ()
+
+
+def backbone_faults(key: str, backbone: BackboneConfig) -> Iterator[str]:
+    """Faults of a backbone: its name, its levels, an input that it cannot take, weights that are no word or path."""
+    try:
+        find_backbone(backbone.name).shapes(backbone.input_size, backbone.levels, backbone.scales)
+    except NfbenchError as error:
+        yield f"'{key}': {error}"
+    weights = backbone.weights
+    if weights not in _WEIGHTS and not {"/", "."} & set(weights):
+        yield f"'{key}.weights': '{weights}' is no path{nearest(weights, _WEIGHTS)}"
+
+
+def dataset_faults(key: str, dataset: DatasetConfig, known: Known) -> Iterator[str]:
+    """Faults of a dataset: its reader, or the datasets of a union and their categories."""
+    if not dataset.union:
+        readers = plugin_names("nfbench.datasets")
+        if dataset.dataset not in readers:
+            yield f"'{key}.dataset': no reader '{dataset.dataset}'{nearest(dataset.dataset, readers)}"
+        return
+    for member, categories in dataset.union.items():
+        if member in known.datasets and known.datasets[member].union:
+            yield f"'{key}.union': '{member}' is a union too; name the datasets of that one"
+        else:
+            yield from _category_faults(f"{key}.union", member, categories, known)
+
+
+def variant_faults(key: str, variant: VariantConfig) -> Iterator[str]:
+    """Faults of a variant: its method, and the backbones of its search."""
+    methods = plugin_names("nfbench.methods")
+    if variant.method not in methods:
+        yield f"'{key}.method': no method '{variant.method}'{nearest(variant.method, methods)}"
+    for number, backbone in enumerate(variant.search.backbones if variant.search else ()):
+        yield from backbone_faults(f"{key}.search.backbones.{number}", backbone)
+
+
+def grid_faults(key: str, block: GridBlock, known: Known) -> Iterator[str]:
+    """Faults of a block of cells: its methods, backbones, datasets and categories."""
+    for method in block.methods:
+        if fault := known.method_fault(method):
+            yield f"'{key}.methods': {fault}"
+    for number, backbone in enumerate(block.backbones):
+        yield from backbone_faults(f"{key}.backbones.{number}", backbone)
+    for dataset, categories in block.datasets.items():
+        yield from _category_faults(f"{key}.datasets", dataset, categories, known)
+
+
+def _category_faults(key: str, dataset: str, categories: Categories, known: Known) -> Iterator[str]:
+    if fault := known.dataset_fault(dataset):
+        yield f"'{key}': {fault}"
+        return
+    official = official_categories(known, dataset)
+    named = categories.available if isinstance(categories, AvailableAmong) else categories
+    for category in () if isinstance(named, str) or not official else named:
+        if category not in official:
+            yield f"'{key}.{dataset}': '{dataset}' has no category '{category}'{nearest(category, official)}"

@@ -1,0 +1,213 @@
+"""Reads ``config.yaml`` and all experiments, and joins them; every fault of every file is found at once."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nfbench.config.backbone import BackboneConfig
+from nfbench.config.bench import Bench, Config, Experiment
+from nfbench.config.checks import Known, dataset_faults, grid_faults, variant_faults
+from nfbench.config.names import name_fault
+from nfbench.config.published import Runs, figure_faults, table_faults
+from nfbench.config.reading import read_mapping
+from nfbench.config.tables import ParametersTableConfig
+from nfbench.config.validation import Model, find_faults
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import nearest
+
+__all__ = ["load_bench", "read_config"]
+
+_CONFIG = "config.yaml"
+_RULE = re.compile(r"^\s*(?:rule|checkpoint)\s+(\w+)\s*:", re.MULTILINE)
+
+
+def read_config(path: Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The keys of a configuration file, with those that override them. A file without keys has none.
+
+    Raises:
+        NfbenchError: the file is missing or cannot be read; names it.
+    """
+    return {**read_mapping(path), **(overrides or {})}
+
+
+def load_bench(values: Mapping[str, Any], experiments_folder: Path) -> Bench:
+    """Reads all experiments and joins them with the configuration.
+
+    Args:
+        values: the keys of ``config.yaml``, with overrides from the command line.
+        experiments_folder: folder of experiment files.
+
+    Raises:
+        NfbenchError: a file, key or name is wrong; one line for each fault of all files.
+    """
+    config, faults = find_faults(Config, values, _CONFIG)
+    paths = {path.stem: path for path in sorted(experiments_folder.glob("*.yaml"))}
+    unread = set() if config else _names_in(values)
+    read: dict[str, Experiment] = {}
+    for name, path in paths.items():
+        found, of_file, defined = _read_experiment(path)
+        faults += of_file
+        if found is None:
+            unread |= {name, *defined}
+        else:
+            read[name] = found
+    config = config or Config()
+    if config.miniature:  # beside the results, and of one seed
+        root = str(Path(config.results_root) / "miniature")
+        config = config.model_copy(update={"results_root": root, "seeds": config.seeds or 1})
+        config = config.model_copy(update={"variants": _with_random_weights(config.variants)})
+        read = {name: _with_random_weights(experiment) for name, experiment in read.items()}
+    experiments = {
+        name: _share_runs(paths[name], name, experiment, read, unread, faults) for name, experiment in read.items()
+    }
+    bench = _join(config, experiments, paths, faults)
+    faults += _faults_of_names(bench, read, paths, frozenset(unread))
+    if faults:
+        raise NfbenchError("\n".join(dict.fromkeys(faults)))
+    return bench
+
+
+def _read_experiment(path: Path) -> tuple[Experiment | None, list[str], set[str]]:
+    """An experiment, or its faults and the names that its file defines all the same."""
+    try:
+        values = read_mapping(path)
+    except NfbenchError as error:
+        return None, [str(error)], set()
+    found, faults = find_faults(Experiment, {"name": path.stem, **values}, str(path))
+    if found and found.name != path.stem:
+        faults = [f"{path}: 'name' is '{found.name}', but an experiment has the name of its file; leave it out"]
+    if fault := name_fault(path.stem) or _name_of_a_rule(path):
+        faults = [*faults, f"{path}: the file's name is no name of an experiment: {fault}"]
+    return (None if faults else found), faults, _names_in(values)
+
+
+def _name_of_a_rule(path: Path) -> str:
+    """An experiment is a rule of the workflow by its name."""
+    files = (
+        [path.parents[2] / "Snakefile", *sorted((path.parents[1] / "rules").glob("*.smk"))]
+        if len(path.parents) > 2
+        else []
+    )
+    rules = {"all"}.union(*(_RULE.findall(file.read_text()) for file in files if file.is_file()))
+    return f"'{path.stem}' is a rule of the workflow" if path.stem in rules else ""
+
+
+def _names_in(values: Mapping[str, Any]) -> set[str]:
+    """Names of datasets and variants in a file that has faults."""
+    parts = (values.get(key) for key in ("datasets", "variants"))
+    return {str(name) for part in parts if isinstance(part, Mapping) for name in part}
+
+
+def _with_random_weights(part: Any) -> Any:
+    """A model of the configuration with random weights in all backbones of its runs."""
+    if isinstance(part, BackboneConfig):
+        return part.model_copy(update={"weights": "random"})
+    if isinstance(part, tuple):
+        return tuple(map(_with_random_weights, part))
+    if isinstance(part, dict):
+        return {name: _with_random_weights(value) for name, value in part.items()}
+    if not isinstance(part, Model) or isinstance(part, ParametersTableConfig):
+        return part
+    return part.model_copy(update={name: _with_random_weights(getattr(part, name)) for name in type(part).model_fields})
+
+
+def _share_runs(
+    path: Path,
+    name: str,
+    experiment: Experiment,
+    others: Mapping[str, Experiment],
+    unread: Iterable[str],
+    faults: list[str],
+) -> Experiment:
+    """The experiment with the grid and seeds of the one whose runs it takes."""
+    asked = experiment.runs_of
+    if asked is None:
+        return experiment
+    source = others.get(asked)
+    if source is None and asked not in unread:
+        faults.append(f"{path}: 'runs_of' names no experiment '{asked}'{nearest(asked, others.keys() - {name})}")
+    elif source is not None and not source.grid:
+        takes = f"takes those of '{source.runs_of}'" if source.runs_of else "has none"
+        faults.append(f"{path}: 'runs_of' names '{asked}', which has no runs of its own but {takes}")
+    if source is None or not source.grid:
+        return experiment
+    return experiment.model_copy(update={"grid": source.grid, "seeds": source.seeds, "runs_of": None})
+
+
+class _Joined(dict[str, Any]):
+    """Definitions of one kind by name, with the file that each comes from."""
+
+    def __init__(self, kind: str, faults: list[str]) -> None:
+        super().__init__()
+        self.kind, self.faults = kind, faults
+        self.files: dict[str, str] = {}
+
+    def add(self, found: Mapping[str, Any], file: str) -> None:
+        """Adds definitions; one name with two meanings is a fault."""
+        for name, value in found.items():
+            if self.setdefault(name, value) != value:
+                self.faults.append(
+                    f"{file}: the {self.kind} '{name}' has another meaning in {self.files[name]}; give it its own name"
+                )
+            self.files.setdefault(name, file)
+
+
+def _join(config: Config, experiments: Mapping[str, Experiment], paths: Mapping[str, Path], faults: list[str]) -> Bench:
+    """What all files define together."""
+    kinds = ("dataset", "variant", "backbone", "list of categories for one model of")
+    datasets, variants, backbones, unified = (_Joined(kind, faults) for kind in kinds)
+    datasets.add(config.datasets, _CONFIG)
+    variants.add(config.variants, _CONFIG)
+    for name, experiment in experiments.items():
+        file = str(paths[name])
+        datasets.add(experiment.datasets, file)
+        variants.add(experiment.variants, file)
+        for block in experiment.grid:
+            backbones.add({backbone.tag: backbone for backbone in block.backbones}, file)
+            if block.setting == "unified":
+                unified.add(block.datasets, file)
+    for name, variant in variants.items():
+        searched = variant.search.backbones if variant.search else ()
+        backbones.add({backbone.tag: backbone for backbone in searched}, f"{variants.files[name]}, variant '{name}'")
+    return Bench(
+        config=config,
+        experiments=experiments,
+        datasets=datasets,
+        variants=variants,
+        backbones=backbones,
+        unified=unified,
+    )
+
+
+def _faults_of_names(
+    bench: Bench, own: Mapping[str, Experiment], paths: Mapping[str, Path], unread: frozenset[str]
+) -> Iterable[str]:
+    """Names that stand for nothing, and tables and figures of one name."""
+    known = Known(bench.datasets, bench.variants, unread)
+    sources: list[tuple[str, Config | Experiment]] = [(_CONFIG, bench.config)]
+    sources += [(str(paths[name]), experiment) for name, experiment in own.items()]
+    for file, source in sources:
+        for name, dataset in source.datasets.items():
+            yield from _in(file, dataset_faults(f"datasets.{name}", dataset, known))
+        for name, variant in source.variants.items():
+            yield from _in(file, variant_faults(f"variants.{name}", variant))
+    owners: dict[tuple[str, str], str] = {}
+    for name, experiment in bench.experiments.items():
+        file = str(paths[name])
+        for number, block in enumerate(own[name].grid):
+            yield from _in(file, grid_faults(f"grid.{number}", block, known))
+        parts: tuple[tuple[str, Mapping[str, Any], Callable[..., Iterable[str]]], ...] = (
+            ("tables", experiment.tables, table_faults),
+            ("figures", experiment.figures, figure_faults),
+        )
+        for kind, named, check in parts:
+            for part, config in named.items():
+                if (owner := owners.setdefault((kind, part), file)) != file:
+                    yield f"{file}: '{kind}.{part}': {owner} has a {kind[:-1]} '{part}' too; rename one of them"
+                if experiment.grid or config.kind == "parameters":
+                    yield from _in(file, check(f"{kind}.{part}", config, Runs(experiment.grid, known)))
+
+
+def _in(file: str, faults: Iterable[str]) -> Iterable[str]:
+    return (f"{file}: {fault}" for fault in faults)

@@ -1,0 +1,100 @@
+"""Reading YAML so that text stays text: ``01``, ``1e5``, ``no`` and ``2024`` are names where a name is expected.
+
+The reader resolves nothing but null. Numbers and truth values are made where a model asks for them, by pydantic; where
+a model takes anything, such as the settings of a method, ``typed`` makes them by the rules of YAML 1.2.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+from pydantic import BeforeValidator
+
+from nfbench.core.errors import NfbenchError
+
+__all__ = ["Typed", "read_mapping", "read_yaml", "typed"]
+
+_INTEGER = re.compile(r"[-+]?[0-9]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", re.IGNORECASE)
+_WORDS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+
+
+class _Plain(str):
+    """A scalar that was written without quotes."""
+
+    __slots__ = ()
+
+
+class _Loader(yaml.SafeLoader):
+    """Keeps scalars as they are written, and refuses a key that comes twice."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and not key.tag.endswith("merge")):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' comes twice", key.start_mark)
+            seen.add(key.value)
+        return node
+
+
+def _construct_text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    return node.value if node.style else _Plain(node.value)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:str", _construct_text)
+
+
+def read_yaml(text: str) -> Any:
+    """YAML whose scalars are text as they are written, or None; ``typed`` makes numbers of those without quotes."""
+    return yaml.load(text, _Loader)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A file that holds keys and values.
+
+    Raises:
+        NfbenchError: the file is missing, is not UTF-8, is no YAML, or holds something else; names the file.
+    """
+    try:
+        values = read_yaml(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise NfbenchError(f"{path}: not UTF-8: {error.reason} at byte {error.start}; save it as UTF-8") from None
+    except OSError as error:
+        raise NfbenchError(f"{path}: cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise NfbenchError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        raise NfbenchError(f"{path}: the file is empty; it takes keys and values, such as 'title: ...'")
+    if not isinstance(values, dict):
+        kind = "a list" if isinstance(values, list) else "one value"
+        raise NfbenchError(f"{path}: holds {kind}; it takes a mapping, keys and values such as 'title: ...'")
+    return values
+
+
+def typed(value: Any) -> Any:
+    """Makes numbers and truth values of what was written without quotes, by the rules of YAML 1.2; keeps the rest."""
+    if isinstance(value, Mapping):
+        return {str(key) if isinstance(key, str) else key: typed(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [typed(inner) for inner in value]
+    return _scalar(value) if isinstance(value, _Plain) else value
+
+
+def _scalar(text: str) -> bool | int | float | str:
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    return _WORDS.get(text, str(text))
+
+
+Typed = BeforeValidator(typed)
+"""Marks a field that takes values of several types."""

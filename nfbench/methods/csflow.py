@@ -24,6 +24,9 @@ from nfbench.core.errors import NfbenchError
 
 __all__ = ["METHOD", "CSFlow", "CSFlowSettings"]
 
+MEMORY = {"parameters": 1000}
+"""See ``nfbench.plan.memory``."""
+
 
 class CSFlowSettings(MethodSettings):
     """Defaults of the repository's configuration."""

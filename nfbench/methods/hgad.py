@@ -46,6 +46,9 @@ from nfbench.core.errors import NfbenchError
 
 __all__ = ["HGAD", "METHOD", "HGADSettings"]
 
+MEMORY = {"parameters": 130}
+"""See ``nfbench.plan.memory``."""
+
 _LABEL_SMOOTHING = 0.02
 
 

@@ -25,6 +25,9 @@ from nfbench.core.errors import NfbenchError
 
 __all__ = ["METHOD", "Padim", "PadimSettings"]
 
+MEMORY = {"parameters": 0, "state": 12, "channels": 550}
+"""See ``nfbench.plan.memory``."""
+
 _POSITIONS = 64
 """Positions whose covariances are factorized at a time, in float64."""
 

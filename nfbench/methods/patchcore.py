@@ -24,6 +24,9 @@ from nfbench.core.errors import NfbenchError
 
 __all__ = ["METHOD", "PatchCore", "PatchCoreSettings", "nearest_neighbors"]
 
+MEMORY = {"parameters": 0, "patches": 6144}
+"""See ``nfbench.plan.memory``."""
+
 _START_POINTS = 10
 _LARGEST_BLOCK = 2**24
 

@@ -15,6 +15,7 @@ from nfbench.core.resources import gpus_per_job, memory, time_limit
 from nfbench.datasets.sources import read_sources, record_path
 from nfbench.plan.cells import Cell
 from nfbench.plan.code import code_hash
+from nfbench.plan.memory import memory_mb
 from nfbench.plan.paths import EVALUATED, TRAINED
 from nfbench.plan.plan import Plan
 from nfbench.tracking.store import Store
@@ -102,6 +103,16 @@ def spec(stage):
 def code(stage):
     """Hash of the code that the jobs of a stage follow from."""
     return reporting_errors(lambda wildcards: JOBS[stage](wildcards).code)
+
+
+def memory_of(stage, default):
+    """Megabytes that the jobs of a stage ask for, twice as much with each attempt."""
+
+    @reporting_errors
+    def of_attempt(wildcards, attempt):
+        return memory_mb(JOBS[stage](wildcards).spec, default) * 2 ** (attempt - 1)
+
+    return of_attempt
 
 
 def fetched(wildcards):

@@ -16,7 +16,7 @@ rule train_flow:
         "../../envs/nfbench.yaml"
     threads: 1
     resources:
-        mem_mb=memory(8000),
+        mem_mb=memory_of("train_flow", 8000),
         runtime=time_limit(480),
         gpu=GPUS,
         device=DEVICE,
@@ -44,7 +44,7 @@ rule evaluate_run:
         "../../envs/nfbench.yaml"
     threads: 1
     resources:
-        mem_mb=memory(6000),
+        mem_mb=memory_of("evaluate_run", 6000),
         runtime=time_limit(120),
         gpu=GPUS,
         device=DEVICE,

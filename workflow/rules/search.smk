@@ -46,7 +46,7 @@ rule search_hyperparameters:
         "../../envs/nfbench.yaml"
     threads: 1
     resources:
-        mem_mb=memory(8000),
+        mem_mb=memory_of("search_hyperparameters", 8000),
         runtime=time_limit(480),
         gpu=GPUS,
         device=DEVICE,

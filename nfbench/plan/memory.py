@@ -1,0 +1,103 @@
+"""Memory that a job asks for, estimated from the shapes of its features and the number and size of its images.
+
+A method whose memory is not that of a flow says so in its module by a literal ``MEMORY``. It is read without importing the
+method, since the plan is made where torch may be missing:
+
+``parameters``: trainable parameters for each pair of channels of a level (``sum_l C_l^2``).
+``state``: bytes for each position of the finest level and each pair of all channels, of which ``channels`` count.
+``patches``: bytes for each position of the finest level in each training image.
+"""
+
+import ast
+import importlib.util
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from nfbench.backbones.base import find_backbone
+from nfbench.config import BackboneConfig
+from nfbench.datasets.manifest import Entry, read_manifest
+from nfbench.plan.specs import EvaluateSpec, SearchSpec, Spec, TrainSpec
+
+__all__ = ["coefficients", "memory_mb"]
+
+_FLOW = {"parameters": 64.0, "state": 0.0, "channels": math.inf, "patches": 0.0}
+_PROCESS = 900e6
+"""Bytes of a process that trains or evaluates a small model."""
+_PARAMETER = 4.0 * (1 + 1 + 2 + 5)
+"""Bytes of a parameter: value, gradient, two moments of Adam, and five kept models."""
+_ACTIVATIONS = 64.0
+"""Bytes for each value of the features of a batch of ``_BATCH`` images, of all steps of a flow."""
+_BATCH = 16
+_IMAGES, _PIXELS = 400, 1024 * 1024
+"""Images of a split, and their size, where there is no manifest yet."""
+_STEP = 500
+_SAFETY = 1.5
+
+
+def memory_mb(spec: Spec, default: int) -> int:
+    """Megabytes that a training, a search or an evaluation asks for; ``default`` of other stages."""
+    if isinstance(spec, TrainSpec):
+        entries = [entry for one in spec.classes for entry in _entries(one.manifest)]
+        needed = _training(spec.method, spec.backbone, _count(entries, "train", _IMAGES * len(spec.classes)))
+    elif isinstance(spec, SearchSpec):
+        images = _count(_entries(spec.study.manifest), "train", _IMAGES)
+        variant = spec.study.variant
+        needed = max(_training(variant.method, backbone, images) for backbone in variant.search.backbones)
+    elif isinstance(spec, EvaluateSpec):
+        needed = _evaluation(spec)
+    else:
+        return default
+    return _STEP * math.ceil(_SAFETY * needed / 1e6 / _STEP)
+
+
+@cache
+def coefficients(method: str) -> Mapping[str, float]:
+    """What the memory of a method depends on: its module's ``MEMORY``, those of a flow where it says nothing."""
+    path = importlib.util.find_spec("nfbench.methods").submodule_search_locations[0]
+    for node in ast.parse(Path(path, f"{method}.py").read_text()).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "MEMORY":
+            return {**_FLOW, **ast.literal_eval(node.value)}
+    return _FLOW
+
+
+def _training(method: str, backbone: BackboneConfig, images: int) -> float:
+    """Bytes: process, features kept in memory, activations of a batch, parameters, and what the method itself keeps."""
+    shapes, views = _shapes(backbone), max(1, backbone.rotations)
+    values = views * sum(math.prod(shape) for shape in shapes)
+    features = 2.0 * values * images
+    return _PROCESS + features + _ACTIVATIONS * _BATCH * values + _model(method, shapes, images)
+
+
+def _evaluation(spec: EvaluateSpec) -> float:
+    """Bytes: process, model, maps of all images, also of the Number of False Alarms, and the sort of all pixels."""
+    entries = _entries(spec.manifest)
+    train, test = _count(entries, "train", _IMAGES), _count(entries, "test", _IMAGES)
+    pixels = sum(entry.height * entry.width for entry in entries if entry.split == "test") or _PIXELS * test
+    maps = 4.0 * spec.backbone.input_size**2 * (2 * train + 5 * test)
+    return _PROCESS + maps + 20.0 * pixels + _model(spec.method, _shapes(spec.backbone), train)
+
+
+def _model(method: str, shapes: Sequence[tuple[int, int, int]], images: int) -> float:
+    found, (_, height, width) = coefficients(method), shapes[0]
+    pairs = sum(channels**2 for channels, _, _ in shapes)
+    channels = min(found["channels"], sum(channels for channels, _, _ in shapes))
+    of_positions = height * width * (found["state"] * channels**2 + found["patches"] * images)
+    return _PARAMETER * found["parameters"] * pairs + of_positions
+
+
+def _shapes(backbone: BackboneConfig) -> list[tuple[int, int, int]]:
+    shapes = find_backbone(backbone.name).shapes(backbone.input_size, backbone.levels, backbone.scales)
+    return [(channels, 1, 1) for channels, _, _ in shapes] if backbone.pooled else shapes
+
+
+def _entries(manifest: str) -> Sequence[Entry]:
+    return _read(manifest) if Path(manifest).is_file() else ()
+
+
+_read = cache(read_manifest)
+
+
+def _count(entries: Sequence[Entry], split: str, default: int) -> int:
+    return sum(entry.split == split for entry in entries) or default

@@ -1,0 +1,97 @@
+"""Memory that jobs ask for: it covers the models of all experiments, and follows images and shapes."""
+
+import math
+
+import pytest
+
+from nfbench.backbones.base import find_backbone
+from nfbench.blocks.method import LevelShape, build_to_count, count_parameters, resolve_settings
+from nfbench.cli.load import load
+from nfbench.config import BackboneConfig
+from nfbench.core.registry import plugin_names
+from nfbench.plan.cells import Cell
+from nfbench.plan.memory import coefficients, memory_mb
+from nfbench.plan.specs import ClassSpec, EvaluateSpec, PrepareSpec, TrainSpec
+from tests.conftest import ROOT
+
+COLUMNS = "split,label,defect,image,mask,height,width,sha256,mask_sha256\n"
+
+
+def models():
+    """Each model of an experiment once: variant, backbone, and their shapes."""
+    bench = load(folder=ROOT)
+    found = {}
+    for experiment in bench.experiments.values():
+        for block in experiment.grid:
+            for method in block.methods:
+                for backbone in block.backbones:
+                    variant = bench.variant(method)
+                    found[variant.method, str(variant.settings), backbone.tag] = variant, backbone
+    return found.values()
+
+
+def test_no_model_of_an_experiment_has_more_parameters_than_its_method_says():
+    seen = set()
+    for variant, backbone in models():
+        shapes = find_backbone(backbone.name).shapes(backbone.input_size, backbone.levels, backbone.scales)
+        shapes = [(channels, 1, 1) for channels, _, _ in shapes] if backbone.pooled else shapes
+        pairs = sum(channels**2 for channels, _, _ in shapes)
+        given = [(3, backbone.input_size, backbone.input_size), *shapes] if backbone.image else shapes
+        settings = resolve_settings(variant.method, backbone=backbone.name, overrides=variant.settings)
+        size = (backbone.input_size, backbone.input_size)
+        model = build_to_count(variant.method, [LevelShape(*shape) for shape in given], settings, size, 15)
+        counted = count_parameters(model)["total"]
+        assert counted <= coefficients(variant.method)["parameters"] * pairs + 1, (variant.method, backbone.tag)
+        seen.add(variant.method)
+    assert seen == set(plugin_names("nfbench.methods"))
+
+
+def train_spec(method="fastflow", manifest="none.csv", **backbone):
+    config = BackboneConfig(**{"name": "tf_efficientnet_lite0", **backbone})
+    one = ClassSpec(name="part", manifest=str(manifest), features="meta.json")
+    cell = Cell("one-class", "own", "part", method, config.tag, 0)
+    return TrainSpec(cell=cell, method=method, reader="folder", backbone=config, classes=(one,), run="run")
+
+
+def write_manifest(path, train, test, side):
+    rows = [f"train,0,good,{n}.png,,{side},{side},0,\n" for n in range(train)]
+    rows += [f"test,1,dent,{n}.png,{n}_mask.png,{side},{side},0,0\n" for n in range(test)]
+    path.write_text(COLUMNS + "".join(rows))
+    return path
+
+
+def test_measured_peaks_are_covered(tmp_path):
+    """Peaks of the quickstart on two cores: 714 MB of a training, 875 MB of an evaluation; PaDiM's beyond its start."""
+    manifest = write_manifest(tmp_path / "m.csv", 96, 100, 300)
+    assert 714 * 1.2 < memory_mb(train_spec(manifest=manifest), 0) <= 4000
+    assert memory_mb(evaluate_spec(manifest), 0) > 875 * 1.2
+    assert memory_mb(train_spec("padim", manifest), 0) > 1081 + 500
+
+
+def evaluate_spec(manifest, **backbone):
+    train = train_spec(manifest=manifest, **backbone)
+    features = {"train_features": "train/meta.json", "features": "test/meta.json"}
+    return EvaluateSpec(
+        cell=train.cell, method="fastflow", backbone=train.backbone, trained="run", manifest=str(manifest),
+        run="run", **features,
+    )  # fmt: skip
+
+
+def test_more_images_and_larger_ones_take_more(tmp_path):
+    few, many = (write_manifest(tmp_path / f"{n}.csv", n, n, 1024) for n in (100, 4000))
+    assert memory_mb(train_spec(manifest=many), 0) > memory_mb(train_spec(manifest=few), 0)
+    assert memory_mb(evaluate_spec(many), 0) > memory_mb(evaluate_spec(few), 0) + 4000 * 1024 * 1024 * 20 / 1e6
+    large = train_spec(manifest=few, name="wide_resnet50_2.tv_in1k", input_size=512)
+    assert memory_mb(large, 0) > memory_mb(train_spec(manifest=few), 0)
+
+
+@pytest.mark.parametrize("method", plugin_names("nfbench.methods"))
+def test_every_method_has_numbers(method):
+    found = coefficients(method)
+    assert set(found) == {"parameters", "state", "channels", "patches"}
+    assert all(value >= 0 and not math.isnan(value) for value in found.values())
+
+
+def test_other_stages_ask_for_what_their_rule_says():
+    spec = PrepareSpec(dataset={"dataset": "folder"}, category="part", root="own", manifest="m.csv")
+    assert memory_mb(spec, 1000) == 1000

@@ -1,7 +1,7 @@
 """Memory that a job asks for, estimated from the shapes of its features and the number and size of its images.
 
-A method whose memory is not that of a flow says so in its module by a literal ``MEMORY``. It is read without importing the
-method, since the plan is made where torch may be missing:
+A method whose memory is not that of a flow says so in its module by a literal ``MEMORY``. It is read without importing
+the method, since the plan is made where torch may be missing:
 
 ``parameters``: trainable parameters for each pair of channels of a level (``sum_l C_l^2``).
 ``state``: bytes for each position of the finest level and each pair of all channels, of which ``channels`` count.

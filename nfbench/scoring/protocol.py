@@ -8,14 +8,12 @@ import numpy as np
 import torch
 
 from nfbench.blocks.method import Method
+from nfbench.config import TRANSDUCTIVE
 from nfbench.scoring.evaluate import Evaluation, GroundTruth, evaluate, log_nfa_maps
 from nfbench.scoring.maps import Localizer, ScoredImages, score_images
 from nfbench.training.data import read_batches
 
-__all__ = ["TRANSDUCTIVE", "Scored", "Views", "score_and_evaluate"]
-
-TRANSDUCTIVE = "_transductive"
-"""Ends the names of metrics of scores that are relative to the whole test set, as some papers publish them."""
+__all__ = ["Scored", "Views", "score_and_evaluate"]
 
 
 class Views(NamedTuple):

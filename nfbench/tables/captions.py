@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from nfbench.config import TableConfig
+from nfbench.config import TRANSDUCTIVE, TableConfig
 from nfbench.tables.datasets import DatasetNotes, official_categories, subset
 
 __all__ = [
     "METRICS",
-    "TRANSDUCTIVE",
     "anomalies_note",
     "backbone_notes",
     "data_notes",
@@ -47,8 +46,6 @@ METRICS = {
 _RULES = {"max": "maximum of the map", "mean": "mean of the map", "top1": "mean of the map's top 1 %"}
 _AGGREGATIONS = {"anomalous": "anomalous images", "pooled": "pixels pooled"}
 _SHORT = {"miou_nfa": "NFA < 1", "miou_nfa_guard": "NFA < 1, guard", "miou_nfa_oracle": "best NFA"}
-TRANSDUCTIVE = "_transductive"
-"""Ends the names of metrics of scores that are relative to the whole test set."""
 _SELECTIONS = {
     "last": "the last epoch",
     "val": "checkpoint with the best likelihood on held-out normal images",

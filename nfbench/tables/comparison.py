@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from nfbench.config import TRANSDUCTIVE
 from nfbench.core.errors import NfbenchError
 from nfbench.reference import PrintedValue, find_printed
-from nfbench.tables.captions import TRANSDUCTIVE
 from nfbench.tables.datasets import DatasetNotes, official_categories, subset
 
 __all__ = [

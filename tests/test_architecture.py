@@ -94,6 +94,12 @@ def test_light_imports(statement):
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 
+def test_the_configuration_imports_what_snakemake_brings_alone():
+    heavy = {"torch", "numpy", "pandas", "scipy", "PIL", "typer"}
+    check = f"import sys; import nfbench.config; sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
 def test_mlflow_is_imported_by_tracking_alone():
     for path in MODULES:
         nodes = list(ast.walk(ast.parse(path.read_text())))

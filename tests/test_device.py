@@ -51,3 +51,9 @@ def test_only_cuda_insists(without_gpu):
 def test_where_there_is_a_gpu_nothing_is_said(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     require_gpu()
+
+
+@pytest.mark.parametrize("name", ["gpu", "CPU", "cuda:1", ""])
+def test_another_word_is_no_device(name):
+    with pytest.raises(NfbenchError, match=f"unknown device '{name}'; known: auto, cpu, cuda"):
+        pick_device(name)

@@ -52,6 +52,31 @@ def test_categories_that_match_nothing_are_an_error(tmp_path):
         cells(tmp_path, categories=("scrw",))
 
 
+def test_one_of_several_categories_that_matches_nothing_is_an_error(tmp_path):
+    with pytest.raises(NfbenchError, match=r"no category 'mnoo'; did you mean 'mono'\?"):
+        cells(tmp_path, categories=("screw", "mnoo"))
+
+
+@pytest.mark.parametrize("found", [["part", "{braces}"], ["../up"], ["average"], ["-x", "part"]])
+def test_folders_that_no_category_can_be_named_by_are_named(tmp_path, found):
+    own = {"own": {"root": "images"}}
+    block = {"methods": ["padim"], "backbones": ["resnet18.tv_in1k"], "datasets": {"own": "available"}}
+    (tmp_path / "own.yaml").write_text(json.dumps({"title": "x", "grid": [block]}))
+    with pytest.raises(NfbenchError, match=r"dataset 'own': category '.*'.*; rename its folder"):
+        expand(load_bench({"datasets": own}, tmp_path), "own", lambda name: found)
+
+
+def test_categories_of_an_own_folder_are_looked_up_on_disk(tmp_path):
+    datasets = {"own": {"root": "images"}, "both": {"union": {"own": "available"}}}
+    for asked in datasets:
+        block = {"methods": ["padim"], "backbones": ["resnet18.tv_in1k"], "datasets": {asked: ["part", "prat2"]}}
+        (tmp_path / "own.yaml").write_text(json.dumps({"title": "x", "grid": [block]}))
+        bench = load_bench({"datasets": datasets}, tmp_path)
+        with pytest.raises(NfbenchError, match=rf"dataset '{asked}': no category 'prat2'; did you mean 'part2'\?"):
+            expand(bench, "own", lambda name: ["part", "part2"])
+        assert len(expand(bench, "own", lambda name: ["part", "prat2"])) == 2
+
+
 def test_unknown_experiment_names_the_nearest(tmp_path):
     with pytest.raises(NfbenchError, match=r"unknown experiment 'grd'; did you mean 'grid'\?"):
         expand(bench(tmp_path), "grd", FOUND.__getitem__)

@@ -8,16 +8,14 @@ import numpy as np
 import torch
 
 from nfbench.blocks.method import Method
+from nfbench.config import TRANSDUCTIVE
 from nfbench.features.batches import read_batches
 from nfbench.scoring.evaluate import Evaluation, GroundTruth, evaluate, log_nfa_maps
 from nfbench.scoring.maps import Localizer, ScoredImages, contour_threshold, score_images
 
-__all__ = ["TRANSDUCTIVE", "Scored", "Views", "score_and_evaluate"]
+__all__ = ["Scored", "Views", "score_and_evaluate"]
 
 _CONTOUR_IMAGES = 32
-
-TRANSDUCTIVE = "_transductive"
-"""Ends the names of metrics of scores that are relative to the whole test set, as some papers publish them."""
 
 
 class Views(NamedTuple):

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 import pandas as pd
 
 from nfbench.config import (
+    TRANSDUCTIVE,
     BackbonesTableConfig,
     MethodsTableConfig,
     ParametersTableConfig,
@@ -15,7 +16,6 @@ from nfbench.tables.datasets import DatasetNotes, comparability, official_catego
 
 __all__ = [
     "METRICS",
-    "TRANSDUCTIVE",
     "backbones_caption",
     "methods_caption",
     "metric_title",
@@ -47,8 +47,6 @@ METRICS = {
 _RULES = {"max": "maximum of the map", "mean": "mean of the map", "top1": "mean of the map's top 1 %"}
 _AGGREGATIONS = {"anomalous": "anomalous images", "pooled": "pixels pooled"}
 _SHORT = {"miou_nfa": "NFA < 1", "miou_nfa_guard": "NFA < 1, guard", "miou_nfa_oracle": "best NFA"}
-TRANSDUCTIVE = "_transductive"
-"""Ends the names of metrics of scores that are relative to the whole test set."""
 _SELECTIONS = {
     "last": "the last epoch",
     "val": "checkpoint with the best likelihood on held-out normal images",

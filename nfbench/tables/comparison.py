@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from nfbench.config import TRANSDUCTIVE
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
 from nfbench.reference import PrintedValue, find_printed
-from nfbench.tables.captions import METRICS, TRANSDUCTIVE
+from nfbench.tables.captions import METRICS
 
 __all__ = [
     "common_categories",

@@ -7,6 +7,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from nfbench.blocks.method import LevelShape, Scores, build_method, resolve_settings
+from nfbench.config import METRIC_NAMES, TRANSDUCTIVE
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.manifest import Entry
 from nfbench.metrics import miou, miou_oracle
@@ -82,6 +83,16 @@ def test_a_contrario_metrics(truth):
     best = evaluation.thresholds["miou_nfa_oracle"]
     masks = [-resized > -best for resized in truth.resized(log_nfa["nfa"])]
     assert mean_iou(masks, truth.masks())["all"] == pytest.approx(metrics["miou_nfa_oracle"], abs=1e-12)
+
+
+def test_the_metrics_that_a_table_may_ask_for_are_those_that_are_measured(truth):
+    maps = np.random.default_rng(0).random((4, 10, 15)).astype(np.float32)
+    images = image_scores(torch.from_numpy(maps), torch.arange(4.0))
+    energies = (np.random.default_rng(1).chisquare(64, (4, 10, 15)),)
+    scored = ScoredImages(maps, images, energies, (64,))
+    own = evaluate(scored, truth, maps[:1], log_nfa_maps(scored)).metrics
+    relative = evaluate(scored, truth, maps[:1], {}).metrics  # as score_and_evaluate measures transductive methods
+    assert sorted(METRIC_NAMES) == sorted([*own, *(f"{name}{TRANSDUCTIVE}" for name in relative)])
 
 
 def test_latents_give_energies():

@@ -6,9 +6,10 @@ import torch
 from PIL import Image
 
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
+from nfbench.config import TRANSDUCTIVE
 from nfbench.datasets.manifest import Entry
 from nfbench.scoring.evaluate import GroundTruth
-from nfbench.scoring.protocol import TRANSDUCTIVE, Views, score_and_evaluate
+from nfbench.scoring.protocol import Views, score_and_evaluate
 
 CPU = torch.device("cpu")
 SHAPES = [LevelShape(6, 8, 8), LevelShape(8, 4, 4)]

@@ -106,7 +106,7 @@ def test_rows_are_means_over_the_same_categories():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"metrics": ("pixel_auroq",)}, r"no run has the metric 'pixel_auroq'; did you mean 'pixel_auroc'\?"),
+        ({"metrics": ("pixel_ap",)}, r"no run has the metric 'pixel_ap'"),
         ({"rows": [{"backbone": {"name": "x", "levels": [2, 3]}}]}, "no run has the backbone 'x@256-l23' of 'rows'"),
         (
             {"rows": [{"backbone": {"name": "resnet18.tv_in1k"}, "published": {"backbone": "ResNet19"}}]},

@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nfbench.config import TableConfig
+from nfbench.config import TRANSDUCTIVE, TableConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.reference import PublishedValue, find_printed, published_names, published_table
 from nfbench.results.compare import compare
-from nfbench.scoring.protocol import TRANSDUCTIVE
 from nfbench.tables.datasets import DatasetNote
 from nfbench.tables.model import make_table, metric_title
 from nfbench.tables.render import to_csv, to_html, to_latex, to_text

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nfbench.blocks.all_in_one import ClampRule, Permutation
 from nfbench.blocks.maps import resize_maps, smooth, top_percent_mean
-from nfbench.blocks.method import HALF_LOG_TWO_PI, LevelShape, Method, MethodSettings, Passes, Scores
+from nfbench.blocks.method import HALF_LOG_TWO_PI, Method, MethodSettings, Passes, Scores
 from nfbench.blocks.normalization import Normalization, build_normalization, fit_normalizations
 from nfbench.blocks.subnets import conv_subnet
 from nfbench.config import Choices, Range
@@ -50,15 +50,11 @@ class FlowMethod(Method):
         "kernels": Choices(choices=("alternating", "3x3")),
     }
 
-    def __init__(
-        self,
-        shapes: Sequence[LevelShape],
-        settings: FlowSettings,
-        map_size: tuple[int, int],
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(shapes, settings, map_size, generator)
-        self.normalization = nn.ModuleList(build_normalization(settings.normalization, shape) for shape in shapes)
+    def build(self, generator: torch.Generator) -> None:
+        """Makes normalization and flow."""
+        self.normalization = nn.ModuleList(
+            build_normalization(self.settings.normalization, shape) for shape in self.shapes
+        )
         self.flow = self.build_flow(generator)
 
     @property

@@ -15,7 +15,7 @@ from torch.nn import functional
 from nfbench.blocks.all_in_one import AllInOneStep, ClampRule, Permutation
 from nfbench.blocks.freia import SequenceINN
 from nfbench.blocks.maps import resize_maps
-from nfbench.blocks.method import HALF_LOG_TWO_PI, LevelShape, Method, MethodSettings, Passes, Scores
+from nfbench.blocks.method import HALF_LOG_TWO_PI, Method, MethodSettings, Passes, Scores
 from nfbench.blocks.positional import sinusoidal_code
 from nfbench.blocks.subnets import fc_subnet
 from nfbench.config import Choices, Range
@@ -63,17 +63,11 @@ class FibreFlowMethod(Method):
         "condition_dim": Choices(choices=(64, 128, 256, 512)),
     }
 
-    def __init__(
-        self,
-        shapes: Sequence[LevelShape],
-        settings: FibreFlowSettings,
-        map_size: tuple[int, int],
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(shapes, settings, map_size, generator)
+    def build(self, generator: torch.Generator) -> None:
+        """Makes the flow of each level."""
         self.flow = nn.ModuleList(self._level(shape.channels, generator) for shape in self.level_shapes)
         for level, (_, height, width) in enumerate(self.level_shapes):
-            code = sinusoidal_code(settings.condition_dim, height, width).flatten(1).T.contiguous()
+            code = sinusoidal_code(self.settings.condition_dim, height, width).flatten(1).T.contiguous()
             self.register_buffer(f"code_{level}", code, persistent=False)
         self.register_buffer("reference", torch.zeros(len(self.level_shapes), dtype=torch.float64))
 

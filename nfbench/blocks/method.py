@@ -135,8 +135,7 @@ class Method(nn.Module, ABC):
         search_space: settings that a search varies unless it says otherwise.
         takes_views: features come as rotated views of each image, ``(B, K, C_l, H_l, W_l)``.
         takes_image: the first level of the features is the normalized image, ``(B, 3, S, S)``.
-        takes_class: after the levels of the features comes the number of each image's class, ``(B,)``; the method is
-            built with the number of classes as ``n_classes``.
+        takes_class: after the levels of the features comes the number of each image's class, ``(B,)``.
         localizes_by_gradient: anomaly maps are gradients of ``log_likelihood`` with respect to the image.
         transductive: the published score takes statistics of the whole test set, by ``calibrate``.
 
@@ -145,6 +144,7 @@ class Method(nn.Module, ABC):
         settings: validated settings.
         map_size: height and width of the anomaly maps, by default the backbone's input size.
         generator: draws whatever the construction draws.
+        n_classes: number of classes, for methods that take the class.
     """
 
     title: ClassVar[str]
@@ -164,11 +164,18 @@ class Method(nn.Module, ABC):
         settings: MethodSettings,
         map_size: tuple[int, int],
         generator: torch.Generator,
+        n_classes: int = 1,
     ) -> None:
         super().__init__()
         self.shapes = tuple(shapes)
         self.settings = settings
         self.map_size = map_size
+        self.n_classes = n_classes
+        self.build(generator)
+
+    @abstractmethod
+    def build(self, generator: torch.Generator) -> None:
+        """Makes the parts for ``shapes`` and ``settings``; the generator draws whatever is drawn."""
 
     @property
     def level_shapes(self) -> tuple[LevelShape, ...]:
@@ -297,10 +304,9 @@ def build_method(
     ``n_classes`` is for methods that take the class of an image.
     """
     method_type: type[Method] = plugin(PACKAGE, method).METHOD
-    classes = {"n_classes": n_classes} if method_type.takes_class else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return method_type(shapes, settings, map_size, torch.Generator("cpu").manual_seed(seed), **classes)
+        return method_type(shapes, settings, map_size, torch.Generator("cpu").manual_seed(seed), n_classes)
 
 
 def build_to_count(

@@ -41,18 +41,13 @@ class PatchMethod(Method):
 
     settings: PatchSettings
 
-    def __init__(
-        self,
-        shapes: Sequence[LevelShape],
-        settings: PatchSettings,
-        map_size: tuple[int, int],
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(shapes, settings, map_size, generator)
-        if math.ceil(4 * settings.smoothing) >= min(map_size):
+    def build(self, generator: torch.Generator) -> None:
+        """Refuses a blur that is wider than the maps."""
+        smoothing, (height, width) = self.settings.smoothing, self.map_size
+        if math.ceil(4 * smoothing) >= min(height, width):
             raise NfbenchError(
-                f"setting 'smoothing' is {settings.smoothing:g}, but maps of {map_size[0]} x {map_size[1]} pixels, "
-                f"mirrored at their border, allow less than {min(map_size) / 4:g}; lower it"
+                f"setting 'smoothing' is {smoothing:g}, but maps of {height} x {width} pixels, mirrored at their "
+                f"border, allow less than {min(height, width) / 4:g}; lower it"
             )
 
     def maps(self, patch_scores: Tensor) -> Tensor:

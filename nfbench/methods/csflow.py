@@ -63,17 +63,12 @@ class CSFlow(Method):
         "hidden_channels": Choices(choices=(64, 256, 1024)),
     }
 
-    def __init__(
-        self,
-        shapes: Sequence[LevelShape],
-        settings: CSFlowSettings,
-        map_size: tuple[int, int],
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(shapes, settings, map_size, generator)
+    def build(self, generator: torch.Generator) -> None:
+        """Makes the flow over all scales."""
+        settings = self.settings
         _check_scales(self.shapes)
         subnets = [
-            cross_scale_subnet(len(shapes), kernel, settings.hidden_channels) for kernel in settings.kernel_sizes
+            cross_scale_subnet(len(self.shapes), kernel, settings.hidden_channels) for kernel in settings.kernel_sizes
         ]
         self.flow = TwoSidedFlow(self.shapes, subnets=subnets, generator=generator, clamp=settings.clamp)
 

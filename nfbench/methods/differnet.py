@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from nfbench.blocks.glow import TwoSidedFlow, mlp_subnet
-from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch, LevelShape, Method, MethodSettings, Scores
+from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch, Method, MethodSettings, Scores
 from nfbench.config import Choices, Range
 from nfbench.core.errors import NfbenchError
 
@@ -63,19 +63,13 @@ class DifferNet(Method):
     takes_views = True
     localizes_by_gradient = True
 
-    def __init__(
-        self,
-        shapes: Sequence[LevelShape],
-        settings: DifferNetSettings,
-        map_size: tuple[int, int],
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(shapes, settings, map_size, generator)
+    def build(self, generator: torch.Generator) -> None:
+        """Makes the flow on the concatenated averages of all levels."""
         channels = sum(shape.channels for shape in self.shapes)
         if channels < 2:
             raise NfbenchError("method 'differnet' needs at least 2 channels over all levels; give the backbone more")
-        subnets = [mlp_subnet(settings.hidden_channels, _HIDDEN_LAYERS)] * settings.flow_steps
-        self.flow = TwoSidedFlow([(channels,)], subnets=subnets, generator=generator, clamp=settings.clamp)
+        subnets = [mlp_subnet(self.settings.hidden_channels, _HIDDEN_LAYERS)] * self.settings.flow_steps
+        self.flow = TwoSidedFlow([(channels,)], subnets=subnets, generator=generator, clamp=self.settings.clamp)
 
     def loss(self, features: Sequence[Tensor]) -> Tensor:
         """Mean over all views of ``(||z||^2 / 2 - log|det J|) / d``."""

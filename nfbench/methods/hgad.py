@@ -40,7 +40,7 @@ from torch.nn import functional
 
 from nfbench.blocks.likelihood import FibreFlowMethod, FibreFlowSettings, normality_map, to_fibres
 from nfbench.blocks.maps import smooth
-from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch, LevelShape, ParameterGroup, Passes, Scores
+from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch, ParameterGroup, Passes, Scores
 from nfbench.blocks.priors import HierarchicalPrior
 from nfbench.core.errors import NfbenchError
 
@@ -100,26 +100,19 @@ class HGAD(FibreFlowMethod):
     takes_class = True
     settings: HGADSettings
 
-    def __init__(
-        self,
-        shapes: Sequence[LevelShape],
-        settings: HGADSettings,
-        map_size: tuple[int, int],
-        generator: torch.Generator,
-        n_classes: int = 1,
-    ) -> None:
-        super().__init__(shapes, settings, map_size, generator)
+    def build(self, generator: torch.Generator) -> None:
+        """Makes the flows, and the prior of each level."""
+        super().build(generator)
         narrowest = min(shape.channels for shape in self.level_shapes)
-        if n_classes > narrowest:
+        if self.n_classes > narrowest:
             raise NfbenchError(
-                f"HGAD has a direction in the latents for each class: {n_classes} classes are too many for a level of "
-                f"{narrowest} channels; give its backbone other 'levels'"
+                f"HGAD has a direction in the latents for each class: {self.n_classes} classes are too many for a "
+                f"level of {narrowest} channels; give its backbone other 'levels'"
             )
-        self.n_classes = n_classes
         self.prior = nn.ModuleList(self._prior(shape.channels, generator) for shape in self.level_shapes)
         n_levels = len(self.level_shapes)
-        self.register_buffer("reference", torch.zeros(2, n_levels, n_classes, dtype=torch.float64))
-        self.register_buffer("largest", torch.full((2, n_classes), float(n_levels), dtype=torch.float64))
+        self.register_buffer("reference", torch.zeros(2, n_levels, self.n_classes, dtype=torch.float64))
+        self.register_buffer("largest", torch.full((2, self.n_classes), float(n_levels), dtype=torch.float64))
 
     def _prior(self, channels: int, generator: torch.Generator) -> nn.Module:
         settings = self.settings

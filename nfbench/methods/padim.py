@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nfbench.blocks.method import LevelShape, Passes, Scores
+from nfbench.blocks.method import Passes, Scores
 from nfbench.blocks.patches import FittedPatchSettings, PatchMethod
 from nfbench.config import Range
 from nfbench.core.errors import NfbenchError
@@ -63,19 +63,13 @@ class Padim(PatchMethod):
         "tf_efficientnet_b5": {"reduced_dimensions": 200},
     }
 
-    def __init__(
-        self,
-        shapes: Sequence[LevelShape],
-        settings: PadimSettings,
-        map_size: tuple[int, int],
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(shapes, settings, map_size, generator)
-        n_channels = sum(shape.channels for shape in shapes)
-        drawn = (
-            torch.randperm(n_channels, generator=generator, device="cpu")[: settings.reduced_dimensions].sort().values
-        )
-        self.grid = (shapes[0].height, shapes[0].width)
+    def build(self, generator: torch.Generator) -> None:
+        """Draws the channels, and makes room for the Gaussians."""
+        super().build(generator)
+        n_channels = sum(shape.channels for shape in self.shapes)
+        drawn = torch.randperm(n_channels, generator=generator, device="cpu")
+        drawn = drawn[: self.settings.reduced_dimensions].sort().values
+        self.grid = (self.shapes[0].height, self.shapes[0].width)
         positions, dim = math.prod(self.grid), len(drawn)
         self.register_buffer("channels", drawn)
         self.register_buffer("mean", torch.zeros(positions, dim))

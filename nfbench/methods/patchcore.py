@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from nfbench.blocks.coreset import select_coreset
-from nfbench.blocks.method import LevelShape, Passes, Scores
+from nfbench.blocks.method import Passes, Scores
 from nfbench.blocks.patches import Embedding, FittedPatchSettings, PatchEmbedding, PatchMethod
 from nfbench.config import Choices, Range
 from nfbench.core.errors import NfbenchError
@@ -64,15 +64,11 @@ class PatchCore(PatchMethod):
         "reweighting": Choices(choices=(False, True)),
     }
 
-    def __init__(
-        self,
-        shapes: Sequence[LevelShape],
-        settings: PatchCoreSettings,
-        map_size: tuple[int, int],
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(shapes, settings, map_size, generator)
-        self.embedding = PatchEmbedding(shapes, settings.pretrain_dim, settings.target_dim, settings.embedding)
+    def build(self, generator: torch.Generator) -> None:
+        """Draws the projection and the first points of the coreset."""
+        super().build(generator)
+        settings = self.settings
+        self.embedding = PatchEmbedding(self.shapes, settings.pretrain_dim, settings.target_dim, settings.embedding)
         self.register_buffer("memory_bank", torch.empty(0, self.embedding.dim))
         projection = None
         if settings.projection_dim < self.embedding.dim:  # as torch initializes a linear layer

@@ -46,7 +46,7 @@ from torch.nn import functional
 
 from nfbench.blocks.all_in_one import Permutation
 from nfbench.blocks.likelihood import FibreFlowMethod, FibreFlowSettings, position_mask, to_fibres
-from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch, LevelShape
+from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch
 from nfbench.core.errors import NfbenchError
 
 __all__ = [
@@ -130,16 +130,12 @@ class SANFlow(FibreFlowMethod):
     takes_image = True
     settings: SANFlowSettings
 
-    def __init__(
-        self,
-        shapes: Sequence[LevelShape],
-        settings: SANFlowSettings,
-        map_size: tuple[int, int],
-        generator: torch.Generator,
-    ) -> None:
+    def build(self, generator: torch.Generator) -> None:
+        """Makes the flows, and the network that predicts statistics."""
+        settings, shapes = self.settings, self.shapes
         if len(shapes) < 2 or shapes[0].channels != 3:
             raise NfbenchError("SANFlow reads the image: set 'image: true' for its backbone")
-        super().__init__(shapes, settings, map_size, generator)
+        super().build(generator)
         predicts = "estimated" in (settings.mean, settings.variance)
         self.statistics = StatisticsNetwork(3 if settings.mean == "estimated" else 2) if predicts else None
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nfbench.blocks.method import Batch, LevelShape, ParameterGroup, Scores
+from nfbench.blocks.method import Batch, ParameterGroup, Scores
 from nfbench.blocks.patches import Embedding, PatchEmbedding, PatchMethod, PatchSettings
 from nfbench.config import Choices, Range
 
@@ -58,15 +58,11 @@ class SimpleNet(PatchMethod):
         "noise_std": Range(low=5e-3, high=0.1, log=True),
     }
 
-    def __init__(
-        self,
-        shapes: Sequence[LevelShape],
-        settings: SimpleNetSettings,
-        map_size: tuple[int, int],
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(shapes, settings, map_size, generator)
-        self.embedding = PatchEmbedding(shapes, settings.embedding_dim, settings.embedding_dim, settings.embedding)
+    def build(self, generator: torch.Generator) -> None:
+        """Makes adaptor and discriminator."""
+        super().build(generator)
+        settings = self.settings
+        self.embedding = PatchEmbedding(self.shapes, settings.embedding_dim, settings.embedding_dim, settings.embedding)
         dim = self.embedding.dim
         self.adaptor = nn.Linear(dim, dim)
         self.discriminator = nn.Sequential(

@@ -19,7 +19,6 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin_names
 from nfbench.datasets.manifest import build_manifest, read_image, write_manifest
 from nfbench.datasets.mvtec_ad import DATASET
-from nfbench.figures.anomalies import contact_sheet
 
 NAMES = plugin_names(PACKAGE)
 OF_NORMALS = [name for name in NAMES if not find_generator(name).needs_real]
@@ -279,6 +278,8 @@ def test_jitter_of_no_strength_changes_nothing_and_more_changes_more(normals):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_contact_sheet_shows_every_variant(name, normals, anomalies):
+    from nfbench.figures.anomalies import contact_sheet
+
     asked = []
     generator = find_generator(name)(normals, anomalies, 40)
     figure = contact_sheet(generator, 3, 4, lambda index, view: asked.append((index, view)) or 10 * index + view)

@@ -4,7 +4,6 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import albumentations
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -64,6 +63,7 @@ def test_operations_draw_independently(monkeypatch):
 
 def test_an_operation_is_drawn_as_often_as_any_other(monkeypatch):
     drawn = []
+    albumentations = rpag._albumentations()
     compose = albumentations.Compose
     monkeypatch.setattr(albumentations, "Compose", lambda chosen: (drawn.append(chosen), compose(chosen))[1])
     mask = block((32, 32), slice(4, 20), slice(6, 12))

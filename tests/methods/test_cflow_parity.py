@@ -10,12 +10,10 @@ from torch.nn import functional
 from nfbench.blocks.likelihood import fibre_chunks, log_density, to_fibres
 from nfbench.blocks.method import Batch, LevelShape, build_method, resolve_settings
 from nfbench.blocks.positional import sinusoidal_code
+from tests.methods.peers import Peer
 
-pytest.importorskip("anomalib", reason="anomalib is not installed")
-
-from anomalib.models.image.cflow.torch_model import CflowModel
-from anomalib.models.image.cflow.utils import get_logp, positional_encoding_2d
-
+CFLOW = Peer("image.cflow.torch_model")
+UTILS = Peer("image.cflow.utils")
 SIZE = 64
 SHAPES = [LevelShape(64, 16, 16), LevelShape(128, 8, 8), LevelShape(256, 4, 4)]
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -25,7 +23,7 @@ CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 def models(request):
     """anomalib's model, ours with its weights, a batch of images and their features."""
     torch.manual_seed(0)
-    peer = CflowModel(
+    peer = CFLOW.CflowModel(
         "resnet18",
         ["layer1", "layer2", "layer3"],
         pre_trained=False,
@@ -70,13 +68,13 @@ def carry_over(step, block):
 def peer_inputs(x):
     """Fibres and conditions as anomalib's training step has them."""
     batch, _, height, width = x.shape
-    code = positional_encoding_2d(128, height, width).flatten(1).T
+    code = UTILS.positional_encoding_2d(128, height, width).flatten(1).T
     return x.permute(0, 2, 3, 1).flatten(0, 2), code.repeat(batch, 1)
 
 
 @pytest.mark.parametrize(("channels", "height", "width"), [(128, 32, 32), (256, 5, 9)])
 def test_code(channels, height, width):
-    expected = positional_encoding_2d(channels, height, width)
+    expected = UTILS.positional_encoding_2d(channels, height, width)
     torch.testing.assert_close(sinusoidal_code(channels, height, width), expected, atol=1e-5, rtol=0)
 
 
@@ -86,7 +84,7 @@ def test_log_likelihood_of_each_position(models):
     for decoder, x, (z, log_det) in zip(peer.decoders, features, ours.encode_levels(features), strict=True):
         fibres, condition = peer_inputs(x)
         peer_z, peer_log_det = decoder(fibres, [condition])
-        expected = get_logp(x.shape[1], peer_z, peer_log_det) / x.shape[1]
+        expected = UTILS.get_logp(x.shape[1], peer_z, peer_log_det) / x.shape[1]
         torch.testing.assert_close(to_fibres(z), peer_z, **CLOSE)
         torch.testing.assert_close((log_density(z, log_det) / x.shape[1]).flatten(), expected, **CLOSE)
         assert expected.std() > 0.01
@@ -102,7 +100,7 @@ def test_losses_and_gradients(models):
         fibres, condition = peer_inputs(x)
         for rows in fibre_chunks(len(fibres), 256, draws):
             z, log_det = decoder(fibres[rows], [condition[rows]])
-            expected = -functional.logsigmoid(get_logp(x.shape[1], z, log_det) / x.shape[1]).mean()
+            expected = -functional.logsigmoid(UTILS.get_logp(x.shape[1], z, log_det) / x.shape[1]).mean()
             loss = next(losses)
             torch.testing.assert_close(loss, expected, **CLOSE)
             gradients = torch.autograd.grad(loss, flow.parameters())

@@ -4,12 +4,9 @@ import pytest
 import torch
 
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
+from tests.methods.peers import Peer
 
-pytest.importorskip("anomalib", reason="anomalib is not installed")
-
-from anomalib.models.image.csflow import torch_model
-from anomalib.models.image.csflow.torch_model import CrossConvolutions, CsFlowModel, ParallelPermute
-
+CSFLOW = Peer("image.csflow.torch_model")
 SIZE, HIDDEN = 256, 12
 SHAPES = [LevelShape(304, 8, 8), LevelShape(304, 4, 4), LevelShape(304, 2, 2)]
 
@@ -26,10 +23,10 @@ class Features(torch.nn.Module):
 
 @pytest.fixture
 def peer(monkeypatch):
-    monkeypatch.setattr(torch_model, "CsFlowMultiScaleFeatureExtractor", Features)
+    monkeypatch.setattr(CSFLOW.module, "CsFlowMultiScaleFeatureExtractor", Features)
     torch.manual_seed(0)
-    model = CsFlowModel((SIZE, SIZE), HIDDEN)
-    for net in (module for module in model.modules() if isinstance(module, CrossConvolutions)):
+    model = CSFLOW.CsFlowModel((SIZE, SIZE), HIDDEN)
+    for net in (module for module in model.modules() if isinstance(module, CSFLOW.CrossConvolutions)):
         for gamma in (net.gamma0, net.gamma1, net.gamma2):
             torch.nn.init.normal_(gamma)
     return model
@@ -38,8 +35,8 @@ def peer(monkeypatch):
 @torch.no_grad()
 def carry_over(ours, peer):
     """Gives our method the weights and permutations of the peer."""
-    permutes = [module for module in peer.modules() if isinstance(module, ParallelPermute)]
-    couplings = [module for module in peer.modules() if isinstance(module, torch_model.ParallelGlowCouplingLayer)]
+    permutes = [module for module in peer.modules() if isinstance(module, CSFLOW.ParallelPermute)]
+    couplings = [module for module in peer.modules() if isinstance(module, CSFLOW.ParallelGlowCouplingLayer)]
     for step, permute, coupling in zip(ours.flow.steps, permutes, couplings, strict=True):
         step.permutations.copy_(torch.stack(permute.perm))
         pairs = [(step.net1, coupling.cross_convolution1), (step.net2, coupling.cross_convolution2)]

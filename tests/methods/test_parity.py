@@ -1,18 +1,16 @@
 """FastFlow and U-Flow against anomalib's modules, with weights and permutations carried over."""
 
 import pytest
-import timm
 import torch
 
+from nfbench.backbones.extractors import import_timm
 from nfbench.blocks.all_in_one import AllInOneStep
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
+from tests.methods.peers import Peer
 
-pytest.importorskip("anomalib", reason="anomalib is not installed")
-
-from anomalib.models.components.flow import AllInOneBlock
-from anomalib.models.image.fastflow.torch_model import FastflowModel
-from anomalib.models.image.uflow.torch_model import UflowModel
-
+FLOW = Peer("components.flow")
+FASTFLOW = Peer("image.fastflow.torch_model")
+UFLOW = Peer("image.uflow.torch_model")
 SIZE = 64
 SHAPES = [LevelShape(64, 16, 16), LevelShape(128, 8, 8), LevelShape(256, 4, 4)]
 
@@ -24,7 +22,7 @@ def carry_over(ours, peer_flow, peer_norms):
         torch.nn.init.normal_(peer_norm.bias, 0, 0.1)
         norm.load_state_dict(peer_norm.state_dict())
     steps = [module for module in ours.flow.modules() if isinstance(module, AllInOneStep)]
-    blocks = [module for module in peer_flow.modules() if isinstance(module, AllInOneBlock)]
+    blocks = [module for module in peer_flow.modules() if isinstance(module, FLOW.AllInOneBlock)]
     with torch.no_grad():
         for step, block in zip(steps, blocks, strict=True):
             block.global_scale += 0.1 * torch.randn_like(block.global_scale)
@@ -46,7 +44,7 @@ def image():
 @pytest.mark.parametrize("kernels", ["alternating", "3x3"])
 @torch.no_grad()
 def test_fastflow(image, kernels):
-    peer = FastflowModel(
+    peer = FASTFLOW.FastflowModel(
         (SIZE, SIZE), "resnet18", pre_trained=False, flow_steps=8, conv3x3_only=kernels == "3x3", hidden_ratio=1.0
     )
     ours = build_method(
@@ -66,9 +64,10 @@ def test_fastflow(image, kernels):
 
 @torch.no_grad()
 def test_uflow(image, monkeypatch):
+    timm = import_timm()
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda *a, **k: create(*a, **{**k, "pretrained": False}))
-    peer = UflowModel((SIZE, SIZE), flow_steps=4, backbone="resnet18")
+    peer = UFLOW.UflowModel((SIZE, SIZE), flow_steps=4, backbone="resnet18")
     ours = build_method("uflow", SHAPES, resolve_settings("uflow"), (SIZE, SIZE), 0)
     carry_over(ours, peer.flow, peer.feature_extractor.feature_normalizations)
     features = peer.feature_extractor.extract_features(image)

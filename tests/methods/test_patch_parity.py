@@ -6,14 +6,12 @@ from torch import nn
 
 from nfbench.blocks.coreset import select_coreset
 from nfbench.blocks.method import LevelShape, build_method, load_method, resolve_settings
+from tests.methods.peers import Peer
 
-pytest.importorskip("anomalib", reason="anomalib is not installed")
-
-from anomalib.models.components import KCenterGreedy
-from anomalib.models.components.sampling import k_center_greedy
-from anomalib.models.image.padim.torch_model import PadimModel
-from anomalib.models.image.patchcore.torch_model import PatchcoreModel
-
+SAMPLING = Peer("components.sampling.k_center_greedy")
+COMPONENTS = Peer("components")
+PADIM = Peer("image.padim.torch_model")
+PATCHCORE = Peer("image.patchcore.torch_model")
 LAYERS = ["layer1", "layer2", "layer3"]
 SHAPES = [LevelShape(64, 24, 24), LevelShape(128, 12, 12), LevelShape(256, 6, 6)]
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}
@@ -41,7 +39,7 @@ def run(peer, features, size):
 @pytest.fixture
 def padim():
     torch.manual_seed(0)
-    peer = PadimModel("resnet18", LAYERS, pre_trained=False, n_features=30)
+    peer = PADIM.PadimModel("resnet18", LAYERS, pre_trained=False, n_features=30)
     peer.feature_extractor = Given()
     train, test = draw(20, 3, 1), draw(3, 3, 2)
     run(peer.train(), train, 48)
@@ -93,9 +91,9 @@ class _Unprojected:
 def test_patchcore(neighbors, monkeypatch):
     """Embedding, coreset, maps and image scores; maps have the size of the grid, where anomalib's nearest-neighbour
     up-sampling and our bilinear one both do nothing."""
-    monkeypatch.setattr(k_center_greedy, "SparseRandomProjection", _Unprojected)
+    monkeypatch.setattr(SAMPLING.module, "SparseRandomProjection", _Unprojected)
     train, test = draw(3, 2, 1), draw(2, 2, 2)
-    peer = PatchcoreModel(LAYERS[:2], "resnet18", pre_trained=False, num_neighbors=neighbors)
+    peer = PATCHCORE.PatchcoreModel(LAYERS[:2], "resnet18", pre_trained=False, num_neighbors=neighbors)
     peer.feature_extractor = Given()
     torch.manual_seed(0)
     start = int(torch.randint(3 * 576, (1,)))
@@ -130,6 +128,6 @@ def test_coreset(clusters):
     points = torch.randn(2500, 32, generator=generator)
     if clusters:
         points = 0.3 * points + 4 * torch.randn(clusters, 32, generator=generator)[torch.arange(2500) % clusters]
-    expected = KCenterGreedy(points[:, :, None], 0.1).select_coreset_idxs()  # with a third axis, unprojected
+    expected = COMPONENTS.KCenterGreedy(points[:, :, None], 0.1).select_coreset_idxs()  # with a third axis, unprojected
     found = select_coreset(points, 250, expected[0], pool_size=300)
     assert found.tolist() == expected

@@ -9,13 +9,15 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from nfbench.core.files import write_csv, write_json
+from nfbench.core.files import write_json
 from nfbench.core.provenance import file_sha256
 from nfbench.datasets.manifest import Entry, write_manifest
 from nfbench.datasets.mvtec_ad import DATASET
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
-from nfbench.results.record import RunRecord, SearchRecord, write_record
+from nfbench.plan.specs import EvaluateSpec, ExtractSpec, TrainSpec
+from nfbench.results.files import Epoch, ImageScore, write_rows
+from nfbench.results.record import RunRecord, SearchRecord, SpecsRecord, write_record
 
 METRICS = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pixel_aupro", "miou_fair", "miou_nfa")
 TITLES = {"uflow": "U-Flow", "fastflow": "FastFlow", "cflow": "CFLOW-AD", "patchcore": "PatchCore", "padim": "PaDiM"}
@@ -133,7 +135,8 @@ class MadeUp:
         by_epoch = {
             epoch: {m: float(np.clip(level + ease + rng.normal(0, 0.005), 0, 1)) for m in METRICS} for epoch in EPOCHS
         }
-        record = made_up_record(cell, self.methods[cell.method], self.title(cell.method), by_epoch)
+        specs = made_up_specs(cell, self.methods[cell.method], self.paths)
+        record = made_up_record(cell, self.methods[cell.method], self.title(cell.method), by_epoch, specs)
         manifest = self.manifest(cell.category)
         data = record.data.model_copy(update={"manifest": str(manifest), "manifest_sha256": file_sha256(manifest)})
         folder = self.paths.run_record(cell).parent
@@ -143,9 +146,9 @@ class MadeUp:
         labels = np.arange(_N_IMAGES) % 2
         scores = rng.normal(0, 1, _N_IMAGES) + separation * labels
         rows = ((f"{i:03}.png", labels[i], "x", *[scores[i]] * 4) for i in range(_N_IMAGES))
-        write_csv(folder / "scores.csv", ("image", "label", "defect", "paper", "max", "mean", "top1"), rows)
+        write_rows(ImageScore, folder, rows)
         history = ((epoch, 1 / epoch + rng.normal(0, 0.01), -1.2 - 1 / epoch, 1e-3, 1.0) for epoch in range(1, 17))
-        write_csv(folder / "history.csv", ("epoch", "loss", "val_log_likelihood", "lr", "seconds"), history)
+        write_rows(Epoch, folder, history)
         write_json(folder / "training.json", {})
         if self.images:
             maps = rng.random((4, 64, 64), dtype=np.float32) * 0.4
@@ -165,12 +168,38 @@ class MadeUp:
         )  # fmt: skip
 
 
-def made_up_record(cell: Cell, method: str, title: str, by_epoch: dict[int, dict[str, float]]) -> RunRecord:
+def made_up_specs(cell: Cell, method: str, paths: Paths) -> SpecsRecord:
+    """What the stages of a run were told."""
+    name, _, size = cell.backbone.partition("@")
+    backbone, run = {"name": name, "input_size": int(size)}, str(paths.run_record(cell).parent)
+    manifest = paths.manifest.format(**vars(cell))
+    features = {view: paths.features.format(**vars(cell), view=view) for view in ("train", "test")}
+    return SpecsRecord(
+        extract=[
+            ExtractSpec(manifest=manifest, view=view, backbone=backbone, features=path)
+            for view, path in features.items()
+        ],
+        study=None,
+        train=TrainSpec(
+            cell=cell, method=method, reader=cell.dataset, backbone=backbone, run=run,
+            classes=[{"name": cell.category, "manifest": manifest, "features": features["train"]}],
+        ),
+        evaluate=EvaluateSpec(
+            cell=cell, method=method, backbone=backbone, trained=run, manifest=manifest, run=run,
+            train_features=features["train"], features=features["test"],
+        ),
+    )  # fmt: skip
+
+
+def made_up_record(
+    cell: Cell, method: str, title: str, by_epoch: dict[int, dict[str, float]], specs: SpecsRecord
+) -> RunRecord:
     """A whole run record with the metrics given."""
     best = {name: max(by_epoch, key=lambda epoch: by_epoch[epoch][name]) for name in by_epoch[max(by_epoch)]}
     made = {
         "nfbench": "0", "commit": "c" * 40, "dirty": False, "python": "3.11", "packages": {"torch": "2"},
         "platform": "Linux", "cpu": "a CPU", "cpu_threads": 2, "gpu": None,
+        "device": "cpu", "threads": 1,
     }  # fmt: skip
     last = by_epoch[max(by_epoch)]
     return RunRecord(
@@ -197,8 +226,9 @@ def made_up_record(cell: Cell, method: str, title: str, by_epoch: dict[int, dict
         images_per_second={"extract": 10.0, "train": 10.0, "score": 10.0},
         peak_memory_mb={"train_host": 500.0},
         contour=0.5,
+        specs=specs,
         provenance={
-            stage: {**made, "command": f"nfbench {rule} --run results/runs/{cell} --threads 1"}
+            stage: {**made, "command": f"nfbench {rule} --spec {cell}.json"}
             for stage, rule in (("extract", "extract_features"), ("train", "train_flow"), ("evaluate", "evaluate_run"))
         },
     )  # fmt: skip

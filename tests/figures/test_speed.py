@@ -13,7 +13,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.figures.base import DrawnRun, write_figure
 from nfbench.figures.speed import draw_speed
 
-CPU = {"cpu": "Some CPU", "gpu": None, "cpu_threads": 16}
+CPU = {"cpu": "Some CPU", "gpu": None, "cpu_threads": 16, "device": "cpu"}
 METHODS = (
     ("fastflow", "FastFlow", 30, 45, 0.985),
     ("cflow", "CFLOW-AD", 29, 44, 0.983),
@@ -37,8 +37,8 @@ def run(
         features=SimpleNamespace(weights=weights),
         images_per_second={"extract": extract, "score": score, "train": 3},
         provenance={
-            "extract": {"command": "nfbench --log 'a b' extract --device auto --threads 8", **CPU, **machine},
-            "evaluate": {"command": "nfbench evaluate_run --threads 1 --device auto", **CPU, **machine},
+            "extract": {**CPU, "threads": 8, **machine},
+            "evaluate": {**CPU, "threads": 1, **machine},
         },
     )
     return DrawnRun(cell, record, Path(), Path())
@@ -128,8 +128,8 @@ def test_one_backbone_at_several_sizes_is_one_point_and_two_backbones_are_two():
     ("machine", "words"),
     [
         ({}, ["features: CPU Some CPU, 8 threads", "scores: CPU Some CPU, 1 thread"]),
-        ({"gpu": "Some GPU"}, ["features: GPU Some GPU", "scores: GPU Some GPU"]),
-        ({"gpu": "Some GPU", "command": "nfbench x --device cpu"}, ["features: CPU Some CPU, 16 threads"]),
+        ({"gpu": "Some GPU", "device": "cuda"}, ["features: GPU Some GPU", "scores: GPU Some GPU"]),
+        ({"gpu": "Some GPU", "threads": None}, ["features: CPU Some CPU, 16 threads"]),
     ],
 )
 def test_axis_says_what_was_timed_on_which_machine(machine, words):

@@ -25,7 +25,7 @@ def scored(entries, channels=(64,)):
     images = ScoredImages(maps, dict.fromkeys(IMAGE_SCORES, maps.max((1, 2))), energies, channels)
     truth = GroundTruth(entries)
     log_nfa = log_nfa_maps(images)
-    return Scored(truth, images, images, log_nfa, evaluate(images, truth, maps, log_nfa), {})
+    return Scored(truth, images, images, log_nfa, evaluate(images, truth, maps, log_nfa), contour=0.5, seconds={})
 
 
 @pytest.mark.filterwarnings("ignore:areas are undefined")

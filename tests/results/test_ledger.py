@@ -12,11 +12,12 @@ import yaml
 from typer.testing import CliRunner
 
 from nfbench.cli import app
-from nfbench.cli.build import load, take_stock_of
+from nfbench.cli.load import load_plan
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import find_dataset
 from nfbench.results.ledger import read_holes
 from nfbench.results.progress import describe_progress, seconds_left
+from nfbench.stages import gather
 from tests.made_up import MadeUp, spoil
 
 
@@ -30,12 +31,12 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def stock_of(made):
-    return take_stock_of(load(folder=made.folder), "made_up")
+def stock_of():
+    return gather.stock_of(load_plan(), "made_up")
 
 
 def account_of(made, cell):
-    return next(account for account in stock_of(made).accounts if account.cell == cell)
+    return next(account for account in stock_of().accounts if account.cell == cell)
 
 
 def log_of(made, rule, cell, text):
@@ -46,7 +47,7 @@ def log_of(made, rule, cell, text):
 
 
 def test_every_cell_is_accounted_for(made):
-    stock = stock_of(made)
+    stock = stock_of()
     assert [account.status for account in stock.accounts] == ["done"] * 8
     assert (stock.expected, stock.holes) == (8, ())
     assert list(stock.records) == made.cells
@@ -66,7 +67,7 @@ def planted(made):
 
 def test_planted_holes_are_named_with_their_reasons(made):
     planted(made)
-    found = {hole.cell: (hole.status, hole.reason) for hole in stock_of(made).holes}
+    found = {hole.cell: (hole.status, hole.reason) for hole in stock_of().holes}
     reasons = [("missing", "not run yet"), ("failed", "'settings'"), ("failed", "selections.last.metrics.image_auroc"),
                ("failed", "record of another cell")]  # fmt: skip
     assert list(found) == made.cells[:4]
@@ -78,7 +79,7 @@ def test_planted_holes_are_named_with_their_reasons(made):
 def test_aggregation_refuses_holes_and_says_what_to_do(made):
     _, invalid, with_nan, other = planted(made)
     with pytest.raises(NfbenchError) as caught:
-        raise run("aggregate_results", "--experiment", "made_up").exception
+        raise run("aggregate_results", "made_up").exception
     message = str(caught.value)
     assert f"4 of 8 cells are not done: {made.cells[0]} (missing: not run yet); " in message
     assert "1 more; all are in" in message
@@ -91,27 +92,27 @@ def test_aggregation_refuses_holes_and_says_what_to_do(made):
 
 def test_tables_made_with_holes_name_and_mark_them(made):
     planted(made)
-    assert run("aggregate_results", "--experiment", "made_up", "--allow-holes").exit_code == 0
+    assert run("aggregate_results", "made_up", "--allow-holes").exit_code == 0
     for table in ("made_up_image_auroc", "made_up_methods"):
-        assert run("build_table", "--experiment", "made_up", "--name", table).exit_code == 0
+        assert run("build_table", "made_up", table).exit_code == 0
         for ending in ("tex", "html"):
-            text = made.paths.table(table, ending).read_text().replace(r"$^\dagger$", "†")
+            text = made.paths.table("made_up", table, ending).read_text().replace(r"$^\dagger$", "†")
             assert "NOT DONE, marked †: " in text
             assert "bottle/uflow" in text
-    rows = pd.read_csv(made.paths.table("made_up_image_auroc", "csv"))
+    rows = pd.read_csv(made.paths.table("made_up", "made_up_image_auroc", "csv"))
     measured = rows[rows.n_seeds.notna()].set_index(["category", "method"])
     # both seeds of both methods on bottle are gone, so that this row is not there, and its average is marked
     assert "bottle" not in measured.index.get_level_values("category")
     assert measured.holes.loc["cable"].tolist() == [0, 0]
-    html = made.paths.table("made_up_image_auroc", "html").read_text()
+    html = made.paths.table("made_up", "made_up_image_auroc", "html").read_text()
     assert "–†" in html or "†" in html.split("NOT DONE")[1]
 
 
 def test_a_mean_that_lacks_a_seed_is_marked(made):
     made.paths.run_record(made.cells[0]).unlink()
-    run("aggregate_results", "--experiment", "made_up", "--allow-holes")
-    run("build_table", "--experiment", "made_up", "--name", "made_up_image_auroc")
-    rows = pd.read_csv(made.paths.table("made_up_image_auroc", "csv"))
+    run("aggregate_results", "made_up", "--allow-holes")
+    run("build_table", "made_up", "made_up_image_auroc")
+    rows = pd.read_csv(made.paths.table("made_up", "made_up_image_auroc", "csv"))
     measured = rows[rows.n_seeds.notna()].set_index(["category", "method"])
     assert measured.holes.to_dict() == {
         ("bottle", "uflow"): 1, ("bottle", "fastflow"): 0, ("cable", "uflow"): 0, ("cable", "fastflow"): 0,
@@ -121,9 +122,9 @@ def test_a_mean_that_lacks_a_seed_is_marked(made):
     (hole,) = read_holes(made.paths.experiment("made_up", "ledger.csv"))
     assert hole.cell == made.cells[0]
     made.paths.run_record(made.cells[4]).unlink()  # cable, where 12 regions are, for one seed
-    run("aggregate_results", "--experiment", "made_up", "--allow-holes")
-    run("build_table", "--experiment", "made_up", "--name", "made_up_pixel_auroc")
-    assert ". 24 ground-truth regions. " in made.paths.table("made_up_pixel_auroc", "html").read_text()
+    run("aggregate_results", "made_up", "--allow-holes")
+    run("build_table", "made_up", "made_up_pixel_auroc")
+    assert ". 24 ground-truth regions. " in made.paths.table("made_up", "made_up_pixel_auroc", "html").read_text()
 
 
 def test_errors_in_logs_are_failures_until_a_record_is_written(made):
@@ -174,7 +175,7 @@ def test_cells_between_two_jobs_are_missing(made, rule, reason):
 
 
 def test_what_the_configuration_leaves_out_is_skipped_with_the_reason(made):
-    stock = take_stock_of(load('{"categories": ["cable"]}'), "made_up")
+    stock = gather.stock_of(load_plan('{"categories": ["cable"]}'), "made_up")
     assert [a.status for a in stock.accounts] == ["done"] * 4 + ["skipped"] * 4
     assert stock.expected == 4
     assert stock.accounts[-1].reason == "left out by 'categories' of the configuration"
@@ -184,7 +185,7 @@ def test_categories_that_are_not_on_disk_are_skipped(made, tmp_path):
     (tmp_path / "data/mvtec_ad/bottle/train/good").mkdir(parents=True)
     text = made.experiment_file.read_text()
     made.experiment_file.write_text(text.replace("mvtec_ad:\n    - bottle\n    - cable", "mvtec_ad: available"))
-    stock = take_stock_of(load(), "made_up")
+    stock = stock_of()
     assert stock.expected == 4
     skipped = [account for account in stock.accounts if account.status == "skipped"]
     assert len(skipped) == 14 * 4
@@ -196,7 +197,7 @@ def skipped_of_union(made, union):
     experiment = yaml.safe_load(made.experiment_file.read_text())
     experiment["grid"][0]["datasets"] = {"joined": "available"}
     made.experiment_file.write_text(yaml.safe_dump({**experiment, "datasets": {"joined": {"union": union}}}))
-    accounts = take_stock_of(load(), "made_up").accounts
+    accounts = stock_of().accounts
     return {account.cell.category: account.reason for account in accounts if account.status == "skipped"}
 
 
@@ -231,13 +232,13 @@ def test_status_estimates_the_rest_by_what_is_done(made):
             path = made.paths.run_benchmark(rule, cell)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"s\th:m:s\n{seconds + 60 * (cell.method == 'uflow')}\t0:00:00\n")
-    stock = stock_of(made)
+    stock = stock_of()
     assert list(describe_progress(stock, made.paths))[-1].strip() == "nothing is left to do"
     uflow, fastflow = made.cells[0], made.cells[2]
     made.paths.run_record(uflow).unlink()  # trained: only the evaluation is left, 80 s
     made.paths.run_record(fastflow).unlink()
     (made.paths.run_record(fastflow).parent / "training.json").unlink()  # 120 s
-    stock = stock_of(made)
+    stock = stock_of()
     assert seconds_left(stock, made.paths) == pytest.approx(200)
     lines = run("status").output
     assert "6 of 8 cells done (6 done, 2 missing)" in lines

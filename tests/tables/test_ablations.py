@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nfbench.cli.build import dataset_notes
 from nfbench.config import MethodsTableConfig, load_bench, validate
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import find_dataset
+from nfbench.plan.catalogue import Catalogue
 from nfbench.plan.cells import expand
 from nfbench.tables.datasets import DatasetNote, official_categories
 from nfbench.tables.methods import make_methods_table
@@ -70,7 +70,7 @@ def test_published_means_are_compared_where_all_categories_were_measured():
     assert "means over all official categories on both sides; status by" in whole.caption
     assert "SANFlow, slide: Ablations, statistics estimation" in whole.caption
     assert "(3b), Method a, Method c on resnet18" in whole.caption
-    subset = make_methods_table("t", CONFIG, runs(EVERY), {"mvtec_ad": DatasetNote("at most 3 training images")})
+    subset = make_methods_table("t", CONFIG, runs(EVERY), {"mvtec_ad": DatasetNote(subset="at most 3 training images")})
     assert subset.rows[0].cells[0].status == "incomparable"
 
 
@@ -163,7 +163,7 @@ def test_every_row_of_the_experiments_finds_its_published_mean(bench, experiment
 
 
 def test_a_union_is_whole_with_all_categories_of_its_datasets(bench):
-    table, notes = "hgad_datasets_union", dataset_notes(bench)
+    table, notes = "hgad_datasets_union", Catalogue(bench).notes
     config = bench.experiment("hgad_datasets").tables[table]
     found = invented(bench, "hgad_datasets", lambda dataset: list(official_categories(dataset, notes)))
     whole = make_methods_table(table, config, found, notes)
@@ -173,7 +173,7 @@ def test_a_union_is_whole_with_all_categories_of_its_datasets(bench):
     assert some.rows[0].cells[0].status == "incomparable"
     assert "on union, mean over 39 of 40 categories, the published mean is over all 40: no difference" in some.caption
     made_up = load_bench({"miniature": True}, EXPERIMENTS)
-    miniature = make_methods_table(table, config, found, dataset_notes(made_up))
+    miniature = make_methods_table(table, config, found, Catalogue(made_up).notes)
     assert miniature.rows[0].cells[0].status == "incomparable"
     own = make_methods_table(table, config, found, {"union": DatasetNote(members=("mvtec_ad", "my_parts"))})
     assert own.rows[0].cells[0].status == "incomparable"

@@ -84,7 +84,7 @@ def test_means_of_all_categories_are_compared():
 
 def test_means_of_some_images_are_not_compared():
     frame = runs(find_dataset("mvtec_ad").categories)
-    subset = make_backbones_table("t", CONFIG, frame, {"mvtec_ad": DatasetNote("at most 3 training images")})
+    subset = make_backbones_table("t", CONFIG, frame, {"mvtec_ad": DatasetNote(subset="at most 3 training images")})
     assert subset.rows[0].cells[0].status == "incomparable"
     assert "15 of 15 categories and a subset of their images" in subset.caption
     own = make_backbones_table("t", CONFIG, frame.assign(dataset="own"), {})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nfbench.config import Bench, Config, ParametersTableConfig, VariantConfig, load_bench
+from nfbench.config import ParametersTableConfig, VariantConfig, load_bench
 from nfbench.core.errors import NfbenchError
 from nfbench.tables.parameters import make_parameters_table
 from nfbench.tables.render_parameters import to_csv, to_html, to_latex, to_text
@@ -44,8 +44,12 @@ def table4():
     return bench().experiment("uflow_table4").tables["uflow_table4"]
 
 
+def counted(config):
+    return make_parameters_table("t", config, {row.method: bench().variant(row.method) for row in config.rows})
+
+
 def made(*rows, **keys):
-    return make_parameters_table("t", table4().model_copy(update={"rows": rows, **keys}), bench())
+    return counted(table4().model_copy(update={"rows": rows, **keys}))
 
 
 def row_of(method, tag):
@@ -86,12 +90,9 @@ def test_table_4_is_complete_and_explains_what_is_not_reached():
     ],
 )  # fmt: skip
 def test_counts_that_explanations_name(method, settings, backbone, flow):
-    own = Bench(
-        config=Config(), experiments={}, datasets={}, backbones={}, unified={},
-        variants={"x": VariantConfig(method=method, settings=settings)},
-    )  # fmt: skip
+    variants = {"x": VariantConfig(method=method, settings=settings)}
     config = ParametersTableConfig(title="x", rows=[{"method": "x", "backbone": backbone}])
-    (count,) = make_parameters_table("t", config, own).rows
+    (count,) = make_parameters_table("t", config, variants).rows
     assert count.parts["flow"] == flow
     assert (count.published, count.equal) == (None, ())
 
@@ -147,7 +148,7 @@ def test_what_is_not_there_is_named(change, message):
     values = {"method": "uflow", "backbone": {"name": "resnet18.tv_in1k"}, **change}
     config = ParametersTableConfig(title="x", rows=[values], published="uflow_table4_parameters")
     with pytest.raises(NfbenchError, match=message):
-        make_parameters_table("t", config, bench())
+        counted(config)
 
 
 def test_a_number_that_counts_nothing_is_refused():
@@ -155,4 +156,4 @@ def test_a_number_that_counts_nothing_is_refused():
     where = {"category": "bottle", "metric": "pixel_auroc"}
     config = ParametersTableConfig(title="x", rows=[{**row, "published": where}], published="uflow_table1_pixel_auroc")
     with pytest.raises(NfbenchError, match=r"table 't': '98\.65 percent' of .* is no number"):
-        make_parameters_table("t", config, bench())
+        counted(config)

@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from nfbench.cli.build import available_categories
 from nfbench.config import TableConfig, load_bench
 from nfbench.core.errors import NfbenchError
+from nfbench.plan.catalogue import Catalogue
 from nfbench.plan.cells import expand
 from nfbench.reference import published_table
 from nfbench.tables.model import make_table
@@ -51,7 +51,7 @@ def test_a_name_that_the_published_table_does_not_have_is_named():
 @pytest.mark.parametrize("experiment", ["uflow_table5", "uflow_table8"])
 def test_experiments_compare_every_cell_with_a_published_value(experiment):
     bench = load_bench({}, ROOT / "workflow" / "experiments")
-    cells = expand(bench, experiment, lambda dataset: available_categories(bench, dataset))
+    cells = expand(bench, experiment, Catalogue(bench).available)
     assert len(cells) == 4 * 5 * 3
     methods = {"fastflow": "FastFlow", "cflow": "CFLOW-AD", "csflow": "CS-Flow", "uflow-cait": "U-Flow"}
     methods = {f"{method}-all": title for method, title in methods.items()}

@@ -138,7 +138,7 @@ def test_caption_tells_the_rule_of_the_image_score():
 
 def test_caption_tells_random_weights_and_subsets():
     caption = make_table(
-        "t", CONFIG, results(weights="random"), {"mvtec_ad": DatasetNote("a subset: at most 3 training images")}
+        "t", CONFIG, results(weights="random"), {"mvtec_ad": DatasetNote(subset="a subset: at most 3 training images")}
     ).caption
     assert "RANDOM weights" in caption
     assert "a subset: at most 3 training images" in caption

@@ -4,9 +4,8 @@ Each method of ``Plan`` returns the job that makes one thing, with its spec and 
 ``status``, ``explain``, report and tracking all follow from it.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache, cached_property, wraps
+from collections.abc import Callable
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +14,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
 from nfbench.plan.catalogue import Catalogue
 from nfbench.plan.cells import Block, Cell, expand_blocks
-from nfbench.plan.code import code_hash
+from nfbench.plan.job import Job, code_of
 from nfbench.plan.listing import list_files, token
 from nfbench.plan.paths import Paths
 from nfbench.plan.skipped import skipped_cells
@@ -39,53 +38,9 @@ from nfbench.plan.specs import (
 )
 from nfbench.reference import published_hashes
 
-__all__ = ["Job", "Plan", "code_of"]
+__all__ = ["Plan"]
 
 T = TypeVar("T")
-
-
-def code_of(spec: Spec) -> str:
-    """Hash of the code that a job's result follows from: its stage's, and that of the plug-ins that its spec names."""
-    return _code_of(*(f"nfbench.stages.{name}" for name in spec.functions), *spec.plugins)
-
-
-_code_of = cache(code_hash)
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job of the workflow.
-
-    Attributes:
-        spec: what its stage is told.
-        log: file that it writes its log to.
-        before: the jobs that it waits for.
-    """
-
-    spec: Spec
-    log: Path
-    before: tuple["Job", ...] = ()
-
-    @property
-    def stage(self) -> str:
-        """Name of the stage, which is that of the rule and of the command."""
-        return self.spec.stage
-
-    @property
-    def inputs(self) -> list[str]:
-        """Files that the jobs before it write."""
-        return self.spec.inputs
-
-    @property
-    def code(self) -> str:
-        """Hash of the code that its result follows from."""
-        return code_of(self.spec)
-
-    def chain(self) -> Iterator["Job"]:
-        """All jobs that it waits for, in their order, and itself; one that several wait for comes several times."""
-        for job in self.before:
-            yield from job.chain()
-        yield self
 
 
 def _once(method: Callable[..., T]) -> Callable[..., T]:

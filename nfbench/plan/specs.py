@@ -42,11 +42,13 @@ __all__ = [
 class Spec(Model):
     """What a stage is told."""
 
-    stage: ClassVar[str]
-    """Name of the rule and of the command."""
+    function: ClassVar[str]
+    """Module and function of ``nfbench.stages`` that it is for."""
 
-    functions: ClassVar[tuple[str, ...]]
-    """Functions of ``nfbench.stages`` that decide the result."""
+    @property
+    def stage(self) -> str:
+        """Name of the rule, of the command and of the function."""
+        return self.function.partition(":")[2]
 
     def to_json(self) -> str:
         """One line of JSON without the values that are defaults."""
@@ -86,8 +88,7 @@ class Spec(Model):
 class PrepareSpec(Spec):
     """From the images of a category to its manifest."""
 
-    stage = "prepare_data"
-    functions = ("prepare:prepare_data",)
+    function = "prepare:prepare_data"
 
     dataset: DatasetConfig = Field(description="reader and subset")
     category: str = Field(description="category to read")
@@ -103,8 +104,7 @@ class PrepareSpec(Spec):
 class ExtractSpec(Spec):
     """From the manifest of a category to the cached features of one view."""
 
-    stage = "extract_features"
-    functions = ("extract:extract_features",)
+    function = "extract:extract_features"
 
     manifest: str = Field(description="manifest of the category")
     view: str = Field(description="train, test, or the name of a view of pseudo-anomalies")
@@ -137,8 +137,7 @@ class ClassSpec(Model):
 class TrainSpec(Spec):
     """From cached features to a trained model."""
 
-    stage = "train_flow"
-    functions = ("train:train_flow",)
+    function = "train:train_flow"
 
     cell: Cell = Field(description="the training's cell; its category is 'all' in the setting unified")
     method: str = Field(description="method behind the variant")
@@ -164,8 +163,7 @@ class TrainSpec(Spec):
 class EvaluateSpec(Spec):
     """From a trained model and cached test features to a run record."""
 
-    stage = "evaluate_run"
-    functions = ("evaluate:evaluate_run",)
+    function = "evaluate:evaluate_run"
 
     cell: Cell = Field(description="the cell; it has the category that is evaluated")
     title: str | None = Field(None, description="name in tables; by default the method's title")
@@ -200,8 +198,7 @@ class SearchedBackbone(Model):
 class StudySpec(Spec):
     """A study: the search for a variant's settings in one category."""
 
-    stage = "create_study"
-    functions = ("search:create_study",)
+    function = "search:create_study"
 
     name: str = Field(description="name of the variant")
     variant: VariantConfig = Field(description="the variant, with its search")
@@ -227,8 +224,7 @@ class StudySpec(Spec):
 class SearchSpec(Spec):
     """One of the workers that share the trials of a study."""
 
-    stage = "search_hyperparameters"
-    functions = ("search:search_hyperparameters",)
+    function = "search:search_hyperparameters"
 
     study: StudySpec = Field(description="the study")
     worker: int = Field(0, ge=0, description="number of the worker")
@@ -243,8 +239,7 @@ class SearchSpec(Spec):
 class SummarizeSpec(Spec):
     """From the ended trials of a study to its record."""
 
-    stage = "summarize_study"
-    functions = ("search:summarize_study",)
+    function = "search:summarize_study"
 
     study: StudySpec = Field(description="the study")
 
@@ -295,8 +290,7 @@ class _ExperimentSpec(Spec):
 class AggregateSpec(_ExperimentSpec):
     """From run records to one table of results and the ledger."""
 
-    stage = "aggregate_results"
-    functions = ("gather:aggregate_results",)
+    function = "gather:aggregate_results"
 
     skipped: tuple[Skipped, ...] = Field((), description="cells that are left out on purpose")
 
@@ -314,8 +308,7 @@ class DatasetNote(Model):
 class TableSpec(_ExperimentSpec):
     """From results to a table as LaTeX, HTML and CSV."""
 
-    stage = "build_table"
-    functions = ("tables:build_table",)
+    function = "tables:build_table"
 
     name: str = Field(description="name of the table")
     table: AnyTable = Field(description="what it shows")
@@ -335,8 +328,7 @@ class TableSpec(_ExperimentSpec):
 class FigureSpec(_ExperimentSpec):
     """From run records to a figure as PDF and PNG."""
 
-    stage = "build_figure"
-    functions = ("figures:build_figure",)
+    function = "figures:build_figure"
 
     name: str = Field(description="name of the figure")
     figure: FigureConfig = Field(description="what it draws")
@@ -351,8 +343,7 @@ class FigureSpec(_ExperimentSpec):
 class ReportSpec(_ExperimentSpec):
     """From run records to the report, one page."""
 
-    stage = "build_report"
-    functions = ("report:build_report",)
+    function = "report:build_report"
 
     title: str = Field(description="title of the experiment")
     tables: dict[str, AnyTable] = Field(default_factory=dict, description="tables by name")
@@ -370,8 +361,7 @@ class ReportSpec(_ExperimentSpec):
 class TrackSpec(_ExperimentSpec):
     """From records and files to runs in MLflow."""
 
-    stage = "track_runs"
-    functions = ("track:track_runs",)
+    function = "track:track_runs"
 
     title: str = Field(description="title of the experiment")
     name: str = Field(description="name of the experiment in MLflow")

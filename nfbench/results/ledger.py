@@ -15,8 +15,8 @@ import psutil
 
 from nfbench.core.errors import NfbenchError
 from nfbench.plan.cells import Cell
+from nfbench.plan.job import Job
 from nfbench.plan.paths import Paths
-from nfbench.plan.plan import Job
 from nfbench.results.record import RunRecord, read_record
 
 __all__ = ["Account", "Stock", "describe_holes", "read_holes", "take_stock"]

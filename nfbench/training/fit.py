@@ -55,7 +55,7 @@ def fit(
         images: what there is of each class, in the order of the classes' numbers.
         device: where to compute.
         folder: of the run, takes the side folder of checkpoints.
-        code: hash of the code that the training follows from, see ``nfbench.plan.plan.code_of``.
+        code: hash of the code that the training follows from, see ``nfbench.plan.job.code_of``.
         checkpoint_seconds: at least so long between two checkpoints.
         on_kept: see ``train``.
 

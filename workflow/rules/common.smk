@@ -8,7 +8,7 @@ import sys
 from functools import wraps
 from pathlib import Path
 
-from nfbench.config import load_bench
+from nfbench.config import load_bench, read_config
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin_names
 from nfbench.core.resources import gpus_per_job, memory, time_limit
@@ -35,9 +35,18 @@ def reporting_errors(function):
     return reported
 
 
-PLAN = Plan(reporting_errors(load_bench)(config, Path(workflow.basedir) / "workflow" / "experiments"))
+@reporting_errors
+def make_plan():
+    """The plan of config.yaml with what the command line overrides. The file is read as it is written, since names such
+    as 01 or 2024 are numbers in what Snakemake reads."""
+    values = read_config(Path("config.yaml"), OVERRIDES)
+    return Plan(load_bench(values, Path(workflow.basedir) / "workflow" / "experiments"))
+
+
+OVERRIDES = workflow.config_settings.overwrite_config
+PLAN = make_plan()
 BENCH, PATHS = PLAN.bench, PLAN.paths
-CONFIG = json.dumps(config, sort_keys=True)
+CONFIG = json.dumps(OVERRIDES, sort_keys=True)
 FETCHED = str(record_path("{reader}", Path(BENCH.config.data_root)))
 
 DEVICE = BENCH.config.device  # a resource of rules, not a parameter: another one makes no run again

@@ -115,8 +115,8 @@ class MethodSettings(BaseModel):
         0.0,
         ge=0,
         le=180,
-        description="rotate training images by up to so many degrees at random and extract their features online, "
-        "instead of reading the cache",
+        description="rotate training images by a random angle of up to this many degrees, and extract their features "
+        "online instead of reading the cache",
     )
 
     def meta_epoch(self, progress: float) -> int:
@@ -143,7 +143,7 @@ class Method(nn.Module, ABC):
         shapes: shape of each level, fine to coarse.
         settings: validated settings.
         map_size: height and width of the anomaly maps, by default the backbone's input size.
-        generator: draws whatever the construction draws.
+        generator: random generator of the construction.
         n_classes: number of classes, for methods that take the class.
     """
 
@@ -175,7 +175,7 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def build(self, generator: torch.Generator) -> None:
-        """Makes the parts for ``shapes`` and ``settings``; the generator draws whatever is drawn."""
+        """Makes the parts for ``shapes`` and ``settings``; all random draws take ``generator``."""
 
     @property
     def level_shapes(self) -> tuple[LevelShape, ...]:

@@ -90,7 +90,7 @@ class Dataset(ABC):
             NfbenchError: a stride above 1 is asked of a dataset that has no videos.
         """
         if stride != 1:
-            raise NfbenchError(f"dataset '{self.title}' has no videos of which to take every {stride}th frame")
+            raise NfbenchError(f"dataset '{self.title}' has no videos: 'stride: {stride}' does not apply; leave it out")
         return self.samples(root, category)
 
     def files(self, root: Path, category: str) -> list[Path]:

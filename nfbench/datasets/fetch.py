@@ -86,7 +86,7 @@ def _thrown_away(archives: Sequence[tuple[Archive, Path]], error: BadArchive) ->
     unsure = [path for archive, path in archives if archive.checksum is None]
     for path in unsure:
         path.unlink(missing_ok=True)
-    again = ". Downloads without a published checksum are thrown away; run again to get them anew"
+    again = ". Downloads without a published checksum were removed; run again to repeat them"
     return NfbenchError(f"{error}{again if unsure else ''}")
 
 
@@ -99,7 +99,7 @@ def _downloaded(source: Source, state: Path, policy: Policy | None) -> list[tupl
 def _by_hand(name: str, source: Source, paths: Sequence[Path]) -> list[tuple[Archive, Path]]:
     if len(paths) != len(source.archives):
         needed = ", ".join(archive.name for archive in source.archives)
-        raise NfbenchError(f"dataset '{name}' comes of {len(source.archives)} archives ({needed}), given: {len(paths)}")
+        raise NfbenchError(f"dataset '{name}' needs {len(source.archives)} archives ({needed}), given: {len(paths)}")
     for path in paths:
         if not path.is_file():
             raise NfbenchError(f"archive {path} does not exist")

@@ -152,7 +152,7 @@ def read_manifest(path: str | Path) -> list[Entry]:
     except FileNotFoundError:
         raise NfbenchError(f"manifest {path} is missing; make it with 'nfbench prepare_data'") from None
     if tuple(reader.fieldnames or ()) != _COLUMNS:
-        raise NfbenchError(f"manifest {path} has columns {reader.fieldnames}, expected {list(_COLUMNS)}; make it anew")
+        raise NfbenchError(f"manifest {path} has columns {reader.fieldnames}, expected {list(_COLUMNS)}; make it again")
     return [
         Entry(**{**row, "label": int(row["label"]), "height": int(row["height"]), "width": int(row["width"])})
         for row in rows

@@ -89,7 +89,7 @@ def find_source(name: str) -> Source:
     """The source of a dataset; an error names the nearest one."""
     sources = read_sources()
     if name not in sources:
-        raise NfbenchError(f"dataset '{name}' is nothing to download{nearest(name, sources)}")
+        raise NfbenchError(f"no download source is registered for dataset '{name}'{nearest(name, sources)}")
     return sources[name]
 
 

@@ -80,7 +80,7 @@ class FeatureCache:
         return [tuple(shape) for shape in self.meta["shapes"]]
 
     def require_same_source(self, other: dict[str, Any], other_path: str | Path) -> None:
-        """Refuses to go on when another cache's ``meta`` comes of another backbone, size or transform.
+        """Refuses to go on when another cache's ``meta`` is of another backbone, size or transform.
 
         Raises:
             NfbenchError: names both caches and what differs.

@@ -87,7 +87,7 @@ def extract_features(
     Raises:
         NfbenchError: a bad image, weights that cannot be had, values beyond fp16, a full disk, rotated views of
             pseudo-anomalies, cached pseudo-anomalies of a backbone that is online, or a cache of something else at
-            ``meta_path``, of which both sides are named.
+            ``meta_path``; names both sides.
     """
     if synthesis and online is not None:
         raise NfbenchError("'online: true' of a backbone has no views to cache; set 'online' of the 'anomalies' too")

@@ -1,4 +1,4 @@
-"""Features of several categories as one array, of which only what is read takes memory."""
+"""Features of several categories as one array; only what is read takes memory."""
 
 import sys
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ __all__ = ["StackedArrays"]
 class StackedArrays(Shards):
     """Arrays one after another along their first axis.
 
-    Memory-mapped ones are mapped anew for each reading, so that the pages of a reading are given back after it and the
+    Memory-mapped ones are mapped again for each reading, so that the pages of a reading are given back after it and the
     process does not grow with what it has seen.
 
     Args:

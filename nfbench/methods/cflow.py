@@ -6,7 +6,7 @@ Score: L - sum_l Up(exp(logp_l / C_l - max logp_l / C_l)), with aligned corners;
 Deliberate deviations:
 
 - The maximum is taken over the training images, so that an image's score does not depend on other test images. The
-  published score, with the maximum over the test set, is had by ``calibrate`` with the test images. It further
+  published score, with the maximum over the test set, is obtained by ``calibrate`` on the test images. It further
   subtracts from the largest sum over the test set instead of L, which shifts all scores by one constant.
 - While one level is trained, the others stand still. The repository shares one Adam and was made for torch below 2,
   where gradients of the others are zeros and momentum keeps moving them: over 12 steps, a level with 2 steps of its
@@ -37,7 +37,10 @@ class CFlowSettings(FibreFlowSettings):
     batch_size: int = Field(32, ge=1, description="images whose fibres are shuffled together")
     fibre_batch: int = Field(256, ge=1, description="fibres per step")
     online_rotation: float = Field(
-        5.0, ge=0, le=180, description="rotate training images by up to so many degrees at random; 0 reads the cache"
+        5.0,
+        ge=0,
+        le=180,
+        description="rotate training images by a random angle of up to this many degrees; 0 reads the cache",
     )
 
 

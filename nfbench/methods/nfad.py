@@ -28,7 +28,10 @@ class NFADSettings(CFlowSettings):
     fibre_batch: int = Field(4096, ge=1, description="fibres per step")
     drop_last: bool = Field(False, description="leave out the last, incomplete batch of an epoch")
     online_rotation: float = Field(
-        0.0, ge=0, le=180, description="rotate training images by up to so many degrees at random; 0 reads the cache"
+        0.0,
+        ge=0,
+        le=180,
+        description="rotate training images by a random angle of up to this many degrees; 0 reads the cache",
     )
 
 

@@ -89,7 +89,7 @@ function showTests() {
 }
 
 function showPublished() {
-  const unmade = data.unmade.map((reason) => make("p", { className: "warning" }, `Not made for want of runs: ${reason}`));
+  const unmade = data.unmade.map((reason) => make("p", { className: "warning" }, `Not built, runs are missing: ${reason}`));
   if (!data.published.length) {
     content("published").replaceChildren(...unmade, make("p", {}, "No table of this experiment stands beside published values."));
     return;

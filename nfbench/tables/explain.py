@@ -40,7 +40,7 @@ def find_cell(table: Table, row: str, column: str) -> TableCell:
         table: the table.
         row: a category, or ``dataset/category``; in other tables than those of results, the label of the row.
         column: any of the method's or variant's name or title, the backbone, the selection and the metric, with
-            slashes between them; so many of them that they mean one column.
+            slashes between them; enough of them to mean one column.
 
     Raises:
         NfbenchError: no such row or column, or several; names them.
@@ -62,7 +62,7 @@ def find_cell(table: Table, row: str, column: str) -> TableCell:
 
 
 def describe_cell(found: TableCell) -> Iterator[str]:
-    """What the table shows, and how it came of its runs."""
+    """What the table shows, and how it follows from its runs."""
     cell, runs = found.value, found.runs
     where = f"{found.table.name}, row {found.row.dataset}/{found.row.category}, column {_label(found.column)}"
     if math.isnan(cell.mean):

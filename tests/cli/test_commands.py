@@ -135,7 +135,7 @@ def test_a_dataset_behind_a_login_is_one_line_with_what_to_do(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["data", "fetch", "visaa"], r"dataset 'visaa' is nothing to download; did you mean 'visa'\?"),
+        (["data", "fetch", "visaa"], r"no download source is registered for dataset 'visaa'; did you mean 'visa'\?"),
         (["describe", "uflw", "--backbone", "resnet18.a1_in1k"], r"unknown method 'uflw'; did you mean 'uflow'\?"),
         (["describe", "uflow", "--backbone", "resnet18"], "unknown backbone 'resnet18'"),
         (["describe", "uflow", "--backbone", "resnet18.a1_in1k", "--set", "lr"], "--set lr: expected key=value"),

@@ -227,7 +227,7 @@ def test_masks_are_never_unpickled(root):
 
 @of("mpdd")
 def test_other_datasets_have_no_stride(root):
-    with pytest.raises(NfbenchError, match="'MPDD' has no videos of which to take every 2th frame"):
+    with pytest.raises(NfbenchError, match="'MPDD' has no videos: 'stride: 2' does not apply"):
         samples("mpdd", root, "tubes", stride=2)
 
 

@@ -87,7 +87,7 @@ def test_the_first_download_records_a_checksum_that_is_not_published(server, pac
 def test_what_is_no_archive_is_neither_recorded_nor_kept(server, packed, tmp_path, content):
     body = packed.read_bytes()
     url = server.serve("btad", body[: len(body) // 2] if content == "half" else content, "unannounced")
-    with pytest.raises(NfbenchError, match="thrown away; run again to get them anew"):
+    with pytest.raises(NfbenchError, match="were removed; run again to repeat them"):
         fetch("btad", tmp_path, source=source(url), policy=HASTY)
     assert left(tmp_path) == {"btad.lock"}
     server.files["btad"] = body
@@ -119,7 +119,7 @@ def test_a_form_or_login_is_said_with_what_to_do(name, tmp_path):
 def test_archives_of_the_user_are_read_and_kept(packed, tmp_path):
     assert fetch("btad", tmp_path, by_hand=[packed], source=source(NOWHERE)).is_dir()
     assert packed.exists()
-    with pytest.raises(NfbenchError, match=r"comes of 1 archives \(btad.zip\), given: 2"):
+    with pytest.raises(NfbenchError, match=r"needs 1 archives \(btad.zip\), given: 2"):
         fetch("btad", tmp_path / "b", by_hand=[packed, packed], source=source(NOWHERE))
     with pytest.raises(NfbenchError, match=r"archive .*none.zip does not exist"):
         fetch("btad", tmp_path / "b", by_hand=[tmp_path / "none.zip"], source=source(NOWHERE))

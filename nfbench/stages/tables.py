@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Mapping, Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -11,10 +12,12 @@ from nfbench.core.files import write_text
 from nfbench.plan.specs import DatasetNote, TableSpec, table_module
 from nfbench.results.aggregate import read_results
 from nfbench.results.ledger import Account, read_holes
-from nfbench.tables import render, render_parameters
+from nfbench.tables import render
 from nfbench.tables.holes import mark_holes
 from nfbench.tables.model import Table
-from nfbench.tables.parameters import ParametersTable
+
+if TYPE_CHECKING:
+    from nfbench.tables.parameters import ParametersTable
 
 __all__ = ["build_table", "make_table", "table_of"]
 
@@ -26,9 +29,11 @@ def build_table(spec: TableSpec) -> None:
         write_text(spec.paths.table(spec.experiment, spec.name, ending), write(table))
 
 
-def table_of(spec: TableSpec) -> tuple[Table | ParametersTable, ModuleType]:
+def table_of(spec: TableSpec) -> "tuple[Table | ParametersTable, ModuleType]":
     """The table, and the module that writes tables of its kind."""
     if spec.table.kind == "parameters":
+        from nfbench.tables import render_parameters  # builds models, with torch
+
         module = importlib.import_module(table_module("parameters"))
         return module.make_parameters_table(spec.name, spec.table, spec.variants), render_parameters
     results = read_results(spec.paths.experiment(spec.experiment, "results.parquet"))

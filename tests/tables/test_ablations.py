@@ -13,8 +13,8 @@ from nfbench.plan.catalogue import Catalogue
 from nfbench.plan.cells import expand
 from nfbench.tables.datasets import DatasetNote, official_categories
 from nfbench.tables.methods import make_methods_table
-from nfbench.tables.model import make_table
 from nfbench.tables.render import to_csv, to_html, to_latex, to_text
+from nfbench.tables.results import make_results_table
 from tests.tables.test_tables import results
 
 EXPERIMENTS = Path(__file__).parents[2] / "workflow" / "experiments"
@@ -191,7 +191,7 @@ def test_a_union_is_whole_with_all_categories_of_its_datasets(bench):
 )
 def test_every_column_of_the_experiments_finds_its_published_values(bench, experiment, table, published):
     config = bench.experiment(experiment).tables[table]
-    made = make_table(table, config, invented(bench, experiment), {})
+    made = make_results_table(table, config, invented(bench, experiment), {})
     (screw,) = (row for row in made.rows if row.category == "screw")
     assert [cell.published.value for cell in screw.cells] == pytest.approx(published)
     assert not {"SANFlow", "SANFlow (WRN-50)", "NFAD", "BGAD", "BGAD w/o"} & set(made.others)

@@ -9,11 +9,11 @@ from nfbench.reference import find_printed, published_table
 from nfbench.tables.backbones import make_backbones_table
 from nfbench.tables.comparison import printed_settings
 from nfbench.tables.methods import make_methods_table
-from nfbench.tables.model import make_table
+from nfbench.tables.results import make_results_table
 from tests.tables.test_tables import results
 
 KINDS = {
-    "results": (make_table, TableConfig(title="T", metric="pixel_auroc")),
+    "results": (make_results_table, TableConfig(title="T", metric="pixel_auroc")),
     "methods": (make_methods_table, MethodsTableConfig(title="T", metrics=["pixel_auroc"])),
     "backbones": (
         make_backbones_table,
@@ -60,7 +60,7 @@ def test_captions_say_what_was_learned_from(make):
 
 def test_captions_name_the_methods_of_each_generator_and_number():
     frame = pd.concat([few(), few("bgad-5", "BGAD, 5 anomalies", 5).assign(generator="cutpaste")])
-    caption = make_table("t", KINDS["results"][1], frame, {}).caption
+    caption = make_results_table("t", KINDS["results"][1], frame, {}).caption
     assert "10 (BGAD, 10 anomalies), 5 (BGAD, 5 anomalies) real anomalies per category" in caption
     assert "which thus differs by seed and method" in caption
     assert "rpag (BGAD, 10 anomalies); cutpaste (BGAD, 5 anomalies)" in caption
@@ -68,22 +68,22 @@ def test_captions_name_the_methods_of_each_generator_and_number():
 
 def test_regions_are_counted_by_seed_where_the_test_set_is_another():
     config = KINDS["results"][1]
-    assert "136 ground-truth regions." in make_table("t", config, results(), {}).caption
-    caption = make_table("t", config, few(), {}).caption
+    assert "136 ground-truth regions." in make_results_table("t", config, results(), {}).caption
+    caption = make_results_table("t", config, few(), {}).caption
     assert "114 to 116 ground-truth regions, by the anomalies left out of the test set" in caption
-    assert "regions" not in make_table("t", config, few().assign(n_regions=None), {}).caption
+    assert "regions" not in make_results_table("t", config, few().assign(n_regions=None), {}).caption
 
 
 def test_published_values_are_those_of_the_setting():
     """The unsupervised table repeats the supervised BGAD, which one-class runs are not compared with."""
     assert printed_settings(few()) == {"supervised-10"}
     config = SUPERVISED.model_copy(update={"published": "bgad_mvtec_unsupervised", "published_as": {}})
-    one_class = make_table("t", config, few().assign(setting="one-class", n_real=0), {})
+    one_class = make_results_table("t", config, few().assign(setting="one-class", n_real=0), {})
     assert "BGAD" not in one_class.others
     assert one_class.rows[0].cells[0].published is None
-    assert make_table("t", SUPERVISED, few(), {}).rows[0].cells[0].published.value == pytest.approx(99.4)
+    assert make_results_table("t", SUPERVISED, few(), {}).rows[0].cells[0].published.value == pytest.approx(99.4)
     with pytest.raises(NfbenchError, match="has values of the settings supervised-10, not of supervised-5"):
-        make_table("t", SUPERVISED, few(n_real=5), {})
+        make_results_table("t", SUPERVISED, few(n_real=5), {})
 
 
 def test_a_method_is_published_under_another_name_or_on_several_backbones():
@@ -92,7 +92,7 @@ def test_a_method_is_published_under_another_name_or_on_several_backbones():
         title="T", metric="pixel_auroc", published="sanflow_pixel_auroc", published_as={"uflow-x": names}
     )
     frame = pd.concat([results(), results().assign(backbone="resnet50.tv_in1k@320", input_size=320)])
-    table = make_table("t", config, frame, {})
+    table = make_results_table("t", config, frame, {})
     assert [cell.published.value for cell in table.rows[0].cells] == [98.6, 99.1]
     assert not any(other.startswith("SANFlow") for other in table.others)
     assert published_table("sanflow_image_auroc").value("SANFlow", "screw", "image_auroc") is None
@@ -108,7 +108,7 @@ def test_a_method_is_published_under_another_name_or_on_several_backbones():
 )
 def test_names_that_are_not_there_are_errors(names, message):
     with pytest.raises(NfbenchError, match=message):
-        make_table("t", SUPERVISED.model_copy(update={"published_as": names}), few(), {})
+        make_results_table("t", SUPERVISED.model_copy(update={"published_as": names}), few(), {})
 
 
 def test_a_metric_that_a_published_row_does_not_have_is_none():

@@ -6,7 +6,7 @@ from nfbench.config import TableConfig
 from nfbench.plan.cells import Cell
 from nfbench.results.ledger import Account
 from nfbench.tables.holes import mark_holes
-from nfbench.tables.model import make_table
+from nfbench.tables.results import make_results_table
 from nfbench.tables.settings import make_settings_table
 from tests.tables.test_settings_table import CONFIG as BOTH
 from tests.tables.test_settings_table import runs
@@ -23,13 +23,15 @@ def marks(table):
 
 
 def test_a_hole_is_marked_in_its_category_and_in_the_average():
-    table = mark_holes(make_table("t", ONE_CLASS, runs(), {}), [hole("one-class"), hole("one-class", method="b")])
+    table = mark_holes(
+        make_results_table("t", ONE_CLASS, runs(), {}), [hole("one-class"), hole("one-class", method="b")]
+    )
     assert marks(table) == {"bottle": [1], "carpet": [0], "average": [1]}
     assert "NOT DONE, marked †" in table.caption
 
 
 def test_a_hole_of_another_setting_is_none_of_the_table():
-    made = make_table("t", ONE_CLASS, runs(), {})
+    made = make_results_table("t", ONE_CLASS, runs(), {})
     assert mark_holes(made, [hole("unified")]) == made
     both = mark_holes(made, [hole("one-class", "carpet"), hole("unified")])
     assert marks(both) == {"bottle": [0], "carpet": [1], "average": [1]}
@@ -39,7 +41,7 @@ def test_a_hole_of_another_setting_is_none_of_the_table():
 def test_a_category_without_any_run_is_marked_by_the_setting_of_the_table():
     other = runs().assign(method="b", title="Method B", method_title="B")
     lacking = runs().query("setting == 'unified' or category != 'bottle'")
-    made = make_table("t", ONE_CLASS, pd.concat([other, lacking]), {})
+    made = make_results_table("t", ONE_CLASS, pd.concat([other, lacking]), {})
     assert marks(mark_holes(made, [hole("one-class")]))["bottle"] == [0, 1]
     assert marks(mark_holes(made, [hole("unified")]))["bottle"] == [0, 0]
 

@@ -8,7 +8,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.plan.catalogue import Catalogue
 from nfbench.plan.cells import expand
 from nfbench.reference import published_table
-from nfbench.tables.model import make_table
+from nfbench.tables.results import make_results_table
 from tests.tables.test_tables import results
 from tests.workflow.conftest import ROOT
 
@@ -23,7 +23,7 @@ def of_datasets(*datasets):
 
 def table(frame, **changed):
     values = {"title": "x", "metric": "pixel_auroc", "published": TABLE, "published_datasets": NAMES}
-    return make_table("t", TableConfig(**values | changed), frame, {})
+    return make_results_table("t", TableConfig(**values | changed), frame, {})
 
 
 def test_each_dataset_has_its_own_published_values():

@@ -26,9 +26,9 @@ def reporting_errors(function):
     """Shows an error of the user's as Snakemake shows its own: one message, no trace."""
 
     @wraps(function)
-    def reported(*arguments):
+    def reported(*arguments, **keywords):
         try:
-            return function(*arguments)
+            return function(*arguments, **keywords)
         except NfbenchError as error:
             raise WorkflowError(str(error)) from None
 

@@ -15,6 +15,7 @@ from nfbench.config import VariantConfig
 from nfbench.datasets.base import find_dataset
 from tests.browser import Browser
 from tests.conftest import ROOT, make_image_folder
+from tests.in_process import run_nfbench, run_snakemake
 from tests.workflow.conftest import PARTS, Checkout, environment
 
 README = (ROOT / "README.md").read_text()
@@ -75,10 +76,11 @@ def test_commands_of_the_documents(checkout, command):
     if line == "nfbench show mvtec_local" or line.startswith("nfbench explain"):
         pytest.skip("needs finished runs; 'make run' calls 'nfbench show', and test_run explains a cell")
     program, *arguments = line.split()
-    dry = ["--dry-run"] if program == "snakemake" else []
-    module = [sys.executable, "-m", program, *dry, *arguments]
-    done = subprocess.run(module, cwd=checkout.folder, capture_output=True, text=True, check=False, env=environment())
-    assert done.returncode == 0, done.stdout + done.stderr
+    if program == "snakemake":
+        assert "This was a dry-run" in run_snakemake(checkout.folder, "--dry-run", *arguments)
+    else:
+        assert program == "nfbench"
+        assert run_nfbench(checkout.folder, *arguments)
 
 
 def test_variants_of_the_readme():
@@ -88,11 +90,10 @@ def test_variants_of_the_readme():
         resolve_settings(values["method"], overrides=values["settings"])
 
 
-def test_python_of_the_readme():
+def test_python_of_the_readme(capsys):
     (block,) = blocks(README, "python")
-    done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    first, legacy, found = done.stdout.splitlines()
+    exec(block, {})
+    first, legacy, found = capsys.readouterr().out.splitlines()
     assert first.startswith("1.0 ")
     assert float(legacy) > 0.9
     assert found == "False"

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import json
 import os
 import subprocess
 import sys
@@ -167,22 +168,27 @@ def without_proxies(environment):
     return {name: value for name, value in environment.items() if "proxy" not in name.lower()}
 
 
-@pytest.mark.parametrize(
-    ("name", "levels"),
-    [("resnet18.tv_in1k", (1, 2, 3)), ("mobilenetv3_large", (2, 4, 5)), ("mvitv2_tiny.fb_in1k", (1, 3))],
-)
-def test_weights_from_a_hub_on_loopback(tmp_path, name, levels):
+ON_A_HUB = {"resnet18.tv_in1k": (1, 2, 3), "mobilenetv3_large": (2, 4, 5), "mvitv2_tiny.fb_in1k": (1, 3)}
+FETCH = """
+import json, sys
+from nfbench.backbones.base import find_backbone
+from nfbench.backbones.weights import load_backbone, state_hash
+asked = json.loads(sys.argv[1])
+print(json.dumps({name: state_hash(load_backbone(find_backbone(name), asked[name], "hub")) for name in asked}))
+"""
+
+
+@pytest.mark.slow
+def test_weights_from_a_hub_on_loopback(tmp_path):
     """timm's hub, played by a server of our own, and a file give the same."""
-    backbone = find_backbone(name)
-    torch.manual_seed(7)
-    full = timm.create_model(backbone.timm_name, pretrained=False)
-    store = tmp_path / "timm" / backbone.timm_name / "resolve" / "main"
-    store.mkdir(parents=True)
-    save_file(full.state_dict(), store / "model.safetensors")
-    script = (
-        "from nfbench.backbones.base import find_backbone; from nfbench.backbones.weights import *;"
-        f"print(state_hash(load_backbone(find_backbone('{name}'), {levels}, 'hub')))"
-    )
+    files = {}
+    for name in ON_A_HUB:
+        torch.manual_seed(7)
+        full = timm.create_model(find_backbone(name).timm_name, pretrained=False)
+        store = tmp_path / "timm" / find_backbone(name).timm_name / "resolve" / "main"
+        store.mkdir(parents=True)
+        files[name] = store / "model.safetensors"
+        save_file(full.state_dict(), files[name])
     with served(tmp_path) as address:
         environment = {
             **without_proxies(os.environ),
@@ -191,11 +197,13 @@ def test_weights_from_a_hub_on_loopback(tmp_path, name, levels):
             "HF_HUB_OFFLINE": "0",
             "HF_HUB_DISABLE_XET": "1",
         }
-        command = [sys.executable, "-c", script]
+        command = [sys.executable, "-c", FETCH, json.dumps(ON_A_HUB)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    save_file(full.state_dict(), tmp_path / "w.safetensors")
-    assert done.stdout.split()[-1] == state_hash(load_backbone(backbone, levels, str(tmp_path / "w.safetensors")))
+    for name, fetched in json.loads(done.stdout.splitlines()[-1]).items():
+        expected = load_backbone(find_backbone(name), ON_A_HUB[name], str(files.pop(name)))
+        assert fetched == state_hash(expected), name
+    assert not files, "each was fetched"
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Experiments that reproduce tables: their grids, what Snakemake makes of them, and keys that are wrong."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ from nfbench.config import Experiment, load_bench, validate
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import find_dataset
 from nfbench.plan.cells import expand
+from tests.in_process import planned_jobs, run_nfbench
 from tests.workflow.conftest import Checkout
 
 EXPERIMENTS = Path(__file__).parents[2] / "workflow" / "experiments"
@@ -68,13 +67,13 @@ def test_every_compared_method_is_trained_once_per_category(bench):
     ],
 )
 def test_jobs_on_two_categories(checkout, experiment, jobs):
-    found = checkout.jobs(experiment)
+    found = planned_jobs(checkout.folder, experiment)
     assert {rule: found[rule] for rule in jobs} == jobs
     assert found["prepare_data"] == len(LOCAL)
 
 
 def test_a_table_of_parameters_needs_no_data(checkout):
-    assert checkout.jobs("uflow_table4", "--config", "data_root=/nowhere") == {
+    assert planned_jobs(checkout.folder, "uflow_table4", "--config", "data_root=/nowhere") == {
         "build_table": 1, "uflow_table4": 1, "total": 2,
     }  # fmt: skip
 
@@ -91,10 +90,10 @@ def test_a_table_of_parameters_is_made_and_made_again_for_another_variant(tmp_pa
     made = {file.name: file.read_text() for file in (checkout.folder / "results" / "tables").iterdir()}
     assert set(made) == {f"uflow_table4.{ending}" for ending in ("tex", "html", "csv")}
     assert "7074500,0,7074500,14.8,millions,none" in made["uflow_table4.csv"]
-    assert checkout.jobs("uflow_table4") == {}
+    assert planned_jobs(checkout.folder, "uflow_table4") == {}
     values["variants"]["fastflow-cait"]["settings"]["flow_steps"] = 10
     path.write_text(yaml.safe_dump(values))
-    assert checkout.jobs("uflow_table4")["build_table"] == 1
+    assert planned_jobs(checkout.folder, "uflow_table4")["build_table"] == 1
 
 
 def test_a_table_of_parameters_is_shown_and_has_nothing_to_gather(tmp_path):
@@ -103,14 +102,9 @@ def test_a_table_of_parameters_is_shown_and_has_nothing_to_gather(tmp_path):
     small = {"title": "x", "tables": {"small": {"kind": "parameters", "title": "x", "rows": rows}}}
     (checkout.folder / "workflow" / "experiments" / "small.yaml").write_text(yaml.safe_dump(small))
 
-    def nfbench(*arguments):
-        command = [sys.executable, "-m", "nfbench", *arguments]
-        return subprocess.run(command, cwd=checkout.folder, capture_output=True, text=True, check=False)
-
-    assert "4,289,736" in nfbench("show", "small").stdout
-    done = nfbench("aggregate_results", "--experiment", "small")
-    assert done.returncode == 1
-    assert done.stderr == "error: experiment 'small' has no runs to gather; its tables need none\n"
+    assert "4,289,736" in run_nfbench(checkout.folder, "show", "small")
+    with pytest.raises(NfbenchError, match=r"^experiment 'small' has no runs to gather; its tables need none$"):
+        run_nfbench(checkout.folder, "aggregate_results", "--experiment", "small")
 
 
 MODEL = {"method": "uflow", "backbone": {"name": "resnet18.tv_in1k"}}

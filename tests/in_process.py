@@ -1,0 +1,56 @@
+"""Commands of this project run in the process of the tests: an interpreter and its imports take one to three seconds.
+
+What a new process does besides, such as one line for an error, the log, the exit code, is tested where a test starts
+one.
+"""
+
+import io
+from collections.abc import Callable
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+__all__ = ["planned_jobs", "run_nfbench", "run_snakemake"]
+
+
+def run_nfbench(folder: Path, *arguments: str) -> str:
+    """Runs a command of nfbench in a folder; returns all it printed, and raises what it raised."""
+    from nfbench.cli import app
+
+    with chdir(folder):
+        done = CliRunner().invoke(app, arguments)
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def run_snakemake(folder: Path, *arguments: str, fails: bool = False) -> str:
+    """Runs Snakemake in a folder; returns all it printed. For dry runs: jobs would be processes of their own."""
+    from snakemake.cli import main
+
+    printed = io.StringIO()
+    with chdir(folder), redirect_stdout(printed), redirect_stderr(printed):
+        code = exit_code(main, [*arguments])
+    assert bool(code) == fails, printed.getvalue()
+    return printed.getvalue()
+
+
+def exit_code(main: Callable[[list[str]], None], arguments: list[str]) -> int | str | None:
+    """What a program's entry point would give to the system."""
+    try:
+        main(arguments)
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def planned_jobs(folder: Path, *arguments: str) -> dict[str, int]:
+    """Number of jobs of each rule in a dry run."""
+    lines = run_snakemake(folder, "--cores", "2", "--quiet", "rules", "--dry-run", *arguments).splitlines()
+    if not any(line.startswith("job ") for line in lines):
+        return {}
+    start = next(number for number, line in enumerate(lines) if line.startswith("job "))
+    table = [line.split() for line in lines[start + 2 :]]
+    return {row[0]: int(row[1]) for row in table[: next(n for n, row in enumerate(table) if not row)]}

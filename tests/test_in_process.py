@@ -1,0 +1,26 @@
+"""Commands that run in the process of the tests say and raise what they do in one of their own."""
+
+import pytest
+import yaml
+
+from nfbench.core.errors import NfbenchError
+from tests.in_process import planned_jobs, run_nfbench, run_snakemake
+from tests.workflow.conftest import Checkout
+
+
+def test_dry_runs_see_each_change_and_the_same_as_a_process(tmp_path):
+    checkout = Checkout(tmp_path)
+    planned = planned_jobs(tmp_path, "smoke")
+    assert planned == checkout.jobs("smoke")
+    path = tmp_path / "workflow" / "experiments" / "smoke.yaml"
+    values = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**values, "seeds": values.get("seeds", 1) + 1}))
+    assert planned_jobs(tmp_path, "smoke")["train_flow"] > planned["train_flow"]
+    assert "nonsense" in run_snakemake(tmp_path, "--cores", "1", "--dry-run", "nonsense", fails=True)
+
+
+def test_errors_and_failures_are_raised(tmp_path):
+    with pytest.raises(NfbenchError, match="unknown method 'uflw'"):
+        run_nfbench(tmp_path, "describe", "uflw", "--backbone", "resnet18.a1_in1k")
+    with pytest.raises(AssertionError, match="No such option"):
+        run_nfbench(tmp_path, "describe", "--nonsense")

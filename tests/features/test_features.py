@@ -19,6 +19,7 @@ from nfbench.features.cache import FeatureCache
 from nfbench.features.extract import extract_features
 from nfbench.features.online import OnlineFeatures, RandomRotations
 from nfbench.features.recipe import Recipe
+from nfbench.plan.specs import ExtractSpec
 
 BACKBONE = find_backbone("tf_efficientnet_lite0")
 CPU = torch.device("cpu")
@@ -147,9 +148,13 @@ def test_image_that_changed_since_the_manifest_is_named(entries, tmp_path):
 def test_error_in_a_thread_of_the_pool_is_one_line_on_the_command_line(entries, image_folder, tmp_path):
     write_manifest(tmp_path / "m.csv", entries)
     Path(entries[1].image).write_bytes(b"junk")
-    command = [sys.executable, "-m", "nfbench", "--log", str(tmp_path / "log"), "extract_features"]
-    command += ["--manifest", str(tmp_path / "m.csv"), "--view", "train", "--backbone", BACKBONE.name]
-    command += ["--weights", "random", "--input-size", "64", "--output", str(tmp_path / "c" / "meta.json")]
+    spec = ExtractSpec(
+        manifest=str(tmp_path / "m.csv"), view="train",
+        backbone={"name": BACKBONE.name, "weights": "random", "input_size": 64},
+        features=str(tmp_path / "c" / "meta.json"),
+    )  # fmt: skip
+    command = [sys.executable, "-m", "nfbench", "--log", str(tmp_path / "log")]
+    command += ["extract_features", "--spec", spec.to_json()]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("error: image ")

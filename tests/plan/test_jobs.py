@@ -103,6 +103,13 @@ def test_every_file_that_is_read_is_written_by_a_job_before(plans, kind, experim
     assert set(plans[kind].outputs(experiment)) <= set(written)
 
 
+def test_a_study_has_features_of_each_backbone_that_it_chooses_from(specs):
+    studies = [spec for spec in specs.values() if spec.stage == "create_study"]
+    assert any(len(spec.backbones) > 1 for spec in studies)
+    for spec in studies:
+        assert [one.tag for one in spec.backbones] == [backbone.tag for backbone in spec.variant.search.backbones]
+
+
 @pytest.mark.parametrize(("kind", "experiment"), CASES)
 def test_specs_survive_their_way_to_the_process(plans, kind, experiment):
     for job in jobs_of(plans[kind], experiment):
@@ -222,7 +229,7 @@ def learns(spec, name):
 @pytest.mark.parametrize(
     ("name", "stages"),
     [
-        ("padim", {"train_flow"}),
+        ("padim-smoke", {"train_flow"}),
         ("bgad-smoke", {"train_flow"}),
         ("uflow-cait", {"build_table"}),
         ("padim-searched-smoke",

@@ -163,7 +163,7 @@ class Plan:
         """One of the workers of a study."""
         created = self.study(setting, dataset, category, method)
         place = {"setting": setting, "dataset": dataset, "category": category, "method": method, "worker": number}
-        return self._job(SearchSpec(study=created.spec, worker=number), created, **place)
+        return self._job(SearchSpec(study=created.spec, worker=number), *created.before, created, **place)
 
     @_once
     def summary(self, setting: str, dataset: str, category: str, method: str) -> Job:
@@ -171,7 +171,7 @@ class Plan:
         created = self.study(setting, dataset, category, method)
         place = {"setting": setting, "dataset": dataset, "category": category, "method": method}
         workers = [self.worker(*place.values(), number) for number in range(created.spec.variant.search.workers)]
-        return self._job(SummarizeSpec(study=created.spec), *workers, **place)
+        return self._job(SummarizeSpec(study=created.spec), created, *workers, **place)
 
     @_once
     def train(self, cell: Cell) -> Job:

@@ -57,21 +57,21 @@ class Images:
         if self.anomalies.real:
             self.real = choose_anomalies(self.entries, self.anomalies.real, self.seed)
             tested = [entry for entry in self.entries if entry.split == "test"]
-            self._check_cache("--test-features", self.test, "test", tested)
+            self._check_cache("test_features", self.test, "test", tested)
         if self.anomalies.generator:
             size = self.features.meta["input_size"]
             self.generator, used = make_generator(self.anomalies, self.entries, self.seed, size)
             if not self.anomalies.online:
-                self._check_cache("--pseudo-features", self.pseudo, self.anomalies.view(self.seed), used)
+                self._check_cache("pseudo", self.pseudo, self.anomalies.view(self.seed), used)
 
-    def _check_cache(self, option: str, cache: FeatureCache | None, view: str, entries: Sequence[Entry]) -> None:
+    def _check_cache(self, key: str, cache: FeatureCache | None, view: str, entries: Sequence[Entry]) -> None:
         """Refuses features of another view, seed or category."""
         if cache is None:
-            raise NfbenchError(f"these anomalies are read from a cache: {option} is missing, the view '{view}'")
+            raise NfbenchError(f"these anomalies are read from a cache: '{key}' is missing, the view '{view}'")
         cache.require_same_source(self.features.meta, self.features.path)
         if (cache.meta["view"], cache.meta["images_sha256"]) != (view, images_hash(entries)):
             raise NfbenchError(
-                f"{option} {cache.path}: holds the view '{cache.meta['view']}', or other images, where the view "
+                f"'{key}' {cache.path}: holds the view '{cache.meta['view']}', or other images, where the view "
                 f"'{view}' of this category and seed is needed"
             )
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from nfbench.cli import app
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import find_dataset
+from nfbench.plan.specs import ExtractSpec, PrepareSpec
 
 OF_CATEGORY = ("train", "test_normal", "test_anomalous")
 
@@ -141,6 +142,9 @@ def test_a_dataset_behind_a_login_is_one_line_with_what_to_do(tmp_path):
         (["describe", "uflow", "--backbone", "resnet18.a1_in1k", "--set", "lr"], "--set lr: expected key=value"),
         (["describe", "uflow", "--backbone", "resnet18.a1_in1k", "--levels", "a"], "--levels a: expected numbers"),
         (["data", "check", "mvtec_ad", "--root", "/nowhere"], "folder /nowhere does not exist"),
+        (["train_flow", "--spec", "{"], "--spec: not valid JSON"),
+        (["evaluate_run", "--spec", "/nowhere.json"], r"/nowhere\.json"),
+        (["prepare_data", "--spec", '{"categry": "x"}'], r"unknown key 'categry'; did you mean 'category'\?"),
     ],
 )
 def test_wrong_input_is_named(arguments, message):
@@ -170,15 +174,21 @@ def test_errors_are_one_line_and_traces_go_to_the_log(tmp_path):
 
 def test_a_class_without_training_images_is_refused_before_it_is_trained_on(image_folder, tmp_path):
     manifest = tmp_path / "m.csv"
-    read = ("prepare_data", "--dataset", "folder", "--category", "part", "--root", image_folder, "--output", manifest)
-    assert run(*read).exit_code == 0
+    read = PrepareSpec(
+        dataset={"dataset": "folder"}, category="part", root=str(image_folder), manifest=str(manifest)
+    ).to_json()  # fmt: skip
+    assert run("prepare_data", "--spec", read).exit_code == 0
     lines = manifest.read_text().splitlines(keepends=True)
     manifest.write_text("".join(line for line in lines if not line.startswith("train")))
-    extract = ("extract_features", "--manifest", manifest, "--view", "train", "--backbone", "tf_efficientnet_lite0")
-    refused = run(*extract, "--weights", "random", "--output", tmp_path / "train" / "meta.json")
+    extract = ExtractSpec(
+        manifest=str(manifest), view="train", backbone={"name": "tf_efficientnet_lite0", "weights": "random"},
+        features=str(tmp_path / "train" / "meta.json"),
+    )  # fmt: skip
+    (tmp_path / "spec.json").write_text(extract.to_json())
+    refused = run("extract_features", "--spec", tmp_path / "spec.json")
     assert isinstance(refused.exception, NfbenchError)
     assert str(refused.exception) == f"manifest {manifest} has no image of view 'train'"
     shutil.rmtree(image_folder / "part" / "train" / "good")
     (image_folder / "part" / "train" / "good").mkdir()
     with pytest.raises(NfbenchError, match=r"part/train/good has no image"):
-        raise run(*read).exception
+        raise run("prepare_data", "--spec", read).exception

@@ -17,6 +17,7 @@ from nfbench.features.cache import FeatureCache
 from nfbench.features.extract import extract_features
 from nfbench.features.online import OnlineFeatures, RandomRotations
 from nfbench.features.recipe import Recipe
+from nfbench.plan.specs import ExtractSpec
 from tests.in_process import run_nfbench
 
 BACKBONE = find_backbone("tf_efficientnet_lite0")
@@ -146,10 +147,12 @@ def test_image_that_changed_since_the_manifest_is_named(entries, tmp_path):
 def test_error_in_a_thread_of_the_pool_is_that_of_the_command(entries, tmp_path, capfd):
     write_manifest(tmp_path / "m.csv", entries)
     Path(entries[1].image).write_bytes(b"junk")
-    command = ["extract_features", "--manifest", "m.csv", "--view", "train", "--backbone", BACKBONE.name]
-    command += ["--weights", "random", "--input-size", "64", "--output", "c/meta.json"]
+    spec = ExtractSpec(
+        manifest="m.csv", view="train", features="c/meta.json",
+        backbone={"name": BACKBONE.name, "weights": "random", "input_size": 64},
+    )  # fmt: skip
     with pytest.raises(NfbenchError, match=rf"^image .*{Path(entries[1].image).name}"):
-        run_nfbench(tmp_path, *command)
+        run_nfbench(tmp_path, "extract_features", "--spec", spec.to_json())
     assert "Traceback" not in capfd.readouterr().err
     assert not list((tmp_path / "c").iterdir())
 

@@ -1,27 +1,24 @@
-"""A study by its commands: judged on the test set its best value is the run's own, lost trainings count as trials."""
-
-import json
+"""A study by its stages: judged on the test set its best value is the run's own, lost trainings count as trials."""
 
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from nfbench.cli import app
+from nfbench.config import VariantConfig
 from nfbench.core.errors import NfbenchError
+from nfbench.core.files import read_model
+from nfbench.plan.cells import Cell
+from nfbench.plan.specs import EvaluateSpec, ExtractSpec, PrepareSpec, SearchSpec, StudySpec, SummarizeSpec, TrainSpec
 from nfbench.results.record import read_record
-from nfbench.search.record import read_study
+from nfbench.search.record import StudyStart, read_study
+from nfbench.stages.evaluate import evaluate_run
+from nfbench.stages.extract import extract_features
+from nfbench.stages.prepare import prepare_data
+from nfbench.stages.search import create_study, search_hyperparameters, summarize_study
+from nfbench.stages.train import train_flow
 
 BACKBONE = {"name": "tf_efficientnet_lite0", "input_size": 64, "levels": [2, 3], "weights": "random"}
 TAG = "tf_efficientnet_lite0@64-l23-random"
-PLACE = ("--dataset", "own", "--category", "part")
-
-
-def run(*arguments):
-    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert done.exit_code == 0, done.output
 
 
 @pytest.fixture(scope="module")
@@ -40,32 +37,71 @@ def extracted(tmp_path_factory):
                 (folder / "own/part/ground_truth/square").mkdir(parents=True, exist_ok=True)
                 Image.fromarray(mask).save(folder / f"own/part/ground_truth/square/{number:03}_mask.png")
             Image.fromarray(image).save(folder / "own/part" / place / f"{number:03}.png")
-    root = folder / "own"
-    run("prepare_data", "--dataset", "folder", "--category", "part", "--root", root, "--output", folder / "m.csv")
+    manifest = str(folder / "m.csv")
+    read = {"dataset": {"dataset": "folder"}, "category": "part", "root": str(folder / "own")}
+    prepare_data(PrepareSpec(**read, manifest=manifest))
     for view in ("train", "test"):
-        where = ("--manifest", folder / "m.csv", "--view", view, "--output", folder / view / "meta.json")
-        backbone = ("--backbone", BACKBONE["name"], "--input-size", 64, "--levels", "2,3", "--weights", "random")
-        run("extract_features", *where, *backbone)
+        path = str(folder / view / "meta.json")
+        extract_features(ExtractSpec(manifest=manifest, view=view, backbone=BACKBONE, features=path), "cpu", 1)
     return folder
+
+
+def study_spec(extracted, study, method="padim", settings=None, code="", **options):
+    config = {"backbones": [BACKBONE], "objective": "test", "metric": "pixel_auroc", "trials": 4, **options}
+    features = {key: str(extracted / view / "meta.json")
+                for key, view in (("features", "train"), ("test_features", "test"))}  # fmt: skip
+    return StudySpec(
+        name="tuned",
+        variant=VariantConfig(method=method, settings=settings or {}, search=config),
+        dataset="own",
+        category="part",
+        reader="folder",
+        manifest=str(extracted / "m.csv"),
+        backbones=[{"tag": TAG, **features}],
+        code=code,
+        study=str(study),
+    )
 
 
 def search(extracted, study, method="padim", settings=None, **options):
     """Describes a study and searches it with one worker."""
-    config = {"backbones": [BACKBONE], "objective": "test", "metric": "pixel_auroc", "trials": 4, **options}
-    variant = json.dumps({"method": method, "settings": settings or {}, "search": config})
-    features = ("--features", extracted / "train" / "meta.json", "--test-features", extracted / "test" / "meta.json")
-    run("create_study", "--study", study, "--variant", variant, "--name", "tuned", *PLACE, "--reader", "folder",
-        "--manifest", extracted / "m.csv", *features)  # fmt: skip
-    run("search_hyperparameters", "--study", study, "--device", "cpu", "--threads", 1)
-    run("summarize_study", "--study", study)
+    spec = study_spec(extracted, study, method, settings, **options)
+    create_study(spec)
+    search_hyperparameters(SearchSpec(study=spec), "cpu", 1)
+    summarize_study(SummarizeSpec(study=spec))
     return read_study(study / "study.json")
 
 
 def train(extracted, study, folder, method, settings, variant="tuned"):
-    overrides = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-    run("train_flow", "--run", folder, "--method", method, "--variant", variant, *PLACE, "--backbone-tag", TAG,
-        "--manifest", extracted / "m.csv", "--features", extracted / "train" / "meta.json", *overrides,
-        "--study", study / "study.json", "--device", "cpu", "--threads", 1)  # fmt: skip
+    train_flow(
+        TrainSpec(
+            cell=Cell("one-class", "own", "part", variant, TAG, 0),
+            method=method,
+            settings=settings,
+            reader="folder",
+            backbone=BACKBONE,
+            classes=[{"name": "part", "manifest": str(extracted / "m.csv"),
+                      "features": str(extracted / "train" / "meta.json")}],
+            study=str(study / "study.json"),
+            run=str(folder),
+        ), "cpu", 1
+    )  # fmt: skip
+
+
+def evaluate(extracted, folder, method):
+    evaluate_run(
+        EvaluateSpec(
+            cell=Cell("one-class", "own", "part", "tuned", TAG, 0),
+            method=method,
+            backbone=BACKBONE,
+            trained=str(folder),
+            manifest=str(extracted / "m.csv"),
+            train_features=str(extracted / "train" / "meta.json"),
+            features=str(extracted / "test" / "meta.json"),
+            run=str(folder),
+        ), "cpu", 1
+    )  # fmt: skip
+    return read_record(folder / "run.json")
 
 
 FEW = {"epochs": 2, "batch_size": 4, "checkpoints": 2, "flow_steps": 1, "hidden_ratio": 0.5}
@@ -85,11 +121,14 @@ def test_the_best_value_is_that_of_the_run(extracted, tmp_path, method, settings
     assert found.study.metric == metric
     assert [trial.state for trial in found.trials].count("complete") >= 1
     train(extracted, tmp_path / "study", tmp_path / "run", method, settings)
-    features = ("--train-features", extracted / "train" / "meta.json", "--features", extracted / "test" / "meta.json")
-    run("evaluate_run", "--run", tmp_path / "run", *features, "--manifest", extracted / "m.csv", "--device", "cpu")
-    record = read_record(tmp_path / "run" / "run.json")
+    record = evaluate(extracted, tmp_path / "run", method)
     assert record.selections["last"].metrics[metric] == found.best.value == record.search.value
     assert {name: record.settings[name] for name in found.best.settings} == found.best.settings
+    assert (
+        record.specs.study == found.spec == study_spec(extracted, tmp_path / "study", method, settings, metric=metric)
+    )
+    assert [spec.view for spec in record.specs.extract] == ["train", "test"]
+    assert record.specs.train.study == str(tmp_path / "study" / "study.json")
 
 
 def test_trainings_that_diverge_are_trials_that_failed(extracted, tmp_path):
@@ -115,12 +154,14 @@ def test_images_that_cannot_judge_are_refused_before_the_first_trial(extracted, 
     assert not (tmp_path / "study" / "description.json").exists()
 
 
-def test_other_features_make_another_study(extracted, tmp_path):
+def test_another_seed_and_other_code_make_another_study(extracted, tmp_path):
     first = search(extracted, tmp_path, trials=3)
     assert search(extracted, tmp_path, trials=3).trials == first.trials
     other = search(extracted, tmp_path, trials=3, seed=1)
     assert len(other.trials) == 3
     assert other.trials[1:] != first.trials[1:]
+    edited = search(extracted, tmp_path, code="edited", trials=3)
+    assert [trial.started for trial in edited.trials] > [trial.finished for trial in other.trials]
     assert search(extracted, tmp_path, trials=3).trials == first.trials
 
 
@@ -132,11 +173,11 @@ def test_importances_of_enough_trials(extracted, tmp_path):
 
 def test_a_study_that_is_not_done_is_not_summed_up(extracted, tmp_path):
     search(extracted, tmp_path, trials=2)
-    description = json.loads((tmp_path / "description.json").read_text())
-    description["variant"]["search"]["trials"] = 3
-    (tmp_path / "description.json").write_text(json.dumps(description))
+    more = study_spec(extracted, tmp_path, trials=3)
     with pytest.raises(NfbenchError, match="2 of 3 trials have ended"):
-        run("summarize_study", "--study", tmp_path)
+        summarize_study(SummarizeSpec(study=more))
+    start = read_model(StudyStart, tmp_path / "description.json")
+    assert (start.spec, start.validation) == (study_spec(extracted, tmp_path, trials=2), [])
 
 
 def test_a_study_of_another_run_is_refused(extracted, tmp_path):
@@ -150,8 +191,3 @@ def test_a_damaged_record_is_named(tmp_path, damage):
     (tmp_path / "study.json").write_text(damage)
     with pytest.raises(NfbenchError, match=r"study\.json"):
         read_study(tmp_path / "study.json")
-
-
-def test_options_are_given_once_for_each_backbone(extracted, tmp_path):
-    with pytest.raises(NfbenchError, match=r"--features is given 1 times for the backbones .*, resnet18"):
-        search(extracted, tmp_path, backbones=[BACKBONE, {"name": "resnet18.tv_in1k"}])

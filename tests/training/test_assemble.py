@@ -175,7 +175,7 @@ RPAG = {"generator": "rpag", "real": 2, "views": 3}
     [
         ("pseudo-rpag-k3-real2-seed1", 0, "holds the view 'pseudo-rpag-k3-real2-seed1'"),
         ("pseudo-rpag-k3-real2-seed0", 1, "where the view 'pseudo-rpag-k3-real2-seed1' of this category and seed"),
-        (None, 0, "--pseudo-features is missing, the view 'pseudo-rpag-k3-real2-seed0'"),
+        (None, 0, "'pseudo' is missing, the view 'pseudo-rpag-k3-real2-seed0'"),
     ],
 )
 def test_pseudo_anomalies_of_another_seed_are_refused(entries, view, seed, message):
@@ -186,7 +186,7 @@ def test_pseudo_anomalies_of_another_seed_are_refused(entries, view, seed, messa
 
 
 def test_features_of_other_images_are_refused(entries):
-    with pytest.raises(NfbenchError, match="--test-features is missing"):
+    with pytest.raises(NfbenchError, match="'test_features' is missing"):
         images(entries, {"real": 2})
-    with pytest.raises(NfbenchError, match=r"--test-features meta\.json: .* or other images"):
+    with pytest.raises(NfbenchError, match=r"'test_features' meta\.json: .* or other images"):
         images(entries, {"real": 2}, test=of_test_view(entries[:-1]))

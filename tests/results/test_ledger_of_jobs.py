@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nfbench.cli.build import load, take_stock_of
+from nfbench.cli.load import load_plan
+from nfbench.stages.gather import stock_of
 
 LITE, RESNET = "tf_efficientnet_lite0", "resnet18.tv_in1k"
 STUDY = "one-class/mvtec_ad/bottle/searched"
@@ -55,7 +56,7 @@ def log(path, end="INFO finished", minutes=0, pid=1):
 
 def told():
     """Status and reason of each cell that ought to be done, by category."""
-    accounts = [account for account in take_stock_of(load(), "e").accounts if account.status != "skipped"]
+    accounts = [account for account in stock_of(load_plan(), "e").accounts if account.status != "skipped"]
     return {account.cell.category: (account.status, account.reason) for account in accounts}
 
 

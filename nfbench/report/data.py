@@ -16,6 +16,7 @@ from nfbench.results.files import Epoch, read_rows
 from nfbench.results.ledger import Stock
 from nfbench.results.record import CellRecord, RunRecord
 from nfbench.tables.captions import METRICS, metric_title, search_note
+from nfbench.tables.explain import commands_of
 from nfbench.tables.model import Table
 
 __all__ = ["HEADLINE", "Index", "ReportSource", "collect", "percent"]
@@ -127,7 +128,6 @@ def _run(record: RunRecord, systems: Index, categories: Index, texts: Index) -> 
     """A run: what it is, what it cost, and what made it; texts that come often are numbers."""
     cell = record.cell.cell
     made = record.provenance["train"]
-    commands = [record.provenance[stage]["command"] for stage in ("extract", "train", "evaluate")]
     return {
         "system": systems(tuple(getattr(record.cell, name) for name in _SHARED)),
         "category": categories((cell.dataset, cell.category)),
@@ -144,13 +144,21 @@ def _run(record: RunRecord, systems: Index, categories: Index, texts: Index) -> 
         "packages": texts(", ".join(f"{k} {v}" for k, v in {"nfbench": made["nfbench"], **made["packages"]}.items())),
         "weights": texts(f"{record.features.backbone}, {record.features.weights}: {record.features.weights_sha256}"),
         "images": texts(f"{record.data.manifest}: {record.data.manifest_sha256}"),
-        "commands": [texts(_template(command, cell)) for command in commands],
+        "commands": [texts(_template(command, cell)) for command in commands_of(record)],
     }
 
 
 def _template(command: str, cell: Cell) -> str:
-    """A command without what names its cell, so that those of all runs of a system are one text."""
-    return command.replace(str(cell), "{cell}").replace(f"--seed {cell.seed}", "--seed {seed}")
+    """A command without what names its category and seed, so that those of all runs of a system are one text."""
+    place = f"{cell.dataset}/{cell.category}"
+    for given, marker in (
+        (str(cell), "{cell}"),
+        (f"/{place}", "/{place}"),
+        (f'"{cell.category}"', '"{category}"'),
+        (f'"seed":{cell.seed}', '"seed":{seed}'),
+    ):
+        command = command.replace(given, marker)
+    return command
 
 
 def _numbers(record: RunRecord, metrics: Sequence[str]) -> list[list[float | None]]:

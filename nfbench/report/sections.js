@@ -164,6 +164,10 @@ function heatCell(found, system, category, low, high) {
   return cell;
 }
 
+function fill(text, values) {
+  return text.replace(/\{(cell|place|category|seed)\}/g, (_, name) => String(values[name]));
+}
+
 function showRuns(system, category) {
   const [dataset, name] = data.categories[category];
   const { setting, method, backbone, title } = data.systems[system];
@@ -173,7 +177,7 @@ function showRuns(system, category) {
   for (const run of runsOf[system].get(category) || []) {
     const cell = `${setting}/${dataset}/${name}/${method}/${backbone}/seed${run.seed}`;
     const values = data.selections.map((selection) => `${selection} ${format(valueOf(run, filter.metric, selection), 3)}`).join(", ");
-    const commands = run.commands.map((number) => data.texts[number].replaceAll("{cell}", cell).replaceAll("{seed}", String(run.seed)));
+    const commands = run.commands.map((number) => fill(data.texts[number], { cell, place: `${dataset}/${name}`, category: name, seed: run.seed }));
     parts.push(make("h3", {}, `Seed ${run.seed}: ${metricTitle()} ${values}`), make("p", {}, `Record runs/${cell}/run.json`),
       make("p", {}, `Commit ${data.texts[run.commit]}; ${data.texts[run.machine]}; weights ${data.texts[run.weights]}; images ${data.texts[run.images]}`),
       make("pre", {}, commands.join("\n\n")));

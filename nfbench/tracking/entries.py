@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nfbench.core.errors import NfbenchError
-from nfbench.core.provenance import describe_machine, fingerprint
+from nfbench.core.provenance import describe_machine
 from nfbench.plan.cells import Cell
+from nfbench.plan.code import code_hash
 from nfbench.plan.paths import Paths
 from nfbench.results.files import Epoch, read_rows
 from nfbench.results.record import RunRecord
@@ -96,7 +97,8 @@ def run_entry(cell: Cell, record: RunRecord, paths: Paths) -> Entry:
 
 def digest_of(*texts: str) -> str:
     """Hash of what an entry is made of, the code that makes it included."""
-    digest = hashlib.sha256(fingerprint("tracking/entries.py", "tracking/studies.py").encode())
+    code = code_hash("nfbench.tracking.entries:run_entry", "nfbench.tracking.studies:study_entry")
+    digest = hashlib.sha256(code.encode())
     for text in texts:
         digest.update(hashlib.sha256(text.encode()).digest())
     return digest.hexdigest()

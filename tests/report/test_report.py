@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 from nfbench.cli import app
 from nfbench.report.data import percent
 from nfbench.report.page import render_page
+from nfbench.results.record import read_record
+from nfbench.tables.explain import commands_of
 from tests.browser import Browser
 from tests.made_up import MadeUp, spoil
 
@@ -21,6 +23,11 @@ def report_of(made):
     done = CliRunner().invoke(app, ["report"])
     assert done.exit_code == 0, done.exception
     return made.paths.report("made_up")
+
+
+def embedded(page):
+    """The data of a page."""
+    return json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +162,9 @@ def test_a_cell_shows_its_runs(opened):
     opened.run("document.querySelector('#heatmap td button').click()")
     text = opened.run("document.getElementById('runs').innerText")
     assert "Record runs/one-class/mvtec_ad/bottle/uflow/resnet18.tv_in1k@256/seed0/run.json" in text
-    assert "nfbench train_flow --run results/runs/one-class/mvtec_ad/bottle/uflow/resnet18.tv_in1k@256/seed1" in text
+    assert "/runs/one-class/mvtec_ad/bottle/uflow/resnet18.tv_in1k@256/seed1" in text
+    for part in ("nfbench train_flow --spec '{", '"category":"bottle"', '"seed":1'):
+        assert part in text
     assert "c" * 40 in text
     assert re.search(r"95 % interval over images [\d.]+ – [\d.]+", text)
 
@@ -217,8 +226,30 @@ def test_the_title_is_escaped_without_a_browser():
     page = render_page(data)
     assert page.count("<script") == 2
     assert IMAGE_ATTACK not in page
-    embedded = re.search(r'id="data">(.*?)</script>', page, re.S)[1]
-    assert json.loads(embedded) == data
+    assert embedded(page) == data
+
+
+def filled(text, values):
+    """A text as the page shows it."""
+    return re.sub(r"\{(cell|place|category|seed)\}", lambda found: str(values[found[1]]), text)
+
+
+def test_commands_of_all_runs_of_a_system_are_one_text_and_are_those_of_each_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = MadeUp(tmp_path, {"uflow": "uflow", "padim": "padim"}, ("bottle", 'a "b"', "it's"), seeds=2).write()
+    data = embedded(report_of(made).read_text())
+    systems, seen = [found["method"] for found in data["systems"]], {}
+    for run in data["runs"]:
+        dataset, category = data["categories"][run["category"]]
+        method = systems[run["system"]]
+        (cell,) = [c for c in made.cells if (c.method, c.category, c.seed) == (method, category, run["seed"])]
+        values = {"cell": cell, "place": f"{dataset}/{category}", "category": category, "seed": run["seed"]}
+        texts = [data["texts"][number] for number in run["commands"]]
+        expected = commands_of(read_record(made.paths.run_record(cell)))
+        assert [filled(text, values) for text in texts] == expected
+        if category == "bottle":
+            seen.setdefault(method, set()).add(tuple(texts))
+    assert [len(found) for found in seen.values()] == [1, 1]
 
 
 def test_an_experiment_without_any_run_has_a_report_of_its_ledger(browser, tmp_path, monkeypatch):

@@ -1,15 +1,20 @@
 """Experiments that reproduce tables: their grids, what Snakemake makes of them, and keys that are wrong."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from nfbench.cli import app
 from nfbench.config import Experiment, load_bench, validate
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import find_dataset
 from nfbench.plan.cells import expand
-from tests.in_process import planned_jobs, run_nfbench
+from nfbench.plan.plan import Plan
+from tests.in_process import planned_jobs
+from tests.plan.test_jobs import jobs_of
 from tests.workflow.conftest import Checkout
 
 EXPERIMENTS = Path(__file__).parents[2] / "workflow" / "experiments"
@@ -23,12 +28,12 @@ def bench():
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory):
-    """A checkout with the folders of two categories, in which nothing has run."""
-    checkout = Checkout(tmp_path_factory.mktemp("checkout"))
+def plan(tmp_path_factory):
+    """The plan of a checkout with the folders of two categories."""
+    folder = tmp_path_factory.mktemp("data")
     for category in LOCAL:
-        (checkout.folder / "data" / "mvtec_ad" / category / "train" / "good").mkdir(parents=True)
-    return checkout
+        (folder / "mvtec_ad" / category / "train" / "good").mkdir(parents=True)
+    return Plan(load_bench({"data_root": str(folder)}, EXPERIMENTS))
 
 
 def cells(bench, name, found=LOCAL):
@@ -66,28 +71,29 @@ def test_every_compared_method_is_trained_once_per_category(bench):
         ("simplenet_levels", {"extract_features": 24, "train_flow": 36, "build_table": 1}),
     ],
 )
-def test_jobs_on_two_categories(checkout, experiment, jobs):
-    found = planned_jobs(checkout.folder, experiment)
-    assert {rule: found[rule] for rule in jobs} == jobs
+def test_jobs_on_two_categories(plan, experiment, jobs):
+    found = Counter(job.stage for job in jobs_of(plan, experiment))
+    assert {stage: found[stage] for stage in jobs} == jobs
     assert found["prepare_data"] == len(LOCAL)
 
 
-def test_a_table_of_parameters_needs_no_data(checkout):
-    assert planned_jobs(checkout.folder, "uflow_table4", "--config", "data_root=/nowhere") == {
-        "build_table": 1, "uflow_table4": 1, "total": 2,
-    }  # fmt: skip
+def test_a_table_of_parameters_waits_for_no_other_job(plan):
+    job = plan.table("uflow_table4", "uflow_table4")
+    assert (job.before, job.inputs) == ((), [])
+    assert {Path(path).parent.name for path in plan.outputs("uflow_table4")} == {"uflow_table4"}
 
 
 @pytest.mark.workflow
-def test_a_table_of_parameters_is_made_and_made_again_for_another_variant(tmp_path):
+def test_a_table_of_parameters_needs_no_data_and_is_made_again_for_another_variant(tmp_path):
     checkout = Checkout(tmp_path)
     path = checkout.folder / "workflow" / "experiments" / "uflow_table4.yaml"
     values = yaml.safe_load(path.read_text())
     rows = values["tables"]["uflow_table4"]["rows"]
     values["tables"]["uflow_table4"]["rows"] = [row for row in rows if row["method"] == "fastflow-cait"]
     path.write_text(yaml.safe_dump(values))
-    checkout.snakemake("uflow_table4")
-    made = {file.name: file.read_text() for file in (checkout.folder / "results" / "tables").iterdir()}
+    checkout.snakemake("uflow_table4", "--config", "data_root=/nowhere")
+    folder = checkout.folder / "results" / "tables" / "uflow_table4"
+    made = {file.name: file.read_text() for file in folder.iterdir()}
     assert set(made) == {f"uflow_table4.{ending}" for ending in ("tex", "html", "csv")}
     assert "7074500,0,7074500,14.8,millions,none" in made["uflow_table4.csv"]
     assert planned_jobs(checkout.folder, "uflow_table4") == {}
@@ -96,15 +102,16 @@ def test_a_table_of_parameters_is_made_and_made_again_for_another_variant(tmp_pa
     assert planned_jobs(checkout.folder, "uflow_table4")["build_table"] == 1
 
 
-def test_a_table_of_parameters_is_shown_and_has_nothing_to_gather(tmp_path):
-    checkout = Checkout(tmp_path)
+def test_a_table_of_parameters_is_shown_and_has_nothing_to_gather(tmp_path, monkeypatch):
     rows = [{"method": "uflow", "backbone": {"name": "resnet18.a1_in1k", "input_size": 448}}]
     small = {"title": "x", "tables": {"small": {"kind": "parameters", "title": "x", "rows": rows}}}
-    (checkout.folder / "workflow" / "experiments" / "small.yaml").write_text(yaml.safe_dump(small))
-
-    assert "4,289,736" in run_nfbench(checkout.folder, "show", "small")
-    with pytest.raises(NfbenchError, match=r"^experiment 'small' has no runs to gather; its tables need none$"):
-        run_nfbench(checkout.folder, "aggregate_results", "--experiment", "small")
+    (tmp_path / "workflow" / "experiments").mkdir(parents=True)
+    (tmp_path / "workflow" / "experiments" / "small.yaml").write_text(yaml.safe_dump(small))
+    (tmp_path / "config.yaml").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert "4,289,736" in CliRunner().invoke(app, ["show", "small"]).output
+    done = CliRunner().invoke(app, ["aggregate_results", "small"])
+    assert str(done.exception) == "experiment 'small' has no runs to gather; its tables need none"
 
 
 MODEL = {"method": "uflow", "backbone": {"name": "resnet18.tv_in1k"}}

@@ -1,12 +1,14 @@
 """From a cell of a table back to its runs."""
 
 import re
+import shlex
 
 import pytest
 from typer.testing import CliRunner
 
 from nfbench.cli import app
 from nfbench.core.errors import NfbenchError
+from nfbench.plan.specs import EvaluateSpec, ExtractSpec, TrainSpec
 from nfbench.results.record import read_record
 from tests.made_up import MadeUp
 
@@ -15,7 +17,7 @@ from tests.made_up import MadeUp
 def made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = MadeUp(tmp_path, {"uflow": "uflow", "fastflow": "fastflow"}, ("bottle", "cable"), seeds=2).write()
-    run("aggregate_results", "--experiment", "made_up")
+    assert run("aggregate_results", "made_up").exit_code == 0
     return made
 
 
@@ -49,7 +51,7 @@ def values_of(made, metric, selection="last", **wanted):
 def test_a_cell_is_the_mean_of_the_runs_it_names(made, cell, metric, selection, wanted):
     made.titles = {"uflow": "U-Flow"}
     made.write()
-    run("aggregate_results", "--experiment", "made_up")
+    assert run("aggregate_results", "made_up").exit_code == 0
     text = explained(*cell)
     values = values_of(made, metric, selection, **wanted)
     assert float(re.search(r": ([\d.]+) ± ", text)[1]) == pytest.approx(sum(values) / len(values), abs=1e-7)
@@ -69,11 +71,25 @@ def test_what_made_a_run_is_named(made):
         "features  training tttt",
         "a CPU, 1 thread",
         "checkpoint of epoch 16 (last)",
-        "$ nfbench train_flow --run results/runs/one-class/mvtec_ad/bottle/uflow",
         "published in U-Flow: 100",
-        "$ nfbench build_table --experiment made_up --name made_up_image_auroc",
+        "$ nfbench build_table made_up made_up_image_auroc --config '{}'",
     ]
     assert [part for part in parts if part not in text] == []
+
+
+SPECS = {"extract_features": ExtractSpec, "train_flow": TrainSpec, "evaluate_run": EvaluateSpec}
+
+
+def test_commands_are_those_of_the_specs_that_made_a_run(made):
+    lines = [line.strip() for line in explained("made_up_image_auroc", "bottle", "uflow").splitlines()]
+    commands = [shlex.split(line.removeprefix("$ ")) for line in lines if line.startswith("$ nfbench")]
+    records = [read_record(made.paths.run_record(cell)) for cell in made.cells[:2]]
+    wanted = [spec for r in records for spec in (*r.specs.extract, r.specs.train, r.specs.evaluate)]
+    found = [(command[1], SPECS[command[1]].parse(command[3])) for command in commands if "--spec" in command]
+    assert found == [(spec.stage, spec) for spec in wanted]
+    assert {tuple(command[4:]) for command in commands if command[1] in SPECS} == {
+        ("--device", "cpu", "--threads", "1")
+    }
 
 
 def test_records_and_images_that_changed_since_are_named(made):

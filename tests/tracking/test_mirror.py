@@ -9,6 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from nfbench.cli import app
+from nfbench.cli.load import load_plan
+from nfbench.core.files import write_text
+from nfbench.stages.track import track_runs
 from tests.made_up import MadeUp, spoil
 from tests.mlflow_server import MlflowClient, Tracked
 
@@ -38,8 +41,8 @@ def made(tmp_path, monkeypatch, empty_store):
     made = MadeUp(tmp_path, methods, categories=("bottle",), seeds=1, searches={"fastflow-wide": search}).write()
     (tmp_path / "results" / "mlflow").mkdir()
     shutil.copy(empty_store, tmp_path / DATABASE)
-    table = made.paths.table("made_up_image_auroc", "csv")
-    table.parent.mkdir()
+    table = made.paths.table("made_up", "made_up_image_auroc", "csv")
+    table.parent.mkdir(parents=True)
     table.write_text("a,b\n")
     write_study(made, study())
     return made
@@ -60,11 +63,16 @@ def study(**changes):
         "metric": "log_likelihood", "direction": "maximize", "budget": 30, "budget_seconds": None, "workers": 2,
         "sampler": "tpe", "seed": 0, "space": {"lr": {"low": 0.001, "high": 1.0, "log": True}},
     }  # fmt: skip
+    spec = {
+        "name": "fastflow-wide", "variant": {"method": "fastflow", "search": {"backbones": ["resnet18.tv_in1k"]}},
+        "dataset": "mvtec_ad", "category": "bottle", "reader": "mvtec_ad", "manifest": "m.csv",
+        "backbones": [{"tag": "resnet18.tv_in1k@256", "features": "meta.json"}], "study": "study",
+    }  # fmt: skip
     params, backbone = trials[0]["params"], described["backbones"][0]
     best = {"number": 0, "params": params, "settings": params, "backbone": backbone, "value": 1.25}
     made = {
-        "study": described, "trials": trials, "best": best, "by_backbone": {backbone: best}, "importances": {},
-        "validation": [], "seconds": 14.5, "provenance": {"commit": "d" * 40},
+        "spec": spec, "study": described, "trials": trials, "best": best, "by_backbone": {backbone: best},
+        "importances": {}, "validation": [], "seconds": 14.5, "provenance": {"commit": "d" * 40},
     }  # fmt: skip
     return {**made, **changes}
 
@@ -171,7 +179,7 @@ def test_what_changed_is_replaced_and_nothing_else(made):
 def test_a_table_that_changed_is_replaced_in_place(made):
     track()
     before = tracked().ids
-    made.paths.table("made_up_image_auroc", "csv").write_text("new")
+    made.paths.table("made_up", "made_up_image_auroc", "csv").write_text("new")
     track()
     after = tracked()
     assert after.ids == before
@@ -199,12 +207,12 @@ def test_an_experiment_without_runs_is_tracked_by_its_tables(made):
     done = track("counted")
     assert done.exit_code == 1
     assert "'snakemake --cores all counted'" in str(done.exception)
-    made.paths.table("counted", "csv").write_text("a,b\n")
-    done = track("counted", "--summary", "counted.json")
+    write_text(made.paths.table("counted", "counted", "csv"), "a,b\n")
+    done = track("counted")
     assert done.exit_code == 0, done.exception
     assert "the tables of 'counted', which has no runs" in done.output
-    assert json.loads(Path("counted.json").read_text())["runs"] == 0
-    assert track("counted").exit_code == 0
+    assert "the tables of 'counted'" in track_runs(load_plan().track("counted").spec)
+    assert json.loads((made.paths.tracking / "counted.json").read_text())["runs"] == 0
     found = tracked("counted")
     (parent,) = found.runs
     assert (parent.info.status, parent.data.tags["nfbench.state"]) == ("FINISHED", "complete")

@@ -18,6 +18,9 @@ import pytest
 from typer.testing import CliRunner
 
 from nfbench.cli import app
+from nfbench.cli.load import load_plan
+from nfbench.core.errors import NfbenchError
+from nfbench.stages.track import track_runs
 from tests.made_up import MadeUp
 from tests.mlflow_server import Server, Tracked, complete_runs, free_port, wait_for
 from tests.test_docs import commands
@@ -67,8 +70,8 @@ def many(folder):
 
 
 def test_odd_names_numbers_and_files_arrive_and_again_changes_nothing(server, made, monkeypatch):
-    table = made.paths.table("made_up_methods", "html")
-    table.parent.mkdir()
+    table = made.paths.table("made_up", "made_up_methods", "html")
+    table.parent.mkdir(parents=True)
     table.write_text("<p>ü</p>")
     path = next(made.paths.root.glob("runs/*/*/bottle/uflow/*/*/run.json"))
     record = json.loads(path.read_text())
@@ -90,16 +93,18 @@ def test_odd_names_numbers_and_files_arrive_and_again_changes_nothing(server, ma
 
 def test_a_server_that_is_down_is_named_and_nothing_is_lost(server, made, monkeypatch):
     down = f"http://user:secret@127.0.0.1:{free_port()}"
-    arguments = ("--name", "down", "--summary", "summary.json")
-    done = track(down, monkeypatch, *arguments)
-    assert done.exit_code == 1
-    assert down.replace("user:secret@", "") in str(done.exception)
-    assert "secret" not in str(done.exception)
-    assert "run the same command again" in str(done.exception)
-    assert not Path("summary.json").exists()
-    assert track(server.uri, monkeypatch, *arguments).exit_code == 0
+    spec = load_plan().track("made_up").spec.model_copy(update={"name": "down"})
+    summary = made.paths.tracking / "made_up.json"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", down)
+    with pytest.raises(NfbenchError) as caught:
+        track_runs(spec)
+    assert down.replace("user:secret@", "") in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert "run the same command again" in str(caught.value)
+    assert not summary.exists()
+    assert "4 of 4 runs" in track(server.uri, monkeypatch, "--spec", spec.to_json()).output
     assert len(Tracked(server.uri, "down").of_kind("run")) == 4
-    assert json.loads(Path("summary.json").read_text())["store"] == server.uri
+    assert json.loads(summary.read_text())["store"] == server.uri
 
 
 @pytest.mark.slow
@@ -145,8 +150,8 @@ def test_pages_over_the_default_store(made, monkeypatch, empty_store):
     pages = [sys.executable, "-m", "nfbench", "mlflow", "--port", str(free_port())]
     early = subprocess.run(pages, capture_output=True, text=True, check=True)
     assert "nfbench track_runs" in early.stdout
-    table = made.paths.table("made_up_methods", "csv")
-    table.parent.mkdir()
+    table = made.paths.table("made_up", "made_up_methods", "csv")
+    table.parent.mkdir(parents=True)
     table.write_text("a table")
     made.paths.tracking.mkdir()
     shutil.copy(empty_store, made.paths.tracking)
@@ -193,7 +198,7 @@ def checkout(tmp_path_factory, empty_store):
     for path in (checkout.folder / "workflow" / "experiments").glob("*.yaml"):
         path.unlink()
     made = MadeUp(checkout.folder, {"uflow": "uflow"}, categories=("bottle",), seeds=2).write()
-    tables = [made.paths.table(f"made_up_{name}", ending)
+    tables = [made.paths.table("made_up", f"made_up_{name}", ending)
               for name in ("image_auroc", "pixel_auroc", "methods") for ending in ("csv", "tex", "html")]  # fmt: skip
     results = [made.paths.experiment("made_up", file) for file in ("results.parquet", "ledger.csv")]
     for path in (*tables, made.paths.report("made_up"), *results):
@@ -204,10 +209,15 @@ def checkout(tmp_path_factory, empty_store):
     return checkout
 
 
-def test_the_target_of_an_experiment_makes_all_that_it_lacks_first(checkout):
+def test_the_target_of_an_experiment_makes_first_what_it_lacks_and_no_more(checkout):
+    assert checkout.jobs("track_made_up") == {"track_made_up": 1, "track_runs": 1, "total": 2}
+    record = next((checkout.folder / "results" / "runs").rglob("run.json"))
+    aside = record.rename(record.with_suffix(".aside"))
     jobs = checkout.jobs("track_made_up")
-    assert jobs["track_runs"] == 1
-    assert jobs["train_flow"] == jobs["evaluate_run"] == 2
+    aside.rename(record)
+    assert {name: jobs[name] for name in ("train_flow", "evaluate_run", "build_report", "track_runs")} == {
+        "train_flow": 1, "evaluate_run": 1, "build_report": 1, "track_runs": 1
+    }  # fmt: skip
 
 
 @pytest.mark.slow

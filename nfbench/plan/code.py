@@ -136,9 +136,9 @@ class Code:
         yield _Node(node.module, EFFECTS)
         if node.name == WHOLE:
             yield from (_Node(node.module, name) for name in module.definitions)
-            if module.is_package:  # what it imports is there for others
-                for bound in module.imports.values():
-                    yield from (node for found in bound for node in self._target(found))
+            imports = (found for bound in module.imports.values() for found in bound)
+            passed_on = (found for found in imports if module.is_package or found.attribute)
+            yield from (node for found in passed_on for node in self._target(found))
             return
         part = module.part(node.name)
         if node.name == EFFECTS:

@@ -191,6 +191,12 @@ def test_names_that_are_bound_under_a_condition_are_followed(made):
     assert {"made.either:<module>", "made.late:late"} <= set(Code(made, "made").reachable("made.user:use"))
 
 
+def test_a_module_that_passes_a_definition_on_follows_it(made):
+    """As a plug-in does that another module implements."""
+    (made / "plugin.py").write_text("from made.late import late as make_plugin\n\n__all__ = ['make_plugin']\n")
+    assert "made.late:late" in Code(made, "made").reachable("made.plugin")
+
+
 @pytest.mark.parametrize("line", ["from made.late import *", "import made.late as late", "from . import late"])
 def test_what_takes_a_module_whole_follows_all_of_it(made, line):
     (made / "user.py").write_text(f"{line}\n\ndef use():\n    return vars(late)\n")

@@ -12,6 +12,23 @@ from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 PARTS = ["Snakefile", "config.yaml", "workflow", "profiles", "envs"]
+CONDA = """#!/bin/sh
+case "$1 $2" in
+  "--version ") echo "conda 24.7.1" ;;
+  "info --json") echo '{{"conda_prefix": "{base}", "platform": "linux-64"}}' ;;
+  "clean -y") ;;
+  "config --get") echo '{{"get": {{"channel_priority": "strict"}}}}' ;;
+  "env create")
+    while [ $# -gt 0 ]; do
+      case "$1" in --file) file=$2 ;; --prefix) prefix=$2 ;; esac
+      shift
+    done
+    mkdir -p "$prefix/bin" && cp "$file" "{base}/created.yaml"
+    printf '#!/bin/sh\\necho "$@" >> {base}/used\\nexec {python} "$@"\\n' > "$prefix/bin/python"
+    chmod +x "$prefix/bin/python" ;;
+  *) echo "unexpected: conda $*" >&2; exit 1 ;;
+esac
+"""
 
 
 class Checkout:
@@ -78,3 +95,18 @@ def finished(smoke: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     checkout = Checkout(tmp_path_factory.mktemp("finished"))
     shutil.copytree(smoke, checkout.folder, dirs_exist_ok=True)
     return checkout
+
+
+@pytest.fixture
+def conda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for conda on the path; returns its folder.
+
+    It answers what Snakemake asks conda, and makes environments whose Python is the one at hand. It solves and installs
+    nothing.
+    """
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "conda").write_text(CONDA.format(base=tmp_path, python=sys.executable))
+    (tmp_path / "bin" / "conda").chmod(0o755)
+    (tmp_path / "bin" / "activate").write_text('export PATH="$1/bin:$PATH"\n')
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path

@@ -1,11 +1,9 @@
 """Environments of rules: what they hold, and Snakemake's side of ``--use-conda`` with a stand-in for conda.
 
-The stand-in answers what Snakemake asks conda, and makes environments whose Python is the one at hand. It solves and
-installs nothing: that the pins can be installed together is shown by the lock, which they are part of.
+The stand-in installs nothing: that the pins can be installed together is shown by the lock, which they are part of.
 """
 
 import ast
-import os
 import re
 import shutil
 import sys
@@ -20,23 +18,6 @@ from packaging.utils import canonicalize_name
 from tests.conftest import ROOT
 
 ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
-CONDA = """#!/bin/sh
-case "$1 $2" in
-  "--version ") echo "conda 24.7.1" ;;
-  "info --json") echo '{{"conda_prefix": "{base}", "platform": "linux-64"}}' ;;
-  "clean -y") ;;
-  "config --get") echo '{{"get": {{"channel_priority": "strict"}}}}' ;;
-  "env create")
-    while [ $# -gt 0 ]; do
-      case "$1" in --file) file=$2 ;; --prefix) prefix=$2 ;; esac
-      shift
-    done
-    mkdir -p "$prefix/bin" && cp "$file" "{base}/created.yaml"
-    printf '#!/bin/sh\\necho "$@" >> {base}/used\\nexec {python} "$@"\\n' > "$prefix/bin/python"
-    chmod +x "$prefix/bin/python" ;;
-  *) echo "unexpected: conda $*" >&2; exit 1 ;;
-esac
-"""
 
 
 def rules() -> dict[str, str]:
@@ -87,17 +68,6 @@ def test_all_that_nfbench_imports_is_in_its_environment():
 def test_no_environment_loses_its_packages_of_pypi_to_a_pin_file():
     """Snakemake installs a pin file instead of the environment file, and a pin file cannot name packages of PyPI."""
     assert [path for path in ENVIRONMENTS if pins(path) and list(path.parent.glob(f"{path.stem}.*.pin.txt"))] == []
-
-
-@pytest.fixture
-def conda(tmp_path, monkeypatch):
-    """The stand-in, on the path; returns its folder."""
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "conda").write_text(CONDA.format(base=tmp_path, python=sys.executable))
-    (tmp_path / "bin" / "conda").chmod(0o755)
-    (tmp_path / "bin" / "activate").write_text('export PATH="$1/bin:$PATH"\n')
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    return tmp_path
 
 
 @pytest.mark.workflow

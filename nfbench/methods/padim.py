@@ -123,8 +123,9 @@ class Padim(PatchMethod):
         drawn, first = [], 0
         for x in features:
             inside = (self.channels >= first) & (self.channels < first + x.shape[1])
-            level = x.index_select(1, self.channels[inside] - first)
-            drawn.append(functional.interpolate(level, self.grid, mode="nearest").flatten(2))
+            if inside.any():
+                level = x.index_select(1, self.channels[inside] - first)
+                drawn.append(functional.interpolate(level, self.grid, mode="nearest").flatten(2))
             first += x.shape[1]
         return torch.cat(drawn, dim=1).permute(2, 0, 1)
 

@@ -8,33 +8,23 @@ import threading
 from pathlib import Path
 
 import pytest
-import torch
 
 import nfbench
 from nfbench.anomalies.base import PACKAGE as ANOMALIES
 from nfbench.backbones.base import PACKAGE as BACKBONES
-from nfbench.backbones.base import find_backbone
 from nfbench.blocks.method import PACKAGE as METHODS
-from nfbench.blocks.method import resolve_settings
-from nfbench.config import AnomaliesConfig
 from nfbench.core.registry import plugin_names
 from nfbench.datasets.base import PACKAGE as DATASETS
-from nfbench.datasets.base import find_dataset
-from nfbench.datasets.manifest import build_manifest
-from nfbench.features.cache import FeatureCache
-from nfbench.features.extract import extract_features
-from nfbench.features.recipe import Recipe
 from nfbench.plan.cells import Cell
 from nfbench.plan.code import Code, code_hash, reachable
-from nfbench.scoring.evaluate import GroundTruth
-from nfbench.scoring.protocol import Views, score_and_evaluate
-from nfbench.training.assemble import Images
-from nfbench.training.fit import fit
+from nfbench.plan.specs import EvaluateSpec, ExtractSpec, PrepareSpec, TrainSpec
+from nfbench.stages.evaluate import evaluate_run
+from nfbench.stages.extract import extract_features
+from nfbench.stages.prepare import prepare_data
+from nfbench.stages.train import train_flow
 from tests.conftest import make_image_folder
 
-CPU = torch.device("cpu")
 BACKBONE = "tf_efficientnet_lite0"
-FIND_DATASET = "nfbench.datasets.base:find_dataset"
 SOURCE = Path(nfbench.__file__).parent
 PLUGINS = [(package, name) for package in (METHODS, DATASETS, BACKBONES, ANOMALIES) for name in plugin_names(package)]
 
@@ -174,58 +164,61 @@ class Executed:
 
 
 METHODS_RUN = {
-    "fastflow": {"flow_steps": 2},
+    "fastflow": {"epochs": 1, "batch_size": 4, "checkpoints": 1, "flow_steps": 2},
     "padim": {"reduced_dimensions": 8},
     "patchcore": {},
-    "uflow": {"flow_steps": 1},
-    "sanflow": {"statistics_size": 8, "coupling_blocks": 1, "condition_dim": 8, "val_fraction": 0.0},
-}
+    "uflow": {"epochs": 1, "batch_size": 4, "checkpoints": 1, "flow_steps": 1},
+    "sanflow": {
+        "epochs": 1, "batch_size": 4, "checkpoints": 1, "statistics_size": 8, "coupling_blocks": 1, "condition_dim": 8,
+        "val_fraction": 0.0,
+    },
+}  # fmt: skip
 
 
-def require_reached(executed, least, *roots):
+def run_stage(stage, spec, least):
+    """Runs a stage of nfbench; all that it executes is part of its job's code."""
+    with Executed() as executed:
+        stage(spec) if spec.stage == "prepare_data" else stage(spec, "cpu", 1)
     assert len(executed.names) >= least, sorted(executed.names)
-    assert not executed.names - set(reachable(*roots))
+    reached = set(reachable(f"nfbench.stages.{spec.function}", *spec.plugins))
+    assert not executed.names - reached, sorted(executed.names - reached)
+    return executed.names
+
+
+def extract_spec(folder, image, view):
+    backbone = {"name": BACKBONE, "input_size": 64, "image": image, "weights": "random"}
+    return ExtractSpec(
+        manifest=str(folder / "m.csv"), view=view, backbone=backbone, features=str(folder / f"{view}{image}/meta.json")
+    )
 
 
 @pytest.fixture(scope="module")
 def extracted(tmp_path_factory):
-    """Entries of a small category, and the folder of their features, with and without the image."""
+    """The folder of a small category's manifest and features, with and without the image."""
     folder = tmp_path_factory.mktemp("extracted")
-    with Executed() as prepare:
-        entries = build_manifest(find_dataset("folder").samples(make_image_folder(folder / "own", "part"), "part"))
-    require_reached(prepare, 8, "nfbench.datasets.manifest:build_manifest", "nfbench.datasets.folder", FIND_DATASET)
-    with Executed() as extract:
-        for image, view in itertools.product((False, True), ("train", "test")):
-            recipe = Recipe(find_backbone(BACKBONE), 64, image=image, weights="random")
-            of_view = [entry for entry in entries if entry.split == view]
-            extract_features(of_view, recipe, meta_path(folder, image, view), view=view, device=CPU)
-    require_reached(extract, 40, "nfbench.features.extract:extract_features", "nfbench.backbones.efficientnet_lite")
-    return entries, folder
-
-
-def meta_path(folder, image, view):
-    return folder / f"{view}{image}" / "meta.json"
+    root = make_image_folder(folder / "own", "part")
+    spec = PrepareSpec(dataset={"dataset": "folder"}, category="part", root=str(root), manifest=str(folder / "m.csv"))
+    run_stage(prepare_data, spec, 12)
+    for image, view in itertools.product((False, True), ("train", "test")):
+        run_stage(extract_features, extract_spec(folder, image, view), 40)
+    return folder
 
 
 @pytest.mark.parametrize("method", METHODS_RUN)
-def test_all_that_runs_is_reached(extracted, tmp_path, method):
-    entries, folder = extracted
-    own, with_image = resolve_settings(method), method == "sanflow"
-    overrides = {"epochs": min(own.epochs, 1), "batch_size": 4, "checkpoints": 1, **METHODS_RUN[method]}
-    known = {key: value for key, value in overrides.items() if key in type(own).model_fields}
-    settings = resolve_settings(method, overrides=known)
-    cell = Cell("one-class", "folder", "part", method, f"{BACKBONE}@64", 0)
-    anomalies = AnomaliesConfig(generator="cutpaste", online=True) if with_image else None
-    with Executed() as train:
-        images = Images(entries, FeatureCache(meta_path(folder, with_image, "train")), anomalies)
-        fitted = fit(cell, method, settings, [images], CPU, tmp_path / "run")
-    generators = ["nfbench.anomalies.cutpaste"] if anomalies else []
-    require_reached(train, 20, "nfbench.training.fit:fit", f"nfbench.methods.{method}", *generators)
-    with pytest.raises(AssertionError):  # the method's own code did run
-        require_reached(train, 20, "nfbench.training.fit:fit", *generators)
-    with Executed() as evaluate:
-        truth = GroundTruth([entry for entry in entries if entry.split == "test"])
-        views = Views(images.features.levels, FeatureCache(meta_path(folder, with_image, "test")).levels)
-        score_and_evaluate(fitted.model, views, truth, CPU)
-    roots = ["nfbench.scoring.protocol:score_and_evaluate", "nfbench.features.cache:FeatureCache"]
-    require_reached(evaluate, 30, *roots, f"nfbench.methods.{method}")
+def test_all_that_runs_is_part_of_the_jobs_code(extracted, tmp_path, method):
+    image = method == "sanflow"
+    train, test = (extract_spec(extracted, image, view) for view in ("train", "test"))
+    cell = Cell("one-class", "own", "part", method, train.backbone.tag, 0)
+    shared = {
+        "cell": cell, "method": method, "backbone": train.backbone, "run": str(tmp_path / "run"),
+        "anomalies": {"generator": "cutpaste", "online": True} if image else None,
+    }  # fmt: skip
+    one = {"name": "part", "manifest": train.manifest, "features": train.features}
+    spec = TrainSpec(**shared, reader="folder", classes=[one], settings=METHODS_RUN[method])
+    trained = run_stage(train_flow, spec, 60)
+    own = set(reachable(f"nfbench.methods.{method}"))
+    assert trained & (own - set(reachable(f"nfbench.stages.{spec.function}"))), "the method's own code did not run"
+    evaluated = EvaluateSpec(
+        **shared, trained=spec.run, manifest=train.manifest, train_features=train.features, features=test.features
+    )
+    run_stage(evaluate_run, evaluated, 60)

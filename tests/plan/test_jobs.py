@@ -2,6 +2,7 @@
 configuration alone."""
 
 import json
+from textwrap import indent
 
 import pytest
 import yaml
@@ -126,26 +127,38 @@ lr: 1e-3
 epochs: 3
 val_fraction: 0.25
 """
+READ = {"gradient_clip": None, "kernels": "alternating", "lr": 1e-3, "epochs": 3, "val_fraction": 0.25}
 OTHERS = """
-switch: no
-list: [1, 2.5, no, null, "1e-3", "no", [x], {a: .5}]
+switch: false
+word: no
+list: [1, 2.5, true, null, "1e-3", "no", [x], {a: .5}]
 odd: "it's \\"x\\" {y} $z ü 漢"
 """
+READ_OTHERS = {
+    "switch": False, "word": "no", "list": [1, 2.5, True, None, "1e-3", "no", ["x"], {"a": 0.5}],
+    "odd": "it's \"x\" {y} $z ü 漢",
+}  # fmt: skip
 
 
 def own_plan(folder, settings):
-    """A plan of an experiment of one run with the settings given."""
-    grid = {"methods": ["own"], "backbones": ["resnet18.tv_in1k"], "datasets": {"mvtec_ad": ["bottle"]}}
-    values = {"title": "E", "variants": {"own": {"method": "fastflow", "settings": settings}}, "grid": [grid]}
-    tables = {"t": {"kind": "parameters", "title": "T", "rows": [{"method": "own", "backbone": {"name": "r"}}]}}
-    (folder / "e.yaml").write_text(yaml.safe_dump({**values, "tables": tables}, sort_keys=False))
+    """A plan of an experiment of one run with the settings given, as text of YAML."""
+    backbone = "resnet18.tv_in1k"
+    grid = {"methods": ["own"], "backbones": [backbone], "datasets": {"mvtec_ad": ["bottle"]}}
+    row = {"method": "own", "backbone": {"name": backbone}}
+    values = {"title": "E", "grid": [grid], "tables": {"t": {"kind": "parameters", "title": "T", "rows": [row]}}}
+    variants = "variants:\n  own:\n    method: fastflow\n    settings:\n" + indent(settings.strip(), " " * 6)
+    (folder / "e.yaml").write_text(yaml.safe_dump(values) + variants + "\n")
     return Plan(load_bench({"miniature": True, "results_root": str(folder)}, folder))
 
 
-@pytest.mark.parametrize("text", [SETTINGS, OTHERS, SETTINGS + OTHERS], ids=["known", "others", "both"])
-def test_settings_arrive_as_they_were_written(tmp_path, text):
-    settings, path = yaml.safe_load(text), tmp_path / "spec.json"
-    plan = own_plan(tmp_path, settings)
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [(SETTINGS, READ), (OTHERS, READ_OTHERS), (SETTINGS + OTHERS, READ | READ_OTHERS)],
+    ids=["known", "others", "both"],
+)
+def test_settings_arrive_as_they_were_written(tmp_path, text, settings):
+    path = tmp_path / "spec.json"
+    plan = own_plan(tmp_path, text)
     spec = plan.train(plan.cells("e")[0]).spec
     path.write_text(spec.to_json())
     for given in (spec.to_json(), str(path)):
@@ -156,7 +169,7 @@ def test_settings_arrive_as_they_were_written(tmp_path, text):
 
 
 def test_null_numbers_and_text_mean_to_the_method_what_they_say(tmp_path):
-    plan = own_plan(tmp_path, yaml.safe_load(SETTINGS))
+    plan = own_plan(tmp_path, SETTINGS)
     spec = TrainSpec.parse(plan.train(plan.cells("e")[0]).spec.to_json())
     found = resolve_settings(spec.method, overrides=spec.settings)
     assert (found.gradient_clip, found.lr, found.epochs, found.kernels) == (None, 0.001, 3, "alternating")

@@ -1,5 +1,6 @@
 """The plan, and the small functions by which rules ask it."""
 
+import inspect
 import json
 import os
 import re
@@ -32,6 +33,7 @@ def reporting_errors(function):
         except NfbenchError as error:
             raise WorkflowError(str(error)) from None
 
+    reported.__signature__ = inspect.signature(function)  # Snakemake asks for it several times a job
     return reported
 
 

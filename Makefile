@@ -4,7 +4,7 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: run test test-slurm lint bench docs mlflow install clean
+.PHONY: run test test-fast test-slurm lint bench docs mlflow install clean
 
 run: install ## train, evaluate and tabulate the embedded default
 	snakemake --cores all
@@ -12,7 +12,10 @@ run: install ## train, evaluate and tabulate the embedded default
 	nfbench show
 
 test: install ## all tests but those on a real Slurm
-	pytest -n 2 --dist loadfile
+	pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-fast: install ## the tests that take seconds, without runs of the workflow
+	pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not workflow and not slurm"
 
 test-slurm: install ## the workflow on a Slurm of its own on this machine, with faults
 	command -v slurmctld > /dev/null || { apt-get update && apt-get install -y --no-install-recommends \

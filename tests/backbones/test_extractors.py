@@ -90,6 +90,7 @@ def test_deit_drops_its_class_and_distillation_token(tmp_path):
 
 
 @torch.inference_mode()
+@pytest.mark.slow
 def test_the_pair_is_its_two_parts(tmp_path):
     for part in SMALL_PAIR.parts:
         checkpoint(part, tmp_path / f"{part.timm_name}.safetensors")

@@ -35,9 +35,10 @@ def without_values(name: str, levels: tuple[int, ...]) -> nn.Module:
 @pytest.mark.parametrize("name", backbone_names())
 def test_shapes_are_those_of_the_model(name):
     backbone = find_backbone(name)
-    for levels in dict.fromkeys([tuple(sorted(backbone.taps)), backbone.levels]):
+    every, own = tuple(sorted(backbone.taps)), backbone.levels
+    for levels, sizes in {every: some_sizes(backbone), own: [backbone.input_size]}.items():
         model = without_values(name, levels)
-        for size in some_sizes(backbone):
+        for size in sizes:
             found = [tuple(x.shape[1:]) for x in model(torch.empty(1, 3, size, size, device="meta"))]
             assert found == backbone.shapes(size, levels)
     assert found == backbone.shapes(backbone.input_size), "the last were the default levels at the default size"

@@ -141,20 +141,20 @@ class MadeUp:
         data = record.data.model_copy(update={"manifest": str(manifest), "manifest_sha256": file_sha256(manifest)})
         folder = self.paths.run_record(cell).parent
         search = self._search(cell)
-        write_record(folder / "run.json", record.model_copy(update={"data": data, "search": search}))
+        history = ((epoch, 1 / epoch + rng.normal(0, 0.01), -1.2 - 1 / epoch, 1e-3, 1.0) for epoch in range(1, 17))
+        write_rows(Epoch, folder, history)
+        write_json(folder / "training.json", {})
         separation = 2.0 + self.skill.get(cell.method, 0.0) / 5
         labels = np.arange(_N_IMAGES) % 2
         scores = rng.normal(0, 1, _N_IMAGES) + separation * labels
         rows = ((f"{i:03}.png", labels[i], "x", *[scores[i]] * 4) for i in range(_N_IMAGES))
         write_rows(ImageScore, folder, rows)
-        history = ((epoch, 1 / epoch + rng.normal(0, 0.01), -1.2 - 1 / epoch, 1e-3, 1.0) for epoch in range(1, 17))
-        write_rows(Epoch, folder, history)
-        write_json(folder / "training.json", {})
         if self.images:
             maps = rng.random((4, 64, 64), dtype=np.float32) * 0.4
             maps[1::2, 20:40, 15:38] += 0.6
             index, suspect = np.array([0, 1, 2, 3]), np.array([False, False, False, True])
             np.savez_compressed(folder / "examples.npz", index=index, suspect=suspect, maps=maps)
+        write_record(folder / "run.json", record.model_copy(update={"data": data, "search": search}))
 
     def _search(self, cell: Cell) -> SearchRecord | None:
         if cell.method not in self.searches:

@@ -68,7 +68,7 @@ def checkout(tmp_path_factory):
         if line not in NOT_RUN | ON_A_CLUSTER
     ],
 )
-def test_commands_of_the_documents(checkout, command):
+def test_commands_of_the_documents(checkout, command, monkeypatch):
     if command.startswith("make"):
         assert command in (ROOT / ".ci" / "run").read_text().splitlines()
         return
@@ -106,10 +106,13 @@ def test_every_command_of_the_readme_is_known():
 def test_lines_of_the_profile_are_explained():
     """Each key that a user may change, and the memory and time that rules ask for."""
     profile = yaml.safe_load((ROOT / "profiles" / "slurm" / "profile.yaml").read_text())
-    assert {key for key in profile if f"`{key}" not in CLUSTER} == {"executor", "scheduler", "show-failed-logs"}
-    for rule, path in (("train_flow", "train"), ("evaluate_run", "evaluate"), ("extract_features", "features")):
+    assert {key for key in profile if f"`{key}" not in CLUSTER} == {
+        "executor", "scheduler", "show-failed-logs", "rerun-triggers"
+    }  # fmt: skip
+    for rule, path in (("train_flow", "runs"), ("evaluate_run", "runs"), ("extract_features", "features")):
         asked = (ROOT / "workflow" / "rules" / f"{path}.smk").read_text()
-        first = [re.search(rf"{name}\((\d+)\)", asked)[1] for name in ("memory", "time_limit")]
+        of_rule = asked[asked.index(f"rule {rule}:") :]
+        first = [re.search(rf"{name}\((\d+)\)", of_rule)[1] for name in ("memory", "time_limit")]
         assert re.search(rf"\| `{rule}` \| {first[0]}, .* \| {first[1]}, ", CLUSTER), rule
 
 
@@ -201,7 +204,7 @@ def run_in(folder: Path, *arguments: str) -> str:
 def test_worked_examples_run(example):
     for command in commands(CONTRIBUTING):
         run_in(example, *command.split())
-    table = (example / "results" / "tables" / "example_pixel_auroc.csv").read_text()
+    table = (example / "results" / "tables" / "example" / "example_pixel_auroc.csv").read_text()
     assert "diagonal-short" in table
     assert "mobilenetv3_large_100.ra_in1k@64-l23-random" in table
 

@@ -304,6 +304,12 @@ def test_patchcore_without_a_bank():
 # PaDiM
 
 
+def test_padim_may_draw_no_channel_of_a_level():
+    features = draw(4)
+    model = fit(build("padim", reduced_dimensions=1), features, batch=4)
+    assert torch.isfinite(model.score(features).maps).all()
+
+
 @torch.no_grad()
 def test_padim_fits_mean_and_covariance():
     """Against numpy in float64, for features whose mean is large beside their deviation."""

@@ -125,7 +125,7 @@ class InterruptedRuns:
 def outcome(folder: Path) -> tuple[dict[str, bytes], dict[str, dict]]:
     """All tables and scores by their bytes, and the metrics of all run records."""
     root = folder / "results"
-    files = [*root.glob("tables/*"), *root.glob("runs/**/*.csv")]
+    files = [*root.glob("tables/*/*"), *root.glob("runs/**/*.csv")]
     exact = {str(path.relative_to(root)): path.read_bytes() for path in files if path.name != "history.csv"}
     records = {str(path.relative_to(root)): json.loads(path.read_text()) for path in root.glob("runs/**/run.json")}
     return exact, {name: {key: record[key] for key in METRICS} for name, record in records.items()}

@@ -60,13 +60,15 @@ def test_features_are_those_that_were_asked_for(finished):
 
 
 def test_one_table_has_metrics_and_costs_of_all(finished):
-    table = pd.read_csv(finished.folder / "results" / "tables" / "smoke_baselines.csv")
+    table = pd.read_csv(finished.folder / "results" / "tables" / "smoke_baselines" / "smoke_baselines.csv")
     assert table.method.nunique() == 6
     assert table.pivot(index="method", columns="column", values="mean").notna().all(axis=None)
-    caption = (finished.folder / "results" / "tables" / "smoke_baselines.html").read_text()
+    caption = (finished.folder / "results" / "tables" / "smoke_baselines" / "smoke_baselines.html").read_text()
     assert "RANDOM weights" in caption
     for ending in ("png", "pdf"):
-        assert (finished.folder / "results" / "figures" / f"smoke_baselines_speed.{ending}").stat().st_size > 5000
+        assert (
+            finished.folder / "results" / "figures" / f"smoke_baselines/smoke_baselines_speed.{ending}"
+        ).stat().st_size > 5000
 
 
 def test_second_run_does_nothing(finished):

@@ -2,15 +2,11 @@
 
 import os
 import re
-from functools import partial
 from pathlib import Path
 
 import pytest
-from nfbench.cli.build import available_categories, load
-from nfbench.results.jobs import last_job
 
-from nfbench.plan.cells import expand
-from nfbench.plan.paths import Paths
+from nfbench.cli.load import load_plan
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +49,12 @@ def test_the_ledger_reads_the_logs_of_these_jobs(checkout, monkeypatch):
     monkeypatch.chdir(checkout.folder)
     experiments = ("smoke_search", "smoke_unified", "smoke_anomalies")
     printed = checkout.snakemake("--dry-run", "--printshellcmds", *experiments)
-    planned = set(re.findall(r"--log (\S+)", printed))
-    bench = load()
-    available = partial(available_categories, bench)
-    cells = [cell for name in experiments for cell in expand(bench, name, available)]
-    known = {str(job.log) for cell in cells for job in last_job(bench, cell, available, Paths("results")).chain()}
+    logs = set(re.findall(r"--log (\S+)", printed))
+    plan = load_plan()
+    cells = [cell for name in experiments for cell in plan.cells(name)]
+    known = {str(job.log) for cell in cells for job in plan.evaluate(cell).chain()}
     after = ("aggregate_results", "build_table", "build_figure", "build_report")
-    assert known == {log for log in planned if Path(log).parts[2] not in after}
+    assert known == {log for log in logs if Path(log).parts[2] not in after}
 
 
 @pytest.mark.parametrize(

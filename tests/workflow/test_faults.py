@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from nfbench.results.record import read_record
 from nfbench.training.checkpoint import load_state
 from tests.workflow.conftest import environment
 
@@ -48,35 +49,55 @@ def wait_for(condition, process, seconds=240):
     pytest.fail("waited too long")
 
 
+def run(command, checkout):
+    subprocess.run(command, cwd=checkout.folder, check=True, env=environment())
+
+
+def start(command, checkout):
+    return subprocess.Popen(command, cwd=checkout.folder, env=environment(), start_new_session=True)
+
+
 def kill_group(process):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 @pytest.fixture
-def train_command(finished, tmp_path):
+def train_command(finished):
+    """A command that trains longer than the experiment does, into another folder."""
+    (path, *_) = sorted((finished.folder / "results/runs").glob("*/*/fabric/fastflow-smoke/*/seed0/run.json"))
+    spec = read_record(path).specs.train
+
     def command(run: Path) -> list[str]:
-        features = (
-            finished.folder / "results/features/tf_efficientnet_lite0@64-random/synthetic-smoke/fabric/train/meta.json"
-        )
-        return [
-            *NFBENCH, "train_flow", "--features", str(features), "--run", str(run), "--method", "fastflow",
-            "--manifest", str(finished.folder / "results/manifests/synthetic-smoke/fabric.csv"),
-            "--dataset", "x", "--category", "y", "--set", "epochs=40", "--set", "flow_steps=2",
-            "--set", "checkpoints=3", "--threads", "1", "--device", "cpu", "--checkpoint-seconds", "0",
-        ]  # fmt: skip
+        settings = {"epochs": 40, "flow_steps": 2, "checkpoints": 3}
+        given = spec.model_copy(update={"settings": settings, "run": str(run)}).to_json()
+        where = ["--threads", "1", "--device", "cpu", "--checkpoint-seconds", "0"]
+        return [*NFBENCH, "train_flow", "--spec", given, *where]
 
     return command
 
 
-def test_killed_training_goes_on_and_ends_the_same(train_command, tmp_path):
+@pytest.fixture
+def extract_command(finished):
+    """A command that extracts the training features of a category, into another file."""
+    (path, *_) = sorted((finished.folder / "results/runs").glob("*/*/washer/fastflow-smoke/*/seed0/run.json"))
+    spec = next(spec for spec in read_record(path).specs.extract if spec.view == "train")
+
+    def command(features: Path) -> list[str]:
+        given = spec.model_copy(update={"features": str(features)}).to_json()
+        return [*NFBENCH, "extract_features", "--spec", given, "--threads", "2"]
+
+    return command
+
+
+def test_killed_training_goes_on_and_ends_the_same(finished, train_command, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(train_command(whole), check=True, env=environment())
-    process = subprocess.Popen(train_command(killed), env=environment(), start_new_session=True)
+    run(train_command(whole), finished)
+    process = start(train_command(killed), finished)
     wait_for(lambda: list(killed.rglob("state.pt")), process)
     kill_group(process)
     assert not (killed / "model.safetensors").exists()
-    subprocess.run(train_command(killed), check=True, env=environment())
+    run(train_command(killed), finished)
     for name in ("model.safetensors", "checkpoints.safetensors"):
         first, second = load_state(whole / name), load_state(killed / name)
         assert first.keys() == second.keys()
@@ -84,14 +105,14 @@ def test_killed_training_goes_on_and_ends_the_same(train_command, tmp_path):
     assert sorted(path.name for path in killed.iterdir()) == sorted(path.name for path in whole.iterdir())
 
 
-def test_two_copies_of_a_training_end_as_one(train_command, tmp_path):
+def test_two_copies_of_a_training_end_as_one(finished, train_command, tmp_path):
     """As when a cluster loses sight of a machine, and starts the job that runs on it a second time elsewhere."""
     alone, both = tmp_path / "alone", tmp_path / "both"
-    subprocess.run(train_command(alone), check=True, env=environment())
-    first = subprocess.Popen(train_command(both), env=environment())
+    run(train_command(alone), finished)
+    first = start(train_command(both), finished)
     wait_for(lambda: list(both.rglob("state.pt")), first)
     first.send_signal(signal.SIGSTOP)
-    second = subprocess.Popen([*train_command(both), "--title", "second"], env=environment())
+    second = start(train_command(both), finished)
     time.sleep(2)
     first.send_signal(signal.SIGCONT)
     assert (first.wait(), second.wait()) == (0, 0)
@@ -105,19 +126,14 @@ def test_two_copies_of_a_training_end_as_one(train_command, tmp_path):
     assert sorted(path.name for path in both.iterdir()) == sorted(path.name for path in alone.iterdir())
 
 
-def test_killed_extraction_starts_over_and_ends_the_same(finished, tmp_path):
+def test_killed_extraction_starts_over_and_ends_the_same(finished, extract_command, tmp_path):
     features = finished.folder / "results/features/tf_efficientnet_lite0@64-random/synthetic-smoke/washer/train"
     meta = tmp_path / "c" / "meta.json"
-    command = [
-        *NFBENCH, "extract_features", "--manifest", "results/manifests/synthetic-smoke/washer.csv",
-        "--view", "train", "--backbone", "tf_efficientnet_lite0", "--input-size", "64", "--weights", "random",
-        "--threads", "2", "--output", str(meta),
-    ]  # fmt: skip
-    process = subprocess.Popen(command, cwd=finished.folder, env=environment(), start_new_session=True)
+    process = start(extract_command(meta), finished)
     wait_for(lambda: meta.parent.exists() and any(meta.parent.iterdir()), process)
     kill_group(process)
     assert not meta.exists()
-    subprocess.run(command, cwd=finished.folder, check=True, env=environment())
+    run(extract_command(meta), finished)
     assert sorted(path.name for path in meta.parent.iterdir()) == sorted(path.name for path in features.iterdir())
     for level in ("level1.npy", "level2.npy", "level3.npy"):
         assert (meta.parent / level).read_bytes() == (features / level).read_bytes()
@@ -174,13 +190,9 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_full_disk_is_one_message_and_leaves_nothing(finished, small_disk, train_command):
-    extract = [
-        *NFBENCH, "extract_features", "--manifest", "results/manifests/synthetic-smoke/washer.csv", "--view", "train",
-        "--backbone", "tf_efficientnet_lite0", "--input-size", "64", "--weights", "random",
-        "--output", str(small_disk / "c" / "meta.json"),
-    ]  # fmt: skip
-    for command, folder in ((extract, small_disk / "c"), (train_command(small_disk / "run"), small_disk / "run")):
+def test_full_disk_is_one_message_and_leaves_nothing(finished, small_disk, train_command, extract_command):
+    commands = {"c": extract_command(small_disk / "c" / "meta.json"), "run": train_command(small_disk / "run")}
+    for folder, command in commands.items():
         done = subprocess.run(
             command, cwd=finished.folder, capture_output=True, text=True, check=False, env=environment()
         )
@@ -188,4 +200,4 @@ def test_full_disk_is_one_message_and_leaves_nothing(finished, small_disk, train
         assert "disk" in done.stderr
         assert "full" in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-        assert [path for path in folder.rglob("*") if path.is_file()] == []
+        assert [path for path in (small_disk / folder).rglob("*") if path.is_file()] == []

@@ -97,19 +97,19 @@ def test_likelihoods_of_positions_before_and_after(finished):
 
 def test_settings_have_tables_of_their_own(finished):
     one_class, few = (
-        pd.read_csv(finished.folder / f"results/tables/{name}.csv")
+        pd.read_csv(finished.folder / f"results/tables/smoke_anomalies/{name}.csv")
         for name in ("smoke_anomalies", "smoke_anomalies_few")
     )
     assert "bgad-smoke" not in set(one_class.method)
     assert set(few.method) == {"bgad-smoke"}
-    caption = (finished.folder / "results/tables/smoke_anomalies_few.html").read_text()
+    caption = (finished.folder / "results/tables/smoke_anomalies/smoke_anomalies_few.html").read_text()
     assert "2 real anomalies per category" in caption
     assert "not comparable with one-class rows" in caption
 
 
 def test_figures_are_drawn(finished):
     for name in ("sheet", "likelihoods"):
-        assert (finished.folder / f"results/figures/smoke_anomalies_{name}.png").stat().st_size > 20_000
+        assert (finished.folder / f"results/figures/smoke_anomalies/smoke_anomalies_{name}.png").stat().st_size > 20_000
 
 
 def test_too_many_real_anomalies_are_refused_by_name(finished):

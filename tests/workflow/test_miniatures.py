@@ -9,12 +9,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from nfbench.cli.build import available_categories, dataset_root
 from nfbench.config import load_bench
 from nfbench.core.registry import plugin_names
 from nfbench.datasets.base import PACKAGE, Counts, find_dataset
 from nfbench.datasets.manifest import read_manifest
-from nfbench.plan.cells import expand
+from nfbench.plan.plan import Plan
 from tests.conftest import make_image_folder
 from tests.workflow.conftest import ROOT, environment
 
@@ -31,13 +30,14 @@ def bench():
 @pytest.mark.parametrize("name", [path.stem for path in sorted(EXPERIMENTS.glob("*.yaml"))])
 def test_every_experiment_has_its_cells_without_data(bench, name):
     experiment = bench.experiment(name)
-    cells = expand(bench, name, lambda dataset: available_categories(bench, dataset))
+    plan = Plan(bench)
+    cells = plan.cells(name)
     assert bool(cells) == bool(experiment.grid)
     assert {bench.backbones[cell.backbone].weights for cell in cells} <= {"random"}
     assert {cell.seed for cell in cells} <= {0}
     for cell in cells:
         if find_dataset(bench.dataset(cell.dataset).dataset).has_miniature:
-            assert dataset_root(bench, cell.dataset).is_relative_to("results/miniature")
+            assert plan.catalogue.root(cell.dataset).is_relative_to("results/miniature")
 
 
 def test_rows_of_tables_follow_the_backbones_of_the_grid(bench):
@@ -51,7 +51,7 @@ def test_rows_of_tables_follow_the_backbones_of_the_grid(bench):
 def test_without_miniatures_nothing_changes(bench):
     usual = load_bench({}, EXPERIMENTS)
     assert {backbone.weights for backbone in usual.backbones.values()} == {"default", "random"}
-    assert dataset_root(usual, "visa").as_posix() == "data/visa"
+    assert Plan(usual).catalogue.root("visa").as_posix() == "data/visa"
     assert usual.config.results_root == "results"
 
 
@@ -86,7 +86,7 @@ def test_manifests_have_the_counts_of_the_miniatures(finished, tmp_path):
 @pytest.mark.workflow
 @pytest.mark.slow
 def test_results_say_that_they_are_of_a_trial(finished):
-    table = finished.folder / "results/miniature/tables/smoke_datasets_pixel_aupro.csv"
+    table = finished.folder / "results/miniature/tables/smoke_datasets/smoke_datasets_pixel_aupro.csv"
     measured = pd.read_csv(table)
     assert set(measured.dataset) == {"btad", "shanghaitech-every3"}
     found = measured.set_index(["dataset", "backbone"])["mean"].dropna()

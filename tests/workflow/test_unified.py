@@ -1,12 +1,16 @@
 """One model of several categories, end to end: a union of two datasets, trained once and evaluated by category."""
 
 import json
-import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from nfbench.core.errors import NfbenchError
 from nfbench.results.record import read_record
+from nfbench.stages.evaluate import evaluate_run
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
@@ -56,34 +60,33 @@ def test_pseudo_anomalies_are_those_of_the_own_category(finished):
 
 def test_explain_names_the_features_of_all_classes(finished):
     cell = ("smoke_unified", "washer", "sanflow-smoke")
-    lines = finished.nfbench("explain", *cell).splitlines()
-    commands = [line for line in lines if " extract_features " in line]
-    views = [re.search(r"--output results/features/[^/]+/(.*)/meta.json", command).group(1) for command in commands]
+    commands = [shlex.split(line) for line in finished.nfbench("explain", *cell).splitlines()]
+    specs = [json.loads(words[4]) for words in commands if words[2:4] == ["extract_features", "--spec"]]
+    views = [str(Path(*Path(spec["features"]).parts[3:-1])) for spec in specs]
     trained = [f"{place}/{view}" for view in ("train", "pseudo-blend-k2") for place in PLACES]
     assert sorted(views) == sorted([*trained, "synthetic-smoke/washer/test"])
 
 
 def test_table_and_figures_are_made(finished):
-    table = pd.read_csv(finished.folder / "results/tables/smoke_unified.csv")
+    table = pd.read_csv(finished.folder / "results/tables/smoke_unified/smoke_unified.csv")
     assert set(table.method) == {"hgad-smoke", "nfad-smoke", "sanflow-smoke"}
     assert set(table.category) == {"washer", "fabric", "average"}
-    assert "one model for 2 categories" in (finished.folder / "results/tables/smoke_unified.html").read_text()
+    assert (
+        "one model for 2 categories"
+        in (finished.folder / "results/tables/smoke_unified/smoke_unified.html").read_text()
+    )
     for name in ("smoke_unified", "smoke_unified_curves"):
-        assert (finished.folder / f"results/figures/{name}.png").stat().st_size > 20_000
+        assert (finished.folder / f"results/figures/smoke_unified/{name}.png").stat().st_size > 20_000
 
 
 def test_a_second_run_does_nothing(finished):
     assert finished.jobs("smoke_unified") == {}
 
 
-def test_an_unknown_class_is_refused_by_name(finished):
+def test_an_unknown_class_is_refused_by_name(finished, monkeypatch):
     """Evaluating a category that the model was not trained on."""
-    run = folder(finished, "all")
-    features = finished.folder / "results/features" / BACKBONE / "synthetic-smoke/washer"
-    manifest = finished.folder / "results/manifests/synthetic-smoke/washer.csv"
-    printed = finished.nfbench(
-        "evaluate_run", "--run", str(run.parent / "other"), "--trained", str(run), "--category", "wash",
-        "--train-features", str(features / "train/meta.json"), "--features", str(features / "test/meta.json"),
-        "--manifest", str(manifest), fails=True,
-    )  # fmt: skip
-    assert "the model knows no class 'wash', only washer, fabric" in printed
+    spec = read_record(folder(finished, "washer") / "run.json").specs.evaluate
+    unknown = spec.model_copy(update={"cell": replace(spec.cell, category="wash"), "run": "results/other"})
+    monkeypatch.chdir(finished.folder)
+    with pytest.raises(NfbenchError, match="the model knows no class 'wash', only washer, fabric"):
+        evaluate_run(unknown, "cpu")

@@ -77,14 +77,20 @@ def new_checkout(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Check
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a checkout in which the experiment 'smoke' has run: once for all processes of the tests."""
+    """The folder of a checkout in which the experiment 'smoke' has run: once for all processes of the tests.
+
+    ``NFBENCH_SMOKE`` may name a checkout of the same commit in which it has run already.
+    """
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     folder, done = base / "smoke", base / "smoke.done"
     with FileLock(base / "smoke.lock"):
         if not done.exists():
             folder.mkdir()
-            Checkout(folder).snakemake("smoke")
+            checkout, given = Checkout(folder), os.environ.get("NFBENCH_SMOKE")
+            for part in (".snakemake", "data", "results") if given else ():
+                shutil.copytree(Path(given, part), folder / part)
+            checkout.snakemake("smoke")
             done.touch()
     return folder
 

@@ -39,14 +39,13 @@ def run(folder, *arguments):
 def job_overhead(folder, rounds):
     """Wall seconds of a training job less the seconds spent in its epochs, and what Snakemake adds to a job."""
     run(folder, "snakemake", "--cores", "2", "smoke")
-    features = next((folder / "results" / "features").rglob("train/meta.json"))
+    path = next(folder.glob("results/runs/*/*/fabric/fastflow-smoke/*/seed0/run.json"))
+    spec = json.loads(path.read_text())["specs"]["train"]
     costs = []
     for number in range(rounds):
         target = folder / "runs" / str(number)
-        wall, _ = run(
-            folder, "nfbench", "train_flow", "--features", str(features), "--run", str(target), "--method", "fastflow",
-            "--dataset", "x", "--category", "y", "--set", "epochs=5", "--set", "flow_steps=2", "--threads", "1",
-        )  # fmt: skip
+        given = {**spec, "settings": {"epochs": 5, "flow_steps": 2}, "run": str(target)}
+        wall, _ = run(folder, "nfbench", "train_flow", "--spec", json.dumps(given), "--threads", "1")
         costs.append(wall - json.loads((target / "training.json").read_text())["seconds"]["train"])
     print(
         f"one training job beyond its work: {statistics.median(costs):.2f} s (median of {rounds}, target 3 s)",

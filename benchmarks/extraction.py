@@ -65,7 +65,7 @@ def main(count=128, rounds=2):
                     view="train",
                     device=torch.device("cpu"),
                 )
-                full.append(meta["seconds"])
+                full.append(meta.seconds)
             print(
                 f"{name:<28} bare {count / min(bare):6.1f} images/s, extraction {count / min(full):6.1f} images/s, "
                 f"share {min(bare) / min(full):.2f}",

@@ -26,6 +26,10 @@ _N_IMAGES = 24
 
 
 @dataclass
+def hash_of(path: Path) -> str:
+    return file_sha256(path) if path.is_file() else "0" * 64
+
+
 class MadeUp:
     """An experiment 'made_up' in a folder of its own, with its runs.
 
@@ -121,7 +125,7 @@ class MadeUp:
                 Image.fromarray(blob).save(mask)
             entries.append(
                 Entry("test", label, "dent" if label else "good", str(path), str(mask) if label else "", 256, 256,
-                      "0" * 64, "")
+                      hash_of(path), hash_of(mask) if label else "")
             )  # fmt: skip
         write_manifest(self.manifest(category), entries)
 

@@ -5,25 +5,24 @@ normalization, transform, images and number format. It is complete once ``meta.j
 cache with ``online`` in its ``meta.json`` has no files: its features are computed when they are read.
 """
 
-import hashlib
-import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from nfbench.core.errors import NfbenchError
-from nfbench.core.files import atomic_path, read_json, remove_stale
+from nfbench.core.files import atomic_path, read_model, remove_stale
 from nfbench.core.provenance import file_sha256
 from nfbench.features.forward import DTYPE
 from nfbench.features.live import live_levels
+from nfbench.features.meta import CachedFile, FeatureMeta, cache_key, describe_difference
 from nfbench.features.shards import (
     SHARD_BYTES,
+    ShardIndex,
     Shards,
     finished_shards,
     plan_shards,
@@ -33,10 +32,9 @@ from nfbench.features.shards import (
     write_index,
 )
 
-__all__ = ["FeatureCache", "cache_key", "describe_difference", "fill_cache"]
+__all__ = ["FeatureCache", "fill_cache"]
 
 MASKS = "masks"
-_NOT_IDENTITY = ("files", "key", "seconds", "provenance", "weights_source", "online", "spec")
 
 Fill = Callable[[range, list[np.ndarray]], None]
 """Fills the arrays of some images, of pseudo-anomalies those of the masks last."""
@@ -61,25 +59,25 @@ class FeatureCache:
 
     def __init__(self, meta_path: str | Path) -> None:
         self.path = Path(meta_path)
-        self.meta: dict[str, Any] = read_json(self.path)
-        if cache_key(self.meta) != self.meta.get("key"):
+        self.meta = read_model(FeatureMeta, self.path)
+        if cache_key(self.meta) != self.meta.key:
             raise NfbenchError(f"{self.path}: its key does not belong to its contents; delete it and extract again")
-        if "online" in self.meta:
+        if self.meta.online:
             self.levels, self.masks = live_levels(self.meta), None
             return
-        arrays = {name: self._array(files) for name, files in _by_level(self.meta["files"]).items()}
+        arrays = {name: self._array(files) for name, files in _by_level(self.meta.files).items()}
         self.masks = arrays.pop(MASKS, None)
         self.levels = list(arrays.values())
 
     def __len__(self) -> int:
-        return self.meta["n_images"]
+        return self.meta.n_images
 
     @property
     def shapes(self) -> list[tuple[int, int, int]]:
         """``(C, H, W)`` of each level."""
-        return [tuple(shape) for shape in self.meta["shapes"]]
+        return self.meta.shapes
 
-    def require_same_source(self, other: dict[str, Any], other_path: str | Path) -> None:
+    def require_same_source(self, other: FeatureMeta, other_path: str | Path) -> None:
         """Refuses to go on when another cache's ``meta`` is of another backbone, size or transform.
 
         Raises:
@@ -89,45 +87,31 @@ class FeatureCache:
         if difference:
             raise NfbenchError(f"features do not go together: {self.path} and {other_path} differ in {difference}")
 
-    def _array(self, files: Sequence[dict[str, Any]]) -> "np.ndarray | Shards":
+    def _array(self, files: Sequence[CachedFile]) -> "np.ndarray | Shards":
         """One level: a file of its own, or shards, each of which is opened and verified when it is first read."""
         first = self._open(files[0])
         if len(files) == 1:
             return first
         loads = [partial(self._open, file) for file in files]
-        return Shards(loads, [file["images"] for file in files], first.shape[1:], first.dtype)
+        return Shards(loads, [file.images for file in files], first.shape[1:], first.dtype)
 
-    def _open(self, file: dict[str, Any]) -> np.ndarray:
-        path = self.path.parent / file["name"]
+    def _open(self, file: CachedFile) -> np.ndarray:
+        path = self.path.parent / file.name
         if not path.is_file():
             raise NfbenchError(f"{path} is missing; delete {self.path} and extract again")
-        if file_sha256(path) != file["sha256"]:
+        if file_sha256(path) != file.sha256:
             raise NfbenchError(f"{path} has changed since it was written; delete {self.path} and extract again")
         return np.load(path, mmap_mode="r")
 
 
-def cache_key(meta: dict[str, Any]) -> str:
-    """Hash over all that determines the cached values."""
-    identity = {name: value for name, value in meta.items() if name not in _NOT_IDENTITY}
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-
-
-def describe_difference(ours: dict[str, Any], theirs: dict[str, Any], ignore: Sequence[str] = ()) -> str:
-    """Names the entries in which two descriptions differ, with both values; empty where they agree."""
-    names = sorted((ours.keys() | theirs.keys()) - {*_NOT_IDENTITY, *ignore})
-    different = [name for name in names if ours.get(name) != theirs.get(name)]
-    return ", ".join(f"{name} ({ours.get(name)!r} and {theirs.get(name)!r})" for name in different)
-
-
 def fill_cache(
-    meta_path: str | Path, meta: Mapping[str, Any], names: Sequence[str], fill: Fill, limit: int = SHARD_BYTES
-) -> list[dict[str, Any]]:
+    meta_path: str | Path, meta: FeatureMeta, names: Sequence[str], fill: Fill, limit: int = SHARD_BYTES
+) -> list[CachedFile]:
     """Writes the arrays of a cache, in shards where they have more than ``limit`` bytes; shards that are there stay.
 
     Args:
         meta_path: where ``meta.json`` goes; the levels go beside it.
-        meta: everything that determines the values, with ``shapes``, ``rotations`` and ``n_images``, and where they are
-            pseudo-anomalies, ``synthesis`` with the number of ``views``.
+        meta: everything that determines the values.
         names: of the levels.
         fill: computes the values of some images.
         limit: of the bytes of one shard; pseudo-anomalies are in one piece always.
@@ -141,10 +125,10 @@ def fill_cache(
     meta_path = Path(meta_path)
     meta_path.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(meta_path.parent)
-    key, kinds = cache_key(dict(meta)), _kinds(meta, names)
+    key, kinds = cache_key(meta), _kinds(meta, names)
     remove_other_shards(meta_path, key)
     image_bytes = sum(dtype.itemsize * math.prod(shape) for dtype, shape in kinds.values())
-    plan = plan_shards(meta["n_images"], image_bytes, meta["n_images"] * image_bytes if MASKS in kinds else limit)
+    plan = plan_shards(meta.n_images, image_bytes, meta.n_images * image_bytes if MASKS in kinds else limit)
     folder = shard_folder(meta_path, key)
     if len(plan) == 1:
         with _arrays(meta_path.parent, {name: f"{name}.npy" for name in kinds}, kinds, plan[0]) as (arrays, files):
@@ -160,16 +144,15 @@ def fill_cache(
             with _arrays(meta_path.parent, named, kinds, images) as (arrays, files):
                 fill(images, arrays)
             write_index(path, files)
-    return [file for path, _, _ in shards for file in read_json(path)["files"]]
+    return [file for path, _, _ in shards for file in read_model(ShardIndex, path).files]
 
 
-def _kinds(meta: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+def _kinds(meta: FeatureMeta, names: Sequence[str]) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """Format and shape of one image's values, by array."""
-    views = meta["rotations"] or meta.get("synthesis", {}).get("views")
-    outer = (views,) if views else ()
-    kinds = {name: (DTYPE, (*outer, *shape)) for name, shape in zip(names, meta["shapes"], strict=True)}
-    if "synthesis" in meta:
-        kinds[MASKS] = (np.dtype(np.uint8), (*outer, meta["input_size"], meta["input_size"]))
+    outer = (meta.views,) if meta.views else ()
+    kinds = {name: (DTYPE, (*outer, *shape)) for name, shape in zip(names, meta.shapes, strict=True)}
+    if meta.synthesis:
+        kinds[MASKS] = (np.dtype(np.uint8), (*outer, *meta.map_size))
     return kinds
 
 
@@ -179,9 +162,9 @@ def _arrays(
     named: Mapping[str, str],
     kinds: Mapping[str, tuple[np.dtype, tuple[int, ...]]],
     images: range,
-) -> Iterator[tuple[list[np.ndarray], list[dict[str, Any]]]]:
+) -> Iterator[tuple[list[np.ndarray], list[CachedFile]]]:
     """Gives arrays to fill; when the block ends well, they take their names, and the list says what they are."""
-    files: list[dict[str, Any]] = []
+    files: list[CachedFile] = []
     with ExitStack() as stack:
         temporary = {name: stack.enter_context(atomic_path(folder / named[name])) for name in kinds}
         arrays = [_allocate(temporary[name], dtype, (len(images), *shape)) for name, (dtype, shape) in kinds.items()]
@@ -189,16 +172,15 @@ def _arrays(
         for array in arrays:
             array.flush()
         files += [
-            {"name": named[name], "level": name, "images": len(images), "sha256": file_sha256(path)}
+            CachedFile(name=named[name], level=name, images=len(images), sha256=file_sha256(path))
             for name, path in temporary.items()
         ]
 
 
-def _by_level(files: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    levels: dict[str, list[dict[str, Any]]] = {}
+def _by_level(files: Sequence[CachedFile]) -> dict[str, list[CachedFile]]:
+    levels: dict[str, list[CachedFile]] = {}
     for file in files:
-        name = file.get("level") or file["name"].removesuffix(".npy")  # of a version that had no shards
-        levels.setdefault(name, []).append(file)
+        levels.setdefault(file.level, []).append(file)
     return levels
 
 

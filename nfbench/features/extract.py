@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,11 +12,11 @@ from torch import Tensor
 from nfbench.anomalies.base import AnomalyGenerator, view_seed
 from nfbench.backbones.weights import state_hash
 from nfbench.core.errors import NfbenchError
-from nfbench.core.files import read_json, write_json
+from nfbench.core.files import read_model, write_json
 from nfbench.core.progress import progress
 from nfbench.core.provenance import provenance
 from nfbench.datasets.manifest import Entry
-from nfbench.features.cache import cache_key, describe_difference, fill_cache
+from nfbench.features.cache import fill_cache
 from nfbench.features.forward import (
     BATCH_SIZE,
     DTYPE,
@@ -27,8 +27,10 @@ from nfbench.features.forward import (
     read_images,
     thread_pool,
 )
+from nfbench.features.meta import FeatureMeta, LiveSource, SynthesisMeta, cache_key, describe_difference
 from nfbench.features.recipe import Recipe
 from nfbench.features.shards import SHARD_BYTES
+from nfbench.plan.specs import ExtractSpec
 
 __all__ = ["Synthesis", "extract_features"]
 
@@ -49,10 +51,10 @@ class Synthesis(NamedTuple):
         images, masks = (np.stack(arrays) for arrays in zip(*drawn, strict=True))
         return torch.from_numpy(images).movedim(-1, -3), masks
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> SynthesisMeta:
         """What ``meta.json`` says of it."""
         masks = [entry.mask_sha256 for entry in self.generator.anomalies]
-        return {"generator": self.name, "views": self.views, "seed": self.seed, "masks_sha256": masks}
+        return SynthesisMeta(generator=self.name, views=self.views, seed=self.seed, masks_sha256=masks)
 
 
 def extract_features(
@@ -65,8 +67,8 @@ def extract_features(
     synthesis: Synthesis | None = None,
     online: str | Path | None = None,
     shard_bytes: int = SHARD_BYTES,
-    spec: dict[str, Any] | None = None,
-) -> dict[str, Any]:
+    spec: ExtractSpec | None = None,
+) -> FeatureMeta:
     """Extracts the features of one view and writes the cache; goes on with the shards of one that was stopped.
 
     Args:
@@ -82,7 +84,7 @@ def extract_features(
         spec: what the stage was told, kept in ``meta.json``.
 
     Returns:
-        The contents of ``meta.json``.
+        The description of the cache.
 
     Raises:
         NfbenchError: a bad image, weights that cannot be had, values beyond fp16, a full disk, rotated views of
@@ -95,16 +97,18 @@ def extract_features(
         raise NfbenchError("'rotations' of a backbone and 'anomalies' of a variant exclude each other")
     model = recipe.load_extractor().to(device, memory_format=torch.channels_last)
     n_images = len(synthesis.generator) if synthesis else len(entries)
-    meta = {
+    meta = FeatureMeta(
         **recipe.describe(),
-        "weights_sha256": state_hash(model),
-        "transform": TRANSFORM,
-        "dtype": DTYPE.name,
-        "view": view,
-        "n_images": n_images,
-        "images_sha256": images_hash(entries),
-        **({"synthesis": synthesis.describe()} if synthesis else {}),
-    }
+        weights_sha256=state_hash(model),
+        transform=TRANSFORM,
+        dtype=DTYPE.name,
+        view=view,
+        n_images=n_images,
+        images_sha256=images_hash(entries),
+        synthesis=synthesis.describe() if synthesis else None,
+        online=LiveSource(manifest=str(online), device=device.type) if online is not None else None,
+        spec=spec,
+    )
     _refuse_other_cache(Path(meta_path), meta)
     started = time.monotonic()
     size = 1 if synthesis else BATCH_SIZE[device.type]
@@ -133,24 +137,25 @@ def extract_features(
     if online is not None:
         probe = range(min(n_images, _PROBE))
         fill(probe, [np.empty((len(probe), *_views(recipe), *shape), DTYPE) for shape in recipe.shapes])
-        meta["online"] = {"manifest": str(online), "device": device.type}
         share, files = n_images / len(probe), []
     else:
         share, files = 1, fill_cache(meta_path, meta, recipe.names, fill, shard_bytes)
-    meta |= {"seconds": round(share * (time.monotonic() - started), 3), "provenance": provenance(device), "spec": spec}
-    write_json(meta_path, {**meta, "key": cache_key(meta), "files": files})
-    return read_json(meta_path)
+    seconds = round(share * (time.monotonic() - started), 3)
+    made = {"key": cache_key(meta), "files": files, "seconds": seconds, "provenance": provenance(device)}
+    meta = meta.model_copy(update=made)
+    write_json(meta_path, meta.model_dump(mode="json"))
+    return meta
 
 
 def _views(recipe: Recipe) -> tuple[int, ...]:
     return (recipe.rotations,) if recipe.rotations else ()
 
 
-def _refuse_other_cache(meta_path: Path, meta: dict[str, Any]) -> None:
+def _refuse_other_cache(meta_path: Path, meta: FeatureMeta) -> None:
     if not meta_path.exists():
         return
-    found = read_json(meta_path)
-    if found.get("key") != cache_key(meta):
+    found = read_model(FeatureMeta, meta_path)
+    if found.key != cache_key(meta):
         raise NfbenchError(
             f"{meta_path} holds other features than asked for; they differ in "
             f"{describe_difference(found, meta)}; delete it or choose another folder"

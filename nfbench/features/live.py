@@ -6,7 +6,6 @@ reads a cache reads this one, at the price of a pass through the backbone each t
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ import torch
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.manifest import Entry, read_manifest
 from nfbench.features.forward import BATCH_SIZE, DTYPE, as_fp16, extract_batch, images_hash, read_images, thread_pool
+from nfbench.features.meta import FeatureMeta
 from nfbench.features.recipe import Recipe
 
 __all__ = ["LiveLevel", "live_levels"]
@@ -43,28 +43,28 @@ class LiveLevel:
         return self.features.read(np.arange(len(self))[rows])[self.number]
 
 
-def live_levels(meta: dict[str, Any]) -> list[LiveLevel]:
+def live_levels(meta: FeatureMeta) -> list[LiveLevel]:
     """The levels of a cache without files.
 
     Raises:
         NfbenchError: the manifest's images are others than those that the cache was described with.
     """
-    source = meta["online"]
-    entries = [entry for entry in read_manifest(source["manifest"]) if entry.split == meta["view"]]
-    if images_hash(entries) != meta["images_sha256"]:
-        raise NfbenchError(f"manifest {source['manifest']} has other images than its features; extract them again")
-    device = torch.device(source["device"] if torch.cuda.is_available() else "cpu")
+    source = meta.online
+    entries = [entry for entry in read_manifest(source.manifest) if entry.split == meta.view]
+    if images_hash(entries) != meta.images_sha256:
+        raise NfbenchError(f"manifest {source.manifest} has other images than its features; extract them again")
+    device = torch.device(source.device if torch.cuda.is_available() else "cpu")
     features = _Features(entries, meta, device)
-    views = (meta["rotations"],) if meta["rotations"] else ()
-    return [LiveLevel(features, number, (*views, *shape)) for number, shape in enumerate(meta["shapes"])]
+    views = (meta.rotations,) if meta.rotations else ()
+    return [LiveLevel(features, number, (*views, *shape)) for number, shape in enumerate(meta.shapes)]
 
 
 class _Features:
     """Computes all levels of images, and keeps the last ones: levels are read one after the other."""
 
-    def __init__(self, entries: Sequence[Entry], meta: dict[str, Any], device: torch.device) -> None:
+    def __init__(self, entries: Sequence[Entry], meta: FeatureMeta, device: torch.device) -> None:
         self.entries, self.device = entries, device
-        self.recipe, self.weights = Recipe.from_meta(meta), meta["weights_sha256"]
+        self.recipe, self.weights = Recipe.from_meta(meta), meta.weights_sha256
         self.model: torch.nn.Module | None = None
         self.last: tuple[bytes, list[np.ndarray]] | None = None
 

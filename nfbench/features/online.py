@@ -1,9 +1,9 @@
 """Features of images that are made when they are asked for: augmentation that no cache can hold."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from nfbench.anomalies.base import AnomalyGenerator
 from nfbench.datasets.manifest import Entry
 from nfbench.features.forward import extract_batch, read_images, thread_pool
+from nfbench.features.meta import FeatureMeta
 from nfbench.features.recipe import Recipe
 
 __all__ = ["Drawn", "OnlineFeatures", "RandomRotations", "pseudo_anomalies"]
@@ -40,11 +41,11 @@ class OnlineFeatures:
     """
 
     def __init__(
-        self, draw: Callable[[int, int], Drawn], n_images: int, meta: Mapping[str, Any], device: torch.device
+        self, draw: Callable[[int, int], Drawn], n_images: int, meta: FeatureMeta, device: torch.device
     ) -> None:
         self.draw, self.n_images, self.device = draw, n_images, device
         self.recipe = Recipe.from_meta(meta)
-        self.model = self.recipe.load_extractor(meta["weights_sha256"]).to(device, memory_format=torch.channels_last)
+        self.model = self.recipe.load_extractor(meta.weights_sha256).to(device, memory_format=torch.channels_last)
 
     def __len__(self) -> int:
         return self.n_images

@@ -1,6 +1,5 @@
 """How features are made of an image: backbone, levels, scales, padding, rotated views, pooling, image, weights."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +8,7 @@ from torch import nn
 from nfbench.backbones.base import Backbone, find_backbone
 from nfbench.backbones.weights import load_backbone, state_hash
 from nfbench.core.errors import NfbenchError
+from nfbench.features.meta import FeatureMeta
 
 __all__ = ["Recipe"]
 
@@ -42,19 +42,19 @@ class Recipe:
     weights: str = "random"
 
     @classmethod
-    def from_meta(cls, meta: Mapping[str, Any]) -> "Recipe":
+    def from_meta(cls, meta: FeatureMeta) -> "Recipe":
         """The recipe of a cache, of its ``meta.json``."""
         return cls(
-            find_backbone(meta["backbone"]),
-            meta["input_size"],
-            tuple(meta["levels"]),
-            tuple(meta["scales"]),
-            meta["interpolation"],
-            meta["padding"],
-            meta["rotations"],
-            meta["pooled"],
-            meta["image"],
-            meta["weights_source"],
+            find_backbone(meta.backbone),
+            meta.input_size,
+            tuple(meta.levels),
+            tuple(meta.scales),
+            meta.interpolation,
+            meta.padding,
+            meta.rotations,
+            meta.pooled,
+            meta.image,
+            meta.weights_source,
         )
 
     @property

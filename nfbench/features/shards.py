@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 
 from nfbench.core.errors import NfbenchError
-from nfbench.core.files import read_json, write_json
+from nfbench.core.files import read_model, write_json
+from nfbench.core.record import Record
+from nfbench.features.meta import CachedFile
 
 __all__ = [
     "SHARD_BYTES",
+    "ShardIndex",
     "Shards",
     "finished_shards",
     "plan_shards",
@@ -30,6 +33,12 @@ SHARD_BYTES = 2 << 30
 """Caches of more bytes are written in shards of no more."""
 
 Load = Callable[[], np.ndarray]
+
+
+class ShardIndex(Record):
+    """Index of a shard, which says that it is complete."""
+
+    files: list[CachedFile]
 
 
 class Shards:
@@ -113,15 +122,15 @@ def require_space(meta_path: Path, needed: int) -> None:
         )
 
 
-def finished_shards(folder: Path, plan: Sequence[range]) -> Iterator[tuple[Path, range, dict[str, Any] | None]]:
+def finished_shards(folder: Path, plan: Sequence[range]) -> Iterator[tuple[Path, range, "ShardIndex | None"]]:
     """For each shard its index file, its images, and the index's content if it is complete."""
     for number, images in enumerate(plan):
         path = folder / f"{number:05}.json"
-        index = read_json(path) if path.exists() else None
-        complete = index and all((folder.parent / file["name"]).is_file() for file in index["files"])
+        index = read_model(ShardIndex, path) if path.exists() else None
+        complete = index and all((folder.parent / file.name).is_file() for file in index.files)
         yield path, images, index if complete else None
 
 
-def write_index(path: Path, files: list[dict[str, Any]]) -> None:
+def write_index(path: Path, files: list[CachedFile]) -> None:
     """Marks a shard as complete."""
-    write_json(path, {"files": files})
+    write_json(path, ShardIndex(files=files).model_dump(mode="json"))

@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfbench.datasets.manifest import Entry, read_image, read_manifest, read_mask
+from nfbench.datasets.manifest import Entry, read_checked_image, read_checked_mask, read_manifest
 from nfbench.figures.base import DrawnRun, by_category, columns_of, find_run, of_first_seed
 from nfbench.results.examples import read_examples
 from nfbench.scoring.maps import resize_map
@@ -51,13 +51,13 @@ def draw_maps(runs: Sequence[DrawnRun]) -> Figure:
 
 def draw_example(axes: Sequence[Axes], entry: Entry, label: str) -> None:
     """Draws an image and its ground truth on the first two of ``axes``, and takes the ticks off all."""
-    axes[0].imshow(read_image(entry.image))
+    axes[0].imshow(read_checked_image(entry))
     axes[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7)
     if entry.label and not entry.mask:
         axes[1].imshow(np.ones((entry.height, entry.width)), cmap="gray", vmin=0, vmax=1)
         axes[1].text(0.5, 0.5, "no mask", ha="center", va="center", fontsize=7, transform=axes[1].transAxes)
     else:
-        mask = read_mask(entry.mask) if entry.mask else np.zeros((entry.height, entry.width), dtype=bool)
+        mask = read_checked_mask(entry) if entry.mask else np.zeros((entry.height, entry.width), dtype=bool)
         axes[1].imshow(mask, cmap="gray", vmin=0, vmax=1)
     for axis in axes:
         axis.set_xticks([])
@@ -69,7 +69,7 @@ def _draw_map(
 ) -> None:
     resized = resize_map(score_map.astype(np.float32), entry.height, entry.width)
     axes[0].imshow(resized, cmap="inferno", vmin=limits[0], vmax=limits[1])
-    axes[1].imshow(read_image(entry.image))
+    axes[1].imshow(read_checked_image(entry))
     if resized.max() > threshold > resized.min():
         axes[1].contour(resized, levels=[threshold], colors=["#ff2d2d"], linewidths=1.2)
     elif resized.min() >= threshold:

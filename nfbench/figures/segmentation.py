@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.manifest import Entry, read_image, read_manifest
+from nfbench.datasets.manifest import Entry, read_checked_image, read_manifest
 from nfbench.figures.base import DrawnRun, by_category, columns_of, find_run, legend_above, of_first_seed
 from nfbench.figures.maps import draw_example
 from nfbench.results.examples import read_examples
@@ -88,7 +88,7 @@ def _draw(axes: Sequence[Axes], entry: Entry, run: DrawnRun, maps: dict[str, np.
     smallest = f"min {log_nfa.min():.0f}"
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1}
     axes[1].text(0.03, 0.04, smallest, fontsize=6, transform=axes[1].transAxes, bbox=box)
-    axes[2].imshow(read_image(entry.image))
+    axes[2].imshow(read_checked_image(entry))
     automatic = log_nfa < 0
     overlay = np.zeros((*automatic.shape, 4))
     overlay[automatic] = (*to_rgb(_AUTOMATIC), 0.5)

@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
-from nfbench.datasets.manifest import Entry, read_image, read_manifest, read_mask
+from nfbench.datasets.manifest import Entry, read_checked_image, read_checked_mask, read_manifest
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
 from nfbench.results.examples import EXAMPLES, read_examples
@@ -84,14 +84,14 @@ def _is_file(path: str) -> bool:
 
 
 def _photo(entry: Entry) -> str:
-    return _data_url(read_image(entry.image))
+    return _data_url(read_checked_image(entry))
 
 
 def _truth(entry: Entry) -> str:
     """The mask; empty where an anomalous image has none."""
     if entry.label and not entry.mask:
         return ""
-    mask = read_mask(entry.mask) if entry.mask else np.zeros((entry.height, entry.width), dtype=bool)
+    mask = read_checked_mask(entry) if entry.mask else np.zeros((entry.height, entry.width), dtype=bool)
     return _data_url(Image.fromarray(mask.astype(np.uint8) * 255))
 
 

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import torch
 
 from nfbench.core.provenance import file_sha256, provenance
-from nfbench.plan.specs import EvaluateSpec, ExtractSpec
+from nfbench.features.meta import FeatureMeta
+from nfbench.plan.specs import EvaluateSpec
 from nfbench.results.files import Epoch
 from nfbench.results.record import RunRecord, SpecsRecord
 from nfbench.scoring.evaluate import select
@@ -32,8 +33,8 @@ class Evaluated(NamedTuple):
     spec: EvaluateSpec
     training: TrainingRecord
     history: Sequence[Epoch]
-    train_features: Mapping[str, Any]
-    features: Mapping[str, Any]
+    train_features: FeatureMeta
+    features: FeatureMeta
     by_epoch: Mapping[int, Mapping[str, float | None]]
     scored: Scored
     device: torch.device
@@ -49,7 +50,7 @@ def compose_record(found: Evaluated, memory: Mapping[str, float]) -> RunRecord:
     spec, training, scored, truth = found.spec, found.training, found.scored, found.scored.truth
     n_anomalous = int(truth.labels.sum())
     own = training.classes[spec.cell.category]
-    described = {key: found.features[key] for key in ("backbone", "weights", "weights_sha256", "levels", "input_size")}
+    described = found.features.model_dump(include={"backbone", "weights", "weights_sha256", "levels", "input_size"})
     return RunRecord(
         cell={
             **vars(spec.cell),
@@ -75,20 +76,20 @@ def compose_record(found: Evaluated, memory: Mapping[str, float]) -> RunRecord:
         },
         features={
             **described,
-            "train_key": found.train_features["key"],
-            "test_key": found.features["key"],
+            "train_key": found.train_features.key,
+            "test_key": found.features.key,
             "pseudo_key": own.pseudo_key,
         },
         parameters=training.parameters,
         seconds={
-            "extract_train": found.train_features["seconds"],
-            "extract_test": found.features["seconds"],
+            "extract_train": found.train_features.seconds,
+            "extract_test": found.features.seconds,
             **({} if own.pseudo_seconds is None else {"extract_pseudo": own.pseudo_seconds}),
             "train": training.seconds["train"],
             **scored.seconds,
         },
         images_per_second={
-            "extract": _rate(found.features["n_images"], found.features["seconds"]),
+            "extract": _rate(found.features.n_images, found.features.seconds),
             "train": _rate(training.n_items * len(found.history), training.seconds["train"]),
             "score": _rate(len(truth.entries), scored.seconds["score"]),
         },
@@ -98,7 +99,7 @@ def compose_record(found: Evaluated, memory: Mapping[str, float]) -> RunRecord:
         },
         contour=scored.contour,
         provenance={
-            "extract": found.train_features["provenance"],
+            "extract": found.train_features.provenance,
             "train": training.provenance,
             "evaluate": provenance(found.device),
         },
@@ -109,8 +110,8 @@ def compose_record(found: Evaluated, memory: Mapping[str, float]) -> RunRecord:
 
 def _specs(found: Evaluated) -> SpecsRecord:
     """What all stages were told; features that no stage made have no spec."""
-    own = [meta["spec"] for meta in (found.train_features, found.features) if meta.get("spec")]
-    extracted = [*found.training.extracted, *(ExtractSpec(**spec) for spec in own)]
+    own = [meta.spec for meta in (found.train_features, found.features) if meta.spec]
+    extracted = [*found.training.extracted, *own]
     return SpecsRecord(
         extract=list({spec.features: spec for spec in extracted}.values()),
         study=found.training.study,

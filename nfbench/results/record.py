@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from nfbench.core.files import read_model, write_json
+from nfbench.core.record import Record
 from nfbench.plan.cells import Cell
 from nfbench.plan.specs import EvaluateSpec, ExtractSpec, StudySpec, TrainSpec
-from nfbench.training.record import AnomaliesRecord, Record, SearchRecord
+from nfbench.training.record import AnomaliesRecord, SearchRecord
 
 __all__ = ["CellRecord", "RunRecord", "Selection", "SpecsRecord", "read_record", "write_record"]
 

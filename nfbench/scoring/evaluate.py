@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from nfbench.datasets.manifest import Entry, read_mask
+from nfbench.datasets.manifest import Entry, read_checked_mask
 from nfbench.metrics.inputs import label_regions
 from nfbench.metrics.iou import AGGREGATIONS, IouSweep, fair_threshold, iou_sweep, mean_iou
 from nfbench.metrics.ranking import Areas, RankedScores, areas_under_curves, image_areas
@@ -38,7 +38,8 @@ class GroundTruth:
         self.entries = entries
         self.labels = np.array([entry.label for entry in entries])
         self.has_masks = all(entry.mask for entry in entries if entry.label)
-        self.regions = [label_regions(read_mask(e.mask)) if e.mask else None for e in entries] if self.has_masks else []
+        masked = entries if self.has_masks else []
+        self.regions = [label_regions(read_checked_mask(entry)) if entry.mask else None for entry in masked]
 
     @property
     def n_regions(self) -> int:

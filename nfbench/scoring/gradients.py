@@ -1,7 +1,6 @@
 """Anomaly maps of methods without positions: how strongly each pixel would change the likelihood (DifferNet, 3.4)."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from nfbench.core.progress import progress
 from nfbench.core.torchvision_guard import import_torchvision
 from nfbench.datasets.manifest import Entry
 from nfbench.features.forward import normalize, read_images
+from nfbench.features.meta import FeatureMeta
 from nfbench.features.recipe import Recipe
 
 __all__ = ["GradientMaps"]
@@ -33,12 +33,12 @@ class GradientMaps:
         NfbenchError: the backbone's weights cannot be had, or are not those of the cache.
     """
 
-    def __init__(self, method: Method, entries: Sequence[Entry], meta: Mapping[str, Any], device: torch.device) -> None:
+    def __init__(self, method: Method, entries: Sequence[Entry], meta: FeatureMeta, device: torch.device) -> None:
         self.method = method
         self.entries = entries
         self.recipe = Recipe.from_meta(meta)
         self.device = device
-        self.model = self.recipe.load_extractor(meta["weights_sha256"]).to(device)
+        self.model = self.recipe.load_extractor(meta.weights_sha256).to(device)
         n_views = method.settings.localization_views
         self.angles = [360 * number / n_views for number in range(n_views)]
 

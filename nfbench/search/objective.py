@@ -116,7 +116,7 @@ class Objective:
             self.variant.method,
             dataset=self.reader,
             category=cell.category,
-            backbone=images.features.meta["backbone"],
+            backbone=images.features.meta.backbone,
             overrides={**self.variant.settings, **overrides},
             epochs_at_most=self.epochs_at_most,
         )

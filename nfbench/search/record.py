@@ -5,20 +5,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 from pydantic_core import PydanticCustomError
 
 from nfbench.core.files import read_model, write_json
+from nfbench.core.record import Record
 from nfbench.plan.specs import StudySpec
 
 __all__ = ["BestTrial", "StudyRecord", "StudyStart", "TrialRecord", "read_study", "write_study"]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class StudyStart(_Model):
+class StudyStart(Record):
     """What is known of a study when it begins, ``description.json``.
 
     Attributes:
@@ -33,7 +30,7 @@ class StudyStart(_Model):
     provenance: dict[str, Any]
 
 
-class StudyDescription(_Model):
+class StudyDescription(Record):
     """What was searched, and how.
 
     Attributes:
@@ -61,7 +58,7 @@ class StudyDescription(_Model):
     space: dict[str, Any]
 
 
-class TrialRecord(_Model):
+class TrialRecord(Record):
     """One trial.
 
     Attributes:
@@ -93,7 +90,7 @@ class TrialRecord(_Model):
         return self
 
 
-class BestTrial(_Model):
+class BestTrial(Record):
     """The best trial of a study, or of a backbone; settings without the backbone."""
 
     number: int
@@ -103,7 +100,7 @@ class BestTrial(_Model):
     value: float
 
 
-class StudyRecord(_Model):
+class StudyRecord(Record):
     """A finished study.
 
     Attributes:

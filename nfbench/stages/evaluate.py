@@ -84,9 +84,8 @@ def _build(training: TrainingRecord, cache: FeatureCache) -> Method:
     """The method as it was before training."""
     name = training.spec.method
     settings = resolve_settings(name, overrides=training.settings)
-    map_size = (cache.meta["input_size"], cache.meta["input_size"])
     shapes = [LevelShape(*shape) for shape in cache.shapes]
-    return build_method(name, shapes, settings, map_size, training.initialization, len(training.classes))
+    return build_method(name, shapes, settings, cache.meta.map_size, training.initialization, len(training.classes))
 
 
 def _tested(training: TrainingRecord, images: Sequence[Entry], manifest: str, source: Path) -> dict[int, Entry]:
@@ -115,7 +114,7 @@ def _class_number(training: TrainingRecord, category: str, train_features: Featu
     classes = training.classes
     if category not in classes:
         raise NfbenchError(f"{source}: the model knows no class '{category}', only {', '.join(classes)}")
-    if classes[category].key != train_features.meta["key"]:
+    if classes[category].key != train_features.meta.key:
         raise NfbenchError(
             f"{source}: the model was trained on other features of '{category}' than {train_features.path}; train again"
         )
@@ -148,7 +147,7 @@ def _pseudo_positions(
     if found is None or found.generator is None:
         return []
     config = AnomaliesConfig(generator=found.generator, real=len(found.real))
-    size = training.features["input_size"]
+    size = training.features.input_size
     generator, _ = make_generator(config, entries, training.spec.cell.seed, size)
     source = OnlineFeatures(pseudo_anomalies([generator]), len(generator), training.features, device)
     images = torch.arange(min(_PSEUDO_IMAGES, len(generator)))

@@ -49,5 +49,5 @@ def extract_features(spec: ExtractSpec, device: str = "auto", threads: int | Non
         device=pick_device(device, threads),
         synthesis=synthesis,
         online=Path(spec.manifest) if spec.backbone.online else None,
-        spec=spec.model_dump(mode="json"),
+        spec=spec,
     )

@@ -124,7 +124,7 @@ def _fingerprint(spec: StudySpec, space: Mapping[str, Dimension]) -> str:
         "variant": variant,
         "search": search,
         "space": {name: dimension.model_dump(mode="json") for name, dimension in space.items()},
-        "features": [FeatureCache(path).meta["key"] for path in caches],
+        "features": [FeatureCache(path).meta.key for path in caches],
         "manifest": file_sha256(spec.manifest),
         "code": spec.code,
     }

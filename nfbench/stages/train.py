@@ -51,7 +51,7 @@ def train_flow(
         spec.method,
         dataset=spec.reader,
         category=spec.cell.category,
-        backbone=meta["backbone"],
+        backbone=meta.backbone,
         overrides={**spec.settings, **found},
         epochs_at_most=spec.epochs_at_most,
     )
@@ -78,7 +78,7 @@ def train_flow(
             classes=_describe_classes(spec, images, data),
             anomalies=_describe_anomalies(images),
             search=search,
-            features={key: value for key, value in meta.items() if key not in ("files", "spec")},
+            features=meta.model_copy(update={"files": [], "spec": None}),
             seconds={"train": round(result.seconds, 3), "train_stage": round(time.monotonic() - started, 3)},
             peak_memory_mb=peak_memory_mb(where),
             provenance=provenance(where),
@@ -120,7 +120,7 @@ def _check_setting(spec: TrainSpec, images: Sequence[Images]) -> None:
 def _extracted(images: Sequence[Images]) -> list[ExtractSpec]:
     """Specs of all features that were read, each once; none of caches that no stage made."""
     caches = [cache for one in images for cache in (one.features, one.pseudo, one.test) if cache]
-    specs = [ExtractSpec(**cache.meta["spec"]) for cache in caches if cache.meta.get("spec")]
+    specs = [cache.meta.spec for cache in caches if cache.meta.spec]
     return list({spec.features: spec for spec in specs}.values())
 
 
@@ -129,10 +129,10 @@ def _describe_classes(spec: TrainSpec, images: Sequence[Images], data: TrainingD
     held_out = data.val.tolist()
     return {
         one.name: ClassRecord(
-            key=image.features.meta["key"],
+            key=image.features.meta.key,
             held_out=[row - first for row in held_out if first <= row < first + len(image.features)],
-            pseudo_key=image.pseudo and image.pseudo.meta["key"],
-            pseudo_seconds=image.pseudo and image.pseudo.meta["seconds"],
+            pseudo_key=image.pseudo and image.pseudo.meta.key,
+            pseudo_seconds=image.pseudo and image.pseudo.meta.seconds,
         )
         for one, image, first in zip(spec.classes, images, firsts, strict=False)
     }

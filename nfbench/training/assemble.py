@@ -59,7 +59,7 @@ class Images:
             tested = [entry for entry in self.entries if entry.split == "test"]
             self._check_cache("test_features", self.test, "test", tested)
         if self.anomalies.generator:
-            size = self.features.meta["input_size"]
+            size = self.features.meta.input_size
             self.generator, used = make_generator(self.anomalies, self.entries, self.seed, size)
             if not self.anomalies.online:
                 self._check_cache("pseudo", self.pseudo, self.anomalies.view(self.seed), used)
@@ -69,9 +69,9 @@ class Images:
         if cache is None:
             raise NfbenchError(f"these anomalies are read from a cache: '{key}' is missing, the view '{view}'")
         cache.require_same_source(self.features.meta, self.features.path)
-        if (cache.meta["view"], cache.meta["images_sha256"]) != (view, images_hash(entries)):
+        if (cache.meta.view, cache.meta.images_sha256) != (view, images_hash(entries)):
             raise NfbenchError(
-                f"'{key}' {cache.path}: holds the view '{cache.meta['view']}', or other images, where the view "
+                f"'{key}' {cache.path}: holds the view '{cache.meta.view}', or other images, where the view "
                 f"'{view}' of this category and seed is needed"
             )
 
@@ -119,12 +119,12 @@ def _rotated_source(method: Method, images: Sequence[Images], device: torch.devi
     meta = images[0].features.meta
     train = [entry for one in images for entry in one.entries if entry.split == "train"]
     views = method.settings.train_views if method.takes_views else None
-    rotations = RandomRotations(train, meta["input_size"], method.settings.online_rotation, views)
+    rotations = RandomRotations(train, meta.input_size, method.settings.online_rotation, views)
     return OnlineFeatures(rotations, len(train), meta, device)
 
 
 def _check(method: Method, images: Images) -> None:
-    if method.takes_image != images.features.meta["image"]:
+    if method.takes_image != images.features.meta.image:
         key = "needs 'image: true'" if method.takes_image else "takes no 'image: true'"
         raise NfbenchError(f"method '{method.title}' {key} in its backbone")
     if method.takes_class and method.settings.online_rotation:
@@ -163,7 +163,7 @@ def _real_source(images: Images, device: torch.device) -> CachedImages:
     """Real anomalies of the test set, with their masks at the input's size."""
     tested = [entry for entry in images.entries if entry.split == "test"]
     indices = [tested.index(entry) for entry in images.real]
-    side = images.features.meta["input_size"]
+    side = images.features.meta.input_size
     masks = []
     for entry in images.real:
         mask = Image.fromarray(read_checked_mask(entry).astype(np.uint8) * 255).resize((side, side), _NEAREST)

@@ -66,7 +66,7 @@ def fit(
     seed = derive_seed(cell.seed, *cell.__dict__.values())
     initialization = derive_seed(seed, "initialization")
     shapes = [LevelShape(*shape) for shape in cache.shapes]
-    map_size = (cache.meta["input_size"], cache.meta["input_size"])
+    map_size = cache.meta.map_size
     model = build_method(method, shapes, settings, map_size, initialization, len(images)).to(device)
     data = assemble(model, images, seed, device)
     side = SideFolder(folder, _fingerprint(cell, settings, images, code))
@@ -78,7 +78,7 @@ def fit(
 def _fingerprint(cell: Cell, settings: MethodSettings, images: Sequence[Images], code: str) -> str:
     """Of all that determines a training: a checkpoint of another fingerprint is not resumed."""
     anomalies = images[0].anomalies
-    caches = [used.meta["key"] for one in images for used in (one.features, one.pseudo, one.test) if used]
+    caches = [used.meta.key for one in images for used in (one.features, one.pseudo, one.test) if used]
     masks = [entry.mask_sha256 for one in images for entry in one.real]
     described = anomalies and anomalies.model_dump(mode="json")
     text = json.dumps([str(cell), settings.model_dump(mode="json"), described, caches, masks, code], sort_keys=True)

@@ -2,17 +2,11 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
+from nfbench.core.record import Record
+from nfbench.features.meta import FeatureMeta
 from nfbench.plan.specs import ExtractSpec, StudySpec, TrainSpec
 
 __all__ = ["AnomaliesRecord", "ClassRecord", "SearchRecord", "TrainingRecord"]
-
-
-class Record(BaseModel):
-    """Part of a record: frozen, without other keys, NaN or infinite numbers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class AnomaliesRecord(Record):
@@ -105,7 +99,7 @@ class TrainingRecord(Record):
     classes: dict[str, ClassRecord]
     anomalies: AnomaliesRecord | None
     search: SearchRecord | None
-    features: dict[str, Any]
+    features: FeatureMeta
     seconds: dict[str, float]
     peak_memory_mb: dict[str, float]
     provenance: dict[str, Any]

@@ -77,9 +77,9 @@ def test_cache_is_written_whole(meta_path):
 
 
 def test_second_extraction_of_the_same_is_allowed(entries, meta_path):
-    before = FeatureCache(meta_path).meta["key"]
+    before = FeatureCache(meta_path).meta.key
     extract(entries, meta_path)
-    assert FeatureCache(meta_path).meta["key"] == before
+    assert FeatureCache(meta_path).meta.key == before
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def bare(images):
 def test_scales_are_levels_of_their_own(entries, tmp_path):
     extract(entries, tmp_path / "meta.json", scales=(1, 2), levels=(2,))
     cache = FeatureCache(tmp_path / "meta.json")
-    assert [file["name"] for file in cache.meta["files"]] == ["level2.npy", "level2-scale2.npy"]
+    assert [file.name for file in cache.meta.files] == ["level2.npy", "level2-scale2.npy"]
     assert cache.shapes == [(40, 8, 8), (40, 4, 4)]
     halved = [np.asarray(read_image(entry.image).resize((64, 64), 2))[::2, ::2] for entry in entries]  # nearest
     expected = bare(halved)[1]
@@ -195,7 +195,7 @@ def test_rotated_views_have_an_axis_of_their_own(entries, tmp_path):
         torch.from_numpy(cache.levels[2][:, 1].astype(np.float32)), bare(turned)[2], atol=5e-3, rtol=5e-3
     )
     plain = extract(entries, tmp_path / "plain" / "meta.json")
-    assert plain["key"] != cache.meta["key"]
+    assert plain.key != cache.meta.key
 
 
 def test_pooled_levels_are_means(entries, meta_path, tmp_path):
@@ -210,7 +210,7 @@ def test_recipe_of_a_cache_is_the_one_it_was_made_by(entries, tmp_path):
     recipe = Recipe(BACKBONE, 256, (2, 3), (1, 2), "bilinear", "reflect", 3, True, True, "random")
     meta = extract_features(entries, recipe, tmp_path / "meta.json", view="train", device=CPU)
     assert Recipe.from_meta(meta) == recipe
-    assert recipe.load_extractor(meta["weights_sha256"]) is not None
+    assert recipe.load_extractor(meta.weights_sha256) is not None
     with pytest.raises(NfbenchError, match="have changed since its features were cached"):
         recipe.load_extractor("0" * 64)
 

@@ -38,7 +38,7 @@ def extract(entries, path, generator="blend", views=3, seed=0, recipe=None, **an
 def test_views_have_their_axis_and_their_masks(entries, tmp_path):
     meta = extract(entries, tmp_path / "meta.json")
     cache = FeatureCache(tmp_path / "meta.json")
-    assert meta["synthesis"] == {"generator": "blend", "views": 3, "seed": 0, "masks_sha256": []}
+    assert meta.synthesis.model_dump() == {"generator": "blend", "views": 3, "seed": 0, "masks_sha256": []}
     assert [level.shape for level in cache.levels] == [(6, 3, 3, 64, 64), *((6, 3, *s) for s in BACKBONE.shapes(64))]
     assert cache.masks.shape == (6, 3, 64, 64)
     assert cache.masks.dtype == np.uint8

@@ -54,7 +54,7 @@ def extract(entries, path, view="train", **changed):
 
 
 def image_bytes(meta) -> int:
-    return sum(2 * int(np.prod(shape)) for shape in meta["shapes"])
+    return sum(2 * int(np.prod(shape)) for shape in meta.shapes)
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +77,10 @@ def same(cache, whole) -> bool:
 def test_shards_hold_the_values_of_one_file(entries, whole, limit, tmp_path):
     extract(entries, tmp_path / "meta.json", shard_bytes=limit)
     cache = FeatureCache(tmp_path / "meta.json")
-    assert [file["images"] for file in cache.meta["files"] if file["level"] == "level1"] == [6, 6, 6, 2]
-    assert cache.meta["key"] == whole.meta["key"]
+    assert [file.images for file in cache.meta.files if file.level == "level1"] == [6, 6, 6, 2]
+    assert cache.meta.key == whole.meta.key
     assert same(cache, whole)
-    assert len(whole.meta["files"]) == len(whole.levels)
+    assert len(whole.meta.files) == len(whole.levels)
     sizes = [path.stat().st_size for path in tmp_path.glob("shards-*/*.00000.npy")]
     assert sum(sizes) <= limit + 128 * len(sizes)
 
@@ -199,7 +199,7 @@ def live(entries, manifest, tmp_path) -> FeatureCache:
 
 
 def test_features_without_a_cache_are_those_of_a_cache(live, whole, tmp_path):
-    assert live.meta["key"] == whole.meta["key"]
+    assert live.meta.key == whole.meta.key
     assert live.shapes == whole.shapes
     assert [path.name for path in tmp_path.iterdir()] == ["meta.json"]
     for rows in (np.array([3]), np.array([7, 1, 19]), slice(2, 6)):

@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 from nfbench.blocks.method import LevelShape, Scores, build_method, resolve_settings
 from nfbench.config import METRIC_NAMES, TRANSDUCTIVE
 from nfbench.core.errors import NfbenchError
+from nfbench.core.provenance import file_sha256
 from nfbench.datasets.manifest import Entry
 from nfbench.metrics import miou, miou_oracle
 from nfbench.metrics.iou import mean_iou
@@ -21,7 +22,7 @@ def entry(tmp_path, number, mask):
     if mask is not None:
         path = str(tmp_path / f"{number}.png")
         Image.fromarray((255 * mask).astype(np.uint8)).save(path)
-    return Entry("test", int(mask is not None), "x", "i.png", path, 20, 30, "", "")
+    return Entry("test", int(mask is not None), "x", "i.png", path, 20, 30, "", file_sha256(path) if path else "")
 
 
 @pytest.fixture

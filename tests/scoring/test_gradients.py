@@ -34,7 +34,7 @@ def meta(entries, tmp_path):
 
 def differnet(meta, **overrides):
     settings = resolve_settings("differnet", overrides={"hidden_channels": 16, "flow_steps": 2, **overrides})
-    shapes = [LevelShape(*shape) for shape in meta["shapes"]]
+    shapes = [LevelShape(*shape) for shape in meta.shapes]
     return build_method("differnet", shapes, settings, (SIZE, SIZE), 0).eval()
 
 
@@ -61,7 +61,7 @@ def test_maps_turn_with_the_image(image_folder, entries, meta):
 
 def test_they_are_the_maps_of_scored_images(entries, meta):
     method = differnet(meta, localization_views=2)
-    levels = [np.random.default_rng(0).normal(size=(6, 2, *shape)).astype(np.float16) for shape in meta["shapes"]]
+    levels = [np.random.default_rng(0).normal(size=(6, 2, *shape)).astype(np.float16) for shape in meta.shapes]
     maps = GradientMaps(method, entries, meta, CPU)
     scored = score_images(method, levels, CPU, [4, 1], maps)
     np.testing.assert_array_equal(scored.maps, maps([4, 1]).numpy())
@@ -72,4 +72,4 @@ def test_they_are_the_maps_of_scored_images(entries, meta):
 
 def test_other_weights_are_refused(entries, meta):
     with pytest.raises(NfbenchError, match=r"weights of backbone 'resnet18.tv_in1k' \(random\) have changed"):
-        GradientMaps(differnet(meta), entries, {**meta, "weights_sha256": "0"}, CPU)
+        GradientMaps(differnet(meta), entries, meta.model_copy(update={"weights_sha256": "0"}), CPU)

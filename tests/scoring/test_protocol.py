@@ -7,6 +7,7 @@ from PIL import Image
 
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.config import TRANSDUCTIVE
+from nfbench.core.provenance import file_sha256
 from nfbench.datasets.manifest import Entry
 from nfbench.scoring.evaluate import GroundTruth
 from nfbench.scoring.protocol import Views, score_and_evaluate
@@ -22,7 +23,10 @@ def truth(tmp_path):
     Image.fromarray(mask).save(tmp_path / "mask.png")
     path = str(tmp_path / "mask.png")
     return GroundTruth(
-        [Entry("test", n % 2, "dent", f"{n}.png", path if n % 2 else "", 32, 32, "", "") for n in range(8)]
+        [
+            Entry("test", n % 2, "dent", f"{n}.png", path if n % 2 else "", 32, 32, "", file_sha256(path))
+            for n in range(8)
+        ]
     )
 
 

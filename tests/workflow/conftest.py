@@ -89,7 +89,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder.mkdir()
             checkout, given = Checkout(folder), os.environ.get("NFBENCH_SMOKE")
             for part in (".snakemake", "data", "results") if given else ():
-                shutil.copytree(Path(given, part), folder / part)
+                shutil.copytree(Path(given, part), folder / part, ignore=shutil.ignore_patterns(".gitkeep"))
             checkout.snakemake("smoke")
             done.touch()
     return folder

@@ -4,6 +4,7 @@ Each method of ``Plan`` returns the job that makes one thing, with its spec and 
 ``status``, ``explain``, report and tracking all follow from it.
 """
 
+import hashlib
 from collections.abc import Callable
 from functools import cached_property, wraps
 from pathlib import Path
@@ -90,25 +91,17 @@ class Plan:
 
     @_once
     def prepare(self, dataset: str, category: str) -> Job:
-        """The manifest of a category of a dataset that is no union. Its spec does not say yet which files there are."""
+        """The manifest of a category of a dataset that is no union; its spec knows the state of the files."""
         place = {"dataset": dataset, "category": category}
         spec = PrepareSpec(
             dataset=self.bench.dataset(dataset).model_copy(update={"root": None}),
             category=category,
             root=str(self.catalogue.root(dataset)),
             miniature=self.catalogue.is_miniature(dataset),
+            files=self._state_of_files(dataset, category),
             manifest=self.paths.manifest.format(**place),
         )
-        return self._job(spec, **place)
-
-    def prepare_now(self, dataset: str, category: str) -> Job:
-        """The manifest of a category, with the state of its files as they are now."""
-        job = self.prepare(dataset, category)
-        if job.spec.miniature:
-            return job
-        places = list_files(self.catalogue.reader(dataset).files(Path(job.spec.root), category))
-        record = Path(self.paths.manifest_record.format(dataset=dataset, category=category))
-        return Job(job.spec.model_copy(update={"files": token(record, places)}), job.log, job.before)
+        return self._derived(spec, **place)
 
     @_once
     def extract(self, backbone: str, dataset: str, category: str, view: str) -> Job:
@@ -126,7 +119,7 @@ class Plan:
             seed=seed,
             features=self.paths.features.format(**place),
         )
-        return self._job(spec, prepared, **place)
+        return self._derived(spec, prepared, **place)
 
     @_once
     def study(self, setting: str, dataset: str, category: str, method: str) -> Job:
@@ -155,8 +148,7 @@ class Plan:
             epochs_at_most=self._epochs_at_most,
             study=str(Path(self.paths.study("study.json").format(**place)).parent),
         )
-        spec = spec.model_copy(update={"code": code_of(SearchSpec(study=spec))})
-        return self._job(spec, *before, **place)
+        return self._derived(spec, *before, **place)
 
     @_once
     def worker(self, setting: str, dataset: str, category: str, method: str, number: int) -> Job:
@@ -202,8 +194,7 @@ class Plan:
             epochs_at_most=self._epochs_at_most,
             run=str(self.paths.run_record(cell).parent),
         )
-        spec = spec.model_copy(update={"code": code_of(spec)})
-        return self._job(spec, *before, *filter(None, (tested, searched)), **vars(cell))
+        return self._derived(spec, *before, *filter(None, (tested, searched)), **vars(cell))
 
     @_once
     def evaluate(self, cell: Cell) -> Job:
@@ -225,7 +216,7 @@ class Plan:
             save_maps=self.bench.config.save_maps,
             run=str(self.paths.run_record(cell).parent),
         )
-        return self._job(spec, prepared, *features.values(), trained, **vars(cell))
+        return self._derived(spec, prepared, *features.values(), trained, **vars(cell))
 
     # --- from run records to what people look at ---------------------------------------------------------------------
 
@@ -308,6 +299,18 @@ class Plan:
 
     def _job(self, spec: Spec, *before: Job, **place: Any) -> Job:
         return Job(spec, Path(self.paths.log(spec.stage).format(**place)), before)
+
+    def _derived(self, spec: Spec, *before: Job, **place: Any) -> Job:
+        """A job whose spec knows its code, and what all jobs before it are told."""
+        origin = hashlib.sha256("".join(job.spec.to_json() for job in before).encode()).hexdigest()[:16]
+        return self._job(spec.model_copy(update={"code": code_of(spec), "origin": origin}), *before, **place)
+
+    def _state_of_files(self, dataset: str, category: str) -> str:
+        """Digest of the files of a category; that of its manifest as long as their contents are the same."""
+        if self.catalogue.is_miniature(dataset):
+            return ""
+        places = list_files(self.catalogue.reader(dataset).files(self.catalogue.root(dataset), category))
+        return token(Path(self.paths.manifest_record.format(dataset=dataset, category=category)), places)
 
     def _features(self, cell: Cell, category: str, view: str) -> Job:
         return self.extract(cell.backbone, self.catalogue.source(cell.dataset, category), category, view)

@@ -85,7 +85,14 @@ class Spec(Model):
         return []
 
 
-class PrepareSpec(Spec):
+class _DerivedSpec(Spec):
+    """Part of a run: what makes it stale is part of what it is told, and so of the record of what it leaves."""
+
+    code: str = Field("", description="hash of the code that the result follows from")
+    origin: str = Field("", description="hash of the specs of the jobs that it follows from")
+
+
+class PrepareSpec(_DerivedSpec):
     """From the images of a category to its manifest."""
 
     function = "prepare:prepare_data"
@@ -101,7 +108,7 @@ class PrepareSpec(Spec):
         return [f"nfbench.datasets.{self.dataset.dataset}"]
 
 
-class ExtractSpec(Spec):
+class ExtractSpec(_DerivedSpec):
     """From the manifest of a category to the cached features of one view."""
 
     function = "extract:extract_features"
@@ -134,7 +141,7 @@ class ClassSpec(Model):
         return [self.manifest, self.features, *([self.pseudo] if self.pseudo else [])]
 
 
-class TrainSpec(Spec):
+class TrainSpec(_DerivedSpec):
     """From cached features to a trained model."""
 
     function = "train:train_flow"
@@ -149,7 +156,6 @@ class TrainSpec(Spec):
     test_features: str | None = Field(None, description="meta.json of the view test, where real anomalies are learned")
     study: str | None = Field(None, description="study.json of the search that gives further settings")
     epochs_at_most: int | None = Field(None, ge=0, description="train no longer than this, for a trial run")
-    code: str = Field("", description="hash of the code that the training follows from; checkpoints are known by it")
     run: str = Field(description="folder to write to")
 
     def _inputs(self) -> list[str]:
@@ -160,7 +166,7 @@ class TrainSpec(Spec):
         return [f"nfbench.methods.{self.method}", family_of(self.backbone.name), *_generator(self.anomalies)]
 
 
-class EvaluateSpec(Spec):
+class EvaluateSpec(_DerivedSpec):
     """From a trained model and cached test features to a run record."""
 
     function = "evaluate:evaluate_run"
@@ -195,7 +201,7 @@ class SearchedBackbone(Model):
     pseudo: str | None = Field(None, description="meta.json of the view of pseudo-anomalies, where it is cached")
 
 
-class StudySpec(Spec):
+class StudySpec(_DerivedSpec):
     """A study: the search for a variant's settings in one category."""
 
     function = "search:create_study"
@@ -209,7 +215,6 @@ class StudySpec(Spec):
     manifest: str = Field(description="manifest of the category")
     backbones: tuple[SearchedBackbone, ...] = Field(min_length=1, description="features by backbone")
     epochs_at_most: int | None = Field(None, ge=0, description="train no longer than this, for a trial run")
-    code: str = Field("", description="hash of the code that its trials follow from; its journal is known by it")
     study: str = Field(description="folder to write to")
 
     def _inputs(self) -> list[str]:

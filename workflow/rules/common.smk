@@ -79,53 +79,6 @@ wildcard_constraints:
     figure=any_of(name for e in BENCH.experiments.values() for name in e.figures),
 
 
-def cell_of(wildcards):
-    """The cell of a job on a run."""
-    names = ("setting", "dataset", "category", "method", "backbone")
-    return Cell(*(wildcards[name] for name in names), seed=int(wildcards.seed))
-
-
-JOBS = {
-    "prepare_data": lambda w: PLAN.prepare_now(w.dataset, w.category),
-    "extract_features": lambda w: PLAN.extract(w.backbone, w.dataset, w.category, w.view),
-    "create_study": lambda w: PLAN.study(w.setting, w.dataset, w.category, w.method),
-    "search_hyperparameters": lambda w: PLAN.worker(w.setting, w.dataset, w.category, w.method, int(w.worker)),
-    "summarize_study": lambda w: PLAN.summary(w.setting, w.dataset, w.category, w.method),
-    "train_flow": lambda w: PLAN.train(cell_of(w)),
-    "evaluate_run": lambda w: PLAN.evaluate(cell_of(w)),
-    "aggregate_results": lambda w: PLAN.aggregate(w.experiment),
-    "build_table": lambda w: PLAN.table(w.experiment, w.table),
-    "build_figure": lambda w: PLAN.figure(w.experiment, w.figure),
-    "build_report": lambda w: PLAN.report(w.experiment),
-    "track_runs": lambda w: PLAN.track(w.experiment),
-}
-
-
-def inputs(stage):
-    """What the jobs of a stage read."""
-    return reporting_errors(lambda wildcards: JOBS[stage](wildcards).inputs)
-
-
-def spec(stage):
-    """What the jobs of a stage are told, as JSON."""
-    return reporting_errors(lambda wildcards: JOBS[stage](wildcards).spec.to_json())
-
-
-def code(stage):
-    """Hash of the code that the jobs of a stage follow from."""
-    return reporting_errors(lambda wildcards: JOBS[stage](wildcards).code)
-
-
-def memory_of(stage, default):
-    """Megabytes that the jobs of a stage ask for, twice as much with each attempt."""
-
-    @reporting_errors
-    def of_attempt(wildcards, attempt):
-        return memory_mb(JOBS[stage](wildcards).spec, default) * 2 ** (attempt - 1)
-
-    return of_attempt
-
-
 def fetched(wildcards):
     """The record of a download that comes before a dataset is read: with 'fetch: true', where it is not there."""
     return [FETCHED.format(reader=reader) for reader in PLAN.catalogue.to_fetch(wildcards.dataset)]

@@ -94,7 +94,6 @@ rule prepare_data:
         runtime=time_limit(120),
     params:
         spec=spec("prepare_data"),
-        code=code("prepare_data"),
     message:
         "Check the images of {wildcards.dataset}, {wildcards.category}, and write {output.manifest}"
     shell:

@@ -21,7 +21,6 @@ rule extract_features:
         device=DEVICE,
     params:
         spec=spec("extract_features"),
-        code=code("extract_features"),
     message:
         "Extract {wildcards.view} features of {wildcards.dataset}, {wildcards.category} by {wildcards.backbone}"
     shell:

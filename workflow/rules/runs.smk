@@ -22,7 +22,6 @@ rule train_flow:
         device=DEVICE,
     params:
         spec=spec("train_flow"),
-        code=code("train_flow"),
     message:
         "Train {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
     shell:
@@ -50,7 +49,6 @@ rule evaluate_run:
         device=DEVICE,
     params:
         spec=spec("evaluate_run"),
-        code=code("evaluate_run"),
     message:
         "Evaluate {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
     shell:

@@ -25,7 +25,6 @@ rule create_study:
         runtime=time_limit(30),
     params:
         spec=spec("create_study"),
-        code=code("create_study"),
     message:
         "Describe the study of {wildcards.method} on {wildcards.dataset}, {wildcards.category}"
     shell:

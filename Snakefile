@@ -14,6 +14,7 @@ include: "workflow/rules/features.smk"
 include: "workflow/rules/search.smk"
 include: "workflow/rules/runs.smk"
 include: "workflow/rules/results.smk"
+include: "workflow/rules/experiments.smk"
 
 
 report: "workflow/report/workflow.rst"

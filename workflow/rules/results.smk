@@ -1,12 +1,10 @@
-"""Results: gather the runs of an experiment; build its tables, figures and report; track it on demand."""
+"""Results: gather the runs of an experiment; build its tables and figures."""
 
 
 localrules:
     aggregate_results,
     build_table,
     build_figure,
-    build_report,
-    track_runs,
 
 
 rule aggregate_results:
@@ -100,70 +98,3 @@ rule build_figure:
         "Draw the figure {wildcards.figure}"
     shell:
         "python -m nfbench --log {log:q} build_figure --spec {params.spec:q}"
-
-
-rule build_report:
-    """Writes the report as a page that needs nothing beside itself."""
-    input:
-        inputs("build_report"),
-    output:
-        PATHS.template("reports/{experiment}.html"),
-    log:
-        PATHS.log("build_report"),
-    benchmark:
-        PATHS.benchmark("build_report")
-    conda:
-        "../../envs/nfbench.yaml"
-    threads: 1
-    resources:
-        mem_mb=memory(2000),
-        runtime=time_limit(30),
-    params:
-        spec=spec("build_report"),
-        code=code("build_report"),
-    message:
-        "Write the report of {wildcards.experiment}"
-    shell:
-        "python -m nfbench --log {log:q} build_report --spec {params.spec:q}"
-
-
-rule track_runs:
-    """Brings runs, tables and figures of an experiment into MLflow. It is the only rule that writes there."""
-    input:
-        inputs("track_runs"),
-    output:
-        PATHS.template("mlflow/{experiment}.json"),
-    log:
-        PATHS.log("track_runs"),
-    benchmark:
-        PATHS.benchmark("track_runs")
-    conda:
-        "../../envs/nfbench.yaml"
-    threads: 1
-    resources:
-        mem_mb=memory(2000),
-        runtime=time_limit(60),
-    params:
-        spec=spec("track_runs"),
-        store=Store.of(PATHS.tracking).title,
-        code=code("track_runs"),
-    message:
-        "Track the runs of {wildcards.experiment}"
-    shell:
-        "python -m nfbench --log {log:q} track_runs --spec {params.spec:q}"
-
-
-for experiment in BENCH.experiments:
-
-    rule:
-        name:
-            experiment
-        input:
-            outputs(experiment),
-
-    rule:
-        name:
-            f"track_{experiment}"
-        input:
-            outputs(experiment),
-            PATHS.template(f"mlflow/{experiment}.json"),

@@ -64,6 +64,8 @@ for experiment in BENCH.experiments:
             experiment
         input:
             outputs(experiment),
+        message:
+            f"{experiment} is complete: 'nfbench show {experiment}' prints its tables"
 
     rule:
         name:
@@ -71,3 +73,5 @@ for experiment in BENCH.experiments:
         input:
             outputs(experiment),
             PATHS.template(f"mlflow/{experiment}.json"),
+        message:
+            f"{experiment} is complete and tracked: 'nfbench mlflow' opens MLflow's pages"

@@ -145,6 +145,8 @@ class Part:
         self._tokens.append(f"{type(node).__name__}(")
         for field in node._fields:
             value = getattr(node, field, None)
+            if field == "keywords":
+                value = [keyword for keyword in value if not _is_description(node, keyword)]
             if value is None or value == [] or field in _NOT_IN_TEXT:
                 continue
             self._tokens.append(f"{field}=")
@@ -166,6 +168,12 @@ def _effective(items: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
             yield from _effective(item.orelse)
         else:
             yield item
+
+
+def _is_description(node: ast.AST, keyword: ast.keyword) -> bool:
+    """Whether an argument is the text that a field of a model is described by."""
+    is_field = isinstance(node, ast.Call) and _chain(node.func)[-1:] == ("Field",)
+    return is_field and keyword.arg == "description" and isinstance(keyword.value, ast.Constant | ast.JoinedStr)
 
 
 def _defined(node: ast.AST) -> list[str] | None:

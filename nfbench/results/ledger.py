@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 import psutil
 
 from nfbench.core.errors import NfbenchError
 from nfbench.plan.cells import Cell
-from nfbench.plan.job import Job
 from nfbench.plan.paths import Paths
 from nfbench.results.record import RunRecord, read_record
+
+if TYPE_CHECKING:
+    from nfbench.plan.job import Job
 
 __all__ = ["Account", "Stock", "describe_holes", "read_holes", "take_stock"]
 
@@ -93,7 +95,7 @@ class Stock:
         return pd.DataFrame(rows)
 
 
-def take_stock(jobs: Mapping[Cell, Job | None], paths: Paths, skipped: Mapping[Cell, str] | None = None) -> Stock:
+def take_stock(jobs: "Mapping[Cell, Job | None]", paths: Paths, skipped: Mapping[Cell, str] | None = None) -> Stock:
     """Reads the run record of every cell and, where there is none to use, finds out why.
 
     Args:
@@ -164,7 +166,7 @@ class _Log:
 
 
 def _account(
-    cell: Cell, last: Job | None, path: Path, find: Callable[[str, Path], _Log | None]
+    cell: Cell, last: "Job | None", path: Path, find: Callable[[str, Path], _Log | None]
 ) -> tuple[Account, RunRecord | None]:
     recorded = path.stat().st_mtime if path.is_file() else -math.inf
     logs = _logs(last, find) if last else ()
@@ -209,7 +211,7 @@ def _telling(logs: Sequence[_Log]) -> _Log | None:
     return max(reversed(going), key=lambda log: log.written) if going else next(reversed(logs), None)
 
 
-def _logs(last: Job, find: Callable[[str, Path], _Log | None]) -> Iterator[_Log]:
+def _logs(last: "Job", find: Callable[[str, Path], _Log | None]) -> Iterator[_Log]:
     """Logs of the jobs of a cell, in their order, without those that are out of date: a job before was run since."""
     newest: dict[Path, float] = {}
     for job in last.chain():

@@ -34,6 +34,7 @@ class Model(Base):
 
 class Part:
     size: int = 1
+    count: int = Field(1, description="how many")
 ''',
     "tables.py": "class Table:\n    title: str\n",
     "effects.py": "import os\n\nos.environ['MADE'] = '1'\n",
@@ -125,6 +126,7 @@ SAME = {
     "unrelated data": ("list.csv", "1", "2"),
     "for type checkers": ("models.py", "    from made.tables import Table", "    from made.tables import Table, late"),
     "unrelated import": ("models.py", "import math as numbers", "import math, json"),
+    "description of a field": ("models.py", '"how many"', '"how many parts"'),
     "shorter way": ("stage.py", "from made import Model", "from made.models import Model"),
     "__version__": ("models.py", "RATE = 3", "RATE = 3\n__version__ = '2'"),
 }
@@ -135,6 +137,7 @@ OTHER = {
     "constant": ("models.py", "RATE = 3", "RATE = 4"),
     "base class": ("models.py", "return RATE", "return RATE + 1"),
     "field of a class": ("models.py", "part:", "parts:"),
+    "default of a field": ("models.py", "Field(1", "Field(2"),
     "quoted type of a field": ("models.py", "size: int = 1", "size: int = 2"),
     "effect": ("effects.py", "'1'", "'2'"),
     "new effect": ("back.py", "def back", "there(0)\n\ndef back"),

@@ -21,7 +21,8 @@ import nfbench
 from nfbench.config import load_bench
 from nfbench.datasets.base import find_dataset
 from nfbench.plan import code
-from nfbench.plan.plan import Job, Plan
+from nfbench.plan.job import Job
+from nfbench.plan.plan import Plan
 from nfbench.plan.specs import PrepareSpec
 from nfbench.stages.prepare import prepare_data
 from tests.conftest import make_image_folder
@@ -123,7 +124,7 @@ def states(jobs: dict[str, Job], package: Path) -> dict[str, tuple[str, str]]:
     return {
         log: (
             job.spec.to_json(),
-            hashed(*(f"nfbench.stages.{name}" for name in job.spec.functions), *job.spec.plugins),
+            hashed(f"nfbench.stages.{job.spec.function}", *job.spec.plugins),
         )
         for log, job in jobs.items()
     }
@@ -333,7 +334,7 @@ def test_snakemake_makes_nothing_when_jobs_run_in_an_environment_of_conda(dry_ru
 
 
 def test_intermediates_are_made_again_only_when_they_are_needed(finished, dry_run):
-    """FastFlow's record needs its model, and this the features; the other run of the category follows new features."""
+    """FastFlow's record needs its model, and this the features; the other run of the category has used them before."""
     for folder in ("features", "manifests"):
         shutil.rmtree(finished.folder / "results" / folder)
     for path in finished.folder.rglob("results/runs/**/*.safetensors"):
@@ -342,7 +343,7 @@ def test_intermediates_are_made_again_only_when_they_are_needed(finished, dry_ru
     with restored(finished.folder / RUN / "run.json"):
         (finished.folder / RUN / "run.json").unlink()
         jobs = dry_run()
-    assert jobs == {"prepare_data": 1, "extract_features": 2, **ONE_METHOD}
+    assert jobs == {"prepare_data": 1, "extract_features": 2, "train_flow": 1, "evaluate_run": 1, **GATHERED}
 
 
 # --- files --------------------------------------------------------------------------------------------------------
@@ -430,10 +431,10 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 def test_files_of_a_category_decide_whether_it_is_prepared_again(own, monkeypatch, change):
     monkeypatch.chdir(own.folder)
     act, prepared_again = FILE_CHANGES[change]
-    before = plan_of(own.folder).prepare_now("own-parts", "part").spec
+    before = plan_of(own.folder).prepare("own-parts", "part").spec
     with folder_restored(own.folder / "own"):
         act(own.folder / "own/part")
-        after = plan_of(own.folder).prepare_now("own-parts", "part").spec
+        after = plan_of(own.folder).prepare("own-parts", "part").spec
     assert (after != before) == prepared_again
 
 
@@ -467,7 +468,7 @@ def test_a_changed_split_is_prepared_again(tmp_path, make):
     config = {"results_root": str(tmp_path / "results"), "datasets": {"mine": {"dataset": name, "root": str(root)}}}
 
     def spec() -> PrepareSpec:
-        return plan_of(ROOT, **config).prepare_now("mine", category).spec
+        return plan_of(ROOT, **config).prepare("mine", category).spec
 
     prepare_data(spec())
     before = spec()

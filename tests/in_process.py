@@ -4,14 +4,20 @@ What a new process does besides, such as one line for an error, the log, the exi
 one.
 """
 
+import importlib
+import inspect
 import io
+import json
 from collections.abc import Callable
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from typer.testing import CliRunner
 
-__all__ = ["planned_jobs", "run_nfbench", "run_snakemake"]
+from nfbench.cli.load import load_plan
+from nfbench.plan.job import Job
+
+__all__ = ["planned_jobs", "run_experiment", "run_job", "run_nfbench", "run_snakemake"]
 
 
 def run_nfbench(folder: Path, *arguments: str) -> str:
@@ -35,6 +41,32 @@ def run_snakemake(folder: Path, *arguments: str, fails: bool = False) -> str:
         code = exit_code(main, [*arguments])
     assert bool(code) == fails, printed.getvalue()
     return printed.getvalue()
+
+
+def run_experiment(folder: Path, experiment: str, **config: object) -> None:
+    """Runs all jobs of an experiment in a checkout, each after those that it waits for, without Snakemake.
+
+    For tests of what an experiment leaves: a job of Snakemake's costs two seconds and more before it begins.
+    """
+    with chdir(folder):
+        plan = load_plan(json.dumps(config))
+        made = plan.bench.experiment(experiment)
+        last = [plan.table(experiment, name) for name in made.tables]
+        last += [plan.figure(experiment, name) for name in made.figures]
+        last += [plan.report(experiment)] if plan.cells(experiment) else []
+        done: set[Path] = set()
+        for job in (job for one in last for job in one.chain()):
+            if job.log not in done:
+                run_job(job)
+                done.add(job.log)
+
+
+def run_job(job: Job) -> None:
+    """Runs one job in this process, on a CPU with one thread."""
+    module, _, name = job.spec.function.partition(":")
+    stage = getattr(importlib.import_module(f"nfbench.stages.{module}"), name)
+    on_device = "device" in inspect.signature(stage).parameters
+    stage(job.spec, **({"device": "cpu", "threads": 1} if on_device else {}))
 
 
 def exit_code(main: Callable[[list[str]], None], arguments: list[str]) -> int | str | None:

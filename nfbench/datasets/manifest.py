@@ -148,11 +148,11 @@ def read_manifest(path: str | Path) -> list[Entry]:
     try:
         with open(path, newline="") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
+            columns, rows = tuple(reader.fieldnames or ()), list(reader)
     except FileNotFoundError:
         raise NfbenchError(f"manifest {path} is missing; make it with 'nfbench prepare_data'") from None
-    if tuple(reader.fieldnames or ()) != _COLUMNS:
-        raise NfbenchError(f"manifest {path} has columns {reader.fieldnames}, expected {list(_COLUMNS)}; make it again")
+    if columns != _COLUMNS:
+        raise NfbenchError(f"manifest {path} has columns {list(columns)}, expected {list(_COLUMNS)}; make it again")
     return [
         Entry(**{**row, "label": int(row["label"]), "height": int(row["height"]), "width": int(row["width"])})
         for row in rows

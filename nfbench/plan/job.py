@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, reduce
 from pathlib import Path
+from typing import Literal
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import read_json
@@ -60,23 +61,32 @@ class Job:
         """Hash of the code that its result follows from."""
         return code_of(self.spec)
 
-    @cached_property
-    def is_done(self) -> bool:
-        """Whether all that it writes is there, and the record of it has the same spec, code and origin included.
-
-        What it reads is then not needed: features of a finished run may be deleted. Of stages whose records have no
-        spec it is never known.
-        """
+    @property
+    def record(self) -> Path | None:
+        """File that the stage writes last and that has its spec; None of stages without such."""
         if self.stage not in _RECORDS:
-            return False
+            return None
+        folder, files, _ = _RECORDS[self.stage](self.spec)
+        return Path(folder, files[0])
+
+    @cached_property
+    def state(self) -> Literal["missing", "done", "stale"]:
+        """What is there of the result.
+
+        ``done``: all files, and a record with this spec, code and origin included. What the job reads is then not
+        needed: features of a finished run may be deleted. ``stale``: the record of another spec, or a damaged one.
+        ``missing``: no record, a file less, or a stage whose records have no spec.
+        """
+        if self.record is None or not self.record.is_file():
+            return "missing"
         folder, files, keys = _RECORDS[self.stage](self.spec)
-        if not all(Path(folder, name).is_file() for name in files):
-            return False
         try:
-            found = reduce(lambda values, key: values[key], keys, read_json(Path(folder, files[0])))
-            return type(self.spec).model_validate(found) == self.spec
-        except (NfbenchError, KeyError, TypeError, ValueError):  # damaged, or of another version
-            return False
+            found = reduce(lambda values, key: values[key], keys, read_json(self.record))
+            if type(self.spec).model_validate(found) != self.spec:
+                return "stale"
+        except (NfbenchError, KeyError, TypeError, ValueError):
+            return "stale"
+        return "done" if all(Path(folder, name).is_file() for name in files) else "missing"
 
     def chain(self) -> Iterator["Job"]:
         """All jobs that it waits for, in their order, and itself; one that several wait for comes several times."""

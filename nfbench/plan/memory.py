@@ -17,6 +17,7 @@ from pathlib import Path
 
 from nfbench.backbones.base import find_backbone
 from nfbench.config import BackboneConfig
+from nfbench.core.errors import NfbenchError
 from nfbench.datasets.manifest import Entry, read_manifest
 from nfbench.plan.specs import EvaluateSpec, SearchSpec, Spec, TrainSpec
 
@@ -92,11 +93,13 @@ def _shapes(backbone: BackboneConfig) -> list[tuple[int, int, int]]:
     return [(channels, 1, 1) for channels, _, _ in shapes] if backbone.pooled else shapes
 
 
+@cache
 def _entries(manifest: str) -> Sequence[Entry]:
-    return _read(manifest) if Path(manifest).is_file() else ()
-
-
-_read = cache(read_manifest)
+    """Rows of a manifest; none where it is not there yet, or damaged, which its readers say."""
+    try:
+        return read_manifest(manifest)
+    except NfbenchError:
+        return ()
 
 
 def _count(entries: Sequence[Entry], split: str, default: int) -> int:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import chdir
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -206,6 +207,15 @@ def checkout(tmp_path_factory, empty_store):
         path.write_text(f"what is in {path.name}")
     made.paths.tracking.mkdir()
     shutil.copy(empty_store, made.paths.tracking)
+    with chdir(checkout.folder):
+        plan = load_plan()
+        for cell in plan.cells("made_up"):  # records of these very runs, with the times that they had
+            path = plan.paths.run_record(cell)
+            times = path.stat().st_atime, path.stat().st_mtime
+            record = json.loads(path.read_text())
+            record["specs"]["evaluate"] = plan.evaluate(cell).spec.model_dump(mode="json")
+            path.write_text(json.dumps(record))
+            os.utime(path, times)
     return checkout
 
 
@@ -216,8 +226,8 @@ def test_the_target_of_an_experiment_makes_first_what_it_lacks_and_no_more(check
     jobs = checkout.jobs("track_made_up")
     aside.rename(record)
     assert {name: jobs[name] for name in ("train_flow", "evaluate_run", "build_report", "track_runs")} == {
-        "train_flow": 2, "evaluate_run": 2, "build_report": 1, "track_runs": 1
-    }  # fmt: skip  # both runs read the features that are made again
+        "train_flow": 1, "evaluate_run": 1, "build_report": 1, "track_runs": 1
+    }  # fmt: skip
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from nfbench.results.record import read_record
+from tests.in_process import run_experiment
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
@@ -13,7 +14,7 @@ pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def finished(new_checkout):
     checkout = new_checkout()
-    checkout.snakemake("smoke_baselines")
+    run_experiment(checkout.folder, "smoke_baselines")
     return checkout
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from nfbench.datasets.manifest import read_manifest
 from nfbench.results.record import read_record
+from tests.in_process import run_experiment
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
@@ -18,7 +19,7 @@ METHODS = ["sanflow", "sanflow-online", "sanflow-cutpaste", "nfad", "bgad"]
 @pytest.fixture(scope="module")
 def finished(new_checkout):
     checkout = new_checkout()
-    checkout.snakemake("smoke_anomalies")
+    run_experiment(checkout.folder, "smoke_anomalies")
     return checkout
 
 

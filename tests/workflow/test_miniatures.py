@@ -1,24 +1,27 @@
-"""Trial runs without data: every experiment on tiny made-up images, through the real rules."""
+"""Trial runs without data: every experiment on tiny made-up images."""
 
 import json
 import shutil
 import subprocess
 import sys
+from contextlib import chdir
 
 import pandas as pd
 import pytest
 import yaml
 
+from nfbench.cli.load import load_plan
 from nfbench.config import load_bench
 from nfbench.core.registry import plugin_names
 from nfbench.datasets.base import PACKAGE, Counts, find_dataset
 from nfbench.datasets.manifest import read_manifest
 from nfbench.plan.plan import Plan
 from tests.conftest import make_image_folder
+from tests.in_process import run_experiment, run_job
 from tests.workflow.conftest import ROOT, environment
 
 EXPERIMENTS = ROOT / "workflow" / "experiments"
-TRIAL = ("--config", "miniature=true", "data_root=/nowhere")
+TRIAL = '{"miniature": true, "data_root": "/nowhere"}'
 MINIATURES = [name for name in plugin_names(PACKAGE) if find_dataset(name).has_miniature]
 
 
@@ -61,9 +64,10 @@ def finished(new_checkout):
     checkout = new_checkout()
     values = yaml.safe_load((EXPERIMENTS / "smoke_datasets.yaml").read_text())
     named = {d: categories[0] for d, categories in values["grid"][0]["datasets"].items()}
-    manifests = [f"results/miniature/manifests/{dataset}/{category}.csv" for dataset, category in named.items()]
-    checkout.snakemake(*manifests, *TRIAL)
-    checkout.snakemake("smoke_datasets", *TRIAL, "categories=03,all13")
+    with chdir(checkout.folder):
+        for dataset, category in named.items():
+            run_job(load_plan(TRIAL).prepare(dataset, category))
+    run_experiment(checkout.folder, "smoke_datasets", **json.loads(TRIAL), categories=["03", "all13"])
     return checkout
 
 

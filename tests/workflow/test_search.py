@@ -3,13 +3,16 @@
 import csv
 import json
 import re
+from contextlib import chdir
 
 import pandas as pd
 import pytest
 import yaml
 
+from nfbench.cli.load import load_plan
 from nfbench.results.record import read_record
 from nfbench.search.record import read_study
+from tests.in_process import run_experiment, run_job
 
 pytestmark = pytest.mark.workflow
 PLACE = "one-class/synthetic-smoke/fabric"
@@ -19,7 +22,9 @@ ONE, TWO = "tf_efficientnet_lite0@64-random", "tf_efficientnet_lite0@64-l34-rand
 @pytest.fixture(scope="module")
 def searched(new_checkout):
     checkout = new_checkout()
-    checkout.snakemake("track_smoke_search")
+    run_experiment(checkout.folder, "smoke_search")
+    with chdir(checkout.folder):
+        run_job(load_plan().track("smoke_search"))
     return checkout
 
 

@@ -329,6 +329,25 @@ def test_snakemake_makes_the_trainings_of_a_changed_variant(finished, dry_run):
         assert dry_run() == ONE_METHOD
 
 
+def test_records_tell_what_snakemake_does_not_know(finished, dry_run):
+    """As in another checkout on the same results, or without ``.snakemake``; a damaged record is made again too."""
+    path, record = finished.folder / "workflow/experiments/smoke.yaml", finished.folder / RUN / "run.json"
+    known = (finished.folder / ".snakemake").rename(finished.folder / "away")
+    try:
+        assert dry_run() == {}
+        with restored(path):
+            path.write_text(
+                path.read_text().replace("fastflow, settings: {epochs: 2,", "fastflow, settings: {epochs: 3,")
+            )
+            assert dry_run() == ONE_METHOD
+        with restored(record):
+            record.write_text(record.read_text()[:-50])
+            assert dry_run() == {"evaluate_run": 1, **GATHERED}
+    finally:
+        shutil.rmtree(finished.folder / ".snakemake", ignore_errors=True)
+        known.rename(finished.folder / ".snakemake")
+
+
 def test_snakemake_makes_nothing_when_jobs_run_in_an_environment_of_conda(dry_run, conda):
     assert dry_run("--use-conda") == {}
 

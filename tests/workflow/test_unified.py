@@ -11,6 +11,7 @@ import pytest
 from nfbench.core.errors import NfbenchError
 from nfbench.results.record import read_record
 from nfbench.stages.evaluate import evaluate_run
+from tests.in_process import run_experiment
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
@@ -21,7 +22,7 @@ PLACES = ("synthetic-smoke/washer", "synthetic-few/fabric")
 @pytest.fixture(scope="module")
 def finished(new_checkout):
     checkout = new_checkout()
-    checkout.snakemake("smoke_unified")
+    run_experiment(checkout.folder, "smoke_unified")
     return checkout
 
 

@@ -21,6 +21,7 @@ from nfbench.plan.paths import EVALUATED, TRAINED
 from nfbench.plan.plan import Plan
 from nfbench.tracking.store import Store
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.enums import RerunTrigger
 
 
 def reporting_errors(function):

@@ -30,8 +30,11 @@ def inputs(stage):
     @reporting_errors
     def of_job(wildcards):
         job = JOBS[stage](wildcards)
+        if job.state == "stale" and RerunTrigger.PARAMS in workflow.rerun_triggers:
+            # also where Snakemake does not know it: the record came from another checkout, or .snakemake is gone
+            workflow.dag.forcefiles.add(str(job.record))
         forced = workflow.dag_settings.forceall or workflow.dag_settings.forcerun
-        return job.inputs if forced or not job.is_done else []
+        return job.inputs if forced or job.state != "done" else []
 
     return of_job
 

@@ -25,11 +25,11 @@ EPOCHS = (4, 8, 12, 16)
 _N_IMAGES = 24
 
 
-@dataclass
 def hash_of(path: Path) -> str:
     return file_sha256(path) if path.is_file() else "0" * 64
 
 
+@dataclass
 class MadeUp:
     """An experiment 'made_up' in a folder of its own, with its runs.
 

@@ -1,5 +1,7 @@
 """Resources: grow with the attempt, and stay within what clusters allow."""
 
+import re
+
 import pytest
 
 from nfbench.core.resources import gpus_per_job, memory, time_limit
@@ -26,5 +28,5 @@ def test_every_rule_with_a_job_says_what_it_needs(repository):
     for path in (repository / "workflow" / "rules").glob("*.smk"):
         rules = path.read_text().split("\nrule ")[1:]
         for rule in rules:
-            assert "mem_mb=memory(" in rule, rule.partition(":")[0]
+            assert re.search(r"mem_mb=memory(_of)?\(", rule), rule.partition(":")[0]
             assert "runtime=time_limit(" in rule, rule.partition(":")[0]

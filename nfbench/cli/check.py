@@ -12,8 +12,7 @@ def check(experiment: Experiment = None, overrides: Overrides = "{}") -> None:
     """Check config.yaml and all experiments; say how many cells each has with the categories on disk."""
     plan = load_plan(overrides)
     experiments = plan.bench.experiments
-    if experiment:
-        plan.bench.experiment(experiment)
+    plan.bench.experiment(experiment or plan.bench.config.experiment)
     typer.echo(f"{len(experiments)} experiment{'s are' if len(experiments) != 1 else ' is'} sound")
     for name in [experiment] if experiment else experiments:
         try:

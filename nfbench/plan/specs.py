@@ -61,9 +61,8 @@ class Spec(Model):
         Raises:
             NfbenchError: no JSON, or a wrong key or value.
         """
-        is_json = given.lstrip().startswith("{")
-        source = "--spec" if is_json else given
-        values = _parse_json(given) if is_json else read_json(given)
+        source = "--spec" if given.lstrip().startswith("{") else given
+        values = _parse_json(given) if source == "--spec" else read_json(given)
         if not isinstance(values, dict):
             raise NfbenchError(f"{source}: expected a JSON mapping of the keys of {cls.__name__}")
         return validate(cls, values, source)

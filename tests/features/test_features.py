@@ -107,7 +107,8 @@ def test_caches_of_two_sources_do_not_go_together(entries, meta_path, tmp_path):
     extract(entries, other, input_size=96)
     with pytest.raises(NfbenchError, match=r"do not go together.*input_size \(64 and 96\)"):
         FeatureCache(meta_path).require_same_source(FeatureCache(other).meta, other)
-    FeatureCache(meta_path).require_same_source({**FeatureCache(meta_path).meta, "view": "test"}, meta_path)
+    of_test = FeatureCache(meta_path).meta.model_copy(update={"view": "test"})
+    FeatureCache(meta_path).require_same_source(of_test, meta_path)
 
 
 @pytest.mark.parametrize(

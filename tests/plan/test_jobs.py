@@ -230,8 +230,8 @@ def with_variant(name, **change):
 
 
 def learns(spec, name):
-    """Whether the stage learns with the settings of a variant, or counts its parameters."""
-    if isinstance(spec, TrainSpec):
+    """Whether the stage learns with the settings of a variant or follows from that, or counts its parameters."""
+    if isinstance(spec, TrainSpec | EvaluateSpec):
         return spec.cell.method == name
     if isinstance(spec, TableSpec):
         return name in spec.variants
@@ -242,11 +242,11 @@ def learns(spec, name):
 @pytest.mark.parametrize(
     ("name", "stages"),
     [
-        ("padim-smoke", {"train_flow"}),
-        ("bgad-smoke", {"train_flow"}),
+        ("padim-smoke", {"train_flow", "evaluate_run"}),
+        ("bgad-smoke", {"train_flow", "evaluate_run"}),
         ("uflow-cait", {"build_table"}),
         ("padim-searched-smoke",
-         {"train_flow", "create_study", "search_hyperparameters", "summarize_study"}),
+         {"train_flow", "evaluate_run", "create_study", "search_hyperparameters", "summarize_study"}),
     ],
 )  # fmt: skip
 def test_settings_of_a_variant_change_its_own_trainings_alone(root, plans, specs, name, stages):

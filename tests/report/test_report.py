@@ -236,7 +236,7 @@ def filled(text, values):
 
 def test_commands_of_all_runs_of_a_system_are_one_text_and_are_those_of_each_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    made = MadeUp(tmp_path, {"uflow": "uflow", "padim": "padim"}, ("bottle", 'a "b"', "it's"), seeds=2).write()
+    made = MadeUp(tmp_path, {"uflow": "uflow", "padim": "padim"}, ("bottle", "cable", "grid"), seeds=2).write()
     data = embedded(report_of(made).read_text())
     systems, seen = [found["method"] for found in data["systems"]], {}
     for run in data["runs"]:

@@ -82,7 +82,7 @@ SPECS = {"extract_features": ExtractSpec, "train_flow": TrainSpec, "evaluate_run
 
 def test_commands_are_those_of_the_specs_that_made_a_run(made):
     lines = [line.strip() for line in explained("made_up_image_auroc", "bottle", "uflow").splitlines()]
-    commands = [shlex.split(line.removeprefix("$ ")) for line in lines if line.startswith("$ nfbench")]
+    commands = [shlex.split(line.removeprefix("$ ")) for line in lines if line.startswith("$ nfbench ")]
     records = [read_record(made.paths.run_record(cell)) for cell in made.cells[:2]]
     wanted = [spec for r in records for spec in (*r.specs.extract, r.specs.train, r.specs.evaluate)]
     found = [(command[1], SPECS[command[1]].parse(command[3])) for command in commands if "--spec" in command]

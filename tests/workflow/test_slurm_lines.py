@@ -4,11 +4,15 @@ import os
 import shlex
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
 import yaml
 
+from nfbench.cli.load import load_plan
+from nfbench.core.files import write_json
+from nfbench.plan.memory import memory_mb
 from tests.workflow import slurm_stub
 from tests.workflow.conftest import environment
 
@@ -63,21 +67,36 @@ def asked(line: str) -> dict[str, str]:
     return found
 
 
+def prepared(folder):
+    """Stands in for the manifest and the features of a training; returns the MB that it asks for."""
+    with chdir(folder):
+        plan = load_plan()
+        cell = next(c for c in plan.cells("smoke") if (c.category, c.method) == ("fabric", "fastflow-smoke"))
+        features = plan.extract(cell.backbone, cell.dataset, cell.category, "train").spec
+        for path in (MANIFEST, FEATURES):
+            Path(path).parent.mkdir(parents=True)
+        Path(MANIFEST).touch()
+        write_json(FEATURES, {"spec": features.model_dump(mode="json")})
+        return memory_mb(plan.train(cell).spec, 0)
+
+
 @pytest.fixture
 def played(new_checkout, tmp_path):
     return Played(new_checkout(), tmp_path)
 
 
 def test_a_training_that_fails_is_submitted_again_with_more(played):
-    for path in (MANIFEST, FEATURES):
-        (played.checkout.folder / path).parent.mkdir(parents=True)
-        (played.checkout.folder / path).touch()
+    memory = prepared(played.checkout.folder)
     states = "REFUSED TIMEOUT COMPLETED"
     status, printed, jobs = played.submit(TRAINED[0], states, [*TRAINED, BENCHMARK], "--config", "device=cuda")
     assert status == 0, printed
     assert printed.count("Trying to restart job") == 2
     assert "SLURM status is: 'TIMEOUT'" in printed
-    assert [(job["-t"], job["--mem"]) for job in jobs] == [("480", "8000"), ("960", "16000"), ("1440", "32000")]
+    assert [(job["-t"], job["--mem"]) for job in jobs] == [
+        ("480", str(memory)),
+        ("960", str(2 * memory)),
+        ("1440", str(4 * memory)),
+    ]
     for job in jobs:
         assert (job["-p"], job["--gpus"], job["--cpus-per-task"]) == ("gpu", "1", "1")
         assert job["-D"] == str(played.checkout.folder)
@@ -108,9 +127,7 @@ def test_the_profile_sets_what_its_comments_promise(played):
         assert f"# {line}\n" in text
         text = text.replace(f"# {line}\n", f"{line}\n")
     profile.write_text(text)
-    for path in (MANIFEST, FEATURES):
-        (played.checkout.folder / path).parent.mkdir(parents=True)
-        (played.checkout.folder / path).touch()
+    prepared(played.checkout.folder)
     status, printed, jobs = played.submit(
         TRAINED[0], "REFUSED COMPLETED", [*TRAINED, BENCHMARK], "--config", "device=cpu"
     )
@@ -123,13 +140,11 @@ def test_the_profile_sets_what_its_comments_promise(played):
 
 def test_an_option_replaces_a_whole_block_of_the_profile(played):
     """As docs/cluster.md warns: the partition of trainings is gone with the rest of ``set-resources``."""
-    for path in (MANIFEST, FEATURES):
-        (played.checkout.folder / path).parent.mkdir(parents=True)
-        (played.checkout.folder / path).touch()
+    memory = prepared(played.checkout.folder)
     options = ["--retries", "0", "--set-resources", "train_flow:runtime=60"]
     status, _, (job,) = played.submit(TRAINED[0], "REFUSED", [], *options)
     assert status == 1
-    assert (job["-p"], job["-t"], job["--mem"]) == ("main", "60", "8000")
+    assert (job["-p"], job["-t"], job["--mem"]) == ("main", "60", str(memory))
 
 
 def test_the_profile_plans_the_same_jobs_without_a_cluster(new_checkout):

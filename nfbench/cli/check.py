@@ -2,7 +2,7 @@
 
 import typer
 
-from nfbench.cli.load import Experiment, Overrides, load_plan
+from nfbench.cli.load import Experiment, Overrides, load_experiment
 from nfbench.core.errors import NfbenchError
 
 __all__ = ["check"]
@@ -10,9 +10,9 @@ __all__ = ["check"]
 
 def check(experiment: Experiment = None, overrides: Overrides = "{}") -> None:
     """Check config.yaml and all experiments; say how many cells each has with the categories on disk."""
-    plan = load_plan(overrides)
+    plan, asked = load_experiment(experiment, overrides)
     experiments = plan.bench.experiments
-    plan.bench.experiment(experiment or plan.bench.config.experiment)
+    plan.bench.experiment(asked)
     typer.echo(f"{len(experiments)} experiment{'s are' if len(experiments) != 1 else ' is'} sound")
     for name in [experiment] if experiment else experiments:
         try:

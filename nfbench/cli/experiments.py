@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nfbench.cli.load import Experiment, Overrides, load_plan
+from nfbench.cli.load import Experiment, Overrides, load_experiment
 from nfbench.plan.specs import AggregateSpec, FigureSpec, ReportSpec, TableSpec, TrackSpec
 
 __all__ = ["aggregate_results", "build_figure", "build_report", "build_table", "report", "show", "track_runs"]
@@ -30,8 +30,7 @@ def aggregate_results(
     if spec:
         gather.aggregate_results(AggregateSpec.parse(spec))
         return
-    plan = load_plan(overrides)
-    name = experiment or plan.bench.config.experiment
+    plan, name = load_experiment(experiment, overrides)
     gather.write_gathered(plan.aggregate(name).spec, gather.stock_of(plan, name), allow_holes=allow_holes)
 
 
@@ -44,8 +43,7 @@ def build_table(
     if spec:
         tables.build_table(TableSpec.parse(spec))
         return
-    plan = load_plan(overrides)
-    experiment = experiment or plan.bench.config.experiment
+    plan, experiment = load_experiment(experiment, overrides)
     for one in [name] if name else plan.bench.experiment(experiment).tables:
         tables.build_table(plan.table(experiment, one).spec)
 
@@ -59,8 +57,7 @@ def build_figure(
     if spec:
         figures.build_figure(FigureSpec.parse(spec))
         return
-    plan = load_plan(overrides)
-    experiment = experiment or plan.bench.config.experiment
+    plan, experiment = load_experiment(experiment, overrides)
     for one in [name] if name else plan.bench.experiment(experiment).figures:
         figures.build_figure(plan.figure(experiment, one).spec)
 
@@ -77,8 +74,7 @@ def report(experiment: Experiment = None, overrides: Overrides = "{}", pictures:
     from nfbench.stages import gather
     from nfbench.stages import report as stage
 
-    plan = load_plan(overrides)
-    name = experiment or plan.bench.config.experiment
+    plan, name = load_experiment(experiment, overrides)
     path = stage.write_report(plan.report(name).spec, gather.stock_of(plan, name), pictures)
     typer.echo(f"report: {path.absolute()}")
 
@@ -99,8 +95,7 @@ def track_runs(
     if spec:
         typer.echo(track.track_runs(TrackSpec.parse(spec)))
         return
-    plan = load_plan(overrides)
-    experiment = experiment or plan.bench.config.experiment
+    plan, experiment = load_experiment(experiment, overrides)
     asked = plan.track(experiment).spec
     stock = gather.stock_of(plan, experiment)
     typer.echo(track.write_tracked(asked.model_copy(update={"name": name} if name else {}), stock))
@@ -110,8 +105,7 @@ def show(experiment: Experiment = None, overrides: Overrides = "{}") -> None:
     """Print the tables of an experiment and say where tables, figures and report are."""
     from nfbench.stages.tables import table_of
 
-    plan = load_plan(overrides)
-    name = experiment or plan.bench.config.experiment
+    plan, name = load_experiment(experiment, overrides)
     config, paths = plan.bench.experiment(name), plan.paths
     for table_name in config.tables:
         table, writer = table_of(plan.table(name, table_name).spec)

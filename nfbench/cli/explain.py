@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nfbench.cli.load import Experiment, Overrides, load_plan
+from nfbench.cli.load import Experiment, Overrides, load_experiment, load_plan
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
 
@@ -49,8 +49,7 @@ def status(experiment: Experiment = None, overrides: Overrides = "{}") -> None:
     from nfbench.results.progress import describe_progress
     from nfbench.stages.gather import stock_of
 
-    plan = load_plan(overrides)
-    name = experiment or plan.bench.config.experiment
+    plan, name = load_experiment(experiment, overrides)
     typer.echo("\n".join([f"{name}:", *describe_progress(stock_of(plan, name), plan.paths)]))
 
 

@@ -10,7 +10,7 @@ from nfbench.config import Bench, load_bench, read_config
 from nfbench.core.errors import NfbenchError
 from nfbench.plan.plan import Plan
 
-__all__ = ["Experiment", "Overrides", "load", "load_plan"]
+__all__ = ["Experiment", "Overrides", "load", "load_experiment", "load_plan"]
 
 Experiment = Annotated[str | None, typer.Argument(help="Experiment. Default: the configured one.")]
 Overrides = Annotated[str, typer.Option("--config", help="Keys that override config.yaml, as JSON.")]
@@ -37,3 +37,9 @@ def load(overrides: str = "{}", folder: Path = Path()) -> Bench:
 def load_plan(overrides: str = "{}") -> Plan:
     """The plan of the configuration in this folder."""
     return Plan(load(overrides))
+
+
+def load_experiment(experiment: str | None, overrides: str = "{}") -> tuple[Plan, str]:
+    """The plan of the configuration in this folder, and the name of an experiment, by default the configured one."""
+    plan = load_plan(overrides)
+    return plan, experiment or plan.bench.config.experiment

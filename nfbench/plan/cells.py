@@ -1,6 +1,6 @@
 """The grid: a pure function from an experiment to its cells."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
@@ -9,7 +9,7 @@ from nfbench.config import AvailableAmong, Bench, Categories, Experiment, Settin
 from nfbench.config.validation import Model
 from nfbench.core.errors import NfbenchError
 
-__all__ = ["Block", "Cell", "classes_of", "expand", "expand_blocks", "members"]
+__all__ = ["Block", "Cell", "cells_of", "classes_of", "expand", "expand_blocks", "members"]
 
 AvailableCategories = Callable[[str], list[str]]
 """Categories of a dataset that are there to be used, by the dataset's name."""
@@ -68,7 +68,11 @@ class Block(Model):
 
 def expand(bench: Bench, experiment_name: str, available: AvailableCategories) -> list[Cell]:
     """All cells of an experiment, without repetition, in the order in which the experiment names them."""
-    blocks = expand_blocks(bench, experiment_name, available)
+    return cells_of(expand_blocks(bench, experiment_name, available))
+
+
+def cells_of(blocks: Iterable[Block]) -> list[Cell]:
+    """All cells of blocks, each once, in the order of the blocks."""
     return list(dict.fromkeys(cell for block in blocks for cell in block.cells))
 
 

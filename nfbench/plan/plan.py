@@ -14,7 +14,7 @@ from nfbench.config import AnomaliesConfig, BackboneConfig, Bench, VariantConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
 from nfbench.plan.catalogue import Catalogue
-from nfbench.plan.cells import Block, Cell, expand_blocks
+from nfbench.plan.cells import Block, Cell, cells_of, expand_blocks
 from nfbench.plan.job import Job, code_of
 from nfbench.plan.listing import list_files, token
 from nfbench.plan.paths import Paths
@@ -80,7 +80,7 @@ class Plan:
     @_once
     def cells(self, experiment: str) -> list[Cell]:
         """Cells of an experiment, each once."""
-        return list(dict.fromkeys(cell for block in self.blocks(experiment) for cell in block.cells))
+        return cells_of(self.blocks(experiment))
 
     @_once
     def skipped(self, experiment: str) -> tuple[Skipped, ...]:

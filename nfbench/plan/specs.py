@@ -16,7 +16,7 @@ from nfbench.config.tables import AnyTable, FigureConfig
 from nfbench.config.validation import Model, validate
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import read_json
-from nfbench.plan.cells import Block, Cell
+from nfbench.plan.cells import Block, Cell, cells_of
 from nfbench.plan.paths import TRAINED, Paths
 
 __all__ = [
@@ -273,7 +273,7 @@ class _ExperimentSpec(Spec):
     @property
     def cells(self) -> list[Cell]:
         """Cells of the experiment, each once."""
-        return list(dict.fromkeys(cell for block in self.blocks for cell in block.cells))
+        return cells_of(self.blocks)
 
     @property
     def paths(self) -> Paths:

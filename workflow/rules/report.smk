@@ -11,7 +11,7 @@ rule build_report:
     input:
         inputs("build_report"),
     output:
-        PATHS.template("reports/{experiment}.html"),
+        str(PATHS.report("{experiment}")),
     log:
         PATHS.log("build_report"),
     benchmark:

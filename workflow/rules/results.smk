@@ -12,8 +12,8 @@ rule aggregate_results:
     input:
         inputs("aggregate_results"),
     output:
-        results=PATHS.template("experiments/{experiment}/results.parquet"),
-        ledger=PATHS.template("experiments/{experiment}/ledger.csv"),
+        results=str(PATHS.experiment("{experiment}", "results.parquet")),
+        ledger=str(PATHS.experiment("{experiment}", "ledger.csv")),
     log:
         PATHS.log("aggregate_results"),
     benchmark:
@@ -38,15 +38,15 @@ rule build_table:
     input:
         inputs("build_table"),
     output:
-        tex=PATHS.template("tables/{experiment}/{table}.tex"),
+        tex=str(PATHS.table("{experiment}", "{table}", "tex")),
         html=report(
-            PATHS.template("tables/{experiment}/{table}.html"),
+            str(PATHS.table("{experiment}", "{table}", "html")),
             category="{experiment}",
             subcategory="Tables",
             labels={"table": "{table}"},
             caption="../report/table.rst",
         ),
-        csv=PATHS.template("tables/{experiment}/{table}.csv"),
+        csv=str(PATHS.table("{experiment}", "{table}", "csv")),
     log:
         PATHS.log("build_table"),
     benchmark:
@@ -72,9 +72,9 @@ rule build_figure:
     input:
         inputs("build_figure"),
     output:
-        pdf=PATHS.template("figures/{experiment}/{figure}.pdf"),
+        pdf=str(PATHS.figure("{experiment}", "{figure}", "pdf")),
         png=report(
-            PATHS.template("figures/{experiment}/{figure}.png"),
+            str(PATHS.figure("{experiment}", "{figure}", "png")),
             category="{experiment}",
             subcategory="Figures",
             labels={"figure": "{figure}"},

@@ -32,7 +32,7 @@ class Experiment(Model):
 
     @model_validator(mode="after")
     def _runs_are_asked_for(self) -> "Experiment":
-        needed = [name for name, table in self.tables.items() if table.kind != "parameters"] + list(self.figures)
+        needed = [name for name, table in self.tables.items() if table.from_runs] + list(self.figures)
         if self.grid and self.runs_of:
             raise PydanticCustomError("two_grids", "'grid' and 'runs_of' exclude each other")
         if not self.grid and not self.runs_of and (needed or not self.tables):

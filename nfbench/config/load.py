@@ -205,7 +205,7 @@ def _faults_of_names(
             for part, config in named.items():
                 if (owner := owners.setdefault((kind, part), file)) != file:
                     yield f"{file}: '{kind}.{part}': {owner} has a {kind[:-1]} '{part}' too; rename one of them"
-                if experiment.grid or config.kind == "parameters":
+                if experiment.grid or not config.from_runs:
                     yield from _in(file, check(f"{kind}.{part}", config, Runs(experiment.grid, known)))
 
 

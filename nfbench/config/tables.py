@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
@@ -53,11 +53,23 @@ _SETTING = "show the runs of this setting; needed where the experiment has runs 
 _ROW = "which row of the published table: its columns by name, such as {backbone: ResNet18}"
 
 
-class TableConfig(Model):
+class _Table(Model):
+    """What tables of all kinds have."""
+
+    from_runs: ClassVar[bool] = True  # False: the table needs no runs
+
+    title: str = Field(description="caption")
+
+    @property
+    def counted(self) -> "tuple[CountedModel, ...]":
+        """Models that are built to be counted."""
+        return ()
+
+
+class TableConfig(_Table):
     """A table of results: categories as rows, methods as columns, published values beside measured ones."""
 
     kind: Literal["results"] = "results"
-    title: str = Field(description="caption")
     setting: Setting | None = Field(None, description=_SETTING)
     metric: Metric = Field(description="metric, as run.json names it")
     metric_of: dict[str, Metric] = Field(
@@ -91,11 +103,10 @@ class BackboneRow(Model):
     published: dict[str, str] | None = Field(None, description=_ROW)
 
 
-class BackbonesTableConfig(Model):
+class BackbonesTableConfig(_Table):
     """A table of backbones or level sets: they are the rows, metrics the columns, cells means over categories."""
 
     kind: Literal["backbones"] = "backbones"
-    title: str = Field(description="caption")
     setting: Setting | None = Field(None, description=_SETTING)
     metrics: tuple[Metric, ...] = Field(min_length=1, description="metrics, as run.json names them")
     rows: tuple[BackboneRow, ...] = Field(min_length=1, description="backbones in the order of the rows")
@@ -117,11 +128,10 @@ class MethodRow(Model):
     published: dict[str, str] | None = Field(None, description=_ROW)
 
 
-class MethodsTableConfig(Model):
+class MethodsTableConfig(_Table):
     """A table of methods: they are the rows, metrics and costs the columns, cells means over categories."""
 
     kind: Literal["methods"] = "methods"
-    title: str = Field(description="caption")
     setting: Setting | None = Field(None, description=_SETTING)
     metrics: tuple[Metric, ...] = Field(min_length=1, description="metrics, as run.json names them")
     datasets: tuple[str, ...] | None = Field(None, min_length=1, description="show the runs of these datasets only")
@@ -148,11 +158,10 @@ class MethodsTableConfig(Model):
         return self
 
 
-class SettingsTableConfig(Model):
+class SettingsTableConfig(_Table):
     """A table of methods in the settings one-class and unified, side by side; cells are means over categories."""
 
     kind: Literal["settings"] = "settings"
-    title: str = Field(description="caption")
     metrics: tuple[Metric, ...] = Field(min_length=1, description="metrics, as run.json names them")
     selection: Selection = Field("last", description="which checkpoint is scored")
 
@@ -166,13 +175,19 @@ class CountedModel(Model):
     explanation: str = Field("", description="what to know of this count, above all where it is not the published one")
 
 
-class ParametersTableConfig(Model):
-    """A table of trainable parameters, counted in models that are built, beside published numbers; needs no runs."""
+class ParametersTableConfig(_Table):
+    """A table of trainable parameters, counted in models that are built, next to published numbers; needs no runs."""
+
+    from_runs = False
 
     kind: Literal["parameters"] = "parameters"
-    title: str = Field(description="caption")
     published: str | None = Field(None, description="file of nfbench/reference without its ending")
     rows: tuple[CountedModel, ...] = Field(min_length=1, description="models in the order of the rows")
+
+    @property
+    def counted(self) -> tuple[CountedModel, ...]:
+        """Models that are built to be counted."""
+        return self.rows
 
 
 def _kind(table: Any) -> Any:
@@ -195,6 +210,8 @@ AnyTable = Annotated[
 
 class FigureConfig(Model):
     """A figure of an experiment."""
+
+    from_runs: ClassVar[bool] = True
 
     setting: Setting | None = Field(None, description="draw the runs of this setting only")
     kind: Literal[

@@ -231,17 +231,15 @@ class Plan:
     def table(self, experiment: str, name: str) -> Job:
         """A table of an experiment."""
         table = self._part("tables", experiment, name)
-        counted = table.rows if table.kind == "parameters" else ()
-        before = [] if table.kind == "parameters" else [self.aggregate(experiment)]
-        of_experiment = self._of_experiment(experiment)
         spec = TableSpec(
-            **of_experiment | ({"blocks": ()} if table.kind == "parameters" else {}),
+            **self._of_experiment(experiment) | ({} if table.from_runs else {"blocks": ()}),
             name=name,
             table=table,
-            notes={} if table.kind == "parameters" else self.catalogue.notes,
-            variants={row.method: self.bench.variant(row.method) for row in counted},
+            notes=self.catalogue.notes if table.from_runs else {},
+            variants={model.method: self.bench.variant(model.method) for model in table.counted},
             published=published_hashes([table]),
         )
+        before = [self.aggregate(experiment)] if table.from_runs else []
         return self._job(spec, *before, experiment=experiment, table=name)
 
     @_once

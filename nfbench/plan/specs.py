@@ -140,55 +140,52 @@ class ClassSpec(Model):
         return [self.manifest, self.features, *([self.pseudo] if self.pseudo else [])]
 
 
-class TrainSpec(_DerivedSpec):
-    """From cached features to a trained model."""
+class _CellSpec(_DerivedSpec):
+    """Part of a cell's run."""
 
-    function = "train:train_flow"
-
-    cell: Cell = Field(description="the training's cell; its category is 'all' in the setting unified")
+    cell: Cell = Field(description="the cell; in the setting unified, that of a training has the category 'all'")
     method: str = Field(description="method behind the variant")
-    settings: dict[str, Any] = Field(default_factory=dict, description="overrides of the method's settings")
-    anomalies: AnomaliesConfig | None = Field(None, description="anomalous images to train with")
-    reader: str = Field(description="reader of the dataset, for the paper's settings by category")
+    anomalies: AnomaliesConfig | None = Field(None, description="anomalous images that the model is trained with")
     backbone: BackboneConfig = Field(description="backbone of the features")
-    classes: tuple[ClassSpec, ...] = Field(min_length=1, description="images by class, in the order of their numbers")
-    test_features: str | None = Field(None, description="meta.json of the view test, where real anomalies are learned")
-    study: str | None = Field(None, description="study.json of the search that gives further settings")
-    epochs_at_most: int | None = Field(None, ge=0, description="train no longer than this, for a trial run")
     run: str = Field(description="folder to write to")
-
-    def _inputs(self) -> list[str]:
-        own = [path for one in self.classes for path in one.inputs]
-        return [*own, *filter(None, (self.test_features, self.study))]
 
     def _plugins(self) -> list[str]:
         return [f"nfbench.methods.{self.method}", family_of(self.backbone.name), *_generator(self.anomalies)]
 
 
-class EvaluateSpec(_DerivedSpec):
+class TrainSpec(_CellSpec):
+    """From cached features to a trained model."""
+
+    function = "train:train_flow"
+
+    settings: dict[str, Any] = Field(default_factory=dict, description="overrides of the method's settings")
+    reader: str = Field(description="reader of the dataset, for the paper's settings by category")
+    classes: tuple[ClassSpec, ...] = Field(min_length=1, description="images by class, in the order of their numbers")
+    test_features: str | None = Field(None, description="meta.json of the view test, where real anomalies are learned")
+    study: str | None = Field(None, description="study.json of the search that gives further settings")
+    epochs_at_most: int | None = Field(None, ge=0, description="train no longer than this, for a trial run")
+
+    def _inputs(self) -> list[str]:
+        own = [path for one in self.classes for path in one.inputs]
+        return [*own, *filter(None, (self.test_features, self.study))]
+
+
+class EvaluateSpec(_CellSpec):
     """From a trained model and cached test features to a run record."""
 
     function = "evaluate:evaluate_run"
 
-    cell: Cell = Field(description="the cell; it has the category that is evaluated")
     title: str | None = Field(None, description="name in tables; by default the method's title")
-    method: str = Field(description="method behind the variant")
-    anomalies: AnomaliesConfig | None = Field(None, description="anomalous images that the model was trained with")
-    backbone: BackboneConfig = Field(description="backbone of the features")
     trained: str = Field(description="folder of the training")
     manifest: str = Field(description="manifest of the category")
     train_features: str = Field(description="meta.json of the view train, for the fair threshold")
     features: str = Field(description="meta.json of the view test")
     pseudo: str | None = Field(None, description="meta.json of the view of pseudo-anomalies, where it is cached")
     save_maps: bool = Field(False, description="keep the maps of all test images")
-    run: str = Field(description="folder to write to")
 
     def _inputs(self) -> list[str]:
         from_training = [f"{self.trained}/{name}" for name in TRAINED]
         return [*from_training, self.manifest, self.train_features, self.features, *filter(None, [self.pseudo])]
-
-    def _plugins(self) -> list[str]:
-        return [f"nfbench.methods.{self.method}", family_of(self.backbone.name), *_generator(self.anomalies)]
 
 
 class SearchedBackbone(Model):
@@ -321,12 +318,12 @@ class TableSpec(_ExperimentSpec):
     published: dict[str, str] = Field(default_factory=dict, description="SHA-256 of published tables, by name")
 
     def _inputs(self) -> list[str]:
-        return [] if self.table.kind == "parameters" else [self.results]
+        return [self.results] if self.table.from_runs else []
 
     def _plugins(self) -> list[str]:
-        counted = self.table.rows if self.table.kind == "parameters" else ()
-        methods = [f"nfbench.methods.{self.variants[row.method].method}" for row in counted]
-        return [table_module(self.table.kind), *methods, *(family_of(row.backbone.name) for row in counted)]
+        counted = self.table.counted
+        methods = [f"nfbench.methods.{self.variants[model.method].method}" for model in counted]
+        return [table_module(self.table.kind), *methods, *(family_of(model.backbone.name) for model in counted)]
 
 
 class FigureSpec(_ExperimentSpec):

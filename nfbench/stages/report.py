@@ -53,7 +53,7 @@ def _tables(spec: ReportSpec, results: pd.DataFrame, holes: Sequence[Account]) -
     """Tables of the runs that are done, and why others cannot be made where some are not."""
     tables, unmade = [], []
     for name, config in spec.tables.items():
-        if config.kind == "parameters" or results.empty:
+        if not config.from_runs or results.empty:
             continue
         try:
             tables.append(make_table(name, config, results, spec.notes, holes))

@@ -31,10 +31,10 @@ def build_table(spec: TableSpec) -> None:
 
 def table_of(spec: TableSpec) -> "tuple[Table | ParametersTable, ModuleType]":
     """The table, and the module that writes tables of its kind."""
-    if spec.table.kind == "parameters":
+    if not spec.table.from_runs:
         from nfbench.tables import render_parameters  # builds models, with torch
 
-        module = importlib.import_module(table_module("parameters"))
+        module = importlib.import_module(table_module(spec.table.kind))
         return module.make_parameters_table(spec.name, spec.table, spec.variants), render_parameters
     results = read_results(spec.paths.experiment(spec.experiment, "results.parquet"))
     holes = read_holes(spec.paths.experiment(spec.experiment, "ledger.csv"))

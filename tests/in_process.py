@@ -8,23 +8,28 @@ import importlib
 import inspect
 import io
 import json
+import sys
 from collections.abc import Callable
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 from typer.testing import CliRunner
 
 from nfbench.cli.load import load_plan
 from nfbench.plan.job import Job
 
-__all__ = ["planned_jobs", "run_experiment", "run_job", "run_nfbench", "run_snakemake"]
+__all__ = ["DRY_RUN", "count_jobs", "planned_jobs", "run_experiment", "run_job", "run_nfbench", "run_snakemake"]
+
+DRY_RUN = ("--quiet", "rules", "--dry-run")
 
 
 def run_nfbench(folder: Path, *arguments: str) -> str:
     """Runs a command of nfbench in a folder; returns all it printed, and raises what it raised."""
     from nfbench.cli import app
 
-    with chdir(folder):
+    argv = patch.object(sys, "argv", ["nfbench", *arguments])  # records keep the command
+    with chdir(folder), argv:
         done = CliRunner().invoke(app, arguments)
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
@@ -80,7 +85,12 @@ def exit_code(main: Callable[[list[str]], None], arguments: list[str]) -> int | 
 
 def planned_jobs(folder: Path, *arguments: str) -> dict[str, int]:
     """Number of jobs of each rule in a dry run."""
-    lines = run_snakemake(folder, "--cores", "2", "--quiet", "rules", "--dry-run", *arguments).splitlines()
+    return count_jobs(run_snakemake(folder, "--cores", "2", *DRY_RUN, *arguments))
+
+
+def count_jobs(printed: str) -> dict[str, int]:
+    """Number of jobs of each rule, from what a dry run with ``DRY_RUN`` printed."""
+    lines = printed.splitlines()
     if not any(line.startswith("job ") for line in lines):
         return {}
     start = next(number for number, line in enumerate(lines) if line.startswith("job "))

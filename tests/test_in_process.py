@@ -4,14 +4,14 @@ import pytest
 import yaml
 
 from nfbench.core.errors import NfbenchError
-from tests.in_process import planned_jobs, run_nfbench, run_snakemake
+from tests.in_process import DRY_RUN, count_jobs, planned_jobs, run_nfbench, run_snakemake
 from tests.workflow.conftest import Checkout
 
 
 def test_dry_runs_see_each_change_and_the_same_as_a_process(tmp_path):
     checkout = Checkout(tmp_path)
     planned = planned_jobs(tmp_path, "smoke")
-    assert planned == checkout.jobs("smoke")
+    assert planned == count_jobs(checkout.snakemake(*DRY_RUN, "smoke"))
     path = tmp_path / "workflow" / "experiments" / "smoke.yaml"
     values = yaml.safe_load(path.read_text())
     path.write_text(yaml.safe_dump({**values, "seeds": values.get("seeds", 1) + 1}))

@@ -23,7 +23,7 @@ SLURM = [
     "--workflow-profile", "profiles/slurm", "--slurm-status-command", "squeue",
     "--slurm-init-seconds-before-status-checks", "12", "--latency-wait", "10",
 ]  # fmt: skip
-LOCAL = ("aggregate_results", "build_table", "build_figure", "build_report", "all")
+LOCAL = ("aggregate_results", "build_table", "build_figure", "build_report", "all", "smoke")
 FAULTS = """
 title: Trainings that are disturbed
 seeds: 4
@@ -53,6 +53,23 @@ def test_from_images_to_tables(cluster, checkout, tell):
     assert [job["JobState"] for job in cluster.finished()] == ["COMPLETED"] * submitted
     assert checkout.jobs(*arguments) == {}
     tell(expected=planned["evaluate_run"], found=len(list(results.rglob("run.json"))))
+
+
+def test_training_and_evaluation_as_one_job(cluster, checkout, tell):
+    """The commented lines of the profile: each cell is one job of Slurm less."""
+    profile = checkout.folder / "profiles" / "slurm" / "profile.yaml"
+    commented = re.compile(r"^# (groups:|  - \w+=run)$", re.M)
+    text, lines = commented.subn(r"\1", profile.read_text())
+    assert lines == 3
+    profile.write_text(text)
+    before, arguments = len(cluster.finished()), ["smoke", "--config", "device=cpu"]
+    planned = checkout.jobs(*arguments)
+    checkout.snakemake(*SLURM, *arguments)
+    assert planned["train_flow"] == planned["evaluate_run"] > 1
+    submitted = planned["total"] - sum(planned.get(rule, 0) for rule in LOCAL) - planned["evaluate_run"]
+    assert [job["JobState"] for job in cluster.finished()[before:]] == ["COMPLETED"] * submitted
+    assert checkout.jobs(*arguments) == {}
+    tell(expected=planned["evaluate_run"], found=len(list(checkout.folder.rglob("run.json"))))
 
 
 class Training:

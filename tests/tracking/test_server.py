@@ -23,6 +23,7 @@ from nfbench.cli.load import load_plan
 from nfbench.core.errors import NfbenchError
 from nfbench.plan.paths import EVALUATED, TRAINED
 from nfbench.stages.track import track_runs
+from tests.in_process import run_nfbench
 from tests.made_up import MadeUp
 from tests.mlflow_server import Server, Tracked, complete_runs, free_port, wait_for
 from tests.test_docs import commands
@@ -249,7 +250,7 @@ def test_commands_of_the_page(server, checkout):
     page = commands((ROOT / "docs" / "tracking.md").read_text())
     track, snakemake, make, served, remove, again = (line.replace("quickstart", "made_up") for line in page)
     default = f"sqlite:///{checkout.folder}/results/mlflow/mlflow.db"
-    assert "2 of 2 runs" in checkout.nfbench(*track.split()[1:])
+    assert "2 of 2 runs" in run_nfbench(checkout.folder, *track.split()[1:])
     before = Tracked(default, "made_up")
 
     assert snakemake == "snakemake --cores all track_made_up"
@@ -268,5 +269,5 @@ def test_commands_of_the_page(server, checkout):
     assert Tracked(server.uri, "made_up").ids.keys() == after.ids.keys()
 
     subprocess.run(remove.split(), cwd=checkout.folder, check=True)
-    checkout.nfbench(*again.split()[1:])
+    run_nfbench(checkout.folder, *again.split()[1:])
     assert Tracked(default, "made_up").ids.keys() == after.ids.keys()

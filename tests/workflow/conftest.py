@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from tests.in_process import planned_jobs
+
 ROOT = Path(__file__).parents[2]
 PARTS = ["Snakefile", "config.yaml", "workflow", "profiles", "envs"]
 CONDA = """#!/bin/sh
@@ -45,25 +47,15 @@ class Checkout:
 
     def snakemake(self, *arguments: str, fails: bool = False) -> str:
         """Runs Snakemake; returns all it printed."""
-        return self._run(self.command(*arguments), fails)
-
-    def nfbench(self, *arguments: str, fails: bool = False) -> str:
-        """Runs one stage; returns all it printed."""
-        return self._run([sys.executable, "-m", "nfbench", *arguments], fails)
-
-    def _run(self, command: list[str], fails: bool) -> str:
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, env=environment())
+        done = subprocess.run(
+            self.command(*arguments), cwd=self.folder, capture_output=True, text=True, check=False, env=environment()
+        )
         assert (done.returncode != 0) == fails, done.stdout + done.stderr
         return done.stdout + done.stderr
 
     def jobs(self, *arguments: str) -> dict[str, int]:
-        """Number of jobs of each rule in a dry run."""
-        lines = self.snakemake("--quiet", "rules", "--dry-run", *arguments).splitlines()
-        if not any(line.startswith("job ") for line in lines):
-            return {}
-        start = next(number for number, line in enumerate(lines) if line.startswith("job "))
-        table = [line.split() for line in lines[start + 2 :]]
-        return {row[0]: int(row[1]) for row in table[: next(n for n, row in enumerate(table) if not row)]}
+        """Number of jobs of each rule in a dry run, in this process."""
+        return planned_jobs(self.folder, *arguments)
 
 
 def environment() -> dict[str, str]:

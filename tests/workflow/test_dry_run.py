@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nfbench.cli.load import load_plan
+from tests.in_process import run_snakemake
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_mvtec_local_takes_the_categories_it_finds(checkout, mvtec_folder):
 def test_the_ledger_reads_the_logs_of_these_jobs(checkout, monkeypatch):
     monkeypatch.chdir(checkout.folder)
     experiments = ("smoke_search", "smoke_unified", "smoke_anomalies")
-    printed = checkout.snakemake("--dry-run", "--printshellcmds", *experiments)
+    printed = run_snakemake(checkout.folder, "--dry-run", "--printshellcmds", *experiments)
     logs = set(re.findall(r"--log (\S+)", printed))
     plan = load_plan()
     cells = [cell for name in experiments for cell in plan.cells(name)]

@@ -8,13 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
 
+from nfbench.plan.specs import TrainSpec
 from nfbench.results.record import read_record
-from nfbench.training.checkpoint import load_state
-from tests.workflow.conftest import environment
+from nfbench.stages.train import train_flow
+from tests.workflow.conftest import Checkout, environment
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
@@ -62,19 +64,31 @@ def kill_group(process):
     process.wait()
 
 
-@pytest.fixture
-def train_command(finished):
-    """A command that trains longer than the experiment does, into another folder."""
+@pytest.fixture(scope="module")
+def train_spec(finished: Checkout) -> TrainSpec:
+    """A training that takes longer than the experiment's, in another folder."""
     (path, *_) = sorted((finished.folder / "results/runs").glob("*/*/fabric/fastflow-smoke/*/seed0/run.json"))
-    spec = read_record(path).specs.train
+    settings = {"epochs": 40, "flow_steps": 2, "checkpoints": 3}
+    return read_record(path).specs.train.model_copy(update={"settings": settings})
 
+
+@pytest.fixture
+def train_command(train_spec):
     def command(run: Path) -> list[str]:
-        settings = {"epochs": 40, "flow_steps": 2, "checkpoints": 3}
-        given = spec.model_copy(update={"settings": settings, "run": str(run)}).to_json()
+        given = train_spec.model_copy(update={"run": str(run)}).to_json()
         where = ["--threads", "1", "--device", "cpu", "--checkpoint-seconds", "0"]
         return [*NFBENCH, "train_flow", "--spec", given, *where]
 
     return command
+
+
+@pytest.fixture(scope="module")
+def undisturbed(finished, train_spec, tmp_path_factory) -> Path:
+    """The folder of the same training, which nobody disturbed."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "seed0"
+    with chdir(finished.folder):
+        train_flow(train_spec.model_copy(update={"run": str(folder)}), device="cpu", threads=1)
+    return folder
 
 
 @pytest.fixture
@@ -90,25 +104,25 @@ def extract_command(finished):
     return command
 
 
-def test_killed_training_goes_on_and_ends_the_same(finished, train_command, tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    run(train_command(whole), finished)
+def assert_same_training(found: Path, undisturbed: Path) -> None:
+    for name in ("model.safetensors", "checkpoints.safetensors"):
+        assert (found / name).read_bytes() == (undisturbed / name).read_bytes()
+    assert sorted(path.name for path in found.iterdir()) == sorted(path.name for path in undisturbed.iterdir())
+
+
+def test_killed_training_goes_on_and_ends_the_same(finished, train_command, undisturbed, tmp_path):
+    killed = tmp_path / "killed"
     process = start(train_command(killed), finished)
     wait_for(lambda: list(killed.rglob("state.pt")), process)
     kill_group(process)
     assert not (killed / "model.safetensors").exists()
     run(train_command(killed), finished)
-    for name in ("model.safetensors", "checkpoints.safetensors"):
-        first, second = load_state(whole / name), load_state(killed / name)
-        assert first.keys() == second.keys()
-        assert all((value == second[key]).all() for key, value in first.items())
-    assert sorted(path.name for path in killed.iterdir()) == sorted(path.name for path in whole.iterdir())
+    assert_same_training(killed, undisturbed)
 
 
-def test_two_copies_of_a_training_end_as_one(finished, train_command, tmp_path):
+def test_two_copies_of_a_training_end_as_one(finished, train_command, undisturbed, tmp_path):
     """As when a cluster loses sight of a machine, and starts the job that runs on it a second time elsewhere."""
-    alone, both = tmp_path / "alone", tmp_path / "both"
-    run(train_command(alone), finished)
+    both = tmp_path / "both"
     first = start(train_command(both), finished)
     wait_for(lambda: list(both.rglob("state.pt")), first)
     first.send_signal(signal.SIGSTOP)
@@ -116,14 +130,12 @@ def test_two_copies_of_a_training_end_as_one(finished, train_command, tmp_path):
     time.sleep(2)
     first.send_signal(signal.SIGCONT)
     assert (first.wait(), second.wait()) == (0, 0)
-    for name in ("model.safetensors", "checkpoints.safetensors"):
-        assert (both / name).read_bytes() == (alone / name).read_bytes()
+    assert_same_training(both, undisturbed)
     training = json.loads((both / "training.json").read_text())
     history = (both / "history.csv").read_text().splitlines()[1:]
     seconds = sum(float(row.rpartition(",")[2]) for row in history)
     rounding = 0.001 * (len(history) + 1)  # each is written in milliseconds
     assert -rounding <= training["seconds"]["train"] - seconds < 1
-    assert sorted(path.name for path in both.iterdir()) == sorted(path.name for path in alone.iterdir())
 
 
 def test_killed_extraction_starts_over_and_ends_the_same(finished, extract_command, tmp_path):

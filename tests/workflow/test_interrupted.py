@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from tests.workflow.interruptions import InterruptedRuns, outcome
+from tests.in_process import run_experiment
+from tests.workflow.interruptions import JOBS, InterruptedRuns, outcome
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
@@ -13,9 +14,9 @@ def test_an_interrupted_run_comes_out_the_same(new_checkout):
     seed = random.randrange(10**6)
     print("seed of the moments:", seed)
     whole, interrupted = InterruptedRuns(new_checkout(), seed), InterruptedRuns(new_checkout(), seed)
-    seconds = whole.run()
+    run_experiment(whole.checkout.folder, "hit")
     try:
-        events = interrupted.interrupt(4, seconds)  # one of each kind
+        events = interrupted.interrupt(4, JOBS * 3)  # one of each kind
         print(*events, sep="\n")
         interrupted.run()
         (exact, metrics), (found, found_metrics) = outcome(whole.checkout.folder), outcome(interrupted.checkout.folder)

@@ -17,7 +17,7 @@ from nfbench.datasets.base import PACKAGE, Counts, find_dataset
 from nfbench.datasets.manifest import read_manifest
 from nfbench.plan.plan import Plan
 from tests.conftest import make_image_folder
-from tests.in_process import run_experiment, run_job
+from tests.in_process import run_experiment, run_job, run_snakemake
 from tests.workflow.conftest import ROOT, environment
 
 EXPERIMENTS = ROOT / "workflow" / "experiments"
@@ -132,6 +132,6 @@ def test_datasets_that_are_named_are_fetched_on_request_only(new_checkout):
     assert checkout.jobs(manifest, "--config", "fetch=true") == checkout.jobs(manifest) == {}
     record.unlink()
     shutil.rmtree(checkout.folder / "data/mvtec_ad")
-    printed = checkout.snakemake("--dry-run", "mvtec_local", fails=True)
+    printed = run_snakemake(checkout.folder, "--dry-run", "mvtec_local", fails=True)
     assert "folder data/mvtec_ad does not exist" in printed
     assert "'nfbench data fetch mvtec_ad' gets it" in printed

@@ -12,7 +12,7 @@ import yaml
 from nfbench.cli.load import load_plan
 from nfbench.results.record import read_record
 from nfbench.search.record import read_study
-from tests.in_process import run_experiment, run_job
+from tests.in_process import run_experiment, run_job, run_nfbench
 
 pytestmark = pytest.mark.workflow
 PLACE = "one-class/synthetic-smoke/fabric"
@@ -87,7 +87,7 @@ def test_the_table_shows_the_best_backbone_and_what_was_searched(searched):
 
 
 def test_explain_goes_back_through_the_study(searched):
-    said = searched.nfbench("explain", "smoke_search_image_auroc", "fabric", "fastflow-searched-smoke")
+    said = run_nfbench(searched.folder, "explain", "smoke_search_image_auroc", "fabric", "fastflow-searched-smoke")
     assert "judged by log_likelihood" in said
     searching = ["search_hyperparameters"] * 2
     stages = re.findall(r"\$ nfbench (?:--log \S+ )?(\w+)", said)

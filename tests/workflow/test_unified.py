@@ -11,7 +11,7 @@ import pytest
 from nfbench.core.errors import NfbenchError
 from nfbench.results.record import read_record
 from nfbench.stages.evaluate import evaluate_run
-from tests.in_process import run_experiment
+from tests.in_process import run_experiment, run_nfbench
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
@@ -61,7 +61,7 @@ def test_pseudo_anomalies_are_those_of_the_own_category(finished):
 
 def test_explain_names_the_features_of_all_classes(finished):
     cell = ("smoke_unified", "washer", "sanflow-smoke")
-    commands = [shlex.split(line) for line in finished.nfbench("explain", *cell).splitlines()]
+    commands = [shlex.split(line) for line in run_nfbench(finished.folder, "explain", *cell).splitlines()]
     specs = [json.loads(words[4]) for words in commands if words[2:4] == ["extract_features", "--spec"]]
     views = [str(Path(*Path(spec["features"]).parts[3:-1])) for spec in specs]
     trained = [f"{place}/{view}" for view in ("train", "pseudo-blend-k2") for place in PLACES]

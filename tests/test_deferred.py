@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 FREIA = """
 import sys
 from nfbench.methods import fastflow, uflow

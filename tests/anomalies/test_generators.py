@@ -20,6 +20,8 @@ from nfbench.core.registry import plugin_names
 from nfbench.datasets.manifest import build_manifest, read_image, write_manifest
 from nfbench.datasets.mvtec_ad import DATASET
 
+pytestmark = pytest.mark.slow
+
 NAMES = plugin_names(PACKAGE)
 OF_NORMALS = [name for name in NAMES if not find_generator(name).needs_real]
 QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

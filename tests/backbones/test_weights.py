@@ -23,6 +23,8 @@ from nfbench.backbones.extractors import import_timm
 from nfbench.backbones.weights import load_backbone, state_hash
 from nfbench.core.errors import NfbenchError
 
+pytestmark = pytest.mark.slow
+
 timm = import_timm()
 
 LITE0 = find_backbone("tf_efficientnet_lite0")

@@ -12,6 +12,8 @@ from nfbench.backbones.extractors import EXTRACTORS, import_timm
 from nfbench.backbones.weights import load_backbone
 from nfbench.core.errors import NfbenchError
 
+pytestmark = pytest.mark.slow
+
 timm = import_timm()
 
 

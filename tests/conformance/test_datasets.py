@@ -7,6 +7,8 @@ from nfbench.datasets.base import PACKAGE, Counts, Dataset, find_dataset
 from nfbench.datasets.manifest import build_manifest
 from nfbench.datasets.sources import read_sources
 
+pytestmark = pytest.mark.slow
+
 DATASETS = plugin_names(PACKAGE)
 MINIATURES = [name for name in DATASETS if find_dataset(name).has_miniature]
 

@@ -15,6 +15,8 @@ from nfbench.blocks.method import (
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin, plugin_names
 
+pytestmark = pytest.mark.slow
+
 SCALES = (1, 2, 4)
 
 

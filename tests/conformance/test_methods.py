@@ -22,6 +22,8 @@ from nfbench.training.checkpoint import SideFolder, load_kept, save_kept
 from nfbench.training.data import CachedViews, JoinedSources, TrainingData
 from nfbench.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 LEVELS = [LevelShape(8, 8, 8), LevelShape(12, 4, 4), LevelShape(16, 2, 2)]
 SCALES = [LevelShape(12, 8, 8), LevelShape(12, 4, 4), LevelShape(12, 2, 2)]
 SMALL = {"hidden_channels": 24, "hidden_dim": 64, "embedding_dim": 128, "pretrain_dim": 24, "target_dim": 24,

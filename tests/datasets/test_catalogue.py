@@ -12,6 +12,8 @@ from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import Counts, find_dataset
 from nfbench.datasets.manifest import build_manifest, read_image, read_mask
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def root(request, tmp_path) -> Path:

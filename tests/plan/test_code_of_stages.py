@@ -24,6 +24,8 @@ from nfbench.stages.prepare import prepare_data
 from nfbench.stages.train import train_flow
 from tests.conftest import make_image_folder
 
+pytestmark = pytest.mark.slow
+
 BACKBONE = "tf_efficientnet_lite0"
 SOURCE = Path(nfbench.__file__).parent
 PLUGINS = [(package, name) for package in (METHODS, DATASETS, BACKBONES, ANOMALIES) for name in plugin_names(package)]

@@ -120,6 +120,7 @@ def test_rules_list_fetch_and_check(new_checkout):
     assert "Kaggle asks for a login" in printed
 
 
+@pytest.mark.workflow
 def test_datasets_that_are_named_are_fetched_on_request_only(new_checkout):
     checkout = new_checkout()
     jobs = checkout.jobs("mvtec_local", "--config", "fetch=true", "categories=bottle,cable")

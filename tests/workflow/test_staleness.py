@@ -1,6 +1,6 @@
 """What Snakemake makes again after code, settings or files of a finished run were changed.
 
-Each change is a dry run in a checkout with its own copy of nfbench. All changes of code and settings are tried on the
+Changes of code are made in a checkout with its own copy of nfbench. All changes of code and settings are tried on the
 plan alone in ``tests/plan/test_staleness.py``.
 """
 
@@ -23,7 +23,7 @@ from tests.changes import (
     restored,
 )
 from tests.conftest import make_image_folder
-from tests.in_process import DRY_RUN, count_jobs
+from tests.in_process import DRY_RUN, count_jobs, run_experiment
 from tests.workflow.conftest import Checkout
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
@@ -48,26 +48,30 @@ FOLLOWS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def dry_run(finished: Checkout) -> Callable[..., dict[str, int]]:
-    """Jobs of a dry run in the finished checkout, which has its own copy of nfbench, but for the target."""
+    """Jobs of a dry run in the finished checkout but for the target, in this process."""
+    return lambda *arguments: without_target(finished.jobs("smoke", *arguments))
+
+
+@pytest.fixture(scope="module")
+def dry_run_of_copy(finished: Checkout) -> Callable[[], dict[str, int]]:
+    """The same in a process of its own, which imports the checkout's own copy of nfbench."""
     shutil.copytree(SOURCE, finished.folder / "nfbench", ignore=shutil.ignore_patterns("__pycache__"))
-
-    def run(*arguments: str) -> dict[str, int]:
-        jobs = count_jobs(finished.snakemake(*DRY_RUN, "smoke", *arguments))
-        return {rule: count for rule, count in jobs.items() if rule not in ("smoke", "total")}
-
-    assert run() == {}
-    return run
+    return lambda: without_target(count_jobs(finished.snakemake(*DRY_RUN, "smoke")))
 
 
-def test_snakemake_makes_nothing_when_all_looks_change_and_plugins_come(finished, dry_run):
+def without_target(jobs: dict[str, int]) -> dict[str, int]:
+    return {rule: count for rule, count in jobs.items() if rule not in ("smoke", "total")}
+
+
+def test_snakemake_makes_nothing_when_all_looks_change_and_plugins_come(finished, dry_run_of_copy):
     package = finished.folder / "nfbench"
     for path in package.rglob("*.py"):
         change_looks(path)
     for file in NEW_FILES:
         add_plugin(package, file)
-    assert dry_run() == {}
+    assert dry_run_of_copy() == {}
 
 
 @pytest.mark.parametrize(
@@ -80,12 +84,12 @@ def test_snakemake_makes_nothing_when_all_looks_change_and_plugins_come(finished
     ],
     ids=["method", "contour", "caption", "others"],
 )
-def test_snakemake_makes_what_follows_from_an_edit(finished, dry_run, edits, expected):
+def test_snakemake_makes_what_follows_from_an_edit(finished, dry_run_of_copy, edits, expected):
     files = [finished.folder / "nfbench" / file for file, _ in edits]
     with restored(*files):
         for path, (_, definition) in zip(files, edits, strict=True):
             edit(path, definition)
-        assert dry_run() == expected
+        assert dry_run_of_copy() == expected
 
 
 def test_snakemake_makes_the_runs_of_a_new_seed_alone(dry_run):
@@ -145,7 +149,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     checkout = Checkout(tmp_path_factory.mktemp("own"))
     make_image_folder(checkout.folder / "own", "part")
     (checkout.folder / "workflow/experiments/own.yaml").write_text(OWN)
-    checkout.snakemake("own")
+    run_experiment(checkout.folder, "own")
     return checkout
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import derive_seed
 from nfbench.datasets.base import Dataset, Faults, Sample
-from nfbench.datasets.layout import known_categories
 from nfbench.datasets.listing import files_below
 from nfbench.datasets.rows import read_lines
 
 __all__ = ["DATASET", "Elpv"]
 
 _TRAIN_SHARE = 0.7
+_FORM = "an image, a probability, and mono or poly"
 
 
 class Elpv(Dataset):
@@ -33,10 +33,14 @@ class Elpv(Dataset):
 
     def available(self, root: Path) -> list[str]:
         """Both categories, or those of ``labels.csv`` below ``root``; the package is looked for when they are read."""
-        if not (root / "labels.csv").is_file():
+        labels = root / "labels.csv"
+        if not labels.is_file():
             return list(self.categories)
-        kinds = {line.split()[-1] for _, line in read_lines(root / "labels.csv")}
-        return known_categories(self.title, self.categories, sorted(kinds), root)
+        kinds = {line.split()[-1] for _, line in read_lines(labels)}
+        found = [category for category in self.categories if category in kinds]
+        if not found:
+            raise NfbenchError(f"{labels} has no line of {_FORM}")
+        return found
 
     def samples(self, root: Path, category: str) -> list[Sample]:
         """The split described above. ``root`` is used where it holds ``labels.csv``, else the installed package."""
@@ -68,8 +72,7 @@ def _labels(folder: Path, category: str, faults: Faults) -> dict[Path, float]:
     for number, line in read_lines(path):
         name, probability, kind = _split(line)
         if not 0 <= probability <= 1 or kind not in Elpv.categories:
-            kinds = " or ".join(Elpv.categories)
-            faults.add(f"{path}, line {number}: expected an image, a probability, and {kinds}; it has '{line.strip()}'")
+            faults.add(f"{path}, line {number}: expected {_FORM}; it has '{line.strip()}'")
         elif folder / name in images:
             faults.add(f"{path}, line {number}: {name} comes twice; remove one")
         elif kind == category:

@@ -29,9 +29,11 @@ import io
 import os
 import stat
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nfbench.core.errors import NfbenchError, printable
 
@@ -48,7 +50,7 @@ _COLOURS = ("1", "L", "P", "RGB", "LA", "La", "PA", "RGBA")
 MANY_VALUES = 32
 _USED_16_BITS = 1 << 14
 _MAX_BYTES = 1 << 31
-_ORIENTATION, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT = 274, 262, 277, 339  # tags of TIFF and EXIF
+_TAGS = _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _PLANAR, _SAMPLE_FORMAT = 258, 262, 274, 277, 284, 339  # of TIFF
 
 
 @dataclass(frozen=True)
@@ -101,14 +103,19 @@ class StoredPicture:
         picture = self.picture
         if picture.mode not in (*_COLOURS, *_GREY16):
             raise self._refused("has no exact conversion to 8-bit RGB; save it as PNG with 8 bits per channel")
-        if picture.mode in _GREY16:
-            values = _values(picture)
-            self._check_range(int(values.max()))
-            return Image.fromarray((values >> 8).astype("uint8")).convert("RGB")
-        if self.deep:
-            self._check_range(256 * max(high for _, high in _extrema(picture)))
-        shown = Image.fromarray(_shown(picture)) if picture.has_transparency_data else picture
-        return shown.convert("RGB")
+        with _foreseen("image", self.path):
+            if picture.mode in _GREY16:
+                values = _values(picture)
+                self._check_range(int(values.max()))
+                return Image.fromarray((values >> 8).astype("uint8")).convert("RGB")
+            if not picture.has_transparency_data and not self.deep:
+                return picture.convert("RGB")
+            shown = _shown(picture)
+            if not shown.any() and _differs(_values(picture)):
+                raise self._refused("is transparent throughout; save it without its alpha channel")
+            if self.deep:
+                self._check_range(256 * int(shown.max()))
+            return Image.fromarray(shown).convert("RGB")
 
     def to_mask(self) -> "np.ndarray":
         """Where the picture marks a defect, ``(H, W)`` bool, by the table of this module.
@@ -116,20 +123,26 @@ class StoredPicture:
         Raises:
             NfbenchError: it cannot be told.
         """
+        mode = self.picture.mode
+        if mode not in (*_COLOURS, *_GREY16, "I", "F") or self.deep:
+            raise self._refused("is not read as a mask; save it as grey PNG with 8 bits")
+        with _foreseen("mask", self.path):
+            return self._numbered() if mode not in _COLOURS else self._drawn()
+
+    def _numbered(self) -> "np.ndarray":
+        """Where a mask of numbers of more than 8 bits marks a defect."""
         import numpy as np
 
         values = _values(self.picture)
-        if self.picture.mode in _GREY16:
-            return values > 0
-        if self.picture.mode in ("I", "F"):
-            if not np.isfinite(values).all() or (values < 0).any() or (values != np.round(values)).any():
-                raise self._refused("has values that are no class numbers; save it as PNG with 8 bits")
-            return values > 0
-        if self.picture.mode not in _COLOURS or self.deep:
-            raise self._refused("is not read as a mask; save it as grey PNG with 8 bits")
+        if not np.isfinite(values).all() or (values < 0).any() or (values != np.round(values)).any():
+            raise self._refused("has values that are no class numbers; save it as PNG with 8 bits")
+        return values > 0
+
+    def _drawn(self) -> "np.ndarray":
+        """Where a mask of at most 8 bits marks a defect."""
         shown = _shown(self.picture)
         shown = shown.max(axis=-1) if shown.ndim == 3 else shown
-        if not shown.any() and _differs(values):
+        if not shown.any() and _differs(_values(self.picture)):
             raise self._refused("shows only black, though its palette or alpha channel is drawn in; save it as shown")
         if self.lossy and 0 < shown.max() <= 127:
             raise self._refused("is lossy and too dark to tell defects from noise; save it as PNG")
@@ -179,11 +192,18 @@ def open_picture(path: str | Path, kind: str = "image", sha256: str = "") -> Sto
     found = hashlib.sha256(content).hexdigest()
     if sha256 and found != sha256:
         raise NfbenchError(f"{kind} {path} has changed since the manifest was made; run prepare_data again")
-    try:
+    with _foreseen(kind, path):
         return _decode(path, content, found)
+
+
+@contextmanager
+def _foreseen(kind: str, path: str) -> Iterator[None]:
+    """Makes one line of what a decoder raises: for damaged bytes, any error."""
+    try:
+        yield
     except NfbenchError:
         raise
-    except Exception as error:  # damaged bytes make decoders raise anything
+    except Exception as error:
         raise NfbenchError(f"{kind} {path} cannot be decoded: {_reason(error)}") from None
 
 
@@ -213,33 +233,41 @@ def _decode(path: str, content: bytes, sha256: str) -> StoredPicture:
         raw = _rawmode(picture)
         compression = str(picture.info.get("compression", ""))
         lossy = picture.format in ("JPEG", "MPO", "WEBP") or any(name in compression for name in ("jpeg", "webp"))
-        tags = dict(getattr(picture, "tag_v2", {}))
+        tags = {tag: value for tag in _TAGS if (value := getattr(picture, "tag_v2", {}).get(tag)) is not None}
         picture.load()  # turns a TIFF
         turned = _is_turned(path, picture, tags)
         upright = ImageOps.exif_transpose(picture) if turned else picture
-    deep = upright.mode not in _GREY16 and raw.endswith((";16B", ";16L", ";16N"))
+    deep = upright.mode in _COLOURS and (raw.endswith((";16B", ";16L", ";16N")) or max(_numbers(tags, _BITS)) > 8)
     stored = upright.mode + ", 16 bits" * deep + ", lossy" * lossy + ", turned by EXIF" * turned
     if "transparency" in upright.info and upright.mode != "P" and raw not in ("L", "RGB"):
         raise NfbenchError(f"{path} has a transparent colour of other than 8 bits; save it without transparency")
-    _check_tags(path, upright, tags)
+    _check_tags(path, upright, tags, deep)
     return StoredPicture(path, sha256, stored, lossy, deep, upright)
 
 
-def _check_tags(path: str, picture: "Image.Image", tags: dict[int, object]) -> None:
+def _check_tags(path: str, picture: "Image.Image", tags: dict[int, Any], deep: bool) -> None:
     """Refuses TIFF files whose tags give values a meaning that Pillow does not apply."""
-    formats = tags.get(_SAMPLE_FORMAT, 1)
-    if picture.mode in _COLOURS and set(formats if isinstance(formats, tuple) else (formats,)) - {1, 4}:
+    if picture.mode in _COLOURS and set(_numbers(tags, _SAMPLE_FORMAT)) - {1, 4}:
         raise NfbenchError(f"{path} has values with a sign; save it as PNG with 8 bits")
     if tags.get(_SAMPLES, 0) > len(picture.getbands()):
         raise NfbenchError(f"{path} has {tags[_SAMPLES]} channels; save it as grey or RGB")
-    if picture.mode in (*_GREY16, "I", "F") and tags.get(_PHOTOMETRIC) == 0:
-        raise NfbenchError(f"{path} has white as 0 and more than 8 bits; save it as PNG")
+    if tags and picture.mode in (*_GREY16, "I", "F") and tags.get(_PHOTOMETRIC) != 1:
+        raise NfbenchError(f"{path} has more than 8 bits, and does not have black as 0; save it as PNG")
+    if deep and tags.get(_PLANAR) == 2:
+        raise NfbenchError(f"{path} has 16 bits in separate planes; save it as PNG")
 
 
-def _is_turned(path: str, picture: "Image.Image", tags: dict[int, object]) -> bool:
+def _numbers(tags: dict[int, Any], tag: int) -> tuple[int, ...]:
+    """Values of a tag, 1 where the file does not have it."""
+    found = tags.get(tag, 1)
+    return found if isinstance(found, tuple) else (found,)
+
+
+def _is_turned(path: str, picture: "Image.Image", tags: dict[int, Any]) -> bool:
     """Whether the EXIF data say that the stored pixels are not upright."""
     try:
-        return tags.get(_ORIENTATION, picture.getexif().get(_ORIENTATION)) in range(2, 9)
+        found = tags[_ORIENTATION] if _ORIENTATION in tags else picture.getexif().get(_ORIENTATION)
+        return found in range(2, 9)
     except Exception as error:  # as of any decoder
         raise NfbenchError(f"{path} has damaged EXIF data, save it without them: {_reason(error)}") from None
 
@@ -255,7 +283,7 @@ def _reason(error: Exception) -> str:
     from PIL import Image, UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
-        return "it is no PNG, JPEG, BMP, TIFF or WebP"
+        return "it is no PNG, JPEG, BMP, TIFF or WebP, or of a kind that is not read"
     if isinstance(error, Image.DecompressionBombError):
         return f"its header says more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; cut it into tiles"
     if isinstance(error, MemoryError):
@@ -288,9 +316,3 @@ def _shown(picture: "Image.Image") -> "np.ndarray":
 def _differs(values: "np.ndarray") -> bool:
     """Whether the pixels are not all the same."""
     return bool((values != values[:1, :1]).any())
-
-
-def _extrema(picture: "Image.Image") -> list[tuple[int, int]]:
-    """Lowest and highest value of each channel."""
-    found = picture.getextrema()
-    return list(found) if isinstance(found[0], tuple) else [found]

@@ -144,6 +144,14 @@ def test_images_are_opened_in_one_place():
     assert not {path: names for path, names in found.items() if names}
 
 
+def test_images_are_read_with_their_hash_outside_of_datasets():
+    unchecked = {"read_image", "read_mask", "open_picture"}
+    for path in MODULES:
+        nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        names = {alias.name for node in nodes for alias in node.names if (node.module or "").startswith("nfbench")}
+        assert path.relative_to(SOURCE).parts[0] == "datasets" or not names & unchecked, path
+
+
 @pytest.mark.parametrize(
     "source",
     [

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from nfbench.core.errors import NfbenchError
+from nfbench.core.errors import NfbenchError, printable
 from nfbench.datasets.base import Dataset, Faults, Sample
 from nfbench.datasets.images import IMAGE_ENDINGS
 from nfbench.datasets.listing import files_in, folders_in
@@ -35,6 +35,9 @@ class LayoutDataset(Dataset):
         require_root(root, self.name)
         folders = folders_in(root)
         found = [path.name for path in folders if (path / "train" / self.normal).is_dir()]
+        for name in found:
+            if printable(name) != name:
+                raise NfbenchError(f"folder {root / name}: its name is not UTF-8; rename it")
         if not found:
             trains = [path / "train" for path in folders if (path / "train").is_dir()]
             close = [part for train in trains for part in folders_in(train) if is_misspelled(part.name, self.normal)]

@@ -138,12 +138,16 @@ def read_manifest(path: str | Path) -> list[Entry]:
     repair = "make it again with 'nfbench prepare_data'"
     rows = read_table(path, _COLUMNS, repair)
     try:
-        return [
+        entries = [
             Entry(**{**row, "label": int(row["label"]), "height": int(row["height"]), "width": int(row["width"])})
             for row in rows
         ]
     except ValueError as error:
         raise NfbenchError(f"manifest {path}: {error}; {repair}") from None
+    for entry in entries:
+        if not entry.sha256 or bool(entry.mask) != bool(entry.mask_sha256):
+            raise NfbenchError(f"manifest {path}: {entry.image} or its mask has no hash; {repair}")
+    return entries
 
 
 def mask_fault(mask: Path, shape: tuple[int, ...], image: Path, size: tuple[int, int]) -> str:

@@ -76,7 +76,7 @@ def _made(folder: Path, sources: Sequence[Path], fill: Callable[[Path], int]) ->
     with staged_folder(folder) as staged:
         count = fill(staged)
         write_json(staged / _INDEX, {"sources": state, "frames": count})
-        if known or folder.is_dir():
+        if folder.is_dir() and _index(folder).get("sources") != state:  # another process may have been faster
             old = staged.with_name(f"{staged.name}.old")
             os.rename(folder, old)
             shutil.rmtree(old, ignore_errors=True)

@@ -196,3 +196,9 @@ def test_a_note_whose_name_is_not_utf8_is_left_out(image_folder):
     report = check(image_folder)
     assert report.sound
     assert report.left_out == [r"part: 1 file (m\udcfcll.txt)"]
+
+
+def test_a_category_whose_name_is_not_utf8_is_named(image_folder):
+    os.rename(image_folder / "part", image_folder / os.fsdecode(b"p\xe4rt"))
+    with pytest.raises(NfbenchError, match=r"p\\udce4rt: its name is not UTF-8; rename it"):
+        check(image_folder)

@@ -59,7 +59,7 @@ def test_a_stopped_job_leaves_no_data(tmp_path, monkeypatch, after):
 
 
 def test_a_killed_job_leaves_no_data_and_the_next_one_cleans_up(tmp_path):
-    code = "from pathlib import Path; from nfbench.datasets.synthetic import DATASET as d; d.samples(Path('data'), 'washer')"
+    code = "from nfbench.datasets.synthetic import DATASET, Path; DATASET.samples(Path('data'), 'washer')"
     job = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"})
     data = tmp_path / "data"
     while not list(data.glob(".washer.*/train/good/*.png")):

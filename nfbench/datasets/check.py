@@ -16,7 +16,28 @@ from nfbench.datasets.listing import group_left_out
 from nfbench.datasets.manifest import mask_fault
 from nfbench.datasets.sources import Source
 
-__all__ = ["CategoryReport", "Report", "check_dataset"]
+__all__ = ["CategoryReport", "Pixels", "Report", "check_dataset"]
+
+
+@dataclass
+class Pixels:
+    """How the images and masks of a category are stored, and what they hold.
+
+    Attributes:
+        modes, mask_modes: number of images and of masks by how they are stored.
+        values, mask_values: smallest and largest number of distinct values in an image and in a mask.
+        defective: smallest, mean and largest share of defective pixels in a mask.
+        full_masks: masks that mark every pixel.
+        shaded_masks: masks of more values than classes have; all above 0 count as defective.
+    """
+
+    modes: dict[str, int] = field(default_factory=dict)
+    mask_modes: dict[str, int] = field(default_factory=dict)
+    values: list[int] = field(default_factory=list)
+    mask_values: list[int] = field(default_factory=list)
+    defective: list[float] = field(default_factory=list)
+    full_masks: list[str] = field(default_factory=list)
+    shaded_masks: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -28,13 +49,10 @@ class CategoryReport:
         masks: number of masks.
         official: what was published; None where nothing was.
         sizes: widths and heights of the images, upright.
-        modes, mask_modes: number of images and of masks by how they are stored.
-        values, mask_values: smallest and largest number of distinct values in an image and in a mask.
-        defective: smallest, mean and largest share of defective pixels in a mask.
         broken: what is wrong with an image or its mask, or with the category.
         duplicates: groups of images that are equal to the last byte.
-        empty_masks, full_masks: masks that mark no pixel, and all.
-        shaded_masks: masks of more values than classes have; all above 0 count as defective.
+        empty_masks: masks that mark no pixel.
+        pixels: how images and masks are stored.
     """
 
     train: int = 0
@@ -43,16 +61,10 @@ class CategoryReport:
     masks: int = 0
     official: Counts | None = None
     sizes: list[str] = field(default_factory=list)
-    modes: dict[str, int] = field(default_factory=dict)
-    mask_modes: dict[str, int] = field(default_factory=dict)
-    values: list[int] = field(default_factory=list)
-    mask_values: list[int] = field(default_factory=list)
-    defective: list[float] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     duplicates: list[list[str]] = field(default_factory=list)
     empty_masks: list[str] = field(default_factory=list)
-    full_masks: list[str] = field(default_factory=list)
-    shaded_masks: list[str] = field(default_factory=list)
+    pixels: Pixels = field(default_factory=Pixels)
 
     @property
     def counts(self) -> Counts:
@@ -82,11 +94,11 @@ class Report:
         return not any(category.broken for category in self.categories.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """For JSON; ``pixels`` by category."""
         found = asdict(self)
         for name, category in self.categories.items():
             found["categories"][name]["official"] = category.official and category.official._asdict()
-        return found
+        return {**found, "pixels": {name: found["categories"][name].pop("pixels") for name in self.categories}}
 
 
 @dataclass
@@ -173,16 +185,18 @@ def _check_files(samples: Sequence[Sample], report: CategoryReport) -> None:
         same[found.sha256].append(str(sample.image))
     report.duplicates = [paths for digest, paths in same.items() if digest and len(paths) > 1]
     report.sizes = sorted({found.size for found in checked} - {""})
-    report.modes = dict(Counter(found.stored for found in checked if found.stored))
-    report.values = _range([found.values for found in checked if found.stored])
     marked = [(str(sample.mask), found) for sample, found in zip(samples, checked, strict=True) if found.mask_stored]
-    report.mask_modes = dict(Counter(found.mask_stored for _, found in marked))
-    report.mask_values = _range([found.mask_values for _, found in marked])
-    shares = [found.defective for _, found in marked]
-    report.defective = [min(shares), sum(shares) / len(shares), max(shares)] if shares else []
     report.empty_masks = [path for path, found in marked if found.defective == 0]
-    report.full_masks = [path for path, found in marked if found.defective == 1]
-    report.shaded_masks = [path for path, found in marked if found.shaded]
+    shares = [found.defective for _, found in marked]
+    report.pixels = Pixels(
+        modes=dict(Counter(found.stored for found in checked if found.stored)),
+        mask_modes=dict(Counter(found.mask_stored for _, found in marked)),
+        values=_range([found.values for found in checked if found.stored]),
+        mask_values=_range([found.mask_values for _, found in marked]),
+        defective=[min(shares), sum(shares) / len(shares), max(shares)] if shares else [],
+        full_masks=[path for path, found in marked if found.defective == 1],
+        shaded_masks=[path for path, found in marked if found.shaded],
+    )
 
 
 def _check_sample(sample: Sample) -> _Checked:
@@ -207,7 +221,7 @@ def _check_sample(sample: Sample) -> _Checked:
 def _check_mask(sample: Sample, size: tuple[int, int] | None, found: _Checked) -> None:
     stored = open_picture(sample.mask, "mask")
     mask = stored.to_mask()
-    if size and (wrong := mask_fault(sample.mask, mask.shape, sample.image, size)):
+    if size and (wrong := mask_fault(sample.mask, mask.shape, size)):
         raise NfbenchError(wrong)
     found.mask_stored, found.mask_values = stored.stored, stored.n_values
     found.defective, found.shaded = float(mask.mean()), stored.is_shaded

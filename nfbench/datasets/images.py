@@ -21,6 +21,7 @@ The high byte is exact for pictures of 8 bits that are stored in 16, as ``257 v`
 2^14, the values are those of a camera of 10, 12 or 14 bits, which would become almost black: refused. Masks in lossy
 files (JPEG, WebP, TIFF with JPEG inside) mark what is above 127; one that is neither black nor that bright is refused.
 So is a mask that shows only black while its palette numbers or its alpha channel differ: its drawing is not visible.
+And so is a mask of several colours without black: what is normal cannot be told.
 Colour profiles and gamma are not applied.
 """
 
@@ -140,8 +141,10 @@ class StoredPicture:
 
     def _drawn(self) -> "np.ndarray":
         """Where a mask of at most 8 bits marks a defect."""
-        shown = _shown(self.picture)
-        shown = shown.max(axis=-1) if shown.ndim == 3 else shown
+        colours = _shown(self.picture)
+        shown = colours.max(axis=-1) if colours.ndim == 3 else colours
+        if colours.ndim == 3 and shown.all() and _differs(colours):
+            raise self._refused("has colours but no black: what is normal cannot be told; draw it in black")
         if not shown.any() and _differs(_values(self.picture)):
             raise self._refused("shows only black, though its palette or alpha channel is drawn in; save it as shown")
         if self.lossy and 0 < shown.max() <= 127:

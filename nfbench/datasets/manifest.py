@@ -150,13 +150,13 @@ def read_manifest(path: str | Path) -> list[Entry]:
     return entries
 
 
-def mask_fault(mask: Path, shape: tuple[int, ...], image: Path, size: tuple[int, int]) -> str:
+def mask_fault(mask: Path, shape: tuple[int, ...], size: tuple[int, int], image: str = "its image") -> str:
     """What is wrong with the shape ``(H, W)`` of a mask, given its image's width and height; empty if nothing is."""
     (height, width), (image_width, image_height) = shape, size
     if (width, height) == size:
         return ""
     upright = " once both are upright" if (height, width) == size else ""
-    return f"mask {mask} is {width} x {height} pixels, its image {image} is {image_width} x {image_height}{upright}"
+    return f"mask {mask} is {width} x {height} pixels, {image} is {image_width} x {image_height}{upright}"
 
 
 def _entry(sample: Sample, shaded: list[str]) -> Entry:
@@ -167,7 +167,7 @@ def _entry(sample: Sample, shaded: list[str]) -> Entry:
     if sample.mask is not None:
         stored = open_picture(sample.mask, "mask")
         mask, mask_hash = stored.to_mask(), stored.sha256
-        if wrong := mask_fault(sample.mask, mask.shape, sample.image, image.size):
+        if wrong := mask_fault(sample.mask, mask.shape, image.size, f"its image {sample.image}"):
             raise NfbenchError(wrong)
         if not mask.any():
             _log.warning("mask %s marks no pixel", sample.mask)

@@ -104,6 +104,7 @@ MASKS = {
     "palette_inverted.png": colours(~INSIDE, [WHITE, BLACK]),
     "palette_classes.png": colours(drawn(2), [BLACK, RED, (1, 1, 1)]),
     "palette_inverted.bmp": colours(~INSIDE, [RED, BLACK]),
+    "all_black_but_one.png": colours(INSIDE, [BLACK, (0, 0, 1)]),
     "lossy.jpg": Image.fromarray(drawn()),
     "lossy.webp": Image.fromarray(drawn()),
 }
@@ -127,6 +128,8 @@ REFUSED_MASKS = {
     "cmyk.tif": Image.fromarray(drawn()).convert("RGB").convert("CMYK"),
     "black_on_nothing.png": Image.fromarray(np.dstack([np.zeros((20, 30, 3), np.uint8), ALPHA])),
     "black_palette.png": colours(INSIDE, [BLACK, BLACK]),
+    "no_black_palette.png": colours(INSIDE, [(0, 70, 0), RED]),
+    "no_black.png": Image.fromarray(np.where(INSIDE[..., None], RED, (0, 255, 0)).astype(np.uint8)),
 }
 
 

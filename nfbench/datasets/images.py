@@ -1,7 +1,7 @@
 """How images and masks are opened, everywhere: formats, modes, orientation, and what a mask marks.
 
 A file is read once, so that its hash and its pixels are those of the same bytes. Its content is PNG, JPEG (of several
-frames the first), BMP, TIFF or WebP, whatever its ending; no other decoder is tried. Pictures are turned upright as
+frames the first), BMP, TIFF or WebP, under any ending; no other decoder is tried. Pictures are turned upright as
 their EXIF orientation says. These ways of storing a picture are read, all others are refused by name:
 
 ================================  ====================================  ==============================================

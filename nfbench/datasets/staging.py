@@ -35,7 +35,8 @@ def staged_folder(folder: Path) -> Iterator[Path]:
         yield staged
         _publish(staged, folder)
     except OSError as error:
-        raise full_disk(folder, error) or NfbenchError(f"folder {folder} cannot be made: {error.strerror}") from error
+        reason = error.strerror or error
+        raise full_disk(folder, error) or NfbenchError(f"folder {folder} cannot be made: {reason}") from error
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 

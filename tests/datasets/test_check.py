@@ -13,6 +13,10 @@ from nfbench.core.registry import plugin_names
 from nfbench.datasets import synthetic
 from nfbench.datasets.base import PACKAGE, FaultyCategory, find_dataset
 from nfbench.datasets.check import check_dataset
+from nfbench.datasets.manifest import build_manifest
+from nfbench.plan.listing import digest, list_files, token
+from nfbench.plan.specs import PrepareSpec
+from nfbench.stages.prepare import prepare_data
 from tests.in_process import run_nfbench
 
 MINIATURES = [name for name in plugin_names(PACKAGE) if find_dataset(name).has_miniature]
@@ -180,8 +184,6 @@ def test_nothing_of_a_miniature_is_left_out_but_what_its_reader_says(name, tmp_p
 
 
 def test_a_name_that_is_not_utf8_is_named_by_check_and_manifest(image_folder):
-    from nfbench.datasets.manifest import build_manifest
-
     good = image_folder / "part/train/good"
     os.rename(good / "000.png", os.fsencode(good) + b"/\xb2\xe2.png")
     (line,) = check(image_folder).categories["part"].broken
@@ -201,3 +203,23 @@ def test_a_category_whose_name_is_not_utf8_is_named(image_folder):
     os.rename(image_folder / "part", image_folder / os.fsdecode(b"p\xe4rt"))
     with pytest.raises(NfbenchError, match=r"p\\udce4rt: its name is not UTF-8; rename it"):
         check(image_folder)
+
+
+def test_files_of_any_name_are_part_of_what_a_manifest_is_made_from(image_folder, tmp_path):
+    """A note whose name is not UTF-8 is hashed and recorded; a folder behind a link is looked into."""
+    note = image_folder / "part" / os.fsdecode(b"m\xfcll.txt")
+    note.write_text("a note")
+    (image_folder / "part/train/good").rename(tmp_path / "elsewhere")
+    (image_folder / "part/train/good").symlink_to(tmp_path / "elsewhere")
+    reader, manifest = find_dataset("folder"), tmp_path / "m/part.csv"
+    places = list_files(reader.files(image_folder, "part"))
+    spec = PrepareSpec(
+        dataset={"dataset": "folder"}, root=str(image_folder), category="part", manifest=str(manifest),
+        files=digest(places),
+    )  # fmt: skip
+    prepare_data(spec)
+    record = manifest.with_suffix(".json")
+    os.utime(note, (0, 0))
+    assert token(record, list_files(reader.files(image_folder, "part"))) == spec.files
+    (tmp_path / "elsewhere/new.png").touch()
+    assert token(record, list_files(reader.files(image_folder, "part"))) != spec.files

@@ -114,6 +114,60 @@ def test_mlflow_is_imported_by_tracking_alone():
         assert not found or path.relative_to(SOURCE).parts[0] == "tracking", path
 
 
+OPENERS = {
+    "Image.open", "cv2.imread", "cv2.imreadmulti", "cv2.imdecode", "plt.imread", "pyplot.imread", "image.imread",
+    "imageio.imread", "io.imread", "read_file", "decode_image", "torchvision.io.read_image",
+}  # fmt: skip
+
+
+def opened_images(source: str) -> list[str]:
+    """Functions that open an image, as a file calls, imports or names them."""
+    found, nodes = [], list(ast.walk(ast.parse(source)))
+    imports = [alias for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names]
+    renamed = {alias.asname: alias.name for alias in imports if alias.asname}
+    for node in nodes:
+        if isinstance(node, ast.Name) and node.id in renamed:
+            node.id = renamed[node.id]
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and any(name.endswith(node.attr) for name in OPENERS):
+            found += [name for name in OPENERS if f".{ast.unparse(node)}".endswith(f".{name}")]
+        elif isinstance(node, ast.ImportFrom):
+            found += [
+                alias.name for alias in node.names if f"{(node.module or '').split('.')[-1]}.{alias.name}" in OPENERS
+            ]
+    return found
+
+
+def test_images_are_opened_in_one_place():
+    found = {path.relative_to(SOURCE).as_posix(): opened_images(path.read_text()) for path in MODULES}
+    assert found.pop("datasets/images.py") == ["Image.open"]
+    assert not {path: names for path, names in found.items() if names}
+
+
+def test_images_are_read_with_their_hash_outside_of_datasets():
+    unchecked = {"read_image", "read_mask", "open_picture"}
+    for path in MODULES:
+        nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        names = {alias.name for node in nodes for alias in node.names if (node.module or "").startswith("nfbench")}
+        assert path.relative_to(SOURCE).parts[0] == "datasets" or not names & unchecked, path
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from PIL import Image\nwith Image.open(path): pass",
+        "import PIL.Image\nread = PIL.Image.open",
+        "import PIL.Image as pictures\npictures.open(path)",
+        "from PIL import Image as Picture\nPicture.open(path)",
+        "import cv2 as cv\ncv.imread(path)",
+        "from cv2 import imread",
+        "import matplotlib.pyplot as plt\nplt.imread(path)",
+    ],
+)
+def test_an_opened_image_is_found(source):
+    assert opened_images(source)
+
+
 def test_rule_files_are_short(repository):
     rules = list((repository / "workflow" / "rules").glob("*.smk"))
     assert rules

@@ -62,7 +62,7 @@ def _configure(
     handlers[0].setLevel(logging.WARNING)
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(log, mode="w"))
+        handlers.append(logging.FileHandler(log, mode="w", encoding="utf-8", errors="backslashreplace"))
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers, force=True
     )

@@ -11,7 +11,7 @@ from nfbench.core.files import write_json
 from nfbench.datasets.base import Counts, find_dataset
 
 if TYPE_CHECKING:
-    from nfbench.datasets.check import Report
+    from nfbench.datasets.check import Pixels, Report
 
 __all__ = ["app", "check", "fetch", "list_datasets"]
 
@@ -99,14 +99,39 @@ def _in_words(report: "Report") -> str:
         if found.official:
             same = "as published" if found.counts == found.official else f"published: {_counts(found.official)}"
         lines.append(f"{name}: {_counts(found.counts)}; {same}; {found.masks} masks; {', '.join(found.sizes)}")
+        lines += _stored(found.pixels)
         lines += [f"  broken: {problem}" for problem in found.broken]
         lines += [f"  mask without defect: {path}" for path in found.empty_masks]
+        lines += [f"  mask that marks every pixel: {path}" for path in found.pixels.full_masks]
+        lines += [f"  mask of many values, all above 0 count: {path}" for path in found.pixels.shaded_masks]
         lines += [f"  equal: {', '.join(paths)}" for paths in found.duplicates]
     for name, (value, official) in report.facts.items():
         lines.append(f"{name}: {value:,}" + ("" if official is None else f"; published: {official:,}"))
     if report.missing:
         lines.append(f"missing: {', '.join(report.missing)}")
+    lines += [f"left out: {line}" for line in report.left_out]
     return "\n".join(lines)
+
+
+def _stored(found: "Pixels") -> list[str]:
+    """How the images and masks of a category are stored, a line each."""
+    lines = []
+    if found.modes:
+        lines.append(f"  images: {_modes(found.modes)}; {_range(found.values)} values")
+    if found.mask_modes:
+        low, mean, high = (f"{100 * share:.3g}" for share in found.defective)
+        shares = f"{mean} % defective ({low} to {high} %)"
+        lines.append(f"  masks: {_modes(found.mask_modes)}; {_range(found.mask_values)} values; {shares}")
+    return lines
+
+
+def _modes(modes: dict[str, int]) -> str:
+    return " and ".join(f"{count} {mode}" for mode, count in sorted(modes.items()))
+
+
+def _range(values: list[int]) -> str:
+    low, high = values
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _counts(counts: Counts) -> str:

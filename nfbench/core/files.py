@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -67,7 +68,7 @@ def full_disk(path: Path, error: BaseException) -> NfbenchError | None:
 def write_text(path: str | Path, text: str) -> None:
     """Writes a text file atomically."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -112,11 +113,11 @@ def read_model(model: type[M], path: str | Path) -> M:
 
 
 def remove_stale(folder: str | Path) -> None:
-    """Removes temporary files that processes of this machine left in ``folder`` when they were killed."""
+    """Removes temporary files and folders that processes of this machine left in ``folder`` when they were killed."""
     for path in Path(folder).glob(f".*.{socket.gethostname()}.*"):
         pid = path.name.split(f".{socket.gethostname()}.")[1].split(".")[0]
         if pid.isdigit() and not Path(f"/proc/{pid}").exists():
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -78,7 +78,7 @@ def file_sha256(path: str | Path) -> str:
 def derive_seed(*names: object) -> int:
     """A seed in [0, 2^63) that depends on all names: equal names give equal seeds, on every machine."""
     text = "\x1f".join(str(name) for name in names)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogateescape")).digest()[:8], "big") >> 1
 
 
 @cache

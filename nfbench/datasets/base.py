@@ -1,15 +1,16 @@
 """What a dataset is: its official split as a list of samples, and what to know before using it."""
 
-import os
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin
+from nfbench.datasets.listing import files_below, list_images
 
-__all__ = ["Counts", "Dataset", "Sample", "files_below", "find_dataset"]
+__all__ = ["Counts", "Dataset", "Faults", "FaultyCategory", "Sample", "find_dataset"]
 
 PACKAGE = "nfbench.datasets"
 
@@ -22,7 +23,7 @@ class Sample:
         split: ``train`` (normal images only) or ``test``.
         defect: kind of defect, ``good`` for none.
         image: path of the image.
-        mask: path of the mask, non-zero where the image is defective; empty for normal images and without masks.
+        mask: path of the mask, which shows where the image is defective; empty for normal images and without masks.
     """
 
     split: Literal["train", "test"]
@@ -44,8 +45,55 @@ class Counts(NamedTuple):
     test_anomalous: int
 
 
+class FaultyCategory(NfbenchError):
+    """Images of a category are missing or contradict each other.
+
+    Attributes:
+        faults: all that is wrong, a line each.
+        samples: what was found all the same.
+    """
+
+    def __init__(self, faults: Sequence[str], samples: Sequence[Sample]) -> None:
+        others = f" (and {len(faults) - 1} more faults; 'nfbench data check' lists them)" if len(faults) > 1 else ""
+        super().__init__(f"{faults[0]}{others}")
+        self.faults, self.samples = list(faults), list(samples)
+
+
+@dataclass
+class Faults:
+    """Collects what is wrong with a category while a reader goes on, so that all of it is named.
+
+    Attributes:
+        found: the faults, a line each.
+    """
+
+    found: list[str] = field(default_factory=list)
+
+    def add(self, fault: object) -> None:
+        """Notes a message or an error."""
+        self.found.append(str(fault))
+
+    def images(self, folder: Path) -> list[Path]:
+        """Images directly in a folder, sorted; notes a folder that is missing or has none."""
+        try:
+            return list_images(folder)
+        except NfbenchError as error:
+            self.add(error)
+            return []
+
+    def settle(self, samples: Iterable[Sample]) -> list[Sample]:
+        """The samples that were found.
+
+        Raises:
+            FaultyCategory: something is wrong; has all faults and the samples.
+        """
+        if self.found:
+            raise FaultyCategory(self.found, list(samples))
+        return list(samples)
+
+
 class Dataset(ABC):
-    """A dataset. Class attributes say what a user must know; two methods find the images, three more may be overridden.
+    """A dataset. Class attributes say what a user must know; two methods find the images, the others may be overridden.
 
     Class attributes:
         name: name of its source for 'nfbench data fetch'; None where there is nothing to fetch.
@@ -80,11 +128,18 @@ class Dataset(ABC):
         """The official split of a category, sorted by path. Makes the images first where they are generated.
 
         Raises:
-            NfbenchError: a folder, image or mask is missing; names it.
+            NfbenchError: a folder, image or mask is missing; names it. Readers raise ``FaultyCategory`` at the end
+                (``Faults``), so that 'nfbench data check' lists all faults.
         """
 
-    def sampled(self, root: Path, category: str, stride: int) -> list[Sample]:
+    def sampled(self, root: Path, category: str, stride: int, work: Path | None = None) -> list[Sample]:
         """The official split with every ``stride``-th frame of each video; datasets of videos override it.
+
+        Args:
+            root: folder of the categories.
+            category: name of the category.
+            stride: of videos, every n-th frame.
+            work: folder for images made from what is published, such as frames of videos; by default below ``root``.
 
         Raises:
             NfbenchError: a stride above 1 is asked of a dataset that has no videos.
@@ -101,6 +156,14 @@ class Dataset(ABC):
         folder = root / category
         return files_below(folder if folder.is_dir() else root)
 
+    def side_files(self, root: Path, category: str) -> list[Path]:
+        """Files that are read besides the images and masks of samples, such as tables of splits; none by default."""
+        return []
+
+    def is_unmade(self, root: Path, category: str) -> bool:
+        """Whether images of a category are still to be made below ``root``; only generated datasets make any."""
+        return False
+
     def facts(self, root: Path) -> dict[str, int]:
         """Numbers of what is below ``root`` to hold against published ones, such as of patients; none by default."""
         return {}
@@ -115,12 +178,6 @@ class Dataset(ABC):
             NfbenchError: there is no such copy of this dataset (``has_miniature``).
         """
         raise NfbenchError(f"dataset '{self.title}' has no miniature")
-
-
-def files_below(folder: Path) -> list[Path]:
-    """All files in a folder and its folders, sorted; hidden ones are left out."""
-    found = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names if not name.startswith(".")]
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def find_dataset(name: str) -> Dataset:

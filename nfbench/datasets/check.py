@@ -1,6 +1,7 @@
 """A dataset on disk held against what is published of it, and against itself; all that is wrong is listed."""
 
-from collections import defaultdict
+import tempfile
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -9,12 +10,34 @@ from typing import Any
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.progress import progress
-from nfbench.core.provenance import file_sha256
-from nfbench.datasets.base import Counts, Dataset, Sample
-from nfbench.datasets.manifest import decode_image, read_mask
+from nfbench.datasets.base import Counts, Dataset, FaultyCategory, Sample
+from nfbench.datasets.images import open_picture
+from nfbench.datasets.listing import group_left_out
+from nfbench.datasets.manifest import mask_fault
 from nfbench.datasets.sources import Source
 
-__all__ = ["CategoryReport", "Report", "check_dataset"]
+__all__ = ["CategoryReport", "Pixels", "Report", "check_dataset"]
+
+
+@dataclass
+class Pixels:
+    """How the images and masks of a category are stored, and what they hold.
+
+    Attributes:
+        modes, mask_modes: number of images and of masks by how they are stored.
+        values, mask_values: smallest and largest number of distinct values in an image and in a mask.
+        defective: smallest, mean and largest share of defective pixels in a mask.
+        full_masks: masks that mark every pixel.
+        shaded_masks: masks of more values than classes have; all above 0 count as defective.
+    """
+
+    modes: dict[str, int] = field(default_factory=dict)
+    mask_modes: dict[str, int] = field(default_factory=dict)
+    values: list[int] = field(default_factory=list)
+    mask_values: list[int] = field(default_factory=list)
+    defective: list[float] = field(default_factory=list)
+    full_masks: list[str] = field(default_factory=list)
+    shaded_masks: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -25,10 +48,11 @@ class CategoryReport:
         train, test_normal, test_anomalous: number of images.
         masks: number of masks.
         official: what was published; None where nothing was.
-        sizes: widths and heights of the images.
+        sizes: widths and heights of the images, upright.
         broken: what is wrong with an image or its mask, or with the category.
         duplicates: groups of images that are equal to the last byte.
         empty_masks: masks that mark no pixel.
+        pixels: how images and masks are stored.
     """
 
     train: int = 0
@@ -40,6 +64,7 @@ class CategoryReport:
     broken: list[str] = field(default_factory=list)
     duplicates: list[list[str]] = field(default_factory=list)
     empty_masks: list[str] = field(default_factory=list)
+    pixels: Pixels = field(default_factory=Pixels)
 
     @property
     def counts(self) -> Counts:
@@ -55,11 +80,13 @@ class Report:
         categories: by category.
         missing: official categories that are not there.
         facts: other numbers: what was found and what was published.
+        left_out: files below the root that are not read, a line for each folder and ending.
     """
 
     categories: dict[str, CategoryReport]
     missing: list[str]
     facts: dict[str, tuple[int, int | None]]
+    left_out: list[str]
 
     @property
     def sound(self) -> bool:
@@ -67,15 +94,30 @@ class Report:
         return not any(category.broken for category in self.categories.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """For JSON; ``pixels`` by category."""
         found = asdict(self)
         for name, category in self.categories.items():
             found["categories"][name]["official"] = category.official and category.official._asdict()
-        return found
+        return {**found, "pixels": {name: found["categories"][name].pop("pixels") for name in self.categories}}
+
+
+@dataclass
+class _Checked:
+    """What was found of one sample: sizes, hashes, how image and mask are stored, and what is wrong."""
+
+    size: str = ""
+    sha256: str = ""
+    stored: str = ""
+    values: int = 0
+    mask_stored: str = ""
+    mask_values: int = 0
+    defective: float = 0.0
+    shaded: bool = False
+    broken: list[str] = field(default_factory=list)
 
 
 def check_dataset(dataset: Dataset, root: Path, source: Source | None = None, stride: int = 1) -> Report:
-    """Reads every image and mask.
+    """Reads every image and mask; writes nothing below ``root``.
 
     Args:
         dataset: reader.
@@ -88,58 +130,102 @@ def check_dataset(dataset: Dataset, root: Path, source: Source | None = None, st
     """
     published = source.counts if source and stride == 1 else {}
     available = dataset.available(root)
-    reports = {name: _check_category(dataset, root, name, stride) for name in available}
-    for name, report in reports.items():
-        report.official = published.get(name)
-    found = dataset.facts(root) if all(not report.broken for report in reports.values()) else {}
+    reports, used = {}, set()
+    with tempfile.TemporaryDirectory(prefix="nfbench-check-") as work:
+        for name in available:
+            place = Path(work) if dataset.is_unmade(root, name) else root
+            reports[name], samples = _check_category(dataset, place, name, stride, Path(work))
+            reports[name].official = published.get(name)
+            used |= _used(dataset, root, name, samples)
+    sound = all(not report.broken for report in reports.values())
+    found = dataset.facts(root) if sound else {}
     facts = {name: (value, source.facts.get(name) if source else None) for name, value in found.items()}
-    return Report(reports, [name for name in dataset.categories if name not in available], facts)
+    missing = [name for name in dataset.categories if name not in available]
+    return Report(reports, missing, facts, group_left_out(root, used))
 
 
-def _check_category(dataset: Dataset, root: Path, category: str, stride: int) -> CategoryReport:
+def _used(dataset: Dataset, root: Path, category: str, samples: Sequence[Sample]) -> set[Path]:
+    """Files that decide a category."""
+    used = {sample.image for sample in samples} | {sample.mask for sample in samples if sample.mask}
+    try:
+        return used | set(dataset.side_files(root, category))
+    except NfbenchError:  # they are named as faults
+        return used
+
+
+def _check_category(
+    dataset: Dataset, root: Path, category: str, stride: int, work: Path
+) -> tuple[CategoryReport, list[Sample]]:
     report = CategoryReport()
     try:
-        samples = dataset.sampled(root, category, stride)
+        samples = dataset.sampled(root, category, stride, work)
+    except FaultyCategory as error:
+        samples = error.samples
+        report.broken += error.faults
     except NfbenchError as error:
+        samples = []
         report.broken.append(str(error))
-        return report
     report.train = sum(sample.split == "train" for sample in samples)
     report.test_anomalous = sum(sample.anomalous for sample in samples)
     report.test_normal = len(samples) - report.train - report.test_anomalous
     report.masks = sum(sample.mask is not None for sample in samples)
+    for split, count in (("train", report.train), ("test", len(samples) - report.train)):
+        if not count and not report.broken:
+            report.broken.append(f"the split '{split}' of '{category}' is empty")
     _check_files(samples, report)
-    return report
+    return report, samples
 
 
 def _check_files(samples: Sequence[Sample], report: CategoryReport) -> None:
-    same: dict[str, list[str]] = defaultdict(list)
-    sizes = set()
     with ThreadPoolExecutor() as pool:
-        found = progress(pool.map(_check_sample, samples), total=len(samples), label="check images")
-        for sample, (size, digest, broken, empty) in zip(samples, found, strict=True):
-            same[digest].append(str(sample.image))
-            sizes |= {size} - {""}
-            report.broken += broken
-            if empty:
-                report.empty_masks.append(str(sample.mask))
-    report.sizes = sorted(sizes)
+        checked = list(progress(pool.map(_check_sample, samples), total=len(samples), label="check images"))
+    same: dict[str, list[str]] = defaultdict(list)
+    for sample, found in zip(samples, checked, strict=True):
+        report.broken += found.broken
+        same[found.sha256].append(str(sample.image))
     report.duplicates = [paths for digest, paths in same.items() if digest and len(paths) > 1]
+    report.sizes = sorted({found.size for found in checked} - {""})
+    marked = [(str(sample.mask), found) for sample, found in zip(samples, checked, strict=True) if found.mask_stored]
+    report.empty_masks = [path for path, found in marked if found.defective == 0]
+    shares = [found.defective for _, found in marked]
+    report.pixels = Pixels(
+        modes=dict(Counter(found.stored for found in checked if found.stored)),
+        mask_modes=dict(Counter(found.mask_stored for _, found in marked)),
+        values=_range([found.values for found in checked if found.stored]),
+        mask_values=_range([found.mask_values for _, found in marked]),
+        defective=[min(shares), sum(shares) / len(shares), max(shares)] if shares else [],
+        full_masks=[path for path, found in marked if found.defective == 1],
+        shaded_masks=[path for path, found in marked if found.shaded],
+    )
 
 
-def _check_sample(sample: Sample) -> tuple[str, str, list[str], bool]:
-    """Size, hash, what is wrong, and whether the mask marks no pixel."""
+def _check_sample(sample: Sample) -> _Checked:
+    found = _Checked()
+    size = None
     try:
-        width, height = decode_image(sample.image).size
-        size, digest = f"{width}x{height}", file_sha256(sample.image)
+        image = open_picture(sample.image)
+        image.to_image()
+        size = image.size
+        found.size, found.sha256 = f"{size[0]}x{size[1]}", image.sha256
+        found.stored, found.values = image.stored, image.n_values
     except NfbenchError as error:
-        return "", "", [str(error)], False
-    if sample.mask is None:
-        return size, digest, [], False
-    try:
-        mask = read_mask(sample.mask)
-    except NfbenchError as error:
-        return size, digest, [str(error)], False
-    if mask.shape != (height, width):
-        wrong = f"mask {sample.mask} is {mask.shape[1]} x {mask.shape[0]} pixels, its image is {width} x {height}"
-        return size, digest, [wrong], False
-    return size, digest, [], not mask.any()
+        found.broken.append(str(error))
+    if sample.mask is not None:
+        try:
+            _check_mask(sample, size, found)
+        except NfbenchError as error:
+            found.broken.append(str(error))
+    return found
+
+
+def _check_mask(sample: Sample, size: tuple[int, int] | None, found: _Checked) -> None:
+    stored = open_picture(sample.mask, "mask")
+    mask = stored.to_mask()
+    if size and (wrong := mask_fault(sample.mask, mask.shape, size)):
+        raise NfbenchError(wrong)
+    found.mask_stored, found.mask_values = stored.stored, stored.n_values
+    found.defective, found.shaded = float(mask.mean()), stored.is_shaded
+
+
+def _range(values: list[int]) -> list[int]:
+    return [min(values), max(values)] if values else []

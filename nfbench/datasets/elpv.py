@@ -6,15 +6,19 @@ left out; 70 % of the normal images of each cell type are for training, chosen b
 """
 
 import importlib.util
+import math
 from pathlib import Path
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import derive_seed
-from nfbench.datasets.base import Dataset, Sample, files_below
+from nfbench.datasets.base import Dataset, Faults, Sample
+from nfbench.datasets.listing import files_below
+from nfbench.datasets.rows import read_lines
 
 __all__ = ["DATASET", "Elpv"]
 
 _TRAIN_SHARE = 0.7
+_FORM = "an image, a probability, and mono or poly"
 
 
 class Elpv(Dataset):
@@ -28,25 +32,61 @@ class Elpv(Dataset):
     has_masks = False
 
     def available(self, root: Path) -> list[str]:
-        """Both categories; the package is looked for when they are read."""
-        return list(self.categories)
+        """Both categories, or those of ``labels.csv`` below ``root``; the package is looked for when they are read."""
+        labels = root / "labels.csv"
+        if not labels.is_file():
+            return list(self.categories)
+        kinds = {line.split()[-1] for _, line in read_lines(labels)}
+        found = [category for category in self.categories if category in kinds]
+        if not found:
+            raise NfbenchError(f"{labels} has no line of {_FORM}")
+        return found
 
     def samples(self, root: Path, category: str) -> list[Sample]:
         """The split described above. ``root`` is used where it holds ``labels.csv``, else the installed package."""
-        folder = _folder(root)
-        rows = [line.split() for line in (folder / "labels.csv").read_text().splitlines() if line.strip()]
-        images = {folder / name: float(probability) for name, probability, kind in rows if kind == category}
+        folder, faults = _folder(root), Faults()
+        images = _labels(folder, category, faults)
         normal = sorted((path for path, p in images.items() if p == 0), key=lambda path: derive_seed("elpv", path.name))
         n_train = round(_TRAIN_SHARE * len(normal))
         train = [Sample("train", "good", path) for path in sorted(normal[:n_train])]
         test = [Sample("test", "good", path) for path in sorted(normal[n_train:])]
         anomalous = [Sample("test", "defective", path) for path in sorted(images) if images[path] == 1]
-        return train + test + anomalous
+        for name, found in (("training", train), ("normal test", test), ("anomalous test", anomalous)):
+            if not found:
+                faults.add(f"{folder / 'labels.csv'} leaves '{category}' without {name} images")
+        return faults.settle(train + test + anomalous)
 
     def files(self, root: Path, category: str) -> list[Path]:
         """The labels and all images, since names do not say the kind of cell; none without the package."""
         is_there = (root / "labels.csv").is_file() or importlib.util.find_spec("elpv_dataset")
         return files_below(_folder(root)) if is_there else []
+
+    def side_files(self, root: Path, category: str) -> list[Path]:
+        """The labels."""
+        return [_folder(root) / "labels.csv"]
+
+
+def _labels(folder: Path, category: str, faults: Faults) -> dict[Path, float]:
+    """Defect probability by image; notes lines that are no image, probability and kind of cell."""
+    path, images = folder / "labels.csv", {}
+    for number, line in read_lines(path):
+        name, probability, kind = _split(line)
+        if not 0 <= probability <= 1 or kind not in Elpv.categories:
+            faults.add(f"{path}, line {number}: expected {_FORM}; it has '{line.strip()}'")
+        elif folder / name in images:
+            faults.add(f"{path}, line {number}: {name} comes twice; remove one")
+        elif kind == category:
+            images[folder / name] = probability
+    return images
+
+
+def _split(line: str) -> tuple[str, float, str]:
+    """Name, probability and kind of a line; a probability that is not a number, where it has another form, is NaN."""
+    try:
+        name, probability, kind = line.split()
+        return name, float(probability), kind
+    except ValueError:
+        return "", math.nan, ""
 
 
 def _folder(root: Path) -> Path:

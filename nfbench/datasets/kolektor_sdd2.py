@@ -11,9 +11,10 @@ and its mask twice, as ``10301 (copy).png``; copies are left out.
 from pathlib import Path
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.base import Counts, Sample
-from nfbench.datasets.layout import list_images, require_root
-from nfbench.datasets.manifest import read_mask
+from nfbench.datasets.base import Counts, Faults, Sample
+from nfbench.datasets.images import read_mask
+from nfbench.datasets.layout import require_root
+from nfbench.datasets.listing import list_images
 from nfbench.datasets.sources import FetchedDataset
 
 __all__ = ["DATASET", "KolektorSdd2"]
@@ -37,19 +38,27 @@ class KolektorSdd2(FetchedDataset, name="kolektor_sdd2"):
 
     def samples(self, root: Path, category: str) -> list[Sample]:
         """The official split without defective training images; every mask is read to tell which those are."""
-        samples = []
+        samples, faults = [], Faults()
         for split in ("train", "test"):
-            for image in list_images(root / split):
+            for image in faults.images(root / split):
                 if image.stem.endswith(_MASK) or _COPY in image.name:
                     continue
                 mask = image.with_name(f"{image.stem}{_MASK}.png")
-                if not mask.is_file():
-                    raise NfbenchError(f"{image} has no mask; expected {mask}")
-                if not read_mask(mask).any():
+                try:
+                    defective = read_mask(mask).any()
+                except NfbenchError as error:
+                    faults.add(error if mask.exists() else f"{image} has no mask; expected {mask}")
+                    continue
+                if not defective:
                     samples.append(Sample(split, "good", image))
                 elif split == "test":
                     samples.append(Sample(split, "defect", image, mask))
-        return samples
+        return faults.settle(samples)
+
+    def side_files(self, root: Path, category: str) -> list[Path]:
+        """All masks: they say which images are normal."""
+        found = [path for split in ("train", "test") for path in Faults().images(root / split)]
+        return [path for path in found if path.stem.endswith(_MASK)]
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """Normal and defective images in both splits, and a copy."""

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from nfbench.core.errors import NfbenchError
-from nfbench.datasets.base import Dataset, Sample
+from nfbench.core.errors import NfbenchError, printable
+from nfbench.datasets.base import Dataset, Faults, Sample
+from nfbench.datasets.images import IMAGE_ENDINGS
+from nfbench.datasets.listing import files_in, folders_in
 
-__all__ = ["IMAGE_ENDINGS", "LayoutDataset", "known_categories", "list_images", "require_root"]
-
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+__all__ = ["LayoutDataset", "is_misspelled", "known_categories", "require_root"]
 
 
 class LayoutDataset(Dataset):
@@ -33,36 +33,57 @@ class LayoutDataset(Dataset):
     def available(self, root: Path) -> list[str]:
         """Folders below ``root`` that have a folder ``train/<normal>``; official ones in their order, if there are."""
         require_root(root, self.name)
-        found = sorted(path.parent.parent.name for path in root.glob(f"*/train/{self.normal}") if path.is_dir())
+        folders = folders_in(root)
+        found = [path.name for path in folders if (path / "train" / self.normal).is_dir()]
+        for name in found:
+            if printable(name) != name:
+                raise NfbenchError(f"folder {root / name}: its name is not UTF-8; rename it")
         if not found:
-            raise NfbenchError(f"folder {root} has no category: no <category>/train/{self.normal} below it")
+            trains = [path / "train" for path in folders if (path / "train").is_dir()]
+            close = [part for train in trains for part in folders_in(train) if is_misspelled(part.name, self.normal)]
+            rename = f"; rename {close[0]} to '{self.normal}'" if close else ""
+            raise NfbenchError(f"folder {root} has no category: no <category>/train/{self.normal} below it{rename}")
         return known_categories(self.title, self.categories, found, root) if self.categories else found
 
     def samples(self, root: Path, category: str) -> list[Sample]:
         """All images of a category, each anomalous one with its mask."""
-        folder = root / category
-        train = [Sample("train", "good", image) for image in list_images(folder / "train" / self.normal)]
+        folder, faults = root / category, Faults()
+        train = [Sample("train", "good", image) for image in faults.images(folder / "train" / self.normal)]
+        try:
+            defects = [path.name for path in folders_in(folder / "test")]
+        except NfbenchError as error:
+            faults.add(error)
+            return faults.settle(train)
+        test = [sample for defect in defects for sample in self._tested(folder, defect, faults)]
+        if self.normal not in defects or len(defects) < 2:
+            faults.add(f"folder {folder / 'test'} needs both '{self.normal}' images and at least one folder of defects")
+        return faults.settle(train + test)
+
+    def _tested(self, folder: Path, defect: str, faults: Faults) -> list[Sample]:
+        """Test images of one folder: a kind of defect, or normal ones."""
+        images = faults.images(folder / "test" / defect)
+        if defect == self.normal:
+            return [Sample("test", "good", image) for image in images]
+        if is_misspelled(defect, self.normal):
+            faults.add(f"folder {folder / 'test' / defect} is no defect; rename it to '{self.normal}'")
         ground_truth = folder / "ground_truth"
-        with_masks = self.masks_required or ground_truth.is_dir()
-        test = []
-        for defect in sorted(path.name for path in _folders(folder / "test")):
-            anomalous = defect != self.normal
-            masks = _masks(ground_truth / defect) if with_masks and anomalous else {}
-            for image in list_images(folder / "test" / defect):
-                mask = masks.get(image.stem)
-                if with_masks and anomalous and mask is None:
-                    expected = ground_truth / defect / f"{image.stem}_mask.png"
-                    raise NfbenchError(f"{image} is anomalous but has no mask; expected {expected}")
-                test.append(Sample("test", defect if anomalous else "good", image, mask))
-        if len({sample.anomalous for sample in test}) < 2:
-            raise NfbenchError(
-                f"folder {folder / 'test'} needs both '{self.normal}' images and at least one folder of defects"
-            )
-        return train + test
+        if not self.masks_required and not ground_truth.is_dir():
+            return [Sample("test", defect, image) for image in images]
+        masks = _masks(ground_truth / defect, faults)
+        for image in images:
+            if image.stem not in masks:
+                expected = ground_truth / defect / f"{image.stem}_mask.png"
+                faults.add(f"{image} is anomalous but has no mask; expected {expected}")
+        return [Sample("test", defect, image, masks.get(image.stem)) for image in images]
+
+
+def is_misspelled(name: str, normal: str) -> bool:
+    """Whether a folder's name is that of normal images but for its capitals."""
+    return name != normal and name.casefold() == normal.casefold()
 
 
 def require_root(root: Path, name: str | None = None) -> None:
-    """Refuses a root that does not exist.
+    """Refuses a root that does not exist, or is no folder.
 
     Args:
         root: folder of the categories.
@@ -71,11 +92,11 @@ def require_root(root: Path, name: str | None = None) -> None:
     Raises:
         NfbenchError: says where to put the images, or how to get them.
     """
-    if not root.is_dir():
-        fetch = f"; 'nfbench data fetch {name}' gets it, or says how" if name else ""
-        raise NfbenchError(
-            f"folder {root} does not exist; set 'data_root' (or the dataset's 'root') to where it lies{fetch}"
-        )
+    if root.is_dir():
+        return
+    fetch = f"; 'nfbench data fetch {name}' gets it, or says how" if name else ""
+    wrong = "is not a folder" if root.exists() or any(parent.is_file() for parent in root.parents) else "does not exist"
+    raise NfbenchError(f"folder {root} {wrong}; set 'data_root' (or the dataset's 'root') to where it lies{fetch}")
 
 
 def known_categories(title: str, known: Sequence[str], found: Sequence[str], root: Path) -> list[str]:
@@ -90,34 +111,11 @@ def known_categories(title: str, known: Sequence[str], found: Sequence[str], roo
     return chosen
 
 
-def _folders(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise NfbenchError(f"folder {folder} is missing")
-    return [path for path in folder.iterdir() if path.is_dir()]
-
-
-def list_images(folder: Path) -> list[Path]:
-    """Images directly in a folder, sorted.
-
-    Raises:
-        NfbenchError: there is none.
-    """
-    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_ENDINGS)
-    if not found:
-        raise NfbenchError(f"folder {folder} has no image ({' '.join(IMAGE_ENDINGS)})")
-    return found
-
-
-def _masks(folder: Path) -> dict[str, Path]:
-    """Masks by the stem of their image, whole stems only.
-
-    Raises:
-        NfbenchError: an image has two.
-    """
+def _masks(folder: Path, faults: Faults) -> dict[str, Path]:
+    """Masks by the stem of their image, whole stems only; notes images that have two."""
     masks: dict[str, Path] = {}
-    for path in sorted(folder.glob("*")):
-        if path.suffix.lower() in IMAGE_ENDINGS:
-            other = masks.setdefault(path.stem.removesuffix("_mask"), path)
-            if other != path:
-                raise NfbenchError(f"two masks of one image: {other} and {path}; remove one")
+    for path in files_in(folder, IMAGE_ENDINGS) if folder.is_dir() else []:
+        other = masks.setdefault(path.stem.removesuffix("_mask"), path)
+        if other != path:
+            faults.add(f"two masks of one image: {other} and {path}; remove one")
     return masks

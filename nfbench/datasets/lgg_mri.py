@@ -13,9 +13,10 @@ from pathlib import Path
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import derive_seed
-from nfbench.datasets.base import Counts, Sample
+from nfbench.datasets.base import Counts, Faults, Sample
+from nfbench.datasets.images import read_mask
 from nfbench.datasets.layout import require_root
-from nfbench.datasets.manifest import read_mask
+from nfbench.datasets.listing import files_in, folders_in
 from nfbench.datasets.sources import FetchedDataset
 
 __all__ = ["DATASET", "LggMri"]
@@ -46,19 +47,27 @@ class LggMri(FetchedDataset, name="lgg_mri"):
         patients = _patients(root)
         ranked = sorted(patients, key=lambda folder: derive_seed("lgg_mri", folder.name))
         trained = set(ranked[: round(_TRAIN_SHARE * len(ranked))])
-        train, test = [], []
+        train, test, faults = [], [], Faults()
         for folder in patients:
-            for image, mask in _slices(folder):
-                tumour = bool(read_mask(mask).any())
+            for image, mask in _slices(folder, faults):
+                try:
+                    tumour = bool(read_mask(mask).any())
+                except NfbenchError as error:
+                    faults.add(error if mask.exists() else f"{image} has no mask; expected {mask}")
+                    continue
                 if folder not in trained:
                     test.append(Sample("test", "tumour" if tumour else "good", image, mask if tumour else None))
                 elif not tumour:
                     train.append(Sample("train", "good", image))
-        return train + test
+        return faults.settle(train + test)
+
+    def side_files(self, root: Path, category: str) -> list[Path]:
+        """All masks: they say which slices have tumour."""
+        return [mask for folder in _patients(root) for _, mask in _slices(folder, Faults())]
 
     def facts(self, root: Path) -> dict[str, int]:
         """Patients, slices, and slices with tumour."""
-        masks = [mask for folder in _patients(root) for _, mask in _slices(folder)]
+        masks = self.side_files(root, "all")
         tumours = sum(bool(read_mask(mask).any()) for mask in masks)
         return {"patients": len(_patients(root)), "slices": len(masks), "slices with tumour": tumours}
 
@@ -86,22 +95,24 @@ def _patients(root: Path) -> list[Path]:
     """Folders of patients. The archive holds them twice; its second copy, further down, is not read."""
     require_root(root, "lgg_mri")
     base = root / "kaggle_3m" if (root / "kaggle_3m").is_dir() else root
-    found = sorted(path for path in base.glob("TCGA_*") if path.is_dir())
+    found = [path for path in folders_in(base) if path.name.startswith("TCGA_")]
     if not found:
         raise NfbenchError(f"folder {base} has no patient: no folder TCGA_* in it")
     return found
 
 
-def _slices(folder: Path) -> list[tuple[Path, Path]]:
-    """Images of a patient and their masks, by the number of the slice."""
-    images = [path for path in folder.glob("*.tif") if not path.stem.endswith(_MASK)]
-    pairs = [(image, image.with_name(f"{image.stem}{_MASK}.tif")) for image in images]
-    for image, mask in pairs:
-        if not mask.is_file():
-            raise NfbenchError(f"{image} has no mask; expected {mask}")
-        if not image.stem.rpartition("_")[2].isdigit():
-            raise NfbenchError(f"{image}: its name does not end with the number of the slice")
-    return sorted(pairs, key=lambda pair: int(pair[0].stem.rpartition("_")[2]))
+def _slices(folder: Path, faults: Faults) -> list[tuple[Path, Path]]:
+    """Images of a patient and their masks, by the number of the slice; notes images whose names have none."""
+    numbered = {}
+    for image in files_in(folder, [".tif"]):
+        if image.stem.endswith(_MASK):
+            continue
+        number = image.stem.rpartition("_")[2]
+        if number.isdecimal():
+            numbered[image] = int(number)
+        else:
+            faults.add(f"{image}: its name does not end with the number of the slice")
+    return [(image, image.with_name(f"{image.stem}{_MASK}.tif")) for image in sorted(numbered, key=numbered.get)]
 
 
 DATASET = LggMri()

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,10 @@ from nfbench.config import DatasetConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import write_text
 from nfbench.core.progress import progress
-from nfbench.core.provenance import derive_seed, file_sha256
+from nfbench.core.provenance import derive_seed
 from nfbench.datasets.base import Sample
+from nfbench.datasets.images import MANY_VALUES, open_picture, read_image, read_mask
+from nfbench.datasets.rows import read_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Entry",
     "build_manifest",
-    "decode_image",
+    "mask_fault",
     "read_checked_image",
     "read_checked_mask",
     "read_image",
@@ -72,8 +75,14 @@ def build_manifest(samples: Sequence[Sample]) -> list[Entry]:
     for split in ("train", "test"):
         if not any(sample.split == split for sample in samples):
             raise NfbenchError(f"the split '{split}' is empty")
+    shaded: list[str] = []
     with ThreadPoolExecutor() as pool:
-        return list(progress(pool.map(_entry, samples), total=len(samples), label="check images"))
+        entries = pool.map(partial(_entry, shaded=shaded), samples)
+        entries = list(progress(entries, total=len(samples), label="check images"))
+    if shaded:
+        what = "%d masks, such as %s, have more than %d values, as soft edges have; all above 0 count as defective"
+        _log.warning(what, len(shaded), min(shaded), MANY_VALUES)
+    return entries
 
 
 def select_subset(samples: Sequence[Sample], config: DatasetConfig) -> list[Sample]:
@@ -91,32 +100,13 @@ def select_subset(samples: Sequence[Sample], config: DatasetConfig) -> list[Samp
     return chosen
 
 
-def read_image(path: str | Path) -> "Image.Image":
-    """Decodes an image to RGB; grey images get three equal channels.
-
-    Raises:
-        NfbenchError: the file is missing, cut short, or no image.
-    """
-    return decode_image(path).convert("RGB")
-
-
-def read_mask(path: str | Path) -> "np.ndarray":
-    """Decodes a mask to ``(H, W)`` bool: True where the value is above 0, whatever classes the values stand for."""
-    import numpy as np
-
-    mask = np.asarray(decode_image(path))
-    return mask.reshape(*mask.shape[:2], -1).max(axis=-1) > 0
-
-
 def read_checked_image(entry: Entry) -> "Image.Image":
     """The image of an entry, as ``read_image`` decodes it.
 
     Raises:
         NfbenchError: the image cannot be read, or has changed since the manifest was made.
     """
-    image = read_image(entry.image)
-    _check_unchanged("image", entry.image, entry.sha256)
-    return image
+    return read_image(entry.image, entry.sha256)
 
 
 def read_checked_mask(entry: Entry) -> "np.ndarray":
@@ -125,9 +115,7 @@ def read_checked_mask(entry: Entry) -> "np.ndarray":
     Raises:
         NfbenchError: the mask cannot be read, or has changed since the manifest was made.
     """
-    mask = read_mask(entry.mask)
-    _check_unchanged("mask", entry.mask, entry.mask_sha256)
-    return mask
+    return read_mask(entry.mask, entry.mask_sha256)
 
 
 def write_manifest(path: str | Path, entries: Iterable[Entry]) -> None:
@@ -143,35 +131,48 @@ def read_manifest(path: str | Path) -> list[Entry]:
     """Reads a manifest.
 
     Raises:
-        NfbenchError: the file is missing or has other columns.
+        NfbenchError: the file is missing, has other columns, or a value that no manifest has; names it.
     """
+    if not Path(path).exists():
+        raise NfbenchError(f"manifest {path} is missing; make it with 'nfbench prepare_data'")
+    repair = "make it again with 'nfbench prepare_data'"
+    rows = read_table(path, _COLUMNS, repair)
     try:
-        with open(path, newline="") as file:
-            reader = csv.DictReader(file)
-            columns, rows = tuple(reader.fieldnames or ()), list(reader)
-    except FileNotFoundError:
-        raise NfbenchError(f"manifest {path} is missing; make it with 'nfbench prepare_data'") from None
-    if columns != _COLUMNS:
-        raise NfbenchError(f"manifest {path} has columns {list(columns)}, expected {list(_COLUMNS)}; make it again")
-    return [
-        Entry(**{**row, "label": int(row["label"]), "height": int(row["height"]), "width": int(row["width"])})
-        for row in rows
-    ]
+        entries = [
+            Entry(**{**row, "label": int(row["label"]), "height": int(row["height"]), "width": int(row["width"])})
+            for row in rows
+        ]
+    except ValueError as error:
+        raise NfbenchError(f"manifest {path}: {error}; {repair}") from None
+    for entry in entries:
+        if not entry.sha256 or bool(entry.mask) != bool(entry.mask_sha256):
+            raise NfbenchError(f"manifest {path}: {entry.image} or its mask has no hash; {repair}")
+    return entries
 
 
-def _entry(sample: Sample) -> Entry:
-    width, height = decode_image(sample.image).size
-    mask_hash = ""
+def mask_fault(mask: Path, shape: tuple[int, ...], size: tuple[int, int], image: str = "its image") -> str:
+    """What is wrong with the shape ``(H, W)`` of a mask, given its image's width and height; empty if nothing is."""
+    (height, width), (image_width, image_height) = shape, size
+    if (width, height) == size:
+        return ""
+    upright = " once both are upright" if (height, width) == size else ""
+    return f"mask {mask} is {width} x {height} pixels, {image} is {image_width} x {image_height}{upright}"
+
+
+def _entry(sample: Sample, shaded: list[str]) -> Entry:
+    """The row of a sample; ``shaded`` takes its mask if that has many values."""
+    image, mask_hash = open_picture(sample.image), ""
+    image.to_image()
+    width, height = image.size
     if sample.mask is not None:
-        mask = read_mask(sample.mask)
-        if mask.shape != (height, width):
-            raise NfbenchError(
-                f"mask {sample.mask} is {mask.shape[1]} x {mask.shape[0]} pixels, its image {sample.image} is "
-                f"{width} x {height}"
-            )
+        stored = open_picture(sample.mask, "mask")
+        mask, mask_hash = stored.to_mask(), stored.sha256
+        if wrong := mask_fault(sample.mask, mask.shape, image.size, f"its image {sample.image}"):
+            raise NfbenchError(wrong)
         if not mask.any():
             _log.warning("mask %s marks no pixel", sample.mask)
-        mask_hash = file_sha256(sample.mask)
+        if stored.is_shaded:
+            shaded.append(str(sample.mask))
     return Entry(
         split=sample.split,
         label=int(sample.anomalous),
@@ -180,29 +181,6 @@ def _entry(sample: Sample) -> Entry:
         mask=str(sample.mask or ""),
         height=height,
         width=width,
-        sha256=file_sha256(sample.image),
+        sha256=image.sha256,
         mask_sha256=mask_hash,
     )
-
-
-def _check_unchanged(kind: str, path: str, sha256: str) -> None:
-    if file_sha256(path) != sha256:
-        raise NfbenchError(f"{kind} {path} has changed since the manifest was made; run prepare_data again")
-
-
-def decode_image(path: str | Path) -> "Image.Image":
-    """Decodes a file, as it is.
-
-    Raises:
-        NfbenchError: the file is missing, cut short, or no image.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except FileNotFoundError:
-        raise NfbenchError(f"image {path} is missing") from None
-    except (OSError, SyntaxError, ValueError) as error:  # PIL raises all three for damaged files
-        raise NfbenchError(f"image {path} cannot be decoded: {error}") from None

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.base import Counts, Sample
-from nfbench.datasets.layout import known_categories, list_images, require_root
+from nfbench.datasets.base import Counts, Faults, Sample
+from nfbench.datasets.layout import is_misspelled, known_categories, require_root
+from nfbench.datasets.listing import folders_in
 from nfbench.datasets.sources import FetchedDataset
 
 if TYPE_CHECKING:
@@ -35,23 +36,30 @@ class MVTec3D(FetchedDataset, name="mvtec_3d"):
     def available(self, root: Path) -> list[str]:
         """Official categories that lie below ``root``."""
         require_root(root, self.name)
-        found = [path.parents[2].name for path in root.glob("*/train/good/rgb")]
+        found = [path.name for path in folders_in(root) if (path / "train/good/rgb").is_dir()]
         return known_categories(self.title, self.categories, found or ["no <category>/train/good/rgb"], root)
 
     def samples(self, root: Path, category: str) -> list[Sample]:
         """The official training and test images; a missing mask is an error."""
-        folder = root / category
-        samples = [Sample("train", "good", image) for image in list_images(folder / "train/good/rgb")]
-        defects = sorted(path.parent.name for path in (folder / "test").glob("*/rgb"))
+        folder, faults = root / category, Faults()
+        samples = [Sample("train", "good", image) for image in faults.images(folder / "train/good/rgb")]
+        try:
+            defects = [path.name for path in folders_in(folder / "test") if (path / "rgb").is_dir()]
+        except NfbenchError as error:
+            faults.add(error)
+            return faults.settle(samples)
         for defect in defects:
-            for image in list_images(folder / "test" / defect / "rgb"):
+            if is_misspelled(defect, "good"):
+                faults.add(f"folder {folder / 'test' / defect} is no defect; rename it to 'good'")
+            for image in faults.images(folder / "test" / defect / "rgb"):
                 mask = folder / "test" / defect / "gt" / f"{image.stem}.png"
                 if defect != "good" and not mask.is_file():
-                    raise NfbenchError(f"{image} is anomalous but has no mask; expected {mask}")
+                    faults.add(f"{image} is anomalous but has no mask; expected {mask}")
+                    mask = None
                 samples.append(Sample("test", defect, image, None if defect == "good" else mask))
         if "good" not in defects or len(defects) < 2:
-            raise NfbenchError(f"folder {folder / 'test'} needs 'good/rgb' and at least one folder of defects")
-        return samples
+            faults.add(f"folder {folder / 'test'} needs 'good/rgb' and at least one folder of defects")
+        return faults.settle(samples)
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """All categories, with validation images and point clouds."""

@@ -1,6 +1,6 @@
 """ShanghaiTech Campus, videos of 13 cameras (Luo et al., ICCV 2017), read frame by frame.
 
-training/videos/01_001.avi              normal; decoded to training/frames_every<stride>/01_001/00000000.jpg when read
+training/videos/01_001.avi              normal; decoded to JPEG images when read
 training/frames/01_001/000.jpg          read instead, where the frames were extracted before
 testing/frames/01_0014/000.jpg
 testing/test_frame_mask/01_0014.npy     (T,), 1 where a frame is anomalous
@@ -9,16 +9,18 @@ testing/test_pixel_mask/01_0014.npy     (T, H, W), 1 where a pixel is
 330 training and 107 test videos of 856 x 480 pixels, more than 300,000 frames; the number before ``_`` is the scene.
 Test videos are of the scenes 1 to 12 only. Categories are scenes, as CFLOW-AD trains them one by one, and ``all``, the
 scenes 1 to 12 together, as U-Flow's tables have one value; ``all13`` trains on the 13th scene's videos too. A frame's
-label is its frame mask. Masks of anomalous frames are written to ``testing/pixel_masks`` when they are read. The
-configuration's ``stride`` takes every n-th frame of each video, in training and in test.
+label is its frame mask. Decoded frames go to ``training/frames_every<stride>`` and masks of anomalous frames to
+``testing/masks_every<stride>``, by ``prepare_data`` next to the manifests. The configuration's ``stride`` takes every
+n-th frame of each video, in training and in test.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.base import Counts, Sample, files_below
+from nfbench.datasets.base import Counts, Faults, Sample
 from nfbench.datasets.layout import require_root
+from nfbench.datasets.listing import files_below, files_in, folders_in
 from nfbench.datasets.sources import FetchedDataset
 
 if TYPE_CHECKING:
@@ -53,26 +55,27 @@ class ShanghaiTech(FetchedDataset, name="shanghaitech"):
         """Every frame."""
         return self.sampled(root, category, 1)
 
-    def sampled(self, root: Path, category: str, stride: int) -> list[Sample]:
+    def sampled(self, root: Path, category: str, stride: int, work: Path | None = None) -> list[Sample]:
         """Every ``stride``-th frame of each video, by video and time."""
         require_root(root, self.name)
-        scenes = _TOGETHER.get(category, (category,))
-        training, testing = _training(root), _testing(root)
-        train = [
-            Sample("train", "good", frame)
-            for name in sorted(training)
-            if name[:2] in scenes
-            for frame in _training_frames(root, training[name], stride)
-        ]
-        test = [
-            sample for name in sorted(testing) if name[:2] in scenes for sample in _test_frames(testing[name], stride)
-        ]
-        return train + test
+        scenes, faults = _TOGETHER.get(category, (category,)), Faults()
+        samples: list[Sample] = []
+        for videos, read in ((_training(root), _training_frames), (_testing(root), _test_frames)):
+            for name in sorted(name for name in videos if name[:2] in scenes):
+                try:
+                    samples += read(work or root, videos[name], stride)
+                except NfbenchError as error:
+                    faults.add(error)
+        return faults.settle(samples)
 
     def files(self, root: Path, category: str) -> list[Path]:
         """Videos, frames and masks as published, without what is written when they are read."""
         given = (*_TRAIN_VIDEOS, _TEST_VIDEOS, "testing/test_frame_mask", "testing/test_pixel_mask")
         return [path for folder in given for path in files_below(root / folder)]
+
+    def side_files(self, root: Path, category: str) -> list[Path]:
+        """Videos, frames between those that are read, and masks."""
+        return self.files(root, category)
 
     def facts(self, root: Path) -> dict[str, int]:
         """Videos."""
@@ -98,44 +101,50 @@ class ShanghaiTech(FetchedDataset, name="shanghaitech"):
 
 def _training(root: Path) -> dict[str, Path]:
     """Training videos by name: files, or folders of frames where these were extracted before."""
-    files = {path.stem: path for path in (root / _TRAIN_VIDEOS[0]).glob("*.avi")}
-    return files | {path.name: path for path in (root / _TRAIN_VIDEOS[1]).glob("*_*") if path.is_dir()}
+    files = root / _TRAIN_VIDEOS[0]
+    videos = {path.stem: path for path in (files_in(files, [".avi"]) if files.is_dir() else [])}
+    return videos | _by_name(root / _TRAIN_VIDEOS[1])
 
 
 def _testing(root: Path) -> dict[str, Path]:
     """Folders of the frames of test videos by name."""
-    return {path.name: path for path in (root / _TEST_VIDEOS).glob("*_*") if path.is_dir()}
+    return _by_name(root / _TEST_VIDEOS)
 
 
-def _training_frames(root: Path, video: Path, stride: int) -> list[Path]:
+def _by_name(folder: Path) -> dict[str, Path]:
+    return {path.name: path for path in (folders_in(folder) if folder.is_dir() else []) if "_" in path.name}
+
+
+def _training_frames(work: Path, video: Path, stride: int) -> list[Sample]:
     from nfbench.datasets.video import extract_frames
 
     if video.is_dir():
-        return _listed(video)[::stride]
-    return extract_frames(video, root / f"training/frames_every{stride}" / video.stem, stride)
+        frames = _listed(video)[::stride]
+    else:
+        frames = extract_frames(video, work / f"training/frames_every{stride}" / video.stem, stride)
+    return [Sample("train", "good", frame) for frame in frames]
 
 
-def _test_frames(folder: Path, stride: int) -> list[Sample]:
-    from nfbench.datasets.video import load_masks, write_mask
+def _test_frames(work: Path, folder: Path, stride: int) -> list[Sample]:
+    from nfbench.datasets.video import load_masks, write_masks
 
     frames, name = _listed(folder), folder.name
-    masks = folder.parents[1]
-    by_frame = load_masks(masks / "test_frame_mask" / f"{name}.npy", len(frames), by_pixel=False)
-    by_pixel = load_masks(masks / "test_pixel_mask" / f"{name}.npy", len(frames), by_pixel=True)
-    samples = []
-    for number in range(0, len(frames), stride):
-        if not by_frame[number]:
-            samples.append(Sample("test", "good", frames[number]))
-            continue
-        mask = masks / "pixel_masks" / name / f"{frames[number].stem}.png"
-        write_mask(by_pixel[number], mask)
-        samples.append(Sample("test", "anomaly", frames[number], mask))
-    return samples
+    arrays = [folder.parents[1] / kind / f"{name}.npy" for kind in ("test_frame_mask", "test_pixel_mask")]
+    by_frame, by_pixel = (load_masks(path, len(frames), by_pixel=path is arrays[1]) for path in arrays)
+    masks = work / f"testing/masks_every{stride}" / name
+    anomalous = [number for number in range(0, len(frames), stride) if by_frame[number]]
+    write_masks(masks, arrays, {frames[number].stem: by_pixel[number] for number in anomalous})
+    return [
+        Sample("test", "anomaly", frames[number], masks / f"{frames[number].stem}.png")
+        if by_frame[number]
+        else Sample("test", "good", frames[number])
+        for number in range(0, len(frames), stride)
+    ]
 
 
 def _listed(folder: Path) -> list[Path]:
     """Frames of a video in order; names are numbers, of three digits or as many as it takes."""
-    frames = sorted(folder.glob("*.jpg"), key=lambda path: (len(path.stem), path.stem))
+    frames = sorted(files_in(folder, [".jpg"]), key=lambda path: (len(path.stem), path.stem))
     if not frames:
         raise NfbenchError(f"folder {folder} has no frame (.jpg)")
     return frames

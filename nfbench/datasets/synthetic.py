@@ -6,13 +6,13 @@ and ``smear``, of several sizes and contrasts. Every image follows from (seed, c
 """
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nfbench.core.files import atomic_path
 from nfbench.datasets.base import Sample
 from nfbench.datasets.layout import LayoutDataset
+from nfbench.datasets.staging import staged_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,21 +41,37 @@ class Synthetic(LayoutDataset):
         """None: the images follow from this module."""
         return []
 
+    def is_unmade(self, root: Path, category: str) -> bool:
+        """Whether an image or a mask is missing."""
+        return any(not (root / category / name).exists() for name in _pictures(category))
+
     def samples(self, root: Path, category: str) -> list[Sample]:
         """Makes what is missing of a category, then reads it."""
-        from nfbench.datasets.drawing import DEFECTS, draw_normal
+        from PIL import Image
 
         folder = root / category
-        for number in range(N_TRAIN):
-            _write(folder / f"train/good/{number:03}.png", lambda n=number: draw_normal(category, "train", n))
-        for number in range(N_TEST_NORMAL):
-            _write(folder / f"test/good/{number:03}.png", lambda n=number: draw_normal(category, "test", n))
-        for defect in DEFECTS:
-            for number in range(N_TEST_PER_DEFECT):
-                image, mask = _drawn_once(category, defect, number)
-                _write(folder / f"test/{defect}/{number:03}.png", image)
-                _write(folder / f"ground_truth/{defect}/{number:03}_mask.png", mask)
+        missing = {name: draw for name, draw in _pictures(category).items() if not (folder / name).exists()}
+        if missing:
+            with staged_folder(folder) as staged:
+                for name, draw in missing.items():
+                    (staged / name).parent.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(draw()).save(staged / name)
         return super().samples(root, category)
+
+
+def _pictures(category: str) -> dict[str, _Draw]:
+    """What draws each image and mask of a category, by its path below the category's folder."""
+    from nfbench.datasets.drawing import DEFECTS, draw_normal
+
+    pictures: dict[str, _Draw] = {}
+    for split, count in (("train", N_TRAIN), ("test", N_TEST_NORMAL)):
+        for number in range(count):
+            pictures[f"{split}/good/{number:03}.png"] = partial(draw_normal, category, split, number)
+    for defect in DEFECTS:
+        for number in range(N_TEST_PER_DEFECT):
+            image, mask = _drawn_once(category, defect, number)
+            pictures |= {f"test/{defect}/{number:03}.png": image, f"ground_truth/{defect}/{number:03}_mask.png": mask}
+    return pictures
 
 
 def _drawn_once(category: str, defect: str, number: int) -> tuple[_Draw, _Draw]:
@@ -64,14 +80,6 @@ def _drawn_once(category: str, defect: str, number: int) -> tuple[_Draw, _Draw]:
 
     pair = cache(lambda: draw_anomalous(category, defect, number))
     return (lambda: pair()[0]), (lambda: pair()[1])
-
-
-def _write(path: Path, draw: _Draw) -> None:
-    if not path.exists():
-        from PIL import Image
-
-        with atomic_path(path) as temporary:
-            Image.fromarray(draw()).save(temporary)
 
 
 DATASET = Synthetic()

@@ -2,16 +2,18 @@
 
 import os
 import shutil
-import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from nfbench.core.errors import NfbenchError
-from nfbench.core.files import atomic_path, read_json, write_json
+from nfbench.core.files import read_json, write_json
+from nfbench.datasets.staging import staged_folder
 
-__all__ = ["extract_frames", "load_masks", "write_mask"]
+__all__ = ["extract_frames", "load_masks", "write_masks"]
 
 _INDEX = "frames.json"
 _JPEG_QUALITY = 95
@@ -21,26 +23,30 @@ def extract_frames(video: Path, folder: Path, stride: int) -> list[Path]:
     """Every ``stride``-th frame of a video, from its first, as JPEG images ``<number of the frame>.jpg``.
 
     The video is decoded once, one frame in memory at a time; the folder takes its name when all frames are in it, and
-    later calls list it.
+    later calls list it, as long as the video is the same.
 
     Raises:
         NfbenchError: the video cannot be decoded.
     """
-    if not (folder / _INDEX).is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        try:
-            count = _decode(video, temporary, stride)
-            write_json(temporary / _INDEX, {"video": video.name, "frames": count, "stride": stride})
-            temporary.chmod(0o755)
-            os.rename(temporary, folder)
-        except OSError:
-            if not (folder / _INDEX).is_file():  # another process may have been faster
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    index = read_json(folder / _INDEX)
-    return [folder / f"{number:08}.jpg" for number in range(0, index["frames"], stride)]
+    count = _made(folder, [video], lambda staged: _decode(video, staged, stride))
+    return [folder / f"{number:08}.jpg" for number in range(0, count, stride)]
+
+
+def write_masks(folder: Path, arrays: Sequence[Path], masks: dict[str, np.ndarray]) -> None:
+    """Writes masks ``(H, W)`` as images, 255 where they are not 0, unless they are there and their arrays the same.
+
+    Args:
+        folder: takes the masks, all at once.
+        arrays: files that the masks are from.
+        masks: the masks by the stems of their images.
+    """
+
+    def write(staged: Path) -> int:
+        for stem, mask in masks.items():
+            Image.fromarray(np.where(np.asarray(mask) != 0, 255, 0).astype(np.uint8)).save(staged / f"{stem}.png")
+        return len(masks)
+
+    _made(folder, arrays, write)
 
 
 def load_masks(path: Path, n_frames: int, *, by_pixel: bool) -> np.ndarray:
@@ -50,28 +56,47 @@ def load_masks(path: Path, n_frames: int, *, by_pixel: bool) -> np.ndarray:
         NfbenchError: the file is missing, is no array of this kind, or holds another number of frames.
     """
     try:
-        masks = np.load(path, mmap_mode="r", allow_pickle=False)
+        masks = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise NfbenchError(f"{path} is missing") from None
-    except (ValueError, OSError, EOFError) as error:
-        raise NfbenchError(f"{path} cannot be read as an array: {error}") from None
+    except Exception as error:  # a damaged header makes NumPy raise anything
+        raise NfbenchError(f"{path} cannot be read as an array: {' '.join(str(error).split())}") from None
     if masks.ndim != (3 if by_pixel else 1) or len(masks) != n_frames:
         what = "(frames, height, width)" if by_pixel else "(frames,)"
         raise NfbenchError(f"{path} has shape {masks.shape}, expected {what} with {n_frames} frames, as its folder has")
     return masks
 
 
-def write_mask(mask: np.ndarray, path: Path) -> None:
-    """Writes one frame's mask ``(H, W)`` as an image, 255 where it is not 0, unless it is there."""
-    if not path.exists():
-        with atomic_path(path) as temporary:
-            Image.fromarray(np.where(np.asarray(mask) != 0, 255, 0).astype(np.uint8)).save(temporary)
+def _made(folder: Path, sources: Sequence[Path], fill: Callable[[Path], int]) -> int:
+    """Lets ``fill`` write files into a folder, and returns its count, or that of an earlier call on the same files."""
+    state = [[source.name, source.stat().st_size, source.stat().st_mtime_ns] for source in sources]
+    known = _index(folder)
+    if known.get("sources") == state:
+        return known["frames"]
+    with staged_folder(folder) as staged:
+        count = fill(staged)
+        write_json(staged / _INDEX, {"sources": state, "frames": count})
+        if folder.is_dir() and _index(folder).get("sources") != state:  # another process may have been faster
+            old = staged.with_name(f"{staged.name}.old")
+            os.rename(folder, old)
+            shutil.rmtree(old, ignore_errors=True)
+    return count
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    """What was noted of a folder's files; nothing where the note is missing or damaged."""
+    try:
+        found = read_json(folder / _INDEX)
+    except NfbenchError:
+        return {}
+    return found if isinstance(found, dict) and isinstance(found.get("frames"), int) else {}
 
 
 def _decode(video: Path, folder: Path, stride: int) -> int:
     """Writes frames into ``folder``; returns the number of frames that the video has."""
     import cv2
 
+    _require_avi(video)
     capture = cv2.VideoCapture(str(video))
     try:
         count = 0
@@ -88,3 +113,14 @@ def _decode(video: Path, folder: Path, stride: int) -> int:
     if not count:
         raise NfbenchError(f"video {video} cannot be decoded, or has no frame")
     return count
+
+
+def _require_avi(video: Path) -> None:
+    """Refuses other content, such as lists of files, which would choose a decoder and other files by itself."""
+    try:
+        with video.open("rb") as file:
+            head = file.read(12)
+    except OSError as error:
+        raise NfbenchError(f"video {video} cannot be read: {error.strerror}") from None
+    if head[:4] != b"RIFF" or head[8:] != b"AVI ":
+        raise NfbenchError(f"video {video} cannot be decoded: it is no AVI file")

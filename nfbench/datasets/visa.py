@@ -5,15 +5,16 @@
 split_csv/1cls.csv      object,split,label,image,mask; paths relative to the root
 
 8,659 normal training images, 962 normal and 1,200 anomalous test images of about 1500 x 1000 pixels. Masks hold numbers
-of defect classes (1, 2, ...), not 255: they look black, and a mask is whatever is above 0.
+of defect classes (1, 2, ...), not 255: they look black, and a mask is what is above 0.
 """
 
-import csv
 from pathlib import Path
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.base import Counts, Sample, files_below
+from nfbench.datasets.base import Counts, Faults, Sample
 from nfbench.datasets.layout import known_categories, require_root
+from nfbench.datasets.listing import files_below, folders_in
+from nfbench.datasets.rows import read_table
 from nfbench.datasets.sources import FetchedDataset
 
 __all__ = ["DATASET", "Visa"]
@@ -35,19 +36,30 @@ class Visa(FetchedDataset, name="visa"):
     def available(self, root: Path) -> list[str]:
         """Official objects whose folders lie below ``root``."""
         require_root(root, self.name)
-        found = [path.parent.name for path in root.glob("*/Data")]
+        found = [path.name for path in folders_in(root) if (path / "Data").is_dir()]
         return known_categories(self.title, self.categories, found or ["no <object>/Data"], root)
 
     def samples(self, root: Path, category: str) -> list[Sample]:
         """The rows of an object, sorted by path; anomalies are of one kind, since the split names no other."""
-        samples = [_sample(root, row) for row in _rows(root) if row["object"] == category]
-        if not samples:
-            raise NfbenchError(f"{root / _SPLIT} has no row of the object '{category}'")
-        return sorted(samples, key=lambda sample: (sample.split != "train", sample.anomalous, str(sample.image)))
+        samples, faults = [], Faults()
+        for row in _rows(root):
+            if row["object"] == category:
+                try:
+                    samples.append(_sample(root, row))
+                except NfbenchError as error:
+                    faults.add(error)
+        if not samples and not faults.found:
+            faults.add(f"{root / _SPLIT} has no row of the object '{category}'")
+        samples.sort(key=lambda sample: (sample.split != "train", sample.anomalous, str(sample.image)))
+        return faults.settle(samples)
 
     def files(self, root: Path, category: str) -> list[Path]:
         """The object's folder and the split."""
         return [*files_below(root / category), *(path for path in [root / _SPLIT] if path.is_file())]
+
+    def side_files(self, root: Path, category: str) -> list[Path]:
+        """The split."""
+        return [root / _SPLIT]
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """All objects, masks with class numbers, and the split."""
@@ -74,12 +86,7 @@ def _rows(root: Path) -> list[dict[str, str]]:
     path = root / _SPLIT
     if not path.is_file():
         raise NfbenchError(f"{path} is missing; it is in VisA's archive and in its repository, {Visa.source}")
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-    if reader.fieldnames != _COLUMNS:
-        raise NfbenchError(f"{path} has columns {reader.fieldnames}, expected {_COLUMNS}")
-    return rows
+    return read_table(path, _COLUMNS)
 
 
 def _sample(root: Path, row: dict[str, str]) -> Sample:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nfbench.config.validation import Model
-from nfbench.core.errors import NfbenchError
+from nfbench.core.errors import NfbenchError, printable
 from nfbench.core.files import read_model
 from nfbench.core.provenance import file_sha256
 from nfbench.plan.specs import PrepareSpec
@@ -68,9 +68,9 @@ def token(record: Path, places: Sequence[Place]) -> str:
 
 
 def _agrees(known: Mapping[str, FileState], places: Sequence[Place]) -> bool:
-    if known.keys() != {path for path, _, _ in places}:
+    if known.keys() != {printable(path) for path, _, _ in places}:
         return False
-    if any(known[path].size != size for path, size, _ in places):
+    states = [(path, size, mtime_ns, known[printable(path)]) for path, size, mtime_ns in places]
+    if any(state.size != size for _, size, _, state in states):
         return False
-    touched = [path for path, _, mtime_ns in places if known[path].mtime_ns != mtime_ns]
-    return all(file_sha256(path) == known[path].sha256 for path in touched)
+    return all(file_sha256(path) == state.sha256 for path, _, mtime_ns, state in states if state.mtime_ns != mtime_ns)

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from nfbench.core.errors import NfbenchError, printable
 from nfbench.core.files import write_json
 from nfbench.core.provenance import file_sha256
-from nfbench.datasets.base import find_dataset
+from nfbench.datasets.base import Dataset, find_dataset
 from nfbench.datasets.manifest import Entry, build_manifest, select_subset, write_manifest
+from nfbench.datasets.staging import staged_folder
 from nfbench.plan.listing import FileState, ManifestRecord, Place, list_files
 from nfbench.plan.specs import PrepareSpec
 
@@ -15,21 +17,37 @@ __all__ = ["prepare_data"]
 
 def prepare_data(spec: PrepareSpec) -> None:
     """Checks and hashes all images of a category; writes its manifest, and next to it what it was made from."""
-    reader, root = find_dataset(spec.dataset.dataset), Path(spec.root)
+    reader, root, manifest = find_dataset(spec.dataset.dataset), Path(spec.root), Path(spec.manifest)
     if spec.miniature:
-        reader.miniature(root)
+        _make_miniature(reader, root)
     places = [] if spec.miniature else list_files(reader.files(root, spec.category))
-    samples = reader.sampled(root, spec.category, spec.dataset.stride)
+    samples = reader.sampled(root, spec.category, spec.dataset.stride, manifest.parent / "made")
     entries = build_manifest(select_subset(samples, spec.dataset))
     record = ManifestRecord(spec=spec, files=_states(places, entries))
-    write_json(Path(spec.manifest).with_suffix(".json"), record.model_dump(mode="json"))
-    write_manifest(spec.manifest, entries)
+    write_json(manifest.with_suffix(".json"), record.model_dump(mode="json"))
+    write_manifest(manifest, entries)
+
+
+def _make_miniature(reader: Dataset, root: Path) -> None:
+    """Makes a tiny copy of a dataset, which appears whole; of one that is there, what is missing."""
+    if root.is_dir():
+        reader.miniature(root)
+        return
+    with staged_folder(root) as staged:
+        reader.miniature(staged)
 
 
 def _states(places: Sequence[Place], entries: Sequence[Entry]) -> tuple[FileState, ...]:
     """The files with their hashes, those of images and masks as the manifest has them."""
     known = {entry.image: entry.sha256 for entry in entries} | {entry.mask: entry.mask_sha256 for entry in entries}
     return tuple(
-        FileState(path=path, size=size, mtime_ns=mtime_ns, sha256=known.get(path) or file_sha256(path))
+        FileState(path=printable(path), size=size, mtime_ns=mtime_ns, sha256=known.get(path) or _hash(path))
         for path, size, mtime_ns in places
     )
+
+
+def _hash(path: str) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise NfbenchError(f"{path} cannot be read: {error.strerror}; it is among the files of a dataset") from None

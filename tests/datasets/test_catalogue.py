@@ -251,3 +251,41 @@ def test_rows_of_visa_sort_like_those_of_other_readers(tmp_path):
     found = samples("visa", tmp_path, "fryum")
     assert [s.split for s in found] == ["train"] * 8 + ["test"] * 16
     assert [s.image.name for s in found[:8]] == [f"{number:04}.JPG" for number in range(8)]
+
+
+@of("shanghaitech")
+def test_frames_and_masks_of_shanghaitech_follow_their_files(root, tmp_path):
+    """A video or array that is replaced is decoded again; what is made lies in the folder that the caller names."""
+    work, reader = tmp_path / "work", find_dataset("shanghaitech")
+    before = set(root.rglob("*"))
+    first = reader.sampled(root, "01", 25, work)
+    assert all(sample.image.is_relative_to(work) for sample in first if sample.split == "train")
+    assert set(root.rglob("*")) == before
+    shutil.copy(root / "training/videos/02_001.avi", root / "training/videos/01_001.avi")
+    masks = root / "testing/test_pixel_mask/01_0014.npy"
+    np.save(masks, np.ones_like(np.load(masks)))
+    hashes = [sample.image.read_bytes() for sample in first if sample.split == "train"]
+    again = reader.sampled(root, "01", 25, work)
+    assert again == first
+    assert all(
+        a != sample.image.read_bytes() for a, sample in zip(hashes, again, strict=False) if sample.split == "train"
+    )
+    assert all(read_mask(sample.mask).all() for sample in again if sample.mask)
+    assert not list(work.rglob("*.old"))
+
+
+@of("shanghaitech")
+def test_a_list_of_files_is_no_video(root):
+    (root / "training/videos/02_001.avi").write_text("ffconcat version 1.0\nfile '01_001.avi'\n")
+    with pytest.raises(NfbenchError, match=r"02_001.avi cannot be decoded: it is no AVI file"):
+        samples("shanghaitech", root, "02")
+
+
+@of("shanghaitech")
+def test_arrays_that_are_damaged_are_named(root):
+    path = root / "testing/test_pixel_mask/01_0014.npy"
+    whole = path.read_bytes()
+    for content in (b"", whole[:100], whole[:-1], b"PK" + whole, whole.replace(b"(52, 48, 64)", b"(52, 48, -4)")):
+        path.write_bytes(content)
+        with pytest.raises(NfbenchError, match=r"01_0014.npy cannot be read as an array"):
+            samples("shanghaitech", root, "01")

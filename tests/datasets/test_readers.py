@@ -11,6 +11,8 @@ from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import Sample, find_dataset
 from nfbench.datasets.manifest import (
     build_manifest,
+    read_checked_image,
+    read_checked_mask,
     read_image,
     read_manifest,
     read_mask,
@@ -171,3 +173,25 @@ def test_image_that_changes_hash_is_seen(image_folder):
     Image.fromarray(np.zeros((40, 48, 3), np.uint8)).save(image_folder / "part/train/good/000.png")
     after = manifest(image_folder)
     assert [b.sha256 != a.sha256 for b, a in zip(before, after, strict=True)].count(True) == 1
+
+
+def test_every_read_is_held_to_the_hash_in_the_manifest(image_folder):
+    entry = next(entry for entry in manifest(image_folder) if entry.mask)
+    assert read_checked_mask(entry).sum() == read_mask(entry.mask).sum()
+    assert read_checked_image(entry).size == (48, 40)
+    Image.new("L", (7, 9), 255).save(entry.mask)
+    with pytest.raises(NfbenchError, match=r"mask .*000_mask.png has changed since the manifest was made"):
+        read_checked_mask(entry)
+    Path(entry.image).write_bytes(b"no image")
+    with pytest.raises(NfbenchError, match=r"image .*000.jpg has changed since the manifest was made"):
+        read_checked_image(entry)
+
+
+def test_masks_of_many_values_are_named_once(image_folder, caplog):
+    soft = np.arange(40 * 48, dtype=np.uint8).reshape(40, 48)
+    for number in range(3):
+        Image.fromarray(soft).save(image_folder / f"part/ground_truth/dent/{number:03}_mask.png")
+    manifest(image_folder)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("3 masks, such as")
+    assert "000_mask.png, have more than 32 values" in line

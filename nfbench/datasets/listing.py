@@ -1,0 +1,111 @@
+"""What lies in the folders of a dataset. Hidden files and folders, which systems and programs leave, do not count."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from nfbench.core.errors import NfbenchError, printable
+from nfbench.datasets.images import IMAGE_ENDINGS
+
+__all__ = ["files_below", "files_in", "folders_in", "group_left_out", "list_images"]
+
+_LEFT_BY_SYSTEMS = {
+    "@eaDir", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__MACOSX",
+    "Thumbs.db", "desktop.ini",
+}  # fmt: skip
+_NAMED = 3
+
+
+def files_in(folder: Path, endings: Sequence[str]) -> list[Path]:
+    """What directly in a folder has one of these endings, sorted.
+
+    Links without a target and folders with such a name are among it, so that they are named when they are read.
+
+    Raises:
+        NfbenchError: the folder is missing or cannot be read.
+    """
+    return [Path(entry.path) for entry in _entries(folder) if entry.name.lower().endswith(tuple(endings))]
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Folders directly in a folder, sorted.
+
+    Raises:
+        NfbenchError: the folder is missing or cannot be read.
+    """
+    return [Path(entry.path) for entry in _entries(folder) if entry.is_dir()]
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Images directly in a folder, sorted.
+
+    Raises:
+        NfbenchError: there is none.
+    """
+    found = files_in(folder, IMAGE_ENDINGS)
+    if not found:
+        raise NfbenchError(f"folder {folder} has no image ({' '.join(IMAGE_ENDINGS)})")
+    return found
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files in a folder and its folders, also in those that links lead to, sorted; none if there is no folder."""
+    return sorted(_walk(folder, frozenset())) if folder.is_dir() else []
+
+
+def group_left_out(root: Path, used: Iterable[Path]) -> list[str]:
+    """The files below ``root`` that are not ``used``, a line for each folder, or ending in a folder with used files."""
+    used = set(used)
+    with_used = {parent for path in used for parent in path.parents}
+    groups: dict[tuple[Path, str], list[str]] = {}
+    for path in files_below(root):
+        if path in used:
+            continue
+        parts = path.relative_to(root).parts[:-1]
+        inside = (root.joinpath(*parts[: depth + 1]) for depth in range(len(parts)))
+        unused = next((parent for parent in inside if parent not in with_used), None)
+        group = (unused, "") if unused else (path.parent, path.suffix.lower() or path.name)
+        groups.setdefault(group, []).append(str(path.relative_to(group[0])))
+    return [printable(_line(folder, root, names)) for (folder, _), names in groups.items()]
+
+
+def _line(folder: Path, root: Path, names: list[str]) -> str:
+    count = "1 file" if len(names) == 1 else f"{len(names):,} files"
+    return f"{folder.relative_to(root)}: {count} ({', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''})"
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if not _is_hidden(entry.name)]
+    except FileNotFoundError:
+        raise NfbenchError(f"folder {folder} is missing{_other_spelling(folder)}") from None
+    except OSError as error:
+        raise NfbenchError(f"folder {folder} cannot be read: {error.strerror}") from None
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in _LEFT_BY_SYSTEMS
+
+
+def _other_spelling(folder: Path) -> str:
+    """The end of a message: a folder whose name differs in capitals alone."""
+    try:
+        names = [name for name in os.listdir(folder.parent) if name.casefold() == folder.name.casefold()]
+    except OSError:
+        return ""
+    return f"; rename '{names[0]}'" if names else ""
+
+
+def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    """Files below a folder; ``above`` has the folders that lead to it, so that links in a circle end."""
+    status = folder.stat()
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    for entry in _entries(folder):
+        if entry.is_dir():
+            yield from _walk(Path(entry.path), above | {here})
+        else:
+            yield Path(entry.path)

@@ -1,6 +1,7 @@
 """Names and paths that the configuration takes: those that paths, Snakemake, tables and pages can all show."""
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
 
 __all__ = [
+    "NAME_PATTERN",
     "CategoryName",
     "FolderPath",
     "HomePath",
@@ -25,6 +27,9 @@ __all__ = [
 
 _HARMLESS = " ._-+()@=&%#!'$"
 _LONGEST = 100
+_LONGEST_IN_BYTES = 200
+NAME_PATTERN = rf"[\w{re.escape(_HARMLESS)}\u0080-\U0010ffff]+"
+"""What a name can consist of, as a regular expression for Snakemake; ``name_fault`` is exact beyond ASCII."""
 AVERAGE = "average"
 """What tables call the mean of a dataset's categories."""
 
@@ -35,6 +40,8 @@ def name_fault(name: str) -> str:
         return "a name is empty"
     if len(name) > _LONGEST:
         return f"a name has at most {_LONGEST} characters; this one has {len(name)}"
+    if len(name.encode(errors="surrogatepass")) > _LONGEST_IN_BYTES:
+        return f"a name has at most {_LONGEST_IN_BYTES} bytes in UTF-8, which file names hold; this one has more"
     refused = [c for c in dict.fromkeys(name) if c not in _HARMLESS and unicodedata.category(c)[0] not in "LMN"]
     if refused:
         shown = " ".join(c if c.isprintable() else f"U+{ord(c):04X}" for c in refused)

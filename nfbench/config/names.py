@@ -20,6 +20,7 @@ __all__ = [
     "HomePath",
     "Name",
     "Names",
+    "Title",
     "check_category",
     "name_fault",
     "require_known",
@@ -28,6 +29,7 @@ __all__ = [
 _HARMLESS = " ._-+()@=&%#!'$"
 _LONGEST = 100
 _LONGEST_IN_BYTES = 200
+_LONGEST_TITLE = 200
 NAME_PATTERN = rf"[\w{re.escape(_HARMLESS)}\u0080-\U0010ffff]+"
 """What a name can consist of, as a regular expression for Snakemake; ``name_fault`` is exact beyond ASCII."""
 AVERAGE = "average"
@@ -113,6 +115,14 @@ def _is_free(name: str) -> str:
     return name
 
 
+def _is_one_line(title: str) -> str:
+    found = " ".join(title.split())
+    if not found or len(found) > _LONGEST_TITLE or not found.isprintable():
+        message = f"a title is a line of 1 to {_LONGEST_TITLE} characters, none of them control characters"
+        raise PydanticCustomError("title", "{message}", {"message": message})
+    return found
+
+
 def _expand_home(path: str) -> str:
     found = os.path.expanduser(path)
     if found.startswith("~"):
@@ -143,6 +153,9 @@ Name = Annotated[str, BeforeValidator(_is_text), AfterValidator(_is_allowed)]
 
 CategoryName = Annotated[Name, AfterValidator(_is_free)]
 """Name of a category: any but that of a table's mean."""
+
+Title = Annotated[str, AfterValidator(_is_one_line)]
+"""What tables and figures print instead of a name; spaces at its ends and line breaks are dropped."""
 
 Names = Annotated[tuple[CategoryName, ...], BeforeValidator(_split, json_schema_input_type=tuple[str, ...] | str)]
 """Categories as a list, or as text with commas."""

@@ -9,7 +9,7 @@ import pytest
 
 from nfbench.config import NAME_PATTERN
 from tests.in_process import run_snakemake
-from tests.workflow.conftest import ROOT
+from tests.workflow.conftest import ROOT, Checkout
 
 RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
 SHELL = re.compile(r"""shell(?::|\()((?:\s*(?:f?"[^"\n]*"|f?'[^'\n]*'))+)""")
@@ -99,6 +99,24 @@ def test_an_error_is_one_line_without_rule_and_trace(checkout, arguments, messag
     (line,) = [line for line in printed.splitlines() if message in line]
     assert line.startswith("Error: ")
     assert not re.search(r"Traceback|File \"|Exception|Wildcards:|in rule|common\.smk", printed)
+
+
+def test_a_checkout_in_a_folder_with_braces_is_named(tmp_path):
+    folder = tmp_path / "a{b}"
+    folder.mkdir()
+    printed = run_snakemake(Checkout(folder).folder, "--cores", "1", "--dry-run", fails=True)
+    (line,) = [line for line in printed.splitlines() if line.startswith("Error: ")]
+    assert str(folder) in line
+    assert "Traceback" not in printed
+
+
+def test_home_folders_are_expanded_where_snakemake_looks_for_files(checkout, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    printed = run_snakemake(
+        checkout.folder, "--cores", "1", "--dry-run", "uflow_table4", "--config", "results_root=~/results"
+    )
+    assert f"{tmp_path}/results/tables/uflow_table4/" in printed
+    assert not (checkout.folder / "~").exists()
 
 
 def test_jobs_of_a_cluster_have_no_name_that_its_commands_do_not_quote():

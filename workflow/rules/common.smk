@@ -54,6 +54,9 @@ def make_plan():
     return Plan(load_bench(values, Path(workflow.basedir) / "workflow" / "experiments"))
 
 
+if {"{", "}"} & set(workflow.basedir):
+    refuse(f"{workflow.basedir}: Snakemake reads braces in the path of a workflow as wildcards; move or rename the folder")
+
 OVERRIDES = workflow.config_settings.overwrite_config
 PLAN = make_plan()
 BENCH, PATHS = PLAN.bench, PLAN.paths

@@ -12,6 +12,7 @@ __all__ = ["Normalization", "build_normalization", "fit_normalizations"]
 
 Normalization = Literal["layer_norm", "standardize", "whiten", "none"]
 
+_ORDINARY, _LARGEST_FACTOR, _ROUNDING_OF_FLOAT32 = 1e-3, 1e5, 1e-8
 _POSITION_SHARE = 0.5
 _SMALLEST_EIGENVALUE = 1e-3
 """Added to the eigenvalues of standardized channels, whose mean is 1."""
@@ -19,6 +20,19 @@ _SMALLEST_SHARE = 1e-4
 """Share of a level's median variance below which a channel has no scale of its own."""
 _ROUNDING = 1e-12
 """Share of a channel's mean square below which a variance is an error of rounding."""
+
+
+class _LayerNorm(nn.LayerNorm):
+    """LayerNorm whose 1e-5, which is absolute, stays small next to the variance of features of any scale.
+
+    Images whose variance is below ``_ORDINARY`` are scaled up to it first; of all others, the result is PyTorch's.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.detach().flatten(1)
+        rounding = _ROUNDING_OF_FLOAT32 * flat.square().mean(1)  # of an image that is constant
+        factor = (_ORDINARY / flat.var(1, correction=0).maximum(rounding)).sqrt().clamp(1, _LARGEST_FACTOR)
+        return super().forward(x * factor.view(-1, *[1] * (x.ndim - 1)))
 
 
 class _Fitted(nn.Module):
@@ -90,7 +104,7 @@ def build_normalization(kind: Normalization, shape: LevelShape) -> nn.Module:
     - ``none``: as it is.
     """
     if kind == "layer_norm":
-        return nn.LayerNorm(tuple(shape))
+        return _LayerNorm(tuple(shape))
     if kind == "none":
         return nn.Identity()
     return _Fitted(shape, by_position=kind == "whiten", rotate=kind == "whiten")

@@ -79,6 +79,38 @@ def test_a_level_that_never_changes_stays_finite(kind, value):
     assert y.abs().max() < 1
 
 
+@pytest.mark.parametrize("variance", [1e-3, 0.1, 1.0, 70.0, 1e6])
+def test_layer_norm_is_that_of_pytorch_on_ordinary_features(variance):
+    x = draw(4)
+    x = (x - x.mean()) / x.std() * (1.1 * variance) ** 0.5 + 3
+    assert torch.equal(build_normalization("layer_norm", SHAPE)(x), torch.nn.LayerNorm(tuple(SHAPE))(x))
+
+
+@pytest.mark.parametrize("scale", [1e-4, *SCALES])
+def test_layer_norm_does_not_follow_the_scale(scale):
+    x, norm = draw(4), build_normalization("layer_norm", SHAPE)
+    torch.testing.assert_close(norm(scale * x), norm(x), rtol=0.01, atol=0.01)
+
+
+@pytest.mark.parametrize("value", [0.0, 5.0, 1e-4])
+def test_layer_norm_of_a_constant_is_0(value):
+    assert build_normalization("layer_norm", SHAPE)(torch.full((2, *SHAPE), value)).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("scale", [1.0, *SCALES])
+@pytest.mark.parametrize("method", ["fastflow", "uflow"])
+@torch.no_grad()
+def test_rankings_of_published_flows_do_not_follow_the_scale(method, scale):
+    shapes = [LevelShape(12, 8, 8), LevelShape(16, 4, 4)]
+    generator = torch.Generator().manual_seed(0)
+    spread = torch.linspace(0.8, 1.5, 12)[:, None, None, None]
+    test = [spread * torch.randn(12, *shape, generator=generator) for shape in shapes]
+    settings = resolve_settings(method, overrides={"flow_steps": 2})
+    model = build_method(method, shapes, settings, (32, 32), 0).eval()
+    expected, found = model.score(test).images, model.score([scale * x for x in test]).images
+    assert found.argsort().tolist() == expected.argsort().tolist()
+
+
 @pytest.mark.parametrize("scale", [1.0, *SCALES])
 @pytest.mark.parametrize("score", ["likelihood", "density"])
 @pytest.mark.parametrize("kind", KINDS)

@@ -6,6 +6,7 @@ import yaml
 from nfbench.cli.options import parse_overrides
 from nfbench.config.reading import read_yaml, typed
 from nfbench.core.errors import NfbenchError
+from tests.in_process import run_nfbench
 
 VALUES = [
     "1e-3", "1e3", "01", "null", "~", "no", "yes", "on", "true", "2024", "2024-01-01", "1_000", "0x10", "0o7", "1.",
@@ -31,3 +32,21 @@ def test_what_is_no_value_is_one_line(pair, message):
         parse_overrides([pair])
     assert "\n" not in str(error.value)
     assert not isinstance(error.value, yaml.YAMLError)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--levels", "3,1", r"options: 'levels': must be in order, each once: \[1, 3\]"),
+        ("--levels", "1,1", r"options: 'levels': must be in order, each once: \[1\]"),
+        ("--levels", "9", r"has levels \[0, 1, 2, 3, 4\], not \[9\]"),
+        ("--levels", "1;3", "--levels 1;3: expected numbers with commas"),
+        ("--scales", "2,1", r"options: 'scales': must be in order"),
+        ("--scales", "0", "cannot be divided by 0"),
+        ("--input-size", "0", "options: 'input_size': Input should be greater than or equal to 32"),
+        ("--set", "clamp_rule=Outer", "Input should be 'outer' or 'inner'"),
+    ],
+)
+def test_options_of_a_description_are_checked_as_those_of_a_grid(option, value, message, tmp_path):
+    with pytest.raises(NfbenchError, match=message):
+        run_nfbench(tmp_path, "describe", "fastflow", "--backbone", "tf_efficientnet_lite0", option, value)

@@ -12,9 +12,27 @@ __all__ = ["Normalization", "build_normalization", "fit_normalizations"]
 
 Normalization = Literal["layer_norm", "standardize", "whiten", "none"]
 
+_ORDINARY, _LARGEST_FACTOR, _ROUNDING_OF_FLOAT32 = 1e-3, 1e5, 1e-8
 _POSITION_SHARE = 0.5
 _SMALLEST_EIGENVALUE = 1e-3
-_SMALLEST_VARIANCE = 1e-12
+"""Added to the eigenvalues of standardized channels, whose mean is 1."""
+_SMALLEST_SHARE = 1e-4
+"""Share of a level's median variance below which a channel has no scale of its own."""
+_ROUNDING = 1e-12
+"""Share of a channel's mean square below which a variance is an error of rounding."""
+
+
+class _LayerNorm(nn.LayerNorm):
+    """LayerNorm whose 1e-5, which is absolute, stays small next to the variance of features of any scale.
+
+    Images whose variance is below ``_ORDINARY`` are scaled up to it first; of all others, the result is PyTorch's.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.detach().flatten(1)
+        rounding = _ROUNDING_OF_FLOAT32 * flat.square().mean(1)  # of an image that is constant
+        factor = (_ORDINARY / flat.var(1, correction=0).maximum(rounding)).sqrt().clamp(1, _LARGEST_FACTOR)
+        return super().forward(x * factor.view(-1, *[1] * (x.ndim - 1)))
 
 
 class _Fitted(nn.Module):
@@ -38,25 +56,41 @@ class _Fitted(nn.Module):
         y = (x - self.mean) / self.std
         return y if self.rotation is None else torch.einsum("dc,bchw->bdhw", self.rotation, y)
 
-    def fit_moments(self, total: Tensor, square: Tensor, images: int) -> None:
-        """Mean and standard deviation from the sums of ``x`` and ``x^2`` over images, each ``(C, H, W)``.
+    def fit_moments(self, total: Tensor, square: Tensor, images: int) -> Tensor:
+        """Mean and standard deviation from the sums of ``x`` and ``x^2`` over images, each ``(C, H, W)`` float64.
 
         By position, the variance is the mean of the position's own and the channel's, which keeps positions that never
-        change in training from dividing by next to nothing.
+        change in training from dividing by next to nothing. A channel that hardly changes anywhere takes the level's
+        median variance: what it does in a test image counts as in any other channel, and is not blown up.
+
+        Returns:
+            Which channels hardly change in training, ``(C,)`` bool.
         """
+        mean_square = square.mean((1, 2)) / images
         if self.by_position:
             mean = total / images
-            own = square / images - mean.square()
-            pooled = own.mean((1, 2), keepdim=True)
-            variance = _POSITION_SHARE * own + (1 - _POSITION_SHARE) * pooled
+            own = (square / images - mean.square()).clamp_min(0)
+            pooled = own.mean((1, 2))
         else:
             mean = total.mean((1, 2), keepdim=True) / images
-            variance = square.mean((1, 2), keepdim=True) / images - mean.square()
+            pooled = mean_square - mean.flatten().square()
+        varying = pooled > _ROUNDING * mean_square
+        median = pooled[varying].median() if varying.any() else pooled.new_ones(())
+        still = ~varying | (pooled < _SMALLEST_SHARE * median)
+        variance = torch.where(still, median, pooled)[:, None, None]
+        if self.by_position:
+            variance = _POSITION_SHARE * own + (1 - _POSITION_SHARE) * variance
         self.mean.copy_(mean)
-        self.std.copy_(variance.clamp_min(_SMALLEST_VARIANCE).sqrt())
+        self.std.copy_(variance.sqrt())
+        return still
 
-    def fit_rotation(self, covariance: Tensor) -> None:
-        """PCA whitening by the covariance ``(C, C)`` of the standardized features, over images and positions."""
+    def fit_rotation(self, covariance: Tensor, still: Tensor) -> None:
+        """PCA whitening by the covariance ``(C, C)`` of the standardized features, over images and positions.
+
+        Channels that hardly change in training, ``still`` ``(C,)``, are kept apart from the others, at variance 1.
+        """
+        covariance[still] = covariance[:, still] = 0
+        covariance.diagonal()[still] = 1
         values, vectors = torch.linalg.eigh(covariance)
         self.rotation.copy_((values.clamp_min(0) + _SMALLEST_EIGENVALUE).rsqrt()[:, None] * vectors.T)
 
@@ -70,7 +104,7 @@ def build_normalization(kind: Normalization, shape: LevelShape) -> nn.Module:
     - ``none``: as it is.
     """
     if kind == "layer_norm":
-        return nn.LayerNorm(tuple(shape))
+        return _LayerNorm(tuple(shape))
     if kind == "none":
         return nn.Identity()
     return _Fitted(shape, by_position=kind == "whiten", rotate=kind == "whiten")
@@ -91,8 +125,7 @@ def fit_normalizations(normalizations: Sequence[nn.Module], passes: Passes) -> N
             x = features[level].double()
             totals[level] = totals.get(level, 0) + x.sum(0)
             squares[level] = squares.get(level, 0) + x.square().sum(0)
-    for level, module in fitted.items():
-        module.fit_moments(totals[level], squares[level], images)
+    still = {level: module.fit_moments(totals[level], squares[level], images) for level, module in fitted.items()}
     rotated = {level: module for level, module in fitted.items() if module.rotation is not None}
     covariances: dict[int, Tensor] = {}
     for features in passes() if rotated else ():
@@ -102,4 +135,4 @@ def fit_normalizations(normalizations: Sequence[nn.Module], passes: Passes) -> N
             covariance = torch.einsum("bchw,bdhw->cd", y, y) / (images * positions)
             covariances[level] = covariances.get(level, 0) + covariance
     for level, module in rotated.items():
-        module.fit_rotation(covariances[level])
+        module.fit_rotation(covariances[level], still[level])

@@ -8,7 +8,7 @@ import typer
 from nfbench.backbones.base import backbone_names, find_backbone
 from nfbench.cli.load import Overrides, load
 from nfbench.cli.options import Set, parse_numbers, parse_overrides
-from nfbench.config import Config, Experiment
+from nfbench.config import BackboneConfig, Config, Experiment, validate
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin_names
 
@@ -43,9 +43,13 @@ def describe(
     from nfbench.blocks.method import LevelShape, build_to_count, count_parameters, resolve_settings
 
     described = find_backbone(backbone)
-    size = input_size or described.input_size
-    chosen = parse_numbers("levels", levels) or described.levels
-    divisors = parse_numbers("scales", scales) or described.scales
+    given = {
+        "input_size": described.input_size if input_size is None else input_size,
+        "levels": parse_numbers("levels", levels),
+        "scales": parse_numbers("scales", scales),
+    }
+    config = validate(BackboneConfig, {"name": backbone, **given}, "options")
+    size, chosen, divisors = config.input_size, config.levels or described.levels, config.scales or described.scales
     shapes = [LevelShape(*shape) for shape in described.shapes(size, chosen, divisors)]
     settings = resolve_settings(method, backbone=backbone, overrides=parse_overrides(overrides))
     model = build_to_count(method, shapes, settings, (size, size), classes)

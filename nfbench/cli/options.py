@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 import typer
 import yaml
 
+from nfbench.config import read_yaml, typed
 from nfbench.core.errors import NfbenchError
 
 __all__ = ["Device", "Set", "Threads", "parse_numbers", "parse_overrides"]
@@ -15,17 +16,20 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="A setting of the m
 
 
 def parse_overrides(pairs: list[str] | None) -> dict[str, Any]:
-    """``["lr=0.001"]`` to ``{"lr": 0.001}``; values are read as YAML.
+    """``["lr=0.001"]`` to ``{"lr": 0.001}``; values are read as those of settings in files are.
 
     Raises:
-        NfbenchError: an entry has no ``=``.
+        NfbenchError: an entry has no ``=``, or a value is no YAML.
     """
     overrides: dict[str, Any] = {}
     for pair in pairs or []:
         key, equals, value = pair.partition("=")
         if not equals:
             raise NfbenchError(f"--set {pair}: expected key=value")
-        overrides[key] = _number(yaml.safe_load(value))
+        try:
+            overrides[key] = typed(read_yaml(value))
+        except yaml.YAMLError as error:
+            raise NfbenchError(f"--set {pair}: not valid YAML: {' '.join(str(error).split())}") from None
     return overrides
 
 
@@ -39,11 +43,3 @@ def parse_numbers(option: str, text: str | None) -> tuple[int, ...] | None:
         return None if text is None else tuple(int(part) for part in text.split(","))
     except ValueError:
         raise NfbenchError(f"--{option} {text}: expected numbers with commas, such as 1,2,3") from None
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-3 as text."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value

@@ -16,7 +16,7 @@ from nfbench.config.grid import (
 )
 from nfbench.config.load import load_bench, read_config
 from nfbench.config.metrics import METRIC_NAMES, TRANSDUCTIVE
-from nfbench.config.names import check_category, require_known
+from nfbench.config.names import NAME_PATTERN, check_category, require_known
 from nfbench.config.reading import read_mapping, read_yaml, typed
 from nfbench.config.search import Choices, Dimension, Range, SearchConfig
 from nfbench.config.tables import (
@@ -34,6 +34,7 @@ from nfbench.config.validation import validate
 
 __all__ = [
     "METRIC_NAMES",
+    "NAME_PATTERN",
     "TRANSDUCTIVE",
     "AnomaliesConfig",
     "AvailableAmong",

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from nfbench.config.backbone import Backbones
-from nfbench.config.names import CategoryName, HomePath, Name
+from nfbench.config.names import CategoryName, HomePath, Name, Title
 from nfbench.config.reading import Typed
 from nfbench.config.search import SearchConfig
 from nfbench.config.validation import Model, validate
@@ -145,7 +145,9 @@ class VariantConfig(Model):
     search: SearchConfig | None = Field(
         None, description="find further settings, and the backbone, by a search in each category"
     )
-    title: str | None = Field(None, description="name in tables; by default the method's title and the variant's name")
+    title: Title | None = Field(
+        None, description="name in tables; by default the method's title and the variant's name"
+    )
 
 
 def _keep_readers(datasets: dict[str, DatasetConfig]) -> dict[str, DatasetConfig]:

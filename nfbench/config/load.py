@@ -90,7 +90,10 @@ def _name_of_a_rule(path: Path) -> str:
         else []
     )
     rules = {"all"}.union(*(_RULE.findall(file.read_text()) for file in files if file.is_file()))
-    return f"'{path.stem}' is a rule of the workflow" if path.stem in rules else ""
+    tracked = path.stem.removeprefix("track_")
+    if path.stem in rules or (tracked != path.stem and path.with_name(f"{tracked}.yaml").is_file()):
+        return f"'{path.stem}' is a rule of the workflow"
+    return ""
 
 
 def _names_in(values: Mapping[str, Any]) -> set[str]:

@@ -1,6 +1,7 @@
 """Names and paths that the configuration takes: those that paths, Snakemake, tables and pages can all show."""
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -13,11 +14,13 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
 
 __all__ = [
+    "NAME_PATTERN",
     "CategoryName",
     "FolderPath",
     "HomePath",
     "Name",
     "Names",
+    "Title",
     "check_category",
     "name_fault",
     "require_known",
@@ -25,6 +28,10 @@ __all__ = [
 
 _HARMLESS = " ._-+()@=&%#!'$"
 _LONGEST = 100
+_LONGEST_IN_BYTES = 200
+_LONGEST_TITLE = 200
+NAME_PATTERN = rf"[\w{re.escape(_HARMLESS)}\u0080-\U0010ffff]+"
+"""What a name can consist of, as a regular expression for Snakemake; ``name_fault`` is exact beyond ASCII."""
 AVERAGE = "average"
 """What tables call the mean of a dataset's categories."""
 
@@ -35,6 +42,8 @@ def name_fault(name: str) -> str:
         return "a name is empty"
     if len(name) > _LONGEST:
         return f"a name has at most {_LONGEST} characters; this one has {len(name)}"
+    if len(name.encode(errors="surrogatepass")) > _LONGEST_IN_BYTES:
+        return f"a name has at most {_LONGEST_IN_BYTES} bytes in UTF-8, which file names hold; this one has more"
     refused = [c for c in dict.fromkeys(name) if c not in _HARMLESS and unicodedata.category(c)[0] not in "LMN"]
     if refused:
         shown = " ".join(c if c.isprintable() else f"U+{ord(c):04X}" for c in refused)
@@ -106,6 +115,14 @@ def _is_free(name: str) -> str:
     return name
 
 
+def _is_one_line(title: str) -> str:
+    found = " ".join(title.split())
+    if not found or len(found) > _LONGEST_TITLE or not found.isprintable():
+        message = f"a title is a line of 1 to {_LONGEST_TITLE} characters, none of them control characters"
+        raise PydanticCustomError("title", "{message}", {"message": message})
+    return found
+
+
 def _expand_home(path: str) -> str:
     found = os.path.expanduser(path)
     if found.startswith("~"):
@@ -136,6 +153,9 @@ Name = Annotated[str, BeforeValidator(_is_text), AfterValidator(_is_allowed)]
 
 CategoryName = Annotated[Name, AfterValidator(_is_free)]
 """Name of a category: any but that of a table's mean."""
+
+Title = Annotated[str, AfterValidator(_is_one_line)]
+"""What tables and figures print instead of a name; spaces at its ends and line breaks are dropped."""
 
 Names = Annotated[tuple[CategoryName, ...], BeforeValidator(_split, json_schema_input_type=tuple[str, ...] | str)]
 """Categories as a list, or as text with commas."""

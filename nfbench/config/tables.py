@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from nfbench.config.backbone import BackboneConfig
 from nfbench.config.grid import Setting
 from nfbench.config.metrics import METRIC_NAMES, PLAIN_METRICS
-from nfbench.config.names import Name
+from nfbench.config.names import Name, Title
 from nfbench.config.validation import Model
 from nfbench.core.registry import nearest
 
@@ -99,7 +99,7 @@ class BackboneRow(Model):
     """A row of a table of backbones."""
 
     backbone: BackboneConfig = Field(description="backbone of the grid, the same keys as there")
-    title: str | None = Field(None, description="name of the row, by default the backbone's tag")
+    title: Title | None = Field(None, description="name of the row, by default the backbone's tag")
     published: dict[str, str] | None = Field(None, description=_ROW)
 
 
@@ -124,7 +124,7 @@ class MethodRow(Model):
 
     method: Name = Field(description="method or variant")
     backbone: BackboneConfig | None = Field(None, description="backbone, where the method was run on several")
-    title: str | None = Field(None, description="name of the row, by default the method's or variant's")
+    title: Title | None = Field(None, description="name of the row, by default the method's or variant's")
     published: dict[str, str] | None = Field(None, description=_ROW)
 
 

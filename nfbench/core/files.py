@@ -23,12 +23,17 @@ __all__ = [
     "read_json",
     "read_model",
     "remove_stale",
+    "shield",
+    "unshield",
     "write_csv",
     "write_json",
     "write_text",
 ]
 
 M = TypeVar("M", bound=BaseModel)
+
+_FORMULA = tuple("=+-@\t\r'")
+"""What text begins with that spreadsheets read as a formula, and the apostrophe that keeps them from it."""
 
 
 @contextmanager
@@ -72,12 +77,28 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Writes a CSV file atomically, floats with nine significant digits."""
+    """Writes a CSV file atomically, floats with nine significant digits, text as ``shield`` has it."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows([f"{value:.9g}" if isinstance(value, float) else value for value in row] for row in rows)
+    writer.writerows([f"{value:.9g}" if isinstance(value, float) else shield(value) for value in row] for row in rows)
     write_text(path, buffer.getvalue())
+
+
+def shield(value: Any) -> Any:
+    """A value as a cell of CSV: text that a spreadsheet would take for a formula begins with an apostrophe."""
+    if not isinstance(value, str) or not value.startswith(_FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
+def unshield(text: str) -> str:
+    """The text that ``shield`` made a cell of."""
+    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -14,10 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from nfbench.config.validation import printable
 from nfbench.core.files import atomic_path
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
 from nfbench.results.record import RunRecord, read_record
+
+matplotlib.rcParams["text.parse_math"] = False  # dollar signs, braces and backslashes of names are no formulas
 
 __all__ = [
     "COLORS",
@@ -154,10 +157,10 @@ def legend_above(figure: Figure, shown: Legend) -> None:
 def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
     """Writes a figure under each path, in the format of its ending, and closes it.
 
-    Dollar signs in names are shown as they are: only text with a backslash or a brace, which no name has, is maths.
+    All text is shown as it is; control characters, and bytes of names that are not UTF-8, by their numbers.
     """
     for text in figure.findobj(Text):
-        text.set_parse_math("\\" in text.get_text() or "{" in text.get_text())
+        text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
     for path in paths:
         metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
         with atomic_path(path) as temporary:

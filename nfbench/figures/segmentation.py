@@ -81,7 +81,8 @@ def _draw(axes: Sequence[Axes], entry: Entry, run: DrawnRun, maps: dict[str, np.
     )
     # the scales end where it no longer matters how far beyond: maps and log NFA of flows may have a heavy tail
     low, high = float(maps["maps"].min()), float(maps["maps"].max())
-    high = min(high, low + 3 * max(run.record.contour - low, 1e-9))
+    if run.record.contour > low:
+        high = min(high, low + 3 * (run.record.contour - low))
     axes[0].imshow(score_map, cmap="inferno", vmin=low, vmax=high)
     highest = max(float(maps["nfa"].max()), 1.0)
     axes[1].imshow(log_nfa, cmap="RdGy", vmin=-highest, vmax=highest)

@@ -17,7 +17,7 @@ _COLORS = {"all": "#1f77b4", "anomalous": "#d62728", "pooled": "#2ca02c"}
 _LABELS = {"all": "all images", "anomalous": "anomalous images", "pooled": "pixels pooled"}
 _MAPS = {
     "score": ("threshold of the anomaly map", "miou_oracle", "miou_fair"),
-    "nfa": ("threshold of $-\\log_{10}$ NFA", "miou_nfa_oracle", "miou_nfa"),
+    "nfa": ("threshold of \N{MINUS SIGN}log10 NFA", "miou_nfa_oracle", "miou_nfa"),
 }
 
 
@@ -56,7 +56,7 @@ def _draw(axis: Axes, runs: Sequence[DrawnRun], panel: tuple[Column, str]) -> Le
         axis.set_xscale("symlog", linthresh=linear)  # heavy tails; a log-NFA map starts at -log10 N_T
         powers = range(math.ceil(math.log10(2 * linear)), math.floor(math.log10(x[-1])) + 1)
         ticks = {round(x[0]): f"{x[0]:.0f}", 0: "0"} if x[0] < 0 else {0: "0"}
-        ticks |= {10.0**power: f"$10^{{{power}}}$" for power in powers[:: math.ceil(len(powers) / 4)]}
+        ticks |= {10.0**power: f"1e{power}" for power in powers[:: math.ceil(len(powers) / 4)]}
         axis.set_xticks(list(ticks), list(ticks.values()), minor=False)
         axis.set_xticks([], minor=True)
         axis.set_xlim(x[0], x[-1])

@@ -30,6 +30,10 @@ MEMORY = {"parameters": 0, "state": 12, "channels": 550}
 
 _POSITIONS = 64
 """Positions whose covariances are factorized at a time, in float64."""
+_SUMS = 2**31
+"""Bytes of covariances that are summed at a time, in float64; each part takes a pass over the training images."""
+_SMALLEST_SHARE = 1e-13
+"""Share of the sum of the variances below which an eigenvalue is an error of rounding."""
 
 
 class PadimSettings(FittedPatchSettings):
@@ -77,10 +81,7 @@ class Padim(PatchMethod):
 
     @torch.no_grad()
     def prepare(self, passes: Passes) -> None:
-        """Fits the Gaussians: means in float64, then the products of centred values, which float32 takes.
-
-        The sums of the products are kept where the factors go, since they are by far the largest: P * D * D values.
-        """
+        """Fits the Gaussians in float64: means, then covariances, as many positions at a time as ``_SUMS`` holds."""
         n_images, total = 0, 0
         for features in passes():
             x = self._vectors(features)
@@ -88,15 +89,27 @@ class Padim(PatchMethod):
             total = total + x.double().sum(1)
         if n_images < 2:
             raise NfbenchError(f"PaDiM takes covariances of the training images and needs 2 or more, got {n_images}")
-        self.mean.copy_(total / n_images)
-        self.whitening.zero_()
-        for features in passes():
-            centred = self._vectors(features) - self.mean[:, None]
-            self.whitening.baddbmm_(centred.mT, centred, alpha=1 / (n_images - 1))
-        eye = torch.eye(len(self.channels), dtype=torch.float64, device=self.mean.device)
-        for covariances in self.whitening.split(_POSITIONS):
-            factors = torch.linalg.cholesky(covariances.double() + self.settings.regularization * eye)
-            covariances.copy_(torch.linalg.solve_triangular(factors, eye, upper=False))
+        mean = total / n_images
+        self.mean.copy_(mean)
+        positions, dim = mean.shape
+        for part in torch.arange(positions, device=mean.device).split(max(1, _SUMS // (8 * dim**2))):
+            sums = mean.new_zeros(len(part), dim, dim)
+            for features in passes():
+                centred = self._vectors(features)[part].double() - mean[part, None]
+                sums.baddbmm_(centred.mT, centred, alpha=1 / (n_images - 1))
+            for rows, covariances in zip(part.split(_POSITIONS), sums.split(_POSITIONS), strict=True):
+                self.whitening[rows] = self._whiten(covariances).float()
+
+    def _whiten(self, covariances: Tensor) -> Tensor:
+        """Inverse Cholesky factors of covariances ``(P, D, D)``, regularized in place.
+
+        ``regularization`` is absolute, as published. It is raised where the variances are so large that it would be
+        lost in the rounding of float64.
+        """
+        variances = covariances.diagonal(dim1=1, dim2=2)
+        variances += (_SMALLEST_SHARE * variances.sum(1, keepdim=True)).clamp_min(self.settings.regularization)
+        eye = torch.eye(covariances.shape[1], dtype=covariances.dtype, device=covariances.device)
+        return torch.linalg.solve_triangular(torch.linalg.cholesky(covariances), eye, upper=False)
 
     def log_likelihood(self, features: Sequence[Tensor]) -> Tensor:
         """Log-density of the drawn channels at all positions in nats per dimension, ``(B,)``."""

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from nfbench.metrics.inputs import check_maps, check_pairs
+from nfbench.metrics.inputs import as_array, as_truth, check_maps, check_pairs
 from nfbench.metrics.pixel import rank
 from nfbench.metrics.ranking import RankedScores, just_below
 
@@ -68,32 +68,42 @@ def miou(maps: Sequence[Any], masks: Sequence[Any], threshold: float, aggregatio
     Raises:
         ValueError: as ``nfbench.metrics.pixel_areas``.
     """
-    _check_arguments(aggregation, [threshold])
+    _check_aggregation(aggregation)
+    limit = _as_thresholds(threshold).item()
     scores, masks = check_pairs(maps, masks)
     # in float64, where no rounding of the threshold to the scores' type decides
-    value = mean_iou((score_map.astype(np.float64) > threshold for score_map in scores), masks)[aggregation]
+    value = mean_iou((score_map.astype(np.float64) > limit for score_map in scores), masks)[aggregation]
     _warn_if_undefined(value)
     return value
 
 
-def mean_iou(detected: Iterable[np.ndarray], masks: Iterable[np.ndarray]) -> dict[Aggregation, float]:
-    """Mean IoU of boolean masks ``(H, W)``, by aggregation; NaN for ``anomalous`` where no image has a defect."""
+def mean_iou(detected: Iterable[Any], masks: Iterable[Any]) -> dict[Aggregation, float]:
+    """Mean IoU of detected masks ``(H, W)``, by aggregation; NaN for ``anomalous`` where no image has a defect.
+
+    Args:
+        detected: boolean or 0 and 1, image by image.
+        masks: ground truth of the same shapes, boolean or 0 and 1.
+
+    Raises:
+        ValueError: no image, other values, or numbers or shapes that differ.
+    """
     counts = [
-        (np.count_nonzero(found & mask), np.count_nonzero(found), np.count_nonzero(mask))
-        for found, mask in zip(detected, masks, strict=True)
+        _overlap(as_truth(found, "mask", f"image {index}: "), as_truth(mask, "mask", f"image {index}: "), index)
+        for index, (found, mask) in enumerate(zip(detected, masks, strict=True))
     ]
+    if not counts:
+        raise ValueError("'masks' must have at least one image")
     return _aggregate(*np.array(counts).T)
 
 
 def miou_curve(maps: Sequence[Any], masks: Sequence[Any], thresholds: Sequence[float]) -> dict[Aggregation, np.ndarray]:
     """Mean IoU at each threshold, ``(T,)`` by aggregation; as for ``miou``, without the warning."""
-    _check_arguments("all", thresholds)
     return iou_sweep(rank(maps, masks), thresholds).curve
 
 
 def miou_oracle(maps: Sequence[Any], masks: Sequence[Any], aggregation: Aggregation = "all") -> Optimum:
     """The largest mIoU over all thresholds, and the threshold; arguments and errors as for ``miou``."""
-    _check_arguments(aggregation)
+    _check_aggregation(aggregation)
     optimum = iou_sweep(rank(maps, masks)).optimum[aggregation]
     _warn_if_undefined(optimum.miou)
     return optimum
@@ -135,7 +145,7 @@ def iou_sweep(ranked: RankedScores, thresholds: Sequence[float] = ()) -> IouSwee
     image, is_region = ranked.image, ranked.region_size > 0
     n_anomalous = np.bincount(image, ranked.region_size).astype(np.int64)
     tp, n_detected = np.zeros_like(n_anomalous), np.zeros_like(n_anomalous)
-    wanted = np.asarray(thresholds, dtype=np.float64)
+    wanted = _as_thresholds(thresholds)
     nothing = _aggregate(tp, n_detected, n_anomalous)
     curve = {name: np.full(wanted.shape, value) for name, value in nothing.items()}
     optimum = {name: Optimum(value, np.inf) for name, value in nothing.items()}
@@ -194,11 +204,23 @@ def _count(tp: np.ndarray, n_detected: np.ndarray, images: np.ndarray, regions: 
     n_detected += np.bincount(images, minlength=len(tp))
 
 
-def _check_arguments(aggregation: str, thresholds: Sequence[float] = ()) -> None:
+def _overlap(found: np.ndarray, mask: np.ndarray, index: int) -> tuple[int, int, int]:
+    """Pixels that are both, that are detected, and that are defective."""
+    if found.shape != mask.shape:
+        raise ValueError(f"image {index}: the mask has shape {mask.shape}, what is detected {found.shape}")
+    return np.count_nonzero(found & mask), np.count_nonzero(found), np.count_nonzero(mask)
+
+
+def _check_aggregation(aggregation: str) -> None:
     if aggregation not in AGGREGATIONS:
         raise ValueError(f"'aggregation' must be one of {', '.join(AGGREGATIONS)}, got {aggregation!r}")
+
+
+def _as_thresholds(values: Any) -> np.ndarray:
+    thresholds = as_array(values).astype(np.float64)
     if np.isnan(thresholds).any():
         raise ValueError("a threshold is NaN")
+    return thresholds
 
 
 def _warn_if_undefined(value: float) -> None:

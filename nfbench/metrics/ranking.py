@@ -15,9 +15,11 @@ sort orders both; sums are integers or float64. Memory: 8 bytes per pixel, and a
 
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from nfbench.metrics.inputs import as_array, check_finite, check_labelled
 
 __all__ = ["Areas", "Piece", "RankedScores", "areas_under_curves", "dense_ranks", "image_areas", "just_below"]
 
@@ -70,7 +72,7 @@ class RankedScores:
         self._region_sizes: list[int] = []
         self._n_images = 0
 
-    def add(self, scores: np.ndarray, regions: np.ndarray | None = None) -> None:
+    def add(self, scores: Any, regions: Any = None) -> None:
         """Adds the scores of one image.
 
         Args:
@@ -78,9 +80,9 @@ class RankedScores:
             regions: integers of the same shape; 0 is normal, 1 to R are the image's own regions. None: all is normal.
 
         Raises:
-            ValueError: a score is NaN or infinite, or the shapes differ.
+            ValueError: a score is NaN or infinite, a region is no integer from 0 on, or the shapes differ.
         """
-        scores = np.asarray(scores).ravel()
+        scores = as_array(scores).ravel()
         keys = scores if self._values is not None else _ascending_keys(scores)
         code, sizes = len(self._images), np.zeros(1, dtype=np.int64)
         target = self._packed[self._filled : self._filled + scores.size]
@@ -88,9 +90,11 @@ class RankedScores:
         if regions is None:
             target |= np.uint64(code)
         else:
-            labels = np.asarray(regions).ravel()
+            labels = as_array(regions).ravel()
             if labels.shape != scores.shape:
                 raise ValueError(f"'regions' must have as many entries as 'scores' ({scores.size}), got {labels.size}")
+            if labels.dtype.kind not in "iub" or labels.min(initial=0) < 0:
+                raise ValueError(f"'regions' must be integers from 0 on, got {labels.dtype}, {labels.min(initial=0)}")
             target |= (labels + code).astype(np.uint32)
             sizes = np.bincount(labels, minlength=1)
         self._region_sizes += [0, *sizes[1:].tolist()]
@@ -184,20 +188,27 @@ def just_below(score: np.floating) -> float:
     return float(np.nextafter(score, score.dtype.type(-np.inf)))
 
 
-def image_areas(scores: np.ndarray, labels: np.ndarray) -> Areas:
+def image_areas(scores: Any, labels: Any) -> Areas:
     """AUROC, average precision and the best F1 of image scores; every anomalous image is a region of one pixel.
 
     Args:
-        scores: ``(N,)``, any real type.
-        labels: ``(N,)``, 1 for anomalous.
+        scores: ``(N,)``, any real type; higher is more anomalous.
+        labels: ``(N,)``, boolean or 0 and 1; 1 for anomalous.
+
+    Returns:
+        Values in [0, 1], all NaN, with a warning, where there are no normal or no anomalous images.
+
+    Raises:
+        ValueError: no scores, NaN or infinity, other labels, or shapes that differ.
     """
-    (ranks,), values = dense_ranks([np.asarray(scores)])
+    scores, truth = check_labelled(scores, labels)
+    (ranks,), values = dense_ranks([scores])
     ranked = RankedScores(len(ranks), values)
-    ranked.add(ranks, np.cumsum(labels) * (np.asarray(labels) > 0))
+    ranked.add(ranks, np.cumsum(truth) * truth)
     return areas_under_curves(ranked)
 
 
-def dense_ranks(arrays: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
+def dense_ranks(arrays: Sequence[Any]) -> tuple[list[np.ndarray], np.ndarray]:
     """Replaces scores of any real type by their ranks, as uint32 of the same shapes; equal scores share a rank.
 
     Returns:
@@ -206,17 +217,19 @@ def dense_ranks(arrays: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndar
     Raises:
         ValueError: a score is NaN or infinite.
     """
-    flat = np.concatenate([np.asarray(array, dtype=np.float64).ravel() for array in arrays])
-    _check_finite(flat)
+    arrays = [as_array(array) for array in arrays]
+    flat = np.concatenate([array.ravel() for array in arrays])
+    check_finite(flat, "scores")
     values, ranks = np.unique(flat, return_inverse=True)
-    pieces = np.split(ranks.astype(np.uint32), np.cumsum([np.size(array) for array in arrays])[:-1])
-    return [piece.reshape(np.shape(array)) for piece, array in zip(pieces, arrays, strict=True)], values
+    pieces = np.split(ranks.astype(np.uint32), np.cumsum([array.size for array in arrays])[:-1])
+    ranked = [piece.reshape(array.shape) for piece, array in zip(pieces, arrays, strict=True)]
+    return ranked, values.astype(np.float64)
 
 
 def _ascending_keys(scores: np.ndarray) -> np.ndarray:
     """32-bit keys in the order of the floats."""
     values = scores.astype(np.float32)
-    _check_finite(values)
+    check_finite(values, "scores")
     bits = (values + np.float32(0)).view(np.uint32)  # adding 0 turns -0.0 into 0.0
     return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
 
@@ -224,11 +237,6 @@ def _ascending_keys(scores: np.ndarray) -> np.ndarray:
 def _floats(keys: np.ndarray) -> np.ndarray:
     """Inverse of ``_ascending_keys``."""
     return np.where(keys >> 31, keys & np.uint32((1 << 31) - 1), ~keys).view(np.float32)
-
-
-def _check_finite(values: np.ndarray) -> None:
-    if not np.isfinite(values).all():
-        raise ValueError("scores must be finite, got NaN or infinity")
 
 
 def _area_up_to(x: np.ndarray, y: np.ndarray, limit: float) -> float:

@@ -10,7 +10,7 @@ from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nfbench.config import AnomaliesConfig, BackboneConfig, Bench, VariantConfig
+from nfbench.config import AnomaliesConfig, BackboneConfig, Bench, VariantConfig, check_category, require_known
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
 from nfbench.plan.catalogue import Catalogue
@@ -92,6 +92,8 @@ class Plan:
     @_once
     def prepare(self, dataset: str, category: str) -> Job:
         """The manifest of a category of a dataset that is no union; its spec knows the state of the files."""
+        check_category(category, where := f"dataset '{dataset}'")
+        require_known([category], self.catalogue.official(dataset) or self.catalogue.available(dataset), where)
         place = {"dataset": dataset, "category": category}
         spec = PrepareSpec(
             dataset=self.bench.dataset(dataset).model_copy(update={"root": None}),
@@ -107,9 +109,9 @@ class Plan:
     def extract(self, backbone: str, dataset: str, category: str, view: str) -> Job:
         """The cached features of one view of a category of a dataset that is no union."""
         prepared = self.prepare(dataset, category)
-        anomalies, seed = self._views.get(view, (None, 0))
-        if view not in ("train", "test", *self._views):
-            raise NfbenchError(f"no variant asks for a view '{view}'{nearest(view, ['train', 'test', *self._views])}")
+        if view not in self.views:
+            raise NfbenchError(f"no variant asks for a view '{view}'{nearest(view, self.views)}")
+        anomalies, seed = self.views[view]
         place = {"backbone": backbone, "dataset": dataset, "category": category, "view": view}
         spec = ExtractSpec(
             manifest=prepared.spec.manifest,
@@ -353,12 +355,12 @@ class Plan:
         return 1 if self.bench.config.miniature else None
 
     @cached_property
-    def _views(self) -> dict[str, tuple[AnomaliesConfig, int]]:
-        """What each view of pseudo-anomalies is made from, with its seed."""
+    def views(self) -> dict[str, tuple[AnomaliesConfig | None, int]]:
+        """All views that features are cached of, and what those of pseudo-anomalies are made from, with its seed."""
         seeds = max(
             [self.bench.config.seeds or 0, *(experiment.seeds for experiment in self.bench.experiments.values())]
         )
-        found: dict[str, tuple[AnomaliesConfig, int]] = {}
+        found: dict[str, tuple[AnomaliesConfig | None, int]] = {"train": (None, 0), "test": (None, 0)}
         for variant in self.bench.variants.values():
             anomalies = variant.anomalies
             for seed in range(seeds) if anomalies and anomalies.view(0) else ():

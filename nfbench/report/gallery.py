@@ -97,7 +97,7 @@ def _truth(entry: Entry) -> str:
 
 def _map(maps: np.ndarray, number: int) -> str:
     low, high = float(maps.min()), float(maps.max())
-    scaled = (maps[number].astype(np.float32) - low) / max(high - low, 1e-12)
+    scaled = (maps[number].astype(np.float32) - low) / ((high - low) or 1.0)
     colours = mpl.colormaps["inferno"](scaled, bytes=True)[..., :3]
     return _data_url(Image.fromarray(np.ascontiguousarray(colours)))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 from nfbench.core.errors import NfbenchError
-from nfbench.core.files import write_csv
+from nfbench.core.files import unshield, write_csv
 
 __all__ = ["Bin", "Epoch", "ImageScore", "MeanIou", "Quantile", "read_rows", "write_rows"]
 
@@ -77,7 +77,7 @@ class Bin(NamedTuple):
 
 Row = TypeVar("Row", Epoch, ImageScore, MeanIou, Quantile, Bin)
 
-_PARSERS = {str: str, int: int, float: float, float | None: lambda text: float(text) if text else None}
+_PARSERS = {str: unshield, int: int, float: float, float | None: lambda text: float(text) if text else None}
 
 
 def read_rows(kind: type[Row], folder: Path) -> list[Row]:

@@ -14,6 +14,7 @@ import pandas as pd
 import psutil
 
 from nfbench.core.errors import NfbenchError
+from nfbench.core.files import unshield
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
 from nfbench.results.record import RunRecord, read_record
@@ -118,7 +119,8 @@ def read_holes(path: Path) -> tuple[Account, ...]:
     """Cells that were not done when a ledger was written; none where there is no ledger."""
     if not path.is_file():
         return ()
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False).astype({"seed": int}).to_dict("records")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False).map(unshield)
+    rows = table.astype({"seed": int}).to_dict("records")
     names = [field.name for field in fields(Cell)]
     accounts = [Account(Cell(**{n: row.pop(n) for n in names}), **row) for row in rows]
     return tuple(account for account in accounts if account.is_hole)

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nfbench.core.deferred import deferred
-from nfbench.metrics.inputs import as_array
+from nfbench.metrics.inputs import as_array, check_maps
 
 __all__ = ["Region", "energy", "log10_n_tests", "log_nfa", "log_nfa_of_energies", "log_pfa", "regions"]
 
@@ -47,9 +47,7 @@ class Region(NamedTuple):
     log_nfa: float
 
 
-def log_nfa(
-    latents: Sequence[Tensor | np.ndarray], output_size: tuple[int, int], chernoff_guard: bool = False
-) -> np.ndarray:
+def log_nfa(latents: Sequence[Any], output_size: tuple[int, int], chernoff_guard: bool = False) -> np.ndarray:
     """Map of log10 NFA of one image; detected is what is below 0, that is NFA < 1.
 
     Args:
@@ -63,12 +61,12 @@ def log_nfa(
     Raises:
         ValueError: no latents, a latent that does not have three axes, or NaN or infinity among the values.
     """
-    latents = [torch.as_tensor(z) for z in latents]
-    for z in latents:
-        if z.ndim != 3 or not z.numel():
-            raise ValueError(f"'latents' must have shape (C, H, W), none of them 0, got {tuple(z.shape)}")
-    energies = [energy(z[None])[0].numpy() for z in latents]
-    return log_nfa_of_energies(energies, [len(z) for z in latents], output_size, chernoff_guard)
+    arrays = [as_array(z).astype(np.float64) for z in latents]
+    for z in arrays:
+        if z.ndim != 3 or not z.size:
+            raise ValueError(f"'latents' must have shape (C, H, W), none of them 0, got {z.shape}")
+    energies = [energy(torch.from_numpy(z)[None])[0].numpy() for z in arrays]
+    return log_nfa_of_energies(energies, [len(z) for z in arrays], output_size, chernoff_guard)
 
 
 def log_nfa_of_energies(
@@ -137,11 +135,15 @@ def log_pfa(u2: np.ndarray, channels: int, chernoff_guard: bool = False) -> np.n
     return values[:n_pixels].reshape(u2.shape)
 
 
-def regions(log_nfa_map: np.ndarray, threshold: float = 0.0) -> list[Region]:
-    """Regions of the mask ``log10 NFA < threshold``, the most meaningful first."""
+def regions(log_nfa_map: Any, threshold: float = 0.0) -> list[Region]:
+    """Regions of the mask ``log10 NFA < threshold``, the most meaningful first.
+
+    Raises:
+        ValueError: the map has not the shape ``(H, W)``, or has NaN or infinity.
+    """
     from scipy import ndimage
 
-    log_nfa_map = as_array(log_nfa_map)
+    (log_nfa_map,) = check_maps([log_nfa_map])
     labels, _ = ndimage.label(log_nfa_map < threshold)
     found = []
     for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):

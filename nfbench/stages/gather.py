@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from nfbench.core.errors import NfbenchError
-from nfbench.core.files import write_text
+from nfbench.core.files import shield, write_text
 from nfbench.plan.cells import Cell
 from nfbench.plan.plan import Plan
 from nfbench.plan.specs import AggregateSpec, Skipped
@@ -27,7 +27,7 @@ def write_gathered(spec: AggregateSpec, stock: Stock, *, allow_holes: bool = Fal
     experiment, path = spec.experiment, spec.paths.experiment(spec.experiment, "ledger.csv")
     if not stock.expected:
         raise NfbenchError(f"experiment '{experiment}' has no runs to gather; its tables need none")
-    write_text(path, stock.table().to_csv(index=False))
+    write_text(path, stock.table().map(shield).to_csv(index=False))
     if stock.holes and not (allow_holes and stock.records):
         invalid = " ".join(
             str(spec.paths.run_record(hole.cell)) for hole in stock.holes if hole.reason.startswith("invalid record")

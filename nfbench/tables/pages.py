@@ -2,18 +2,27 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jinja2
 
+from nfbench.core.files import shield
+
 __all__ = ["PAGES", "align", "csv_text", "escape_latex", "latex_line", "latex_table"]
 
 _LATEX_ESCAPES = str.maketrans(
     {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
-     "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": "$<$", ">": "$>$"}
+     "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": "$<$", ">": "$>$", "|": r"\textbar{}"}
 )  # fmt: skip
 
+
+_LIGATURE = re.compile("(?<=-)(?=-)|(?<=')(?=')|(?<=`)(?=`)|(?<=[!?])(?=`)")
+"""Between characters that LaTeX would print as one, such as two hyphens as a dash."""
+
+_NO_LABEL = re.compile(r"[^\w.:+@=-]")
+"""Characters that a label cannot have."""
 
 _PAGE = """\
 <!DOCTYPE html>
@@ -53,13 +62,18 @@ PAGES = jinja2.Environment(
 
 
 def escape_latex(text: str) -> str:
-    """Text as LaTeX prints it."""
-    return text.translate(_LATEX_ESCAPES).replace("±", r"$\pm$").replace("†", r"$^\dagger$")
+    """Text in one line, and so that LaTeX prints it as it is."""
+    line = " ".join(text.split()).translate(_LATEX_ESCAPES).replace("±", r"$\pm$").replace("†", r"$^\dagger$")
+    return _LIGATURE.sub("{}", line)
 
 
 def latex_line(cells: Iterable[str]) -> str:
-    """A line of a LaTeX table; its cells are escaped already."""
-    return " & ".join(cells) + r" \\"
+    r"""A line of a LaTeX table; its cells are escaped already.
+
+    A bracket or star at its beginning would be an argument of the ``\\`` or rule before it.
+    """
+    line = " & ".join(cells) + r" \\"
+    return "{}" + line if line.lstrip().startswith(("[", "*")) else line
 
 
 def latex_table(
@@ -79,7 +93,7 @@ def latex_table(
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{escape_latex(caption)}}}",
-        rf"\label{{tab:{name}}}",
+        rf"\label{{tab:{_NO_LABEL.sub('-', name)}}}",
         r"\smallskip",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{{columns}}}",
@@ -95,9 +109,9 @@ def latex_table(
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as CSV, the heading first."""
+    """Rows as CSV, the heading first; see ``nfbench.core.files.shield``."""
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    csv.writer(buffer, lineterminator="\n").writerows(map(shield, row) for row in rows)
     return buffer.getvalue()
 
 

@@ -1,5 +1,7 @@
 """Names: a closed alphabet, words that are taken, and what Snakemake makes of names that look like numbers."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from nfbench.config import Config, Experiment, check_category, load_bench, require_known, validate
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import import_plugins
+from nfbench.plan.plan import Plan
 
 REFUSED = [
     "", "..", ".hidden", "../up", "a/b", "a\\b", "{braces}", "<tag>", "a\nb", "a\tb", "\x00", " lead", "trail ", "-x",
@@ -164,3 +167,39 @@ def test_roots_of_datasets_and_weights_expand_the_home_folder(monkeypatch):
     found = experiment(datasets={"own": {"root": "~/images"}}, grid=[{**BLOCK, "backbones": [backbone]}])
     assert Path(found.datasets["own"].root) == Path("/home/someone/images")
     assert found.grid[0].backbones[0].weights == "/home/someone/w.pth"
+
+
+@pytest.mark.parametrize("name", ["螺" * 67, "ä" * 100 + "b", "a" * 101])
+def test_a_name_fits_the_name_of_a_file(name):
+    with pytest.raises(NfbenchError, match="a name has at most"):
+        check_category(name, "dataset 'own'")
+    check_category("螺" * 66, "dataset 'own'")
+
+
+@pytest.mark.parametrize("title", ["", " ", "a\x00b", "bell\x07", "x" * 201, "\u202e"])
+def test_a_title_is_one_line(title):
+    with pytest.raises(NfbenchError, match=r"x\.yaml: 'variants\.v\.title': a title is a line of 1 to 200"):
+        experiment(variants={"v": {"method": "padim", "title": title}})
+
+
+@pytest.mark.parametrize(
+    ("title", "kept"), [("folded\n", "folded"), (" a  b", "a b"), ("5$_$ {x} <b>", "5$_$ {x} <b>")]
+)
+def test_a_title_may_have_any_other_text(title, kept):
+    assert experiment(variants={"v": {"method": "padim", "title": title}}).variants["v"].title == kept
+
+
+def test_an_experiment_is_not_called_as_the_tracking_of_another(tmp_path):
+    for name in ("own", "track_own", "track_other"):
+        (tmp_path / f"{name}.yaml").write_text(json.dumps({"title": "x", "grid": [BLOCK]}))
+    with pytest.raises(NfbenchError, match="'track_own' is a rule of the workflow") as error:
+        load_bench({"datasets": {"own": {"root": "x"}}}, tmp_path)
+    assert "track_other" not in str(error.value)
+
+
+def test_a_job_is_refused_for_a_category_that_its_dataset_does_not_have(tmp_path):
+    (tmp_path / "own.yaml").write_text(json.dumps({"title": "x", "grid": [{**BLOCK, "datasets": {"visa": ["pcb1"]}}]}))
+    plan = Plan(load_bench({}, tmp_path))
+    for category, message in (("pcb5", "no category 'pcb5'; did you mean"), ("$(touch f)", "a name begins with")):
+        with pytest.raises(NfbenchError, match=re.escape("dataset 'visa': ") + f".*{re.escape(message)}"):
+            plan.prepare("visa", category)

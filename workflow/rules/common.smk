@@ -8,8 +8,9 @@ import shlex
 import sys
 from functools import wraps
 from pathlib import Path
+from subprocess import CalledProcessError
 
-from nfbench.config import load_bench, read_config
+from nfbench.config import NAME_PATTERN, load_bench, read_config
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin_names
 from nfbench.core.resources import gpus_per_job, memory, time_limit
@@ -20,19 +21,26 @@ from nfbench.plan.memory import memory_mb
 from nfbench.plan.paths import EVALUATED, TRAINED
 from nfbench.plan.plan import Plan
 from nfbench.tracking.store import Store
-from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.settings.enums import RerunTrigger
 
 
+def refuse(message):
+    """Ends the run with one line. An exception of Snakemake's would be shown with rule, line and trace, or, where a file
+    is asked for, not at all."""
+    logger.error(f"Error: {message}")
+    sys.exit(1)
+
+
 def reporting_errors(function):
-    """Shows an error of the user's as Snakemake shows its own: one message, no trace."""
+    """Shows an error of the user's as one line."""
 
     @wraps(function)
     def reported(*arguments, **keywords):
         try:
             return function(*arguments, **keywords)
         except NfbenchError as error:
-            raise WorkflowError(str(error)) from None
+            refuse(error)
 
     reported.__signature__ = inspect.signature(function)  # Snakemake asks for it several times a job
     return reported
@@ -45,6 +53,9 @@ def make_plan():
     values = read_config(Path("config.yaml"), OVERRIDES)
     return Plan(load_bench(values, Path(workflow.basedir) / "workflow" / "experiments"))
 
+
+if {"{", "}"} & set(workflow.basedir):
+    refuse(f"{workflow.basedir}: Snakemake reads braces in the path of a workflow as wildcards; move or rename the folder")
 
 OVERRIDES = workflow.config_settings.overwrite_config
 PLAN = make_plan()
@@ -69,17 +80,18 @@ wildcard_constraints:
     setting="one-class|unified|few-anomaly",
     dataset=any_of({*BENCH.datasets, *plugin_names("nfbench.datasets")}),
     reader=any_of(read_sources()),
-    category="[^/]+",
+    category=NAME_PATTERN,
     method=any_of({*BENCH.variants, *plugin_names("nfbench.methods")}),
     backbone=any_of(BENCH.backbones),
-    seed=r"\d+",
-    worker=r"\d+",
-    view="train|test|pseudo-[^/]+",
+    seed="0|[1-9][0-9]*",
+    worker="0|[1-9][0-9]*",
+    view=any_of(PLAN.views),
     experiment=any_of(BENCH.experiments),
     table=any_of(name for e in BENCH.experiments.values() for name in e.tables),
     figure=any_of(name for e in BENCH.experiments.values() for name in e.figures),
 
 
+@reporting_errors
 def fetched(wildcards):
     """The record of a download that comes before a dataset is read: with 'fetch: true', where it is not there."""
     return [FETCHED.format(reader=reader) for reader in PLAN.catalogue.to_fetch(wildcards.dataset)]
@@ -93,8 +105,21 @@ def outputs(experiment):
 def check_before_jobs():
     """Checks what only the environment of the jobs can check. Jobs in a cluster or in an environment of conda's find
     out for themselves: where Snakemake runs, there may be another torch, no torch, or no GPU."""
+    if not workflow.local_exec:
+        check_names_for_a_cluster()
     if not workflow.local_exec or workflow.touch or workflow.deployment_settings.deployment_method:
         return
-    if DEVICE == "cuda" and any(job.resources.get("gpu") for job in workflow.dag.needrun_jobs()):
-        shell("{sys.executable:q} -m nfbench check_device")
-    shell("{sys.executable:q} -m nfbench check_variants --config {CONFIG:q}")
+    try:
+        if DEVICE == "cuda" and any(job.resources.get("gpu") for job in workflow.dag.needrun_jobs()):
+            shell("{sys.executable:q} -m nfbench check_device")
+        shell("{sys.executable:q} -m nfbench check_variants --config {CONFIG:q}")
+    except CalledProcessError:
+        sys.exit(1)  # the command has said why
+
+
+def check_names_for_a_cluster():
+    """Refuses names that Snakemake's executors do not quote in the commands that they submit."""
+    for job in workflow.dag.needrun_jobs():
+        for kind, name in job.wildcards.items():
+            if found := set(name) & set("$'%"):
+                refuse(f"{kind} '{name}': jobs of a cluster cannot have {' '.join(sorted(found))} in a name; rename it")

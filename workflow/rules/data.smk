@@ -71,7 +71,7 @@ rule check_data:
     message:
         "Check the images of {wildcards.dataset}"
     shell:
-        "python -m nfbench --log {log:q} data check {params.reader:q} --root {params.root:q} --stride {params.stride}"
+        "python -m nfbench --log {log:q} data check {params.reader:q} --root {params.root:q} --stride {params.stride:q}"
         " --output {output:q}"
 
 

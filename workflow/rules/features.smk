@@ -24,5 +24,5 @@ rule extract_features:
     message:
         "Extract {wildcards.view} features of {wildcards.dataset}, {wildcards.category} by {wildcards.backbone}"
     shell:
-        "python -m nfbench --log {log:q} extract_features --spec {params.spec:q} --device {resources.device}"
+        "python -m nfbench --log {log:q} extract_features --spec {params.spec:q} --device {resources.device:q}"
         " --threads {threads}"

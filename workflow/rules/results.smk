@@ -62,7 +62,7 @@ rule build_table:
         code=code("build_table"),
         title=lambda wildcards: PLAN.table(wildcards.experiment, wildcards.table).spec.table.title,
     message:
-        "Build the table {wildcards.table}"
+        "Build the table {output.csv}"
     shell:
         "python -m nfbench --log {log:q} build_table --spec {params.spec:q}"
 
@@ -95,6 +95,6 @@ rule build_figure:
         code=code("build_figure"),
         kind=lambda wildcards: PLAN.figure(wildcards.experiment, wildcards.figure).spec.figure.kind,
     message:
-        "Draw the figure {wildcards.figure}"
+        "Draw the figure {output.png}"
     shell:
         "python -m nfbench --log {log:q} build_figure --spec {params.spec:q}"

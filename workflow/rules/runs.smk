@@ -25,7 +25,7 @@ rule train_flow:
     message:
         "Train {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
     shell:
-        "python -m nfbench --log {log:q} train_flow --spec {params.spec:q} --device {resources.device}"
+        "python -m nfbench --log {log:q} train_flow --spec {params.spec:q} --device {resources.device:q}"
         " --threads {threads}"
 
 
@@ -52,5 +52,5 @@ rule evaluate_run:
     message:
         "Evaluate {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
     shell:
-        "python -m nfbench --log {log:q} evaluate_run --spec {params.spec:q} --device {resources.device}"
+        "python -m nfbench --log {log:q} evaluate_run --spec {params.spec:q} --device {resources.device:q}"
         " --threads {threads}"

@@ -55,7 +55,7 @@ rule search_hyperparameters:
     message:
         "Search the settings of {wildcards.method} on {wildcards.dataset}, {wildcards.category}, worker {wildcards.worker}"
     shell:
-        "python -m nfbench --log {log:q} search_hyperparameters --spec {params.spec:q} --device {resources.device}"
+        "python -m nfbench --log {log:q} search_hyperparameters --spec {params.spec:q} --device {resources.device:q}"
         " --threads {threads}"
 
 

@@ -132,10 +132,15 @@ def test_run_records_are_asked_for_and_intermediates_are_not(finished, file, fou
     assert jobs == (again if found else {})
 
 
-def test_deleting_a_table_rebuilds_only_it(finished):
+def test_deleting_a_table_rebuilds_only_it_and_its_name_alone_is_a_target(finished):
     (finished.folder / "results" / "tables" / "smoke" / "smoke_image_auroc.tex").unlink()
     assert finished.jobs("smoke") == {"build_table": 1, "smoke": 1, "total": 2}
-    finished.snakemake("smoke")
+    named = "results/tables/smoke_image_auroc.csv"
+    assert finished.jobs(named) == {"build_table": 1, "copy_by_name": 1, "total": 2}
+    finished.snakemake(named)
+    copied = finished.folder / named
+    assert copied.read_text() == (copied.parent / "smoke" / copied.name).read_text()
+    copied.unlink()
 
 
 def test_report_builds(finished):

@@ -55,7 +55,9 @@ def make_plan():
 
 
 if {"{", "}"} & set(workflow.basedir):
-    refuse(f"{workflow.basedir}: Snakemake reads braces in the path of a workflow as wildcards; move or rename the folder")
+    refuse(
+        f"{workflow.basedir}: Snakemake reads braces in the path of a workflow as wildcards; move or rename the folder"
+    )
 
 OVERRIDES = workflow.config_settings.overwrite_config
 PLAN = make_plan()
@@ -76,6 +78,14 @@ def any_of(names):
     return "|".join(re.escape(name) for name in sorted(names)) or "none"
 
 
+BY_NAME = {
+    f"{kind}/{name}": f"{kind}/{experiment}/{name}"
+    for experiment, config in BENCH.experiments.items()
+    for kind in ("tables", "figures")
+    for name in getattr(config, kind)
+}
+
+
 wildcard_constraints:
     setting="one-class|unified|few-anomaly",
     dataset=any_of({*BENCH.datasets, *plugin_names("nfbench.datasets")}),
@@ -89,6 +99,8 @@ wildcard_constraints:
     experiment=any_of(BENCH.experiments),
     table=any_of(name for e in BENCH.experiments.values() for name in e.tables),
     figure=any_of(name for e in BENCH.experiments.values() for name in e.figures),
+    named=any_of(BY_NAME),
+    ending="tex|html|csv|pdf|png",
 
 
 @reporting_errors

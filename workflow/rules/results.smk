@@ -5,6 +5,7 @@ localrules:
     aggregate_results,
     build_table,
     build_figure,
+    copy_by_name,
 
 
 rule aggregate_results:
@@ -98,3 +99,23 @@ rule build_figure:
         "Draw the figure {output.png}"
     shell:
         "python -m nfbench --log {log:q} build_figure --spec {params.spec:q}"
+
+
+rule copy_by_name:
+    """Copies a table or figure to where its name alone leads; names are unique over all experiments."""
+    input:
+        lambda wildcards: PATHS.template(f"{BY_NAME[wildcards.named]}.{wildcards.ending}"),
+    output:
+        PATHS.template("{named}.{ending}"),
+    log:
+        PATHS.template("logs/copy_by_name/{named}.{ending}.log"),
+    conda:
+        "../../envs/nfbench.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(100),
+        runtime=time_limit(5),
+    message:
+        "Copy {input} to {output}"
+    shell:
+        "cp -- {input:q} {output:q} > {log:q} 2>&1"

@@ -10,7 +10,7 @@ from functools import wraps
 from pathlib import Path
 
 from nfbench.config import load_bench, read_config
-from nfbench.core.errors import NfbenchError
+from nfbench.core.errors import NfbenchError, system_error
 from nfbench.core.registry import plugin_names
 from nfbench.core.resources import gpus_per_job, memory, time_limit
 from nfbench.datasets.sources import read_sources, record_path
@@ -33,6 +33,8 @@ def reporting_errors(function):
             return function(*arguments, **keywords)
         except NfbenchError as error:
             raise WorkflowError(str(error)) from None
+        except OSError as error:
+            raise WorkflowError(str(system_error(error))) from None
 
     reported.__signature__ = inspect.signature(function)  # Snakemake asks for it several times a job
     return reported

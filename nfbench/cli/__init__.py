@@ -1,8 +1,8 @@
 """The command line: one subcommand per stage of the workflow, and a few to look around.
 
 Every command prints one line for an error that a user can repair, errors of the operating system among them, and exits
-with 1; the trace goes to the log, as that of any other error does. A log begins with the process that writes it and ends with ``finished`` where all went well, so
-that the ledger can tell jobs that run, failed or were killed.
+with 1; the trace goes to the log, as that of any other error does. A log begins with the process that writes it and
+ends with ``finished`` where all went well, so that the ledger can tell jobs that run, failed or were killed.
 """
 
 import logging
@@ -68,6 +68,7 @@ def _configure(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers, force=True
     )
     logging.captureWarnings(True)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it logs odd headers of a server with a trace
     _log.info("process %d on %s: %s", os.getpid(), socket.gethostname(), shlex.join(["nfbench", *sys.argv[1:]]))
 
 

@@ -7,13 +7,13 @@ their first download had them.
 
 import logging
 import os
-import shutil
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nfbench.core.errors import NfbenchError
-from nfbench.core.files import read_json, write_json
+from nfbench.core.files import read_json, remove_tree, write_json
 from nfbench.core.provenance import file_hash, file_sha256
 from nfbench.datasets.base import find_dataset
 from nfbench.datasets.download import Policy, download
@@ -24,6 +24,7 @@ __all__ = ["fetch"]
 
 _log = logging.getLogger(__name__)
 _DEPTH = 3
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def fetch(
@@ -110,16 +111,18 @@ def _unpack_all(name: str, archives: Sequence[tuple[Archive, Path]], state: Path
     """Checks and unpacks archives and moves what the reader can read to ``folder``, in one step."""
     known, described = _known_checksums(state), []
     staging = state / f"{name}.unpacking"
-    shutil.rmtree(staging, ignore_errors=True)  # of a process that was killed
+    remove_tree(staging)  # of a process that was killed
     staging.mkdir()
     try:
         for number, (archive, path) in enumerate(archives):
             sha256, size = _checked(archive, path, known.get(archive.name)), path.stat().st_size
             unpacked = unpack(path, staging / str(number), archive.unpacked_limit(size))
             described.append({"name": archive.name, "size": size, "sha256": sha256, "unpacked": unpacked})
-        os.rename(_readable(name, staging), folder)
+        readable = _readable(name, staging)
+        os.sync()  # the record says that the folder is whole, also after a loss of power
+        os.rename(readable, folder)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        remove_tree(staging)
     for (archive, _), entry in zip(archives, described, strict=True):
         if archive.checksum is None and archive.name not in known:
             known[archive.name] = entry["sha256"]
@@ -162,4 +165,7 @@ def _readable(name: str, staging: Path) -> Path:
 
 def _known_checksums(state: Path) -> dict[str, str]:
     path = state / "checksums.json"
-    return read_json(path) if path.exists() else {}
+    known = read_json(path) if path.exists() else {}
+    if not isinstance(known, dict) or not all(_SHA256.fullmatch(str(value)) for value in known.values()):
+        raise NfbenchError(f"{path}: expected a SHA-256 for each archive; delete it, and checksums are recorded again")
+    return known

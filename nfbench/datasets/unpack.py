@@ -1,9 +1,9 @@
 """Unpacking of archives from elsewhere: files and folders below the target, and nothing else.
 
-Refused are absolute names, names with ``..``, a drive or a control character, names that are too long or too deep, links
-of any kind, devices, pipes, sparse files, names that come twice, encrypted files, headers of more than 64 KiB, and
-archives that unpack to more bytes or files than was stated. Bytes are counted as they are written, whatever a header
-says. Owners, times and permissions are not taken over.
+Refused are absolute names, names with ``..``, a drive or a control character, names that are too long or too deep,
+links of any kind, devices, pipes, sparse files, names that come twice, encrypted files, headers of more than 64 KiB,
+and archives that unpack to more bytes or files than was stated. Bytes are counted as they are written, whatever a
+header says. Owners, times and permissions are not taken over.
 """
 
 import re
@@ -11,7 +11,7 @@ import stat
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple, TypeVar
@@ -154,18 +154,17 @@ def _read(archive: Path, step: Callable[[], T | None]) -> Iterator[T]:
 
 
 def _members(archive: Path) -> Iterator[_Member]:
-    try:
-        opened = tarfile.open(archive, tarinfo=_Entry)
-    except tarfile.ReadError:
-        opened = None
-    if opened:
-        with opened:
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(tarfile.open(archive, tarinfo=_Entry))
+        except tarfile.ReadError:
+            opened = None
+        if opened:
             yield from _of_tar(opened)
-    elif zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as opened:
-            yield from _of_zip(opened)
-    else:
-        raise BadArchive(f"{archive} is neither a tar nor a zip; it may be a page that says why")
+        elif zipfile.is_zipfile(archive):
+            yield from _of_zip(stack.enter_context(zipfile.ZipFile(archive)))
+        else:
+            raise BadArchive(f"{archive} is neither a tar nor a zip; it may be a page that says why")
 
 
 def _of_tar(opened: tarfile.TarFile) -> Iterator[_Member]:

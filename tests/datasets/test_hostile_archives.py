@@ -299,8 +299,7 @@ def test_damaged_archives_are_refused_or_give_what_was_in_them(tmp_path, kind):
         folder.mkdir()
         try:
             unpack(written(folder / "archive", content), folder / "out", LIMIT)
-        except BadArchive as error:
-            assert str(error).isprintable()
+        except BadArchive:
             assert [left.name for left in folder.iterdir()] == ["archive"]
         else:
             assert sum(found.is_file() for found in (folder / "out").rglob("*")) <= len(files)

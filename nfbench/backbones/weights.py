@@ -126,7 +126,8 @@ def _from_url(backbone: Backbone) -> dict[str, Tensor]:
 def _not_fetched(backbone: Backbone, source: str, error: Exception) -> NfbenchError:
     return NfbenchError(
         f"weights of backbone '{backbone.name}' cannot be fetched from {source} ({type(error).__name__}: "
-        f"{one_line(str(error).partition(chr(10))[0])}); with no network, give a file: 'weights: /path/to/weights.safetensors'"
+        f"{one_line(str(error).partition(chr(10))[0])}); with no network, give a file: 'weights: "
+        "/path/to/weights.safetensors'"
     )
 
 
@@ -188,8 +189,8 @@ def _checked_state(state: object, source: str) -> dict[str, Tensor]:
             else f"of type {type(value).__name__}"
         )
         raise NfbenchError(
-            f"{source} is no plain state dict: '{one_line(name, 60)}' is {found} where a tensor of real numbers under a "
-            "name is expected; save 'model.state_dict()' alone"
+            f"{source} is no plain state dict: '{one_line(name, 60)}' is {found} where a tensor of real numbers under "
+            "a name is expected; save 'model.state_dict()' alone"
         )
     return dict(state)
 

@@ -197,8 +197,8 @@ def test_a_tampered_pickle_runs_nothing(tmp_path, good):
 def test_what_to_save_is_said(tmp_path, good):
     torch.save({"state_dict": good, "epoch": 5}, tmp_path / "w.pth")
     assert refused(tmp_path / "w.pth") == (
-        f"weights file {tmp_path}/w.pth is no plain state dict: 'state_dict' is of type OrderedDict where a tensor of real "
-        "numbers under a name is expected; save 'model.state_dict()' alone"
+        f"weights file {tmp_path}/w.pth is no plain state dict: 'state_dict' is of type OrderedDict where a tensor of "
+        "real numbers under a name is expected; save 'model.state_dict()' alone"
     )
 
 

@@ -107,7 +107,8 @@ def garble(lines: list[bytes], kind: str) -> bytes:
 
 
 KINDS = [
-    "a line of words", "a line cut short", "two lines as one", "another JSON", "an empty object", "an unknown operation",
+    "a line of words", "a line cut short", "two lines as one", "another JSON", "an empty object",
+    "an unknown operation",
     "times are lost", "zeros", "noise", "noise in the middle", "another file",
     "deep",
 ]  # fmt: skip

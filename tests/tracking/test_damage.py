@@ -24,7 +24,7 @@ def lose(found, key, *tags):
             found.client.delete_tag(run.info.run_id, tag)
 
 
-@pytest.mark.parametrize("tags", [*([tag] for tag in LOST), LOST], ids=lambda tags: " ".join(tags))
+@pytest.mark.parametrize("tags", [*([tag] for tag in LOST), LOST], ids=" ".join)
 def test_runs_without_their_tags_are_named_and_made_again(made, tags):  # noqa: F811
     assert track().exit_code == 0
     before = tracked()

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from nfbench.backbones.base import INTERPOLATIONS, Backbone, WeightPackage
 from nfbench.backbones.extractors import EXTRACTORS, AtScales, SideBySide, pad_by_reflection, tensor_shapes
+from nfbench.core.deadline import deadline
 from nfbench.core.errors import NfbenchError, one_line
 
 __all__ = ["load_backbone", "state_hash"]
 
+_LONGEST_DOWNLOAD = 3600.0
 _NUMBERS = {
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
     *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
@@ -107,7 +109,8 @@ def _weights_of_part(part: Backbone, weights: str) -> str:
 
 def _from_hub(backbone: Backbone, levels: tuple[int, ...]) -> nn.Module:
     try:
-        return _build(backbone, levels, pretrained=True)
+        with deadline(_LONGEST_DOWNLOAD):
+            return _build(backbone, levels, pretrained=True)
     except Exception as error:  # the hub's client has no common base class for its errors
         raise _not_fetched(backbone, "timm's hub", error) from error
 
@@ -115,9 +118,10 @@ def _from_hub(backbone: Backbone, levels: tuple[int, ...]) -> nn.Module:
 def _from_url(backbone: Backbone) -> dict[str, Tensor]:
     """Fetches a file as torch.hub does, into its cache, and compares the hash in the file's name."""
     try:
-        state = torch.hub.load_state_dict_from_url(
-            backbone.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
-        )
+        with deadline(_LONGEST_DOWNLOAD):
+            state = torch.hub.load_state_dict_from_url(
+                backbone.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+            )
     except Exception as error:  # of the network, of the hash, or of a damaged file
         raise _not_fetched(backbone, backbone.url, error) from error
     return _checked_state(state, f"weights from {backbone.url}")

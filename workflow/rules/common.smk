@@ -82,6 +82,7 @@ wildcard_constraints:
     figure=any_of(name for e in BENCH.experiments.values() for name in e.figures),
 
 
+@reporting_errors
 def fetched(wildcards):
     """The record of a download that comes before a dataset is read: with 'fetch: true', where it is not there."""
     return [FETCHED.format(reader=reader) for reader in PLAN.catalogue.to_fetch(wildcards.dataset)]

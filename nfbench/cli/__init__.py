@@ -83,14 +83,24 @@ def main() -> None:
         if not end.code:
             _log.info("finished")
         raise
-    except (NfbenchError, OSError) as error:
-        line = system_error(error) if isinstance(error, OSError) else error
-        _log_failure(error, str(line))
+    except Exception as error:
+        line = _line_of(error)
+        _log_failure(line or str(error) or type(error).__name__)
+        if line is None:
+            raise
         print(f"error: {line}", file=sys.stderr)
         raise SystemExit(1) from None
-    except Exception as error:
-        _log_failure(error, str(error) or type(error).__name__)
-        raise
+
+
+def _line_of(error: Exception) -> str | None:
+    """The line for an error that a user can repair; None for a fault of the program, whose trace is shown."""
+    if isinstance(error, NfbenchError):
+        return str(error)
+    if isinstance(error, OSError):
+        return str(system_error(error))
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported
+        return f"out of memory: {one_line(error)}; take smaller batches or inputs, or a larger machine"
+    return None
 
 
 class _LogFile(logging.FileHandler):
@@ -105,7 +115,7 @@ class _LogFile(logging.FileHandler):
             self._told = True
 
 
-def _log_failure(error: Exception, message: str) -> None:
+def _log_failure(message: str) -> None:
     """Writes an error with its trace to the log file, if there is one."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):

@@ -69,26 +69,39 @@ def fetch(
                 f"dataset '{name}' is not to be downloaded directly: {source.instructions}. Page: {source.homepage}. "
                 f"Licence: {source.licence}. Then: nfbench data fetch {name} --archive FILE"
             )
-        archives = _by_hand(name, source, by_hand) if by_hand else _downloaded(source, record.parent, policy)
-        try:
+        if by_hand:
+            archives = _by_hand(name, source, by_hand)
             described = _unpack_all(name, archives, record.parent, folder)
-        except BadArchive as error:
-            if by_hand:
-                raise
-            raise _thrown_away(archives, error) from error
+        else:
+            archives, described = _from_mirrors(name, source, record.parent, folder, policy)
         write_json(record, {"dataset": name, "archives": described})
         for _, path in () if by_hand or keep else archives:
             path.unlink()
     return folder
 
 
-def _thrown_away(archives: Sequence[tuple[Archive, Path]], error: BadArchive) -> NfbenchError:
-    """Removes what was downloaded without a checksum to hold it against, so that the next run gets it again."""
-    unsure = [path for archive, path in archives if archive.checksum is None]
-    for path in unsure:
-        path.unlink(missing_ok=True)
-    again = ". Downloads without a published checksum were removed; run again to repeat them"
-    return NfbenchError(f"{error}{again if unsure else ''}")
+def _from_mirrors(
+    name: str, source: Source, state: Path, folder: Path, policy: Policy | None
+) -> tuple[list[tuple[Archive, Path]], list[dict[str, Any]]]:
+    """Downloads and unpacks archives; where one without a checksum turns out to be bad, from the next mirror again."""
+    while True:
+        archives = _downloaded(source, state, policy)
+        try:
+            return archives, _unpack_all(name, archives, state, folder)
+        except BadArchive as error:
+            unsure = [(archive, path) for archive, path in archives if archive.checksum is None]
+            for _, path in unsure:
+                path.unlink(missing_ok=True)
+            if not any(archive.urls[1:] for archive, _ in unsure):
+                again = ". Downloads without a published checksum were removed; run again to repeat them"
+                raise NfbenchError(f"{error}{again if unsure else ''}") from error
+            _log.warning("%s; the next mirror is tried", error)
+            source = source.model_copy(update={"archives": tuple(map(_without_first_mirror, source.archives))})
+
+
+def _without_first_mirror(archive: Archive) -> Archive:
+    more = archive.checksum is None and archive.urls[1:]
+    return archive.model_copy(update={"urls": archive.urls[1:]}) if more else archive
 
 
 def _downloaded(source: Source, state: Path, policy: Policy | None) -> list[tuple[Archive, Path]]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from nfbench import cli
 from nfbench.core.errors import NfbenchError, one_line, system_error
@@ -62,6 +63,15 @@ def test_any_error_of_the_system_is_one_line(monkeypatch, capsys, number, messag
 
     monkeypatch.setattr("nfbench.datasets.sources.read_sources", fails)
     assert message in main(monkeypatch, capsys, "data", "list")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")])
+def test_too_little_memory_is_one_line(monkeypatch, capsys, error):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr("nfbench.datasets.sources.read_sources", fails)
+    assert "error: out of memory: " in main(monkeypatch, capsys, "data", "list")
 
 
 @pytest.mark.parametrize("where", ["data_root", "log"])

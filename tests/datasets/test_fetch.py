@@ -96,6 +96,22 @@ def test_what_is_no_archive_is_neither_recorded_nor_kept(server, packed, tmp_pat
     assert fetch("btad", tmp_path, source=source(url), policy=HASTY).is_dir()
 
 
+@pytest.mark.parametrize("content", [b"PK no zip", b"<html>Please log in</html>", b"", "half", "other"])
+def test_the_next_mirror_has_the_right_archive_where_no_checksum_is_published(server, packed, tmp_path, content):
+    if content == "half":
+        content = packed.read_bytes()[: packed.stat().st_size // 2]
+    elif content == "other":
+        with tarfile.open(tmp_path / "other.tar", "w") as opened:
+            opened.add(__file__, "folder/test.py")
+        content = (tmp_path / "other.tar").read_bytes()
+    urls = server.serve("bad", content), server.serve("worse", content), server.serve("good", packed.read_bytes())
+    assert fetch("btad", tmp_path / "data", source=source(*urls), policy=HASTY).is_dir()
+    assert left(tmp_path / "data") == {"btad.json", "btad.lock", "checksums.json"}
+    with pytest.raises(NfbenchError, match=r"btad.zip|not dataset 'btad'"):
+        fetch("btad", tmp_path / "none", source=source(*urls[:2]), policy=HASTY)
+    assert left(tmp_path / "none") == {"btad.lock"}
+
+
 def test_an_archive_of_something_else_is_refused(server, tmp_path):
     with tarfile.open(tmp_path / "other.tar", "w") as opened:
         opened.add(__file__, "folder/test.py")

@@ -71,7 +71,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def _temporary(path: Path) -> Path:
     """An empty file beside ``path`` that names this process; its name is no longer than file systems allow."""
     prefix = f".{path.stem[:_STEM]}.{socket.gethostname()}.{os.getpid()}."
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
+    except OSError as error:
+        error.filename = str(path.parent)
+        raise
     os.close(handle)
     return Path(name)
 

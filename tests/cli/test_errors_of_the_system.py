@@ -37,6 +37,8 @@ def main(monkeypatch, capsys, *arguments) -> str:
         ("folder", "{0}/folder: Is a directory; a folder is where a file has to be"),
         ("x" * 300, "File name too long; take a shorter name"),
         ("x" * 300 + "/check.json", "File name too long; take a shorter name"),
+        ("a." + "x" * 300, "{0}, for {0}/a.xxx"),
+        ("/proc/self/check.json", "/proc/self, for /proc/self/check.json: No such file or directory"),
         ("/proc/nfbench/check.json", "/proc/nfbench/check.json: No such file or directory"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -172,10 +173,19 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
             state = load_file(path)
         else:
+            _require_stored(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise many kinds for a damaged file
         raise NfbenchError(f"weights file {path} cannot be read: {one_line(error)}") from error
     return _checked_state(state, f"weights file {path}")
+
+
+def _require_stored(path: Path) -> None:
+    """Refuses a zip that is compressed, as torch's never is: a small file could take any memory."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as opened:
+            if any(info.compress_type != zipfile.ZIP_STORED for info in opened.infolist()):
+                raise ValueError("it is a compressed zip, which torch does not write")
 
 
 def _checked_state(state: object, source: str) -> dict[str, Tensor]:

@@ -194,6 +194,12 @@ def test_a_tampered_pickle_runs_nothing(tmp_path, good):
     assert f"weights file {tmp_path}/w.pth cannot be read" in refused(tmp_path / "w.pth")
 
 
+def test_a_compressed_file_is_refused_before_it_is_read(tmp_path):
+    with zipfile.ZipFile(tmp_path / "w.pth", "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("archive/data.pkl", bytes(1 << 24))
+    assert "it is a compressed zip, which torch does not write" in refused(tmp_path / "w.pth")
+
+
 def test_what_to_save_is_said(tmp_path, good):
     torch.save({"state_dict": good, "epoch": 5}, tmp_path / "w.pth")
     assert refused(tmp_path / "w.pth") == (

@@ -11,6 +11,8 @@ import torch
 from nfbench import cli
 from nfbench.core.errors import NfbenchError, one_line, system_error
 
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /dev/full or /proc")
+
 
 def run(*arguments: object, **options) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "nfbench", *map(str, arguments)]
@@ -29,6 +31,7 @@ def main(monkeypatch, capsys, *arguments) -> str:
     return said
 
 
+@LINUX
 @pytest.mark.parametrize(
     ("output", "message"),
     [
@@ -86,6 +89,7 @@ def test_folders_that_are_files_are_named(tmp_path, monkeypatch, capsys, where):
     assert f"{tmp_path}/file" in main(monkeypatch, capsys, *options[where])
 
 
+@LINUX
 def test_a_log_on_a_full_disk_is_one_warning_and_the_command_goes_on():
     done = run("--log", "/dev/full", "data", "list")
     assert done.returncode == 0
@@ -93,6 +97,7 @@ def test_a_log_on_a_full_disk_is_one_warning_and_the_command_goes_on():
     assert done.stderr.strip() == "warning: log /dev/full: [Errno 28] No space left on device"
 
 
+@LINUX
 def test_an_error_is_one_line_where_the_log_is_on_a_full_disk(tmp_path):
     done = run("--log", "/dev/full", "data", "check", "folder", "--root", tmp_path / "none")
     assert done.returncode == 1
@@ -110,6 +115,7 @@ def test_the_trace_is_in_the_log(tmp_path):
     assert " ERROR " in log
 
 
+@LINUX
 def test_a_full_disk_behind_the_standard_output_is_no_trace():
     with open("/dev/full", "w") as full:
         done = subprocess.run(

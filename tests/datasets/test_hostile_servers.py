@@ -20,7 +20,7 @@ from nfbench.datasets.sources import Archive
 CONTENT = bytes(range(256)) * 600
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 HASTY = Policy(attempts=2, timeout=0.3, wait=0.01, longest_wait=0.02, longest=1.2)
-SECONDS = 5.0
+SECONDS = 15.0
 OK = b"HTTP/1.1 200 OK\r\n"
 LENGTH = b"Content-Length: %d\r\n"
 END = b"Connection: close\r\n\r\n"

@@ -46,7 +46,7 @@ def test_every_rule_with_a_job_says_what_it_needs(repository):
         ([], None, 0),
     ],
 )
-def test_a_gpu_is_found_whatever_its_number(tmp_path, monkeypatch, files, hidden, expected):
+def test_a_gpu_with_any_number_is_found(tmp_path, monkeypatch, files, hidden, expected):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if hidden is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)

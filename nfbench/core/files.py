@@ -69,7 +69,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def _temporary(path: Path) -> Path:
-    """An empty file beside ``path`` that names this process; its name is no longer than file systems allow."""
+    """An empty file next to ``path`` that names this process; its name is no longer than file systems allow."""
     prefix = f".{path.stem[:_STEM]}.{socket.gethostname()}.{os.getpid()}."
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)

@@ -35,7 +35,8 @@ def visible_gpus(devices: Path = Path("/dev")) -> list[str]:
     """The GPUs that CUDA would see, without starting it: what ``CUDA_VISIBLE_DEVICES`` names, or else all.
 
     A GPU is a number, a UUID, or the id of a MIG device. As in CUDA, the list ends before the first name that is none
-    of these (``-1``, ``NoDevFiles``, nothing), and GPUs are counted from 0 whatever their files are called.
+    of these (``-1``, ``NoDevFiles``, nothing), and GPUs are counted from 0, also where their files have
+    other numbers.
 
     Args:
         devices: folder with a file for each GPU.

@@ -140,7 +140,7 @@ def _from_mirror(url: str, part: Path, size: int | None, expected: tuple[str, st
 
 
 def _retrying(policy: Policy, part: Path, fetch: Callable[[], None]) -> None:
-    """Calls ``fetch`` until it ends well; the count of tries begins anew with each that got on."""
+    """Calls ``fetch`` until it ends well; each try that got on restarts the count."""
     while True:
         before = _size(part)
         try:
@@ -205,7 +205,7 @@ def _fetch(url: str, part: Path, size: int | None, policy: Policy, ends: float) 
 
 
 def _open(session: requests.Session, url: str, headers: dict[str, str], timeout: float) -> requests.Response:
-    """The answer at the end of all redirects, of which only the head is read."""
+    """The answer at the end of all redirects; only the heads of redirects are read."""
     for _ in range(_MOST_REDIRECTS + 1):
         answer = session.get(url, headers=headers, stream=True, timeout=timeout)
         if answer.status_code not in _REDIRECTS:

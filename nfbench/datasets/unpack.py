@@ -2,8 +2,8 @@
 
 Refused are absolute names, names with ``..``, a drive or a control character, names that are too long or too deep,
 links of any kind, devices, pipes, sparse files, names that come twice, encrypted files, headers of more than 64 KiB,
-and archives that unpack to more bytes or files than was stated. Bytes are counted as they are written, whatever a
-header says. Owners, times and permissions are not taken over.
+and archives that unpack to more bytes or files than was stated. Bytes are counted as they are written,
+since headers may lie. Owners, times and permissions are not taken over.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 A run is known by the tag ``nfbench.key``, and what it is made of by ``nfbench.digest``. It is written whole before
 ``nfbench.state`` becomes ``complete``, so that whatever a killed import leaves is told from the rest, deleted, and made
-anew. MLflow's parameters cannot be changed, so a run whose record has changed is deleted and made anew too; so is a run
+anew. MLflow's parameters cannot be changed, so a run whose record has changed is deleted and made again; so is a run
 that has lost one of these tags. A run whose record is gone stays.
 """
 

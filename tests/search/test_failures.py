@@ -137,7 +137,7 @@ def test_a_garbled_journal_is_named_set_aside_and_made_again(tmp_path, caplog, j
 
 
 @pytest.mark.parametrize("content", [b"", b"no end of line", b"\x00" * 10, "without its head", "without its half"])
-def test_a_journal_with_nothing_to_go_on_with_is_begun_anew(tmp_path, journal, content):
+def test_a_journal_with_nothing_to_go_on_with_is_begun_again(tmp_path, journal, content):
     path = tmp_path / "a/journal.log"
     path.parent.mkdir()
     lost = {"without its head": 1, "without its half": len(journal) // 2}.get(content)

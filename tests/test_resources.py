@@ -30,3 +30,27 @@ def test_every_rule_with_a_job_says_what_it_needs(repository):
         for rule in rules:
             assert re.search(r"mem_mb=memory(_of)?\(", rule), rule.partition(":")[0]
             assert "runtime=time_limit(" in rule, rule.partition(":")[0]
+
+
+@pytest.mark.parametrize(
+    ("files", "hidden", "expected"),
+    [
+        (["nvidia0"], None, 1),
+        (["nvidia1"], None, 1),
+        (["nvidia12", "nvidiactl", "nvidia-uvm"], None, 1),
+        (["nvidia0"], "", 0),
+        (["nvidia3"], "-1", 0),
+        (["nvidia0", "nvidia1"], "1", 1),
+        (["nvidiactl", "nvidia-uvm", "nvidia-caps"], None, 0),
+        ([], "0", 0),
+        ([], None, 0),
+    ],
+)
+def test_a_gpu_with_any_number_is_found(tmp_path, monkeypatch, files, hidden, expected):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if hidden is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    for name in files:
+        (tmp_path / name).touch()
+    assert gpus_per_job("auto", tmp_path) == expected
+    assert (gpus_per_job("cuda", tmp_path), gpus_per_job("cpu", tmp_path)) == (1, 0)

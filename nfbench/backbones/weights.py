@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,9 +11,16 @@ from torch import Tensor, nn
 
 from nfbench.backbones.base import INTERPOLATIONS, Backbone, WeightPackage
 from nfbench.backbones.extractors import EXTRACTORS, AtScales, SideBySide, pad_by_reflection, tensor_shapes
-from nfbench.core.errors import NfbenchError
+from nfbench.core.deadline import deadline
+from nfbench.core.errors import NfbenchError, one_line
 
 __all__ = ["load_backbone", "state_hash"]
+
+_LONGEST_DOWNLOAD = 3600.0
+_NUMBERS = {
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+}
 
 
 def load_backbone(
@@ -102,7 +110,8 @@ def _weights_of_part(part: Backbone, weights: str) -> str:
 
 def _from_hub(backbone: Backbone, levels: tuple[int, ...]) -> nn.Module:
     try:
-        return _build(backbone, levels, pretrained=True)
+        with deadline(_LONGEST_DOWNLOAD):
+            return _build(backbone, levels, pretrained=True)
     except Exception as error:  # the hub's client has no common base class for its errors
         raise _not_fetched(backbone, "timm's hub", error) from error
 
@@ -110,17 +119,20 @@ def _from_hub(backbone: Backbone, levels: tuple[int, ...]) -> nn.Module:
 def _from_url(backbone: Backbone) -> dict[str, Tensor]:
     """Fetches a file as torch.hub does, into its cache, and compares the hash in the file's name."""
     try:
-        return torch.hub.load_state_dict_from_url(
-            backbone.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
-        )
+        with deadline(_LONGEST_DOWNLOAD):
+            state = torch.hub.load_state_dict_from_url(
+                backbone.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+            )
     except Exception as error:  # of the network, of the hash, or of a damaged file
         raise _not_fetched(backbone, backbone.url, error) from error
+    return _checked_state(state, f"weights from {backbone.url}")
 
 
 def _not_fetched(backbone: Backbone, source: str, error: Exception) -> NfbenchError:
     return NfbenchError(
         f"weights of backbone '{backbone.name}' cannot be fetched from {source} ({type(error).__name__}: "
-        f"{str(error).partition(chr(10))[0]}); with no network, give a file: 'weights: /path/to/weights.safetensors'"
+        f"{one_line(str(error).partition(chr(10))[0])}); with no network, give a file: 'weights: "
+        "/path/to/weights.safetensors'"
     )
 
 
@@ -148,16 +160,57 @@ def _package_file(backbone: Backbone) -> Path:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
+    """Tensors by name; no code in the file is run.
+
+    Raises:
+        NfbenchError: the file is missing, damaged, or holds something else.
+    """
     if not path.is_file():
         raise NfbenchError(f"weights file {path} is missing")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+            state = load_file(path)
+        else:
+            _require_stored(path)
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise many kinds for a damaged file
-        raise NfbenchError(f"weights file {path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise NfbenchError(f"weights file {path} cannot be read: {one_line(error)}") from error
+    return _checked_state(state, f"weights file {path}")
+
+
+def _require_stored(path: Path) -> None:
+    """Refuses a zip that is compressed, as torch's never is: a small file could take any memory."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as opened:
+            if any(info.compress_type != zipfile.ZIP_STORED for info in opened.infolist()):
+                raise ValueError("it is a compressed zip, which torch does not write")
+
+
+def _checked_state(state: object, source: str) -> dict[str, Tensor]:
+    """The state as it is, where it is a plain state dict; says what else it is, and what to save instead."""
+    if not isinstance(state, Mapping):
+        raise NfbenchError(
+            f"{source} holds an object of type {type(state).__name__}, no state dict; save 'model.state_dict()' alone"
+        )
+    for name, value in state.items():
+        if isinstance(name, str) and isinstance(value, Tensor) and _is_plain(value):
+            continue
+        found = (
+            f"a {value.dtype} tensor, {value.layout}"
+            if isinstance(value, Tensor)
+            else f"of type {type(value).__name__}"
+        )
+        raise NfbenchError(
+            f"{source} is no plain state dict: '{one_line(name, 60)}' is {found} where a tensor of real numbers under "
+            "a name is expected; save 'model.state_dict()' alone"
+        )
+    return dict(state)
+
+
+def _is_plain(value: Tensor) -> bool:
+    return value.layout == torch.strided and value.device.type == "cpu" and value.dtype in _NUMBERS
 
 
 def _named_state(state: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
@@ -185,4 +238,6 @@ def _load(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
         if value.shape != own[name].shape:
             expected = tuple(own[name].shape)
             raise NfbenchError(f"weights from {source}: '{name}' is {tuple(value.shape)}, expected {expected}")
+        if not torch.isfinite(value).all():
+            raise NfbenchError(f"weights from {source}: '{name}' has values that are not finite")
     model.load_state_dict(found)

@@ -110,7 +110,7 @@ class MethodSettings(BaseModel):
     )
     checkpoints: int = Field(5, ge=1, description="models kept, evenly spaced; the selections choose among them")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast of the forward pass")
-    compile: bool = Field(False, description="torch.compile the loss")
+    compile: bool = Field(False, description="torch.compile the modules that are trained")
     online_rotation: float = Field(
         0.0,
         ge=0,
@@ -285,7 +285,8 @@ def resolve_settings(
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         hint = nearest(key, method_type.settings_type.model_fields) if first["type"] == "extra_forbidden" else ""
-        raise NfbenchError(f"setting '{key}' of method '{method}': {first['msg']}{hint}") from error
+        where = f"setting '{key}'" if key else "settings"
+        raise NfbenchError(f"{where} of method '{method}': {first['msg']}{hint}") from error
     if epochs_at_most is None:
         return settings
     return settings.model_copy(update={"epochs": min(settings.epochs, epochs_at_most)})

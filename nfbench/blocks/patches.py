@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -31,9 +32,21 @@ class FittedPatchSettings(PatchSettings):
     """Settings of methods of which nothing is trained by gradient."""
 
     epochs: int = Field(0, ge=0, le=0, description="nothing is trained by gradient")
-    batch_size: int = Field(16, ge=1, description="without effect")
-    lr: float = Field(1e-3, gt=0, description="without effect")
-    checkpoints: int = Field(1, ge=1, description="without effect: there is one model")
+    batch_size: int = Field(16, ge=1, description="nothing is trained by gradient")
+    lr: float = Field(1e-3, gt=0, description="nothing is trained by gradient")
+    checkpoints: int = Field(1, ge=1, description="there is one model")
+
+    @model_validator(mode="after")
+    def _nothing_is_trained(self) -> "FittedPatchSettings":
+        for name in MethodSettings.model_fields.keys() - {"epochs", "val_fraction"}:
+            default = type(self).model_fields[name].default
+            if getattr(self, name) != default:
+                raise PydanticCustomError(
+                    "no_effect",
+                    "'{name}' has no effect, since nothing is trained by gradient; leave it out",
+                    {"name": name},
+                )
+        return self
 
 
 class PatchMethod(Method):

@@ -1,8 +1,8 @@
 """The command line: one subcommand per stage of the workflow, and a few to look around.
 
-Every command prints one line for an error that a user can repair, and exits with 1; the trace goes to the log, as that
-of any other error does. A log begins with the process that writes it and ends with ``finished`` where all went well, so
-that the ledger can tell jobs that run, failed or were killed.
+Every command prints one line for an error that a user can repair, errors of the operating system among them, and exits
+with 1; the trace goes to the log, as that of any other error does. A log begins with the process that writes it and
+ends with ``finished`` where all went well, so that the ledger can tell jobs that run, failed or were killed.
 """
 
 import logging
@@ -16,11 +16,12 @@ from typing import Annotated
 import typer
 
 from nfbench.cli import check, data, experiments, explain, explore, pages, stages
-from nfbench.core.errors import NfbenchError
+from nfbench.core.errors import NfbenchError, one_line, system_error
 
 __all__ = ["app", "main"]
 
 _log = logging.getLogger(__name__)
+_PLATFORMS = "nfbench runs on Linux and macOS; on Windows, use the Windows Subsystem for Linux"
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 for command in (
@@ -62,34 +63,60 @@ def _configure(
     handlers[0].setLevel(logging.WARNING)
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(log, mode="w", encoding="utf-8", errors="backslashreplace"))
+        handlers.append(_LogFile(log, mode="w", encoding="utf-8", errors="backslashreplace"))
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers, force=True
     )
     logging.captureWarnings(True)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it logs odd headers of a server with a trace
     _log.info("process %d on %s: %s", os.getpid(), socket.gethostname(), shlex.join(["nfbench", *sys.argv[1:]]))
 
 
 def main() -> None:
     """Runs the command line; errors of the user become one line."""
+    if os.name != "posix":
+        print(f"error: {_PLATFORMS}; this is {sys.platform}", file=sys.stderr)
+        raise SystemExit(1)
     try:
         app(standalone_mode=True)
     except SystemExit as end:
         if not end.code:
             _log.info("finished")
         raise
-    except NfbenchError as error:
-        _log_failure(error)
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
     except Exception as error:
-        _log_failure(error)
-        raise
+        line = _line_of(error)
+        _log_failure(line or str(error) or type(error).__name__)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
-def _log_failure(error: Exception) -> None:
+def _line_of(error: Exception) -> str | None:
+    """The line for an error that a user can repair; None for a fault of the program, whose trace is shown."""
+    if isinstance(error, NfbenchError):
+        return str(error)
+    if isinstance(error, OSError):
+        return str(system_error(error))
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported
+        return f"out of memory: {one_line(error)}; take smaller batches or inputs, or a larger machine"
+    return None
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that says once, in one line, that it cannot be written; the command goes on."""
+
+    _told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Called by logging, which would print a trace for each record."""
+        if not self._told:
+            print(f"warning: log {self.baseFilename}: {one_line(sys.exc_info()[1])}", file=sys.stderr)
+            self._told = True
+
+
+def _log_failure(message: str) -> None:
     """Writes an error with its trace to the log file, if there is one."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
-            message = str(error) or type(error).__name__
             handler.emit(logging.LogRecord("nfbench", logging.ERROR, "", 0, message, None, sys.exc_info()))

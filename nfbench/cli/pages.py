@@ -24,7 +24,7 @@ def mlflow(
 
     plan = load_plan(overrides)
     store = Store.of(plan.paths.tracking)
-    if store.given.startswith("http"):
+    if store.is_server:
         typer.echo(f"MLFLOW_TRACKING_URI names a server, which has pages of its own: {store.title}")
         return
     if not store.exists:

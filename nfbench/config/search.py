@@ -67,7 +67,7 @@ class SearchConfig(Model):
     backbones: Backbones = Field(
         min_length=1, description="backbones to choose from; a table shows, in each category, the run on the best one"
     )
-    trials: int = Field(30, ge=1, description="trials of a study, also those that were pruned or diverged")
+    trials: int = Field(30, ge=1, description="trials of a study, also those that were pruned or failed")
     seconds: float | None = Field(
         None, gt=0, description="start no further trial once those of a study have taken so long together"
     )

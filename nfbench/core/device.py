@@ -1,7 +1,6 @@
 """Where computations run, and how reproducibly."""
 
 import os
-import resource
 import socket
 import sys
 
@@ -71,6 +70,8 @@ def _why_cuda_fails() -> str:
 
 def peak_memory_mb(device: torch.device) -> dict[str, float]:
     """Largest memory of this process so far in MiB: ``host`` (resident) and, on a GPU, ``gpu``."""
+    import resource  # not on Windows, where the command line says so
+
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "darwin" else 1)
     memory = {"host": round(kilobytes / 1024, 1)}
     if device.type == "cuda":

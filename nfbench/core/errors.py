@@ -1,6 +1,23 @@
-"""The one exception that users see as a single line."""
+"""The one exception that users see as a single line, and the line for errors of the operating system."""
 
-__all__ = ["NfbenchError", "printable"]
+import errno
+import os
+
+__all__ = ["NfbenchError", "one_line", "printable", "system_error"]
+
+_WHAT_TO_DO = {
+    errno.ENOSPC: "free some space and run again",
+    errno.EDQUOT: "free some space or raise the quota, and run again",
+    errno.EROFS: "take a folder that can be written to ('results_root' and 'data_root' of config.yaml)",
+    errno.EACCES: "change its permissions, or take another folder",
+    errno.EPERM: "change its permissions, or take another folder",
+    errno.ENAMETOOLONG: "take a shorter name",
+    errno.EEXIST: "a file is where a folder has to be; move it, or take another path",
+    errno.ENOTDIR: "a file is where a folder has to be; move it, or take another path",
+    errno.EISDIR: "a folder is where a file has to be; move it, or take another path",
+    errno.EMFILE: "raise the limit of open files ('ulimit -n')",
+    errno.ESTALE: "the shared disk has lost it; run again",
+}
 
 
 class NfbenchError(Exception):
@@ -16,3 +33,19 @@ class NfbenchError(Exception):
 def printable(text: str) -> str:
     """The text in valid UTF-8: bytes of file names that are not are written as escapes."""
     return text.encode(errors="backslashreplace").decode()
+
+
+def system_error(error: OSError) -> NfbenchError:
+    """The line for an error of the operating system: the path, what is wrong and, where that is known, what to do."""
+    if error.errno is None:  # of a library that derives its own errors from OSError
+        return NfbenchError(one_line(error))
+    paths = [os.fsdecode(path) for path in (error.filename, error.filename2) if isinstance(path, str | bytes)]
+    where = ", for ".join(paths) or "a file that the system does not name"
+    hint = _WHAT_TO_DO.get(error.errno)
+    return NfbenchError(f"{where}: {error.strerror or os.strerror(error.errno)}{f'; {hint}' if hint else ''}")
+
+
+def one_line(error: object, limit: int = 300) -> str:
+    """The text of an error as one printable line of at most ``limit`` characters; its type where it has no text."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return "".join(c if c.isprintable() else "?" for c in text)[:limit]

@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from nfbench.core.errors import NfbenchError
+from nfbench.core.errors import NfbenchError, one_line
 
 __all__ = [
     "atomic_path",
@@ -23,7 +24,9 @@ __all__ = [
     "read_json",
     "read_model",
     "remove_stale",
+    "remove_tree",
     "shield",
+    "sync",
     "unshield",
     "write_csv",
     "write_json",
@@ -34,33 +37,76 @@ M = TypeVar("M", bound=BaseModel)
 
 _FORMULA = tuple("=+-@\t\r'")
 """What text begins with that spreadsheets read as a formula, and the apostrophe that keeps them from it."""
+_STEM = 40
+_DELETE = "delete it and run again"
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside ``path``, renamed to it when the block ends well and removed when it does not.
 
-    The temporary name keeps the ending, so that writers that go by it (NumPy, matplotlib) work.
+    The temporary name keeps the ending, so that writers that go by it (NumPy, matplotlib) work. The content is on the
+    disk before the name is, so that a file that is there is whole after a loss of power, too.
 
     Raises:
         NfbenchError: the disk is full; nothing is left behind.
+        OSError: it cannot be written for another reason; names ``path``.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{path.stem}.{socket.gethostname()}.{os.getpid()}."
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    path, temporary = Path(path), None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(path)
         yield temporary
+        sync(temporary)
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
         if full := full_disk(path, error):
             raise full from error
+        if temporary is None:
+            error.filename2 = str(path)
+        elif error.errno is not None and error.filename in (None, str(temporary)):
+            error.filename, error.filename2 = str(path), None
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """An empty file next to ``path`` that names this process; its name is no longer than file systems allow."""
+    prefix = f".{path.stem[:_STEM]}.{socket.gethostname()}.{os.getpid()}."
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
+    except OSError as error:
+        error.filename = str(path.parent)
+        raise
+    os.close(handle)
+    return Path(name)
+
+
+def sync(path: Path) -> None:
+    """Returns when the content of a file is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_tree(folder: Path) -> None:
+    """Removes a folder, if it is there, however deep it is: ``shutil.rmtree`` ends where Python's recursion does."""
+    waiting, folders = [folder] if folder.is_dir() and not folder.is_symlink() else [], []
+    while waiting:
+        folders.append(waiting.pop())
+        with os.scandir(folders[-1]) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(Path(entry.path))
+                else:
+                    os.unlink(entry.path)
+    for emptied in reversed(folders):
+        emptied.rmdir()
 
 
 def full_disk(path: Path, error: BaseException) -> NfbenchError | None:
@@ -116,8 +162,8 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise NfbenchError(f"{path} is missing") from None
-    except ValueError as error:
-        raise NfbenchError(f"{path} is not valid JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise NfbenchError(f"{path} is not valid JSON: {one_line(error)}; {_DELETE}") from None
 
 
 def read_model(model: type[M], path: str | Path) -> M:
@@ -130,14 +176,17 @@ def read_model(model: type[M], path: str | Path) -> M:
         return model.model_validate(read_json(path))
     except ValidationError as error:
         first = error.errors()[0]
-        raise NfbenchError(f"{path}: '{'.'.join(map(str, first['loc']))}': {first['msg']}") from None
+        raise NfbenchError(f"{path}: '{'.'.join(map(str, first['loc']))}': {first['msg']}; {_DELETE}") from None
 
 
 def remove_stale(folder: str | Path) -> None:
     """Removes temporary files and folders that processes of this machine left in ``folder`` when they were killed."""
-    for path in Path(folder).glob(f".*.{socket.gethostname()}.*"):
-        pid = path.name.split(f".{socket.gethostname()}.")[1].split(".")[0]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+    import psutil
+
+    of_process = re.compile(rf"\..*\.{re.escape(socket.gethostname())}\.([0-9]{{1,9}})\..*")
+    for path in Path(folder).glob(".*"):
+        named = of_process.fullmatch(path.name)
+        if named and not psutil.pid_exists(int(named[1])):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 

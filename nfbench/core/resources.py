@@ -4,17 +4,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nfbench.core.slots import device_files, visible_gpus
+
 __all__ = ["gpus_per_job", "memory", "time_limit"]
 
 _DAY = 24 * 60
 
 
-def gpus_per_job(device: str) -> int:
+def gpus_per_job(device: str, devices: Path = Path("/dev")) -> int:
     """GPUs that a job asks for: 1 with ``cuda``, with ``auto`` where this machine has an NVIDIA device, else 0.
 
-    Where there is none, jobs share the cores instead of queueing for a GPU that is not there.
+    Where there is none, or ``CUDA_VISIBLE_DEVICES`` hides all, jobs share the cores instead of queueing for a GPU that
+    is not there.
     """
-    return int(device == "cuda" or (device == "auto" and Path("/dev/nvidia0").exists()))
+    return int(device == "cuda" or (device == "auto" and bool(device_files(devices) and visible_gpus(devices))))
 
 
 def memory(megabytes: int) -> Callable[[Any, int], int]:

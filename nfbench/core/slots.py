@@ -18,7 +18,7 @@ from pathlib import Path
 
 from nfbench.core.errors import NfbenchError
 
-__all__ = ["take_slot", "visible_gpus"]
+__all__ = ["device_files", "take_slot", "visible_gpus"]
 
 _log = logging.getLogger(__name__)
 
@@ -26,18 +26,24 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _JOBS_PER_GPU = "NFBENCH_JOBS_PER_GPU"
 
 
-def visible_gpus(device_files: Path = Path("/dev")) -> list[str]:
+def device_files(folder: Path = Path("/dev")) -> list[Path]:
+    """The files of NVIDIA's GPUs; a container with one GPU of several may have ``nvidia3`` alone."""
+    return [path for path in folder.glob("nvidia*") if re.fullmatch(r"nvidia[0-9]+", path.name)]
+
+
+def visible_gpus(devices: Path = Path("/dev")) -> list[str]:
     """The GPUs that CUDA would see, without starting it: what ``CUDA_VISIBLE_DEVICES`` names, or else all.
 
     A GPU is a number, a UUID, or the id of a MIG device. As in CUDA, the list ends before the first name that is none
-    of these (``-1``, ``NoDevFiles``, nothing).
+    of these (``-1``, ``NoDevFiles``, nothing), and GPUs are counted from 0, also where their files have
+    other numbers.
 
     Args:
-        device_files: folder with a file for each GPU.
+        devices: folder with a file for each GPU.
     """
     named = os.environ.get(_VISIBLE)
     if named is None:
-        return [str(number) for number, _ in enumerate(device_files.glob("nvidia[0-9]*"))]
+        return [str(number) for number, _ in enumerate(device_files(devices))]
     names = (name.strip() for name in named.split(","))
     return list(dict.fromkeys(takewhile(re.compile(r"\d+|GPU-.+|MIG-.+").fullmatch, names)))
 

@@ -5,27 +5,35 @@ decides what is next:
 
 =====================================  =======================================================================
 no connection, stall, closed midway,   the same mirror again, later and later, from where it stopped; after
-408, 425, 429, 5xx, wrong range        ``attempts`` without a new byte, the next mirror. ``Retry-After`` is kept
+408, 425, 429, 5xx, wrong range        ``attempts`` without 64 KiB more, the next mirror. ``Retry-After`` is kept
 403, 404, 410 and other 4xx            the next mirror
+redirects                              followed ten times; without a usable address, the next mirror
 200 to a request for a range           from the first byte again
 416                                    checked if all bytes are there, from the first byte again if not
 all bytes, wrong checksum              thrown away; once more where a part came of an earlier try, else the next mirror
+no byte, a page, more than announced   thrown away; the next mirror
+not done after ``longest`` seconds     the next mirror
 =====================================  =======================================================================
 """
 
 import logging
+import re
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urljoin
 
 import requests
 import tenacity
+import urllib3
 
-from nfbench.core.errors import NfbenchError
-from nfbench.core.files import full_disk
+from nfbench.core.deadline import deadline
+from nfbench.core.errors import NfbenchError, one_line
+from nfbench.core.files import full_disk, sync
 from nfbench.core.provenance import file_hash
 from nfbench.datasets.sources import Archive
 
@@ -33,7 +41,10 @@ __all__ = ["Policy", "download", "require_space"]
 
 _log = logging.getLogger(__name__)
 _CHUNK = 1 << 16
+_LARGEST = 1 << 38
 _TRY_AGAIN = (408, 425, 429)
+_REDIRECTS, _MOST_REDIRECTS = (301, 302, 303, 307, 308), 10
+_PAGE = re.compile(rb"\s*<(!doctype|html|\?xml)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -41,16 +52,18 @@ class Policy:
     """How patient a download is, in seconds.
 
     Attributes:
-        attempts: tries of one mirror without a new byte.
-        timeout: for a connection, and for each piece of an answer.
+        attempts: tries of one mirror without 64 KiB more.
+        timeout: for the head of an answer with all redirects before it, and for each 64 KiB of its body.
         wait: before the second try, doubled with each.
         longest_wait: limit of that, and of what a server may ask for.
+        longest: for all that one mirror does.
     """
 
     attempts: int = 5
-    timeout: float = 30.0
+    timeout: float = 60.0
     wait: float = 1.0
     longest_wait: float = 60.0
+    longest: float = 24 * 3600.0
 
 
 class _TryAgain(Exception):
@@ -63,6 +76,13 @@ class _TryAgain(Exception):
 
 class _NextMirror(Exception):
     """This mirror will not work."""
+
+
+class _Session(requests.Session):
+    """Follows no redirect: requests would read the body of one to its end, which may not come."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Tells requests that there is none."""
 
 
 def download(archive: Archive, folder: Path, known: str | None = None, policy: Policy | None = None) -> Path:
@@ -88,6 +108,7 @@ def download(archive: Archive, folder: Path, known: str | None = None, policy: P
     for url in () if path.exists() else archive.urls:
         try:
             _from_mirror(url, part, archive.size, expected, policy or Policy())
+            sync(part)
             part.replace(path)
             _log.info("%s: %d bytes from %s", archive.name, path.stat().st_size, url)
             break
@@ -106,34 +127,34 @@ def download(archive: Archive, folder: Path, known: str | None = None, policy: P
 
 def _from_mirror(url: str, part: Path, size: int | None, expected: tuple[str, str] | None, policy: Policy) -> None:
     """Completes ``part`` from one mirror; anew where what was there does not go together with it."""
-    resumed = part.exists()
-    _retrying(policy, part, lambda: _fetch(url, part, size, policy))
+    resumed, ends = part.exists(), time.monotonic() + policy.longest
+    _retrying(policy, part, lambda: _fetch(url, part, size, policy, ends))
     try:
         _check(part, expected)
     except _NextMirror as failure:
         if not resumed:
             raise
         _log.warning("%s: %s; it was begun by an earlier try, so once more", url, failure)
-        _retrying(policy, part, lambda: _fetch(url, part, size, policy))
+        _retrying(policy, part, lambda: _fetch(url, part, size, policy, ends))
         _check(part, expected)
 
 
 def _retrying(policy: Policy, part: Path, fetch: Callable[[], None]) -> None:
-    """Calls ``fetch`` until it ends well; the count of tries begins anew with each that brought new bytes."""
+    """Calls ``fetch`` until it ends well; each try that got on restarts the count."""
     while True:
         before = _size(part)
         try:
             _rounds(policy, part, before)(fetch)
             return
         except _TryAgain as failure:
-            if _size(part) <= before:
+            if not _got_on(part, before):
                 raise
             _log.info("%s: %s; going on from byte %d", part.name, failure, _size(part))
             time.sleep(policy.wait)
 
 
 def _rounds(policy: Policy, part: Path, before: int) -> tenacity.Retrying:
-    """Tries until one ends well, brings a byte more than ``before``, or is the last."""
+    """Tries until one ends well, gets on from byte ``before``, or is the last."""
 
     def wait(state: tenacity.RetryCallState) -> float:
         asked = state.outcome.exception().after
@@ -141,58 +162,127 @@ def _rounds(policy: Policy, part: Path, before: int) -> tenacity.Retrying:
         return min(policy.longest_wait, doubled if asked is None else asked)
 
     return tenacity.Retrying(
-        stop=lambda state: state.attempt_number >= policy.attempts or _size(part) > before,
+        stop=lambda state: state.attempt_number >= policy.attempts or _got_on(part, before),
         wait=wait,
         retry=tenacity.retry_if_exception_type(_TryAgain),
         reraise=True,
     )
 
 
-def _fetch(url: str, part: Path, size: int | None, policy: Policy) -> None:
-    """One request for what is missing of a file."""
-    have = _size(part)
-    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
+def _got_on(part: Path, before: int) -> bool:
+    """Whether enough has come to try again; a server that sends a byte and closes the connection would not end."""
+    return _size(part) >= before + _CHUNK
+
+
+@contextmanager
+def _asking(policy: Policy, ends: float) -> Iterator[None]:
+    """Limits the time of a request; what goes wrong with it is a reason to try again, or to take the next mirror."""
+    left = ends - time.monotonic()
+    if left <= 0:
+        raise _NextMirror(f"not done after {policy.longest:g} s")
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=policy.timeout) as answer:
-            _receive(answer, part, have, size, policy)
-    except (requests.RequestException, ConnectionError, TimeoutError) as error:
-        if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
-            raise _NextMirror(f"no address to download from ({error})") from None
+        with deadline(min(policy.timeout, left)):
+            yield
+    except _NextMirror:
+        raise
+    except ValueError as error:
+        raise _NextMirror(f"no address to download from ({one_line(error)})") from None
+    except Exception as error:  # of the connection, or of an answer that is none
+        _log.info("the request failed", exc_info=True)
         raise _TryAgain(_reason(error)) from None
 
 
-def _receive(answer: requests.Response, part: Path, have: int, size: int | None, policy: Policy) -> None:
+def _fetch(url: str, part: Path, size: int | None, policy: Policy, ends: float) -> None:
+    """One request for what is missing of a file."""
+    have = _size(part)
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
+    with _Session() as session:
+        with _asking(policy, ends):
+            answer = _open(session, url, headers, policy.timeout)
+        with answer:
+            pieces = _pieces(answer, policy, ends)
+            _receive(answer, pieces, part, have, size)
+
+
+def _open(session: requests.Session, url: str, headers: dict[str, str], timeout: float) -> requests.Response:
+    """The answer at the end of all redirects; only the heads of redirects are read."""
+    for _ in range(_MOST_REDIRECTS + 1):
+        answer = session.get(url, headers=headers, stream=True, timeout=timeout)
+        if answer.status_code not in _REDIRECTS:
+            return answer
+        answer.close()
+        target = answer.headers.get("Location", "").encode("latin-1").decode(errors="replace")
+        if not target:
+            raise _NextMirror(f"{answer.status_code} without an address")
+        url = urljoin(url, target)
+    raise _NextMirror(f"more than {_MOST_REDIRECTS} redirects")
+
+
+def _pieces(answer: requests.Response, policy: Policy, ends: float) -> Iterator[bytes]:
+    """The body as it is sent: an archive is never unpacked on the way."""
+    while True:
+        with _asking(policy, ends):
+            piece = answer.raw.read(_CHUNK, decode_content=False)
+        if not piece:
+            return
+        yield piece
+
+
+def _receive(answer: requests.Response, pieces: Iterator[bytes], part: Path, have: int, size: int | None) -> None:
     """Writes what a server sends behind what is there, or anew; the file is complete afterwards."""
-    status = answer.status_code
+    status, total = answer.status_code, _total(answer)
     if status == 416:  # nothing is missing, or the file is another one
-        if have != _total(answer):
-            part.unlink(missing_ok=True)
-            raise _TryAgain("416, what was there is of another file")
-        return
+        if have and have == total == (size or total):
+            return
+        part.unlink(missing_ok=True)
+        raise _TryAgain("416, what was there is of another file") if have else _NextMirror("416 to a whole file")
     if status in _TRY_AGAIN or status >= 500:
-        raise _TryAgain(f"{status} {answer.reason}", _retry_after(answer))
+        raise _TryAgain(_status(answer), _retry_after(answer))
     if status not in (200, 206):
-        raise _NextMirror(f"{status} {answer.reason}")
+        raise _NextMirror(_status(answer))
     if status == 206 and _first(answer) != have:
         part.unlink(missing_ok=True)
         raise _TryAgain("206 with another range than asked for")
     start = have if status == 206 else 0
-    total = _total(answer) or size
+    total = size if total is None else total
     if size is not None and total != size:
         raise _NextMirror(f"has {total} bytes, {size} are stated")
-    require_space(part.parent, (total or 0) - start)
+    limit, why = _limit(part.parent, total, start)
     with part.open("ab" if start else "wb") as file:
-        for chunk in _with_bar(answer.iter_content(_CHUNK), part, start, total):
-            file.write(chunk)
-    if total is not None and _size(part) != total:
-        if _size(part) > total:
-            part.unlink()
-        raise _TryAgain(f"ended at byte {_size(part)} of {total}")
+        written = start
+        for piece in _with_bar(pieces, part, start, total):
+            written += len(piece)
+            if written > limit:
+                part.unlink()
+                raise _NextMirror(f"sends more than the {limit:,} bytes that {why}")
+            file.write(piece)
+    if not written:
+        part.unlink()
+        raise _NextMirror("sent no byte")
+    if total is not None and written != total:
+        raise _TryAgain(f"ended at byte {written} of {total}")
+
+
+def _limit(folder: Path, total: int | None, start: int) -> tuple[int, str]:
+    """How many bytes a server may send, and why: what it announces, or else what the disk can take."""
+    if total is None:
+        free = start + shutil.disk_usage(folder).free
+        return (free, "are free; free some space") if free < _LARGEST else (_LARGEST, "any dataset has")
+    try:
+        require_space(folder, total - start)
+    except NfbenchError as error:
+        raise _NextMirror(str(error)) from None
+    return total, "are announced"
 
 
 def _check(part: Path, expected: tuple[str, str] | None) -> None:
+    """Throws away what is not the file; without a checksum, a page with words is told from an archive."""
     if expected is None:
-        return
+        with part.open("rb") as file:
+            if not _PAGE.match(file.read(_CHUNK)):
+                return
+        part.unlink()
+        raise _NextMirror("is a page, no archive; thrown away")
     algorithm, checksum = expected
     found = file_hash(part, algorithm)
     if found != checksum:
@@ -224,28 +314,36 @@ def _with_bar(chunks: Iterator[bytes], part: Path, start: int, total: int | None
 
 def _total(answer: requests.Response) -> int | None:
     """Size of the whole file, as the server says."""
-    within = answer.headers.get("Content-Range", "").rpartition("/")[2]
-    if within.isdigit():
-        return int(within)
-    length = answer.headers.get("Content-Length", "")
-    return int(length) if length.isdigit() and answer.status_code == 200 else None
+    within = _number(answer.headers.get("Content-Range", "").rpartition("/")[2])
+    if within is None and answer.status_code == 200:
+        return _number(answer.headers.get("Content-Length", ""))
+    return within
 
 
 def _first(answer: requests.Response) -> int | None:
     """First byte of the range that the server sends."""
-    first = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
-    return int(first) if first.isdigit() else None
+    return _number(answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0])
 
 
 def _retry_after(answer: requests.Response) -> float | None:
-    seconds = answer.headers.get("Retry-After", "")
-    return float(seconds) if seconds.isdigit() else None
+    return _number(answer.headers.get("Retry-After", ""))
+
+
+def _number(text: str) -> int | None:
+    """A number of a header, None where it is none."""
+    return int(text) if re.fullmatch("[0-9]{1,18}", text.strip()) else None
+
+
+def _status(answer: requests.Response) -> str:
+    return f"{answer.status_code} {one_line(answer.reason or 'without a reason', 60)}"
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, requests.exceptions.Timeout):
+    if isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
         return "no answer in time"
-    return "closed the connection" if "Connection broken" in str(error) else f"no connection ({type(error).__name__})"
+    if isinstance(error, urllib3.exceptions.ProtocolError) or "Connection broken" in str(error):
+        return "closed the connection"
+    return f"no connection ({type(error).__name__})"
 
 
 def _size(path: Path) -> int:

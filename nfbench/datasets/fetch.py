@@ -7,13 +7,13 @@ their first download had them.
 
 import logging
 import os
-import shutil
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nfbench.core.errors import NfbenchError
-from nfbench.core.files import read_json, write_json
+from nfbench.core.files import read_json, remove_tree, write_json
 from nfbench.core.provenance import file_hash, file_sha256
 from nfbench.datasets.base import find_dataset
 from nfbench.datasets.download import Policy, download
@@ -24,6 +24,7 @@ __all__ = ["fetch"]
 
 _log = logging.getLogger(__name__)
 _DEPTH = 3
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def fetch(
@@ -68,26 +69,39 @@ def fetch(
                 f"dataset '{name}' is not to be downloaded directly: {source.instructions}. Page: {source.homepage}. "
                 f"Licence: {source.licence}. Then: nfbench data fetch {name} --archive FILE"
             )
-        archives = _by_hand(name, source, by_hand) if by_hand else _downloaded(source, record.parent, policy)
-        try:
+        if by_hand:
+            archives = _by_hand(name, source, by_hand)
             described = _unpack_all(name, archives, record.parent, folder)
-        except BadArchive as error:
-            if by_hand:
-                raise
-            raise _thrown_away(archives, error) from error
+        else:
+            archives, described = _from_mirrors(name, source, record.parent, folder, policy)
         write_json(record, {"dataset": name, "archives": described})
         for _, path in () if by_hand or keep else archives:
             path.unlink()
     return folder
 
 
-def _thrown_away(archives: Sequence[tuple[Archive, Path]], error: BadArchive) -> NfbenchError:
-    """Removes what was downloaded without a checksum to hold it against, so that the next run gets it again."""
-    unsure = [path for archive, path in archives if archive.checksum is None]
-    for path in unsure:
-        path.unlink(missing_ok=True)
-    again = ". Downloads without a published checksum were removed; run again to repeat them"
-    return NfbenchError(f"{error}{again if unsure else ''}")
+def _from_mirrors(
+    name: str, source: Source, state: Path, folder: Path, policy: Policy | None
+) -> tuple[list[tuple[Archive, Path]], list[dict[str, Any]]]:
+    """Downloads and unpacks archives; where one without a checksum turns out to be bad, from the next mirror again."""
+    while True:
+        archives = _downloaded(source, state, policy)
+        try:
+            return archives, _unpack_all(name, archives, state, folder)
+        except BadArchive as error:
+            unsure = [(archive, path) for archive, path in archives if archive.checksum is None]
+            for _, path in unsure:
+                path.unlink(missing_ok=True)
+            if not any(archive.urls[1:] for archive, _ in unsure):
+                again = ". Downloads without a published checksum were removed; run again to repeat them"
+                raise NfbenchError(f"{error}{again if unsure else ''}") from error
+            _log.warning("%s; the next mirror is tried", error)
+            source = source.model_copy(update={"archives": tuple(map(_without_first_mirror, source.archives))})
+
+
+def _without_first_mirror(archive: Archive) -> Archive:
+    more = archive.checksum is None and archive.urls[1:]
+    return archive.model_copy(update={"urls": archive.urls[1:]}) if more else archive
 
 
 def _downloaded(source: Source, state: Path, policy: Policy | None) -> list[tuple[Archive, Path]]:
@@ -110,16 +124,18 @@ def _unpack_all(name: str, archives: Sequence[tuple[Archive, Path]], state: Path
     """Checks and unpacks archives and moves what the reader can read to ``folder``, in one step."""
     known, described = _known_checksums(state), []
     staging = state / f"{name}.unpacking"
-    shutil.rmtree(staging, ignore_errors=True)  # of a process that was killed
+    remove_tree(staging)  # of a process that was killed
     staging.mkdir()
     try:
         for number, (archive, path) in enumerate(archives):
             sha256, size = _checked(archive, path, known.get(archive.name)), path.stat().st_size
             unpacked = unpack(path, staging / str(number), archive.unpacked_limit(size))
             described.append({"name": archive.name, "size": size, "sha256": sha256, "unpacked": unpacked})
-        os.rename(_readable(name, staging), folder)
+        readable = _readable(name, staging)
+        os.sync()  # the record says that the folder is whole, also after a loss of power
+        os.rename(readable, folder)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        remove_tree(staging)
     for (archive, _), entry in zip(archives, described, strict=True):
         if archive.checksum is None and archive.name not in known:
             known[archive.name] = entry["sha256"]
@@ -162,4 +178,7 @@ def _readable(name: str, staging: Path) -> Path:
 
 def _known_checksums(state: Path) -> dict[str, str]:
     path = state / "checksums.json"
-    return read_json(path) if path.exists() else {}
+    known = read_json(path) if path.exists() else {}
+    if not isinstance(known, dict) or not all(_SHA256.fullmatch(str(value)) for value in known.values()):
+        raise NfbenchError(f"{path}: expected a SHA-256 for each archive; delete it, and checksums are recorded again")
+    return known

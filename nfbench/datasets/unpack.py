@@ -1,29 +1,43 @@
 """Unpacking of archives from elsewhere: files and folders below the target, and nothing else.
 
-Refused are absolute names, names with ``..``, a drive or a control character, links of any kind, devices, pipes, names
-that come twice, encrypted files, and archives that unpack to more bytes or files than was stated. Bytes are counted as
-they are written, whatever a header says. Owners, times and permissions are not taken over.
+Refused are absolute names, names with ``..``, a drive or a control character, names that are too long or too deep,
+links of any kind, devices, pipes, sparse files, names that come twice, encrypted files, headers of more than 64 KiB,
+and archives that unpack to more bytes or files than was stated. Bytes are counted as they are written,
+since headers may lie. Owners, times and permissions are not taken over.
 """
 
 import re
-import shutil
 import stat
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, TypeVar
 
-from nfbench.core.errors import NfbenchError
-from nfbench.core.files import full_disk
+from nfbench.core.errors import NfbenchError, one_line
+from nfbench.core.files import full_disk, remove_tree
 from nfbench.datasets.download import require_space
 
 __all__ = ["BadArchive", "unpack"]
 
+T = TypeVar("T")
+
 _CHUNK = 1 << 20
-_MOST_FILES = 3_000_000
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
+_MOST_FILES, _FEWEST_FILES = 3_000_000, 10_000
+_BYTES_OF_A_FILE = 256
+_DEEPEST = 32
+_LONGEST_PART, _LONGEST_NAME = 255, 1024
+_LARGEST_HEADER = 1 << 16
+_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+"""Entries of a tar that describe the next one, or all that follow; tarfile reads them into memory."""
 
 
 class BadArchive(NfbenchError):
@@ -37,6 +51,28 @@ class _Member(NamedTuple):
     kind: str
     """``file`` or ``folder``; whatever else it is, to say so."""
     content: IO[bytes] | None
+
+
+class _Entry(tarfile.TarInfo):
+    """An entry of a tar whose headers are bounded."""
+
+    def _proc_member(self, opened: tarfile.TarFile) -> tarfile.TarInfo:
+        """Is where tarfile begins to read an entry, and made to be overridden."""
+        if self.type in _HEADERS:
+            if not 0 <= self.size <= _LARGEST_HEADER:
+                raise BadArchive(f"{opened.name}: a header has {self.size:,} bytes; refused")
+            opened.header_bytes = getattr(opened, "header_bytes", 0) + (
+                self.size if self.type == tarfile.XGLTYPE else 0
+            )
+            if opened.header_bytes > _LARGEST_HEADER:
+                raise BadArchive(f"{opened.name}: global headers have more than {_LARGEST_HEADER:,} bytes; refused")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise BadArchive(f"{opened.name}: '{self.name}' is a sparse file; refused")
+        return super()._proc_member(opened)
+
+    def _proc_gnusparse_10(self, entry: tarfile.TarInfo, headers: dict[str, str], opened: tarfile.TarFile) -> None:
+        """Would read a map of any length."""
+        raise BadArchive(f"{opened.name}: '{entry.name}' is a sparse file; refused")
 
 
 def unpack(archive: Path, target: Path, limit: int) -> int:
@@ -53,65 +89,98 @@ def unpack(archive: Path, target: Path, limit: int) -> int:
     Raises:
         BadArchive: it is hostile, cut short, or no archive; names archive and entry.
         NfbenchError: the disk is full.
+        OSError: the target cannot be written for another reason.
     """
     require_space(target.parent, archive.stat().st_size)
     target.mkdir(parents=True)
     try:
         return _write_members(archive, target, limit)
     except BaseException as error:
-        shutil.rmtree(target, ignore_errors=True)
+        with suppress(OSError):
+            remove_tree(target)
         if full := full_disk(target.parent, error):
             raise full from error
-        if isinstance(error, _BROKEN):
-            raise BadArchive(f"{archive} is cut short or damaged: {error or type(error).__name__}") from error
         raise
 
 
 def _write_members(archive: Path, target: Path, limit: int) -> int:
-    written = 0
-    for count, member in enumerate(_members(archive), start=1):
-        _check(archive, member, count)
-        path = target / member.name
-        try:
-            if member.kind == "folder":
-                path.mkdir(parents=True, exist_ok=True)
+    written, count = 0, 0
+    most = min(_MOST_FILES, max(_FEWEST_FILES, limit // _BYTES_OF_A_FILE))
+    with closing(_members(archive)) as members:
+        for member in _read(archive, lambda: next(members, None)):
+            count += 1
+            if count > most:
+                raise BadArchive(f"{archive} has more than {most:,} entries; refused")
+            _check(archive, member)
+            file = _create(archive, member, target)
+            if file is None:
                 continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("xb")
-        except (FileExistsError, IsADirectoryError, NotADirectoryError):
-            raise BadArchive(f"{archive}: '{member.name}' comes twice; refused") from None
-        with file:
-            while chunk := member.content.read(_CHUNK):
-                written += len(chunk)
-                if written > limit:
-                    raise BadArchive(f"{archive} unpacks to more than the {limit:,} bytes that are stated; refused")
-                file.write(chunk)
+            with file:
+                for chunk in _read(archive, partial(member.content.read, _CHUNK)):
+                    written += len(chunk)
+                    if written > limit:
+                        raise BadArchive(f"{archive} unpacks to more than the {limit:,} bytes that are stated; refused")
+                    file.write(chunk)
     if not written:
         raise BadArchive(f"{archive} has no file in it")
     return written
 
 
+def _create(archive: Path, member: _Member, target: Path) -> IO[bytes] | None:
+    """The file of an entry, opened to be written; None where the entry is a folder, which is there afterwards."""
+    path = target / member.name
+    try:
+        if member.kind == "folder":
+            path.mkdir(parents=True, exist_ok=True)
+            return None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("xb")
+    except (FileExistsError, IsADirectoryError, NotADirectoryError):
+        raise BadArchive(f"{archive}: '{member.name}' comes twice; refused") from None
+
+
+def _read(archive: Path, step: Callable[[], T | None]) -> Iterator[T]:
+    """What ``step`` gives until it gives nothing; of a damaged archive, Python's readers raise errors of all kinds."""
+    while True:
+        try:
+            found = step()
+        except NfbenchError:
+            raise
+        except Exception as error:
+            raise BadArchive(f"{archive} is cut short or damaged: {one_line(error)}") from error
+        if not found:
+            return
+        yield found
+
+
 def _members(archive: Path) -> Iterator[_Member]:
-    if tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as opened:
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(tarfile.open(archive, tarinfo=_Entry))
+        except tarfile.ReadError:
+            opened = None
+        if opened:
             yield from _of_tar(opened)
-    elif zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as opened:
-            yield from _of_zip(opened)
-    else:
-        raise BadArchive(f"{archive} is neither a tar nor a zip; it may be a page that says why")
+        elif zipfile.is_zipfile(archive):
+            yield from _of_zip(stack.enter_context(zipfile.ZipFile(archive)))
+        else:
+            raise BadArchive(f"{archive} is neither a tar nor a zip; it may be a page that says why")
 
 
 def _of_tar(opened: tarfile.TarFile) -> Iterator[_Member]:
     for entry in opened:
-        kind = "file" if entry.isreg() else "folder" if entry.isdir() else _kind_in_tar(entry)
+        kind = "file" if entry.isreg() and not entry.issparse() else _kind_in_tar(entry)
         yield _Member(entry.name, kind, opened.extractfile(entry) if kind == "file" else None)
         opened.members = []  # what was written is not needed again; the list would grow with the archive
 
 
 def _kind_in_tar(entry: tarfile.TarInfo) -> str:
+    if entry.isdir():
+        return "folder"
     if entry.issym() or entry.islnk():
         return f"link to '{entry.linkname}'"
+    if entry.issparse():
+        return "sparse file"
     return "device or pipe" if entry.isdev() else "entry of an unknown kind"
 
 
@@ -129,15 +198,20 @@ def _of_zip(opened: zipfile.ZipFile) -> Iterator[_Member]:
                 yield _Member(entry.orig_filename, "file", content)
 
 
-def _check(archive: Path, member: _Member, count: int) -> None:
-    name = member.name
-    if count > _MOST_FILES:
-        raise BadArchive(f"{archive} has more than {_MOST_FILES:,} entries; refused")
+def _check(archive: Path, member: _Member) -> None:
+    """Refuses entries that are no file or folder, or whose name is none that may be written."""
+    name, shown = member.name, one_line(member.name, 100)
+    parts = PurePosixPath(name.replace("\\", "/")).parts
     if member.kind not in ("file", "folder"):
-        raise BadArchive(f"{archive}: '{name}' is a {member.kind}; refused")
+        raise BadArchive(f"{archive}: '{shown}' is a {one_line(member.kind, 100)}; refused")
     if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name):
-        raise BadArchive(f"{archive}: '{name}' is an absolute name; refused")
-    if ".." in PurePosixPath(name.replace("\\", "/")).parts:
-        raise BadArchive(f"{archive}: '{name}' leads out of the archive's folder; refused")
+        raise BadArchive(f"{archive}: '{shown}' is an absolute name; refused")
+    if ".." in parts:
+        raise BadArchive(f"{archive}: '{shown}' leads out of the archive's folder; refused")
     if not name.isprintable():
-        raise BadArchive(f"{archive}: {name!r} is no name for a file; refused")
+        raise BadArchive(f"{archive}: {shown!r} is no name for a file; refused")
+    if len(parts) > _DEEPEST:
+        raise BadArchive(f"{archive}: '{shown}' lies more than {_DEEPEST} folders deep; refused")
+    lengths = [len(part.encode()) for part in (*parts, *name.split("/"))]
+    if max(lengths, default=0) > _LONGEST_PART or len(name.encode()) > _LONGEST_NAME:
+        raise BadArchive(f"{archive}: '{shown}' is too long a name; refused")

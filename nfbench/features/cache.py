@@ -6,7 +6,6 @@ cache with ``online`` in its ``meta.json`` has no files: its features are comput
 """
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -28,6 +27,7 @@ from nfbench.features.shards import (
     plan_shards,
     remove_other_shards,
     require_space,
+    reserve,
     shard_folder,
     write_index,
 )
@@ -185,8 +185,7 @@ def _by_level(files: Sequence[CachedFile]) -> dict[str, list[CachedFile]]:
 
 
 def _allocate(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-    """Reserves the whole file at once: a full disk is an error here, and not a crash on a mapped page later."""
+    """An array in a file whose whole space is reserved at once."""
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    with open(path, "r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    reserve(path)
     return array

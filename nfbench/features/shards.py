@@ -5,6 +5,8 @@ last, so that an extraction that was stopped goes on with the first shard that i
 cache itself, disk are bounded by one shard.
 """
 
+import errno
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,9 +27,12 @@ __all__ = [
     "plan_shards",
     "remove_other_shards",
     "require_space",
+    "reserve",
     "shard_folder",
     "write_index",
 ]
+
+_CHUNK = 1 << 24
 
 SHARD_BYTES = 2 << 30
 """Caches of more bytes are written in shards of no more."""
@@ -120,6 +125,28 @@ def require_space(meta_path: Path, needed: int) -> None:
             "frames of videos ('stride' of the dataset), or compute features when they are needed ('online: true' of "
             "the backbone)"
         )
+
+
+def reserve(path: Path) -> None:
+    """Takes the space of a file that has its size already: a full disk is an error here, not a crash on a mapped page.
+
+    Where the system or the file system cannot reserve space (macOS, ZFS), zeros are written; the file must hold nothing
+    yet beyond its first bytes.
+    """
+    size = path.stat().st_size
+    with open(path, "r+b") as file:
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+                return
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV):
+                    raise
+        head = file.read(_CHUNK)
+        file.seek(0)
+        file.write(head)
+        for first in range(len(head), size, _CHUNK):
+            file.write(bytes(min(_CHUNK, size - first)))
 
 
 def finished_shards(folder: Path, plan: Sequence[range]) -> Iterator[tuple[Path, range, "ShardIndex | None"]]:

@@ -51,11 +51,10 @@ def _draw_history(axis: Axes, record: StudyRecord) -> None:
     axis.step(places, np.maximum.accumulate(values), where="post", color=COLORS["neutral"], lw=1, label="best so far")
     for state, marker in (("pruned", "v"), ("failed", "x")):
         ended = [order[trial.number] for trial in record.trials if trial.state == state]
-        label = {"pruned": "pruned", "failed": "diverged"}[state]
         if ended:
             at_edge = axis.get_xaxis_transform()
             axis.plot(
-                ended, [0.03] * len(ended), marker, color=COLORS["anomalous"], ms=4, transform=at_edge, label=label
+                ended, [0.03] * len(ended), marker, color=COLORS["anomalous"], ms=4, transform=at_edge, label=state
             )
     axis.plot(order[record.best.number], scale * record.best.value, "*", color=COLORS["pseudo"], ms=11, label="best")
     study = record.study

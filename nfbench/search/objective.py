@@ -1,5 +1,7 @@
 """A trial: the model of a point is trained as the run's own will be, and judged."""
 
+import logging
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from optuna.trial import Trial, TrialState
 
 from nfbench.blocks.method import Method, resolve_settings
 from nfbench.config import VariantConfig
-from nfbench.core.errors import NfbenchError
+from nfbench.core.errors import NfbenchError, one_line
 from nfbench.datasets.manifest import Entry
 from nfbench.features.cache import FeatureCache
 from nfbench.metrics.ranking import areas_under_curves, image_areas
@@ -29,6 +31,7 @@ from nfbench.training.loop import Diverged
 __all__ = ["Judged", "Objective", "measure"]
 
 _FPR_LIMIT = 0.3
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -103,12 +106,34 @@ class Objective:
     code: str
 
     def run(self, trial: Trial, study: SharedStudy) -> None:
-        """Trains and judges the model of a trial, and ends the trial.
+        """Trains and judges the model of a trial, and ends the trial, as a failed one where that cannot be done.
 
         Raises:
-            NfbenchError: it cannot be trained for another reason than that its loss is lost.
+            NfbenchError, OSError: of the machine, such as a full disk: the trial is begun again when the worker is.
         """
         started = time.monotonic()
+        try:
+            state, value, message = TrialState.COMPLETE, self._value(trial, study), ""
+        except optuna.TrialPruned:
+            state, value, message = TrialState.PRUNED, None, ""
+        except Exception as error:  # of the loss, of memory, of a method that cannot take these settings
+            if _is_of_the_machine(error):
+                raise
+            text = str(error) if isinstance(error, NfbenchError) else f"{type(error).__name__}: {one_line(error)}"
+            _log.warning("trial %d has failed: %s", trial.number, text)
+            _log.info("its trace", exc_info=True)
+            state, value, message = TrialState.FAIL, None, text
+        study.end(trial, state, value, time.monotonic() - started, message)
+        shutil.rmtree(self.folder / ".resume", ignore_errors=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _value(self, trial: Trial, study: SharedStudy) -> float:
+        """Value of the last kept model; reports those of the others.
+
+        Raises:
+            TrialPruned: it is worse than others at the same epoch.
+        """
         backbone, overrides = split_point(trial.params, tuple(self.images))
         images = self.images[backbone]
         cell = Cell(**{**self.cell.__dict__, "backbone": backbone})
@@ -131,14 +156,12 @@ class Objective:
             if study.report(trial, value, epoch) and epoch < settings.epochs:
                 raise optuna.TrialPruned
 
-        try:
-            fitted = fit(
-                cell, self.variant.method, settings, [images], self.device, self.folder, self.code, on_kept=judge
-            )
-        except optuna.TrialPruned:
-            study.end(trial, TrialState.PRUNED, None, time.monotonic() - started)
-        except Diverged as error:
-            study.end(trial, TrialState.FAIL, None, time.monotonic() - started, message=str(error))
-        else:
-            study.end(trial, TrialState.COMPLETE, values[-1], time.monotonic() - started)
-            fitted.side.remove()
+        fit(cell, self.variant.method, settings, [images], self.device, self.folder, self.code, on_kept=judge)
+        return values[-1]
+
+
+def _is_of_the_machine(error: BaseException | None) -> bool:
+    """Whether an error is one of files or disks, or was raised for one; other settings would not help."""
+    return error is not None and (
+        isinstance(error, OSError) or _is_of_the_machine(error.__cause__ or error.__context__)
+    )

@@ -63,7 +63,7 @@ class TrialRecord(Record):
 
     Attributes:
         number: counts all trials that were begun, also those of killed workers, which are not in the record.
-        state: ``failed`` means that the training diverged.
+        state: ``failed`` means that the training diverged, ran out of memory or could not be done for another reason.
         params: backbone, where there are several, and settings.
         value: None where the trial did not complete.
         intermediate: value by epoch, of kept epochs.

@@ -5,6 +5,7 @@ it. A trial that a killed worker left is begun again, by that worker or by anoth
 other spaces, settings, features or code have another fingerprint, and another journal.
 """
 
+import itertools
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -15,22 +16,23 @@ from typing import Any
 import optuna
 from filelock import FileLock
 from optuna.distributions import BaseDistribution
-from optuna.pruners import MedianPruner, NopPruner
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from nfbench.core.errors import NfbenchError
+from nfbench.core.errors import NfbenchError, one_line
 from nfbench.core.provenance import derive_seed
 
-__all__ = ["DIVERGED", "SAMPLER", "SharedStudy"]
+__all__ = ["FAILURE", "SAMPLER", "SharedStudy"]
 
 SAMPLER = "TPE, new for each trial, seeded by the number of trials before it"
-WORKER, DIVERGED, SECONDS = "worker", "diverged", "seconds"
+WORKER, FAILURE, SECONDS, BEGUN = "worker", "failure", "seconds", "begun"
 
 _NAME = "study"
 _RANDOM_TRIALS = 10
+_MOST_BEGINNINGS = 10
 _PRUNED_FROM = 5
 _log = logging.getLogger(__name__)
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -38,6 +40,8 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 class SharedStudy:
     """Claims and ends trials of a study.
+
+    A journal that cannot be read is set aside under another name, with a warning, and a new one is begun.
 
     Args:
         path: the journal; it is made where it is not there.
@@ -52,12 +56,30 @@ class SharedStudy:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.seed = seed
         self._lock = FileLock(f"{path}.lock")
-        storage = JournalStorage(JournalFileBackend(str(path), _JournalLock(path, self._lock)))
         pruner = MedianPruner(n_startup_trials=_PRUNED_FROM) if pruning else NopPruner()
         with self._lock:
-            self.study = optuna.create_study(
-                storage=storage, study_name=_NAME, direction="maximize", load_if_exists=True, pruner=pruner
-            )
+            try:
+                self.study = self._read(path, pruner)
+            except OSError:
+                raise
+            except Exception as error:  # Optuna's reader raises errors of many kinds
+                _set_aside(path, error)
+                self.study = self._read(path, pruner)
+
+    def _read(self, path: Path, pruner: BasePruner) -> optuna.Study:
+        """The study of a journal, as it stands or new.
+
+        Raises:
+            Exception: of any kind, where the journal is damaged.
+        """
+        storage = JournalStorage(JournalFileBackend(str(path), _JournalLock(path, self._lock)))
+        study = optuna.create_study(
+            storage=storage, study_name=_NAME, direction="maximize", load_if_exists=True, pruner=pruner
+        )
+        for trial in study.get_trials(deepcopy=False):
+            if _has_ended(trial) and not {WORKER, SECONDS} <= trial.user_attrs.keys():
+                raise ValueError(f"trial {trial.number} lacks its worker or its time")
+        return study
 
     @contextmanager
     def worker(self, number: int) -> Iterator[None]:
@@ -105,7 +127,7 @@ class SharedStudy:
                 raise NfbenchError(f"trial {trial.number} was taken back by another copy of this worker, which goes on")
             trial.set_user_attr(SECONDS, round(seconds, 3))
             if message:
-                trial.set_user_attr(DIVERGED, message)
+                trial.set_user_attr(FAILURE, message)
             self.study.tell(trial, value, state)
 
     def report(self, trial: Trial, value: float, epoch: int) -> bool:
@@ -115,12 +137,34 @@ class SharedStudy:
             return trial.should_prune()
 
     def _take_back(self, worker: int | None) -> None:
-        """Begins trials again that a killed worker left: the one that starts, or one that had not yet named its own."""
+        """Begins trials again that a killed worker left: the one that starts, or one that had not yet named its own.
+
+        A trial that has killed its workers time and again, by the memory that it takes, has failed.
+        """
         for trial in self.study.get_trials(deepcopy=False):
-            if trial.state == TrialState.RUNNING and trial.user_attrs.get(WORKER) == worker:
-                _log.warning("trial %d was left by a killed worker; it is begun again", trial.number)
-                self.study.tell(trial.number, state=TrialState.FAIL)
-                self.study.enqueue_trial(trial.params)
+            if trial.state != TrialState.RUNNING or trial.user_attrs.get(WORKER) != worker:
+                continue
+            begun = trial.user_attrs.get(BEGUN, 1)
+            if begun >= _MOST_BEGINNINGS:
+                own = Trial(self.study, trial._trial_id)
+                own.set_user_attr(WORKER, -1 if worker is None else worker)
+                self.end(own, TrialState.FAIL, None, 0.0, f"its worker was killed {begun} times; too little memory?")
+                continue
+            _log.warning("trial %d was left by a killed worker; it is begun again", trial.number)
+            self.study.tell(trial.number, state=TrialState.FAIL)
+            self.study.enqueue_trial(trial.params, user_attrs={BEGUN: begun + 1})
+
+
+def _set_aside(path: Path, error: Exception) -> None:
+    names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count(1))
+    aside = next(name for name in names if not name.exists())
+    path.rename(aside)
+    _log.warning(
+        "%s: the journal of the study cannot be read (%s); it is kept as %s, and its trials are made again",
+        path,
+        one_line(error, 100),
+        aside.name,
+    )
 
 
 class _JournalLock:
@@ -144,5 +188,5 @@ class _JournalLock:
 
 def _has_ended(trial: FrozenTrial) -> bool:
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or (
-        trial.state == TrialState.FAIL and DIVERGED in trial.user_attrs
+        trial.state == TrialState.FAIL and FAILURE in trial.user_attrs
     )

@@ -12,7 +12,7 @@ from nfbench.core.provenance import provenance
 from nfbench.plan.specs import StudySpec
 from nfbench.search.record import BestTrial, StudyRecord, TrialRecord
 from nfbench.search.space import split_point
-from nfbench.search.study import DIVERGED, SAMPLER, SECONDS, WORKER, SharedStudy
+from nfbench.search.study import FAILURE, SAMPLER, SECONDS, WORKER, SharedStudy
 
 __all__ = ["summarize"]
 
@@ -43,8 +43,11 @@ def summarize(shared: SharedStudy, spec: StudySpec, space: Mapping[str, Any], va
     backbones = tuple(backbone.tag for backbone in search.backbones)
     complete = [trial for trial in ended if trial.state == TrialState.COMPLETE]
     if not complete:
-        first = next((trial.user_attrs[DIVERGED] for trial in ended if DIVERGED in trial.user_attrs), "")
-        raise NfbenchError(f"study of '{name}': no trial completed; {first}; narrow its 'space'")
+        first = next((trial.user_attrs[FAILURE] for trial in ended if FAILURE in trial.user_attrs), "")
+        raise NfbenchError(
+            f"study of '{name}': no trial completed; {first}; narrow its 'space', or remove "
+            f"{spec.study}/.study to try again"
+        )
     best = [_best(trial, backbones) for trial in sorted(complete, key=lambda trial: (-trial.value, trial.number))]
     by_backbone: dict[str, BestTrial] = {}
     for trial in best:
@@ -91,7 +94,7 @@ def _trial(trial: FrozenTrial) -> TrialRecord:
         worker=trial.user_attrs[WORKER],
         started=trial.datetime_start.astimezone(),
         finished=trial.datetime_complete.astimezone(),
-        message=trial.user_attrs.get(DIVERGED, ""),
+        message=trial.user_attrs.get(FAILURE, ""),
     )
 
 

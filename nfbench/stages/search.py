@@ -49,16 +49,7 @@ def create_study(spec: StudySpec) -> None:
         fingerprint=_fingerprint(spec, space),
         provenance=provenance(),
     )
-    shared = _open(spec, start)
-    for backbone in search.backbones:
-        own = resolve_settings(
-            spec.variant.method,
-            dataset=spec.reader,
-            category=spec.category,
-            backbone=backbone.name,
-            overrides=spec.variant.settings,
-        )
-        shared.suggest_first(default_point(space, own, backbone.tag))
+    _open(spec, start)
     write_json(Path(spec.study) / "description.json", start.model_dump(mode="json"))
 
 
@@ -85,7 +76,11 @@ def summarize_study(spec: SummarizeSpec) -> None:
     """Writes the record of a study, and its best settings."""
     study, space = spec.study, _space(spec.study)
     start, folder = _start_of(study), Path(study.study)
-    record = summarize(_open(study, start), study, space, start.validation)
+    shared = _open(study, start)
+    if not shared.trials():  # its journal was lost: Snakemake runs workers again whose files are gone
+        for number in range(study.variant.search.workers):
+            (folder / f"worker{number}.json").unlink(missing_ok=True)
+    record = summarize(shared, study, space, start.validation)
     write_study(folder / "study.json", record)
     best = {tag: {"value": trial.value, "settings": trial.settings} for tag, trial in record.by_backbone.items()}
     text = yaml.safe_dump({"backbone": record.best.backbone, "by_backbone": best}, sort_keys=False)
@@ -132,8 +127,19 @@ def _fingerprint(spec: StudySpec, space: Mapping[str, Dimension]) -> str:
 
 
 def _open(spec: StudySpec, start: StudyStart) -> SharedStudy:
+    """The study, with the method's own settings to be tried first, on each backbone, where no trial was begun."""
     journal = Path(spec.study) / ".study" / start.fingerprint / "journal.log"
-    return SharedStudy(journal, spec.variant.search.seed, spec.variant.search.pruning)
+    shared, space = SharedStudy(journal, spec.variant.search.seed, spec.variant.search.pruning), _space(spec)
+    for backbone in spec.variant.search.backbones:
+        own = resolve_settings(
+            spec.variant.method,
+            dataset=spec.reader,
+            category=spec.category,
+            backbone=backbone.name,
+            overrides=spec.variant.settings,
+        )
+        shared.suggest_first(default_point(space, own, backbone.tag))
+    return shared
 
 
 def _objective(spec: StudySpec, device: torch.device, folder: Path) -> Objective:

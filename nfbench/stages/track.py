@@ -1,5 +1,7 @@
 """From records and files to runs in MLflow."""
 
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import filelock
@@ -8,7 +10,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.files import write_json
 from nfbench.plan.specs import TrackSpec
 from nfbench.results.ledger import Stock, take_stock
-from nfbench.tracking.entries import run_entry
+from nfbench.tracking.entries import Entry, run_entry
 from nfbench.tracking.mirror import Parent, mirror, open_experiment
 from nfbench.tracking.store import Store
 from nfbench.tracking.studies import study_entry
@@ -31,11 +33,13 @@ def write_tracked(spec: TrackSpec, stock: Stock, summary: Path | None = None) ->
         summary: JSON file that takes what is tracked and where.
 
     Raises:
-        NfbenchError: there is nothing to track, or the store cannot be used.
+        NfbenchError: there is nothing to track, the store cannot be used, or, after all others are tracked, records of
+            some runs or studies are damaged.
     """
     experiment, paths = spec.experiment, spec.paths
-    runs = [run_entry(cell, record, paths) for cell, record in stock.records.items()]
-    studies = [study_entry(path) for path in map(Path, spec.studies) if path.is_file()]
+    damaged: list[str] = []
+    runs = _whole((partial(run_entry, cell, record, paths) for cell, record in stock.records.items()), damaged)
+    studies = _whole((partial(study_entry, path) for path in map(Path, spec.studies) if path.is_file()), damaged)
     files = {kind: [path for path in found if path.is_file()] for kind, found in spec.files.items()}
     if not stock.expected and not any(files.values()):
         raise NfbenchError(
@@ -57,6 +61,8 @@ def write_tracked(spec: TrackSpec, stock: Stock, summary: Path | None = None) ->
         with store.errors():
             number = open_experiment(client, spec.name, store.artifacts(spec.name))
             changes = mirror(client, number, parent, [*runs, *studies])
+    if damaged:
+        raise NfbenchError(f"all but {len(damaged)} of '{experiment}' are tracked: {'; '.join(damaged)}")
     if summary:
         counts = {"runs": len(runs), "studies": len(studies)}
         write_json(summary, {"store": store.title, "experiment": spec.name, "id": number, **counts})
@@ -66,3 +72,14 @@ def write_tracked(spec: TrackSpec, stock: Stock, summary: Path | None = None) ->
     )
     without_runs = f"the tables of '{experiment}', which has no runs"
     return f"{tracked if stock.expected else without_runs}; MLflow's experiment '{spec.name}' in {store.title}"
+
+
+def _whole(makers: Iterable[Callable[[], Entry]], damaged: list[str]) -> list[Entry]:
+    """Entries that can be made; says of the others why not."""
+    entries = []
+    for make in makers:
+        try:
+            entries.append(make())
+        except NfbenchError as error:
+            damaged.append(str(error))
+    return entries

@@ -29,7 +29,7 @@ COSTS = {
     "peak_memory_mb": ("peak memory in GB", 1e-3),
     "search_trials": ("trials per category", 1.0),
     "search_pruned": ("of them pruned", 1.0),
-    "search_failed": ("of them diverged", 1.0),
+    "search_failed": ("of them failed", 1.0),
     "search_seconds": ("search per category in s", 1.0),
 }
 """Columns of the results that are costs of a run: how they are printed, and in which unit."""

@@ -2,10 +2,11 @@
 
 A run is known by the tag ``nfbench.key``, and what it is made of by ``nfbench.digest``. It is written whole before
 ``nfbench.state`` becomes ``complete``, so that whatever a killed import leaves is told from the rest, deleted, and made
-anew. MLflow's parameters cannot be changed, so a run whose record has changed is deleted and made anew too. A run whose
-record is gone stays.
+anew. MLflow's parameters cannot be changed, so a run whose record has changed is deleted and made again; so is a run
+that has lost one of these tags. A run whose record is gone stays.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Changes", "Parent", "mirror", "open_experiment"]
 
 KEY, DIGEST, STATE, KIND, ROOT = (f"nfbench.{name}" for name in ("key", "digest", "state", "kind", "results_root"))
+_log = logging.getLogger(__name__)
 _PARENT = "mlflow.parentRunId"
 _COMPLETE, _IMPORTING = "complete", "importing"
 _PAGE = 1000
@@ -123,15 +125,35 @@ def _search(client: "MlflowClient", experiment: str, condition: str = "") -> Ite
 
 
 def _find_parent(found: Iterable["Run"], parent: Parent) -> tuple["Run | None", list["Run"]]:
-    """The run of the experiment, if there is one, and others that an import which was cut off has left."""
-    runs = [run for run in found if run.data.tags[KIND] == "experiment"]
+    """The run of the experiment, if there is one, and others that are damaged or were left by a killed import."""
+    runs = [run for run in found if _kind(run) == "experiment"]
     for run in runs:
-        if run.data.tags[ROOT] != str(parent.root):
+        root = run.data.tags.get(ROOT, str(parent.root))
+        if root != str(parent.root):
             raise NfbenchError(
-                f"MLflow's experiment '{parent.name}' was made of {run.data.tags[ROOT]}, not of {parent.root}; give it "
+                f"MLflow's experiment '{parent.name}' was made of {root}, not of {parent.root}; give it "
                 "another name with --name, or delete that experiment if the results were moved"
             )
-    return (runs[0] if runs else None), runs[1:]
+    whole = [run for run in runs if not _lacks(run, DIGEST, STATE, KIND, ROOT)]
+    return (whole[0] if whole else None), [run for run in runs if run not in whole[:1]]
+
+
+def _kind(run: "Run") -> str:
+    """Kind of a run, which its key begins with as well."""
+    return run.data.tags.get(KIND) or run.data.tags[KEY].partition(" ")[0]
+
+
+def _lacks(run: "Run", *names: str) -> list[str]:
+    """Those of the tags that a run has lost, which a warning names."""
+    lost = [name for name in names if name not in run.data.tags]
+    if lost:
+        _log.warning(
+            "MLflow's run %s (%s) has lost its tags %s; it is deleted and made again",
+            run.info.run_id,
+            run.data.tags[KEY],
+            ", ".join(lost),
+        )
+    return lost
 
 
 def _sort_out(
@@ -143,21 +165,22 @@ def _sort_out(
     useless, lost = [], []
     for run in found:
         tags = run.data.tags
-        if tags[KIND] in ("experiment", "trial"):
+        if _kind(run) in ("experiment", "trial"):
             continue
         entry = wanted.get(tags[KEY])
-        whole = tags[STATE] == _COMPLETE
-        if entry is None and whole:
+        whole = tags.get(STATE) == _COMPLETE
+        if entry is None and (whole or STATE not in tags):
             continue
         nested = children[run.info.run_id]
-        same = entry is not None and tags[DIGEST] == entry.digest and len(nested) == len(entry.nested)
+        same = not _lacks(run, DIGEST, STATE, KIND) and tags[DIGEST] == entry.digest if entry else False
+        same = same and len(nested) == len(entry.nested)
         if whole and same and entry.key not in kept:
             kept[entry.key] = run
         else:
             useless.append(run)
             lost.append(run.info.run_id)
     alive = {run.info.run_id for run in found} - set(lost)
-    orphans = [run for run in found if run.data.tags[KIND] == "trial" and run.data.tags.get(_PARENT) not in alive]
+    orphans = [run for run in found if _kind(run) == "trial" and run.data.tags.get(_PARENT) not in alive]
     return kept, [*useless, *orphans]
 
 

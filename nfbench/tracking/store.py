@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nfbench.core.errors import NfbenchError
+from nfbench.core.deadline import deadline
+from nfbench.core.errors import NfbenchError, one_line
 from nfbench.core.files import atomic_path, remove_stale
 
 if TYPE_CHECKING:
@@ -25,10 +26,14 @@ _ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
     # a server that is down is said to be so after seconds, not after minutes; nothing is lost by an error
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a second process of the server, of no use here
 }
+
+_SECONDS, _SECONDS_OF_A_FILE = 30.0, 600.0
+_LARGEST_GREETING = 1 << 20
 
 
 def set_environment() -> None:
@@ -87,12 +92,42 @@ class Store:
         set_environment()
         from mlflow import MlflowClient
 
+        if self.is_server:
+            self._greet()
         with self.errors():
             if not self.exists:
                 self._make()
             client = MlflowClient(tracking_uri=self.uri)
+            if self.is_server:
+                client = _LimitedClient(client)
             client.search_experiments(max_results=1)
         return client
+
+    @property
+    def is_server(self) -> bool:
+        """Whether the store answers by HTTP."""
+        return self.given.startswith("http")
+
+    def _greet(self) -> None:
+        """Asks a server for a little: MLflow reads all that it is sent, however much and however slowly.
+
+        Raises:
+            NfbenchError: it sends too much, or does not end in time; other errors are left to MLflow.
+        """
+        import requests
+
+        received = 0
+        try:
+            with deadline(_SECONDS), requests.get(f"{self.given}/health", stream=True, timeout=_SECONDS) as answer:
+                while received <= _LARGEST_GREETING and (piece := answer.raw.read(1 << 16)):
+                    received += len(piece)
+        except Exception as error:
+            if isinstance(error, TimeoutError | requests.Timeout) or "timed out" in str(error):
+                raise NfbenchError(
+                    f"MLflow store {self.title}: no answer within {_SECONDS:g} s; {self._cure}"
+                ) from error
+        if received > _LARGEST_GREETING:
+            raise NfbenchError(f"MLflow store {self.title}: its answers do not end; {self._cure}")
 
     def _make(self) -> None:
         """Makes the database under a temporary name, since one that is half made cannot be used, nor finished."""
@@ -105,24 +140,38 @@ class Store:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Shows what MLflow says as an error of the user's that names the store."""
-        from mlflow.exceptions import MlflowException
-        from requests import RequestException
-        from sqlalchemy.exc import SQLAlchemyError
-
+        """Shows what MLflow says, and what it makes of odd answers, as an error of the user's that names the store."""
         try:
             yield
-        except (MlflowException, RequestException, SQLAlchemyError) as error:
-            reason = _without_passwords(str(error)).strip().partition("\n")[0][:300]
-            raise NfbenchError(f"MLflow store {self.title}: {reason}; {self._cure}") from error
+        except NfbenchError:
+            raise
+        except Exception as error:  # of MLflow, requests, SQLAlchemy, Alembic, or of a parser of theirs
+            reason = _without_passwords(str(error)).strip().partition("\n")[0] or type(error).__name__
+            raise NfbenchError(f"MLflow store {self.title}: {one_line(reason)}; {self._cure}") from error
 
     @property
     def _cure(self) -> str:
-        if self.given.startswith("http"):
+        if self.is_server:
             return "nothing is lost: see that the server runs and is the one meant, and run the same command again"
         if self.given:
             return "set MLFLOW_TRACKING_URI to a server or database, or unset it for one below results_root"
         return f"run the same command again; if that does not help, remove {self.folder}, which is made again"
+
+
+class _LimitedClient:
+    """MLflow's client with a limit of time for each request: its own begins again with every byte of an answer."""
+
+    def __init__(self, client: "MlflowClient") -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+
+        def limited(*arguments: Any, **options: Any) -> Any:
+            with deadline(_SECONDS_OF_A_FILE if name == "log_artifact" else _SECONDS):
+                return found(*arguments, **options)
+
+        return limited if callable(found) else found
 
 
 def _without_passwords(text: str) -> str:

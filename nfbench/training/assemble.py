@@ -99,7 +99,22 @@ def assemble(method: Method, images: Sequence[Images], seed: int, device: torch.
         joined.append((_pseudo_source(images, device), first.anomalies.repeats))
     elif first.generator:
         source = _pseudo_source(images, device)
-    return TrainingData(_levels(method, images), method.settings.val_fraction, seed, device, source, joined)
+    data = TrainingData(_levels(method, images), method.settings.val_fraction, seed, device, source, joined)
+    _check_split(data, images, method.settings.val_fraction)
+    return data
+
+
+def _check_split(data: TrainingData, images: Sequence[Images], val_fraction: float) -> None:
+    """Refuses a split that holds out all images of a class; they are numbered class after class."""
+    first = 0
+    for one in images:
+        last = first + len(one.features.levels[0])
+        if not ((first <= data.train) & (data.train < last)).any():
+            raise NfbenchError(
+                f"'val_fraction' is {val_fraction:g} and holds out all {last - first} normal training images of "
+                f"{one.features.path}; lower it, set it to 0, or add images"
+            )
+        first = last
 
 
 def class_levels(levels: Sequence[np.ndarray], number: int) -> list[np.ndarray]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nfbench.blocks.method import Batch
+from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import derive_seed
 from nfbench.features.batches import BATCH, Levels, read_batch, read_batches
 from nfbench.features.stacked import StackedArrays
@@ -125,6 +126,9 @@ class TrainingData:
         anomalies: sources of images that join the normal ones in each epoch, and how often each of their images does.
 
     Levels that are ``StackedArrays`` are read when they are needed, others are kept in memory where they fit.
+
+    Raises:
+        NfbenchError: there is no image, or ``val_fraction`` leaves none to train on.
     """
 
     def __init__(
@@ -140,7 +144,7 @@ class TrainingData:
         self.seed = seed
         n_images = len(levels[0])
         shuffled = torch.randperm(n_images, generator=_generator(seed, "split"))
-        n_val = max(1, round(val_fraction * n_images)) if val_fraction else 0
+        n_val = held_out_count(n_images, val_fraction)
         self.val = shuffled[:n_val].sort().values
         self.train = shuffled[n_val:].sort().values
         self.levels = _resident(levels, device)
@@ -177,6 +181,23 @@ class TrainingData:
     def generator(self, *names: object) -> torch.Generator:
         """Draws on the device what is random in one step of the training; the same names give the same draws."""
         return torch.Generator(self.device).manual_seed(derive_seed(self.seed, *names))
+
+
+def held_out_count(n_images: int, val_fraction: float) -> int:
+    """Number of normal training images to hold out: the share, rounded, but at least one unless it is 0.
+
+    Raises:
+        NfbenchError: none would be left to train on.
+    """
+    if not n_images:
+        raise NfbenchError("there is no normal training image; a training needs one at least")
+    n_val = max(1, round(val_fraction * n_images)) if val_fraction else 0
+    if n_val >= n_images:
+        raise NfbenchError(
+            f"'val_fraction' is {val_fraction:g} and holds out {n_val} of {n_images} normal training images, which "
+            "leaves none to train on; lower it, set it to 0, or add images"
+        )
+    return n_val
 
 
 def _resident(levels: Sequence[np.ndarray | StackedArrays], device: torch.device) -> Levels:

@@ -2,11 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nfbench.blocks.method import Method, MethodSettings, load_method
 from nfbench.core.errors import NfbenchError
@@ -107,7 +107,7 @@ def train(
 
     Raises:
         Diverged: the loss is not finite or has exploded; the last good checkpoint stays in the side folder.
-        NfbenchError: an epoch had nothing to learn from.
+        NfbenchError: an epoch had nothing to learn from, or there is nothing to compile.
     """
     groups = method.optimizer_groups()
     optimizer = Adam(groups, settings.lr, settings.betas, settings.eps)
@@ -123,7 +123,7 @@ def train(
                 on_kept(method, 0, None)
     wanted = set(kept_epochs(settings.epochs, settings.checkpoints))
     if settings.compile:
-        method.loss = torch.compile(method.loss)
+        _compile(method)
     last_write = time.monotonic()
     epochs = progress(
         range(first, settings.epochs + 1),
@@ -149,6 +149,30 @@ def train(
             _write_checkpoint(method, optimizer, result, epoch, side)
             last_write = time.monotonic()
     return result
+
+
+def _compile(method: Method) -> None:
+    """Compiles the modules that are trained, which every loss calls; the names of the state stay.
+
+    Raises:
+        NfbenchError: there is none.
+    """
+    parts = list(_trained_modules(method))
+    if not parts:
+        raise NfbenchError(f"'compile: true': method '{method.title}' has no module that is trained; set it to false")
+    for part in parts:
+        part.forward = torch.compile(part.forward)  # 'part.compile()' leaves torch's own modules as they are
+
+
+def _trained_modules(module: nn.Module) -> Iterator[nn.Module]:
+    """The outermost modules with trained parameters that can be called; lists of modules cannot."""
+    for child in module.children():
+        if not any(parameter.requires_grad for parameter in child.parameters()):
+            continue
+        if type(child).forward is nn.Module.forward:
+            yield from _trained_modules(child)
+        else:
+            yield child
 
 
 def _train_epoch(

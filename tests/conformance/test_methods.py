@@ -43,7 +43,8 @@ def find(name):
 def settings_of(name, **overrides):
     """The method's own settings, but small and short; what is not trained by gradient stays so."""
     own = resolve_settings(name)
-    small = {key: value for key, value in SMALL.items() if key in type(own).model_fields}
+    unused = () if own.epochs else ("batch_size", "lr", "checkpoints")
+    small = {key: value for key, value in SMALL.items() if key in type(own).model_fields and key not in unused}
     return resolve_settings(name, overrides={**small, "epochs": min(own.epochs, EPOCHS), **overrides})
 
 

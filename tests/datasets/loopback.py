@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-STALL = 1.5
+STALL = 2.5
 """Seconds of silence of a server that stalls."""
 
 

@@ -1,5 +1,6 @@
 """Sets too large for one file or for any: shards that are resumed, and features that are computed when read."""
 
+import errno
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from nfbench.features import extract as extraction
 from nfbench.features.cache import FeatureCache
 from nfbench.features.extract import extract_features
 from nfbench.features.recipe import Recipe
-from nfbench.features.shards import Shards, plan_shards
+from nfbench.features.shards import Shards, plan_shards, reserve
 from nfbench.training.data import TrainingData
 
 BACKBONE = find_backbone("tf_efficientnet_lite0")
@@ -228,3 +229,38 @@ def test_other_images_than_those_described_are_refused(live, manifest, entries, 
     (tmp_path / "meta.json").write_text(json.dumps(meta))
     with pytest.raises(NfbenchError, match=r"other.csv has other images than its features"):
         FeatureCache(tmp_path / "meta.json")
+
+
+def refuses(number):
+    def fallocate(*_):
+        raise OSError(number, os.strerror(number))
+
+    return fallocate
+
+
+@pytest.mark.parametrize("system", ["Linux", "macOS", errno.EOPNOTSUPP, errno.EINVAL])
+def test_space_is_reserved_on_every_system(tmp_path, monkeypatch, system):
+    if system == "macOS":
+        monkeypatch.delattr(os, "posix_fallocate")
+    elif system != "Linux":
+        monkeypatch.setattr(os, "posix_fallocate", refuses(system))
+    path = tmp_path / "a.npy"
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(5000, 999))
+    assert path.stat().st_blocks * 512 < path.stat().st_size
+    reserve(path)
+    assert path.stat().st_blocks * 512 >= path.stat().st_size
+    assert not array.any()
+    assert np.load(path).shape == (5000, 999)
+
+
+def test_a_full_disk_is_seen_when_space_is_reserved(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"x")
+    monkeypatch.setattr(os, "posix_fallocate", refuses(errno.ENOSPC))
+    with pytest.raises(OSError, match="No space left"):
+        reserve(tmp_path / "a")
+
+
+def test_features_are_cached_without_posix_fallocate(entries, tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "posix_fallocate")
+    extract(entries, tmp_path / "meta.json")
+    assert len(FeatureCache(tmp_path / "meta.json").levels[0]) == 20

@@ -192,3 +192,24 @@ def test_features_of_other_images_are_refused(entries):
         images(entries, {"real": 2})
     with pytest.raises(NfbenchError, match=r"'test_features' meta\.json: .* or other images"):
         images(entries, {"real": 2}, test=of_test_view(entries[:-1]))
+
+
+@pytest.mark.parametrize(("counts", "val_fraction"), [((1, 7), 0.6), ((2, 2, 2), 0.5), ((1, 1, 9), 0.5)])
+def test_no_split_holds_out_all_images_of_a_class(entries, counts, val_fraction):
+    """Of many seeds, those that would are refused, and all others leave each class an image."""
+    classes = []
+    for number, count in enumerate(counts):
+        one = features()
+        one.levels, one.path = numbered(count), f"class{number}/meta.json"
+        classes.append(images(entries, features=one))
+    refused = 0
+    for seed in range(20):
+        try:
+            data = assemble(build("nfad", val_fraction=val_fraction), classes, seed, CPU)
+        except NfbenchError as error:
+            refused += 1
+            assert f"'val_fraction' is {val_fraction:g} and holds out all" in str(error)  # noqa: PT017
+            continue
+        bounds = np.cumsum([0, *counts])
+        assert (np.histogram(data.train.numpy(), bounds - 0.5)[0] > 0).all()
+    assert 0 < refused < 20

@@ -11,7 +11,7 @@ from pathlib import Path
 from subprocess import CalledProcessError
 
 from nfbench.config import NAME_PATTERN, load_bench, read_config
-from nfbench.core.errors import NfbenchError
+from nfbench.core.errors import NfbenchError, system_error
 from nfbench.core.registry import plugin_names
 from nfbench.core.resources import gpus_per_job, memory, time_limit
 from nfbench.datasets.sources import read_sources, record_path
@@ -41,6 +41,8 @@ def reporting_errors(function):
             return function(*arguments, **keywords)
         except NfbenchError as error:
             refuse(error)
+        except OSError as error:
+            refuse(system_error(error))
 
     reported.__signature__ = inspect.signature(function)  # Snakemake asks for it several times a job
     return reported

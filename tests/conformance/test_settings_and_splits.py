@@ -1,0 +1,95 @@
+"""For every method: 'compile' compiles what is trained or is refused, and a split never leaves nothing to train on."""
+
+import functools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounter
+
+from nfbench.blocks.method import MethodSettings, resolve_settings
+from nfbench.core.errors import NfbenchError
+from nfbench.training.checkpoint import SideFolder
+from nfbench.training.data import TrainingData, held_out_count
+from nfbench.training.loop import train
+from tests.conformance.test_methods import CPU, METHODS, anomalous_views, build, features_of, fit, localize, score
+
+TRAINED = [name for name in METHODS if resolve_settings(name).epochs]
+FITTED = [name for name in METHODS if name not in TRAINED]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAINED)
+def test_compile_compiles_what_every_loss_calls(name, tmp_path, monkeypatch):
+    """By the compiler's front end alone; the numbers are those of the same training without."""
+    counter = CompileCounter()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counter))
+    torch._dynamo.reset()
+    fields = type(resolve_settings(name)).model_fields
+    short = {"epochs": 1, **{key: 1 for key in ("coupling_blocks", "flow_steps") if key in fields}}
+    _, plain = fit(name, tmp_path / "plain", **short)
+    assert counter.frame_count == 0
+    _, compiled = fit(name, tmp_path / "compiled", compile=True, **short)
+    assert counter.frame_count > 0
+    assert compiled.history[0]["loss"] == pytest.approx(plain.history[0]["loss"], rel=1e-4)
+    assert compiled.kept[1].keys() == plain.kept[1].keys()
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("name", FITTED)
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("compile", True), ("lr", 0.1), ("batch_size", 3), ("precision", "bf16"), ("online_rotation", 5),
+     ("drop_last", True), ("gradient_clip", 1.0), ("schedule", "cosine"), ("weight_decay", 0.1), ("checkpoints", 3)],
+)  # fmt: skip
+def test_settings_of_training_are_refused_where_nothing_is_trained(name, key, value):
+    with pytest.raises(NfbenchError, match=rf"settings of method '{name}': '{key}' has no effect, since nothing is"):
+        resolve_settings(name, overrides={key: value})
+    default = getattr(resolve_settings(name), key)
+    assert resolve_settings(name, overrides={key: default}) == resolve_settings(name)
+
+
+def test_no_other_setting_of_training_is_left():
+    assert set(MethodSettings.model_fields) == {
+        "epochs", "batch_size", "lr", "weight_decay", "betas", "eps", "schedule", "meta_epochs", "gradient_clip",
+        "drop_last", "val_fraction", "checkpoints", "precision", "compile", "online_rotation",
+    }  # fmt: skip
+
+
+def data_of(method, count, val_fraction):
+    images = anomalous_views(method) if method.needs_anomalies else None
+    return TrainingData(features_of(method, count, 1), val_fraction, 0, CPU, images)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("count", "val_fraction"), [(1, 0.0), (2, 0.5), (2, 0.1)])
+def test_one_image_is_enough_to_train_on_or_one_line_says_how_many_are(name, count, val_fraction, tmp_path):
+    few = {"epochs": min(2, resolve_settings(name).epochs), "val_fraction": val_fraction}
+    method = build(name, **few)
+    data = data_of(method, count, val_fraction)
+    try:
+        result = train(method, data, method.settings, SideFolder(tmp_path, "few"), name, math.inf)
+    except NfbenchError as error:  # a covariance of one image, or of one that shows an anomaly whenever it is drawn
+        assert name in ("padim", "bgad") and "images" in str(error)  # noqa: PT018, PT017
+        return
+    assert result.kept
+    found = score(method.eval(), features_of(method, 3, 2))
+    assert np.isfinite(found.images["paper"]).all()
+    assert localize(method) or np.isfinite(found.maps).all()
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("count", "val_fraction"), [(1, 0.1), (1, 0.5), (8, 0.95), (30, 0.99)])
+def test_a_split_that_leaves_nothing_to_train_on_is_refused(name, count, val_fraction):
+    with pytest.raises(
+        NfbenchError, match=rf"'val_fraction' is {val_fraction:g} and holds out {count} of {count} normal"
+    ):
+        data_of(build(name), count, val_fraction)
+
+
+def test_the_number_of_held_out_images():
+    assert [held_out_count(n, 0.1) for n in (2, 10, 14, 16, 100)] == [1, 1, 1, 2, 10]
+    assert held_out_count(1, 0.0) == 0
+    with pytest.raises(NfbenchError, match="there is no normal training image"):
+        held_out_count(0, 0.0)

@@ -22,6 +22,7 @@ from nfbench.plan.skipped import skipped_cells
 from nfbench.plan.specs import (
     AggregateSpec,
     ClassSpec,
+    DatasetNote,
     EvaluateSpec,
     ExtractSpec,
     FigureSpec,
@@ -237,7 +238,7 @@ class Plan:
             **self._of_experiment(experiment) | ({} if table.from_runs else {"blocks": ()}),
             name=name,
             table=table,
-            notes=self.catalogue.notes if table.from_runs else {},
+            notes=self._notes(experiment) if table.from_runs else {},
             variants={model.method: self.bench.variant(model.method) for model in table.counted},
             published=published_hashes([table]),
         )
@@ -259,7 +260,7 @@ class Plan:
             **self._of_experiment(experiment),
             title=config.title,
             tables=config.tables,
-            notes=self.catalogue.notes,
+            notes=self._notes(experiment),
             published=published_hashes(config.tables.values()),
             skipped=self.skipped(experiment),
         )
@@ -318,6 +319,12 @@ class Plan:
     def _of_experiment(self, experiment: str) -> dict[str, Any]:
         root = str(self.paths.root)
         return {"experiment": experiment, "root": root, "blocks": tuple(self.blocks(experiment))}
+
+    def _notes(self, experiment: str) -> dict[str, DatasetNote]:
+        """What to say of the datasets of an experiment, and of the members of unions among them."""
+        notes, used = self.catalogue.notes, {block.dataset for block in self.blocks(experiment)}
+        used |= {member for dataset in used if dataset in notes for member in notes[dataset].members}
+        return {dataset: note for dataset, note in notes.items() if dataset in used}
 
     def _part(self, kind: str, experiment: str, name: str) -> Any:
         parts = getattr(self.bench.experiment(experiment), kind)

@@ -190,6 +190,7 @@ SETTINGS = [
     ({"device": "cuda"}, ("", ""), {}),
     ({"fetch": True, "experiment": "smoke_search"}, ("", ""), {}),
     ({"variants": {"mine": {"method": "fastflow", "settings": {"lr": 0.1}}}}, ("", ""), {}),
+    ({"datasets": {"mine": {"dataset": "synthetic", "max_train": 2}}}, ("", ""), {}),
 ]  # fmt: skip
 """Keys of the configuration, what is replaced in smoke.yaml by what, and the jobs that run again."""
 

@@ -133,7 +133,7 @@ def test_run_records_are_asked_for_and_intermediates_are_not(finished, file, fou
 
 
 def test_deleting_a_table_rebuilds_only_it_and_its_name_alone_is_a_target(finished):
-    (finished.folder / "results" / "tables" / "smoke" / "smoke_image_auroc.tex").unlink()
+    (finished.folder / "results" / "tables" / "smoke" / "smoke_image_auroc.csv").unlink()
     assert finished.jobs("smoke") == {"build_table": 1, "smoke": 1, "total": 2}
     named = "results/tables/smoke_image_auroc.csv"
     assert finished.jobs(named) == {"build_table": 1, "copy_by_name": 1, "total": 2}

@@ -14,6 +14,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.files import write_text
 from nfbench.core.progress import progress
 from nfbench.core.provenance import derive_seed, file_sha256
+from nfbench.core.seals import verified
 from nfbench.datasets.base import Sample
 
 if TYPE_CHECKING:
@@ -140,10 +141,10 @@ def write_manifest(path: str | Path, entries: Iterable[Entry]) -> None:
 
 
 def read_manifest(path: str | Path) -> list[Entry]:
-    """Reads a manifest.
+    """Reads a manifest, and holds it against the record next to it, if there is one.
 
     Raises:
-        NfbenchError: the file is missing or has other columns.
+        NfbenchError: the file is missing, damaged, has other columns, or has changed since it was written.
     """
     try:
         with open(path, newline="") as file:
@@ -151,12 +152,22 @@ def read_manifest(path: str | Path) -> list[Entry]:
             columns, rows = tuple(reader.fieldnames or ()), list(reader)
     except FileNotFoundError:
         raise NfbenchError(f"manifest {path} is missing; make it with 'nfbench prepare_data'") from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise NfbenchError(f"manifest {path} is damaged ({error}); remove it and run again") from None
+    if (record := Path(path).with_suffix(".json")).is_file():
+        verified(path, record)
     if columns != _COLUMNS:
         raise NfbenchError(f"manifest {path} has columns {list(columns)}, expected {list(_COLUMNS)}; make it again")
-    return [
-        Entry(**{**row, "label": int(row["label"]), "height": int(row["height"]), "width": int(row["width"])})
-        for row in rows
-    ]
+    try:
+        return [_parse(row) for row in rows]
+    except ValueError:
+        raise NfbenchError(f"manifest {path} has a damaged line; remove it and run again") from None
+
+
+def _parse(row: dict[str, str]) -> Entry:
+    if None in row or None in row.values():  # as DictReader marks a value too many, or one too few
+        raise ValueError
+    return Entry(**{**row, **{name: int(row[name]) for name in ("label", "height", "width")}})
 
 
 def _entry(sample: Sample) -> Entry:

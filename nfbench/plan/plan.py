@@ -4,7 +4,6 @@ Each method of ``Plan`` returns the job that makes one thing, with its spec and 
 ``status``, ``explain``, report and tracking all follow from it.
 """
 
-import hashlib
 from collections.abc import Callable
 from functools import cached_property, wraps
 from pathlib import Path
@@ -17,6 +16,7 @@ from nfbench.plan.catalogue import Catalogue
 from nfbench.plan.cells import Block, Cell, cells_of, expand_blocks
 from nfbench.plan.job import Job, code_of
 from nfbench.plan.listing import list_files, token
+from nfbench.plan.origin import digest_of, digests_of
 from nfbench.plan.paths import Paths
 from nfbench.plan.skipped import skipped_cells
 from nfbench.plan.specs import (
@@ -234,8 +234,9 @@ class Plan:
         counted = table.rows if table.kind == "parameters" else ()
         before = [] if table.kind == "parameters" else [self.aggregate(experiment)]
         of_experiment = self._of_experiment(experiment)
+        gathered = digest_of(before[0].spec) if before else ""
         spec = TableSpec(
-            **of_experiment | ({"blocks": ()} if table.kind == "parameters" else {}),
+            **of_experiment | ({"blocks": ()} if table.kind == "parameters" else {}) | {"origin": gathered},
             name=name,
             table=table,
             notes={} if table.kind == "parameters" else self.catalogue.notes,
@@ -302,8 +303,8 @@ class Plan:
 
     def _derived(self, spec: Spec, *before: Job, **place: Any) -> Job:
         """A job whose spec knows its code, and what all jobs before it are told."""
-        origin = hashlib.sha256("".join(job.spec.to_json() for job in before).encode()).hexdigest()[:16]
-        return self._job(spec.model_copy(update={"code": code_of(spec), "origin": origin}), *before, **place)
+        update = {"code": code_of(spec), "origin": digests_of(job.spec for job in before)}
+        return self._job(spec.model_copy(update=update), *before, **place)
 
     def _state_of_files(self, dataset: str, category: str) -> str:
         """Digest of the files of a category; that of its manifest as long as their contents are the same."""
@@ -317,7 +318,8 @@ class Plan:
 
     def _of_experiment(self, experiment: str) -> dict[str, Any]:
         root = str(self.paths.root)
-        return {"experiment": experiment, "root": root, "blocks": tuple(self.blocks(experiment))}
+        origin = digests_of(self.evaluate(cell).spec for cell in self.cells(experiment))
+        return {"experiment": experiment, "root": root, "blocks": tuple(self.blocks(experiment)), "origin": origin}
 
     def _part(self, kind: str, experiment: str, name: str) -> Any:
         parts = getattr(self.bench.experiment(experiment), kind)

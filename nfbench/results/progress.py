@@ -74,7 +74,10 @@ def _times(cell: Cell, paths: Paths) -> dict[str, str | float]:
     times: dict[str, str | float] = {"method": cell.method, "backbone": cell.backbone}
     for stage, of_stage in zip(_STAGES, (cell.trained, cell), strict=True):
         path = paths.run_benchmark(stage, of_stage)
-        times[stage] = float(pd.read_csv(path, sep="\t").s.iloc[-1]) if path.is_file() else float("nan")
+        try:
+            times[stage] = float(pd.read_csv(path, sep="\t").s.iloc[-1])
+        except (OSError, ValueError, AttributeError, IndexError):  # none, or one that was cut short
+            times[stage] = float("nan")
     return times
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from nfbench.core.files import write_json
+from nfbench.core.files import remove_stale
 from nfbench.core.provenance import file_sha256
+from nfbench.core.seals import known_files, write_sealed
 from nfbench.datasets.base import find_dataset
 from nfbench.datasets.manifest import Entry, build_manifest, select_subset, write_manifest
 from nfbench.plan.listing import FileState, ManifestRecord, Place, list_files
@@ -21,9 +22,13 @@ def prepare_data(spec: PrepareSpec) -> None:
     places = [] if spec.miniature else list_files(reader.files(root, spec.category))
     samples = reader.sampled(root, spec.category, spec.dataset.stride)
     entries = build_manifest(select_subset(samples, spec.dataset))
-    record = ManifestRecord(spec=spec, files=_states(places, entries))
-    write_json(Path(spec.manifest).with_suffix(".json"), record.model_dump(mode="json"))
-    write_manifest(spec.manifest, entries)
+    manifest = Path(spec.manifest)
+    remove_stale(manifest.parent)
+    write_manifest(manifest, entries)
+    written = known_files(manifest.parent, [manifest.name])
+    write_sealed(
+        manifest.with_suffix(".json"), ManifestRecord(spec=spec, files=_states(places, entries), written=written)
+    )
 
 
 def _states(places: Sequence[Place], entries: Sequence[Entry]) -> tuple[FileState, ...]:

@@ -6,6 +6,7 @@ import filelock
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import write_json
+from nfbench.plan.origin import expected_runs
 from nfbench.plan.specs import TrackSpec
 from nfbench.results.ledger import Stock, take_stock
 from nfbench.tracking.entries import run_entry
@@ -18,7 +19,7 @@ __all__ = ["track_runs", "write_tracked"]
 
 def track_runs(spec: TrackSpec) -> str:
     """Brings the runs of an experiment, its tables, figures and studies into MLflow; says what was done."""
-    stock = take_stock(dict.fromkeys(spec.cells), spec.paths)
+    stock = take_stock(expected_runs(spec), spec.paths)
     return write_tracked(spec, stock, spec.paths.tracking / f"{spec.experiment}.json")
 
 
@@ -33,7 +34,7 @@ def write_tracked(spec: TrackSpec, stock: Stock, summary: Path | None = None) ->
     Raises:
         NfbenchError: there is nothing to track, or the store cannot be used.
     """
-    experiment, paths = spec.experiment, spec.paths
+    experiment, paths, stock = spec.experiment, spec.paths, stock.checked(spec.paths)
     runs = [run_entry(cell, record, paths) for cell, record in stock.records.items()]
     studies = [study_entry(path) for path in map(Path, spec.studies) if path.is_file()]
     files = {kind: [path for path in found if path.is_file()] for kind, found in spec.files.items()}

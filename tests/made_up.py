@@ -2,10 +2,12 @@
 
 import json
 import zlib
+from collections.abc import Iterable, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -20,7 +22,7 @@ from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
 from nfbench.plan.plan import Plan
 from nfbench.plan.specs import EvaluateSpec, ExtractSpec, StudySpec, TrainSpec
-from nfbench.results.files import Epoch, ImageScore, write_rows
+from nfbench.results.files import Epoch, ImageScore, Row, write_rows
 from nfbench.results.record import RunRecord, SearchRecord, SpecsRecord, write_record
 
 METRICS = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pixel_aupro", "miou_fair", "miou_nfa")
@@ -189,6 +191,18 @@ def write_listing(record: Path) -> None:
     """Writes a record that knows the files next to it and nothing else."""
     files = known_files(record.parent, [path.name for path in record.parent.iterdir() if path.suffix != ".json"])
     write_sealed(record, {"written": {name: known.model_dump() for name, known in files.items()}})
+
+
+def write_known(kind: type[Row], folder: Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a file of a run, and a record that knows it."""
+    write_rows(kind, folder, rows)
+    write_listing(folder / kind.RECORD)
+
+
+def relist(record: Path) -> None:
+    """Brings what a record knows of the files next to it up to date."""
+    names = [path.name for path in record.parent.iterdir() if path.suffix in (".csv", ".npz")]
+    spoil(record, written={name: known.model_dump() for name, known in known_files(record.parent, names).items()})
 
 
 def planned_specs(cell: Cell, plan: Plan) -> SpecsRecord:

@@ -9,7 +9,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.files import write_csv
 from nfbench.core.seals import verified
 
-__all__ = ["Bin", "Epoch", "ImageScore", "MeanIou", "Quantile", "read_rows", "write_rows"]
+__all__ = ["Bin", "Epoch", "ImageScore", "MeanIou", "Quantile", "Row", "read_rows", "write_rows"]
 
 
 class Epoch(NamedTuple):

@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 from nfbench.figures.base import read_runs
 from nfbench.figures.maps import draw_maps
 from nfbench.figures.segmentation import draw_segmentation
-from tests.made_up import MadeUp
+from tests.made_up import MadeUp, relist
 
 
 @pytest.fixture
@@ -23,6 +23,7 @@ def runs(tmp_path):
         maps = np.stack([np.full((8, 8), number, dtype=np.float32) for number in index])
         suspect = np.arange(len(index)) >= n_shown
         np.savez(run.folder / "examples.npz", index=np.array(index), suspect=suspect, maps=maps, nfa=-maps)
+        relist(run.folder / "run.json")
     segmentation = SimpleNamespace(false_alarms={"nfa": None}, thresholds={})
     yield [replace(run, record=run.record.model_copy(update={"segmentation": segmentation})) for run in found]
     plt.close("all")
@@ -50,6 +51,7 @@ def test_a_run_that_is_missing_leaves_its_columns_empty(tmp_path):
     for run in found:
         maps = np.full((1, 8, 8), 7, dtype=np.float32)
         np.savez(run.folder / "examples.npz", index=np.array([1]), suspect=np.array([False]), maps=maps)
+        relist(run.folder / "run.json")
     left = [run for run in found if (run.cell.method, run.cell.category) != ("uflow", "carpet")]
     assert drawn(draw_maps(left), 2, [2, 4]) == [[7, 7], [None, 7]]
     plt.close("all")

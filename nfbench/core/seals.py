@@ -25,8 +25,8 @@ __all__ = [
     "known_files",
     "read_sealed",
     "read_sealed_values",
+    "resized",
     "seal_of",
-    "sizes_agree",
     "verified",
     "write_sealed",
 ]
@@ -116,14 +116,14 @@ def verified(path: str | Path, record: str | Path) -> Path:
     if known is None or path.name not in known:
         raise NfbenchError(f"{path} is not known by {record}; remove both and run again")
     if known[path.name].sha256 != _sha256(path):
-        raise NfbenchError(f"{path} has changed since it was written; remove it and run again")
+        raise NfbenchError(f"{path} has changed since it was written, or {record.name} has; remove both and run again")
     return path
 
 
-def sizes_agree(folder: Path, written: Mapping[str, KnownFile]) -> bool:
-    """Whether the files that a record lists have their sizes, those that are there; their contents may still differ."""
+def resized(folder: Path, written: Mapping[str, KnownFile]) -> Path | None:
+    """The first file that has another size than its record lists, of those that are there; contents are not read."""
     sizes = {folder / name: known.size for name, known in written.items()}
-    return all(path.stat().st_size == size for path, size in sizes.items() if path.is_file())
+    return next((path for path, size in sizes.items() if path.is_file() and path.stat().st_size != size), None)
 
 
 def _check_seal(path: str | Path, values: Mapping[str, Any]) -> None:

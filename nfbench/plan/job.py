@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from nfbench.core.errors import NfbenchError
-from nfbench.core.seals import files_in, read_sealed_values, sizes_agree
+from nfbench.core.seals import files_in, read_sealed_values, resized
 from nfbench.plan.code import code_hash
 from nfbench.plan.paths import EVALUATED, TRAINED
 from nfbench.plan.specs import SearchSpec, Spec, StudySpec
@@ -95,7 +95,7 @@ class Job:
             return "stale"
         if not all(Path(folder, name).is_file() for name in files):
             return "missing"
-        return "done" if sizes_agree(Path(folder), files_in(values)) else "stale"
+        return "stale" if resized(Path(folder), files_in(values)) else "done"
 
     def chain(self) -> Iterator["Job"]:
         """All jobs that it waits for, in their order, and itself; one that several wait for comes several times."""

@@ -14,7 +14,7 @@ import pandas as pd
 import psutil
 
 from nfbench.core.errors import NfbenchError
-from nfbench.core.seals import sizes_agree, verified
+from nfbench.core.seals import resized, verified
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
 from nfbench.results.files import Epoch
@@ -209,8 +209,8 @@ def _read(cell: Cell, digest: str, path: Path) -> tuple[Account, RunRecord | Non
     """The record, where it can be used and is that of the cell, as the plan has it."""
     try:
         record = read_expected(path, cell, digest)
-        if not sizes_agree(path.parent, record.written):
-            raise NfbenchError(f"a file next to {path} was cut short or changed since")
+        if cut := resized(path.parent, record.written):
+            raise NfbenchError(f"{cut} has another size than when {path.name} was written")
         return Account(cell, "done"), record
     except StaleRecord as error:
         return Account(cell, "missing", str(error)), None

@@ -8,7 +8,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.files import write_json
 from nfbench.plan.origin import expected_runs
 from nfbench.plan.specs import TrackSpec
-from nfbench.results.ledger import Stock, take_stock
+from nfbench.results.ledger import Stock, describe_holes, take_stock
 from nfbench.tracking.entries import run_entry
 from nfbench.tracking.mirror import Parent, mirror, open_experiment
 from nfbench.tracking.store import Store
@@ -34,7 +34,9 @@ def write_tracked(spec: TrackSpec, stock: Stock, summary: Path | None = None) ->
     Raises:
         NfbenchError: there is nothing to track, or the store cannot be used.
     """
-    experiment, paths, stock = spec.experiment, spec.paths, stock.checked(spec.paths)
+    experiment, paths, found = spec.experiment, spec.paths, stock
+    stock = found.checked(paths)
+    damaged = [hole for hole in stock.holes if hole.cell in found.records]
     runs = [run_entry(cell, record, paths) for cell, record in stock.records.items()]
     studies = [study_entry(path) for path in map(Path, spec.studies) if path.is_file()]
     files = {kind: [path for path in found if path.is_file()] for kind, found in spec.files.items()}
@@ -65,5 +67,6 @@ def write_tracked(spec: TrackSpec, stock: Stock, summary: Path | None = None) ->
         f"{count} runs and {len(studies)} studies of '{experiment}': {changes.new} new, {changes.replaced} replaced, "
         f"{changes.kept} as they were"
     )
+    tracked += f"; left out: {describe_holes(damaged)}" if damaged else ""
     without_runs = f"the tables of '{experiment}', which has no runs"
     return f"{tracked if stock.expected else without_runs}; MLflow's experiment '{spec.name}' in {store.title}"

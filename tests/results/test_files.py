@@ -64,7 +64,7 @@ def test_a_file_that_has_changed_since_its_record_was_written_is_refused(tmp_pat
     assert read_rows(Epoch, tmp_path) == HISTORY
     path = tmp_path / "history.csv"
     path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(NfbenchError, match=r"history\.csv has changed since it was written; remove it and run again$"):
+    with pytest.raises(NfbenchError, match=r"history\.csv has changed since .*, or training\.json has; remove both"):
         read_rows(Epoch, tmp_path)
 
 

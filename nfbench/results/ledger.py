@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Account", "Stock", "describe_holes", "take_stock"]
 
-Status = Literal["done", "failed", "running", "missing", "skipped"]
+Status = Literal["done", "failed", "running", "missing", "stale", "skipped"]
 
 _TAIL_LINES = 8
 _SECONDS_OF_SILENCE = 600.0
@@ -51,8 +51,8 @@ class Account:
     Attributes:
         cell: the cell.
         status: ``done``; ``failed``: a job ended with an error or was killed, or the record cannot be used;
-            ``running``; ``missing``: no job was started, or the next one was not, or the record is of other settings,
-            images or code; ``skipped``: left out on purpose.
+            ``running``; ``missing``: no job was started, or the next one was not; ``stale``: the record is of other
+            settings, images or code; ``skipped``: left out on purpose.
         reason: why it is not done, empty where it is.
         log: log that tells more, empty without.
         tail: the last lines of this log.
@@ -185,7 +185,7 @@ def _account(
         return Account(cell, "failed", log.errors[-1], str(log.path), log.tail), None
     if path.is_file():
         account, record = _read(cell, digest, path)
-        if account.status != "missing" or not (log and log.is_cut):
+        if account.status != "stale" or not (log and log.is_cut):
             return account, record
     if log is None:
         return Account(cell, "missing", "not run yet"), None
@@ -213,7 +213,7 @@ def _read(cell: Cell, digest: str, path: Path) -> tuple[Account, RunRecord | Non
             raise NfbenchError(f"{cut} has another size than when {path.name} was written")
         return Account(cell, "done"), record
     except StaleRecord as error:
-        return Account(cell, "missing", str(error)), None
+        return Account(cell, "stale", str(error)), None
     except NfbenchError as error:
         return Account(cell, "failed", f"invalid record: {error}"), None
 

@@ -7,12 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 from matplotlib import pyplot as plt
 
-from nfbench.cli.load import load_plan
 from nfbench.core.errors import NfbenchError
-from nfbench.plan.cells import Cell
 from nfbench.plan.paths import TRAINED
 from nfbench.results.aggregate import read_results
 from nfbench.results.progress import describe_progress
@@ -20,42 +17,8 @@ from nfbench.stages.gather import stock_of, write_gathered
 from nfbench.stages.report import write_report
 from nfbench.stages.tables import table_of
 from nfbench.tables.explain import describe_run
-from tests.conftest import make_image_folder
 from tests.in_process import run_job
-
-BACKBONE = "tf_efficientnet_lite0"
-SETTINGS = {"epochs": 2, "batch_size": 3, "flow_steps": 1, "checkpoints": 2}
-FIGURES = ("maps", "segmentation", "histograms", "curves", "thresholds", "calibration")
-EXPERIMENT = {
-    "title": "Tiny",
-    "datasets": {"own": {"dataset": "folder", "root": "images"}},
-    "variants": {"tiny": {"method": "fastflow", "settings": SETTINGS}},
-    "tables": {"numbers": {"title": "T", "metric": "image_auroc"}},
-    "figures": {kind: {"kind": kind} for kind in FIGURES},
-}
-GRID = {"methods": ["tiny"], "backbones": [{"name": BACKBONE, "input_size": 32, "weights": "random"}]}
-TAG = f"{BACKBONE}@32-random"
-PART, OTHER = (Cell("one-class", "own", category, "tiny", TAG, 0) for category in ("part", "other"))
-
-
-@pytest.fixture(scope="module")
-def plan(tmp_path_factory):
-    """A small finished experiment, and another one with one of its two cells."""
-    folder = tmp_path_factory.mktemp("tiny")
-    make_image_folder(folder / "images", "part")
-    make_image_folder(folder / "images", "other", (40, 48))
-    (folder / "workflow/experiments").mkdir(parents=True)
-    (folder / "config.yaml").write_text("{experiment: tiny, save_maps: true}")
-    for name, categories in (("tiny", ["part", "other"]), ("half", ["part"])):
-        grid = {"grid": [{**GRID, "datasets": {"own": categories}}]}
-        own = EXPERIMENT if name == "tiny" else {key: EXPERIMENT[key] for key in ("title", "datasets", "variants")}
-        (folder / f"workflow/experiments/{name}.yaml").write_text(yaml.safe_dump({**own, **grid, "seeds": 1}))
-    with chdir(folder):
-        made = load_plan()
-        for job in dict.fromkeys(job.log for job in made.aggregate("tiny").chain()):
-            run_job(next(one for one in made.aggregate("tiny").chain() if one.log == job))
-        run_job(made.aggregate("half"))
-        yield made
+from tests.results.tiny import FIGURES, OTHER, PART, TAG
 
 
 def figure(kind):
@@ -165,9 +128,11 @@ def damaged(plan, name, damage):
 
 
 @pytest.fixture(scope="module")
-def reference(plan):
+def reference(tiny):
     """What readers print of the whole results."""
-    return {name: READERS[name](plan) for name in ("status", "aggregate", "table", "explain")}
+    folder, plan = tiny
+    with chdir(folder):
+        return {name: READERS[name](plan) for name in ("status", "aggregate", "table", "explain")}
 
 
 CASES = [(name, damage) for name in FILES for damage in DAMAGES if damage != "row removed" or name.endswith(".csv")]

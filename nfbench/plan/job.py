@@ -9,6 +9,7 @@ from typing import Literal
 from nfbench.core.errors import NfbenchError
 from nfbench.core.seals import files_in, read_sealed_values, resized
 from nfbench.plan.code import code_hash
+from nfbench.plan.made import GATHERED, made_files
 from nfbench.plan.paths import EVALUATED, TRAINED
 from nfbench.plan.specs import SearchSpec, Spec, StudySpec
 
@@ -29,6 +30,7 @@ _RECORDS = {
     "create_study": lambda spec: (spec.study, ("description.json",), ("spec",)),
     "train_flow": lambda spec: (spec.run, TRAINED[::-1], ("spec",)),
     "evaluate_run": lambda spec: (spec.run, EVALUATED, ("specs", "evaluate")),
+    **{stage: lambda spec: (*made_files(spec), ("spec",)) for stage in GATHERED},
 }
 """Folder and files that a stage leaves, its record first, and where the record has the spec."""
 
@@ -74,6 +76,17 @@ class Job:
         folder, files, _ = _RECORDS[self.stage](self.spec)
         return Path(folder, files[0])
 
+    @property
+    def target(self) -> Path:
+        """An output of the rule, of a stage with a record."""
+        folder, files, _ = _RECORDS[self.stage](self.spec)
+        return Path(folder, files[self.stage in GATHERED])
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether its result is there and stays, even if what it was made from is deleted or made again."""
+        return self.state == "done" and self.stage not in GATHERED
+
     @cached_property
     def state(self) -> Literal["missing", "done", "stale"]:
         """What is there of the result.
@@ -90,6 +103,8 @@ class Job:
             values = read_sealed_values(self.record)
             found = reduce(lambda values, key: values[key], keys, values)
             if type(self.spec).model_validate(found) != self.spec:
+                return "stale"
+            if self.stage in GATHERED and values["code"] != self.code:
                 return "stale"
         except (NfbenchError, KeyError, TypeError, ValueError):
             return "stale"

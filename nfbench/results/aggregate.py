@@ -80,7 +80,10 @@ def read_results(path: Path, origin: str = "") -> pd.DataFrame:
     if results.attrs["sha256"] != _hash_of(results, results.attrs["origin"], results.attrs["holes"]):
         raise NfbenchError(f"{path} has changed since it was written; {again}")
     if origin and results.attrs["origin"] != origin:
-        raise NfbenchError(f"{path} was gathered from other runs, or with other settings or code; {again}")
+        raise NfbenchError(
+            f"{path} was gathered from other runs, or with other settings, images or code; run 'snakemake --cores all "
+            f"{path.parent.name}'"
+        )
     return results
 
 

@@ -4,6 +4,8 @@ import importlib
 
 from nfbench.core.errors import NfbenchError
 from nfbench.figures.base import read_runs, write_figure
+from nfbench.plan.job import code_of
+from nfbench.plan.made import write_made
 from nfbench.plan.origin import expected_runs
 from nfbench.plan.specs import FigureSpec
 
@@ -21,3 +23,4 @@ def build_figure(spec: FigureSpec) -> None:
         )
     figure = draw(read_runs(expected, spec.paths))
     write_figure(figure, [spec.paths.figure(spec.experiment, spec.name, ending) for ending in ("pdf", "png")])
+    write_made(spec, code_of(spec))

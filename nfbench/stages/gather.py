@@ -6,6 +6,8 @@ from pathlib import Path
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import remove_stale, write_text
 from nfbench.plan.cells import Cell
+from nfbench.plan.job import code_of
+from nfbench.plan.made import write_made
 from nfbench.plan.origin import digest_of, expected_runs
 from nfbench.plan.plan import Plan
 from nfbench.plan.specs import AggregateSpec, Skipped
@@ -42,6 +44,7 @@ def write_gathered(spec: AggregateSpec, stock: Stock, *, allow_holes: bool = Fal
             f"{experiment}'; to go on without them, 'nfbench aggregate_results {experiment} --allow-holes'"
         )
     write_results(Path(spec.results), aggregate(stock.records.values()), digest_of(spec), stock.holes)
+    write_made(spec, code_of(spec))
 
 
 def stock_of(plan: Plan, experiment: str) -> Stock:

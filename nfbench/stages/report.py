@@ -7,6 +7,8 @@ import pandas as pd
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import remove_stale, write_text
+from nfbench.plan.job import code_of
+from nfbench.plan.made import write_made
 from nfbench.plan.origin import expected_runs
 from nfbench.plan.specs import ReportSpec
 from nfbench.report.data import ReportSource, collect
@@ -49,6 +51,7 @@ def write_report(spec: ReportSpec, stock: Stock, pictures: int = PICTURES) -> Pa
     path = spec.paths.report(spec.experiment)
     remove_stale(path.parent)
     write_text(path, render_page(data))
+    write_made(spec, code_of(spec))
     return path
 
 

@@ -10,6 +10,8 @@ import pandas as pd
 
 from nfbench.config.tables import AnyTable
 from nfbench.core.files import remove_stale, write_text
+from nfbench.plan.job import code_of
+from nfbench.plan.made import write_made
 from nfbench.plan.specs import DatasetNote, TableSpec, table_module
 from nfbench.results.aggregate import holes_of, read_results
 from nfbench.results.ledger import Account
@@ -29,6 +31,7 @@ def build_table(spec: TableSpec) -> None:
     remove_stale(spec.paths.table(spec.experiment, spec.name, "csv").parent)
     for ending, write in (("tex", writer.to_latex), ("html", writer.to_html), ("csv", writer.to_csv)):
         write_text(spec.paths.table(spec.experiment, spec.name, ending), write(table))
+    write_made(spec, code_of(spec))
 
 
 def table_of(spec: TableSpec) -> "tuple[Table | ParametersTable, ModuleType]":

@@ -104,8 +104,6 @@ class Job:
             found = reduce(lambda values, key: values[key], keys, values)
             if type(self.spec).model_validate(found) != self.spec:
                 return "stale"
-            if self.stage in GATHERED and values["code"] != self.code:
-                return "stale"
         except (NfbenchError, KeyError, TypeError, ValueError):
             return "stale"
         if not all(Path(folder, name).is_file() for name in files):

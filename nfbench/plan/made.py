@@ -1,9 +1,10 @@
-"""Records of results, tables, figures and reports: next to the files, what their stage was told, and its code."""
+"""Records of results, tables, figures and reports: next to the files, what their stage was told."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from nfbench.core.seals import known_files, write_sealed
-from nfbench.plan.specs import AggregateSpec, FigureSpec, ReportSpec, TableSpec
+from nfbench.plan.specs import AggregateSpec, FigureSpec, ReportSpec, Spec, TableSpec
 
 __all__ = ["GATHERED", "made_files", "write_made"]
 
@@ -25,13 +26,17 @@ def made_files(spec: AggregateSpec | TableSpec | FigureSpec | ReportSpec) -> tup
     return files[0].parent, (f"{files[0].stem}.json", *(file.name for file in files))
 
 
-def write_made(spec: AggregateSpec | TableSpec | FigureSpec | ReportSpec, code: str) -> None:
-    """Writes the record of a stage, once its files are written.
+def write_made(spec: Spec, files: Sequence[Path]) -> None:
+    """Writes the record of a stage, once its files are written: next to the first, with its name.
 
     Args:
         spec: what the stage was told.
-        code: hash of the code that the files follow from, see ``nfbench.plan.job.code_of``.
+        files: what it wrote, in one folder.
     """
-    folder, (record, *names) = made_files(spec)
-    written = {name: known.model_dump() for name, known in known_files(folder, names).items()}
-    write_sealed(folder / record, {"spec": spec.model_dump(mode="json"), "code": code, "written": written})
+    folder = files[0].parent
+    written = known_files(folder, [file.name for file in files])
+    values = {
+        "spec": spec.model_dump(mode="json"),
+        "written": {name: known.model_dump() for name, known in written.items()},
+    }
+    write_sealed(folder / f"{files[0].stem}.json", values)

@@ -5,6 +5,7 @@ contain their specs, so that a job can tell without a plan whether what is there
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,30 +13,16 @@ from typing import Any
 from nfbench.core.errors import NfbenchError
 from nfbench.core.seals import read_sealed_values
 from nfbench.plan.cells import Cell
-from nfbench.plan.specs import (
-    AggregateSpec,
-    EvaluateSpec,
-    ExtractSpec,
-    FigureSpec,
-    PrepareSpec,
-    ReportSpec,
-    Spec,
-    StudySpec,
-    SummarizeSpec,
-    TrackSpec,
-    TrainSpec,
-)
+from nfbench.plan.specs import Spec
 
 __all__ = ["digest_of", "digests_of", "expected_runs", "require_origin"]
 
 _DIGITS = 8
-_KINDS = {"meta.json": ExtractSpec, "study.json": StudySpec, "training.json": TrainSpec}
-"""Specs in records, by the name of the file that is read; manifests have the names of categories."""
 
 
 def digest_of(spec: Spec) -> str:
     """Short hash of a spec."""
-    return hashlib.sha256(spec.to_json().encode()).hexdigest()[:_DIGITS]
+    return _digest(spec.model_dump(mode="json"))
 
 
 def digests_of(specs: Iterable[Spec]) -> str:
@@ -43,42 +30,42 @@ def digests_of(specs: Iterable[Spec]) -> str:
     return "".join(digest_of(spec) for spec in specs)
 
 
-def expected_runs(spec: AggregateSpec | FigureSpec | ReportSpec | TrackSpec) -> dict[Cell, str]:
-    """Cells of an experiment with the short hashes of the specs of their evaluations, empty where it has none."""
-    cells = spec.cells
-    return {cell: spec.origin[_DIGITS * place :][:_DIGITS] for place, cell in enumerate(cells)}
+def expected_runs(cells: Iterable[Cell], origin: str) -> dict[Cell, str]:
+    """Cells of an experiment with the short hashes of the specs of their evaluations.
+
+    Args:
+        cells: of the experiment, in its order.
+        origin: of a spec of the experiment; of one that is written by hand it is empty, and so are the hashes.
+    """
+    return {cell: origin[_DIGITS * place :][:_DIGITS] for place, cell in enumerate(cells)}
 
 
-def require_origin(spec: ExtractSpec | StudySpec | TrainSpec | EvaluateSpec) -> None:
+def require_origin(spec: Spec) -> None:
     """Refuses what was made by other jobs than those that a job follows from; a spec without ``origin`` takes all.
+
+    The code of this function knows no type of a spec: what is said to one stage is none of the others' code.
 
     Raises:
         NfbenchError: a record is missing, has changed, or has another spec; names the first.
     """
     for place, path in enumerate(_read_by(spec) if spec.origin else ()):
-        asked = spec.origin[_DIGITS * place :][:_DIGITS]
-        record = Path(path).with_suffix(".json")
-        values = read_sealed_values(record)
-        try:
-            found = digest_of(_spec_of(values, _KINDS.get(Path(path).name, PrepareSpec)))
-        except (KeyError, ValueError):
-            found = None
-        if found != asked:
+        record = path.with_suffix(".json")
+        told = read_sealed_values(record).get("spec")
+        found = _digest({"study": told} if path.name == "study.json" else told)
+        if found != spec.origin[_DIGITS * place :][:_DIGITS]:
             raise NfbenchError(
                 f"{record} was made with other settings, images or code than {spec.stage} is asked for; remove it and "
                 "run 'snakemake' again"
             )
 
 
-def _read_by(spec: ExtractSpec | StudySpec | TrainSpec | EvaluateSpec) -> list[str]:
+def _read_by(spec: Spec) -> list[Path]:
     """What a job reads, one file of each job before it, in their order."""
-    if not isinstance(spec, EvaluateSpec):
-        return spec.inputs
-    features = [spec.train_features, spec.features, *([spec.pseudo] if spec.pseudo else [])]
-    return [spec.manifest, *features, f"{spec.trained}/training.json"]
+    paths = [Path(path) for path in spec.inputs]
+    if trained := getattr(spec, "trained", None):
+        paths = [*(path for path in paths if path.parent != Path(trained)), Path(trained, "training.json")]
+    return paths
 
 
-def _spec_of(values: Mapping[str, Any], kind: type[Spec]) -> Spec:
-    """Spec of the job that wrote a record."""
-    found = kind.model_validate(values["spec"])
-    return SummarizeSpec(study=found) if isinstance(found, StudySpec) else found
+def _digest(values: Mapping[str, Any] | None) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode(errors="surrogateescape")).hexdigest()[:_DIGITS]

@@ -225,7 +225,7 @@ class Plan:
         """The results and the ledger of an experiment."""
         runs = [self.evaluate(cell) for cell in self.cells(experiment)]
         spec = AggregateSpec(**self._of_experiment(experiment), skipped=self.skipped(experiment))
-        return self._job(spec, *runs, experiment=experiment)
+        return self._made(spec, *runs, experiment=experiment)
 
     @_once
     def table(self, experiment: str, name: str) -> Job:
@@ -243,14 +243,14 @@ class Plan:
             variants={row.method: self.bench.variant(row.method) for row in counted},
             published=published_hashes([table]),
         )
-        return self._job(spec, *before, experiment=experiment, table=name)
+        return self._made(spec, *before, experiment=experiment, table=name)
 
     @_once
     def figure(self, experiment: str, name: str) -> Job:
         """A figure of an experiment."""
         figure = self._part("figures", experiment, name)
         spec = FigureSpec(**self._of_experiment(experiment), name=name, figure=figure)
-        return self._job(spec, self.aggregate(experiment), experiment=experiment, figure=name)
+        return self._made(spec, self.aggregate(experiment), experiment=experiment, figure=name)
 
     @_once
     def report(self, experiment: str) -> Job:
@@ -264,7 +264,7 @@ class Plan:
             published=published_hashes(config.tables.values()),
             skipped=self.skipped(experiment),
         )
-        return self._job(spec, self.aggregate(experiment), experiment=experiment)
+        return self._made(spec, self.aggregate(experiment), experiment=experiment)
 
     @_once
     def track(self, experiment: str) -> Job:
@@ -305,6 +305,10 @@ class Plan:
         """A job whose spec knows its code, and what all jobs before it are told."""
         update = {"code": code_of(spec), "origin": digests_of(job.spec for job in before)}
         return self._job(spec.model_copy(update=update), *before, **place)
+
+    def _made(self, spec: Spec, *before: Job, **place: Any) -> Job:
+        """A job on all runs of an experiment, whose spec knows its code."""
+        return self._job(spec.model_copy(update={"code": code_of(spec)}), *before, **place)
 
     def _state_of_files(self, dataset: str, category: str) -> str:
         """Digest of the files of a category; that of its manifest as long as their contents are the same."""

@@ -258,13 +258,12 @@ class Skipped(Model):
     reason: str = Field(description="why they are left out")
 
 
-class _ExperimentSpec(Spec):
+class _ExperimentSpec(_DerivedSpec):
     """What is made from the runs of an experiment."""
 
     experiment: str = Field(description="name of the experiment")
     root: str = Field(description="results_root")
     blocks: tuple[Block, ...] = Field((), description="cells of the experiment")
-    origin: str = Field("", description="short hash of the spec of each cell's evaluation, in the order of the cells")
 
     def to_json(self) -> str:
         """One line of JSON, with the defaults: the kind of a table is one."""

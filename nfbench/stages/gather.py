@@ -6,7 +6,6 @@ from pathlib import Path
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import remove_stale, write_text
 from nfbench.plan.cells import Cell
-from nfbench.plan.job import code_of
 from nfbench.plan.made import write_made
 from nfbench.plan.origin import digest_of, expected_runs
 from nfbench.plan.plan import Plan
@@ -19,7 +18,8 @@ __all__ = ["aggregate_results", "stock_of", "write_gathered"]
 
 def aggregate_results(spec: AggregateSpec) -> None:
     """Gathers the run records of an experiment; every expected cell is accounted for in the ledger."""
-    write_gathered(spec, take_stock(expected_runs(spec), spec.paths, skipped(spec.skipped, spec.cells)))
+    expected = expected_runs(spec.cells, spec.origin)
+    write_gathered(spec, take_stock(expected, spec.paths, skipped(spec.skipped, spec.cells)))
 
 
 def write_gathered(spec: AggregateSpec, stock: Stock, *, allow_holes: bool = False) -> None:
@@ -43,17 +43,17 @@ def write_gathered(spec: AggregateSpec, stock: Stock, *, allow_holes: bool = Fal
             f"{describe_holes(stock.holes)}; all are in {path}; to make them, {remove}run 'snakemake --cores all "
             f"{experiment}'; to go on without them, 'nfbench aggregate_results {experiment} --allow-holes'"
         )
-    write_results(Path(spec.results), aggregate(stock.records.values()), digest_of(spec), stock.holes)
-    write_made(spec, code_of(spec))
+    results = Path(spec.results)
+    write_results(results, aggregate(stock.records.values()), digest_of(spec), stock.holes)
+    write_made(spec, [results, path])
 
 
 def stock_of(plan: Plan, experiment: str) -> Stock:
     """What became of every cell of an experiment, with those that were skipped, by records and logs."""
     cells = plan.cells(experiment)
     jobs = {cell: plan.evaluate(cell) for cell in cells}
-    return take_stock(
-        expected_runs(plan.aggregate(experiment).spec), plan.paths, skipped(plan.skipped(experiment), cells), jobs
-    )
+    expected = {cell: digest_of(job.spec) for cell, job in jobs.items()}
+    return take_stock(expected, plan.paths, skipped(plan.skipped(experiment), cells), jobs)
 
 
 def skipped(blocks: Sequence[Skipped], expected: Sequence[Cell]) -> dict[Cell, str]:

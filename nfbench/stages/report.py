@@ -7,7 +7,6 @@ import pandas as pd
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import remove_stale, write_text
-from nfbench.plan.job import code_of
 from nfbench.plan.made import write_made
 from nfbench.plan.origin import expected_runs
 from nfbench.plan.specs import ReportSpec
@@ -28,7 +27,8 @@ PICTURES = 5
 
 def build_report(spec: ReportSpec) -> None:
     """Writes the report of an experiment, with what is done and what is not."""
-    write_report(spec, take_stock(expected_runs(spec), spec.paths, skipped(spec.skipped, spec.cells)))
+    expected = expected_runs(spec.cells, spec.origin)
+    write_report(spec, take_stock(expected, spec.paths, skipped(spec.skipped, spec.cells)))
 
 
 def write_report(spec: ReportSpec, stock: Stock, pictures: int = PICTURES) -> Path:
@@ -51,7 +51,7 @@ def write_report(spec: ReportSpec, stock: Stock, pictures: int = PICTURES) -> Pa
     path = spec.paths.report(spec.experiment)
     remove_stale(path.parent)
     write_text(path, render_page(data))
-    write_made(spec, code_of(spec))
+    write_made(spec, [path])
     return path
 
 

@@ -10,7 +10,6 @@ import pandas as pd
 
 from nfbench.config.tables import AnyTable
 from nfbench.core.files import remove_stale, write_text
-from nfbench.plan.job import code_of
 from nfbench.plan.made import write_made
 from nfbench.plan.specs import DatasetNote, TableSpec, table_module
 from nfbench.results.aggregate import holes_of, read_results
@@ -28,10 +27,11 @@ __all__ = ["build_table", "make_table", "table_of"]
 def build_table(spec: TableSpec) -> None:
     """Writes a table as LaTeX, HTML and CSV, with published values next to measured ones."""
     table, writer = table_of(spec)
-    remove_stale(spec.paths.table(spec.experiment, spec.name, "csv").parent)
+    files = {end: spec.paths.table(spec.experiment, spec.name, end) for end in ("csv", "tex", "html")}
+    remove_stale(files["csv"].parent)
     for ending, write in (("tex", writer.to_latex), ("html", writer.to_html), ("csv", writer.to_csv)):
-        write_text(spec.paths.table(spec.experiment, spec.name, ending), write(table))
-    write_made(spec, code_of(spec))
+        write_text(files[ending], write(table))
+    write_made(spec, list(files.values()))
 
 
 def table_of(spec: TableSpec) -> "tuple[Table | ParametersTable, ModuleType]":

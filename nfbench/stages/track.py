@@ -19,7 +19,7 @@ __all__ = ["track_runs", "write_tracked"]
 
 def track_runs(spec: TrackSpec) -> str:
     """Brings the runs of an experiment, its tables, figures and studies into MLflow; says what was done."""
-    stock = take_stock(expected_runs(spec), spec.paths)
+    stock = take_stock(expected_runs(spec.cells, spec.origin), spec.paths)
     return write_tracked(spec, stock, spec.paths.tracking / f"{spec.experiment}.json")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 from contextlib import chdir, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from nfbench.stages.report import write_report
 from nfbench.stages.tables import table_of
 from nfbench.tables.explain import describe_run
 from tests.in_process import run_job
+from tests.made_up import spoil
 from tests.results.tiny import FIGURES, OTHER, PART, TAG
 
 
@@ -197,3 +199,34 @@ def test_features_of_other_images_are_refused(plan, tmp_path):
     spec = plan.evaluate(PART).spec.model_copy(update={"origin": "", "manifest": plan.evaluate(OTHER).spec.manifest})
     with pytest.raises(NfbenchError, match=r"meta\.json has the features of other images than manifest .*other\.csv"):
         run_job(replace(plan.evaluate(PART), spec=spec))
+
+
+@pytest.mark.parametrize(("value", "said"), [(95.0, "image_auroc is 95, which"), (-0.5, "image_auroc is -0.5")])
+def test_numbers_out_of_their_range_are_a_hole(plan, value, said):
+    """Also in a record that a stage has sealed."""
+    path = plan.paths.run_record(PART)
+    kept = path.read_bytes()
+    selections = json.loads(kept)["selections"]
+    selections["last"]["metrics"]["image_auroc"] = value
+    spoil(path, selections=selections)
+    try:
+        (hole,) = stock_of(plan, "tiny").holes
+        assert (hole.cell, hole.status) == (PART, "failed")
+        assert said in hole.reason
+    finally:
+        path.write_bytes(kept)
+
+
+@pytest.mark.parametrize("reader", ["evaluate", "aggregate", "report", "curves"])
+def test_what_a_killed_process_left_is_removed(plan, reader):
+    folders = {
+        "evaluate": plan.paths.run_record(PART).parent,
+        "aggregate": plan.paths.experiment("tiny", "x").parent,
+        "report": plan.paths.report("tiny").parent,
+        "curves": plan.paths.figure("tiny", "curves", "png").parent,
+    }
+    folders[reader].mkdir(parents=True, exist_ok=True)
+    left = folders[reader] / f".half.{socket.gethostname()}.{2**22 + 1}.abc.png"
+    left.touch()
+    READERS[reader](plan)
+    assert not left.exists()

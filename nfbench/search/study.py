@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 from filelock import FileLock
 from optuna.distributions import BaseDistribution
-from optuna.pruners import MedianPruner, NopPruner
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -52,12 +52,22 @@ class SharedStudy:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.seed = seed
         self._lock = FileLock(f"{path}.lock")
-        storage = JournalStorage(JournalFileBackend(str(path), _JournalLock(path, self._lock)))
         pruner = MedianPruner(n_startup_trials=_PRUNED_FROM) if pruning else NopPruner()
         with self._lock:
-            self.study = optuna.create_study(
-                storage=storage, study_name=_NAME, direction="maximize", load_if_exists=True, pruner=pruner
-            )
+            try:
+                self.study = self._open(path, pruner)
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+                aside = path.with_name("journal.damaged.log")
+                path.replace(aside)
+                _log.warning("%s is damaged (%s); it is now %s, and the search begins again", path, error, aside.name)
+                self.study = self._open(path, pruner)
+
+    def _open(self, path: Path, pruner: BasePruner) -> optuna.Study:
+        """The study of a journal; Optuna's errors of a damaged one are those of whatever it stumbles over."""
+        storage = JournalStorage(JournalFileBackend(str(path), _JournalLock(path, self._lock)))
+        return optuna.create_study(
+            storage=storage, study_name=_NAME, direction="maximize", load_if_exists=True, pruner=pruner
+        )
 
     @contextmanager
     def worker(self, number: int) -> Iterator[None]:

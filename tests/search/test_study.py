@@ -153,3 +153,14 @@ def test_without_pruning_none_is_pruned(tmp_path):
         study.report(trial, value, 1)
         study.end(trial, TrialState.COMPLETE, value, 1.0)
     assert not study.report(study.claim(0, SPACE, 9, None), 0.5, 1)
+
+
+@pytest.mark.parametrize("damage", [b"\xff\x00garbled\n" * 20, b"{}\n", b"[1]\n"], ids=["garbled", "no keys", "a list"])
+def test_a_damaged_journal_is_set_aside_and_the_search_begins_again(tmp_path, damage, caplog):
+    work(tmp_path, 0, 2)
+    journal = tmp_path / "a" / "journal.log"
+    journal.write_bytes(damage)
+    work(tmp_path, 0, 3)
+    assert len(open_study(tmp_path).trials()) == 3
+    assert f"{journal} is damaged" in caplog.text
+    assert journal.with_name("journal.damaged.log").read_bytes() == damage

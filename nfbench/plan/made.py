@@ -1,4 +1,7 @@
-"""Records of results, tables, figures and reports: next to the files, what their stage was told."""
+"""Records of results, tables, figures and reports: what their stage was told, for checkouts that did not make them.
+
+They lie in a folder of the experiment, since people copy the folders of tables and figures as they are.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +12,11 @@ from nfbench.plan.specs import AggregateSpec, FigureSpec, ReportSpec, Spec, Tabl
 __all__ = ["GATHERED", "made_files", "write_made"]
 
 GATHERED = ("aggregate_results", "build_table", "build_figure", "build_report")
-"""Stages with such records, for checkouts that did not make the files, or whose ``.snakemake`` is gone."""
+"""Stages with such records."""
 
 
 def made_files(spec: AggregateSpec | TableSpec | FigureSpec | ReportSpec) -> tuple[Path, tuple[str, ...]]:
-    """Folder and names of the files of a stage, its record first."""
+    """Results' root, and below it the files of a stage, its record first."""
     paths, experiment = spec.paths, spec.experiment
     if isinstance(spec, TableSpec):
         files = [paths.table(experiment, spec.name, ending) for ending in ("csv", "tex", "html")]
@@ -23,20 +26,23 @@ def made_files(spec: AggregateSpec | TableSpec | FigureSpec | ReportSpec) -> tup
         files = [paths.report(experiment)]
     else:
         files = [paths.experiment(experiment, name) for name in ("results.parquet", "ledger.csv")]
-    return files[0].parent, (f"{files[0].stem}.json", *(file.name for file in files))
+    record = _record(paths.experiment(experiment, "made"), spec, files[0])
+    return paths.root, tuple(str(path.relative_to(paths.root)) for path in (record, *files))
 
 
 def write_made(spec: Spec, files: Sequence[Path]) -> None:
-    """Writes the record of a stage, once its files are written: next to the first, with its name.
+    """Writes the record of a stage, once its files are written.
 
     Args:
         spec: what the stage was told.
-        files: what it wrote, in one folder.
+        files: what it wrote.
     """
-    folder = files[0].parent
-    written = known_files(folder, [file.name for file in files])
-    values = {
-        "spec": spec.model_dump(mode="json"),
-        "written": {name: known.model_dump() for name, known in written.items()},
-    }
-    write_sealed(folder / f"{files[0].stem}.json", values)
+    root = spec.paths.root
+    known = known_files(root, [str(file.relative_to(root)) for file in files])
+    written = {name: file.model_dump() for name, file in known.items()}
+    values = {"spec": spec.model_dump(mode="json"), "written": written}
+    write_sealed(_record(spec.paths.experiment(spec.experiment, "made"), spec, files[0]), values)
+
+
+def _record(folder: Path, spec: Spec, file: Path) -> Path:
+    return folder / spec.stage / f"{file.stem}.json"

@@ -176,3 +176,23 @@ def test_an_evaluation_of_a_training_that_was_replaced_meanwhile_is_an_error(pla
         assert plan.paths.run_record(PART).read_bytes() == record
     finally:
         source.write_bytes(kept)
+
+
+def test_tables_of_another_checkout_are_made_again_when_they_are_of_other_settings(plan, monkeypatch):
+    """Snakemake's own metadata are not there in that checkout."""
+    run_job(plan.table("tiny", "numbers"))
+    assert replace(plan.table("tiny", "numbers")).state == "done"
+    assert replace(plan.aggregate("tiny")).state == "done"
+    experiment = plan.bench.experiment("tiny")
+    table = experiment.tables["numbers"].model_copy(update={"metric": "pixel_auroc"})
+    changed = experiment.model_copy(update={"tables": {"numbers": table}})
+    other = Plan(plan.bench.model_copy(update={"experiments": {**plan.bench.experiments, "tiny": changed}}))
+    assert other.table("tiny", "numbers").state == "stale"
+    assert other.aggregate("tiny").state == "done"
+    assert with_settings(plan, epochs=3).aggregate("tiny").state == "stale"
+    assert with_other_code(plan, monkeypatch).table("tiny", "numbers").state == "stale"
+    page = plan.paths.table("tiny", "numbers", "html")
+    page.write_text(page.read_text()[:-20])
+    assert replace(plan.table("tiny", "numbers")).state == "stale"
+    assert not plan.table("tiny", "numbers").is_settled
+    assert replace(plan.evaluate(PART)).is_settled

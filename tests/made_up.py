@@ -2,21 +2,27 @@
 
 import json
 import zlib
+from collections.abc import Iterable, Sequence
+from contextlib import chdir
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 from PIL import Image
 
-from nfbench.core.files import write_json
+from nfbench.cli.load import load_plan
 from nfbench.core.provenance import file_sha256
+from nfbench.core.seals import known_files, seal_of, write_sealed
 from nfbench.datasets.manifest import Entry, write_manifest
 from nfbench.datasets.mvtec_ad import DATASET
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
-from nfbench.plan.specs import EvaluateSpec, ExtractSpec, TrainSpec
-from nfbench.results.files import Epoch, ImageScore, write_rows
+from nfbench.plan.plan import Plan
+from nfbench.plan.specs import EvaluateSpec, ExtractSpec, StudySpec, TrainSpec
+from nfbench.results.files import Epoch, ImageScore, Row, write_rows
 from nfbench.results.record import RunRecord, SearchRecord, SpecsRecord, write_record
 
 METRICS = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pixel_aupro", "miou_fair", "miou_nfa")
@@ -83,6 +89,11 @@ class MadeUp:
     def experiment_file(self) -> Path:
         return self.folder / "workflow" / "experiments" / "made_up.yaml"
 
+    @cached_property
+    def plan(self) -> Plan:
+        with chdir(self.folder):
+            return load_plan()
+
     def _experiment(self) -> dict:
         tables = {
             "made_up_image_auroc": {"title": "Made up", "metric": "image_auroc",
@@ -139,15 +150,16 @@ class MadeUp:
         by_epoch = {
             epoch: {m: float(np.clip(level + ease + rng.normal(0, 0.005), 0, 1)) for m in METRICS} for epoch in EPOCHS
         }
-        specs = made_up_specs(cell, self.methods[cell.method], self.paths)
+        specs = planned_specs(cell, self.plan)
         record = made_up_record(cell, self.methods[cell.method], self.title(cell.method), by_epoch, specs)
         manifest = self.manifest(cell.category)
         data = record.data.model_copy(update={"manifest": str(manifest), "manifest_sha256": file_sha256(manifest)})
         folder = self.paths.run_record(cell).parent
+        folder.mkdir(parents=True, exist_ok=True)
         search = self._search(cell)
         history = ((epoch, 1 / epoch + rng.normal(0, 0.01), -1.2 - 1 / epoch, 1e-3, 1.0) for epoch in range(1, 17))
         write_rows(Epoch, folder, history)
-        write_json(folder / "training.json", {})
+        write_listing(folder / "training.json")
         separation = 2.0 + self.skill.get(cell.method, 0.0) / 5
         labels = np.arange(_N_IMAGES) % 2
         scores = rng.normal(0, 1, _N_IMAGES) + separation * labels
@@ -158,7 +170,10 @@ class MadeUp:
             maps[1::2, 20:40, 15:38] += 0.6
             index, suspect = np.array([0, 1, 2, 3]), np.array([False, False, False, True])
             np.savez_compressed(folder / "examples.npz", index=index, suspect=suspect, maps=maps)
-        write_record(folder / "run.json", record.model_copy(update={"data": data, "search": search}))
+        written = known_files(folder, [path.name for path in folder.iterdir() if path.suffix in (".csv", ".npz")])
+        written.pop(Epoch.FILE)
+        update = {"data": data, "search": search, "written": written}
+        write_record(folder / "run.json", record.model_copy(update=update))
 
     def _search(self, cell: Cell) -> SearchRecord | None:
         if cell.method not in self.searches:
@@ -170,6 +185,37 @@ class MadeUp:
             objective=objective, metric=metric, trial=3, value=0.75, chosen=cell.backbone == f"{best}@256",
             settings={"lr": 0.001}, trials={"complete": 20, "pruned": 9, "failed": 1}, seconds=12.5, validation=[],
         )  # fmt: skip
+
+
+def write_listing(record: Path) -> None:
+    """Writes a record that knows the files next to it and nothing else."""
+    files = known_files(record.parent, [path.name for path in record.parent.iterdir() if path.suffix != ".json"])
+    write_sealed(record, {"written": {name: known.model_dump() for name, known in files.items()}})
+
+
+def write_known(kind: type[Row], folder: Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a file of a run, and a record that knows it."""
+    write_rows(kind, folder, rows)
+    write_listing(folder / kind.RECORD)
+
+
+def relist(record: Path) -> None:
+    """Brings what a record knows of the files next to it up to date."""
+    names = [path.name for path in record.parent.iterdir() if path.suffix in (".csv", ".npz")]
+    spoil(record, written={name: known.model_dump() for name, known in known_files(record.parent, names).items()})
+
+
+def planned_specs(cell: Cell, plan: Plan) -> SpecsRecord:
+    """What the stages of a run are told by a plan."""
+    jobs = list(plan.evaluate(cell).chain())
+    extracted = {job.spec.features: job.spec for job in jobs if isinstance(job.spec, ExtractSpec)}
+    studies = [job.spec for job in jobs if isinstance(job.spec, StudySpec)]
+    return SpecsRecord(
+        extract=list(extracted.values()),
+        study=studies[0] if studies else None,
+        train=plan.train(cell.trained).spec,
+        evaluate=plan.evaluate(cell).spec,
+    )
 
 
 def made_up_specs(cell: Cell, method: str, paths: Paths) -> SpecsRecord:
@@ -239,5 +285,6 @@ def made_up_record(
 
 
 def spoil(path: Path, **changes: object) -> None:
-    """Overwrites keys of a record as no stage would, NaN included."""
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    """Overwrites keys of a record as no stage would, NaN included, and seals it."""
+    values = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({**values, "seal": seal_of(values)}))

@@ -15,6 +15,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.files import write_text
 from nfbench.core.progress import progress
 from nfbench.core.provenance import derive_seed
+from nfbench.core.seals import verified
 from nfbench.datasets.base import Sample
 from nfbench.datasets.images import MANY_VALUES, open_picture, read_image, read_mask
 from nfbench.datasets.rows import read_table
@@ -128,16 +129,19 @@ def write_manifest(path: str | Path, entries: Iterable[Entry]) -> None:
 
 
 def read_manifest(path: str | Path) -> list[Entry]:
-    """Reads a manifest.
+    """Reads a manifest, and holds it against the record next to it, if there is one.
 
     Raises:
-        NfbenchError: the file is missing, has other columns, or a value that no manifest has; names it.
+        NfbenchError: the file is missing, has other columns, a value that no manifest has, or has changed since it was
+            written; names it.
     """
     if not Path(path).exists():
         raise NfbenchError(f"manifest {path} is missing; make it with 'nfbench prepare_data'")
     repair = "make it again with 'nfbench prepare_data'"
     rows = read_table(path, _COLUMNS, repair)
     try:
+        if (record := Path(path).with_suffix(".json")).is_file():
+            verified(path, record)
         entries = [
             Entry(**{**row, "label": int(row["label"]), "height": int(row["height"]), "width": int(row["width"])})
             for row in rows

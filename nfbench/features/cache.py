@@ -16,7 +16,9 @@ import numpy as np
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import atomic_path, read_model, remove_stale
 from nfbench.core.provenance import file_sha256
-from nfbench.features.forward import DTYPE
+from nfbench.core.seals import read_sealed
+from nfbench.datasets.manifest import Entry
+from nfbench.features.forward import DTYPE, images_hash
 from nfbench.features.live import live_levels
 from nfbench.features.meta import CachedFile, FeatureMeta, cache_key, describe_difference
 from nfbench.features.shards import (
@@ -59,7 +61,7 @@ class FeatureCache:
 
     def __init__(self, meta_path: str | Path) -> None:
         self.path = Path(meta_path)
-        self.meta = read_model(FeatureMeta, self.path)
+        self.meta = read_sealed(FeatureMeta, self.path)
         if cache_key(self.meta) != self.meta.key:
             raise NfbenchError(f"{self.path}: its key does not belong to its contents; delete it and extract again")
         if self.meta.online:
@@ -86,6 +88,18 @@ class FeatureCache:
         difference = describe_difference(self.meta, other, ignore=("view", "images_sha256", "n_images", "synthesis"))
         if difference:
             raise NfbenchError(f"features do not go together: {self.path} and {other_path} differ in {difference}")
+
+    def require_images(self, entries: Sequence[Entry], manifest: str | Path) -> None:
+        """Refuses to go on when the features are not those of ``entries``, image by image.
+
+        Raises:
+            NfbenchError: names the cache and the manifest.
+        """
+        if images_hash(entries) != self.meta.images_sha256:
+            raise NfbenchError(
+                f"{self.path} has the features of other images than manifest {manifest} has in its view "
+                f"'{self.meta.view}'; delete {self.path} and run 'snakemake' again"
+            )
 
     def _array(self, files: Sequence[CachedFile]) -> "np.ndarray | Shards":
         """One level: a file of its own, or shards, each of which is opened and verified when it is first read."""

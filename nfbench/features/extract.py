@@ -1,5 +1,6 @@
 """Extraction: the features of one view into its cache."""
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +13,9 @@ from torch import Tensor
 from nfbench.anomalies.base import AnomalyGenerator, view_seed
 from nfbench.backbones.weights import state_hash
 from nfbench.core.errors import NfbenchError
-from nfbench.core.files import read_model, write_json
 from nfbench.core.progress import progress
 from nfbench.core.provenance import provenance
+from nfbench.core.seals import read_sealed, write_sealed
 from nfbench.datasets.manifest import Entry
 from nfbench.features.cache import fill_cache
 from nfbench.features.forward import (
@@ -34,6 +35,7 @@ from nfbench.plan.specs import ExtractSpec
 
 __all__ = ["Synthesis", "extract_features"]
 
+_log = logging.getLogger(__name__)
 _PROBE = 16
 
 
@@ -143,7 +145,7 @@ def extract_features(
     seconds = round(share * (time.monotonic() - started), 3)
     made = {"key": cache_key(meta), "files": files, "seconds": seconds, "provenance": provenance(device)}
     meta = meta.model_copy(update=made)
-    write_json(meta_path, meta.model_dump(mode="json"))
+    write_sealed(meta_path, meta)
     return meta
 
 
@@ -154,7 +156,11 @@ def _views(recipe: Recipe) -> tuple[int, ...]:
 def _refuse_other_cache(meta_path: Path, meta: FeatureMeta) -> None:
     if not meta_path.exists():
         return
-    found = read_model(FeatureMeta, meta_path)
+    try:
+        found = read_sealed(FeatureMeta, meta_path)
+    except NfbenchError as error:
+        _log.warning("%s; it is made again", str(error).partition(";")[0])
+        return
     if found.key != cache_key(meta):
         raise NfbenchError(
             f"{meta_path} holds other features than asked for; they differ in "

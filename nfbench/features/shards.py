@@ -16,6 +16,7 @@ import numpy as np
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import read_model, write_json
+from nfbench.core.provenance import file_sha256
 from nfbench.core.record import Record
 from nfbench.features.meta import CachedFile
 
@@ -153,9 +154,16 @@ def finished_shards(folder: Path, plan: Sequence[range]) -> Iterator[tuple[Path,
     """For each shard its index file, its images, and the index's content if it is complete."""
     for number, images in enumerate(plan):
         path = folder / f"{number:05}.json"
-        index = read_model(ShardIndex, path) if path.exists() else None
-        complete = index and all((folder.parent / file.name).is_file() for file in index.files)
+        try:
+            index = read_model(ShardIndex, path)
+        except NfbenchError:  # none, or one that was cut short
+            index = None
+        complete = index and all(_is_whole(folder.parent / file.name, file.sha256) for file in index.files)
         yield path, images, index if complete else None
+
+
+def _is_whole(path: Path, sha256: str) -> bool:
+    return path.is_file() and file_sha256(path) == sha256
 
 
 def write_index(path: Path, files: list[CachedFile]) -> None:

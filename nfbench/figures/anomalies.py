@@ -11,8 +11,8 @@ from matplotlib.figure import Figure, SubFigure
 from nfbench.anomalies.base import AnomalyGenerator, Synthetic, make_generator, view_seed
 from nfbench.config import AnomaliesConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.manifest import read_manifest
 from nfbench.figures.base import DrawnRun, of_first_seed
+from nfbench.results.record import manifest_of
 
 __all__ = ["contact_sheet", "draw_anomalies"]
 
@@ -39,7 +39,7 @@ def draw_anomalies(runs: Sequence[DrawnRun]) -> Figure:
         if key in sheets:
             continue
         config = AnomaliesConfig(generator=found.generator, real=len(found.real))
-        entries = read_manifest(run.record.data.manifest)
+        entries = manifest_of(run.record)
         generator, _ = make_generator(config, entries, run.cell.seed, run.record.features.input_size)
         seed = run.cell.seed if generator.needs_real else 0
         sheets[key] = generator, partial(view_seed, found.generator, seed)

@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from nfbench.config.validation import printable
-from nfbench.core.files import atomic_path
+from nfbench.core.files import atomic_path, remove_stale
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
-from nfbench.results.record import RunRecord, read_record
+from nfbench.results.record import RunRecord, read_expected
 
 matplotlib.rcParams["text.parse_math"] = False  # dollar signs, braces and backslashes of names are no formulas
 
@@ -67,12 +67,21 @@ class DrawnRun:
         return self.cell.setting, self.cell.method, self.cell.backbone
 
 
-def read_runs(cells: Sequence[Cell], paths: Paths) -> list[DrawnRun]:
-    """Reads the run records of ``cells``."""
-    return [
-        DrawnRun(cell, read_record(path), path.parent, paths.run_record(cell.trained).parent, paths.study_of(cell))
-        for cell, path in ((cell, paths.run_record(cell)) for cell in cells)
-    ]
+def read_runs(expected: Mapping[Cell, str], paths: Paths) -> list[DrawnRun]:
+    """Reads run records.
+
+    Args:
+        expected: cells, each with the short hash of what its evaluation is told, see ``nfbench.plan.origin``.
+        paths: where things lie.
+
+    Raises:
+        NfbenchError: a record is missing, damaged, or of other settings, images or code; names it.
+    """
+    runs = []
+    for cell, digest in expected.items():
+        record = read_expected(path := paths.run_record(cell), cell, digest)
+        runs.append(DrawnRun(cell, record, path.parent, paths.run_record(cell.trained).parent, paths.study_of(cell)))
+    return runs
 
 
 def columns_of(runs: Sequence[DrawnRun]) -> dict[Column, str]:
@@ -161,6 +170,8 @@ def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
     """
     for text in figure.findobj(Text):
         text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
+    for folder in {path.parent for path in paths}:
+        remove_stale(folder)
     for path in paths:
         metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
         with atomic_path(path) as temporary:

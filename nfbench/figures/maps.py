@@ -7,9 +7,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfbench.datasets.manifest import Entry, read_checked_image, read_checked_mask, read_manifest
+from nfbench.datasets.manifest import Entry, read_checked_image, read_checked_mask
 from nfbench.figures.base import DrawnRun, by_category, columns_of, find_run, of_first_seed
 from nfbench.results.examples import read_examples
+from nfbench.results.record import tested_images
 from nfbench.scoring.maps import resize_map
 
 __all__ = ["draw_example", "draw_maps"]
@@ -32,7 +33,7 @@ def draw_maps(runs: Sequence[DrawnRun]) -> Figure:
     figure, axes = plt.subplots(n_rows, n_columns, figsize=(_CELL * n_columns, _CELL * n_rows), squeeze=False)
     rows = iter(axes)
     for (dataset, category), category_runs in grouped.items():
-        entries = [e for e in read_manifest(category_runs[0].record.data.manifest) if e.split == "test"]
+        entries = tested_images(category_runs[0].record)
         for index in examples[category_runs[0].folder].images:
             row = next(rows)
             draw_example(row, entries[index], f"{dataset}\n{category}\n{entries[index].defect}")

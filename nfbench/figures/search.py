@@ -28,6 +28,9 @@ def draw_search(runs: Sequence[DrawnRun]) -> Figure:
     if not found:
         raise NfbenchError("a figure of the kind 'search' needs variants with a 'search' in the grid")
     studies = [read_study(path) for path in found]
+    for run in (run for run in runs if run.record.search):
+        if run.record.specs.study != studies[list(found).index(run.study)].spec:
+            raise NfbenchError(f"{run.study} is not the search that {run.cell} takes its settings from; search again")
     figure, axes = plt.subplots(
         len(studies), 2, figsize=(9, 2.5 * len(studies)), squeeze=False, width_ratios=(3, 2), layout="constrained"
     )

@@ -11,10 +11,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.manifest import Entry, read_checked_image, read_manifest
+from nfbench.datasets.manifest import Entry, read_checked_image
 from nfbench.figures.base import DrawnRun, by_category, columns_of, find_run, legend_above, of_first_seed
 from nfbench.figures.maps import draw_example
 from nfbench.results.examples import read_examples
+from nfbench.results.record import tested_images
 from nfbench.scoring.maps import resize_map
 
 __all__ = ["draw_segmentation"]
@@ -45,7 +46,7 @@ def draw_segmentation(runs: Sequence[DrawnRun]) -> Figure:
         axis.set_frame_on(False)
     rows = iter(axes)
     for (dataset, category), category_runs in grouped.items():
-        entries = [e for e in read_manifest(category_runs[0].record.data.manifest) if e.split == "test"]
+        entries = tested_images(category_runs[0].record)
         first = of_first[dataset, category]
         present = [(column, find_run(category_runs, key)) for column, key in enumerate(titles)]
         for rank, index in enumerate([*first.images, *first.suspects], start=-len(first.images)):

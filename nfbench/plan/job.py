@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from nfbench.core.errors import NfbenchError
-from nfbench.core.files import read_json
+from nfbench.core.seals import files_in, read_sealed_values, resized
 from nfbench.plan.code import code_hash
+from nfbench.plan.made import GATHERED, made_files
 from nfbench.plan.paths import EVALUATED, TRAINED
 from nfbench.plan.specs import SearchSpec, Spec, StudySpec
 
@@ -24,12 +25,18 @@ def code_of(spec: Spec) -> str:
 _code_of = cache(code_hash)
 
 _RECORDS = {
+    "prepare_data": lambda spec: (Path(spec.manifest).parent, _manifest_files(spec.manifest), ("spec",)),
     "extract_features": lambda spec: (Path(spec.features).parent, ("meta.json",), ("spec",)),
     "create_study": lambda spec: (spec.study, ("description.json",), ("spec",)),
     "train_flow": lambda spec: (spec.run, TRAINED[::-1], ("spec",)),
     "evaluate_run": lambda spec: (spec.run, EVALUATED, ("specs", "evaluate")),
+    **{stage: lambda spec: (*made_files(spec), ("spec",)) for stage in GATHERED},
 }
 """Folder and files that a stage leaves, its record first, and where the record has the spec."""
+
+
+def _manifest_files(manifest: str) -> tuple[str, str]:
+    return Path(manifest).with_suffix(".json").name, Path(manifest).name
 
 
 @dataclass(frozen=True)
@@ -69,24 +76,39 @@ class Job:
         folder, files, _ = _RECORDS[self.stage](self.spec)
         return Path(folder, files[0])
 
+    @property
+    def target(self) -> Path:
+        """An output of the rule, of a stage with a record."""
+        folder, files, _ = _RECORDS[self.stage](self.spec)
+        return Path(folder, files[self.stage in GATHERED])
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether its result is there and stays, even if what it was made from is deleted or made again."""
+        return self.state == "done" and self.stage not in GATHERED
+
     @cached_property
     def state(self) -> Literal["missing", "done", "stale"]:
         """What is there of the result.
 
         ``done``: all files, and a record with this spec, code and origin included. What the job reads is then not
-        needed: features of a finished run may be deleted. ``stale``: the record of another spec, or a damaged one.
-        ``missing``: no record, a file less, or a stage whose records have no spec.
+        needed: features of a finished run may be deleted. ``stale``: the record of another spec, one that has changed
+        since it was written, or next to it a file of another size. ``missing``: no record, a file less, or a stage
+        whose records have no spec.
         """
         if self.record is None or not self.record.is_file():
             return "missing"
         folder, files, keys = _RECORDS[self.stage](self.spec)
         try:
-            found = reduce(lambda values, key: values[key], keys, read_json(self.record))
+            values = read_sealed_values(self.record)
+            found = reduce(lambda values, key: values[key], keys, values)
             if type(self.spec).model_validate(found) != self.spec:
                 return "stale"
         except (NfbenchError, KeyError, TypeError, ValueError):
             return "stale"
-        return "done" if all(Path(folder, name).is_file() for name in files) else "missing"
+        if not all(Path(folder, name).is_file() for name in files):
+            return "missing"
+        return "stale" if resized(Path(folder), files_in(values)) else "done"
 
     def chain(self) -> Iterator["Job"]:
         """All jobs that it waits for, in their order, and itself; one that several wait for comes several times."""

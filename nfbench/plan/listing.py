@@ -10,8 +10,8 @@ from pathlib import Path
 
 from nfbench.config.validation import Model
 from nfbench.core.errors import NfbenchError, printable
-from nfbench.core.files import read_model
 from nfbench.core.provenance import file_sha256
+from nfbench.core.seals import KnownFile, read_sealed
 from nfbench.plan.specs import PrepareSpec
 
 __all__ = ["FileState", "ManifestRecord", "digest", "list_files", "token"]
@@ -30,10 +30,11 @@ class FileState(Model):
 
 
 class ManifestRecord(Model):
-    """What a manifest was made from: ``<category>.json`` next to ``<category>.csv``."""
+    """What a manifest was made from, and its own hash: ``<category>.json`` next to ``<category>.csv``."""
 
     spec: PrepareSpec
     files: tuple[FileState, ...]
+    written: dict[str, KnownFile] = {}
 
 
 def list_files(paths: Sequence[Path]) -> list[Place]:
@@ -61,7 +62,7 @@ def token(record: Path, places: Sequence[Place]) -> str:
         places: the files as they are now.
     """
     try:
-        known = read_model(ManifestRecord, record)
+        known = read_sealed(ManifestRecord, record)
     except NfbenchError:
         return digest(places)
     return known.spec.files if _agrees({file.path: file for file in known.files}, places) else digest(places)

@@ -4,7 +4,6 @@ Each method of ``Plan`` returns the job that makes one thing, with its spec and 
 ``status``, ``explain``, report and tracking all follow from it.
 """
 
-import hashlib
 from collections.abc import Callable
 from functools import cached_property, wraps
 from pathlib import Path
@@ -17,6 +16,7 @@ from nfbench.plan.catalogue import Catalogue
 from nfbench.plan.cells import Block, Cell, cells_of, expand_blocks
 from nfbench.plan.job import Job, code_of
 from nfbench.plan.listing import list_files, token
+from nfbench.plan.origin import digest_of, digests_of
 from nfbench.plan.paths import Paths
 from nfbench.plan.skipped import skipped_cells
 from nfbench.plan.specs import (
@@ -228,29 +228,30 @@ class Plan:
         """The results and the ledger of an experiment."""
         runs = [self.evaluate(cell) for cell in self.cells(experiment)]
         spec = AggregateSpec(**self._of_experiment(experiment), skipped=self.skipped(experiment))
-        return self._job(spec, *runs, experiment=experiment)
+        return self._made(spec, *runs, experiment=experiment)
 
     @_once
     def table(self, experiment: str, name: str) -> Job:
         """A table of an experiment."""
         table = self._part("tables", experiment, name)
+        before = [self.aggregate(experiment)] if table.from_runs else []
+        gathered = {"origin": digest_of(before[0].spec)} if before else {"blocks": (), "origin": ""}
         spec = TableSpec(
-            **self._of_experiment(experiment) | ({} if table.from_runs else {"blocks": ()}),
+            **self._of_experiment(experiment) | gathered,
             name=name,
             table=table,
             notes=self._notes(experiment) if table.from_runs else {},
             variants={model.method: self.bench.variant(model.method) for model in table.counted},
             published=published_hashes([table]),
         )
-        before = [self.aggregate(experiment)] if table.from_runs else []
-        return self._job(spec, *before, experiment=experiment, table=name)
+        return self._made(spec, *before, experiment=experiment, table=name)
 
     @_once
     def figure(self, experiment: str, name: str) -> Job:
         """A figure of an experiment."""
         figure = self._part("figures", experiment, name)
         spec = FigureSpec(**self._of_experiment(experiment), name=name, figure=figure)
-        return self._job(spec, self.aggregate(experiment), experiment=experiment, figure=name)
+        return self._made(spec, self.aggregate(experiment), experiment=experiment, figure=name)
 
     @_once
     def report(self, experiment: str) -> Job:
@@ -264,7 +265,7 @@ class Plan:
             published=published_hashes(config.tables.values()),
             skipped=self.skipped(experiment),
         )
-        return self._job(spec, self.aggregate(experiment), experiment=experiment)
+        return self._made(spec, self.aggregate(experiment), experiment=experiment)
 
     @_once
     def track(self, experiment: str) -> Job:
@@ -303,8 +304,12 @@ class Plan:
 
     def _derived(self, spec: Spec, *before: Job, **place: Any) -> Job:
         """A job whose spec knows its code, and what all jobs before it are told."""
-        origin = hashlib.sha256("".join(job.spec.to_json() for job in before).encode()).hexdigest()[:16]
-        return self._job(spec.model_copy(update={"code": code_of(spec), "origin": origin}), *before, **place)
+        update = {"code": code_of(spec), "origin": digests_of(job.spec for job in before)}
+        return self._job(spec.model_copy(update=update), *before, **place)
+
+    def _made(self, spec: Spec, *before: Job, **place: Any) -> Job:
+        """A job on all runs of an experiment, whose spec knows its code."""
+        return self._job(spec.model_copy(update={"code": code_of(spec)}), *before, **place)
 
     def _state_of_files(self, dataset: str, category: str) -> str:
         """Digest of the files of a category; that of its manifest as long as their contents are the same."""
@@ -318,7 +323,8 @@ class Plan:
 
     def _of_experiment(self, experiment: str) -> dict[str, Any]:
         root = str(self.paths.root)
-        return {"experiment": experiment, "root": root, "blocks": tuple(self.blocks(experiment))}
+        origin = digests_of(self.evaluate(cell).spec for cell in self.cells(experiment))
+        return {"experiment": experiment, "root": root, "blocks": tuple(self.blocks(experiment)), "origin": origin}
 
     def _notes(self, experiment: str) -> dict[str, DatasetNote]:
         """What to say of the datasets of an experiment, and of the members of unions among them."""

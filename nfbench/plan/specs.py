@@ -1,7 +1,6 @@
 """What each stage is told: frozen models, the only form in which a job's meaning passes from the plan to its process.
 
-A spec is written by the plan, passed to ``nfbench STAGE --spec``, and kept in the records of what the stage writes. It
-names its inputs and outputs by their paths. Two equal specs on equal inputs give equal results.
+The plan writes it, ``nfbench STAGE --spec`` takes it, and records keep it. It names inputs and outputs by their paths.
 """
 
 import json
@@ -88,7 +87,7 @@ class _DerivedSpec(Spec):
     """Part of a run: what makes it stale is part of what it is told, and so of the record of what it leaves."""
 
     code: str = Field("", description="hash of the code that the result follows from")
-    origin: str = Field("", description="hash of the specs of the jobs that it follows from")
+    origin: str = Field("", description="short hashes of the specs of the jobs that it follows from")
 
 
 class PrepareSpec(_DerivedSpec):
@@ -256,7 +255,7 @@ class Skipped(Model):
     reason: str = Field(description="why they are left out")
 
 
-class _ExperimentSpec(Spec):
+class _ExperimentSpec(_DerivedSpec):
     """What is made from the runs of an experiment."""
 
     experiment: str = Field(description="name of the experiment")

@@ -1,6 +1,7 @@
 """What the page shows, as plain lists and dictionaries that are small as JSON."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,6 +25,7 @@ __all__ = ["HEADLINE", "Index", "ReportSource", "collect", "percent"]
 HEADLINE = ("image_auroc", "pixel_auroc", "pixel_aupro")
 SELECTIONS = ("last", "val", "oracle")
 _CURVE_POINTS = 40
+_ORIGIN = re.compile(',"origin":"[0-9a-f]*"')
 _SHARED = ("setting", "method", "backbone", "title", "variant_of", "method_title")
 
 
@@ -149,7 +151,7 @@ def _run(record: RunRecord, systems: Index, categories: Index, texts: Index) -> 
 
 
 def _template(command: str, cell: Cell) -> str:
-    """A command without what names its category and seed, so that those of all runs of a system are one text."""
+    """A command without its category, seed and origin, so that those of all runs of a system are one text."""
     place = f"{cell.dataset}/{cell.category}"
     for given, marker in (
         (str(cell), "{cell}"),
@@ -158,7 +160,7 @@ def _template(command: str, cell: Cell) -> str:
         (f'"seed":{cell.seed}', '"seed":{seed}'),
     ):
         command = command.replace(given, marker)
-    return command
+    return _ORIGIN.sub("", command)
 
 
 def _numbers(record: RunRecord, metrics: Sequence[str]) -> list[list[float | None]]:

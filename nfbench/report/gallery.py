@@ -2,6 +2,7 @@
 
 import base64
 import io
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,14 +10,16 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
-from nfbench.datasets.manifest import Entry, read_checked_image, read_checked_mask, read_manifest
+from nfbench.core.errors import NfbenchError
+from nfbench.datasets.manifest import Entry, read_checked_image, read_checked_mask
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
 from nfbench.results.examples import EXAMPLES, read_examples
-from nfbench.results.record import RunRecord
+from nfbench.results.record import RunRecord, tested_images
 
 __all__ = ["gallery"]
 
+_log = logging.getLogger(__name__)
 SIDE = 128
 """Longest side of a picture, in pixels."""
 _QUALITY = 60
@@ -35,14 +38,18 @@ def gallery(records: dict[Cell, RunRecord], paths: Paths, per_category: int) -> 
     Returns:
         One entry per image: ``dataset``, ``category``, ``defect``, ``image`` and ``truth`` as data URLs (``truth``
         empty without a mask), and ``maps``: setting, method, backbone and data URL of each. A category whose images are
-        no longer there has none.
+        no longer there, or whose manifest is another one by now, has none.
     """
     shown = []
     for (dataset, category), cells in _first_seeds(records).items():
         with_examples = [cell for cell in cells if (paths.run_record(cell).parent / EXAMPLES).is_file()]
         if not with_examples:
             continue
-        entries = [e for e in read_manifest(records[cells[0]].data.manifest) if e.split == "test"]
+        try:
+            entries = tested_images(records[cells[0]])
+        except NfbenchError as error:
+            _log.warning("no pictures of %s/%s: %s", dataset, category, error)
+            continue
         examples = {cell: read_examples(paths.run_record(cell).parent) for cell in with_examples}
         for index in _chosen(examples[with_examples[0]].images, entries, per_category):
             rows = {cell: found.row(index) for cell, found in examples.items()}

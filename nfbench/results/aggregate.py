@@ -1,6 +1,8 @@
 """From run records to one table of results."""
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,11 @@ import pandas as pd
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import atomic_path
 from nfbench.core.provenance import describe_machine, provenance
+from nfbench.plan.cells import Cell
+from nfbench.results.ledger import Account
 from nfbench.results.record import RunRecord
 
-__all__ = ["aggregate", "read_results", "write_results"]
+__all__ = ["aggregate", "holes_of", "read_results", "write_results"]
 
 
 def aggregate(records: Iterable[RunRecord]) -> pd.DataFrame:
@@ -31,21 +35,66 @@ def aggregate(records: Iterable[RunRecord]) -> pd.DataFrame:
     return pd.DataFrame([row for record in records for row in _rows(record)])
 
 
-def write_results(path: Path, results: pd.DataFrame) -> None:
-    """Writes results as Parquet, atomically, with the command that gathers them (``attrs["command"]``)."""
-    results.attrs["command"] = provenance()["command"]
+def write_results(path: Path, results: pd.DataFrame, origin: str = "", holes: Sequence[Account] = ()) -> None:
+    """Writes results as Parquet, atomically.
+
+    ``attrs`` say what they are: the ``command`` that gathers them, their ``origin``, ``holes`` that tables mark, and
+    the hash of all values.
+
+    Args:
+        path: file to write.
+        results: what ``aggregate`` returns.
+        origin: short hash of what the gathering was told.
+        holes: cells that ought to be done and are not.
+    """
+    accounts = [{**asdict(hole), "log": "", "tail": ""} for hole in holes]
+    results.attrs = {
+        "command": provenance()["command"],
+        "origin": origin,
+        "holes": accounts,
+        "sha256": _hash_of(results, origin, accounts),
+    }
     with atomic_path(path) as temporary:
         results.to_parquet(temporary, index=False)
 
 
-def read_results(path: Path) -> pd.DataFrame:
-    """Reads results; a file that is missing, or of an older version, is an error that names it."""
+def read_results(path: Path, origin: str = "") -> pd.DataFrame:
+    """Reads results.
+
+    Args:
+        path: file that ``write_results`` wrote.
+        origin: short hash of what the gathering was to be told; of any where it is empty.
+
+    Raises:
+        NfbenchError: the file is missing, damaged, of an older version, or of other runs than those asked for.
+    """
+    again = f"make it again with 'nfbench aggregate_results {path.parent.name}'"
     if not path.is_file():
-        raise NfbenchError(f"{path} is missing; make it with 'nfbench aggregate_results'")
-    results = pd.read_parquet(path)
-    if "command" not in results.attrs:
-        raise NfbenchError(f"{path} is of an older version; make it again with 'nfbench aggregate_results'")
+        raise NfbenchError(f"{path} is missing; {again}")
+    try:
+        results = pd.read_parquet(path)
+    except Exception as error:  # pyarrow and pandas raise a dozen kinds for damaged files
+        raise NfbenchError(f"{path} cannot be read ({type(error).__name__}); {again}") from error
+    if "sha256" not in results.attrs:
+        raise NfbenchError(f"{path} is of an older version; {again}")
+    if results.attrs["sha256"] != _hash_of(results, results.attrs["origin"], results.attrs["holes"]):
+        raise NfbenchError(f"{path} has changed since it was written; {again}")
+    if origin and results.attrs["origin"] != origin:
+        raise NfbenchError(
+            f"{path} was gathered from other runs, or with other settings, images or code; run 'snakemake --cores all "
+            f"{path.parent.name}'"
+        )
     return results
+
+
+def holes_of(results: pd.DataFrame) -> tuple[Account, ...]:
+    """Cells that were not done when results were gathered."""
+    return tuple(Account(**{**hole, "cell": Cell(**hole["cell"])}) for hole in results.attrs["holes"])
+
+
+def _hash_of(results: pd.DataFrame, *others: Any) -> str:
+    """Hash of all values, in their order, and of what goes with them."""
+    return hashlib.sha256(f"{results.to_csv(index=False)}{others}".encode(errors="surrogateescape")).hexdigest()
 
 
 def _rows(record: RunRecord) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 
 from nfbench.core.provenance import file_sha256, provenance
+from nfbench.core.seals import KnownFile
 from nfbench.features.meta import FeatureMeta
 from nfbench.plan.specs import EvaluateSpec
 from nfbench.results.files import Epoch
@@ -40,12 +41,13 @@ class Evaluated(NamedTuple):
     device: torch.device
 
 
-def compose_record(found: Evaluated, memory: Mapping[str, float]) -> RunRecord:
+def compose_record(found: Evaluated, memory: Mapping[str, float], written: Mapping[str, KnownFile]) -> RunRecord:
     """Joins what training and evaluation know of a run.
 
     Args:
         found: both.
         memory: largest memory of the evaluation, in MB by kind.
+        written: the files that the evaluation wrote.
     """
     spec, training, scored, truth = found.spec, found.training, found.scored, found.scored.truth
     n_anomalous = int(truth.labels.sum())
@@ -105,6 +107,7 @@ def compose_record(found: Evaluated, memory: Mapping[str, float]) -> RunRecord:
         },
         specs=_specs(found),
         search=training.search,
+        written=written,
     )
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from nfbench.core.seals import verified
+
 __all__ = ["EXAMPLES", "Examples", "read_examples"]
 
 EXAMPLES = "examples.npz"
@@ -32,8 +34,12 @@ class Examples:
 
 
 def read_examples(run: Path) -> Examples:
-    """Reads the examples in the folder of a run."""
-    with np.load(run / EXAMPLES) as archive:
+    """Reads the examples in the folder of a run.
+
+    Raises:
+        NfbenchError: they are missing, or have changed since the run record was written.
+    """
+    with np.load(verified(run / EXAMPLES, run / "run.json")) as archive:
         arrays = dict(archive)
     index, suspect = arrays.pop("index"), arrays.pop("suspect")
     return Examples(index[~suspect].tolist(), index[suspect].tolist(), arrays)

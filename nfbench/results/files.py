@@ -7,8 +7,9 @@ from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import unshield, write_csv
+from nfbench.core.seals import verified
 
-__all__ = ["Bin", "Epoch", "ImageScore", "MeanIou", "Quantile", "read_rows", "write_rows"]
+__all__ = ["Bin", "Epoch", "ImageScore", "MeanIou", "Quantile", "Row", "read_rows", "write_rows"]
 
 
 class Epoch(NamedTuple):
@@ -21,6 +22,7 @@ class Epoch(NamedTuple):
     seconds: float
 
     FILE = "history.csv"
+    RECORD = "training.json"
 
 
 class ImageScore(NamedTuple):
@@ -35,6 +37,7 @@ class ImageScore(NamedTuple):
     top1: float
 
     FILE = "scores.csv"
+    RECORD = "run.json"
 
 
 class MeanIou(NamedTuple):
@@ -47,6 +50,7 @@ class MeanIou(NamedTuple):
     pooled: float
 
     FILE = "miou.csv"
+    RECORD = "run.json"
 
 
 class Quantile(NamedTuple):
@@ -60,6 +64,7 @@ class Quantile(NamedTuple):
     observed: float
 
     FILE = "calibration.csv"
+    RECORD = "run.json"
 
 
 class Bin(NamedTuple):
@@ -73,6 +78,7 @@ class Bin(NamedTuple):
     share: float
 
     FILE = "likelihoods.csv"
+    RECORD = "run.json"
 
 
 Row = TypeVar("Row", Epoch, ImageScore, MeanIou, Quantile, Bin)
@@ -84,11 +90,9 @@ def read_rows(kind: type[Row], folder: Path) -> list[Row]:
     """Reads the file of ``kind`` in the folder of a run or training.
 
     Raises:
-        NfbenchError: the file is missing, or not whole; names the file.
+        NfbenchError: the file is missing, or is not the one that its record knows; names the file.
     """
-    path = folder / kind.FILE
-    if not path.is_file():
-        raise NfbenchError(f"{path} is missing; 'snakemake --cores all {path}' makes it again")
+    path = verified(folder / kind.FILE, folder / kind.RECORD)
     with open(path, newline="") as file:
         header, *lines = list(csv.reader(file)) or [[]]
     if tuple(header) != kind._fields:

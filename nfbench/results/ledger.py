@@ -5,7 +5,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,17 +14,18 @@ import pandas as pd
 import psutil
 
 from nfbench.core.errors import NfbenchError
-from nfbench.core.files import unshield
+from nfbench.core.seals import resized, verified
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
-from nfbench.results.record import RunRecord, read_record
+from nfbench.results.files import Epoch
+from nfbench.results.record import RunRecord, StaleRecord, read_expected
 
 if TYPE_CHECKING:
     from nfbench.plan.job import Job
 
-__all__ = ["Account", "Stock", "describe_holes", "read_holes", "take_stock"]
+__all__ = ["Account", "Stock", "describe_holes", "take_stock"]
 
-Status = Literal["done", "failed", "running", "missing", "skipped"]
+Status = Literal["done", "failed", "running", "missing", "stale", "skipped"]
 
 _TAIL_LINES = 8
 _SECONDS_OF_SILENCE = 600.0
@@ -50,7 +51,8 @@ class Account:
     Attributes:
         cell: the cell.
         status: ``done``; ``failed``: a job ended with an error or was killed, or the record cannot be used;
-            ``running``; ``missing``: no job was started, or the next one was not; ``skipped``: left out on purpose.
+            ``running``; ``missing``: no job was started, or the next one was not; ``stale``: the record is of other
+            settings, images or code; ``skipped``: left out on purpose.
         reason: why it is not done, empty where it is.
         log: log that tells more, empty without.
         tail: the last lines of this log.
@@ -90,40 +92,46 @@ class Stock:
         """Number of cells that ought to be done."""
         return sum(account.status != "skipped" for account in self.accounts)
 
+    def checked(self, paths: Paths) -> "Stock":
+        """The same, where runs with a file that has changed since it was written are holes."""
+        damaged = {}
+        for cell, record in self.records.items():
+            try:
+                _check_files(cell, record, paths)
+            except NfbenchError as error:
+                damaged[cell] = Account(cell, "failed", str(error))
+        records = {cell: record for cell, record in self.records.items() if cell not in damaged}
+        return Stock(tuple(damaged.get(account.cell, account) for account in self.accounts), records)
+
     def table(self) -> pd.DataFrame:
         """One row per cell: the cell, ``status``, ``reason``, ``log``, ``tail``."""
         rows = [{**asdict(a.cell), **{k: v for k, v in vars(a).items() if k != "cell"}} for a in self.accounts]
         return pd.DataFrame(rows)
 
 
-def take_stock(jobs: "Mapping[Cell, Job | None]", paths: Paths, skipped: Mapping[Cell, str] | None = None) -> Stock:
+def take_stock(
+    expected: Mapping[Cell, str],
+    paths: Paths,
+    skipped: Mapping[Cell, str] | None = None,
+    jobs: "Mapping[Cell, Job] | None" = None,
+) -> Stock:
     """Reads the run record of every cell and, where there is none to use, finds out why.
 
     Args:
-        jobs: the cells that ought to be done, with the last job of each, whose logs tell why there is no record; None
-            where records alone count.
+        expected: the cells that ought to be done, each with the short hash of what its evaluation is told, see
+            ``nfbench.plan.origin``; a record of another one does not count.
         paths: where things lie.
         skipped: cells left out on purpose, with the reason.
+        jobs: the last job of each cell, whose logs tell why there is no record; without, records alone count.
     """
     accounts, records, find = [], {}, cache(_Log.find)
-    for cell, last in jobs.items():
-        account, record = _account(cell, last, paths.run_record(cell), find)
+    for cell, digest in expected.items():
+        account, record = _account(cell, digest, (jobs or {}).get(cell), paths.run_record(cell), find)
         accounts.append(account)
         if record is not None:
             records[cell] = record
     accounts += [Account(cell, "skipped", reason) for cell, reason in (skipped or {}).items()]
     return Stock(tuple(accounts), records)
-
-
-def read_holes(path: Path) -> tuple[Account, ...]:
-    """Cells that were not done when a ledger was written; none where there is no ledger."""
-    if not path.is_file():
-        return ()
-    table = pd.read_csv(path, dtype=str, keep_default_na=False).map(unshield)
-    rows = table.astype({"seed": int}).to_dict("records")
-    names = [field.name for field in fields(Cell)]
-    accounts = [Account(Cell(**{n: row.pop(n) for n in names}), **row) for row in rows]
-    return tuple(account for account in accounts if account.is_hole)
 
 
 def describe_holes(holes: Sequence[Account], limit: int = 3) -> str:
@@ -168,7 +176,7 @@ class _Log:
 
 
 def _account(
-    cell: Cell, last: "Job | None", path: Path, find: Callable[[str, Path], _Log | None]
+    cell: Cell, digest: str, last: "Job | None", path: Path, find: Callable[[str, Path], _Log | None]
 ) -> tuple[Account, RunRecord | None]:
     recorded = path.stat().st_mtime if path.is_file() else -math.inf
     logs = _logs(last, find) if last else ()
@@ -176,7 +184,9 @@ def _account(
     if log and log.errors:
         return Account(cell, "failed", log.errors[-1], str(log.path), log.tail), None
     if path.is_file():
-        return _read(cell, path)
+        account, record = _read(cell, digest, path)
+        if account.status != "stale" or not (log and log.is_cut):
+            return account, record
     if log is None:
         return Account(cell, "missing", "not run yet"), None
     return Account(cell, *_between(log), str(log.path), log.tail), None
@@ -195,16 +205,30 @@ def _between(log: _Log) -> tuple[Status, str]:
     return "failed", "stopped without an error, as a killed job does"
 
 
-def _read(cell: Cell, path: Path) -> tuple[Account, RunRecord | None]:
-    """The record, where it has the right form, only finite numbers, and is that of the cell."""
+def _read(cell: Cell, digest: str, path: Path) -> tuple[Account, RunRecord | None]:
+    """The record, where it can be used and is that of the cell, as the plan has it."""
     try:
-        record = read_record(path)
+        record = read_expected(path, cell, digest)
+        if cut := resized(path.parent, record.written):
+            raise NfbenchError(f"{cut} has another size than when {path.name} was written")
+        return Account(cell, "done"), record
+    except StaleRecord as error:
+        return Account(cell, "stale", str(error)), None
     except NfbenchError as error:
         return Account(cell, "failed", f"invalid record: {error}"), None
-    found = record.cell.cell
-    if found != cell:
-        return Account(cell, "failed", f"invalid record: {path} is the record of another cell, {found}"), None
-    return Account(cell, "done"), record
+
+
+def _check_files(cell: Cell, record: RunRecord, paths: Paths) -> None:
+    """Holds the files of a run and the history of its training, those that are there, against their records.
+
+    Raises:
+        NfbenchError: one of them has changed; names it.
+    """
+    run, training = paths.run_record(cell), paths.run_record(cell.trained).with_name("training.json")
+    of_run = [(run.with_name(name), run) for name in record.written]
+    for path, known_by in (*of_run, (training.with_name(Epoch.FILE), training)):
+        if path.is_file():
+            verified(path, known_by)
 
 
 def _telling(logs: Sequence[_Log]) -> _Log | None:

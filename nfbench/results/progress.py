@@ -12,13 +12,14 @@ from nfbench.results.ledger import Account, Stock
 __all__ = ["describe_progress", "seconds_left"]
 
 _STAGES = ("train_flow", "evaluate_run")
+_STATUSES = ("done", "running", "missing", "stale", "failed", "skipped")
 _SHOWN = 10
 
 
 def describe_progress(stock: Stock, paths: Paths) -> Iterator[str]:
     """Lines for the terminal."""
     counts = Counter(account.status for account in stock.accounts)
-    shown = ", ".join(f"{counts[s]} {s}" for s in ("done", "running", "missing", "failed", "skipped") if counts[s])
+    shown = ", ".join(f"{counts[s]} {s}" for s in _STATUSES if counts[s])
     yield f"  {counts['done']} of {stock.expected} cells done ({shown})"
     methods = dict.fromkeys((account.cell.method, account.cell.backbone) for account in stock.accounts)
     for method, backbone in methods:
@@ -26,7 +27,7 @@ def describe_progress(stock: Stock, paths: Paths) -> Iterator[str]:
         wanted = [account for account in mine if account.status != "skipped"]
         done = sum(account.status == "done" for account in wanted)
         yield f"  {method} on {backbone}: {done} of {len(wanted)}"
-    for status in ("running", "failed"):
+    for status in ("running", "failed", "stale"):
         found = [account for account in stock.accounts if account.status == status]
         yield from (f"  {status}: {account.cell}: {_reason(account)}" for account in found[:_SHOWN])
         if len(found) > _SHOWN:
@@ -74,7 +75,10 @@ def _times(cell: Cell, paths: Paths) -> dict[str, str | float]:
     times: dict[str, str | float] = {"method": cell.method, "backbone": cell.backbone}
     for stage, of_stage in zip(_STAGES, (cell.trained, cell), strict=True):
         path = paths.run_benchmark(stage, of_stage)
-        times[stage] = float(pd.read_csv(path, sep="\t").s.iloc[-1]) if path.is_file() else float("nan")
+        try:
+            times[stage] = float(pd.read_csv(path, sep="\t").s.iloc[-1])
+        except (OSError, ValueError, AttributeError, IndexError):  # none, or one that was cut short
+            times[stage] = float("nan")
     return times
 
 

@@ -1,22 +1,58 @@
 """The run record ``run.json``: everything that is known of one cell."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from nfbench.core.files import read_model, write_json
+from pydantic import AfterValidator, NonNegativeFloat, NonNegativeInt
+from pydantic_core import PydanticCustomError
+
+from nfbench.core.errors import NfbenchError
+from nfbench.core.provenance import file_sha256
 from nfbench.core.record import Record
+from nfbench.core.seals import KnownFile, read_sealed, write_sealed
+from nfbench.datasets.manifest import Entry, read_manifest
 from nfbench.plan.cells import Cell
+from nfbench.plan.origin import digest_of
 from nfbench.plan.specs import EvaluateSpec, ExtractSpec, StudySpec, TrainSpec
 from nfbench.training.record import AnomaliesRecord, SearchRecord
 
-__all__ = ["CellRecord", "RunRecord", "Selection", "SpecsRecord", "read_record", "write_record"]
+__all__ = [
+    "CellRecord",
+    "RunRecord",
+    "Selection",
+    "SpecsRecord",
+    "StaleRecord",
+    "manifest_of",
+    "read_expected",
+    "read_record",
+    "tested_images",
+    "write_record",
+]
+
+_ROUNDING = 1e-9
+
+
+class StaleRecord(NfbenchError):
+    """A whole record of other settings, images or code than those of the plan."""
+
+
+def _check_metrics(metrics: dict[str, float | None]) -> dict[str, float | None]:
+    for name, value in metrics.items():
+        most = float("inf") if name.startswith("false_alarms") else 1 + _ROUNDING
+        if value is not None and not -_ROUNDING <= value <= most:
+            raise PydanticCustomError("range", f"{name} is {value:g}, which is no share in [0, 1]")
+    return metrics
+
+
+Metrics = Annotated[dict[str, float | None], AfterValidator(_check_metrics)]
+"""Values in [0, 1], and of false alarms any that are not negative; None where undefined."""
 
 
 class Selection(Record):
-    """Metrics of one selection rule, in [0, 1], None where undefined."""
+    """Metrics of one selection rule."""
 
     epoch: int | dict[str, int]
-    metrics: dict[str, float | None]
+    metrics: Metrics
 
 
 class CellRecord(Record):
@@ -50,12 +86,12 @@ class DataRecord(Record):
 
     manifest: str
     manifest_sha256: str
-    n_train: int
-    n_val: int
+    n_train: NonNegativeInt
+    n_val: NonNegativeInt
     classes: dict[str, str]
-    n_test_normal: int
-    n_test_anomalous: int
-    n_regions: int | None
+    n_test_normal: NonNegativeInt
+    n_test_anomalous: NonNegativeInt
+    n_regions: NonNegativeInt | None
     resolution: str
     anomalies: AnomaliesRecord | None
 
@@ -126,34 +162,77 @@ class RunRecord(Record):
         provenance: what made it, by stage.
         search: where settings were searched for.
         specs: what the stages that made it were told.
+        written: the files next to the record that the evaluation wrote.
     """
 
     cell: CellRecord
     settings: dict[str, Any]
     selections: dict[str, Selection]
-    by_epoch: dict[int, dict[str, float | None]]
+    by_epoch: dict[int, Metrics]
     segmentation: SegmentationRecord
     data: DataRecord
     features: FeatureRecord
-    parameters: dict[str, int]
-    seconds: dict[str, float]
-    images_per_second: dict[str, float]
-    peak_memory_mb: dict[str, float]
+    parameters: dict[str, NonNegativeInt]
+    seconds: dict[str, NonNegativeFloat]
+    images_per_second: dict[str, NonNegativeFloat]
+    peak_memory_mb: dict[str, NonNegativeFloat]
     contour: float
     provenance: dict[str, dict[str, Any]]
     specs: SpecsRecord
     search: SearchRecord | None = None
+    written: dict[str, KnownFile] = {}
 
 
 def write_record(path: str | Path, record: RunRecord) -> None:
     """Writes ``run.json`` atomically."""
-    write_json(path, record.model_dump(mode="json"))
+    write_sealed(path, record)
 
 
 def read_record(path: str | Path) -> RunRecord:
     """Reads ``run.json``.
 
     Raises:
-        NfbenchError: the file is missing or does not have the form of a run record; names file and key.
+        NfbenchError: the file is missing, does not have the form of a run record, or has changed; names file and key.
     """
-    return read_model(RunRecord, path)
+    return read_sealed(RunRecord, path)
+
+
+def tested_images(record: RunRecord) -> list[Entry]:
+    """Test images of the manifest that a run was evaluated with; see ``manifest_of``."""
+    return [entry for entry in manifest_of(record) if entry.split == "test"]
+
+
+def manifest_of(record: RunRecord) -> list[Entry]:
+    """The manifest that a run was evaluated with.
+
+    Raises:
+        NfbenchError: the manifest is missing, or is another one by now.
+    """
+    path = record.data.manifest
+    entries = read_manifest(path)
+    if file_sha256(path) != record.data.manifest_sha256:
+        raise NfbenchError(
+            f"manifest {path} is not the one that {record.cell.cell} was evaluated with; remove it, and 'snakemake "
+            f"--cores all {path}' makes it again"
+        )
+    return entries
+
+
+def read_expected(path: str | Path, cell: Cell, digest: str) -> RunRecord:
+    """Reads the record of a cell, as the plan has it.
+
+    Args:
+        path: ``run.json``.
+        cell: the cell.
+        digest: short hash of what its evaluation is told; of any where it is empty.
+
+    Raises:
+        NfbenchError: the record cannot be used, or is that of another cell.
+        StaleRecord: it was made with other settings, images or code.
+    """
+    record = read_record(path)
+    if record.cell.cell != cell:
+        raise NfbenchError(f"{path} is the record of another cell, {record.cell.cell}")
+    if digest and digest_of(record.specs.evaluate) != digest:
+        raise StaleRecord(f"{path} was made with other settings, images or code; 'snakemake' makes it again")
+    return record

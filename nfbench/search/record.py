@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import model_validator
 from pydantic_core import PydanticCustomError
 
-from nfbench.core.files import read_model, write_json
 from nfbench.core.record import Record
+from nfbench.core.seals import read_sealed, write_sealed
 from nfbench.plan.specs import StudySpec
 
 __all__ = ["BestTrial", "StudyRecord", "StudyStart", "TrialRecord", "read_study", "write_study"]
@@ -136,13 +136,13 @@ class StudyRecord(Record):
 
 def write_study(path: str | Path, record: StudyRecord) -> None:
     """Writes ``study.json`` atomically."""
-    write_json(path, record.model_dump(mode="json"))
+    write_sealed(path, record)
 
 
 def read_study(path: str | Path) -> StudyRecord:
     """Reads ``study.json``.
 
     Raises:
-        NfbenchError: the file is missing or does not have the form of a study's record; names file and key.
+        NfbenchError: the file is missing, does not have the form of a study's record, or has changed; names it.
     """
-    return read_model(StudyRecord, path)
+    return read_sealed(StudyRecord, path)

@@ -12,11 +12,14 @@ from nfbench.blocks.method import LevelShape, Method, build_method, load_method,
 from nfbench.config import AnomaliesConfig
 from nfbench.core.device import peak_memory_mb, pick_device
 from nfbench.core.errors import NfbenchError
-from nfbench.core.files import atomic_path, read_model
+from nfbench.core.files import atomic_path, remove_stale
 from nfbench.core.progress import progress
+from nfbench.core.seals import known_files, read_sealed, verified
 from nfbench.datasets.manifest import Entry, read_manifest
 from nfbench.features.cache import FeatureCache
 from nfbench.features.online import OnlineFeatures, pseudo_anomalies
+from nfbench.plan.origin import require_origin
+from nfbench.plan.paths import EVALUATED
 from nfbench.plan.specs import EvaluateSpec
 from nfbench.results.artifacts import write_artifacts
 from nfbench.results.compose import Evaluated, compose_record
@@ -37,10 +40,11 @@ _PSEUDO_IMAGES = 40
 
 def evaluate_run(spec: EvaluateSpec, device: str = "auto", threads: int | None = None) -> None:
     """Scores the test images with every kept model and writes the run record."""
+    require_origin(spec)
     where = pick_device(device, threads)
     trained, run = Path(spec.trained), Path(spec.run)
     source = trained / "training.json"
-    training = read_model(TrainingRecord, source)
+    training = _training_of(spec, source)
     train_cache, cache = FeatureCache(spec.train_features), FeatureCache(spec.features)
     pseudo = FeatureCache(spec.pseudo) if spec.pseudo else None
     for used in filter(None, (train_cache, cache, pseudo)):
@@ -48,6 +52,8 @@ def evaluate_run(spec: EvaluateSpec, device: str = "auto", threads: int | None =
     number = _class_number(training, spec.cell.category, train_cache, source)
     model = _build(training, cache).to(where).eval()
     entries = read_manifest(spec.manifest)
+    for used in (train_cache, cache):
+        used.require_images([entry for entry in entries if entry.split == used.meta.view], spec.manifest)
     images = [entry for entry in entries if entry.split == "test"]
     tested = _tested(training, images, spec.manifest, source)
     truth = GroundTruth(list(tested.values()))
@@ -64,20 +70,36 @@ def evaluate_run(spec: EvaluateSpec, device: str = "auto", threads: int | None =
     likelihoods = {"before": _likelihoods(model, levels, truth, made, where)}
     by_epoch: dict[int, dict[str, float | None]] = {}
     held_out = training.classes[spec.cell.category].held_out
-    kept = load_kept(trained / "checkpoints.safetensors")
-    kept[training.settings["epochs"]] = load_state(trained / "model.safetensors")
+    kept = load_kept(verified(trained / "checkpoints.safetensors", source))
+    kept[training.settings["epochs"]] = load_state(verified(trained / "model.safetensors", source))
+    history = read_rows(Epoch, trained)
     for epoch, state in progress(kept.items(), total=len(kept), label=f"evaluate {spec.cell}"):
         scored = score_and_evaluate(load_method(model, state), views, truth, where, held_out)
         by_epoch[epoch] = scored.evaluation.metrics
 
     likelihoods["after"] = _likelihoods(model, levels, truth, made, where)
+    if _training_of(spec, source) != training:
+        raise NfbenchError(f"{source} has changed while its model was evaluated; run 'snakemake' again")
+    remove_stale(run)
     write_artifacts(run, scored, likelihoods, images)
     if spec.save_maps:
         with atomic_path(run / "maps.npy") as temporary:
             np.save(temporary, scored.test.maps)
-    history = read_rows(Epoch, trained)
+    written = known_files(run, [*EVALUATED[1:], *(["maps.npy"] if spec.save_maps else [])])
     found = Evaluated(spec, training, history, train_cache.meta, cache.meta, by_epoch, scored, where)
-    write_record(run / "run.json", compose_record(found, peak_memory_mb(where)))
+    write_record(run / "run.json", compose_record(found, peak_memory_mb(where), written))
+
+
+def _training_of(spec: EvaluateSpec, source: Path) -> TrainingRecord:
+    """The record of the training that is evaluated.
+
+    Raises:
+        NfbenchError: it cannot be used, or is that of another cell.
+    """
+    training = read_sealed(TrainingRecord, source)
+    if training.spec.cell != spec.cell.trained:
+        raise NfbenchError(f"{source} is the training of {training.spec.cell}, not of {spec.cell.trained}; train again")
+    return training
 
 
 def _build(training: TrainingRecord, cache: FeatureCache) -> Method:

@@ -10,6 +10,7 @@ from nfbench.datasets.manifest import read_manifest
 from nfbench.features.extract import Synthesis
 from nfbench.features.extract import extract_features as extract
 from nfbench.features.recipe import Recipe
+from nfbench.plan.origin import require_origin
 from nfbench.plan.specs import ExtractSpec
 
 __all__ = ["extract_features"]
@@ -17,6 +18,7 @@ __all__ = ["extract_features"]
 
 def extract_features(spec: ExtractSpec, device: str = "auto", threads: int | None = None) -> None:
     """Passes the images of a view through a frozen backbone and caches its features."""
+    require_origin(spec)
     entries, synthesis = read_manifest(spec.manifest), None
     if spec.anomalies:
         generator, entries = make_generator(spec.anomalies, entries, spec.seed, spec.backbone.input_size)

@@ -4,6 +4,8 @@ import importlib
 
 from nfbench.core.errors import NfbenchError
 from nfbench.figures.base import read_runs, write_figure
+from nfbench.plan.made import write_made
+from nfbench.plan.origin import expected_runs
 from nfbench.plan.specs import FigureSpec
 
 __all__ = ["build_figure"]
@@ -13,10 +15,16 @@ def build_figure(spec: FigureSpec) -> None:
     """Draws a figure as PDF and PNG."""
     kind, setting = spec.figure.kind, spec.figure.setting
     draw = getattr(importlib.import_module(f"nfbench.figures.{kind}"), f"draw_{kind}")
-    cells = [cell for cell in spec.cells if setting in (None, cell.setting)]
-    if not cells:
+    expected = {
+        cell: digest
+        for cell, digest in expected_runs(spec.cells, spec.origin).items()
+        if setting in (None, cell.setting)
+    }
+    if not expected:
         raise NfbenchError(
             f"figure '{spec.name}': experiment '{spec.experiment}' has no runs in its setting '{setting}'"
         )
-    figure = draw(read_runs(cells, spec.paths))
-    write_figure(figure, [spec.paths.figure(spec.experiment, spec.name, ending) for ending in ("pdf", "png")])
+    figure = draw(read_runs(expected, spec.paths))
+    files = [spec.paths.figure(spec.experiment, spec.name, ending) for ending in ("png", "pdf")]
+    write_figure(figure, files)
+    write_made(spec, files)

@@ -1,10 +1,13 @@
 """From run records to one table of results and the ledger."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from nfbench.core.errors import NfbenchError
-from nfbench.core.files import shield, write_text
+from nfbench.core.files import remove_stale, shield, write_text
 from nfbench.plan.cells import Cell
+from nfbench.plan.made import write_made
+from nfbench.plan.origin import digest_of, expected_runs
 from nfbench.plan.plan import Plan
 from nfbench.plan.specs import AggregateSpec, Skipped
 from nfbench.results.aggregate import aggregate, write_results
@@ -15,7 +18,8 @@ __all__ = ["aggregate_results", "stock_of", "write_gathered"]
 
 def aggregate_results(spec: AggregateSpec) -> None:
     """Gathers the run records of an experiment; every expected cell is accounted for in the ledger."""
-    write_gathered(spec, take_stock(dict.fromkeys(spec.cells), spec.paths, skipped(spec.skipped, spec.cells)))
+    expected = expected_runs(spec.cells, spec.origin)
+    write_gathered(spec, take_stock(expected, spec.paths, skipped(spec.skipped, spec.cells)))
 
 
 def write_gathered(spec: AggregateSpec, stock: Stock, *, allow_holes: bool = False) -> None:
@@ -27,6 +31,7 @@ def write_gathered(spec: AggregateSpec, stock: Stock, *, allow_holes: bool = Fal
     experiment, path = spec.experiment, spec.paths.experiment(spec.experiment, "ledger.csv")
     if not stock.expected:
         raise NfbenchError(f"experiment '{experiment}' has no runs to gather; its tables need none")
+    remove_stale(path.parent)
     write_text(path, stock.table().map(shield).to_csv(index=False))
     if stock.holes and not (allow_holes and stock.records):
         invalid = " ".join(
@@ -38,14 +43,17 @@ def write_gathered(spec: AggregateSpec, stock: Stock, *, allow_holes: bool = Fal
             f"{describe_holes(stock.holes)}; all are in {path}; to make them, {remove}run 'snakemake --cores all "
             f"{experiment}'; to go on without them, 'nfbench aggregate_results {experiment} --allow-holes'"
         )
-    write_results(path.with_name("results.parquet"), aggregate(stock.records.values()))
+    results = Path(spec.results)
+    write_results(results, aggregate(stock.records.values()), digest_of(spec), stock.holes)
+    write_made(spec, [results, path])
 
 
 def stock_of(plan: Plan, experiment: str) -> Stock:
     """What became of every cell of an experiment, with those that were skipped, by records and logs."""
     cells = plan.cells(experiment)
     jobs = {cell: plan.evaluate(cell) for cell in cells}
-    return take_stock(jobs, plan.paths, skipped(plan.skipped(experiment), cells))
+    expected = {cell: digest_of(job.spec) for cell, job in jobs.items()}
+    return take_stock(expected, plan.paths, skipped(plan.skipped(experiment), cells), jobs)
 
 
 def skipped(blocks: Sequence[Skipped], expected: Sequence[Cell]) -> dict[Cell, str]:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nfbench.core.errors import NfbenchError, printable
-from nfbench.core.files import write_json
+from nfbench.core.files import remove_stale
 from nfbench.core.provenance import file_sha256
+from nfbench.core.seals import known_files, write_sealed
 from nfbench.datasets.base import Dataset, find_dataset
 from nfbench.datasets.manifest import Entry, build_manifest, select_subset, write_manifest
 from nfbench.datasets.staging import staged_folder
@@ -23,9 +24,12 @@ def prepare_data(spec: PrepareSpec) -> None:
     places = [] if spec.miniature else list_files(reader.files(root, spec.category))
     samples = reader.sampled(root, spec.category, spec.dataset.stride, manifest.parent / "made")
     entries = build_manifest(select_subset(samples, spec.dataset))
-    record = ManifestRecord(spec=spec, files=_states(places, entries))
-    write_json(manifest.with_suffix(".json"), record.model_dump(mode="json"))
+    remove_stale(manifest.parent)
     write_manifest(manifest, entries)
+    written = known_files(manifest.parent, [manifest.name])
+    write_sealed(
+        manifest.with_suffix(".json"), ManifestRecord(spec=spec, files=_states(places, entries), written=written)
+    )
 
 
 def _make_miniature(reader: Dataset, root: Path) -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 import pandas as pd
 
 from nfbench.core.errors import NfbenchError
-from nfbench.core.files import write_text
+from nfbench.core.files import remove_stale, write_text
+from nfbench.plan.made import write_made
+from nfbench.plan.origin import expected_runs
 from nfbench.plan.specs import ReportSpec
 from nfbench.report.data import ReportSource, collect
 from nfbench.report.gallery import gallery
@@ -25,7 +27,8 @@ PICTURES = 5
 
 def build_report(spec: ReportSpec) -> None:
     """Writes the report of an experiment, with what is done and what is not."""
-    write_report(spec, take_stock(dict.fromkeys(spec.cells), spec.paths, skipped(spec.skipped, spec.cells)))
+    expected = expected_runs(spec.cells, spec.origin)
+    write_report(spec, take_stock(expected, spec.paths, skipped(spec.skipped, spec.cells)))
 
 
 def write_report(spec: ReportSpec, stock: Stock, pictures: int = PICTURES) -> Path:
@@ -38,6 +41,7 @@ def write_report(spec: ReportSpec, stock: Stock, pictures: int = PICTURES) -> Pa
         raise NfbenchError(
             f"experiment '{spec.experiment}' has no runs to report; 'nfbench show {spec.experiment}' prints its tables"
         )
+    stock = stock.checked(spec.paths)
     results = aggregate(stock.records.values())
     tables, unmade = _tables(spec, results, stock.holes)
     subsets = {dataset: note.subset for dataset, note in spec.notes.items() if note.subset}
@@ -45,7 +49,9 @@ def write_report(spec: ReportSpec, stock: Stock, pictures: int = PICTURES) -> Pa
     data = collect(source)
     data["gallery"] = gallery(stock.records, spec.paths, pictures)
     path = spec.paths.report(spec.experiment)
+    remove_stale(path.parent)
     write_text(path, render_page(data))
+    write_made(spec, [path])
     return path
 
 

@@ -7,7 +7,7 @@ it. ``study.json`` is the study's record; ``best.yaml`` has the best settings, a
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -17,12 +17,14 @@ from nfbench.blocks.method import resolve_settings
 from nfbench.config import Dimension
 from nfbench.core.device import pick_device
 from nfbench.core.errors import NfbenchError
-from nfbench.core.files import read_model, write_csv, write_json, write_text
+from nfbench.core.files import remove_stale, write_csv, write_json, write_text
 from nfbench.core.progress import progress
 from nfbench.core.provenance import file_sha256, provenance
-from nfbench.datasets.manifest import read_manifest
+from nfbench.core.seals import read_sealed, write_sealed
+from nfbench.datasets.manifest import Entry, read_manifest
 from nfbench.features.cache import FeatureCache
 from nfbench.plan.cells import Cell
+from nfbench.plan.origin import require_origin
 from nfbench.plan.specs import SearchSpec, StudySpec, SummarizeSpec
 from nfbench.search.objective import Judged, Objective
 from nfbench.search.record import StudyStart, write_study
@@ -41,6 +43,8 @@ def create_study(spec: StudySpec) -> None:
     Raises:
         NfbenchError: there is nothing to search, or trials cannot be judged by the images that there are.
     """
+    require_origin(spec)
+    remove_stale(spec.study)
     space, search = _space(spec), spec.variant.search
     chosen = judging_images(read_manifest(spec.manifest), search)
     start = StudyStart(
@@ -50,12 +54,13 @@ def create_study(spec: StudySpec) -> None:
         provenance=provenance(),
     )
     _open(spec, start)
-    write_json(Path(spec.study) / "description.json", start.model_dump(mode="json"))
+    write_sealed(Path(spec.study) / "description.json", start)
 
 
 def search_hyperparameters(spec: SearchSpec, device: str = "auto", threads: int | None = None) -> None:
     """Claims trials of a study, trains and judges them, until all are claimed."""
     study, worker = spec.study, spec.worker
+    require_origin(study)
     shared = _open(study, _start_of(study))
     space = distributions(_space(study))
     folder = Path(study.study) / ".study" / f"worker{worker}"
@@ -96,7 +101,16 @@ def summarize_study(spec: SummarizeSpec) -> None:
 
 
 def _start_of(spec: StudySpec) -> StudyStart:
-    return read_model(StudyStart, Path(spec.study) / "description.json")
+    """What ``create_study`` said of a study.
+
+    Raises:
+        NfbenchError: it cannot be used, or is that of another study.
+    """
+    path = Path(spec.study) / "description.json"
+    start = read_sealed(StudyStart, path)
+    if start.spec != spec:
+        raise NfbenchError(f"{path} describes a search with other settings, images or code; run 'snakemake' again")
+    return start
 
 
 def _space(spec: StudySpec) -> dict[str, Dimension]:
@@ -148,9 +162,16 @@ def _objective(spec: StudySpec, device: torch.device, folder: Path) -> Objective
     images, judged = {}, {}
     for one in spec.backbones:
         pseudo = FeatureCache(one.pseudo) if one.pseudo else None
-        images[one.tag] = Images(entries, FeatureCache(one.features), spec.variant.anomalies, pseudo)
+        images[one.tag] = Images(entries, _cache(one.features, entries, spec), spec.variant.anomalies, pseudo)
         if chosen:
-            judged[one.tag] = Judged.of(FeatureCache(one.test_features), entries, chosen)
+            judged[one.tag] = Judged.of(_cache(one.test_features, entries, spec), entries, chosen)
     cell = Cell(spec.setting, spec.dataset, spec.category, spec.name, "", 0)
     code = spec.code
     return Objective(cell, spec.variant, spec.reader, spec.epochs_at_most, images, judged, device, folder, code)
+
+
+def _cache(path: str, entries: Sequence[Entry], spec: StudySpec) -> FeatureCache:
+    """Features of a view of the study's manifest, image by image."""
+    cache = FeatureCache(path)
+    cache.require_images([entry for entry in entries if entry.split == cache.meta.view], spec.manifest)
+    return cache

@@ -8,6 +8,7 @@ import filelock
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import write_json
+from nfbench.plan.origin import expected_runs
 from nfbench.plan.specs import TrackSpec
 from nfbench.results.ledger import Stock, take_stock
 from nfbench.tracking.entries import Entry, run_entry
@@ -20,7 +21,7 @@ __all__ = ["track_runs", "write_tracked"]
 
 def track_runs(spec: TrackSpec) -> str:
     """Brings the runs of an experiment, its tables, figures and studies into MLflow; says what was done."""
-    stock = take_stock(dict.fromkeys(spec.cells), spec.paths)
+    stock = take_stock(expected_runs(spec.cells, spec.origin), spec.paths)
     return write_tracked(spec, stock, spec.paths.tracking / f"{spec.experiment}.json")
 
 
@@ -36,8 +37,9 @@ def write_tracked(spec: TrackSpec, stock: Stock, summary: Path | None = None) ->
         NfbenchError: there is nothing to track, the store cannot be used, or, after all others are tracked, records of
             some runs or studies are damaged.
     """
-    experiment, paths = spec.experiment, spec.paths
-    damaged: list[str] = []
+    experiment, paths, found = spec.experiment, spec.paths, stock
+    stock = found.checked(paths)
+    damaged = [f"{hole.cell}: {hole.reason}" for hole in stock.holes if hole.cell in found.records]
     runs = _whole((partial(run_entry, cell, record, paths) for cell, record in stock.records.items()), damaged)
     studies = _whole((partial(study_entry, path) for path in map(Path, spec.studies) if path.is_file()), damaged)
     files = {kind: [path for path in found if path.is_file()] for kind, found in spec.files.items()}

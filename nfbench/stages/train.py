@@ -13,10 +13,13 @@ from typing import Any
 from nfbench.blocks.method import count_parameters, resolve_settings
 from nfbench.core.device import peak_memory_mb, pick_device
 from nfbench.core.errors import NfbenchError
-from nfbench.core.files import write_json
+from nfbench.core.files import remove_stale
 from nfbench.core.provenance import provenance
+from nfbench.core.seals import known_files, write_sealed
 from nfbench.datasets.manifest import read_manifest
 from nfbench.features.cache import FeatureCache
+from nfbench.plan.origin import require_origin
+from nfbench.plan.paths import TRAINED
 from nfbench.plan.specs import ExtractSpec, StudySpec, TrainSpec
 from nfbench.results.files import Epoch, write_rows
 from nfbench.search.record import read_study
@@ -42,6 +45,7 @@ def train_flow(
         threads: CPU threads, by default all.
         checkpoint_seconds: minimum number of seconds between two checkpoints.
     """
+    require_origin(spec)
     where = pick_device(device, threads)
     images = _read_images(spec)
     _check_setting(spec, images)
@@ -56,8 +60,8 @@ def train_flow(
         epochs_at_most=spec.epochs_at_most,
     )
     started = time.monotonic()
-    run = Path(spec.run)
-    fitted = fit(spec.cell, spec.method, settings, images, where, run, spec.code, checkpoint_seconds)
+    remove_stale(spec.run)
+    fitted = fit(spec.cell, spec.method, settings, images, where, Path(spec.run), spec.to_json(), checkpoint_seconds)
     model, data, result = fitted.model, fitted.data, fitted.result
     with fitted.side.publish() as folder:
         save_state(folder / "model.safetensors", model.state_dict())
@@ -82,8 +86,10 @@ def train_flow(
             seconds={"train": round(result.seconds, 3), "train_stage": round(time.monotonic() - started, 3)},
             peak_memory_mb=peak_memory_mb(where),
             provenance=provenance(where),
+            fingerprint=fitted.side.fingerprint,
+            written=known_files(folder, TRAINED[:-1]),
         )
-        write_json(folder / "training.json", record.model_dump(mode="json"))
+        write_sealed(folder / TRAINED[-1], record)
 
 
 def _read_images(spec: TrainSpec) -> list[Images]:
@@ -95,18 +101,13 @@ def _read_images(spec: TrainSpec) -> list[Images]:
     names = [one.name for one in spec.classes]
     if len(set(names)) < len(names):
         raise NfbenchError(f"two classes have the same name: {', '.join(names)}")
-    tested = FeatureCache(spec.test_features) if spec.test_features else None
-    return [
-        Images(
-            read_manifest(one.manifest),
-            FeatureCache(one.features),
-            spec.anomalies,
-            FeatureCache(one.pseudo) if one.pseudo else None,
-            tested,
-            spec.cell.seed,
-        )
-        for one in spec.classes
-    ]
+    tested, found = FeatureCache(spec.test_features) if spec.test_features else None, []
+    for one in spec.classes:
+        entries, features = read_manifest(one.manifest), FeatureCache(one.features)
+        features.require_images([entry for entry in entries if entry.split == "train"], one.manifest)
+        pseudo = FeatureCache(one.pseudo) if one.pseudo else None
+        found.append(Images(entries, features, spec.anomalies, pseudo, tested, spec.cell.seed))
+    return found
 
 
 def _check_setting(spec: TrainSpec, images: Sequence[Images]) -> None:

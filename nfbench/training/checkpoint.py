@@ -6,12 +6,16 @@ them. They are keyed by the run's fingerprint: other settings, data or code star
 A cluster that loses sight of a machine starts its jobs a second time while the first copies go on. Both copies of a
 training may read and write the checkpoints, each of which is a whole one. The results come from the copy that ends
 first, all of them. This needs no lock, only that a file or a folder is renamed in one step, as POSIX and NFS have it.
+
+Of trainings with other fingerprints, a run's folder belongs to the one that began last: a job that lost its Snakemake
+may still train with settings that were edited since. The others end with an error, at their next checkpoint.
 """
 
 import logging
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,7 +28,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 from torch import Tensor
 
 from nfbench.core.errors import NfbenchError
-from nfbench.core.files import atomic_path, remove_stale
+from nfbench.core.files import atomic_path, read_json, remove_stale, write_text
 
 __all__ = ["SideFolder", "load_kept", "load_state", "save_kept", "save_state"]
 
@@ -46,32 +50,47 @@ class SideFolder:
 
     Args:
         run_folder: folder of the run, which has a ``training.json`` when the training is done.
-        fingerprint: hash of all that determines the training.
+        fingerprint: hash of all that determines the training; ``training.json`` has it too.
     """
 
     def __init__(self, run_folder: Path, fingerprint: str) -> None:
-        self.run = run_folder
+        self.run, self.fingerprint = run_folder, fingerprint
         self.folder = run_folder / ".resume" / fingerprint
         self.path = self.folder / "state.pt"
         self._finished = self.folder / "finished"
+        self._claim = self.folder.with_name("claim")
 
+    @_UNDER_REMOVAL
     def begin(self) -> None:
-        """Says that the run is not done, also where an earlier training was or was killed as it published."""
+        """Claims the run's folder; the run is not done, even if it was, or was killed as it published."""
+        write_text(self._claim, self.fingerprint)
         (self.run / _MARKER).unlink(missing_ok=True)
         shutil.rmtree(self._finished, ignore_errors=True)
 
     @_UNDER_REMOVAL
     def save(self, state: dict[str, Any]) -> None:
-        """Writes the state of a training after an epoch."""
+        """Writes the state of a training after an epoch.
+
+        Raises:
+            NfbenchError: the disk is full, or another training has claimed the folder.
+        """
+        self._require_claim()
         remove_stale(self.folder)
         with atomic_path(self.path) as temporary:
-            _save_torch(state, temporary, self.path)
+            _save_torch({**state, "fingerprint": self.fingerprint}, temporary, self.path)
 
-    def load(self, device: torch.device) -> dict[str, Any] | None:
-        """The last state, or None where there is none."""
-        with suppress(FileNotFoundError):
-            return torch.load(self.path, map_location=device, weights_only=True)
-        return None
+    def load(self) -> dict[str, Any] | None:
+        """The last state, on the CPU; None where there is none, or a damaged one, which is set aside."""
+        try:
+            return _load_torch(self.path, self.fingerprint)
+        except FileNotFoundError:
+            return None
+        except NfbenchError as error:
+            aside = self.path.with_name("state.damaged.pt")
+            with suppress(FileNotFoundError):  # another copy has set it aside
+                self.path.replace(aside)
+            _log.warning("%s; it is now %s, and the training starts at its first epoch", error, aside.name)
+            return None
 
     @contextmanager
     def publish(self) -> Iterator[Path]:
@@ -82,6 +101,7 @@ class SideFolder:
         Raises:
             NfbenchError: another training of the run has begun meanwhile.
         """
+        self._require_claim()
         staged = self._stage()
         try:
             yield staged
@@ -100,6 +120,7 @@ class SideFolder:
 
     def _move(self, staged: Path) -> None:
         """Lets the first copy that comes here put its files into the run's folder; a second one helps it."""
+        self._require_claim()
         with suppress(OSError):  # a folder that is there, of the copy that was first, cannot be replaced
             staged.rename(self._finished)
         if self._is_done():
@@ -112,7 +133,31 @@ class SideFolder:
             raise NfbenchError(f"{self.run}: another process has begun this training anew, and will end it")
 
     def _is_done(self) -> bool:
-        return (self.run / _MARKER).exists()
+        return self._published() == self.fingerprint
+
+    def _published(self) -> str | None:
+        """Fingerprint of the training whose results are in the run's folder, None without."""
+        try:
+            return read_json(self.run / _MARKER)["fingerprint"]
+        except (NfbenchError, TypeError, KeyError):
+            return None
+
+    def _require_claim(self) -> None:
+        """Ends a training whose folder another one has claimed since, and removes what it left.
+
+        Raises:
+            NfbenchError: it has.
+        """
+        try:
+            holder = self._claim.read_text()
+        except FileNotFoundError:  # no training is under way but this one's copies; one may have ended
+            holder = self._published()
+        if holder not in (None, self.fingerprint):
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise NfbenchError(
+                f"{self.run}: a training with other settings, images or code was started in this folder after this "
+                "one, which ends here without a result; if it is still the one you want, run it again"
+            )
 
     def remove(self) -> None:
         """Removes the side folder, and those of other fingerprints: the run is done."""
@@ -159,6 +204,28 @@ def load_kept(path: Path) -> dict[int, dict[str, Tensor]]:
         epoch, _, name = key.partition(_SEPARATOR)
         kept.setdefault(int(epoch), {})[name] = value
     return dict(sorted(kept.items()))
+
+
+def _load_torch(path: Path, fingerprint: str) -> dict[str, Any]:
+    """Reads the state of a training, with the checksums of its parts, which ``torch.load`` passes over.
+
+    Raises:
+        FileNotFoundError: there is none.
+        NfbenchError: it is damaged, or is that of another training.
+    """
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                damaged = archive.testzip()
+            file.seek(0)
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # zipfile, zlib, pickle and torch raise a dozen kinds for damaged files
+            raise NfbenchError(f"{path} is damaged ({str(error).splitlines()[0] if str(error) else 'cut'})") from error
+    if damaged is not None:
+        raise NfbenchError(f"{path} is damaged (its part {damaged} has another checksum)")
+    if not isinstance(state, dict) or state.pop("fingerprint", None) != fingerprint:
+        raise NfbenchError(f"{path} is the checkpoint of another training")
+    return state
 
 
 def _save_torch(state: dict[str, Any], temporary: Path, path: Path) -> None:

@@ -42,7 +42,7 @@ def fit(
     images: Sequence[Images],
     device: torch.device,
     folder: Path,
-    code: str,
+    origin: str,
     checkpoint_seconds: float = 20.0,
     on_kept: OnKept | None = None,
 ) -> Fitted:
@@ -55,7 +55,8 @@ def fit(
         images: what there is of each class, in the order of the classes' numbers.
         device: where to compute.
         folder: of the run, takes the side folder of checkpoints.
-        code: hash of the code that the training follows from, see ``nfbench.plan.job.code_of``.
+        origin: hash of what else the training follows from: its spec, or the code alone, see
+            ``nfbench.plan.job.code_of``.
         checkpoint_seconds: at least so long between two checkpoints.
         on_kept: see ``train``.
 
@@ -69,17 +70,17 @@ def fit(
     map_size = cache.meta.map_size
     model = build_method(method, shapes, settings, map_size, initialization, len(images)).to(device)
     data = assemble(model, images, seed, device)
-    side = SideFolder(folder, _fingerprint(cell, settings, images, code))
+    side = SideFolder(folder, _fingerprint(cell, settings, images, origin))
     side.begin()
     result = train(model, data, settings, side, str(cell), checkpoint_seconds, on_kept)
     return Fitted(model.eval(), data, result, initialization, side)
 
 
-def _fingerprint(cell: Cell, settings: MethodSettings, images: Sequence[Images], code: str) -> str:
+def _fingerprint(cell: Cell, settings: MethodSettings, images: Sequence[Images], origin: str) -> str:
     """Of all that determines a training: a checkpoint of another fingerprint is not resumed."""
     anomalies = images[0].anomalies
     caches = [used.meta.key for one in images for used in (one.features, one.pseudo, one.test) if used]
     masks = [entry.mask_sha256 for one in images for entry in one.real]
     described = anomalies and anomalies.model_dump(mode="json")
-    text = json.dumps([str(cell), settings.model_dump(mode="json"), described, caches, masks, code], sort_keys=True)
+    text = json.dumps([str(cell), settings.model_dump(mode="json"), described, caches, masks, origin], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -111,7 +111,7 @@ def train(
     """
     groups = method.optimizer_groups()
     optimizer = Adam(groups, settings.lr, settings.betas, settings.eps)
-    result, first = _resume(method, optimizer, side, data.device)
+    result, first = _resume(method, optimizer, side)
     if first == 1:
         method.train()
         started = time.monotonic()
@@ -228,8 +228,8 @@ def _val_log_likelihood(method: Method, data: TrainingData, settings: MethodSett
     return None if found[0] is None else float(torch.cat(found).double().mean())
 
 
-def _resume(method: Method, optimizer: Adam, side: SideFolder, device: torch.device) -> tuple[TrainingResult, int]:
-    state = side.load(device)
+def _resume(method: Method, optimizer: Adam, side: SideFolder) -> tuple[TrainingResult, int]:
+    state = side.load()
     if state is None:
         return TrainingResult([], {}, 0.0), 1
     load_method(method, state["model"])

@@ -3,6 +3,7 @@
 from typing import Any
 
 from nfbench.core.record import Record
+from nfbench.core.seals import KnownFile
 from nfbench.features.meta import FeatureMeta
 from nfbench.plan.specs import ExtractSpec, StudySpec, TrainSpec
 
@@ -84,6 +85,8 @@ class TrainingRecord(Record):
         features: description of the features of the first class.
         seconds: ``train``, in the loop, and ``train_stage``, of the whole stage.
         peak_memory_mb: largest memory by kind.
+        fingerprint: hash of all that determines the training.
+        written: the files next to the record.
     """
 
     spec: TrainSpec
@@ -103,3 +106,5 @@ class TrainingRecord(Record):
     seconds: dict[str, float]
     peak_memory_mb: dict[str, float]
     provenance: dict[str, Any]
+    fingerprint: str
+    written: dict[str, KnownFile]

@@ -180,6 +180,7 @@ def test_a_class_without_training_images_is_refused_before_it_is_trained_on(imag
     assert run("prepare_data", "--spec", read).exit_code == 0
     lines = manifest.read_text().splitlines(keepends=True)
     manifest.write_text("".join(line for line in lines if not line.startswith("train")))
+    manifest.with_suffix(".json").unlink()
     extract = ExtractSpec(
         manifest=str(manifest), view="train", backbone={"name": "tf_efficientnet_lite0", "weights": "random"},
         features=str(tmp_path / "train" / "meta.json"),

@@ -11,6 +11,7 @@ import torch
 from nfbench.backbones.base import find_backbone
 from nfbench.backbones.weights import load_backbone
 from nfbench.core.errors import NfbenchError
+from nfbench.core.seals import write_sealed
 from nfbench.datasets.base import find_dataset
 from nfbench.datasets.manifest import build_manifest, read_image, write_manifest
 from nfbench.features.cache import FeatureCache
@@ -118,6 +119,7 @@ def test_caches_of_two_sources_do_not_go_together(entries, meta_path, tmp_path):
         (lambda folder: (folder / "level2.npy").write_bytes(b"x"), "level2.npy has changed"),
         (lambda folder: flip_byte(folder / "level3.npy"), "level3.npy has changed"),
         (lambda folder: edit(folder / "meta.json"), "its key does not belong"),
+        (lambda folder: flip_byte(folder / "meta.json", -30), r"meta\.json has changed since it was written"),
     ],
 )
 def test_damaged_cache_is_named(meta_path, damage, message):
@@ -126,15 +128,15 @@ def test_damaged_cache_is_named(meta_path, damage, message):
         FeatureCache(meta_path)
 
 
-def flip_byte(path: Path) -> None:
+def flip_byte(path: Path, place: int = -1) -> None:
     content = bytearray(path.read_bytes())
-    content[-1] ^= 1
+    content[place] ^= 1
     path.write_bytes(content)
 
 
 def edit(path: Path) -> None:
     meta = json.loads(path.read_text())
-    path.write_text(json.dumps({**meta, "input_size": 96}))
+    write_sealed(path, {**meta, "input_size": 96})
 
 
 def test_image_that_changed_since_the_manifest_is_named(entries, tmp_path):

@@ -15,6 +15,7 @@ import torch
 
 from nfbench.backbones.base import find_backbone
 from nfbench.core.errors import NfbenchError
+from nfbench.core.seals import write_sealed
 from nfbench.datasets.base import find_dataset
 from nfbench.datasets.manifest import build_manifest, write_manifest
 from nfbench.features import extract as extraction
@@ -225,8 +226,9 @@ def test_training_reads_features_without_a_cache_batch_by_batch(live, whole, mon
 def test_other_images_than_those_described_are_refused(live, manifest, entries, tmp_path):
     meta = json.loads((tmp_path / "meta.json").read_text())
     write_manifest(tmp_path / "other.csv", entries[1:])
-    meta["online"]["manifest"] = str(tmp_path / "other.csv")
-    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    write_sealed(
+        tmp_path / "meta.json", {**meta, "online": {**meta["online"], "manifest": str(tmp_path / "other.csv")}}
+    )
     with pytest.raises(NfbenchError, match=r"other.csv has other images than its features"):
         FeatureCache(tmp_path / "meta.json")
 

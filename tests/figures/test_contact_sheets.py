@@ -9,6 +9,7 @@ from matplotlib import pyplot as plt
 from nfbench.anomalies.base import make_generator, view_seed
 from nfbench.config import AnomaliesConfig
 from nfbench.core.errors import NfbenchError
+from nfbench.core.provenance import file_sha256
 from nfbench.datasets.folder import DATASET
 from nfbench.datasets.manifest import build_manifest, read_manifest, write_manifest
 from nfbench.figures.anomalies import draw_anomalies
@@ -22,7 +23,7 @@ def manifest(image_folder, tmp_path):
 
 def run(manifest, generator, real=(), seed=0):
     anomalies = generator and SimpleNamespace(generator=generator, real=list(real))
-    data = SimpleNamespace(anomalies=anomalies, manifest=str(manifest))
+    data = SimpleNamespace(anomalies=anomalies, manifest=str(manifest), manifest_sha256=file_sha256(manifest))
     record = SimpleNamespace(data=data, features=SimpleNamespace(input_size=64))
     return SimpleNamespace(cell=SimpleNamespace(dataset="own", category="part", seed=seed), record=record)
 

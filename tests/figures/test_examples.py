@@ -10,19 +10,20 @@ from matplotlib import pyplot as plt
 from nfbench.figures.base import read_runs
 from nfbench.figures.maps import draw_maps
 from nfbench.figures.segmentation import draw_segmentation
-from tests.made_up import MadeUp
+from tests.made_up import MadeUp, relist
 
 
 @pytest.fixture
 def runs(tmp_path):
     """Two runs, the second of a test set without image 1; each map is filled with its image's number."""
     made = MadeUp(tmp_path, {"uflow": "uflow", "bgad": "bgad"}, ("bottle",), seeds=1, images=True).write()
-    found = read_runs(made.cells, made.paths)
+    found = read_runs(dict.fromkeys(made.cells, ""), made.paths)
     kept = [([2, 1, 3, 0, 4], 3), ([2, 3, 0], 2)]
     for run, (index, n_shown) in zip(found, kept, strict=True):
         maps = np.stack([np.full((8, 8), number, dtype=np.float32) for number in index])
         suspect = np.arange(len(index)) >= n_shown
         np.savez(run.folder / "examples.npz", index=np.array(index), suspect=suspect, maps=maps, nfa=-maps)
+        relist(run.folder / "run.json")
     segmentation = SimpleNamespace(false_alarms={"nfa": None}, thresholds={})
     yield [replace(run, record=run.record.model_copy(update={"segmentation": segmentation})) for run in found]
     plt.close("all")
@@ -46,10 +47,11 @@ def test_segmentations_lie_beside_their_images(runs):
 
 def test_a_run_that_is_missing_leaves_its_columns_empty(tmp_path):
     made = MadeUp(tmp_path, {"uflow": "uflow", "bgad": "bgad"}, ("bottle", "carpet"), seeds=1, images=True).write()
-    found = read_runs(made.cells, made.paths)
+    found = read_runs(dict.fromkeys(made.cells, ""), made.paths)
     for run in found:
         maps = np.full((1, 8, 8), 7, dtype=np.float32)
         np.savez(run.folder / "examples.npz", index=np.array([1]), suspect=np.array([False]), maps=maps)
+        relist(run.folder / "run.json")
     left = [run for run in found if (run.cell.method, run.cell.category) != ("uflow", "carpet")]
     assert drawn(draw_maps(left), 2, [2, 4]) == [[7, 7], [None, 7]]
     plt.close("all")

@@ -9,7 +9,8 @@ from matplotlib import pyplot as plt
 
 from nfbench.core.errors import NfbenchError
 from nfbench.figures.base import DrawnRun
-from nfbench.results.files import Epoch, ImageScore, MeanIou, Quantile, write_rows
+from nfbench.results.files import Epoch, ImageScore, MeanIou, Quantile
+from tests.made_up import write_known
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,7 @@ from nfbench.results.files import Epoch, ImageScore, MeanIou, Quantile, write_ro
 )
 def test_nothing_to_draw_is_one_clear_error(tmp_path: Path, kind, message):
     for rows in (MeanIou, Quantile):
-        write_rows(rows, tmp_path, [])
+        write_known(rows, tmp_path, [])
     record = SimpleNamespace(segmentation=SimpleNamespace(false_alarms={"fair": None}))
     run = DrawnRun(SimpleNamespace(seed=0), record, tmp_path, tmp_path)
     with pytest.raises(NfbenchError, match=f"kind '{kind}' {message}"):
@@ -32,10 +33,10 @@ def test_nothing_to_draw_is_one_clear_error(tmp_path: Path, kind, message):
 def drawn_run(folder: Path, method: str, category: str, setting: str = "one-class") -> DrawnRun:
     folder = folder / setting / method / category
     folder.mkdir(parents=True)
-    write_rows(Epoch, folder, [(1, 3.0, -1.5, 0.1, 1.0), (2, 2.0, -1.2, 0.1, 1.0)])
-    write_rows(ImageScore, folder, [(f"{i}.png", i % 2, "x", *[float(i)] * 4) for i in range(6)])
-    write_rows(MeanIou, folder, [(name, 1.0 * x, 0.2, 0.3, 0.4) for name in ("score", "nfa") for x in range(-2, 3)])
-    write_rows(
+    write_known(Epoch, folder, [(1, 3.0, -1.5, 0.1, 1.0), (2, 2.0, -1.2, 0.1, 1.0)])
+    write_known(ImageScore, folder, [(f"{i}.png", i % 2, "x", *[float(i)] * 4) for i in range(6)])
+    write_known(MeanIou, folder, [(name, 1.0 * x, 0.2, 0.3, 0.4) for name in ("score", "nfa") for x in range(-2, 3)])
+    write_known(
         Quantile, folder, [(images, 0, 4, p, p, 1.1 * p) for images in ("training", "test") for p in (0.1, 0.5, 0.9)]
     )
     metrics = dict.fromkeys(

@@ -10,7 +10,8 @@ from matplotlib import pyplot as plt
 from nfbench.core.errors import NfbenchError
 from nfbench.figures.base import DrawnRun, write_figure
 from nfbench.figures.homogeneous_mapping import draw_homogeneous_mapping
-from nfbench.results.files import Bin, Epoch, write_rows
+from nfbench.results.files import Bin, Epoch
+from tests.made_up import write_known
 
 EDGES = np.linspace(-4, 4, 9)
 
@@ -32,8 +33,8 @@ def run(folder, setting, category, method="cflow", shift=0, masks=True):
         for group, place in (("normal", 5), ("anomalous", 5 - shift))
         for number, (left, right) in enumerate(pairwise(EDGES))
     ]
-    write_rows(Bin, run_folder, rows if masks else [])
-    write_rows(Epoch, training, [(1, 3.0, None, 0.1, 1.0), (2, 2.0, None, 0.1, 1.0)])
+    write_known(Bin, run_folder, rows if masks else [])
+    write_known(Epoch, training, [(1, 3.0, None, 0.1, 1.0), (2, 2.0, None, 0.1, 1.0)])
     cell = SimpleNamespace(
         setting=setting, dataset="mvtec_ad", category=category, method=method, backbone="b@256", seed=0
     )

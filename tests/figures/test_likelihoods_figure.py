@@ -11,7 +11,8 @@ from matplotlib.patches import StepPatch
 from nfbench.core.errors import NfbenchError
 from nfbench.figures.base import COLORS, DrawnRun, write_figure
 from nfbench.figures.likelihoods import draw_likelihoods
-from nfbench.results.files import Bin, write_rows
+from nfbench.results.files import Bin
+from tests.made_up import write_known
 
 CENTRES = {
     "before": {"normal": -9.0, "pseudo": -9.6, "anomalous": -10.0},
@@ -42,7 +43,7 @@ def histograms(groups, levels=3):
 def run(folder, method="bgad-10", category="bottle", seed=0, **options):
     folder = folder / f"{method}-{category}-{seed}"
     folder.mkdir()
-    write_rows(Bin, folder, histograms(**options) if options else [])
+    write_known(Bin, folder, histograms(**options) if options else [])
     cell = SimpleNamespace(
         setting="one-class", method=method, dataset="mvtec_ad", category=category, seed=seed, backbone="b6@256-l123"
     )
@@ -99,7 +100,7 @@ def test_groups_have_the_house_colours_and_keep_their_shares(tmp_path):
 def test_bins_that_are_left_out_are_empty(tmp_path):
     made = run(tmp_path)
     rows = [("after", 0, "normal", -2.0, -1.0, 0.25), ("after", 0, "normal", 0.0, 1.0, 0.75)]
-    write_rows(Bin, made.folder, rows)
+    write_known(Bin, made.folder, rows)
     (axis,) = panels(draw_likelihoods([made]))
     values, edges, _ = axis.patches[0].get_data()
     assert list(values) == [0.25, 0, 0.75]

@@ -229,6 +229,11 @@ def with_variant(name, **change):
     return changed
 
 
+def gathers(spec):
+    """Whether it is made from all runs of an experiment, whose specs it holds them against."""
+    return hasattr(spec, "experiment") and not counts_parameters(spec)
+
+
 def learns(spec, name):
     """Whether the stage learns with the settings of a variant or follows from that, or counts its parameters."""
     if isinstance(spec, TrainSpec | EvaluateSpec):
@@ -252,9 +257,14 @@ def learns(spec, name):
 def test_settings_of_a_variant_change_its_own_trainings_alone(root, plans, specs, name, stages):
     settings = {**plans["miniature"].bench.variant(name).settings, "weight_decay": 0.125}
     found = specs_of(new_plan(root, with_variant(name, settings=settings)))
-    changed = changes(specs, found)
+    changed = {log for log in changes(specs, found) if not gathers(specs[log])}
     assert found.keys() == specs.keys()
     assert changed == {log for log, spec in specs.items() if learns(spec, name)}
+    cells = plans["miniature"].cells
+    of_variant = {
+        log for log, spec in specs.items() if gathers(spec) and name in {c.method for c in cells(spec.experiment)}
+    }
+    assert changes(specs, found) - changed == of_variant
     assert {specs[log].stage for log in changed} == stages
 
 
@@ -262,7 +272,7 @@ def test_anomalies_of_a_variant_change_its_own_runs_and_make_views_of_their_own(
     anomalies = plans["miniature"].bench.variant("bgad-smoke").anomalies.model_copy(update={"views": 3})
     found = specs_of(new_plan(root, with_variant("bgad-smoke", anomalies=anomalies)))
     gone = specs.keys() - found.keys()
-    changed = {log for log, spec in specs.items() if log in found and found[log] != spec}
+    changed = {log for log, spec in specs.items() if log in found and found[log] != spec and not gathers(spec)}
     assert [specs[log].view for log in gone] == ["pseudo-rpag-k2-real2-seed0"]
     assert {found[log].view for log in found.keys() - specs.keys()} == {"pseudo-rpag-k3-real2-seed0"}
     assert {(specs[log].stage, specs[log].cell.method) for log in changed} == {

@@ -9,7 +9,7 @@ from PIL import Image
 
 from nfbench.report.gallery import gallery
 from nfbench.results.record import read_record
-from tests.made_up import MadeUp
+from tests.made_up import MadeUp, relist
 
 
 def picture(url):
@@ -26,6 +26,7 @@ def keep_examples(made, cell, index, suspect, bright):
     maps = np.stack([np.full((64, 64), float(number == bright), dtype=np.float32) for number in index])
     path = made.paths.run_record(cell).parent / "examples.npz"
     np.savez_compressed(path, index=np.array(index), suspect=np.array(suspect), maps=maps)
+    relist(path.with_name("run.json"))
 
 
 def test_maps_of_runs_with_other_examples_lie_beside_their_images(made):

@@ -11,6 +11,7 @@ from nfbench.results.examples import read_examples
 from nfbench.scoring.evaluate import GroundTruth, evaluate, log_nfa_maps
 from nfbench.scoring.maps import IMAGE_SCORES, ScoredImages
 from nfbench.scoring.protocol import Scored
+from tests.made_up import write_listing
 
 
 def entries_of(labels, defects):
@@ -64,6 +65,7 @@ def test_examples_are_numbered_as_in_the_manifest_whatever_was_learned_from(tmp_
     tested = [number for number in range(len(images)) if number not in learned]
     of_run = scored([images[number] for number in tested])
     write_artifacts(tmp_path, of_run, {}, images)
+    write_listing(tmp_path / "run.json")
     examples = read_examples(tmp_path)
     assert examples.images == shown
     assert len(examples.suspects) == 2

@@ -15,7 +15,7 @@ from nfbench.cli import app
 from nfbench.cli.load import load_plan
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import find_dataset
-from nfbench.results.ledger import read_holes
+from nfbench.results.aggregate import holes_of, read_results
 from nfbench.results.progress import describe_progress, seconds_left
 from nfbench.stages import gather
 from tests.made_up import MadeUp, spoil
@@ -119,7 +119,7 @@ def test_a_mean_that_lacks_a_seed_is_marked(made):
         ("average", "uflow"): 1, ("average", "fastflow"): 0,
     }  # fmt: skip
     assert measured.n_seeds["bottle", "uflow"] == 1
-    (hole,) = read_holes(made.paths.experiment("made_up", "ledger.csv"))
+    (hole,) = holes_of(read_results(made.paths.experiment("made_up", "results.parquet")))
     assert hole.cell == made.cells[0]
     made.paths.run_record(made.cells[4]).unlink()  # cable, where 12 regions are, for one seed
     run("aggregate_results", "made_up", "--allow-holes")

@@ -6,7 +6,7 @@ from PIL import Image
 
 from nfbench.config import VariantConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.core.files import read_model
+from nfbench.core.seals import read_sealed
 from nfbench.plan.cells import Cell
 from nfbench.plan.specs import EvaluateSpec, ExtractSpec, PrepareSpec, SearchSpec, StudySpec, SummarizeSpec, TrainSpec
 from nfbench.results.record import read_record
@@ -174,10 +174,13 @@ def test_importances_of_enough_trials(extracted, tmp_path):
 def test_a_study_that_is_not_done_is_not_summed_up(extracted, tmp_path):
     search(extracted, tmp_path, trials=2)
     more = study_spec(extracted, tmp_path, trials=3)
+    with pytest.raises(NfbenchError, match=r"description\.json describes a search with other settings"):
+        summarize_study(SummarizeSpec(study=more))
+    create_study(more)
     with pytest.raises(NfbenchError, match="2 of 3 trials have ended"):
         summarize_study(SummarizeSpec(study=more))
-    start = read_model(StudyStart, tmp_path / "description.json")
-    assert (start.spec, start.validation) == (study_spec(extracted, tmp_path, trials=2), [])
+    start = read_sealed(StudyStart, tmp_path / "description.json")
+    assert (start.spec, start.validation) == (more, [])
 
 
 def test_a_study_of_another_run_is_refused(extracted, tmp_path):

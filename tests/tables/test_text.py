@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from nfbench.core.files import shield, unshield, write_csv
+from nfbench.core.seals import known_files, write_sealed
 from nfbench.results.files import ImageScore, read_rows, write_rows
 from nfbench.tables import render
 from nfbench.tables.pages import csv_text, escape_latex, latex_line, latex_table
@@ -35,6 +36,8 @@ def test_other_text_and_numbers_stay(text):
 def test_files_of_runs_are_read_as_they_were_written(tmp_path):
     rows = [ImageScore(text, 1, text, -0.5, 1.0, 2.0, -3.0) for text in FORMULAS + PLAIN]
     write_rows(ImageScore, tmp_path, rows)
+    (known,) = known_files(tmp_path, [ImageScore.FILE]).values()
+    write_sealed(tmp_path / ImageScore.RECORD, {"written": {ImageScore.FILE: known.model_dump()}})
     assert read_rows(ImageScore, tmp_path) == rows
     written = (tmp_path / ImageScore.FILE).read_text()
     assert "\n'=1+1,1,'=1+1,-0.5,1,2,-3\n" in written

@@ -24,7 +24,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.plan.paths import EVALUATED, TRAINED
 from nfbench.stages.track import track_runs
 from tests.in_process import run_nfbench
-from tests.made_up import MadeUp
+from tests.made_up import MadeUp, spoil
 from tests.mlflow_server import Server, Tracked, complete_runs, free_port, wait_for
 from tests.test_docs import commands
 from tests.workflow.conftest import ROOT, Checkout, environment
@@ -79,7 +79,7 @@ def test_odd_names_numbers_and_files_arrive_and_again_changes_nothing(server, ma
     path = next(made.paths.root.glob("runs/*/*/bottle/uflow/*/*/run.json"))
     record = json.loads(path.read_text())
     record["selections"]["val"]["metrics"]["miou_fair"] = None
-    path.write_text(json.dumps(record))
+    spoil(path, **record)
     assert "4 new, 0 replaced" in track(server.uri, monkeypatch, "--name", ODD).output
     found = Tracked(server.uri, ODD)
     assert {run.data.tags["category"] for run in found.of_kind("run")} == {"bottle", "cable"}
@@ -231,7 +231,7 @@ def touched(path):
 def rewrite(path, values):
     """Changes keys of a JSON file, but not its times."""
     times = path.stat().st_atime, path.stat().st_mtime
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    spoil(path, **values)
     os.utime(path, times)
 
 

@@ -65,10 +65,43 @@ def test_resumed_training_is_bit_equal(levels, tmp_path, killed_after):
 
 def test_checkpoints_of_another_fingerprint_are_not_used(levels, tmp_path):
     train(*prepare(levels, tmp_path))
-    assert SideFolder(tmp_path / "side", "f").load(CPU) is not None
-    assert SideFolder(tmp_path / "side", "g").load(CPU) is None
+    assert SideFolder(tmp_path / "side", "f").load() is not None
+    assert SideFolder(tmp_path / "side", "g").load() is None
     SideFolder(tmp_path / "side", "g").remove()
     assert not (tmp_path / "side" / ".resume").exists()
+
+
+DAMAGES = {
+    "empty": lambda data: b"",
+    "cut": lambda data: data[: len(data) // 2],
+    "flipped": lambda data: (
+        data[: len(data) // 2] + bytes(255 - byte for byte in data[len(data) // 2 :][:64]) + data[len(data) // 2 + 64 :]
+    ),
+    "garbled": lambda data: b"not a checkpoint" * 100,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_checkpoint_is_set_aside_and_the_training_starts_again(levels, tmp_path, damage, caplog):
+    whole = train(*prepare(levels, tmp_path))
+    state = SideFolder(tmp_path / "side", "f").path
+    state.write_bytes(damage(state.read_bytes()))
+    again = train(*prepare(levels, tmp_path))
+    assert without_times(again.history) == without_times(whole.history)
+    assert f"{state} is damaged" in caplog.text
+    assert state.with_name("state.damaged.pt").is_file()
+    assert SideFolder(tmp_path / "side", "f").load()["epoch"] == 5
+
+
+def test_the_checkpoint_of_another_training_is_not_gone_on_with(levels, tmp_path, caplog):
+    train(*prepare(levels, tmp_path, "other", epochs=3))
+    own, other = SideFolder(tmp_path / "side", "f"), SideFolder(tmp_path / "other", "f")
+    other.path.rename(other.path.with_name("copy.pt"))
+    SideFolder(tmp_path / "other", "g").save({"epoch": 2})
+    own.folder.mkdir(parents=True)
+    (tmp_path / "other" / ".resume" / "g" / "state.pt").rename(own.path)
+    assert own.load() is None
+    assert "state.pt is the checkpoint of another training" in caplog.text
 
 
 def test_lost_loss_stops_with_the_last_good_checkpoint(levels, tmp_path):
@@ -84,7 +117,7 @@ def test_lost_loss_stops_with_the_last_good_checkpoint(levels, tmp_path):
         NfbenchError, match=r"cell: the loss is nan in epoch 3, batch 2; the last good checkpoint is .*"
     ):
         train(method, data, settings, side, label, 0.0)
-    state = side.load(CPU)
+    state = side.load()
     assert state["epoch"] == 2
     assert all(torch.isfinite(value).all() for value in state["model"].values())
 

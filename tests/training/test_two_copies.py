@@ -1,19 +1,18 @@
 """Two processes on one run, as when a cluster loses sight of a machine and starts its job a second time."""
 
+import json
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import write_text
 from nfbench.training.checkpoint import SideFolder
 from tests.conftest import ROOT
 
-CPU = torch.device("cpu")
 MARKER = "training.json"
 
 SAVER = """
@@ -26,7 +25,7 @@ side, end = SideFolder(Path(sys.argv[1]), "f"), time.monotonic() + 2
 state = {"model": {str(n): torch.zeros(1000) for n in range(20)}, "epoch": 1}
 while time.monotonic() < end:
     side.save(state)
-    side.load(torch.device("cpu"))
+    side.load()
 print("saved")
 """
 
@@ -45,7 +44,7 @@ for run in runs:
         pass
     with side.publish() as folder:
         for file in ("model.safetensors", "checkpoints.safetensors", "history.csv", "training.json"):
-            write_text(folder / file, name)
+            write_text(folder / file, '{"fingerprint": "f", "by": "%s"}' % name)
 """
 
 
@@ -80,9 +79,13 @@ def test_results_are_all_of_one_of_two_processes(tmp_path):
         assert len({path.read_text() for path in files}) == 1, run
 
 
-def write(folder: Path, text: str) -> None:
+def content(by: str, fingerprint: str = "f") -> str:
+    return json.dumps({"fingerprint": fingerprint, "by": by})
+
+
+def write(folder: Path, by: str, fingerprint: str = "f") -> None:
     for file in ("model.safetensors", MARKER):
-        write_text(folder / file, text)
+        write_text(folder / file, content(by, fingerprint))
 
 
 def test_the_copy_that_ends_last_leaves_the_files_that_are_there(tmp_path):
@@ -94,7 +97,7 @@ def test_the_copy_that_ends_last_leaves_the_files_that_are_there(tmp_path):
     with second.publish() as folder:
         write(folder, "second")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
-        "model.safetensors": "first", MARKER: "first"
+        "model.safetensors": content("first"), MARKER: content("first")
     }  # fmt: skip
 
 
@@ -106,7 +109,7 @@ def test_the_folder_of_a_copy_goes_while_it_writes(tmp_path):
         with first.publish() as other:
             write(other, "first")
         write_text(folder / "history.csv", "second")
-    assert {path.read_text() for path in tmp_path.iterdir()} == {"first"}
+    assert {path.read_text() for path in tmp_path.iterdir()} == {content("first")}
 
 
 def test_a_later_training_replaces_the_results(tmp_path):
@@ -115,7 +118,7 @@ def test_a_later_training_replaces_the_results(tmp_path):
         side.begin()
         with side.publish() as folder:
             write(folder, text)
-    assert {path.read_text() for path in tmp_path.iterdir()} == {"second"}
+    assert {path.read_text() for path in tmp_path.iterdir()} == {content("second")}
 
 
 def test_results_that_were_half_published_are_made_again(tmp_path):
@@ -125,7 +128,7 @@ def test_results_that_were_half_published_are_made_again(tmp_path):
     side.begin()
     with side.publish() as folder:
         write(folder, "whole")
-    assert {path.read_text() for path in tmp_path.iterdir()} == {"whole"}
+    assert {path.read_text() for path in tmp_path.iterdir()} == {content("whole")}
 
 
 def test_a_failure_is_not_taken_for_another_copy(tmp_path):
@@ -145,3 +148,63 @@ def test_results_that_another_process_discards_are_an_error(tmp_path):
     side = SideFolder(tmp_path, "f")
     with pytest.raises(NfbenchError, match="another process has begun this training anew"), side.publish() as folder:
         write_text(folder / "model.safetensors", "x")  # and no marker comes to the run's folder
+
+
+def files_of(run: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in run.iterdir() if path.is_file()}
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two trainings with other settings in one folder, of which the second began last."""
+    sides = [SideFolder(tmp_path, name) for name in ("old", "new")]
+    for side in sides:
+        side.begin()
+    return sides
+
+
+def publish(side: SideFolder) -> None:
+    with side.publish() as folder:
+        write(folder, side.fingerprint, side.fingerprint)
+
+
+@pytest.mark.parametrize("newer_ends_first", [False, True])
+def test_of_two_trainings_with_other_settings_the_folder_is_that_of_the_later_one(two, tmp_path, newer_ends_first):
+    older, newer = two
+    if newer_ends_first:
+        publish(newer)
+    with pytest.raises(NfbenchError, match=r"other settings, images or code was started in this folder after this one"):
+        publish(older)
+    if not newer_ends_first:
+        publish(newer)
+    assert set(files_of(tmp_path).values()) == {content("new", "new")}
+    assert not (tmp_path / ".resume").exists() or newer_ends_first
+
+
+def test_a_training_replaces_what_an_older_one_published_after_it_began(tmp_path):
+    """The older one had looked at the folder just before."""
+    newer = SideFolder(tmp_path, "new")
+    newer.begin()
+    write(tmp_path, "old", "old")
+    publish(newer)
+    assert set(files_of(tmp_path).values()) == {content("new", "new")}
+
+
+@pytest.mark.parametrize("newer_has_ended", [False, True])
+def test_a_training_that_lost_its_folder_ends_at_its_next_checkpoint(two, newer_has_ended):
+    older, newer = two
+    older_files = older.folder
+    if newer_has_ended:
+        publish(newer)
+    with pytest.raises(NfbenchError, match="run it again"):
+        older.save({"epoch": 1})
+    assert not older_files.exists()
+
+
+def test_a_training_that_is_begun_again_takes_its_folder_back(two, tmp_path):
+    older, newer = two
+    older.begin()
+    publish(older)
+    with pytest.raises(NfbenchError, match="run it again"):
+        publish(newer)
+    assert set(files_of(tmp_path).values()) == {content("old", "old")}

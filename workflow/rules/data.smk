@@ -79,6 +79,7 @@ rule prepare_data:
     """Writes the manifest of a category and what it was made from; generated datasets are made first."""
     input:
         fetched,
+        inputs("prepare_data"),
     output:
         manifest=PATHS.manifest,
         record=PATHS.manifest_record,

@@ -32,9 +32,9 @@ def inputs(stage):
         job = JOBS[stage](wildcards)
         if job.state == "stale" and RerunTrigger.PARAMS in workflow.rerun_triggers:
             # also where Snakemake does not know it: the record came from another checkout, or .snakemake is gone
-            workflow.dag.forcefiles.add(str(job.record))
+            workflow.dag.forcefiles.add(str(job.target))
         forced = workflow.dag_settings.forceall or workflow.dag_settings.forcerun
-        return job.inputs if forced or job.state != "done" else []
+        return job.inputs if forced or not job.is_settled else []
 
     return of_job
 

@@ -1,0 +1,48 @@
+"""Records of results, tables, figures and reports: what their stage was told, for checkouts that did not make them.
+
+They lie in a folder of the experiment, since people copy the folders of tables and figures as they are.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nfbench.core.seals import known_files, write_sealed
+from nfbench.plan.specs import AggregateSpec, FigureSpec, ReportSpec, Spec, TableSpec
+
+__all__ = ["GATHERED", "made_files", "write_made"]
+
+GATHERED = ("aggregate_results", "build_table", "build_figure", "build_report")
+"""Stages with such records."""
+
+
+def made_files(spec: AggregateSpec | TableSpec | FigureSpec | ReportSpec) -> tuple[Path, tuple[str, ...]]:
+    """Results' root, and below it the files of a stage, its record first."""
+    paths, experiment = spec.paths, spec.experiment
+    if isinstance(spec, TableSpec):
+        files = [paths.table(experiment, spec.name, ending) for ending in ("csv", "tex", "html")]
+    elif isinstance(spec, FigureSpec):
+        files = [paths.figure(experiment, spec.name, ending) for ending in ("png", "pdf")]
+    elif isinstance(spec, ReportSpec):
+        files = [paths.report(experiment)]
+    else:
+        files = [paths.experiment(experiment, name) for name in ("results.parquet", "ledger.csv")]
+    record = _record(paths.experiment(experiment, "made"), spec, files[0])
+    return paths.root, tuple(str(path.relative_to(paths.root)) for path in (record, *files))
+
+
+def write_made(spec: Spec, files: Sequence[Path]) -> None:
+    """Writes the record of a stage, once its files are written.
+
+    Args:
+        spec: what the stage was told.
+        files: what it wrote.
+    """
+    root = spec.paths.root
+    known = known_files(root, [str(file.relative_to(root)) for file in files])
+    written = {name: file.model_dump() for name, file in known.items()}
+    values = {"spec": spec.model_dump(mode="json"), "written": written}
+    write_sealed(_record(spec.paths.experiment(spec.experiment, "made"), spec, files[0]), values)
+
+
+def _record(folder: Path, spec: Spec, file: Path) -> Path:
+    return folder / spec.stage / f"{file.stem}.json"

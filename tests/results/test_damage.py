@@ -1,0 +1,232 @@
+"""Every file that a stage writes, damaged in every way: refused by one line that names it, or a hole."""
+
+import json
+import shutil
+import socket
+from contextlib import chdir, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from matplotlib import pyplot as plt
+
+from nfbench.core.errors import NfbenchError
+from nfbench.plan.paths import TRAINED
+from nfbench.results.aggregate import read_results
+from nfbench.results.progress import describe_progress
+from nfbench.stages.gather import stock_of, write_gathered
+from nfbench.stages.report import write_report
+from nfbench.stages.tables import table_of
+from nfbench.tables.explain import describe_run
+from tests.in_process import run_job
+from tests.made_up import spoil
+from tests.results.tiny import FIGURES, OTHER, PART, TAG
+
+
+def figure(kind):
+    return lambda plan: run_job(plan.figure("tiny", kind))
+
+
+def evaluated(plan):
+    run_job(plan.evaluate(PART))
+    record = json.loads(plan.paths.run_record(PART).read_text())
+    return json.dumps([record["selections"], record["by_epoch"], record["contour"]])
+
+
+def gathered(plan):
+    write_gathered(plan.aggregate("tiny").spec, stock_of(plan, "tiny"))
+    return read_results(plan.paths.experiment("tiny", "results.parquet")).to_csv()
+
+
+def explained(plan):
+    results = read_results(plan.paths.experiment("tiny", "results.parquet"))
+    return "\n".join(line for _, run in results[:1].iterrows() for line in describe_run(run, plan.paths))
+
+
+def shown(plan):
+    table, writer = table_of(plan.table("tiny", "numbers").spec)
+    return writer.to_csv(table)
+
+
+READERS = {
+    "extract": lambda plan: run_job(plan.extract(TAG, "own", "part", "test")),
+    "train": lambda plan: run_job(plan.train(PART)),
+    "evaluate": evaluated,
+    "aggregate": gathered,
+    "status": lambda plan: "\n".join(describe_progress(stock_of(plan, "tiny"), plan.paths)),
+    "table": shown,
+    "explain": explained,
+    "report": lambda plan: write_report(plan.report("tiny").spec, stock_of(plan, "tiny"), 1).read_text(),
+    "tracking": lambda plan: str(stock_of(plan, "tiny").checked(plan.paths).holes),
+    **{kind: figure(kind) for kind in FIGURES},
+}
+RUN = f"runs/one-class/own/{{category}}/tiny/{TAG}/seed0"
+FEATURES = f"features/{TAG}/own/{{category}}"
+FILES = {
+    "manifests/own/{category}.csv": "extract train evaluate maps segmentation",
+    "manifests/own/{category}.json": "extract train evaluate",
+    f"{FEATURES}/train/meta.json": "train evaluate",
+    f"{FEATURES}/test/meta.json": "evaluate",
+    f"{FEATURES}/train/level1.npy": "train evaluate",
+    f"{FEATURES}/test/level2.npy": "evaluate",
+    f"{RUN}/model.safetensors": "evaluate",
+    f"{RUN}/checkpoints.safetensors": "evaluate",
+    f"{RUN}/history.csv": "evaluate curves report tracking",
+    f"{RUN}/training.json": "evaluate curves report tracking",
+    f"{RUN}/run.json": "aggregate status explain report tracking maps histograms",
+    f"{RUN}/scores.csv": "histograms report tracking",
+    f"{RUN}/regions.csv": "report tracking",
+    f"{RUN}/miou.csv": "thresholds report tracking",
+    f"{RUN}/calibration.csv": "calibration report tracking",
+    f"{RUN}/likelihoods.csv": "report tracking",
+    f"{RUN}/examples.npz": "maps segmentation report tracking",
+    f"{RUN}/maps.npy": "report tracking",
+    "experiments/tiny/results.parquet": "table explain",
+}
+
+
+def without_a_row(data):
+    lines = data.splitlines(keepends=True)
+    return b"".join(lines[: len(lines) // 2] + lines[len(lines) // 2 + 1 :])
+
+
+def flipped(data):
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+DAMAGES = {
+    "empty": lambda data, other: b"",
+    "half": lambda data, other: data[: len(data) // 2],
+    "flipped byte": lambda data, other: flipped(data),
+    "garbled": lambda data, other: b"\xff\x00garbled\n" * 20,
+    "of another cell": lambda data, other: other,
+    "row removed": lambda data, other: without_a_row(data),
+}
+
+
+def tried(read, plan):
+    """What a reader printed, or the message of its error; any other error than one of the user's is a failure."""
+    try:
+        return read(plan), ""
+    except NfbenchError as error:
+        return "", str(error)
+
+
+@contextmanager
+def damaged(plan, name, damage):
+    """A file in another state; what it was, and the rest of the results, comes back."""
+    path = plan.paths.root / name.format(category="part")
+    other = plan.paths.root / name.format(category="other").replace("experiments/tiny", "experiments/half")
+    data, changed = path.read_bytes(), DAMAGES[damage](path.read_bytes(), other.read_bytes())
+    if changed == data:
+        pytest.skip("both are equal")
+    path.write_bytes(changed)
+    try:
+        yield path
+    finally:
+        path.write_bytes(data)
+        plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def reference(tiny):
+    """What readers print of the whole results."""
+    folder, plan = tiny
+    with chdir(folder):
+        return {name: READERS[name](plan) for name in ("status", "aggregate", "table", "explain")}
+
+
+CASES = [(name, damage) for name in FILES for damage in DAMAGES if damage != "row removed" or name.endswith(".csv")]
+
+
+@pytest.mark.parametrize(("name", "damage"), CASES, ids=[f"{Path(name).name}-{damage}" for name, damage in CASES])
+def test_a_damaged_file_is_refused_or_a_hole(plan, reference, name, damage):
+    with damaged(plan, name, damage) as path:
+        for reader in FILES[name].split():
+            seen, refused = tried(READERS[reader], plan)
+            if refused:
+                assert path.name in refused, reader
+                assert len(refused.splitlines()) == 1, reader
+            elif seen != reference.get(reader):
+                assert path.name in seen, f"{reader} took {path.name}"
+                assert str(PART) in seen or reader == "report", reader
+
+
+STAGES = {
+    "manifests/own/{category}.csv": lambda plan: plan.prepare("own", "part"),
+    "manifests/own/{category}.json": lambda plan: plan.prepare("own", "part"),
+    f"{FEATURES}/test/meta.json": lambda plan: plan.extract(TAG, "own", "part", "test"),
+    **{
+        f"{RUN}/{name}": lambda plan: plan.train(PART) for name in ("model.safetensors", "history.csv", "training.json")
+    },
+    **{f"{RUN}/{name}": lambda plan: plan.evaluate(PART) for name in ("run.json", "scores.csv", "examples.npz")},
+}
+
+
+@pytest.mark.parametrize("name", STAGES, ids=lambda name: Path(name).name)
+def test_the_next_run_makes_cut_files_and_damaged_records_again(plan, name):
+    """Snakemake runs a job whose state is stale; a byte in a large file is found when the file is read."""
+    job = STAGES[name](plan)
+    assert replace(job).state == "done"
+    for damage in DAMAGES if name.endswith(".json") else ("empty", "half", "garbled"):
+        with damaged(plan, name, damage):
+            assert replace(job).state == "stale", damage
+    assert replace(job).state == "done"
+
+
+def test_what_is_made_again_is_what_it_was(plan, reference):
+    with damaged(plan, f"{RUN}/scores.csv", "half") as path:
+        run_job(plan.evaluate(PART))
+        assert replace(plan.evaluate(PART)).state == "done"
+        seen = path.read_bytes()
+    assert path.read_bytes() == seen
+    assert READERS["table"](plan) == reference["table"]
+
+
+def test_the_whole_training_of_another_category_is_refused(plan, tmp_path):
+    run, other = (plan.paths.run_record(cell).parent for cell in (PART, OTHER))
+    shutil.copytree(run, tmp_path / "kept")
+    for name in TRAINED:
+        shutil.copy(other / name, run / name)
+    with pytest.raises(NfbenchError, match=r"training\.json was made with other settings, images or code than"):
+        run_job(plan.evaluate(PART))
+    shutil.copytree(tmp_path / "kept", run, dirs_exist_ok=True)
+
+
+def test_features_of_other_images_are_refused(plan, tmp_path):
+    """The rest of a spec's origin is the same where a spec is written by hand, without one."""
+    spec = plan.evaluate(PART).spec.model_copy(update={"origin": "", "manifest": plan.evaluate(OTHER).spec.manifest})
+    with pytest.raises(NfbenchError, match=r"meta\.json has the features of other images than manifest .*other\.csv"):
+        run_job(replace(plan.evaluate(PART), spec=spec))
+
+
+@pytest.mark.parametrize(("value", "said"), [(95.0, "image_auroc is 95, which"), (-0.5, "image_auroc is -0.5")])
+def test_numbers_out_of_their_range_are_a_hole(plan, value, said):
+    """Also in a record that a stage has sealed."""
+    path = plan.paths.run_record(PART)
+    kept = path.read_bytes()
+    selections = json.loads(kept)["selections"]
+    selections["last"]["metrics"]["image_auroc"] = value
+    spoil(path, selections=selections)
+    try:
+        (hole,) = stock_of(plan, "tiny").holes
+        assert (hole.cell, hole.status) == (PART, "failed")
+        assert said in hole.reason
+    finally:
+        path.write_bytes(kept)
+
+
+@pytest.mark.parametrize("reader", ["evaluate", "aggregate", "report", "curves"])
+def test_what_a_killed_process_left_is_removed(plan, reader):
+    folders = {
+        "evaluate": plan.paths.run_record(PART).parent,
+        "aggregate": plan.paths.experiment("tiny", "x").parent,
+        "report": plan.paths.report("tiny").parent,
+        "curves": plan.paths.figure("tiny", "curves", "png").parent,
+    }
+    folders[reader].mkdir(parents=True, exist_ok=True)
+    left = folders[reader] / f".half.{socket.gethostname()}.{2**22 + 1}.abc.png"
+    left.touch()
+    READERS[reader](plan)
+    assert not left.exists()

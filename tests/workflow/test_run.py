@@ -176,4 +176,5 @@ def test_commands_that_explain_a_cell_give_the_same_number_again(finished):
 
     own = '{"categories": ["fabric"]}'
     finished.nfbench("aggregate_results", "smoke", "--config", own)
-    assert shlex.split(finished.nfbench(*cell).splitlines()[-2])[-1] == own
+    assert shlex.split(finished.nfbench(*cell, "--config", own).splitlines()[-2])[-1] == own
+    assert "results.parquet was gathered from other runs" in finished.nfbench(*cell, fails=True)

@@ -209,4 +209,5 @@ def test_full_disk_is_one_message_and_leaves_nothing(finished, small_disk, train
         assert "disk" in done.stderr
         assert "full" in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-        assert [path for path in (small_disk / folder).rglob("*") if path.is_file()] == []
+        left = {path.name for path in (small_disk / folder).rglob("*") if path.is_file()}
+        assert left <= {"claim"}  # of the training that goes on when it is started again

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import io
 import json
+import logging
 import sys
 from collections.abc import Callable
 from contextlib import chdir, redirect_stderr, redirect_stdout
@@ -28,9 +29,11 @@ def run_nfbench(folder: Path, *arguments: str) -> str:
     """Runs a command of nfbench in a folder; returns all it printed, and raises what it raised."""
     from nfbench.cli import app
 
+    handlers = logging.getLogger().handlers[:]
     argv = patch.object(sys, "argv", ["nfbench", *arguments])  # records keep the command
     with chdir(folder), argv:
         done = CliRunner().invoke(app, arguments)
+    logging.getLogger().handlers = handlers  # the command's own write to where it has printed
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == 0, done.output
@@ -40,9 +43,10 @@ def run_nfbench(folder: Path, *arguments: str) -> str:
 def run_snakemake(folder: Path, *arguments: str, fails: bool = False) -> str:
     """Runs Snakemake in a folder; returns all it printed. For dry runs: jobs would be processes of their own."""
     from snakemake.cli import main
+    from snakemake.logging import logger
 
-    printed = io.StringIO()
-    with chdir(folder), redirect_stdout(printed), redirect_stderr(printed):
+    printed, alone = io.StringIO(), patch.object(logger, "propagate", False)
+    with chdir(folder), alone, redirect_stdout(printed), redirect_stderr(printed):
         code = exit_code(main, [*arguments])
     assert bool(code) == fails, printed.getvalue()
     return printed.getvalue()

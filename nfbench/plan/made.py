@@ -6,10 +6,11 @@ They lie in a folder of the experiment, since people copy the folders of tables 
 from collections.abc import Sequence
 from pathlib import Path
 
-from nfbench.core.seals import known_files, write_sealed
+from nfbench.core.seals import known_files, read_sealed_values, write_sealed
+from nfbench.plan.paths import Paths
 from nfbench.plan.specs import AggregateSpec, FigureSpec, ReportSpec, Spec, TableSpec
 
-__all__ = ["GATHERED", "made_files", "write_made"]
+__all__ = ["GATHERED", "built_table", "made_files", "write_made"]
 
 GATHERED = ("aggregate_results", "build_table", "build_figure", "build_report")
 """Stages with such records."""
@@ -42,6 +43,16 @@ def write_made(spec: Spec, files: Sequence[Path]) -> None:
     written = {name: file.model_dump() for name, file in known.items()}
     values = {"spec": spec.model_dump(mode="json"), "written": written}
     write_sealed(_record(spec.paths.experiment(spec.experiment, "made"), spec, files[0]), values)
+
+
+def built_table(paths: Paths, experiment: str, name: str) -> TableSpec | None:
+    """What a table was built from; None where it is not built.
+
+    Raises:
+        NfbenchError: its record has changed since it was written.
+    """
+    record = paths.experiment(experiment, "made") / "build_table" / f"{name}.json"
+    return TableSpec.model_validate(read_sealed_values(record)["spec"]) if record.is_file() else None
 
 
 def _record(folder: Path, spec: Spec, file: Path) -> Path:

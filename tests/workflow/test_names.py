@@ -56,7 +56,7 @@ def test_wildcards_are_those_of_the_paths_and_each_has_a_closed_alphabet():
     from nfbench.plan.paths import WILDCARDS
 
     used = {name for pattern in WILDCARDS.values() for name in re.findall(r"\{(\w+)\}", pattern)}
-    assert used == constraints.keys()
+    assert used | {"named", "ending"} == constraints.keys()
     assert all(re.match(r'any_of\(|NAME_PATTERN|"[\w|\-\[\]*]+"', rule) for rule in constraints.values()), constraints
 
 

@@ -30,13 +30,6 @@ def test_jobs_that_need_no_gpu_run_without(checkout):
     assert (checkout.folder / MANIFEST).exists()
 
 
-def test_auto_goes_on_without_a_gpu(new_checkout):
-    checkout = new_checkout()
-    features = "results/features/tf_efficientnet_lite0@64-random/synthetic-smoke/fabric/train/meta.json"
-    assert NO_GPU not in checkout.snakemake(features)
-    assert (checkout.folder / features).exists()
-
-
 def test_a_login_node_needs_no_gpu(checkout, tmp_path, monkeypatch):
     """The jobs are submitted, here to a Slurm that refuses them."""
     pytest.importorskip("snakemake_executor_plugin_slurm")

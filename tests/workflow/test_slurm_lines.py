@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from nfbench.cli.load import load_plan
-from nfbench.core.files import write_json
+from nfbench.core.seals import write_sealed
 from nfbench.plan.memory import memory_mb
 from tests.workflow import slurm_stub
 from tests.workflow.conftest import environment
@@ -76,7 +76,7 @@ def prepared(folder):
         for path in (MANIFEST, FEATURES):
             Path(path).parent.mkdir(parents=True)
         Path(MANIFEST).touch()
-        write_json(FEATURES, {"spec": features.model_dump(mode="json")})
+        write_sealed(FEATURES, {"spec": features.model_dump(mode="json")})
         return memory_mb(plan.train(cell).spec, 0)
 
 

@@ -13,7 +13,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import find_dataset
 from nfbench.plan.cells import expand
 from nfbench.plan.plan import Plan
-from tests.in_process import planned_jobs
+from tests.in_process import planned_jobs, run_experiment
 from tests.plan.test_jobs import jobs_of
 from tests.workflow.conftest import Checkout
 
@@ -91,7 +91,7 @@ def test_a_table_of_parameters_needs_no_data_and_is_made_again_for_another_varia
     rows = values["tables"]["uflow_table4"]["rows"]
     values["tables"]["uflow_table4"]["rows"] = [row for row in rows if row["method"] == "fastflow-cait"]
     path.write_text(yaml.safe_dump(values))
-    checkout.snakemake("uflow_table4", "--config", "data_root=/nowhere")
+    run_experiment(checkout.folder, "uflow_table4", data_root="/nowhere")
     folder = checkout.folder / "results" / "tables" / "uflow_table4"
     made = {file.name: file.read_text() for file in folder.iterdir()}
     assert set(made) == {f"uflow_table4.{ending}" for ending in ("tex", "html", "csv")}

@@ -127,7 +127,7 @@ class Executed:
     """Top-level definitions of nfbench that run within the block, in any thread, but for what an import runs."""
 
     def __init__(self):
-        self.names, self._codes, self._spans = set(), set(), {}
+        self.names, self._codes = set(), set()
 
     def __enter__(self):
         for name in [name for name in sys.modules if name.startswith("nfbench.")]:
@@ -140,6 +140,9 @@ class Executed:
     def __exit__(self, *error):
         sys.setprofile(None)
         threading.setprofile(None)
+        places = {(Path(code.co_filename), code.co_firstlineno) for code in self._codes}
+        trees = {path: ast.parse(path.read_text()) for path, _ in places}  # here: threads cannot parse at a time
+        self.names |= {self._name(path, line, trees[path]) for path, line in places}
 
     def _note(self, frame, event, argument):
         code = frame.f_code
@@ -150,13 +153,10 @@ class Executed:
                 return
             frame = frame.f_back
         self._codes.add(code)
-        self.names.add(self._name(Path(code.co_filename), code.co_firstlineno))
 
-    def _name(self, path, line):
+    def _name(self, path, line, tree):
         """The definition at a line of a file, as ``reachable`` names it."""
-        if path not in self._spans:
-            self._spans[path] = ast.parse(path.read_text()).body
-        for node in self._spans[path]:
+        for node in tree.body:
             first = min([node.lineno, *(found.lineno for found in getattr(node, "decorator_list", []))])
             if first <= line <= node.end_lineno:
                 parts = path.relative_to(SOURCE.parent).with_suffix("").parts

@@ -5,6 +5,7 @@ import itertools
 import shutil
 import sys
 import threading
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -141,8 +142,7 @@ class Executed:
         sys.setprofile(None)
         threading.setprofile(None)
         places = {(Path(code.co_filename), code.co_firstlineno) for code in self._codes}
-        trees = {path: ast.parse(path.read_text()) for path, _ in places}  # here: threads cannot parse at a time
-        self.names |= {self._name(path, line, trees[path]) for path, line in places}
+        self.names |= {definition_at(path, line) for path, line in places}  # here, since threads cannot parse at a time
 
     def _note(self, frame, event, argument):
         code = frame.f_code
@@ -154,15 +154,26 @@ class Executed:
             frame = frame.f_back
         self._codes.add(code)
 
-    def _name(self, path, line, tree):
-        """The definition at a line of a file, as ``reachable`` names it."""
-        for node in tree.body:
-            first = min([node.lineno, *(found.lineno for found in getattr(node, "decorator_list", []))])
-            if first <= line <= node.end_lineno:
-                parts = path.relative_to(SOURCE.parent).with_suffix("").parts
-                module = ".".join(parts).removesuffix(".__init__")
-                return f"{module}:{getattr(node, 'name', None) or ast.unparse(node.targets[0])}"
-        raise AssertionError(f"{path}:{line}")
+
+@cache
+def spans(path):
+    """First and last line, and name, of the definitions of a file, as ``reachable`` names them."""
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    module = ".".join(parts).removesuffix(".__init__")
+    return [
+        (
+            min([node.lineno, *(found.lineno for found in getattr(node, "decorator_list", []))]),
+            node.end_lineno,
+            f"{module}:{getattr(node, 'name', None) or ast.unparse(node.targets[0])}",
+        )
+        for node in ast.parse(path.read_text()).body
+        if hasattr(node, "name") or isinstance(node, ast.Assign)
+    ]
+
+
+def definition_at(path, line):
+    (name,) = [name for first, last, name in spans(path) if first <= line <= last]
+    return name
 
 
 METHODS_RUN = {

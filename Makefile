@@ -14,7 +14,7 @@ run: install ## train, evaluate and tabulate the embedded default
 test: install ## all tests but those on a real Slurm
 	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-fast: install ## the tests of two minutes: no runs of the workflow, no long ones
+test-fast: install ## two minutes of tests: no runs of the workflow, nothing slow
 	pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not workflow and not slurm"
 
 test-slurm: install ## the workflow on a Slurm of its own on this machine, with faults

@@ -18,6 +18,8 @@ from tests.conftest import ROOT, make_image_folder
 from tests.in_process import run_nfbench, run_snakemake
 from tests.workflow.conftest import PARTS, Checkout, environment
 
+pytestmark = pytest.mark.slow
+
 README = (ROOT / "README.md").read_text()
 METHODS = (ROOT / "docs" / "methods.md").read_text()
 DATASETS = (ROOT / "docs" / "datasets.md").read_text()

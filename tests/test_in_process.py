@@ -7,6 +7,8 @@ from nfbench.core.errors import NfbenchError
 from tests.in_process import DRY_RUN, count_jobs, planned_jobs, run_nfbench, run_snakemake
 from tests.workflow.conftest import Checkout
 
+pytestmark = pytest.mark.slow
+
 
 def test_dry_runs_see_each_change_and_the_same_as_a_process(tmp_path):
     checkout = Checkout(tmp_path)

@@ -19,6 +19,8 @@ from nfbench.core.provenance import file_sha256
 from nfbench.datasets.manifest import build_manifest, read_image
 from nfbench.datasets.mvtec_ad import DATASET
 
+pytestmark = pytest.mark.slow
+
 RED, GREY = (250, 0, 0), 128
 
 

@@ -12,6 +12,8 @@ from nfbench.backbones.extractors import import_timm
 from nfbench.backbones.weights import load_backbone, state_hash
 from nfbench.core.errors import NfbenchError
 
+pytestmark = pytest.mark.slow
+
 timm = import_timm()
 
 RESNET18 = find_backbone("resnet18.tv_in1k")

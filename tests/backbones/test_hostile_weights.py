@@ -17,6 +17,8 @@ from nfbench.backbones.extractors import create_network
 from nfbench.backbones.weights import load_backbone
 from nfbench.core.errors import NfbenchError
 
+pytestmark = pytest.mark.slow
+
 BACKBONE = find_backbone("tf_efficientnet_lite0")
 FIRST = "conv_stem.weight"
 RAN = Path("/tmp/nfbench-ran")

@@ -19,6 +19,8 @@ from nfbench.plan.specs import PrepareSpec
 from nfbench.stages.prepare import prepare_data
 from tests.in_process import run_nfbench
 
+pytestmark = pytest.mark.slow
+
 MINIATURES = [name for name in plugin_names(PACKAGE) if find_dataset(name).has_miniature]
 HIDDEN = (".ipynb_checkpoints", "@eaDir", "__MACOSX")
 

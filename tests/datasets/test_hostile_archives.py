@@ -21,6 +21,8 @@ from nfbench.datasets.sources import Source, find_source
 from nfbench.datasets.unpack import BadArchive, unpack
 from tests.datasets.test_unpack import SMALL, entry, tar, zip_entry, zipped
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 200_000
 SECONDS = 15.0
 KINDS = {"tar": "w", "gz": "w:gz", "bz2": "w:bz2", "xz": "w:xz"}

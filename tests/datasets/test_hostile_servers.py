@@ -17,6 +17,8 @@ from nfbench.core.errors import NfbenchError
 from nfbench.datasets.download import Policy, download
 from nfbench.datasets.sources import Archive
 
+pytestmark = pytest.mark.slow
+
 CONTENT = bytes(range(256)) * 600
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 HASTY = Policy(attempts=2, timeout=0.3, wait=0.01, longest_wait=0.02, longest=1.2)

@@ -17,6 +17,8 @@ from nfbench.datasets.staging import staged_folder
 from nfbench.plan.specs import PrepareSpec
 from nfbench.stages.prepare import prepare_data
 
+pytestmark = pytest.mark.slow
+
 DATASET = synthetic.DATASET
 
 

@@ -25,6 +25,8 @@ from nfbench.features.recipe import Recipe
 from nfbench.features.shards import Shards, plan_shards, reserve
 from nfbench.training.data import TrainingData
 
+pytestmark = pytest.mark.slow
+
 BACKBONE = find_backbone("tf_efficientnet_lite0")
 CPU = torch.device("cpu")
 

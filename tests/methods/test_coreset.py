@@ -9,6 +9,8 @@ from nfbench.blocks import coreset
 from nfbench.blocks.coreset import select_coreset
 from nfbench.core.errors import NfbenchError
 
+pytestmark = pytest.mark.slow
+
 
 def plain_greedy(points, count, start):
     """Greedy k-centre as it is described: every centre against every point, by differences in float64."""

@@ -10,6 +10,8 @@ from sklearn.metrics import auc, roc_curve
 
 from nfbench.metrics.legacy import MODES, legacy_aupro
 
+pytestmark = pytest.mark.slow
+
 
 def regions_of(mask):
     return measure.regionprops(measure.label(mask, connectivity=2))

@@ -16,6 +16,8 @@ from nfbench.plan.plan import Plan
 from nfbench.plan.specs import EvaluateSpec, SearchSpec, SummarizeSpec, TableSpec, TrainSpec
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 NAMES = sorted(path.stem for path in (ROOT / "workflow" / "experiments").glob("*.yaml"))
 CASES = [("miniature", name) for name in NAMES] + [("whole", name) for name in NAMES if name.startswith("smoke")]
 GATHERING = ("build_report", "track_runs")

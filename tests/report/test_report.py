@@ -14,6 +14,8 @@ from nfbench.tables.explain import commands_of
 from tests.browser import Browser
 from tests.made_up import MadeUp, spoil
 
+pytestmark = pytest.mark.slow
+
 ATTACK = "<script>document.title='run'</script>"
 IMAGE_ATTACK = "<img src=x onerror=\"document.title='run'\">"
 BREAKOUT = "</script><script>document.title='run'</script>"

@@ -22,6 +22,8 @@ from tests.in_process import run_job
 from tests.made_up import spoil
 from tests.results.tiny import FIGURES, OTHER, PART, TAG
 
+pytestmark = pytest.mark.slow
+
 
 def figure(kind):
     return lambda plan: run_job(plan.figure("tiny", kind))

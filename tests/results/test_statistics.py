@@ -12,6 +12,8 @@ from sklearn.metrics import roc_auc_score
 from nfbench.results.bootstrap import auroc_interval, auroc_kernel
 from nfbench.results.statistics import blocks, holm, paired_tests, rank_methods
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def rng():

@@ -18,6 +18,8 @@ from nfbench.stages.search import create_study, search_hyperparameters, summariz
 from tests.search.test_searching import extracted, search, study_spec  # noqa: F401 a fixture
 from tests.search.test_study import SPACE, open_study, value_of, work
 
+pytestmark = pytest.mark.slow
+
 ERRORS = {
     "GPU memory": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 18.30 GiB.\nGPU 0 has a total"),
     "host memory of torch": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),

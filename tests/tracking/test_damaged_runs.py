@@ -12,6 +12,8 @@ from nfbench.tracking.store import Store
 from tests.datasets.test_hostile_servers import END, LENGTH, OK, chunked, drip, headers, serving
 from tests.tracking.test_mirror import CELL, made, study, track, tracked, write_study  # noqa: F401 a fixture
 
+pytestmark = pytest.mark.slow
+
 LOST = ["nfbench.kind", "nfbench.digest", "nfbench.state", "nfbench.results_root", "mlflow.parentRunId"]
 KEYS = [f"run {CELL}", "study one-class/mvtec_ad/bottle/fastflow-wide", "experiment made_up"]
 TRIAL = "trial one-class/mvtec_ad/bottle/fastflow-wide#0"

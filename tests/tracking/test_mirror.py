@@ -16,6 +16,8 @@ from nfbench.stages.track import track_runs
 from tests.made_up import MadeUp, spoil, write_listing
 from tests.mlflow_server import MlflowClient, Tracked
 
+pytestmark = pytest.mark.slow
+
 DATABASE = Path("results/mlflow/mlflow.db")
 CELL = "one-class/mvtec_ad/bottle/fastflow-wide/resnet18.tv_in1k@256/seed0"
 WRITES = ("create_experiment", "create_run", "log_batch", "set_tag", "set_terminated", "log_artifact", "delete_run")

@@ -29,6 +29,8 @@ from tests.mlflow_server import Server, Tracked, complete_runs, free_port, wait_
 from tests.test_docs import commands
 from tests.workflow.conftest import ROOT, Checkout, environment
 
+pytestmark = pytest.mark.slow
+
 ODD = "a #b's & ü 漢字 100%"
 
 

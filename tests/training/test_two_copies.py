@@ -13,6 +13,8 @@ from nfbench.core.files import write_text
 from nfbench.training.checkpoint import SideFolder
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 MARKER = "training.json"
 
 SAVER = """

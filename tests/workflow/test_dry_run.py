@@ -9,6 +9,8 @@ import pytest
 from nfbench.cli.load import load_plan
 from tests.in_process import run_snakemake
 
+pytestmark = pytest.mark.workflow
+
 
 @pytest.fixture(scope="module")
 def checkout(new_checkout):

@@ -11,6 +11,8 @@ from nfbench.config import NAME_PATTERN
 from tests.in_process import run_snakemake
 from tests.workflow.conftest import ROOT, Checkout
 
+pytestmark = pytest.mark.workflow
+
 RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
 SHELL = re.compile(r"""shell(?::|\()((?:\s*(?:f?"[^"\n]*"|f?'[^'\n]*'))+)""")
 PLACEHOLDER = re.compile(r"(?<!\{)\{([^{}]*)\}")

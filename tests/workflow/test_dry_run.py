@@ -71,7 +71,7 @@ def test_the_ledger_reads_the_logs_of_these_jobs(checkout, monkeypatch):
     ],
 )
 def test_wrong_input_is_one_message(checkout, arguments, message):
-    printed = checkout.snakemake("--dry-run", *arguments, fails=True)
+    printed = run_snakemake(checkout.folder, "--dry-run", *arguments, fails=True)
     assert printed.count(message) == 1
     assert "Traceback (most recent call last)" not in printed
 
@@ -89,4 +89,4 @@ def test_wrong_setting_of_a_variant_stops_before_the_first_job(new_checkout):
 def test_missing_config_file_is_one_message(new_checkout):
     checkout = new_checkout()
     (checkout.folder / "config.yaml").unlink()
-    assert "config.yaml" in checkout.snakemake("--dry-run", fails=True)
+    assert "config.yaml" in run_snakemake(checkout.folder, "--dry-run", fails=True)

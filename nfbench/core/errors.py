@@ -3,7 +3,7 @@
 import errno
 import os
 
-__all__ = ["NfbenchError", "one_line", "printable", "system_error"]
+__all__ = ["NfbenchError", "one_line", "system_error", "valid_utf8"]
 
 _WHAT_TO_DO = {
     errno.ENOSPC: "free some space and run again",
@@ -27,10 +27,10 @@ class NfbenchError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
+        super().__init__(valid_utf8(message))
 
 
-def printable(text: str) -> str:
+def valid_utf8(text: str) -> str:
     """The text in valid UTF-8: bytes of file names that are not are written as escapes."""
     return text.encode(errors="backslashreplace").decode()
 

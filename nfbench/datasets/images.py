@@ -36,7 +36,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nfbench.core.errors import NfbenchError, printable
+from nfbench.core.errors import NfbenchError, one_line, valid_utf8
 
 if TYPE_CHECKING:
     import numpy as np
@@ -211,7 +211,7 @@ def _foreseen(kind: str, path: str) -> Iterator[None]:
 
 
 def _read(path: str, kind: str) -> bytes:
-    if printable(path) != path:
+    if valid_utf8(path) != path:
         raise NfbenchError(f"{kind} {path}: its name is not UTF-8; rename it")
     try:
         status = os.stat(path)
@@ -291,7 +291,7 @@ def _reason(error: Exception) -> str:
         return f"its header says more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; cut it into tiles"
     if isinstance(error, MemoryError):
         return "it does not fit in memory"
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)
 
 
 def _values(picture: "Image.Image") -> "np.ndarray":

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from nfbench.core.errors import NfbenchError, printable
+from nfbench.core.errors import NfbenchError, valid_utf8
 from nfbench.datasets.base import Dataset, Faults, Sample
 from nfbench.datasets.images import IMAGE_ENDINGS
 from nfbench.datasets.listing import files_in, folders_in
@@ -36,7 +36,7 @@ class LayoutDataset(Dataset):
         folders = folders_in(root)
         found = [path.name for path in folders if (path / "train" / self.normal).is_dir()]
         for name in found:
-            if printable(name) != name:
+            if valid_utf8(name) != name:
                 raise NfbenchError(f"folder {root / name}: its name is not UTF-8; rename it")
         if not found:
             trains = [path / "train" for path in folders if (path / "train").is_dir()]

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from nfbench.core.errors import NfbenchError, printable
+from nfbench.core.errors import NfbenchError, valid_utf8
 from nfbench.datasets.images import IMAGE_ENDINGS
 
 __all__ = ["files_below", "files_in", "folders_in", "group_left_out", "list_images"]
@@ -66,7 +66,7 @@ def group_left_out(root: Path, used: Iterable[Path]) -> list[str]:
         unused = next((parent for parent in inside if parent not in with_used), None)
         group = (unused, "") if unused else (path.parent, path.suffix.lower() or path.name)
         groups.setdefault(group, []).append(str(path.relative_to(group[0])))
-    return [printable(_line(folder, root, names)) for (folder, _), names in groups.items()]
+    return [valid_utf8(_line(folder, root, names)) for (folder, _), names in groups.items()]
 
 
 def _line(folder: Path, root: Path, names: list[str]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nfbench.config.validation import Model
-from nfbench.core.errors import NfbenchError, printable
+from nfbench.core.errors import NfbenchError, valid_utf8
 from nfbench.core.provenance import file_sha256
 from nfbench.core.seals import KnownFile, read_sealed
 from nfbench.plan.specs import PrepareSpec
@@ -69,9 +69,9 @@ def token(record: Path, places: Sequence[Place]) -> str:
 
 
 def _agrees(known: Mapping[str, FileState], places: Sequence[Place]) -> bool:
-    if known.keys() != {printable(path) for path, _, _ in places}:
+    if known.keys() != {valid_utf8(path) for path, _, _ in places}:
         return False
-    states = [(path, size, mtime_ns, known[printable(path)]) for path, size, mtime_ns in places]
+    states = [(path, size, mtime_ns, known[valid_utf8(path)]) for path, size, mtime_ns in places]
     if any(state.size != size for _, size, _, state in states):
         return False
     return all(file_sha256(path) == state.sha256 for path, _, mtime_ns, state in states if state.mtime_ns != mtime_ns)

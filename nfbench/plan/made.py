@@ -27,7 +27,7 @@ def made_files(spec: AggregateSpec | TableSpec | FigureSpec | ReportSpec) -> tup
         files = [paths.report(experiment)]
     else:
         files = [paths.experiment(experiment, name) for name in ("results.parquet", "ledger.csv")]
-    record = _record(paths.experiment(experiment, "made"), spec, files[0])
+    record = _record(paths, experiment, spec.stage, files[0].stem)
     return paths.root, tuple(str(path.relative_to(paths.root)) for path in (record, *files))
 
 
@@ -42,7 +42,7 @@ def write_made(spec: Spec, files: Sequence[Path]) -> None:
     known = known_files(root, [str(file.relative_to(root)) for file in files])
     written = {name: file.model_dump() for name, file in known.items()}
     values = {"spec": spec.model_dump(mode="json"), "written": written}
-    write_sealed(_record(spec.paths.experiment(spec.experiment, "made"), spec, files[0]), values)
+    write_sealed(_record(spec.paths, spec.experiment, spec.stage, files[0].stem), values)
 
 
 def built_table(paths: Paths, experiment: str, name: str) -> TableSpec | None:
@@ -51,9 +51,9 @@ def built_table(paths: Paths, experiment: str, name: str) -> TableSpec | None:
     Raises:
         NfbenchError: its record has changed since it was written.
     """
-    record = paths.experiment(experiment, "made") / "build_table" / f"{name}.json"
+    record = _record(paths, experiment, "build_table", name)
     return TableSpec.model_validate(read_sealed_values(record)["spec"]) if record.is_file() else None
 
 
-def _record(folder: Path, spec: Spec, file: Path) -> Path:
-    return folder / spec.stage / f"{file.stem}.json"
+def _record(paths: Paths, experiment: str, stage: str, name: str) -> Path:
+    return paths.experiment(experiment, "made") / stage / f"{name}.json"

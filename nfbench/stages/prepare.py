@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from nfbench.core.errors import NfbenchError, printable
+from nfbench.core.errors import NfbenchError, valid_utf8
 from nfbench.core.files import remove_stale
 from nfbench.core.provenance import file_sha256
 from nfbench.core.seals import known_files, write_sealed
@@ -45,7 +45,7 @@ def _states(places: Sequence[Place], entries: Sequence[Entry]) -> tuple[FileStat
     """The files with their hashes, those of images and masks as the manifest has them."""
     known = {entry.image: entry.sha256 for entry in entries} | {entry.mask: entry.mask_sha256 for entry in entries}
     return tuple(
-        FileState(path=printable(path), size=size, mtime_ns=mtime_ns, sha256=known.get(path) or _hash(path))
+        FileState(path=valid_utf8(path), size=size, mtime_ns=mtime_ns, sha256=known.get(path) or _hash(path))
         for path, size, mtime_ns in places
     )
 

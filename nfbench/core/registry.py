@@ -15,9 +15,10 @@ __all__ = ["import_plugins", "nearest", "plugin", "plugin_names"]
 
 
 def plugin_names(package: str) -> list[str]:
-    """Names of the plug-in modules of a package: all of its modules but those that its ``HELPERS`` names."""
+    """Names of the plug-in modules of a package: all but those with a leading underscore or in its ``HELPERS``."""
     module = importlib.import_module(package)
-    return sorted({found.name for found in pkgutil.iter_modules(module.__path__)} - set(module.HELPERS))
+    names = {found.name for found in pkgutil.iter_modules(module.__path__) if not found.name.startswith("_")}
+    return sorted(names - set(getattr(module, "HELPERS", ())))
 
 
 def plugin(package: str, name: str) -> ModuleType:

@@ -16,10 +16,10 @@ from scipy import ndimage
 
 from nfbench.backbones.base import find_backbone
 from nfbench.backbones.weights import load_backbone
+from nfbench.config import BackboneConfig
 from nfbench.datasets.base import Sample
 from nfbench.datasets.manifest import build_manifest
 from nfbench.features.extract import extract_features
-from nfbench.features.recipe import Recipe
 
 BATCH = 8
 
@@ -60,7 +60,7 @@ def main(count=128, rounds=2):
                 bare.append(bare_seconds(name, count))
                 meta = extract_features(
                     entries,
-                    Recipe(find_backbone(name), 256),
+                    BackboneConfig(name=name, weights="random"),
                     Path(folder) / f"{name}-{number}" / "meta.json",
                     view="train",
                     device=torch.device("cpu"),

@@ -268,8 +268,11 @@ def made_up_record(
             "n_regions": 12, "resolution": "original", "anomalies": None,
         },
         features={
-            "backbone": cell.backbone.partition("@")[0], "weights": "pretrained", "weights_sha256": "a" * 64,
-            "levels": [1, 2, 3], "input_size": 256, "train_key": "t" * 64, "test_key": "u" * 64, "pseudo_key": None,
+            "recipe": {
+                "backbone": {"name": cell.backbone.partition("@")[0], "levels": [1, 2, 3]}, "mean": [0.5] * 3,
+                "std": [0.5] * 3, "level_shapes": {}, "weights_sha256": "a" * 64,
+            },
+            "train_key": "t" * 64, "test_key": "u" * 64, "pseudo_key": None,
         },
         parameters={"flow": 1000, "total": 1000},
         seconds={"train": 10.0, "score": 1.0},

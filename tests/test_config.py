@@ -66,9 +66,26 @@ def test_categories_may_be_given_as_text_on_the_command_line():
         (BackboneConfig(name="resnet18.tv_in1k"), "resnet18.tv_in1k@256"),
         (BackboneConfig(name="resnet18.tv_in1k", input_size=448, levels=(2, 3)), "resnet18.tv_in1k@448-l23"),
         (BackboneConfig(name="resnet18.tv_in1k", weights="random"), "resnet18.tv_in1k@256-random"),
+        (BackboneConfig(name="resnet18.tv_in1k", weights="/my/weights.pth"), "resnet18.tv_in1k@256"),
+        (
+            BackboneConfig(
+                name="alexnet",
+                input_size=448,
+                levels=(2, 3),
+                scales=(1, 2, 4),
+                interpolation="bilinear",
+                padding="reflect",
+                rotations=16,
+                pooled=True,
+                image=True,
+                online=True,
+                weights="random",
+            ),
+            "alexnet@448-l23-s1.2.4-bilinear-reflect-r16-pooled-image-online-random",
+        ),
     ],
 )
-def test_backbone_tag_tells_size_levels_and_random_weights(backbone, tag):
+def test_backbone_tag_tells_all_keys_that_are_not_the_default(backbone, tag):
     assert backbone.tag == tag
 
 

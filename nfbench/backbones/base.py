@@ -66,7 +66,7 @@ class Backbone:
     Attributes:
         name: timm's name with its weight tag, or the name that papers use; what commands, paths and tables use.
         timm_name: name and tag that timm's hub knows.
-        taps: all levels by their index; the extractor says what of.
+        taps: all levels by their index; the extractor says what of. Without any, features are the image alone.
         levels: indices of the levels that methods use by default, fine to coarse.
         input_size: default side of the square input, in pixels.
         mean, std: normalization of RGB values in [0, 1].
@@ -95,6 +95,13 @@ class Backbone:
     output_side: Callable[[int, int], int] = _ceil_division
     parts: tuple["Backbone", ...] = ()
     url: str | None = None
+
+    @property
+    def weights(self) -> str:
+        """Where the weights are from by default: ``package``, ``hub``, or ``none`` of a backbone without levels."""
+        if not self.taps:
+            return "none"
+        return "package" if self.package else "hub"
 
     def shapes(
         self, input_size: int, levels: tuple[int, ...] | None = None, scales: tuple[int, ...] | None = None

@@ -139,6 +139,17 @@ class _AlexNet(nn.Module):
         return [self.features(x)]
 
 
+class _Nothing(nn.Module):
+    """No levels and no parameters."""
+
+    def __init__(self, _backbone: Backbone, _levels: Sequence[int], _pretrained: bool) -> None:
+        super().__init__()
+
+    def forward(self, _x: Tensor) -> list[Tensor]:
+        """``(B, 3, S, S)`` to no level."""
+        return []
+
+
 EXTRACTORS: dict[str, Callable[[Backbone, Sequence[int], bool], nn.Module]] = {
     "features_only": _features_only,
     "truncated_features": _truncated_features,
@@ -146,6 +157,7 @@ EXTRACTORS: dict[str, Callable[[Backbone, Sequence[int], bool], nn.Module]] = {
     "projections": _Projections,
     "tokens": _Tokens,
     "alexnet": _AlexNet,
+    "nothing": _Nothing,
 }
 """By name: what builds ``(B, 3, S, S)`` to a list of ``(B, C, H, W)``; the flag asks for timm's hub's weights."""
 

@@ -37,8 +37,9 @@ def load_backbone(
     Args:
         backbone: description of the backbone.
         levels: indices of the levels that the module returns, fine to coarse.
-        weights: ``package``, ``hub``, ``random``, or the path of a ``.safetensors`` or ``.pth`` file; for a backbone of
-            several networks, of a folder with one such file for each, under the name that timm gives the network.
+        weights: ``package``, ``hub``, ``random``, ``none`` of a backbone without any, or the path of a ``.safetensors``
+            or ``.pth`` file; for a backbone of several networks, of a folder with one such file for each, under the
+            name that timm gives the network.
         scales: divisors of the input's side, by default the backbone's; the levels are returned for each in turn.
         interpolation: how the image is scaled, one of ``INTERPOLATIONS``, by default the backbone's.
         padding: ``zeros`` for what the network was trained with, ``reflect`` for reflection in every convolution.
@@ -93,7 +94,7 @@ def _load_network(backbone: Backbone, levels: tuple[int, ...], weights: str) -> 
         _load(model, _from_url(backbone), source=backbone.url)
     elif weights == "package":
         _load(model, _from_package(backbone), source=backbone.package.distribution)
-    elif weights != "random":
+    elif weights != "random" and backbone.taps:
         _load(model, _named_state(_read_state(Path(weights)), backbone), source=weights)
     return model
 

@@ -134,6 +134,7 @@ class Method(nn.Module, ABC):
         backbone_settings: the paper's overrides by backbone, tag left out.
         search_space: settings that a search varies unless it says otherwise.
         takes_views: features come as rotated views of each image, ``(B, K, C_l, H_l, W_l)``.
+        takes_levels: it reads the backbone's levels; a method that reads the image alone does not.
         takes_image: the first level of the features is the normalized image, ``(B, 3, S, S)``.
         takes_class: after the levels of the features comes the number of each image's class, ``(B,)``.
         localizes_by_gradient: anomaly maps are gradients of ``log_likelihood`` with respect to the image.
@@ -153,6 +154,7 @@ class Method(nn.Module, ABC):
     backbone_settings: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     search_space: ClassVar[Mapping[str, Dimension]] = {}
     takes_views: ClassVar[bool] = False
+    takes_levels: ClassVar[bool] = True
     takes_image: ClassVar[bool] = False
     takes_class: ClassVar[bool] = False
     localizes_by_gradient: ClassVar[bool] = False
@@ -303,8 +305,13 @@ def build_method(
     """Builds a method; equal arguments give equal initial weights. The global random state is left as it was.
 
     ``n_classes`` is for methods that take the class of an image.
+
+    Raises:
+        NfbenchError: the method reads levels, and there are none; or levels that it does not take.
     """
     method_type: type[Method] = plugin(PACKAGE, method).METHOD
+    if method_type.takes_levels and len(shapes) <= method_type.takes_image:
+        raise NfbenchError(f"method '{method_type.title}' reads levels, and its backbone has none; choose another one")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return method_type(shapes, settings, map_size, torch.Generator("cpu").manual_seed(seed), n_classes)

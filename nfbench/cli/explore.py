@@ -1,6 +1,7 @@
 """A look around: what there is, and what a method is made of, without data or weights."""
 
 import json
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import typer
@@ -50,7 +51,7 @@ def describe(
     }
     config = validate(BackboneConfig, {"name": backbone, **given}, "options")
     size, chosen, divisors = config.input_size, config.levels or described.levels, config.scales or described.scales
-    shapes = [LevelShape(*shape) for shape in described.shapes(size, chosen, divisors)]
+    shapes = [LevelShape(*shape) for shape in config.level_shapes.values()]
     settings = resolve_settings(method, backbone=backbone, overrides=parse_overrides(overrides))
     model = build_to_count(method, shapes, settings, (size, size), classes)
     description = {
@@ -58,6 +59,7 @@ def describe(
         "title": model.title,
         "backbone": backbone,
         "input_size": size,
+        "image": config.image_shape,
         "levels": [
             {"level": level, "input_size": size // divisor, "shape": list(shape)}
             for (divisor, level), shape in zip(product(divisors, chosen), shapes, strict=True)
@@ -70,6 +72,8 @@ def describe(
         typer.echo(json.dumps(description, indent=2))
         return
     typer.echo(f"{model.title} on {backbone} at {size} x {size} pixels")
+    if config.image_shape:
+        typer.echo(f"  image {_times(config.image_shape)}")
     for entry in description["levels"]:
         at = f" at {entry['input_size']} x {entry['input_size']}" if len(divisors) > 1 else ""
         typer.echo(f"  level {entry['level']}{at}: features {_times(entry['shape'])}")
@@ -118,5 +122,5 @@ def check_device() -> None:
     require_gpu()
 
 
-def _times(shape: list[int]) -> str:
+def _times(shape: Iterable[int]) -> str:
     return " x ".join(map(str, shape))

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
-from nfbench.backbones.base import find_backbone
 from nfbench.config.backbone import BackboneConfig
 from nfbench.config.grid import AvailableAmong, Categories, DatasetConfig, GridBlock, VariantConfig
 from nfbench.core.errors import NfbenchError
@@ -58,7 +57,7 @@ def official_categories(known: Known, dataset: str) -> tuple[str, ...]:
 def backbone_faults(key: str, backbone: BackboneConfig) -> Iterator[str]:
     """Faults of a backbone: its name, its levels, an input that it cannot take, weights that are no word or path."""
     try:
-        find_backbone(backbone.name).shapes(backbone.input_size, backbone.levels, backbone.scales)
+        _ = backbone.level_shapes
     except NfbenchError as error:
         yield f"'{key}': {error}"
     weights = backbone.weights

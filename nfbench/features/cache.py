@@ -76,8 +76,8 @@ class FeatureCache:
 
     @property
     def shapes(self) -> list[tuple[int, int, int]]:
-        """``(C, H, W)`` of each level."""
-        return self.meta.shapes
+        """``(C, H, W)`` of each level, after the image where it is kept."""
+        return list(self.meta.recipe.arrays.values())
 
     def require_same_source(self, other: FeatureMeta, other_path: str | Path) -> None:
         """Refuses to go on when another cache's ``meta`` is of another backbone, size or transform.
@@ -118,15 +118,12 @@ class FeatureCache:
         return np.load(path, mmap_mode="r")
 
 
-def fill_cache(
-    meta_path: str | Path, meta: FeatureMeta, names: Sequence[str], fill: Fill, limit: int = SHARD_BYTES
-) -> list[CachedFile]:
+def fill_cache(meta_path: str | Path, meta: FeatureMeta, fill: Fill, limit: int = SHARD_BYTES) -> list[CachedFile]:
     """Writes the arrays of a cache, in shards where they have more than ``limit`` bytes; shards that are there stay.
 
     Args:
         meta_path: where ``meta.json`` goes; the levels go beside it.
         meta: everything that determines the values.
-        names: of the levels.
         fill: computes the values of some images.
         limit: of the bytes of one shard; pseudo-anomalies are in one piece always.
 
@@ -139,7 +136,7 @@ def fill_cache(
     meta_path = Path(meta_path)
     meta_path.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(meta_path.parent)
-    key, kinds = cache_key(meta), _kinds(meta, names)
+    key, kinds = cache_key(meta), _kinds(meta)
     remove_other_shards(meta_path, key)
     image_bytes = sum(dtype.itemsize * math.prod(shape) for dtype, shape in kinds.values())
     plan = plan_shards(meta.n_images, image_bytes, meta.n_images * image_bytes if MASKS in kinds else limit)
@@ -161,10 +158,10 @@ def fill_cache(
     return [file for path, _, _ in shards for file in read_model(ShardIndex, path).files]
 
 
-def _kinds(meta: FeatureMeta, names: Sequence[str]) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+def _kinds(meta: FeatureMeta) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """Format and shape of one image's values, by array."""
     outer = (meta.views,) if meta.views else ()
-    kinds = {name: (DTYPE, (*outer, *shape)) for name, shape in zip(names, meta.shapes, strict=True)}
+    kinds = {name: (DTYPE, (*outer, *shape)) for name, shape in meta.recipe.arrays.items()}
     if meta.synthesis:
         kinds[MASKS] = (np.dtype(np.uint8), (*outer, *meta.map_size))
     return kinds

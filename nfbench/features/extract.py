@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nfbench.anomalies.base import AnomalyGenerator, view_seed
-from nfbench.backbones.weights import state_hash
+from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.progress import progress
 from nfbench.core.provenance import provenance
@@ -25,11 +25,11 @@ from nfbench.features.forward import (
     as_fp16,
     extract_batch,
     images_hash,
+    load_recipe,
     read_images,
     thread_pool,
 )
 from nfbench.features.meta import FeatureMeta, LiveSource, SynthesisMeta, cache_key, describe_difference
-from nfbench.features.recipe import Recipe
 from nfbench.features.shards import SHARD_BYTES
 from nfbench.plan.specs import ExtractSpec
 
@@ -61,7 +61,7 @@ class Synthesis(NamedTuple):
 
 def extract_features(
     entries: Sequence[Entry],
-    recipe: Recipe,
+    backbone: BackboneConfig,
     meta_path: str | Path,
     *,
     view: str,
@@ -75,7 +75,7 @@ def extract_features(
 
     Args:
         entries: images, in the order of the cache; of pseudo-anomalies, all images that they are made of.
-        recipe: how features are made.
+        backbone: how features are made.
         meta_path: where ``meta.json`` goes.
         view: name of the view: ``train``, ``test``, or one of pseudo-anomalies.
         device: where the forward pass runs.
@@ -89,19 +89,20 @@ def extract_features(
         The description of the cache.
 
     Raises:
-        NfbenchError: a bad image, weights that cannot be had, values beyond fp16, a full disk, rotated views of
-            pseudo-anomalies, cached pseudo-anomalies of a backbone that is online, or a cache of something else at
-            ``meta_path``; names both sides.
+        NfbenchError: a bad image, weights that cannot be had, keys that the backbone does not take, values beyond fp16,
+            a full disk, rotated views of pseudo-anomalies, cached pseudo-anomalies of a backbone that is online, or a
+            cache of something else at ``meta_path``; names both sides.
     """
     if synthesis and online is not None:
         raise NfbenchError("'online: true' of a backbone has no views to cache; set 'online' of the 'anomalies' too")
-    if synthesis and recipe.rotations:
+    if synthesis and backbone.rotations:
         raise NfbenchError("'rotations' of a backbone and 'anomalies' of a variant exclude each other")
-    model = recipe.load_extractor().to(device, memory_format=torch.channels_last)
+    recipe, model = load_recipe(backbone)
+    model = model.to(device, memory_format=torch.channels_last)
     n_images = len(synthesis.generator) if synthesis else len(entries)
     meta = FeatureMeta(
-        **recipe.describe(),
-        weights_sha256=state_hash(model),
+        recipe=recipe,
+        tag=backbone.tag_parts,
         transform=TRANSFORM,
         dtype=DTYPE.name,
         view=view,
@@ -121,11 +122,11 @@ def extract_features(
             images, masks = synthesis.draw(batch.start)
             images, masks = images[None], [masks[None]]
         else:
-            angles = [recipe.angles] * len(batch) if recipe.rotations else None
-            images, masks = read_images(entries[batch.start : batch.stop], recipe.input_size, angles), []
+            angles = [recipe.angles] * len(batch) if backbone.rotations else None
+            images, masks = read_images(entries[batch.start : batch.stop], backbone.input_size, angles), []
         features = extract_batch(model, images, recipe, device)
-        named = zip(recipe.names, features, strict=True)
-        return [*(as_fp16(values, recipe.backbone.name, name) for name, values in named), *masks]
+        named = zip(recipe.arrays, features, strict=True)
+        return [*(as_fp16(values, backbone.name, name) for name, values in named), *masks]
 
     def fill(images: range, arrays: list[np.ndarray]) -> None:
         batches = [range(first, min(first + size, images.stop)) for first in range(images.start, images.stop, size)]
@@ -138,19 +139,15 @@ def extract_features(
 
     if online is not None:
         probe = range(min(n_images, _PROBE))
-        fill(probe, [np.empty((len(probe), *_views(recipe), *shape), DTYPE) for shape in recipe.shapes])
+        fill(probe, [np.empty((len(probe), *recipe.views, *shape), DTYPE) for shape in recipe.arrays.values()])
         share, files = n_images / len(probe), []
     else:
-        share, files = 1, fill_cache(meta_path, meta, recipe.names, fill, shard_bytes)
+        share, files = 1, fill_cache(meta_path, meta, fill, shard_bytes)
     seconds = round(share * (time.monotonic() - started), 3)
     made = {"key": cache_key(meta), "files": files, "seconds": seconds, "provenance": provenance(device)}
     meta = meta.model_copy(update=made)
     write_sealed(meta_path, meta)
     return meta
-
-
-def _views(recipe: Recipe) -> tuple[int, ...]:
-    return (recipe.rotations,) if recipe.rotations else ()
 
 
 def _refuse_other_cache(meta_path: Path, meta: FeatureMeta) -> None:

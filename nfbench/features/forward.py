@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nfbench.backbones.base import Backbone
+from nfbench.backbones.weights import load_backbone, state_hash
+from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.manifest import Entry, read_checked_image
 from nfbench.features.recipe import Recipe
@@ -25,6 +26,8 @@ __all__ = [
     "as_fp16",
     "extract_batch",
     "images_hash",
+    "load_extractor",
+    "load_recipe",
     "normalize",
     "read_images",
     "thread_pool",
@@ -63,10 +66,46 @@ def read_images(entries: Sequence[Entry], input_size: int, angles: Sequence[Sequ
     return torch.from_numpy(np.stack(images)).movedim(-1, -3)
 
 
-def normalize(images: Tensor, backbone: Backbone, device: torch.device) -> Tensor:
+def load_recipe(backbone: BackboneConfig) -> tuple[Recipe, nn.Module]:
+    """How features are made by a backbone as its weights are now, and its frozen network; see ``load_extractor``.
+
+    Raises:
+        NfbenchError: the weights cannot be had.
+    """
+    model = _load(backbone.resolved())
+    return Recipe.of(backbone, state_hash(model)), model
+
+
+def load_extractor(recipe: Recipe) -> nn.Module:
+    """The frozen network of a recipe, ``(B, 3, S, S)`` to a list of ``(B, C_l, H_l, W_l)``.
+
+    Raises:
+        NfbenchError: the weights cannot be had, or are others than those of the recipe.
+    """
+    model = _load(recipe.backbone)
+    if state_hash(model) != recipe.weights_sha256:
+        raise NfbenchError(
+            f"the weights of backbone '{recipe.backbone.name}' ({recipe.backbone.weights}) have changed since its "
+            "features were cached; extract them again"
+        )
+    return model
+
+
+def _load(backbone: BackboneConfig) -> nn.Module:
+    return load_backbone(
+        backbone.described,
+        backbone.levels or (),
+        backbone.weights,
+        scales=backbone.scales,
+        interpolation=backbone.interpolation,
+        padding=backbone.padding,
+    )
+
+
+def normalize(images: Tensor, recipe: Recipe, device: torch.device) -> Tensor:
     """``(B, 3, S, S)`` uint8 to the float input that the backbone was trained on."""
-    mean = torch.tensor(backbone.mean, device=device).view(3, 1, 1)
-    std = torch.tensor(backbone.std, device=device).view(3, 1, 1)
+    mean = torch.tensor(recipe.mean, device=device).view(3, 1, 1)
+    std = torch.tensor(recipe.std, device=device).view(3, 1, 1)
     scaled = images.to(device, non_blocking=True, memory_format=torch.channels_last).float() / 255
     return (scaled - mean) / std
 
@@ -87,20 +126,20 @@ def extract_batch(model: nn.Module, images: Tensor, recipe: Recipe, device: torc
     Raises:
         NfbenchError: the input is too small for reflecting padding.
     """
-    flat = normalize(images.flatten(0, -4), recipe.backbone, device)
+    backbone, flat = recipe.backbone, normalize(images.flatten(0, -4), recipe, device)
     try:
         parts = [model(part) for part in flat.split(BATCH_SIZE[device.type])]
     except RuntimeError as error:
-        if recipe.padding == "reflect" and "adding size should be less" in str(error):
+        if backbone.padding == "reflect" and "adding size should be less" in str(error):
             raise NfbenchError(
-                f"backbone '{recipe.backbone.name}' at {recipe.input_size} pixels has levels that are too small for "
+                f"backbone '{backbone.name}' at {backbone.input_size} pixels has levels that are too small for "
                 "'padding: reflect'; raise 'input_size'"
             ) from error
         raise
     levels = [torch.cat(level) for level in zip(*parts, strict=True)]
-    if recipe.pooled:
+    if backbone.pooled:
         levels = [level.mean((2, 3), keepdim=True) for level in levels]
-    if recipe.image:
+    if backbone.image:
         levels = [flat, *levels]
     return [level.unflatten(0, images.shape[:-3]) for level in levels]
 

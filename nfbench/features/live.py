@@ -12,7 +12,16 @@ import torch
 
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.manifest import Entry, read_manifest
-from nfbench.features.forward import BATCH_SIZE, DTYPE, as_fp16, extract_batch, images_hash, read_images, thread_pool
+from nfbench.features.forward import (
+    BATCH_SIZE,
+    DTYPE,
+    as_fp16,
+    extract_batch,
+    images_hash,
+    load_extractor,
+    read_images,
+    thread_pool,
+)
 from nfbench.features.meta import FeatureMeta
 from nfbench.features.recipe import Recipe
 
@@ -54,17 +63,15 @@ def live_levels(meta: FeatureMeta) -> list[LiveLevel]:
     if images_hash(entries) != meta.images_sha256:
         raise NfbenchError(f"manifest {source.manifest} has other images than its features; extract them again")
     device = torch.device(source.device if torch.cuda.is_available() else "cpu")
-    features = _Features(entries, meta, device)
-    views = (meta.rotations,) if meta.rotations else ()
-    return [LiveLevel(features, number, (*views, *shape)) for number, shape in enumerate(meta.shapes)]
+    features, recipe = _Features(entries, meta.recipe, device), meta.recipe
+    return [LiveLevel(features, number, (*recipe.views, *shape)) for number, shape in enumerate(recipe.arrays.values())]
 
 
 class _Features:
     """Computes all levels of images, and keeps the last ones: levels are read one after the other."""
 
-    def __init__(self, entries: Sequence[Entry], meta: FeatureMeta, device: torch.device) -> None:
-        self.entries, self.device = entries, device
-        self.recipe, self.weights = Recipe.from_meta(meta), meta.weights_sha256
+    def __init__(self, entries: Sequence[Entry], recipe: Recipe, device: torch.device) -> None:
+        self.entries, self.recipe, self.device = entries, recipe, device
         self.model: torch.nn.Module | None = None
         self.last: tuple[bytes, list[np.ndarray]] | None = None
 
@@ -77,8 +84,7 @@ class _Features:
 
     def _compute(self, rows: np.ndarray) -> list[np.ndarray]:
         if self.model is None:
-            model = self.recipe.load_extractor(self.weights)
-            self.model = model.to(self.device, memory_format=torch.channels_last)
+            self.model = load_extractor(self.recipe).to(self.device, memory_format=torch.channels_last)
         size = BATCH_SIZE[self.device.type]
         with thread_pool(torch.get_num_threads()) as pool:
             parts = list(pool.map(self._forward, [rows[first : first + size] for first in range(0, len(rows), size)]))
@@ -86,7 +92,8 @@ class _Features:
 
     @torch.inference_mode()
     def _forward(self, rows: np.ndarray) -> list[np.ndarray]:
-        angles = [self.recipe.angles] * len(rows) if self.recipe.rotations else None
-        images = read_images([self.entries[row] for row in rows], self.recipe.input_size, angles)
+        backbone = self.recipe.backbone
+        angles = [self.recipe.angles] * len(rows) if backbone.rotations else None
+        images = read_images([self.entries[row] for row in rows], backbone.input_size, angles)
         levels = extract_batch(self.model, images, self.recipe, self.device)
-        return [as_fp16(x, self.recipe.backbone.name, name) for x, name in zip(levels, self.recipe.names, strict=True)]
+        return [as_fp16(x, backbone.name, name) for x, name in zip(levels, self.recipe.arrays, strict=True)]

@@ -2,15 +2,18 @@
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
+from nfbench.config import BackboneConfig
+from nfbench.config.backbone import Shape
 from nfbench.core.record import Record
+from nfbench.features.recipe import Recipe
 from nfbench.plan.specs import ExtractSpec
 
 __all__ = ["CachedFile", "FeatureMeta", "LiveSource", "SynthesisMeta", "cache_key", "describe_difference"]
 
-_NOT_IDENTITY = {"files", "key", "seconds", "provenance", "weights_source", "online", "spec"}
+_NOT_IDENTITY = {"tag", "files", "key", "seconds", "provenance", "online", "spec"}
 
 
 class CachedFile(Record):
@@ -42,10 +45,8 @@ class FeatureMeta(Record):
     """Everything that determines cached features, and what made them.
 
     Attributes:
-        backbone: name; ``weights`` is ``random`` or ``pretrained``, ``weights_source`` where they are from.
-        levels, scales, interpolation, padding, rotations, pooled, image, input_size, mean, std: see ``Recipe``.
-        shapes: ``(C, H, W)`` of each level.
-        weights_sha256: hash of the extractor's state.
+        recipe: how features are made of an image.
+        tag: what the backbone's tag says, by key, after its name and input size.
         transform, dtype: how images become inputs, and the number format of the cache.
         view: ``train``, ``test``, or the name of a view of pseudo-anomalies.
         images_sha256: hash of the ``n_images`` images and their order.
@@ -54,21 +55,8 @@ class FeatureMeta(Record):
         spec: what the stage was told, None where no stage made it.
     """
 
-    backbone: str
-    weights: str
-    weights_source: str
-    levels: list[int]
-    scales: list[int]
-    interpolation: str
-    padding: str
-    rotations: int
-    pooled: bool
-    image: bool
-    shapes: list[tuple[int, int, int]]
-    input_size: int
-    mean: list[float]
-    std: list[float]
-    weights_sha256: str
+    recipe: Recipe
+    tag: dict[str, str] = {}
     transform: str
     dtype: str
     view: str
@@ -83,24 +71,68 @@ class FeatureMeta(Record):
     files: list[CachedFile] = []
 
     @property
+    def backbone(self) -> BackboneConfig:
+        """Configuration of the backbone, with its defaults."""
+        return self.recipe.backbone
+
+    @property
+    def input_size(self) -> int:
+        """Side of the square input in pixels."""
+        return self.backbone.input_size
+
+    @property
     def map_size(self) -> tuple[int, int]:
         """Height and width of the input, which maps have."""
         return self.input_size, self.input_size
 
     @property
+    def stores_image(self) -> bool:
+        """Whether the normalized image is kept, as the first array."""
+        return self.backbone.stores_image
+
+    @property
+    def image_shape(self) -> Shape | None:
+        """Shape of the normalized image, None where it is not kept."""
+        return self.backbone.image_shape
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """``(C, H, W)`` of each level at each scale, without the image."""
+        return list(self.recipe.level_shapes.values())
+
+    @property
     def views(self) -> int:
         """Rotated views or pseudo-anomalies of each image that are cached; 0 for the image alone."""
-        return self.rotations or (self.synthesis.views if self.synthesis else 0)
+        return self.backbone.rotations or (self.synthesis.views if self.synthesis else 0)
 
 
 def cache_key(meta: FeatureMeta) -> str:
-    """Hash over all that determines the cached values."""
-    identity = meta.model_dump(mode="json", exclude=_NOT_IDENTITY, exclude_none=True)
+    """Hash over all that determines the cached values; keys that have their defaults do not change it."""
+    identity = _identity(meta, exclude_defaults=True)
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def describe_difference(ours: FeatureMeta, theirs: FeatureMeta, ignore: Collection[str] = ()) -> str:
     """Names the entries in which two descriptions differ, with both values; empty where they agree."""
-    names = sorted(type(ours).model_fields.keys() - {*_NOT_IDENTITY, *ignore})
-    different = [name for name in names if getattr(ours, name) != getattr(theirs, name)]
-    return ", ".join(f"{name} ({getattr(ours, name)!r} and {getattr(theirs, name)!r})" for name in different)
+    named = set() if ours.recipe.weights_sha256 == theirs.recipe.weights_sha256 else {"weights"}
+    one, other = (
+        {name: value for name, value in _identity(meta, named).items() if name not in ignore} for meta in (ours, theirs)
+    )
+    return ", ".join(_differences(one, other))
+
+
+def _identity(meta: FeatureMeta, named: Collection[str] = (), **options: Any) -> dict[str, Any]:
+    """What determines the cached values, and keys of the backbone that are ``named`` beside."""
+    backbone = type(meta.backbone)
+    beside = {name for name in backbone.model_fields if not backbone.key(name).decides and name not in named}
+    exclude = {**dict.fromkeys(_NOT_IDENTITY, True), "recipe": {"backbone": beside}}
+    found = meta.model_dump(mode="json", exclude=exclude, **options)
+    return {**found.pop("recipe"), **found}
+
+
+def _differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for name in sorted(one.keys() | other.keys()):
+            yield from _differences(one.get(name), other.get(name), f"{where}.{name}" if where else name)
+    elif one != other:
+        yield f"{where} ({one!r} and {other!r})"

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from nfbench.anomalies.base import AnomalyGenerator
 from nfbench.datasets.manifest import Entry
-from nfbench.features.forward import extract_batch, read_images, thread_pool
+from nfbench.features.forward import extract_batch, load_extractor, read_images, thread_pool
 from nfbench.features.meta import FeatureMeta
-from nfbench.features.recipe import Recipe
 
 __all__ = ["Drawn", "OnlineFeatures", "RandomRotations", "pseudo_anomalies"]
 
@@ -44,8 +43,8 @@ class OnlineFeatures:
         self, draw: Callable[[int, int], Drawn], n_images: int, meta: FeatureMeta, device: torch.device
     ) -> None:
         self.draw, self.n_images, self.device = draw, n_images, device
-        self.recipe = Recipe.from_meta(meta)
-        self.model = self.recipe.load_extractor(meta.weights_sha256).to(device, memory_format=torch.channels_last)
+        self.recipe = meta.recipe
+        self.model = load_extractor(meta.recipe).to(device, memory_format=torch.channels_last)
 
     def __len__(self) -> int:
         return self.n_images

@@ -40,7 +40,7 @@ def draw_anomalies(runs: Sequence[DrawnRun]) -> Figure:
             continue
         config = AnomaliesConfig(generator=found.generator, real=len(found.real))
         entries = manifest_of(run.record)
-        generator, _ = make_generator(config, entries, run.cell.seed, run.record.features.input_size)
+        generator, _ = make_generator(config, entries, run.cell.seed, run.record.features.recipe.backbone.input_size)
         seed = run.cell.seed if generator.needs_real else 0
         sheets[key] = generator, partial(view_seed, found.generator, seed)
     if not sheets:

@@ -118,7 +118,7 @@ def _arrange(axis: Axes, runs: Sequence[DrawnRun], categories: Sequence[tuple[st
         for what, stage in (("features", "extract"), ("scores", "evaluate"))
     ]
     speed = "images per second, extraction of features and scoring together"
-    random = any(run.record.features.weights == "random" for run in runs)
+    random = any(run.record.features.recipe.weights == "random" for run in runs)
     warning = ["RANDOM weights, for tests only"] if random else []
     axis.set_xlabel("\n".join([speed, *machines, *warning]), fontsize=8)
     seeds = len({run.cell.seed for run in runs})

@@ -4,6 +4,8 @@ A method whose memory is not that of a flow says so in its module by a literal `
 the method, since the plan is made where torch may be missing:
 
 ``parameters``: trainable parameters for each pair of channels of a level (``sum_l C_l^2``).
+``network``: further trainable parameters, those of a network that does not depend on the features.
+``pixels``: bytes of a training step for each pixel of an image, of a network that is trained on images.
 ``state``: bytes for each position of the finest level and each pair of all channels, of which ``channels`` count.
 ``patches``: bytes for each position of the finest level in each training image.
 """
@@ -15,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from nfbench.backbones.base import find_backbone
 from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.manifest import Entry, read_manifest
@@ -23,7 +24,7 @@ from nfbench.plan.specs import EvaluateSpec, SearchSpec, Spec, TrainSpec
 
 __all__ = ["coefficients", "memory_mb"]
 
-_FLOW = {"parameters": 64.0, "state": 0.0, "channels": math.inf, "patches": 0.0}
+_FLOW = {"parameters": 64.0, "network": 0.0, "pixels": 0.0, "state": 0.0, "channels": math.inf, "patches": 0.0}
 _PROCESS = 900e6
 """Bytes of a process that trains or evaluates a small model."""
 _PARAMETER = 4.0 * (1 + 1 + 2 + 5)
@@ -65,10 +66,12 @@ def coefficients(method: str) -> Mapping[str, float]:
 
 def _training(method: str, backbone: BackboneConfig, images: int) -> float:
     """Bytes: process, features kept in memory, activations of a batch, parameters, and what the method itself keeps."""
-    shapes, views = _shapes(backbone), max(1, backbone.rotations)
-    values = views * sum(math.prod(shape) for shape in shapes)
-    features = 2.0 * values * images
-    return _PROCESS + features + _ACTIVATIONS * _BATCH * values + _model(method, shapes, images)
+    views, pixels = max(1, backbone.rotations), backbone.input_size**2
+    levels = views * sum(math.prod(shape) for shape in backbone.level_shapes.values())
+    image = views * 3 * pixels if backbone.stores_image else 0
+    of_image = _BATCH * views * pixels * coefficients(method)["pixels"]
+    features, step = 2.0 * images * (levels + image), _ACTIVATIONS * _BATCH * levels + of_image
+    return _PROCESS + features + step + _model(method, backbone, images)
 
 
 def _evaluation(spec: EvaluateSpec) -> float:
@@ -77,20 +80,16 @@ def _evaluation(spec: EvaluateSpec) -> float:
     train, test = _count(entries, "train", _IMAGES), _count(entries, "test", _IMAGES)
     pixels = sum(entry.height * entry.width for entry in entries if entry.split == "test") or _PIXELS * test
     maps = 4.0 * spec.backbone.input_size**2 * (2 * train + 5 * test)
-    return _PROCESS + maps + 20.0 * pixels + _model(spec.method, _shapes(spec.backbone), train)
+    return _PROCESS + maps + 20.0 * pixels + _model(spec.method, spec.backbone, train)
 
 
-def _model(method: str, shapes: Sequence[tuple[int, int, int]], images: int) -> float:
-    found, (_, height, width) = coefficients(method), shapes[0]
+def _model(method: str, backbone: BackboneConfig, images: int) -> float:
+    found, shapes = coefficients(method), list(backbone.level_shapes.values())
     pairs = sum(channels**2 for channels, _, _ in shapes)
     channels = min(found["channels"], sum(channels for channels, _, _ in shapes))
-    of_positions = height * width * (found["state"] * channels**2 + found["patches"] * images)
-    return _PARAMETER * found["parameters"] * pairs + of_positions
-
-
-def _shapes(backbone: BackboneConfig) -> list[tuple[int, int, int]]:
-    shapes = find_backbone(backbone.name).shapes(backbone.input_size, backbone.levels, backbone.scales)
-    return [(channels, 1, 1) for channels, _, _ in shapes] if backbone.pooled else shapes
+    positions = math.prod(shapes[0][1:]) if shapes else 0
+    of_positions = positions * (found["state"] * channels**2 + found["patches"] * images)
+    return _PARAMETER * (found["parameters"] * pairs + found["network"]) + of_positions
 
 
 @cache

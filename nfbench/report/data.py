@@ -128,7 +128,7 @@ def _described(system: tuple[str, ...], results: pd.DataFrame) -> dict[str, Any]
 
 def _run(record: RunRecord, systems: Index, categories: Index, texts: Index) -> dict[str, Any]:
     """A run: what it is, what it cost, and what made it; texts that come often are numbers."""
-    cell = record.cell.cell
+    cell, recipe = record.cell.cell, record.features.recipe
     made = record.provenance["train"]
     return {
         "system": systems(tuple(getattr(record.cell, name) for name in _SHARED)),
@@ -144,7 +144,7 @@ def _run(record: RunRecord, systems: Index, categories: Index, texts: Index) -> 
         "commit": texts(f"{made['commit'] or 'unknown'}{' with uncommitted changes' if made['dirty'] else ''}"),
         "machine": texts(describe_machine(made)),
         "packages": texts(", ".join(f"{k} {v}" for k, v in {"nfbench": made["nfbench"], **made["packages"]}.items())),
-        "weights": texts(f"{record.features.backbone}, {record.features.weights}: {record.features.weights_sha256}"),
+        "weights": texts(f"{recipe.backbone.name}, {recipe.weights}: {recipe.weights_sha256}"),
         "images": texts(f"{record.data.manifest}: {record.data.manifest_sha256}"),
         "commands": [texts(_template(command, cell)) for command in commands_of(record)],
     }

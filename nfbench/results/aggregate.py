@@ -101,9 +101,9 @@ def _rows(record: RunRecord) -> list[dict[str, Any]]:
     anomalies, search = record.data.anomalies, record.search
     common = {
         **record.cell.model_dump(),
-        "input_size": record.features.input_size,
-        "levels": ",".join(map(str, record.features.levels)),
-        "weights": record.features.weights,
+        "input_size": record.features.recipe.backbone.input_size,
+        "levels": ",".join(map(str, record.features.recipe.backbone.levels or ())),
+        "weights": record.features.recipe.weights,
         "n_train": record.data.n_train,
         "n_val": record.data.n_val,
         "n_classes": len(record.data.classes),

@@ -52,7 +52,6 @@ def compose_record(found: Evaluated, memory: Mapping[str, float], written: Mappi
     spec, training, scored, truth = found.spec, found.training, found.scored, found.scored.truth
     n_anomalous = int(truth.labels.sum())
     own = training.classes[spec.cell.category]
-    described = found.features.model_dump(include={"backbone", "weights", "weights_sha256", "levels", "input_size"})
     return RunRecord(
         cell={
             **vars(spec.cell),
@@ -77,7 +76,7 @@ def compose_record(found: Evaluated, memory: Mapping[str, float], written: Mappi
             "anomalies": training.anomalies,
         },
         features={
-            **described,
+            "recipe": found.features.recipe,
             "train_key": found.train_features.key,
             "test_key": found.features.key,
             "pseudo_key": own.pseudo_key,

@@ -11,6 +11,7 @@ from nfbench.core.provenance import file_sha256
 from nfbench.core.record import Record
 from nfbench.core.seals import KnownFile, read_sealed, write_sealed
 from nfbench.datasets.manifest import Entry, read_manifest
+from nfbench.features.recipe import Recipe
 from nfbench.plan.cells import Cell
 from nfbench.plan.origin import digest_of
 from nfbench.plan.specs import EvaluateSpec, ExtractSpec, StudySpec, TrainSpec
@@ -99,11 +100,7 @@ class DataRecord(Record):
 class FeatureRecord(Record):
     """Features that went in."""
 
-    backbone: str
-    weights: str
-    weights_sha256: str
-    levels: list[int]
-    input_size: int
+    recipe: Recipe
     train_key: str
     test_key: str
     pseudo_key: str | None

@@ -10,9 +10,8 @@ from nfbench.blocks.method import Method
 from nfbench.core.progress import progress
 from nfbench.core.torchvision_guard import import_torchvision
 from nfbench.datasets.manifest import Entry
-from nfbench.features.forward import normalize, read_images
+from nfbench.features.forward import load_extractor, normalize, read_images
 from nfbench.features.meta import FeatureMeta
-from nfbench.features.recipe import Recipe
 
 __all__ = ["GradientMaps"]
 
@@ -36,9 +35,9 @@ class GradientMaps:
     def __init__(self, method: Method, entries: Sequence[Entry], meta: FeatureMeta, device: torch.device) -> None:
         self.method = method
         self.entries = entries
-        self.recipe = Recipe.from_meta(meta)
+        self.recipe = meta.recipe
         self.device = device
-        self.model = self.recipe.load_extractor(meta.weights_sha256).to(device)
+        self.model = load_extractor(meta.recipe).to(device)
         n_views = method.settings.localization_views
         self.angles = [360 * number / n_views for number in range(n_views)]
 
@@ -53,8 +52,8 @@ class GradientMaps:
         from torchvision.transforms import InterpolationMode
         from torchvision.transforms.functional import rotate
 
-        images = read_images([self.entries[index]], self.recipe.input_size, [self.angles])[0]
-        inputs = normalize(images, self.recipe.backbone, self.device).requires_grad_()
+        images = read_images([self.entries[index]], self.recipe.backbone.input_size, [self.angles])[0]
+        inputs = normalize(images, self.recipe, self.device).requires_grad_()
         log_likelihood = self.method.log_likelihood(self.model(inputs)).sum()
         (gradients,) = torch.autograd.grad(log_likelihood, inputs)
         back = [

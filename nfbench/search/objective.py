@@ -141,7 +141,7 @@ class Objective:
             self.variant.method,
             dataset=self.reader,
             category=cell.category,
-            backbone=images.features.meta.backbone,
+            backbone=images.features.meta.backbone.name,
             overrides={**self.variant.settings, **overrides},
             epochs_at_most=self.epochs_at_most,
         )

@@ -3,13 +3,11 @@
 from pathlib import Path
 
 from nfbench.anomalies.base import make_generator
-from nfbench.backbones.base import find_backbone
 from nfbench.core.device import pick_device
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.manifest import read_manifest
 from nfbench.features.extract import Synthesis
 from nfbench.features.extract import extract_features as extract
-from nfbench.features.recipe import Recipe
 from nfbench.plan.origin import require_origin
 from nfbench.plan.specs import ExtractSpec
 
@@ -27,25 +25,9 @@ def extract_features(spec: ExtractSpec, device: str = "auto", threads: int | Non
         entries = [entry for entry in entries if entry.split == spec.view]
     if not entries:
         raise NfbenchError(f"manifest {spec.manifest} has no image of view '{spec.view}'")
-    described = find_backbone(spec.backbone.name)
-    weights = spec.backbone.weights
-    if weights == "default":
-        weights = "package" if described.package else "hub"
-    recipe = Recipe(
-        described,
-        spec.backbone.input_size,
-        spec.backbone.levels,
-        spec.backbone.scales,
-        spec.backbone.interpolation,
-        spec.backbone.padding,
-        spec.backbone.rotations,
-        spec.backbone.pooled,
-        spec.backbone.image,
-        weights,
-    )
     extract(
         entries,
-        recipe,
+        spec.backbone,
         Path(spec.features),
         view=spec.view,
         device=pick_device(device, threads),

@@ -55,7 +55,7 @@ def train_flow(
         spec.method,
         dataset=spec.reader,
         category=spec.cell.category,
-        backbone=meta.backbone,
+        backbone=meta.backbone.name,
         overrides={**spec.settings, **found},
         epochs_at_most=spec.epochs_at_most,
     )

@@ -95,7 +95,8 @@ def describe_run(run: pd.Series, paths: Paths) -> Iterator[str]:
     changes = " with changes that were not committed" if made["dirty"] else ""
     yield f"  code      nfbench {made['nfbench']}, commit {made['commit'] or 'unknown'}{changes}"
     yield f"  images    {record.data.manifest}, SHA-256 {record.data.manifest_sha256}{_changed(record)}"
-    yield f"  weights   {record.features.backbone}, {record.features.weights}, SHA-256 {record.features.weights_sha256}"
+    recipe = record.features.recipe
+    yield f"  weights   {recipe.backbone.name}, {recipe.weights}, SHA-256 {recipe.weights_sha256}"
     yield f"  features  training {record.features.train_key}, test {record.features.test_key}"
     yield f"  seed      {cell.seed}"
     if record.search:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nfbench.backbones.base import find_backbone
 from nfbench.blocks.method import LevelShape, Method, build_to_count, count_parameters, resolve_settings
 from nfbench.config import CountedModel, ParametersTableConfig, VariantConfig
 from nfbench.core.errors import NfbenchError
@@ -102,7 +101,6 @@ def _count(table: str, row: CountedModel, published: str | None, variant: Varian
 def _build(row: CountedModel, variant: VariantConfig) -> Method:
     """The model, without memory for its parameters."""
     backbone = row.backbone
-    found = find_backbone(backbone.name).shapes(backbone.input_size, backbone.levels, backbone.scales)
     settings = resolve_settings(variant.method, backbone=backbone.name, overrides=variant.settings)
-    size = (backbone.input_size, backbone.input_size)
-    return build_to_count(variant.method, [LevelShape(*shape) for shape in found], settings, size)
+    shapes, size = [LevelShape(*shape) for shape in backbone.level_shapes.values()], (backbone.input_size,) * 2
+    return build_to_count(variant.method, shapes, settings, size)

@@ -169,7 +169,7 @@ def _tags(record: RunRecord) -> dict[str, str]:
     tags = {
         "title": record.cell.title,
         "sha256.manifest": record.data.manifest_sha256,
-        "sha256.weights": record.features.weights_sha256,
+        "sha256.weights": record.features.recipe.weights_sha256,
         "key.train_features": record.features.train_key,
         "key.test_features": record.features.test_key,
     }

@@ -139,7 +139,7 @@ def _rotated_source(method: Method, images: Sequence[Images], device: torch.devi
 
 
 def _check(method: Method, images: Images) -> None:
-    if method.takes_image != images.features.meta.image:
+    if method.takes_image != images.features.meta.stores_image:
         key = "needs 'image: true'" if method.takes_image else "takes no 'image: true'"
         raise NfbenchError(f"method '{method.title}' {key} in its backbone")
     if method.takes_class and method.settings.online_rotation:

@@ -18,7 +18,8 @@ timm = import_timm()
 
 
 def networks(backbone: Backbone) -> tuple[Backbone, ...]:
-    return backbone.parts or (backbone,)
+    """The networks that a backbone is made of; none where it has no levels."""
+    return backbone.parts or ((backbone,) if backbone.taps else ())
 
 
 def some_sizes(backbone: Backbone) -> list[int]:

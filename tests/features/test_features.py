@@ -10,14 +10,15 @@ import torch
 
 from nfbench.backbones.base import find_backbone
 from nfbench.backbones.weights import load_backbone
+from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.seals import write_sealed
 from nfbench.datasets.base import find_dataset
 from nfbench.datasets.manifest import build_manifest, read_image, write_manifest
 from nfbench.features.cache import FeatureCache
 from nfbench.features.extract import extract_features
+from nfbench.features.forward import load_extractor
 from nfbench.features.online import OnlineFeatures, RandomRotations
-from nfbench.features.recipe import Recipe
 from nfbench.plan.specs import ExtractSpec
 from tests.in_process import run_nfbench
 
@@ -26,8 +27,8 @@ CPU = torch.device("cpu")
 
 
 def extract(entries, path, **changed):
-    recipe = Recipe(BACKBONE, **{"input_size": 64, "weights": "random", **changed})
-    return extract_features(entries, recipe, path, view="train", device=CPU)
+    backbone = BackboneConfig(**{"name": BACKBONE.name, "input_size": 64, "weights": "random", **changed})
+    return extract_features(entries, backbone, path, view="train", device=CPU)
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_second_extraction_of_the_same_is_allowed(entries, meta_path):
     [
         ({"input_size": 96}, r"input_size \(64 and 96\)"),
         ({"levels": (2, 3)}, r"levels \(\[1, 2, 3\] and \[2, 3\]\)"),
-        ({"weights": "package"}, r"weights \('random' and 'pretrained'\)"),
+        ({"weights": "package"}, r"backbone.weights \('random' and 'package'\), weights_sha256"),
     ],
 )
 def test_cache_of_something_else_is_refused_and_both_sides_named(entries, meta_path, changed, message):
@@ -136,7 +137,8 @@ def flip_byte(path: Path, place: int = -1) -> None:
 
 def edit(path: Path) -> None:
     meta = json.loads(path.read_text())
-    write_sealed(path, {**meta, "input_size": 96})
+    meta["recipe"]["backbone"]["input_size"] = 96
+    write_sealed(path, meta)
 
 
 def test_image_that_changed_since_the_manifest_is_named(entries, tmp_path):
@@ -161,13 +163,13 @@ def test_error_in_a_thread_of_the_pool_is_that_of_the_command(entries, tmp_path,
 
 
 def test_values_beyond_fp16_are_refused(entries, tmp_path, monkeypatch):
-    from nfbench.features import recipe
+    from nfbench.features import forward
 
     class Huge(torch.nn.Module):
         def forward(self, x):
             return [torch.full((len(x), *shape), 1e6) for shape in BACKBONE.shapes(64)]
 
-    monkeypatch.setattr(recipe, "load_backbone", lambda *_, **__: Huge())
+    monkeypatch.setattr(forward, "load_backbone", lambda *_, **__: Huge())
     with pytest.raises(NfbenchError, match=r"level1: values beyond fp16 \(1e\+06\)"):
         extract(entries, tmp_path / "c" / "meta.json")
     assert not list((tmp_path / "c").iterdir())
@@ -210,12 +212,18 @@ def test_pooled_levels_are_means(entries, meta_path, tmp_path):
 
 
 def test_recipe_of_a_cache_is_the_one_it_was_made_by(entries, tmp_path):
-    recipe = Recipe(BACKBONE, 256, (2, 3), (1, 2), "bilinear", "reflect", 3, True, True, "random")
-    meta = extract_features(entries, recipe, tmp_path / "meta.json", view="train", device=CPU)
-    assert Recipe.from_meta(meta) == recipe
-    assert recipe.load_extractor(meta.weights_sha256) is not None
+    keys = {
+        "input_size": 256, "levels": (2, 3), "scales": (1, 2), "interpolation": "bilinear", "padding": "reflect",
+        "rotations": 3, "pooled": True, "image": True,
+    }  # fmt: skip
+    extract(entries, tmp_path / "meta.json", **keys)
+    meta = FeatureCache(tmp_path / "meta.json").meta
+    assert meta.backbone == BackboneConfig(name=BACKBONE.name, weights="random", **keys)
+    assert meta.tag == meta.backbone.tag_parts
+    assert (meta.image_shape, meta.shapes) == ((3, 256, 256), [(40, 1, 1), (112, 1, 1)] * 2)
+    assert load_extractor(meta.recipe) is not None
     with pytest.raises(NfbenchError, match="have changed since its features were cached"):
-        recipe.load_extractor("0" * 64)
+        load_extractor(meta.recipe.model_copy(update={"weights_sha256": "0" * 64}))
 
 
 def test_inputs_too_small_to_reflect_are_named(entries, tmp_path):

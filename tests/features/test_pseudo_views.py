@@ -7,17 +7,17 @@ from PIL import Image
 
 from nfbench.anomalies.base import make_generator, view_seed
 from nfbench.backbones.base import find_backbone
-from nfbench.config import AnomaliesConfig
+from nfbench.config import AnomaliesConfig, BackboneConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.folder import DATASET
 from nfbench.datasets.manifest import build_manifest
 from nfbench.features.cache import FeatureCache
 from nfbench.features.extract import Synthesis, extract_features
 from nfbench.features.online import OnlineFeatures, pseudo_anomalies
-from nfbench.features.recipe import Recipe
 
 CPU = torch.device("cpu")
 BACKBONE = find_backbone("tf_efficientnet_lite0")
+LITE = BackboneConfig(name=BACKBONE.name, input_size=64, weights="random")
 
 
 @pytest.fixture
@@ -25,13 +25,15 @@ def entries(image_folder):
     return build_manifest(DATASET.samples(image_folder, "part"))
 
 
-def extract(entries, path, generator="blend", views=3, seed=0, recipe=None, **anomalies):
+WITH_IMAGE = LITE.model_copy(update={"image": True})
+
+
+def extract(entries, path, generator="blend", views=3, seed=0, backbone=WITH_IMAGE, **anomalies):
     config = AnomaliesConfig(generator=generator, **anomalies)
     made, used = make_generator(config, entries, seed, 64)
-    recipe = recipe or Recipe(BACKBONE, 64, image=True)
     view = config.view(seed)
     return extract_features(
-        used, recipe, path, view=view, device=CPU, synthesis=Synthesis(generator, made, views, seed)
+        used, backbone, path, view=view, device=CPU, synthesis=Synthesis(generator, made, views, seed)
     )
 
 
@@ -67,7 +69,7 @@ def test_a_cache_of_other_anomalies_is_refused(entries, tmp_path):
 
 def test_rotated_pseudo_anomalies_are_refused(entries, tmp_path):
     with pytest.raises(NfbenchError, match="exclude each other"):
-        extract(entries, tmp_path / "meta.json", recipe=Recipe(BACKBONE, 64, rotations=4))
+        extract(entries, tmp_path / "meta.json", backbone=LITE.model_copy(update={"rotations": 4}))
 
 
 def test_a_damaged_mask_file_is_named(entries, tmp_path):
@@ -93,7 +95,7 @@ def test_online_anomalies_are_the_cached_ones_where_seeds_agree(entries, tmp_pat
 def test_training_reads_what_goes_with_clean_features_only(entries, tmp_path):
     extract(entries, tmp_path / "pseudo" / "meta.json")
     train = [entry for entry in entries if entry.split == "train"]
-    extract_features(train, Recipe(BACKBONE, 64), tmp_path / "train" / "meta.json", view="train", device=CPU)
+    extract_features(train, LITE, tmp_path / "train" / "meta.json", view="train", device=CPU)
     pseudo, clean = (FeatureCache(tmp_path / name / "meta.json") for name in ("pseudo", "train"))
     with pytest.raises(NfbenchError, match=r"image \(True and False\)"):
         pseudo.require_same_source(clean.meta, clean.path)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from nfbench.backbones.base import find_backbone
+from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.seals import write_sealed
 from nfbench.datasets.base import find_dataset
@@ -21,13 +21,11 @@ from nfbench.datasets.manifest import build_manifest, write_manifest
 from nfbench.features import extract as extraction
 from nfbench.features.cache import FeatureCache
 from nfbench.features.extract import extract_features
-from nfbench.features.recipe import Recipe
 from nfbench.features.shards import Shards, plan_shards, reserve
 from nfbench.training.data import TrainingData
 
 pytestmark = pytest.mark.slow
 
-BACKBONE = find_backbone("tf_efficientnet_lite0")
 CPU = torch.device("cpu")
 
 
@@ -53,8 +51,8 @@ def entries(manifest):
 def extract(entries, path, view="train", **changed):
     keys = ("online", "shard_bytes")
     options = {key: changed.pop(key) for key in keys if key in changed}
-    recipe = Recipe(BACKBONE, **{"input_size": 64, "weights": "random", **changed})
-    return extract_features(entries, recipe, path, view=view, device=CPU, **options)
+    backbone = BackboneConfig(**{"name": "tf_efficientnet_lite0", "input_size": 64, "weights": "random", **changed})
+    return extract_features(entries, backbone, path, view=view, device=CPU, **options)
 
 
 def image_bytes(meta) -> int:
@@ -142,10 +140,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from nfbench.backbones.base import find_backbone
+from nfbench.config import BackboneConfig
 from nfbench.datasets.manifest import read_manifest
 from nfbench.features import cache, extract
-from nfbench.features.recipe import Recipe
 write = cache.write_index
 def dies(path, files):
     if path.stem == "00002":
@@ -153,9 +150,9 @@ def dies(path, files):
     write(path, files)
 cache.write_index = dies
 entries = [entry for entry in read_manifest(sys.argv[1]) if entry.split == "train"]
-recipe = Recipe(find_backbone("tf_efficientnet_lite0"), 64, weights="random")
+backbone = BackboneConfig(name="tf_efficientnet_lite0", input_size=64, weights="random")
 cpu, limit = torch.device("cpu"), int(sys.argv[3])
-extract.extract_features(entries, recipe, sys.argv[2], view="train", device=cpu, shard_bytes=limit)
+extract.extract_features(entries, backbone, sys.argv[2], view="train", device=cpu, shard_bytes=limit)
 """
 
 

@@ -24,7 +24,8 @@ def manifest(image_folder, tmp_path):
 def run(manifest, generator, real=(), seed=0):
     anomalies = generator and SimpleNamespace(generator=generator, real=list(real))
     data = SimpleNamespace(anomalies=anomalies, manifest=str(manifest), manifest_sha256=file_sha256(manifest))
-    record = SimpleNamespace(data=data, features=SimpleNamespace(input_size=64))
+    recipe = SimpleNamespace(backbone=SimpleNamespace(input_size=64))
+    record = SimpleNamespace(data=data, features=SimpleNamespace(recipe=recipe))
     return SimpleNamespace(cell=SimpleNamespace(dataset="own", category="part", seed=seed), record=record)
 
 

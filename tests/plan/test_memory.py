@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from nfbench.backbones.base import find_backbone
+from nfbench import methods
 from nfbench.blocks.method import LevelShape, build_to_count, count_parameters, resolve_settings
 from nfbench.cli.load import load
 from nfbench.config import BackboneConfig
@@ -33,15 +33,13 @@ def models():
 def test_no_model_of_an_experiment_has_more_parameters_than_its_method_says():
     seen = set()
     for variant, backbone in models():
-        shapes = find_backbone(backbone.name).shapes(backbone.input_size, backbone.levels, backbone.scales)
-        shapes = [(channels, 1, 1) for channels, _, _ in shapes] if backbone.pooled else shapes
+        shapes = list(backbone.level_shapes.values())
         pairs = sum(channels**2 for channels, _, _ in shapes)
-        given = [(3, backbone.input_size, backbone.input_size), *shapes] if backbone.image else shapes
         settings = resolve_settings(variant.method, backbone=backbone.name, overrides=variant.settings)
         size = (backbone.input_size, backbone.input_size)
-        model = build_to_count(variant.method, [LevelShape(*shape) for shape in given], settings, size, 15)
-        counted = count_parameters(model)["total"]
-        assert counted <= coefficients(variant.method)["parameters"] * pairs + 1, (variant.method, backbone.tag)
+        model = build_to_count(variant.method, [LevelShape(*shape) for shape in shapes], settings, size, 15)
+        counted, known = count_parameters(model)["total"], coefficients(variant.method)
+        assert counted <= known["parameters"] * pairs + known["network"] + 1, (variant.method, backbone.tag)
         seen.add(variant.method)
     assert seen == set(plugin_names("nfbench.methods"))
 
@@ -85,10 +83,20 @@ def test_more_images_and_larger_ones_take_more(tmp_path):
     assert memory_mb(large, 0) > memory_mb(train_spec(manifest=few), 0)
 
 
+def test_a_network_that_is_trained_on_images_is_counted(tmp_path, monkeypatch):
+    (tmp_path / "on_images.py").write_text('MEMORY = {"parameters": 0, "network": 25_000_000, "pixels": 2000}\n')
+    monkeypatch.setattr(methods.__spec__, "submodule_search_locations", [str(tmp_path), *methods.__path__])
+    small, large = (memory_mb(train_spec("on_images", name="image", input_size=side), 0) for side in (256, 512))
+    network, pixels = 36 * 25, 16 * 256**2 * 2000 / 1e6
+    assert small > network + pixels
+    assert large > network + 4 * pixels
+    assert memory_mb(train_spec(image=True), 0) > memory_mb(train_spec(), 0)
+
+
 @pytest.mark.parametrize("method", plugin_names("nfbench.methods"))
 def test_every_method_has_numbers(method):
     found = coefficients(method)
-    assert set(found) == {"parameters", "state", "channels", "patches"}
+    assert set(found) == {"parameters", "network", "pixels", "state", "channels", "patches"}
     assert all(value >= 0 and not math.isnan(value) for value in found.values())
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from nfbench.core.errors import NfbenchError
+from nfbench.features.recipe import Recipe
 from nfbench.plan.cells import Cell
 from nfbench.results.aggregate import aggregate, read_results, write_results
 from nfbench.results.record import AnomaliesRecord, CellRecord, DataRecord, SearchRecord, Selection
@@ -19,10 +20,15 @@ SEARCH = SearchRecord(
 )  # fmt: skip
 
 
+RECIPE = Recipe(
+    backbone={"name": "b6", "levels": [1, 2]}, mean=(0, 0, 0), std=(1, 1, 1), level_shapes={}, weights_sha256="0"
+)
+
+
 def record(anomalies, search=None):
     return SimpleNamespace(
         cell=CellRecord(**CELL.__dict__, variant_of="bgad", method_title="BGAD", title="BGAD"),
-        features=SimpleNamespace(input_size=256, levels=[1, 2], weights="pretrained"),
+        features=SimpleNamespace(recipe=RECIPE),
         search=search,
         data=DataRecord(
             manifest="m", manifest_sha256="0", n_train=9, n_val=1, classes={"bottle": "k"}, n_test_normal=4,

@@ -5,18 +5,16 @@ import pytest
 import torch
 from PIL import Image
 
-from nfbench.backbones.base import find_backbone
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
+from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import find_dataset
 from nfbench.datasets.manifest import build_manifest
 from nfbench.features.extract import extract_features
-from nfbench.features.forward import normalize, read_images
-from nfbench.features.recipe import Recipe
+from nfbench.features.forward import load_extractor, normalize, read_images
 from nfbench.scoring.gradients import GradientMaps
 from nfbench.scoring.maps import score_images
 
-BACKBONE = find_backbone("resnet18.tv_in1k")
 CPU = torch.device("cpu")
 SIZE = 64
 
@@ -28,8 +26,10 @@ def entries(image_folder):
 
 @pytest.fixture
 def meta(entries, tmp_path):
-    recipe = Recipe(BACKBONE, SIZE, (2, 3), pooled=True, rotations=2)
-    return extract_features(entries, recipe, tmp_path / "meta.json", view="train", device=CPU)
+    backbone = BackboneConfig(
+        name="resnet18.tv_in1k", input_size=SIZE, levels=(2, 3), pooled=True, rotations=2, weights="random"
+    )
+    return extract_features(entries, backbone, tmp_path / "meta.json", view="train", device=CPU)
 
 
 def differnet(meta, **overrides):
@@ -41,8 +41,8 @@ def differnet(meta, **overrides):
 def test_one_unblurred_view_is_the_gradient_itself(entries, meta):
     method = differnet(meta, localization_views=1, localization_sigma=0)
     maps = GradientMaps(method, entries, meta, CPU)
-    x = normalize(read_images(entries[2:3], SIZE), BACKBONE, CPU).requires_grad_()
-    method.log_likelihood(Recipe.from_meta(meta).load_extractor()(x)).sum().backward()
+    x = normalize(read_images(entries[2:3], SIZE), meta.recipe, CPU).requires_grad_()
+    method.log_likelihood(load_extractor(meta.recipe)(x)).sum().backward()
     expected = x.grad[0].abs().mean(0)
     assert expected.max() > 0
     torch.testing.assert_close(maps([2])[0], expected)
@@ -71,5 +71,6 @@ def test_they_are_the_maps_of_scored_images(entries, meta):
 
 
 def test_other_weights_are_refused(entries, meta):
+    changed = meta.model_copy(update={"recipe": meta.recipe.model_copy(update={"weights_sha256": "0"})})
     with pytest.raises(NfbenchError, match=r"weights of backbone 'resnet18.tv_in1k' \(random\) have changed"):
-        GradientMaps(differnet(meta), entries, meta.model_copy(update={"weights_sha256": "0"}), CPU)
+        GradientMaps(differnet(meta), entries, changed, CPU)

@@ -22,9 +22,10 @@ test-slurm: install ## the workflow on a Slurm of its own on this machine, with 
 	slurmctld slurmd slurm-client munge; } > /dev/null 2>&1 || echo "Slurm could not be installed; its tests will be skipped"
 	pytest -m slurm tests/slurm
 
-lint: install ## formatting, style, workflow
+lint: install ## formatting, style, types, workflow
 	ruff check .
 	ruff format --check .
+	mypy
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 

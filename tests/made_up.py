@@ -22,7 +22,7 @@ from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
 from nfbench.plan.plan import Plan
 from nfbench.plan.specs import EvaluateSpec, ExtractSpec, StudySpec, TrainSpec
-from nfbench.results.files import Epoch, ImageScore, Row, write_rows
+from nfbench.results.files import Epoch, ImageScore, Row, file_of, record_of, write_rows
 from nfbench.results.record import RunRecord, SearchRecord, SpecsRecord, write_record
 
 METRICS = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pixel_aupro", "miou_fair", "miou_nfa")
@@ -171,7 +171,7 @@ class MadeUp:
             index, suspect = np.array([0, 1, 2, 3]), np.array([False, False, False, True])
             np.savez_compressed(folder / "examples.npz", index=index, suspect=suspect, maps=maps)
         written = known_files(folder, [path.name for path in folder.iterdir() if path.suffix in (".csv", ".npz")])
-        written.pop(Epoch.FILE)
+        written.pop(file_of(Epoch))
         update = {"data": data, "search": search, "written": written}
         write_record(folder / "run.json", record.model_copy(update=update))
 
@@ -196,7 +196,7 @@ def write_listing(record: Path) -> None:
 def write_known(kind: type[Row], folder: Path, rows: Iterable[Sequence[Any]]) -> None:
     """Writes a file of a run, and a record that knows it."""
     write_rows(kind, folder, rows)
-    write_listing(folder / kind.RECORD)
+    write_listing(folder / record_of(kind))
 
 
 def relist(record: Path) -> None:

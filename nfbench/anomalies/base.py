@@ -124,6 +124,8 @@ def make_generator(
     Raises:
         NfbenchError: an unknown generator, or images that it cannot work with.
     """
+    if config.generator is None:
+        raise NfbenchError("these 'anomalies' have no 'generator'")
     generator = find_generator(config.generator)
     normals = [entry for entry in entries if entry.split == "train"]
     real = choose_anomalies(entries, config.real, seed) if generator.needs_real else []

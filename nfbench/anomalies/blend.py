@@ -56,8 +56,8 @@ class BlendAndScar(AnomalyGenerator):
     def _blend(
         self, image: Image.Image, draw_mask: Callable[[np.random.Generator], Image.Image], rng: np.random.Generator
     ) -> Synthetic:
-        mask = _flip(draw_mask(rng).filter(ImageFilter.BLUR), rng)
-        mask = np.array(mask.resize((self.size, self.size), Image.Resampling.BILINEAR))
+        drawn = _flip(draw_mask(rng).filter(ImageFilter.BLUR), rng)
+        mask = np.array(drawn.resize((self.size, self.size), Image.Resampling.BILINEAR))
         normal = np.asarray(image, dtype=np.float32)
         donor = np.asarray(self._donor(rng), dtype=np.float32)
         weight = mask[..., None].astype(np.float32) / 255

@@ -59,7 +59,8 @@ def _separate(grey: np.ndarray) -> np.ndarray | None:
 def _tidy(side: np.ndarray) -> np.ndarray:
     """Large pieces without thin parts, gaps and holes; 0 or 1."""
     margin = 2 * max(_OPENING, _CLOSING)
-    padded = cv2.copyMakeBorder(side, *[margin] * 4, cv2.BORDER_REPLICATE)  # an object may go on beyond the frame
+    # an object may go on beyond the frame
+    padded = cv2.copyMakeBorder(side, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
     opened = cv2.morphologyEx(padded, cv2.MORPH_OPEN, _disc(_OPENING))
     if opened.sum() >= _THIN * padded.sum():
         padded = opened

@@ -28,8 +28,8 @@ __all__ = [
 ]
 
 
-def create_network(backbone: Backbone, **arguments: Any) -> nn.Module:
-    """The whole network, classifier included; ``arguments`` are those of ``timm.create_model``."""
+def create_network(backbone: Backbone, **arguments: Any) -> Any:
+    """The whole network, a module with parts of its own; ``arguments`` are those of ``timm.create_model``."""
     if backbone.extractor == "alexnet":
         import_torchvision()
         from torchvision.models import alexnet
@@ -68,7 +68,7 @@ def _features_only(backbone: Backbone, levels: Sequence[int], pretrained: bool) 
 
 def _truncated_features(backbone: Backbone, levels: Sequence[int], pretrained: bool) -> nn.Module:
     """An EfficientNet's ``features_only``, without the stages after the last level, which timm runs for nothing."""
-    model = _features_only(backbone, levels, pretrained)
+    model: Any = _features_only(backbone, levels, pretrained)
     last = model.feature_info.module_name()[-1]  # such as 'blocks.4'
     model.blocks = model.blocks[: int(last.rpartition(".")[2]) + 1]
     return model
@@ -106,7 +106,8 @@ class _Projections(_Stages):
 
     def tap(self, stage: nn.Sequential, x: Tensor) -> tuple[Tensor, Tensor]:
         """Runs the last block, an inverted residual, by its parts."""
-        x, block = stage[:-1](x), stage[-1]
+        block: Any = stage[-1]
+        x = stage[:-1](x)
         y = block.bn2(block.conv_dw(block.bn1(block.conv_pw(x))))
         projected = block.conv_pwl(block.se(block.aa(y)))
         y = block.bn3(projected)
@@ -194,7 +195,7 @@ def pad_by_reflection(model: nn.Module) -> None:
 
     for module in model.modules():
         if isinstance(module, Conv2dSame):  # TensorFlow's padding, which depends on the input's size
-            module.forward = partial(_same_by_reflection, module)
+            module.forward = partial(_same_by_reflection, module)  # type: ignore[method-assign]  # of this one alone
         elif isinstance(module, nn.Conv2d) and any(module.padding):
             module.padding_mode = "reflect"
 

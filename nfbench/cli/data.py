@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,7 +30,7 @@ def list_datasets(
     """List the datasets that can be fetched: whether they are there, how to get them, licence and citation."""
     from nfbench.datasets.sources import read_sources
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": name,
             "title": find_dataset(name).title,

@@ -13,7 +13,9 @@ from nfbench.plan.specs import AggregateSpec, FigureSpec, ReportSpec, TableSpec,
 
 __all__ = ["aggregate_results", "build_figure", "build_report", "build_table", "report", "show", "track_runs"]
 
-Spec = Annotated[str | None, typer.Option(help="What to do, from the workflow: JSON, or a file with JSON.")]
+_OF_SPEC = typer.Option(help="What to do, from the workflow: JSON, or a file with JSON.")
+Spec = Annotated[str | None, _OF_SPEC]
+GivenSpec = Annotated[str, _OF_SPEC]
 Name = Annotated[str | None, typer.Argument(help="Name of the table or figure.")]
 Pictures = Annotated[int, typer.Option(min=0, help="Test images of each category that are shown with their maps.")]
 
@@ -62,7 +64,7 @@ def build_figure(
         figures.build_figure(plan.figure(experiment, one).spec)
 
 
-def build_report(spec: Spec) -> None:
+def build_report(spec: GivenSpec) -> None:
     """Write the report of an experiment whose runs are done."""
     from nfbench.stages import report as stage
 

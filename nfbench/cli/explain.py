@@ -64,6 +64,6 @@ def _describe_count(table: "ParametersTable", row: str, column: str) -> list[str
     lines = [f"{table.name}, row {row}, column {column}: {counts[column]:,} trainable parameters"]
     if rows[row].settings:
         lines.append(f"counted in a model that is built with {rows[row].settings}")
-    if rows[row].published:
-        lines.append(f"published in {rows[row].published.source}: {rows[row].published.text}")
+    if published := rows[row].published:
+        lines.append(f"published in {published.source}: {published.text}")
     return lines + [rows[row].explanation] * bool(rows[row].explanation)

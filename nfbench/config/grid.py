@@ -12,6 +12,7 @@ from nfbench.config.names import CategoryName, HomePath, Name, Title
 from nfbench.config.reading import Typed
 from nfbench.config.search import SearchConfig
 from nfbench.config.validation import Model, validate
+from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin_names
 
 __all__ = [
@@ -148,6 +149,17 @@ class VariantConfig(Model):
     title: Title | None = Field(
         None, description="name in tables; by default the method's title and the variant's name"
     )
+
+    @property
+    def searched(self) -> SearchConfig:
+        """The search of a variant that has one.
+
+        Raises:
+            NfbenchError: it has none.
+        """
+        if self.search is None:
+            raise NfbenchError(f"a variant of method '{self.method}' has no 'search'")
+        return self.search
 
 
 def _keep_readers(datasets: dict[str, DatasetConfig]) -> dict[str, DatasetConfig]:

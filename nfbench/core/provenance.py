@@ -40,7 +40,7 @@ def provenance(device: "torch.device | None" = None) -> dict[str, Any]:
     Args:
         device: what the process computed on, None where it used no torch.
     """
-    torch = sys.modules.get("torch")
+    torch: Any = sys.modules.get("torch")
     return {
         "nfbench": nfbench.__version__,
         **_git(),

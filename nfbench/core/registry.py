@@ -5,13 +5,15 @@ Listing names imports nothing but the package itself, so that ``--help`` and the
 
 import difflib
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
 
 from nfbench.core.errors import NfbenchError
 
-__all__ = ["import_plugins", "nearest", "plugin", "plugin_names"]
+__all__ = ["import_plugins", "nearest", "package_folder", "plugin", "plugin_names", "plugin_text"]
 
 
 def plugin_names(package: str) -> list[str]:
@@ -38,6 +40,18 @@ def plugin(package: str, name: str) -> ModuleType:
 def import_plugins(package: str) -> list[ModuleType]:
     """Imports all plug-ins of a package, in the order of their names."""
     return [importlib.import_module(f"{package}.{name}") for name in plugin_names(package)]
+
+
+def package_folder(package: str) -> Path | None:
+    """Folder of a package, without importing it; None where it is not installed."""
+    spec = importlib.util.find_spec(package)
+    return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
+
+
+def plugin_text(package: str, name: str) -> str:
+    """Source of a plug-in, without importing it."""
+    (folder,) = importlib.import_module(package).__path__
+    return Path(folder, f"{name}.py").read_text()
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

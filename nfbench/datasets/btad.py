@@ -9,6 +9,7 @@ masks ``.png``, in 02 both are ``.png``, in 03 both are ``.bmp``. Sizes differ b
 600. Some masks mark no pixel; their images count as anomalous all the same, and ``data check`` names them.
 """
 
+from functools import partial
 from pathlib import Path
 
 from nfbench.datasets.base import Counts
@@ -30,11 +31,11 @@ class Btad(LayoutDataset, FetchedDataset, name="btad"):
         """All categories with their endings; one mask of 03 marks no pixel."""
         from nfbench.datasets.miniature import Painter, make_layout
 
-        square, shared = Painter(root, 64, 64), {"normal": self.normal, "defects": ("ko",), "digits": 4}
+        square, make = Painter(root, 64, 64), partial(make_layout, normal=self.normal, defects=("ko",), digits=4)
         return {
-            "01": make_layout(square, "01", ending=".bmp", mask_ending=".png", **shared),
-            "02": make_layout(square, "02", ending=".png", mask_ending=".png", **shared),
-            "03": make_layout(Painter(root), "03", ending=".bmp", mask_ending=".bmp", blank_masks=1, **shared),
+            "01": make(square, "01", ending=".bmp", mask_ending=".png"),
+            "02": make(square, "02", ending=".png", mask_ending=".png"),
+            "03": make(Painter(root), "03", ending=".bmp", mask_ending=".bmp", blank_masks=1),
         }
 
 

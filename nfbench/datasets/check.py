@@ -212,16 +212,16 @@ def _check_sample(sample: Sample) -> _Checked:
         found.broken.append(str(error))
     if sample.mask is not None:
         try:
-            _check_mask(sample, size, found)
+            _check_mask(sample.mask, size, found)
         except NfbenchError as error:
             found.broken.append(str(error))
     return found
 
 
-def _check_mask(sample: Sample, size: tuple[int, int] | None, found: _Checked) -> None:
-    stored = open_picture(sample.mask, "mask")
+def _check_mask(path: Path, size: tuple[int, int] | None, found: _Checked) -> None:
+    stored = open_picture(path, "mask")
     mask = stored.to_mask()
-    if size and (wrong := mask_fault(sample.mask, mask.shape, size)):
+    if size and (wrong := mask_fault(path, mask.shape, size)):
         raise NfbenchError(wrong)
     found.mask_stored, found.mask_values = stored.stored, stored.n_values
     found.defective, found.shaded = float(mask.mean()), stored.is_shaded

@@ -157,7 +157,8 @@ def _rounds(policy: Policy, part: Path, before: int) -> tenacity.Retrying:
     """Tries until one ends well, gets on from byte ``before``, or is the last."""
 
     def wait(state: tenacity.RetryCallState) -> float:
-        asked = state.outcome.exception().after
+        failure = state.outcome and state.outcome.exception()
+        asked = failure.after if isinstance(failure, _TryAgain) else None
         doubled = policy.wait * 2 ** (state.attempt_number - 1)
         return min(policy.longest_wait, doubled if asked is None else asked)
 

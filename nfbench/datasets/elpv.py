@@ -5,12 +5,12 @@ CC BY-NC-SA 4.0). The set has no split of its own. Here: probability 0 is normal
 left out; 70 % of the normal images of each cell type are for training, chosen by a hash of their names.
 """
 
-import importlib.util
 import math
 from pathlib import Path
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import derive_seed
+from nfbench.core.registry import package_folder
 from nfbench.datasets.base import Dataset, Faults, Sample
 from nfbench.datasets.listing import files_below
 from nfbench.datasets.rows import read_lines
@@ -58,7 +58,7 @@ class Elpv(Dataset):
 
     def files(self, root: Path, category: str) -> list[Path]:
         """The labels and all images, since names do not say the kind of cell; none without the package."""
-        is_there = (root / "labels.csv").is_file() or importlib.util.find_spec("elpv_dataset")
+        is_there = (root / "labels.csv").is_file() or package_folder("elpv_dataset")
         return files_below(_folder(root)) if is_there else []
 
     def side_files(self, root: Path, category: str) -> list[Path]:
@@ -94,10 +94,10 @@ def _folder(root: Path) -> Path:
 
 
 def _package_folder() -> Path:
-    spec = importlib.util.find_spec("elpv_dataset")
-    if spec is None:
+    folder = package_folder("elpv_dataset")
+    if folder is None:
         raise NfbenchError("dataset 'elpv' is in the package elpv-dataset; run 'pip install elpv-dataset'")
-    return Path(spec.origin).parent / "data"
+    return folder / "data"
 
 
 DATASET = Elpv()

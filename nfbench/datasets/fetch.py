@@ -122,7 +122,8 @@ def _by_hand(name: str, source: Source, paths: Sequence[Path]) -> list[tuple[Arc
 
 def _unpack_all(name: str, archives: Sequence[tuple[Archive, Path]], state: Path, folder: Path) -> list[dict[str, Any]]:
     """Checks and unpacks archives and moves what the reader can read to ``folder``, in one step."""
-    known, described = _known_checksums(state), []
+    known = _known_checksums(state)
+    described: list[dict[str, Any]] = []
     staging = state / f"{name}.unpacking"
     remove_tree(staging)  # of a process that was killed
     staging.mkdir()

@@ -277,7 +277,8 @@ def _is_turned(path: str, picture: "Image.Image", tags: dict[int, Any]) -> bool:
 
 def _rawmode(picture: "Image.Image") -> str:
     """How the file stores its pixels, in Pillow's words; empty where Pillow does not say."""
-    arguments = picture.tile[0][3] if picture.tile else ""
+    tile = getattr(picture, "tile", None)
+    arguments = tile[0][3] if tile else ""
     return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
 
 

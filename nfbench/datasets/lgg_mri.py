@@ -112,7 +112,9 @@ def _slices(folder: Path, faults: Faults) -> list[tuple[Path, Path]]:
             numbered[image] = int(number)
         else:
             faults.add(f"{image}: its name does not end with the number of the slice")
-    return [(image, image.with_name(f"{image.stem}{_MASK}.tif")) for image in sorted(numbered, key=numbered.get)]
+    return [
+        (image, image.with_name(f"{image.stem}{_MASK}.tif")) for image in sorted(numbered, key=numbered.__getitem__)
+    ]
 
 
 DATASET = LggMri()

@@ -3,12 +3,12 @@
 import csv
 import io
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nfbench.config import DatasetConfig
 from nfbench.core.errors import NfbenchError
@@ -78,8 +78,8 @@ def build_manifest(samples: Sequence[Sample]) -> list[Entry]:
             raise NfbenchError(f"the split '{split}' is empty")
     shaded: list[str] = []
     with ThreadPoolExecutor() as pool:
-        entries = pool.map(partial(_entry, shaded=shaded), samples)
-        entries = list(progress(entries, total=len(samples), label="check images"))
+        found = pool.map(partial(_entry, shaded=shaded), samples)
+        entries = list(progress(found, total=len(samples), label="check images"))
     if shaded:
         what = "%d masks, such as %s, have more than %d values, as soft edges have; all above 0 count as defective"
         _log.warning(what, len(shaded), min(shaded), MANY_VALUES)
@@ -143,7 +143,7 @@ def read_manifest(path: str | Path) -> list[Entry]:
         if (record := Path(path).with_suffix(".json")).is_file():
             verified(path, record)
         entries = [
-            Entry(**{**row, "label": int(row["label"]), "height": int(row["height"]), "width": int(row["width"])})
+            Entry(**_texts(row), label=int(row["label"]), height=int(row["height"]), width=int(row["width"]))
             for row in rows
         ]
     except ValueError as error:
@@ -152,6 +152,11 @@ def read_manifest(path: str | Path) -> list[Entry]:
         if not entry.sha256 or bool(entry.mask) != bool(entry.mask_sha256):
             raise NfbenchError(f"manifest {path}: {entry.image} or its mask has no hash; {repair}")
     return entries
+
+
+def _texts(row: Mapping[str, str]) -> dict[str, Any]:
+    """The values of a row that are no numbers."""
+    return {name: value for name, value in row.items() if name not in ("label", "height", "width")}
 
 
 def mask_fault(mask: Path, shape: tuple[int, ...], size: tuple[int, int], image: str = "its image") -> str:

@@ -53,10 +53,10 @@ class MVTec3D(FetchedDataset, name="mvtec_3d"):
                 faults.add(f"folder {folder / 'test' / defect} is no defect; rename it to 'good'")
             for image in faults.images(folder / "test" / defect / "rgb"):
                 mask = folder / "test" / defect / "gt" / f"{image.stem}.png"
-                if defect != "good" and not mask.is_file():
+                is_there = defect != "good" and mask.is_file()
+                if defect != "good" and not is_there:
                     faults.add(f"{image} is anomalous but has no mask; expected {mask}")
-                    mask = None
-                samples.append(Sample("test", defect, image, None if defect == "good" else mask))
+                samples.append(Sample("test", defect, image, mask if is_there else None))
         if "good" not in defects or len(defects) < 2:
             faults.add(f"folder {folder / 'test'} needs 'good/rgb' and at least one folder of defects")
         return faults.settle(samples)

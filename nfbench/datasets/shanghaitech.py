@@ -160,7 +160,7 @@ def _write_video(path: Path, painter: "Painter") -> None:
     from nfbench.datasets.miniature import write_once
 
     def write(temporary: Path) -> None:
-        codec, size = cv2.VideoWriter_fourcc(*"MJPG"), (painter.width, painter.height)
+        codec, size = cv2.VideoWriter.fourcc(*"MJPG"), (painter.width, painter.height)
         writer = cv2.VideoWriter(str(temporary), codec, 24.0, size)
         for number in range(_FRAMES):
             writer.write(painter.picture(path.with_name(f"{path.stem}_{number}")))
@@ -183,7 +183,7 @@ def _write_test_video(testing: Path, name: str, painter: "Painter") -> None:
         else:
             painter.normal(path)
     save_array(testing / "test_pixel_mask" / f"{name}.npy", by_pixel)
-    save_array(testing / "test_frame_mask" / f"{name}.npy", by_pixel.any((1, 2)).astype(np.uint8))
+    save_array(testing / "test_frame_mask" / f"{name}.npy", np.asarray(by_pixel.any((1, 2)), np.uint8))
 
 
 DATASET = ShanghaiTech()

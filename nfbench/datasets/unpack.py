@@ -10,11 +10,11 @@ import re
 import stat
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 from nfbench.core.errors import NfbenchError, one_line
 from nfbench.core.files import full_disk, remove_tree
@@ -56,7 +56,7 @@ class _Member(NamedTuple):
 class _Entry(tarfile.TarInfo):
     """An entry of a tar whose headers are bounded."""
 
-    def _proc_member(self, opened: tarfile.TarFile) -> tarfile.TarInfo:
+    def _proc_member(self, opened: Any) -> tarfile.TarInfo:
         """Is where tarfile begins to read an entry, and made to be overridden."""
         if self.type in _HEADERS:
             if not 0 <= self.size <= _LARGEST_HEADER:
@@ -68,9 +68,9 @@ class _Entry(tarfile.TarInfo):
                 raise BadArchive(f"{opened.name}: global headers have more than {_LARGEST_HEADER:,} bytes; refused")
         if self.type == tarfile.GNUTYPE_SPARSE:
             raise BadArchive(f"{opened.name}: '{self.name}' is a sparse file; refused")
-        return super()._proc_member(opened)
+        return super()._proc_member(opened)  # type: ignore[misc]  # typeshed leaves it out
 
-    def _proc_gnusparse_10(self, entry: tarfile.TarInfo, headers: dict[str, str], opened: tarfile.TarFile) -> None:
+    def _proc_gnusparse_10(self, entry: tarfile.TarInfo, headers: dict[str, str], opened: Any) -> None:
         """Would read a map of any length."""
         raise BadArchive(f"{opened.name}: '{entry.name}' is a sparse file; refused")
 
@@ -113,7 +113,7 @@ def _write_members(archive: Path, target: Path, limit: int) -> int:
                 raise BadArchive(f"{archive} has more than {most:,} entries; refused")
             _check(archive, member)
             file = _create(archive, member, target)
-            if file is None:
+            if file is None or member.content is None:
                 continue
             with file:
                 for chunk in _read(archive, partial(member.content.read, _CHUNK)):
@@ -153,7 +153,7 @@ def _read(archive: Path, step: Callable[[], T | None]) -> Iterator[T]:
         yield found
 
 
-def _members(archive: Path) -> Iterator[_Member]:
+def _members(archive: Path) -> Generator[_Member, None, None]:
     with ExitStack() as stack:
         try:
             opened = stack.enter_context(tarfile.open(archive, tarinfo=_Entry))
@@ -167,7 +167,7 @@ def _members(archive: Path) -> Iterator[_Member]:
             raise BadArchive(f"{archive} is neither a tar nor a zip; it may be a page that says why")
 
 
-def _of_tar(opened: tarfile.TarFile) -> Iterator[_Member]:
+def _of_tar(opened: Any) -> Iterator[_Member]:
     for entry in opened:
         kind = "file" if entry.isreg() and not entry.issparse() else _kind_in_tar(entry)
         yield _Member(entry.name, kind, opened.extractfile(entry) if kind == "file" else None)

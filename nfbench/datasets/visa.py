@@ -9,6 +9,7 @@ of defect classes (1, 2, ...), not 255: they look black, and a mask is what is a
 """
 
 from pathlib import Path
+from typing import Literal
 
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import Counts, Faults, Sample
@@ -89,10 +90,13 @@ def _rows(root: Path) -> list[dict[str, str]]:
     return read_table(path, _COLUMNS)
 
 
+_SPLITS: dict[str, Literal["train", "test"]] = {"train": "train", "test": "test"}
+
+
 def _sample(root: Path, row: dict[str, str]) -> Sample:
-    split, label = row["split"], row["label"]
-    if split not in ("train", "test") or label not in ("normal", "anomaly"):
-        raise NfbenchError(f"{root / _SPLIT}: a row of {row['image']} has split '{split}', label '{label}'")
+    split, label = _SPLITS.get(row["split"]), row["label"]
+    if split is None or label not in ("normal", "anomaly"):
+        raise NfbenchError(f"{root / _SPLIT}: a row of {row['image']} has split '{row['split']}', label '{label}'")
     anomalous = label == "anomaly"
     if anomalous and not row["mask"]:
         raise NfbenchError(f"{root / _SPLIT}: {row['image']} is anomalous but has no mask")

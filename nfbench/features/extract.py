@@ -23,6 +23,7 @@ from nfbench.features.forward import (
     DTYPE,
     TRANSFORM,
     as_fp16,
+    channels_last,
     extract_batch,
     images_hash,
     load_recipe,
@@ -98,7 +99,7 @@ def extract_features(
     if synthesis and backbone.rotations:
         raise NfbenchError("'rotations' of a backbone and 'anomalies' of a variant exclude each other")
     recipe, model = load_recipe(backbone)
-    model = model.to(device, memory_format=torch.channels_last)
+    model = channels_last(model, device)
     n_images = len(synthesis.generator) if synthesis else len(entries)
     meta = FeatureMeta(
         recipe=recipe,
@@ -118,12 +119,13 @@ def extract_features(
 
     @torch.inference_mode()
     def forward(batch: range) -> list[np.ndarray]:
+        masks: list[np.ndarray] = []
         if synthesis:
-            images, masks = synthesis.draw(batch.start)
-            images, masks = images[None], [masks[None]]
+            drawn, mask = synthesis.draw(batch.start)
+            images, masks = drawn[None], [mask[None]]
         else:
             angles = [recipe.angles] * len(batch) if backbone.rotations else None
-            images, masks = read_images(entries[batch.start : batch.stop], backbone.input_size, angles), []
+            images = read_images(entries[batch.start : batch.stop], backbone.input_size, angles)
         features = extract_batch(model, images, recipe, device)
         named = zip(recipe.arrays, features, strict=True)
         return [*(as_fp16(values, backbone.name, name) for name, values in named), *masks]

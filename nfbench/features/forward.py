@@ -8,9 +8,11 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from nfbench.backbones.weights import load_backbone, state_hash
@@ -24,6 +26,7 @@ __all__ = [
     "DTYPE",
     "TRANSFORM",
     "as_fp16",
+    "channels_last",
     "extract_batch",
     "images_hash",
     "load_extractor",
@@ -37,8 +40,6 @@ DTYPE = np.dtype(np.float16)
 TRANSFORM = "RGB, resized to a square by Pillow's bilinear filter"
 BATCH_SIZE = {"cpu": 2, "cuda": 16}
 """Images per forward pass; on a CPU, few at a time stay in the core's cache."""
-
-_BILINEAR, _NEAREST = 2, 0  # Pillow's filters, the first with antialiasing
 
 
 def read_images(entries: Sequence[Entry], input_size: int, angles: Sequence[Sequence[float]] | None = None) -> Tensor:
@@ -58,11 +59,13 @@ def read_images(entries: Sequence[Entry], input_size: int, angles: Sequence[Sequ
     """
     images = []
     for number, entry in enumerate(entries):
-        image = read_checked_image(entry).resize((input_size, input_size), resample=_BILINEAR)
+        image = read_checked_image(entry).resize((input_size, input_size), resample=Image.Resampling.BILINEAR)
         if angles is None:
             images.append(np.array(image))
         else:
-            images.append(np.stack([np.array(image.rotate(angle, _NEAREST)) for angle in angles[number]]))
+            images.append(
+                np.stack([np.array(image.rotate(angle, Image.Resampling.NEAREST)) for angle in angles[number]])
+            )
     return torch.from_numpy(np.stack(images)).movedim(-1, -3)
 
 
@@ -89,6 +92,11 @@ def load_extractor(recipe: Recipe) -> nn.Module:
             "features were cached; extract them again"
         )
     return model
+
+
+def channels_last(model: Any, device: torch.device) -> nn.Module:
+    """A module on a device, in the memory format of the images; torch has no type for this call."""
+    return model.to(device, memory_format=torch.channels_last)
 
 
 def _load(backbone: BackboneConfig) -> nn.Module:

@@ -6,6 +6,7 @@ reads a cache reads this one, at the price of a pass through the backbone each t
 
 import sys
 from collections.abc import Sequence
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from nfbench.features.forward import (
     BATCH_SIZE,
     DTYPE,
     as_fp16,
+    channels_last,
     extract_batch,
     images_hash,
     load_extractor,
@@ -59,6 +61,8 @@ def live_levels(meta: FeatureMeta) -> list[LiveLevel]:
         NfbenchError: the manifest's images are others than those that the cache was described with.
     """
     source = meta.online
+    if source is None:
+        raise ValueError("a cache with files is read from these")
     entries = [entry for entry in read_manifest(source.manifest) if entry.split == meta.view]
     if images_hash(entries) != meta.images_sha256:
         raise NfbenchError(f"manifest {source.manifest} has other images than its features; extract them again")
@@ -72,8 +76,12 @@ class _Features:
 
     def __init__(self, entries: Sequence[Entry], recipe: Recipe, device: torch.device) -> None:
         self.entries, self.recipe, self.device = entries, recipe, device
-        self.model: torch.nn.Module | None = None
         self.last: tuple[bytes, list[np.ndarray]] | None = None
+
+    @cached_property
+    def model(self) -> torch.nn.Module:
+        """The extractor, on the device."""
+        return channels_last(load_extractor(self.recipe), self.device)
 
     def read(self, rows: np.ndarray) -> list[np.ndarray]:
         """All levels of the images ``rows``."""
@@ -83,17 +91,15 @@ class _Features:
         return self.last[1]
 
     def _compute(self, rows: np.ndarray) -> list[np.ndarray]:
-        if self.model is None:
-            self.model = load_extractor(self.recipe).to(self.device, memory_format=torch.channels_last)
-        size = BATCH_SIZE[self.device.type]
+        size, forward = BATCH_SIZE[self.device.type], partial(self._forward, self.model)
         with thread_pool(torch.get_num_threads()) as pool:
-            parts = list(pool.map(self._forward, [rows[first : first + size] for first in range(0, len(rows), size)]))
+            parts = list(pool.map(forward, [rows[first : first + size] for first in range(0, len(rows), size)]))
         return [np.concatenate(level) for level in zip(*parts, strict=True)]
 
     @torch.inference_mode()
-    def _forward(self, rows: np.ndarray) -> list[np.ndarray]:
+    def _forward(self, model: torch.nn.Module, rows: np.ndarray) -> list[np.ndarray]:
         backbone = self.recipe.backbone
         angles = [self.recipe.angles] * len(rows) if backbone.rotations else None
         images = read_images([self.entries[row] for row in rows], backbone.input_size, angles)
-        levels = extract_batch(self.model, images, self.recipe, self.device)
+        levels = extract_batch(model, images, self.recipe, self.device)
         return [as_fp16(x, backbone.name, name) for x, name in zip(levels, self.recipe.arrays, strict=True)]

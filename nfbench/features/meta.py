@@ -125,7 +125,7 @@ def _identity(meta: FeatureMeta, named: Collection[str] = (), **options: Any) ->
     """What determines the cached values, and keys of the backbone that are ``named`` beside."""
     backbone = type(meta.backbone)
     beside = {name for name in backbone.model_fields if not backbone.key(name).decides and name not in named}
-    exclude = {**dict.fromkeys(_NOT_IDENTITY, True), "recipe": {"backbone": beside}}
+    exclude: dict[str, Any] = {**dict.fromkeys(_NOT_IDENTITY, True), "recipe": {"backbone": beside}}
     found = meta.model_dump(mode="json", exclude=exclude, **options)
     return {**found.pop("recipe"), **found}
 

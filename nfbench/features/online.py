@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nfbench.anomalies.base import AnomalyGenerator
 from nfbench.datasets.manifest import Entry
-from nfbench.features.forward import extract_batch, load_extractor, read_images, thread_pool
+from nfbench.features.forward import channels_last, extract_batch, load_extractor, read_images, thread_pool
 from nfbench.features.meta import FeatureMeta
 
 __all__ = ["Drawn", "OnlineFeatures", "RandomRotations", "pseudo_anomalies"]
@@ -44,7 +44,7 @@ class OnlineFeatures:
     ) -> None:
         self.draw, self.n_images, self.device = draw, n_images, device
         self.recipe = meta.recipe
-        self.model = load_extractor(meta.recipe).to(device, memory_format=torch.channels_last)
+        self.model = channels_last(load_extractor(meta.recipe), device)
 
     def __len__(self) -> int:
         return self.n_images

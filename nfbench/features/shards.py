@@ -58,7 +58,8 @@ class Shards:
     """
 
     def __init__(self, loads: Sequence[Load], lengths: Sequence[int], shape: Sequence[int], dtype: np.dtype) -> None:
-        self._loads, self._opened = list(loads), {}
+        self._loads = list(loads)
+        self._opened: dict[int, np.ndarray] = {}
         self._first = np.cumsum([0, *lengths])
         self.shape, self.dtype = (int(self._first[-1]), *shape), np.dtype(dtype)
 

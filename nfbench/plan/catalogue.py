@@ -80,13 +80,13 @@ class Catalogue:
     def notes(self) -> dict[str, DatasetNote]:
         """What tables say of the datasets that are no official ones as they are."""
         blocks = [block for experiment in self.bench.experiments.values() for block in experiment.grid]
-        named = {*self.bench.datasets, *(name for block in blocks for name in block.datasets)}
-        named = sorted({*named, *(member for name in named for member in self.bench.dataset(name).union or ())})
+        given = {*self.bench.datasets, *(name for block in blocks for name in block.datasets)}
+        named = sorted({*given, *(member for name in given for member in self.bench.dataset(name).union or ())})
         subsets = {name: _subset(self.bench.dataset(name)) for name in named if self.bench.dataset(name).is_subset}
         subsets |= {name: "made-up images instead of its own" for name in named if self.is_miniature(name)}
-        unions = {name: tuple(self.bench.dataset(name).union) for name in named if self.bench.dataset(name).union}
-        for name, union in unions.items():
-            if parts := [f"{member}: {subsets[member]}" for member in union if member in subsets]:
+        unions = {name: tuple(union) for name in named if (union := self.bench.dataset(name).union)}
+        for name, joined in unions.items():
+            if parts := [f"{member}: {subsets[member]}" for member in joined if member in subsets]:
                 subsets[name] = "; ".join(parts)
         return {
             name: DatasetNote(subset=subsets.get(name, ""), members=unions.get(name, ()))

@@ -112,7 +112,7 @@ class Code:
             path = self.folder.joinpath(*rest)
             files = [path / "__init__.py", *([path.with_name(f"{path.name}.py")] if rest else [])]
             file = None if first or not self._is_ours(name) else next((f for f in files if f.is_file()), None)
-            self._modules[name] = file and Module(name, file)
+            self._modules[name] = Module(name, file) if file else None
         return self._modules[name]
 
     def _loaded(self, name: str) -> Module:

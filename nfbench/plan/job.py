@@ -1,10 +1,10 @@
 """A job: what a stage is told, what it waits for, and the code that its result follows from."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, reduce
 from pathlib import Path
-from typing import Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.seals import files_in, read_sealed_values, resized
@@ -24,7 +24,9 @@ def code_of(spec: Spec) -> str:
 
 _code_of = cache(code_hash)
 
-_RECORDS = {
+S_co = TypeVar("S_co", bound=Spec, covariant=True)
+
+_RECORDS: dict[str, Callable[[Any], tuple[Path | str, tuple[str, ...], tuple[str, ...]]]] = {
     "prepare_data": lambda spec: (Path(spec.manifest).parent, _manifest_files(spec.manifest), ("spec",)),
     "extract_features": lambda spec: (Path(spec.features).parent, ("meta.json",), ("spec",)),
     "create_study": lambda spec: (spec.study, ("description.json",), ("spec",)),
@@ -40,7 +42,7 @@ def _manifest_files(manifest: str) -> tuple[str, str]:
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Generic[S_co]):
     """A job of the workflow.
 
     Attributes:
@@ -49,9 +51,9 @@ class Job:
         before: the jobs that it waits for.
     """
 
-    spec: Spec
+    spec: S_co
     log: Path
-    before: tuple["Job", ...] = ()
+    before: tuple["Job[Spec]", ...] = ()
 
     @property
     def stage(self) -> str:
@@ -101,7 +103,7 @@ class Job:
         folder, files, keys = _RECORDS[self.stage](self.spec)
         try:
             values = read_sealed_values(self.record)
-            found = reduce(lambda values, key: values[key], keys, values)
+            found: Any = reduce(lambda values, key: values[key], keys, values)
             if type(self.spec).model_validate(found) != self.spec:
                 return "stale"
         except (NfbenchError, KeyError, TypeError, ValueError):
@@ -110,7 +112,7 @@ class Job:
             return "missing"
         return "stale" if resized(Path(folder), files_in(values)) else "done"
 
-    def chain(self) -> Iterator["Job"]:
+    def chain(self) -> Iterator["Job[Spec]"]:
         """All jobs that it waits for, in their order, and itself; one that several wait for comes several times."""
         for job in self.before:
             yield from job.chain()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nfbench.core.seals import known_files, read_sealed_values, write_sealed
 from nfbench.plan.paths import Paths
-from nfbench.plan.specs import AggregateSpec, FigureSpec, ReportSpec, Spec, TableSpec
+from nfbench.plan.specs import AggregateSpec, ExperimentSpec, FigureSpec, ReportSpec, TableSpec
 
 __all__ = ["GATHERED", "built_table", "made_files", "write_made"]
 
@@ -31,7 +31,7 @@ def made_files(spec: AggregateSpec | TableSpec | FigureSpec | ReportSpec) -> tup
     return paths.root, tuple(str(path.relative_to(paths.root)) for path in (record, *files))
 
 
-def write_made(spec: Spec, files: Sequence[Path]) -> None:
+def write_made(spec: ExperimentSpec, files: Sequence[Path]) -> None:
     """Writes the record of a stage, once its files are written.
 
     Args:

@@ -11,14 +11,13 @@ the method, since the plan is made where torch may be missing:
 """
 
 import ast
-import importlib.util
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
 
 from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import plugin_text
 from nfbench.datasets.manifest import Entry, read_manifest
 from nfbench.plan.specs import EvaluateSpec, SearchSpec, Spec, TrainSpec
 
@@ -46,7 +45,7 @@ def memory_mb(spec: Spec, default: int) -> int:
     elif isinstance(spec, SearchSpec):
         images = _count(_entries(spec.study.manifest), "train", _IMAGES)
         variant = spec.study.variant
-        needed = max(_training(variant.method, backbone, images) for backbone in variant.search.backbones)
+        needed = max(_training(variant.method, backbone, images) for backbone in variant.searched.backbones)
     elif isinstance(spec, EvaluateSpec):
         needed = _evaluation(spec)
     else:
@@ -57,8 +56,7 @@ def memory_mb(spec: Spec, default: int) -> int:
 @cache
 def coefficients(method: str) -> Mapping[str, float]:
     """What the memory of a method depends on: its module's ``MEMORY``, those of a flow where it says nothing."""
-    path = importlib.util.find_spec("nfbench.methods").submodule_search_locations[0]
-    for node in ast.parse(Path(path, f"{method}.py").read_text()).body:
+    for node in ast.parse(plugin_text("nfbench.methods", method)).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "MEMORY":
             return {**_FLOW, **ast.literal_eval(node.value)}
     return _FLOW

@@ -13,7 +13,7 @@ from typing import Any
 from nfbench.core.errors import NfbenchError
 from nfbench.core.seals import read_sealed_values
 from nfbench.plan.cells import Cell
-from nfbench.plan.specs import Spec
+from nfbench.plan.specs import DerivedSpec, Spec
 
 __all__ = ["digest_of", "digests_of", "expected_runs", "require_origin"]
 
@@ -40,7 +40,7 @@ def expected_runs(cells: Iterable[Cell], origin: str) -> dict[Cell, str]:
     return {cell: origin[_DIGITS * place :][:_DIGITS] for place, cell in enumerate(cells)}
 
 
-def require_origin(spec: Spec) -> None:
+def require_origin(spec: DerivedSpec) -> None:
     """Refuses what was made by other jobs than those that a job follows from; a spec without ``origin`` takes all.
 
     The code of this function knows no type of a spec: what is said to one stage is none of the others' code.
@@ -59,7 +59,7 @@ def require_origin(spec: Spec) -> None:
             )
 
 
-def _read_by(spec: Spec) -> list[Path]:
+def _read_by(spec: DerivedSpec) -> list[Path]:
     """What a job reads, one file of each job before it, in their order."""
     paths = [Path(path) for path in spec.inputs]
     if trained := getattr(spec, "trained", None):

@@ -42,6 +42,7 @@ from nfbench.reference import published_hashes
 
 __all__ = ["Plan"]
 
+S = TypeVar("S", bound=Spec)
 T = TypeVar("T")
 
 
@@ -91,7 +92,7 @@ class Plan:
     # --- from images to run records ----------------------------------------------------------------------------------
 
     @_once
-    def prepare(self, dataset: str, category: str) -> Job:
+    def prepare(self, dataset: str, category: str) -> Job[PrepareSpec]:
         """The manifest of a category of a dataset that is no union; its spec knows the state of the files."""
         check_category(category, where := f"dataset '{dataset}'")
         require_known([category], self.catalogue.official(dataset) or self.catalogue.available(dataset), where)
@@ -107,7 +108,7 @@ class Plan:
         return self._derived(spec, **place)
 
     @_once
-    def extract(self, backbone: str, dataset: str, category: str, view: str) -> Job:
+    def extract(self, backbone: str, dataset: str, category: str, view: str) -> Job[ExtractSpec]:
         """The cached features of one view of a category of a dataset that is no union."""
         prepared = self.prepare(dataset, category)
         if view not in self.views:
@@ -125,15 +126,16 @@ class Plan:
         return self._derived(spec, prepared, **place)
 
     @_once
-    def study(self, setting: str, dataset: str, category: str, method: str) -> Job:
+    def study(self, setting: str, dataset: str, category: str, method: str) -> Job[StudySpec]:
         """The description of the study in which a variant's settings are searched for."""
         place = {"setting": setting, "dataset": dataset, "category": category, "method": method}
         variant = self._searched(method)
-        judged = variant.search.objective != "log_likelihood"
+        judged = variant.searched.objective != "log_likelihood"
         pseudo = variant.anomalies and variant.anomalies.view(0)
         source = self.catalogue.source(dataset, category)
-        before, backbones = [self.prepare(source, category)], []
-        for backbone in variant.search.backbones:
+        prepared, backbones = self.prepare(source, category), []
+        before: list[Job[Spec]] = [prepared]
+        for backbone in variant.searched.backbones:
             views = {"features": "train", "test_features": "test" if judged else None, "pseudo": pseudo}
             jobs = {key: self.extract(backbone.tag, source, category, view) for key, view in views.items() if view}
             before += jobs.values()
@@ -146,7 +148,7 @@ class Plan:
             dataset=dataset,
             category=category,
             reader=self.bench.dataset(source).dataset,
-            manifest=before[0].spec.manifest,
+            manifest=prepared.spec.manifest,
             backbones=tuple(backbones),
             epochs_at_most=self._epochs_at_most,
             study=str(Path(self.paths.study("study.json").format(**place)).parent),
@@ -154,25 +156,26 @@ class Plan:
         return self._derived(spec, *before, **place)
 
     @_once
-    def worker(self, setting: str, dataset: str, category: str, method: str, number: int) -> Job:
+    def worker(self, setting: str, dataset: str, category: str, method: str, number: int) -> Job[SearchSpec]:
         """One of the workers of a study."""
         created = self.study(setting, dataset, category, method)
         place = {"setting": setting, "dataset": dataset, "category": category, "method": method, "worker": number}
         return self._job(SearchSpec(study=created.spec, worker=number), *created.before, created, **place)
 
     @_once
-    def summary(self, setting: str, dataset: str, category: str, method: str) -> Job:
+    def summary(self, setting: str, dataset: str, category: str, method: str) -> Job[SummarizeSpec]:
         """The record of a study."""
         created = self.study(setting, dataset, category, method)
         place = {"setting": setting, "dataset": dataset, "category": category, "method": method}
-        workers = [self.worker(*place.values(), number) for number in range(created.spec.variant.search.workers)]
+        workers = [self.worker(*place.values(), number) for number in range(created.spec.variant.searched.workers)]
         return self._job(SummarizeSpec(study=created.spec), created, *workers, **place)
 
     @_once
-    def train(self, cell: Cell) -> Job:
+    def train(self, cell: Cell) -> Job[TrainSpec]:
         """The training of a cell."""
         variant, pseudo = self.bench.variant(cell.method), self._pseudo_view(cell)
-        classes, before = [], []
+        classes: list[ClassSpec] = []
+        before: list[Job[Spec]] = []
         for category in self.catalogue.classes(cell):
             prepared = self.prepare(self.catalogue.source(cell.dataset, category), category)
             features = self._features(cell, category, "train")
@@ -200,7 +203,7 @@ class Plan:
         return self._derived(spec, *before, *filter(None, (tested, searched)), **vars(cell))
 
     @_once
-    def evaluate(self, cell: Cell) -> Job:
+    def evaluate(self, cell: Cell) -> Job[EvaluateSpec]:
         """The evaluation of a cell, which ends with its run record."""
         variant, pseudo = self.bench.variant(cell.method), self._pseudo_view(cell)
         trained = self.train(cell.trained)
@@ -224,14 +227,14 @@ class Plan:
     # --- from run records to what people look at ---------------------------------------------------------------------
 
     @_once
-    def aggregate(self, experiment: str) -> Job:
+    def aggregate(self, experiment: str) -> Job[AggregateSpec]:
         """The results and the ledger of an experiment."""
         runs = [self.evaluate(cell) for cell in self.cells(experiment)]
         spec = AggregateSpec(**self._of_experiment(experiment), skipped=self.skipped(experiment))
         return self._made(spec, *runs, experiment=experiment)
 
     @_once
-    def table(self, experiment: str, name: str) -> Job:
+    def table(self, experiment: str, name: str) -> Job[TableSpec]:
         """A table of an experiment."""
         table = self._part("tables", experiment, name)
         before = [self.aggregate(experiment)] if table.from_runs else []
@@ -247,14 +250,14 @@ class Plan:
         return self._made(spec, *before, experiment=experiment, table=name)
 
     @_once
-    def figure(self, experiment: str, name: str) -> Job:
+    def figure(self, experiment: str, name: str) -> Job[FigureSpec]:
         """A figure of an experiment."""
         figure = self._part("figures", experiment, name)
         spec = FigureSpec(**self._of_experiment(experiment), name=name, figure=figure)
         return self._made(spec, self.aggregate(experiment), experiment=experiment, figure=name)
 
     @_once
-    def report(self, experiment: str) -> Job:
+    def report(self, experiment: str) -> Job[ReportSpec]:
         """The report of an experiment."""
         config = self.bench.experiment(experiment)
         spec = ReportSpec(
@@ -268,7 +271,7 @@ class Plan:
         return self._made(spec, self.aggregate(experiment), experiment=experiment)
 
     @_once
-    def track(self, experiment: str) -> Job:
+    def track(self, experiment: str) -> Job[TrackSpec]:
         """The import of an experiment into MLflow."""
         config, miniature = self.bench.experiment(experiment), self.bench.config.miniature
         spec = TrackSpec(
@@ -279,7 +282,7 @@ class Plan:
             tables=tuple(config.tables),
             figures=tuple(config.figures),
         )
-        before = [self.table(experiment, name) for name in config.tables]
+        before: list[Job[Spec]] = [*(self.table(experiment, name) for name in config.tables)]
         before += [self.figure(experiment, name) for name in config.figures]
         before += [self.report(experiment)] if self.cells(experiment) else []
         return self._job(spec, *before, experiment=experiment)
@@ -299,15 +302,15 @@ class Plan:
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
-    def _job(self, spec: Spec, *before: Job, **place: Any) -> Job:
+    def _job(self, spec: S, *before: Job[Spec], **place: Any) -> Job[S]:
         return Job(spec, Path(self.paths.log(spec.stage).format(**place)), before)
 
-    def _derived(self, spec: Spec, *before: Job, **place: Any) -> Job:
+    def _derived(self, spec: S, *before: Job[Spec], **place: Any) -> Job[S]:
         """A job whose spec knows its code, and what all jobs before it are told."""
         update = {"code": code_of(spec), "origin": digests_of(job.spec for job in before)}
         return self._job(spec.model_copy(update=update), *before, **place)
 
-    def _made(self, spec: Spec, *before: Job, **place: Any) -> Job:
+    def _made(self, spec: S, *before: Job[Spec], **place: Any) -> Job[S]:
         """A job on all runs of an experiment, whose spec knows its code."""
         return self._job(spec.model_copy(update={"code": code_of(spec)}), *before, **place)
 
@@ -318,7 +321,7 @@ class Plan:
         places = list_files(self.catalogue.reader(dataset).files(self.catalogue.root(dataset), category))
         return token(Path(self.paths.manifest_record.format(dataset=dataset, category=category)), places)
 
-    def _features(self, cell: Cell, category: str, view: str) -> Job:
+    def _features(self, cell: Cell, category: str, view: str) -> Job[ExtractSpec]:
         return self.extract(cell.backbone, self.catalogue.source(cell.dataset, category), category, view)
 
     def _of_experiment(self, experiment: str) -> dict[str, Any]:
@@ -376,8 +379,11 @@ class Plan:
         found: dict[str, tuple[AnomaliesConfig | None, int]] = {"train": (None, 0), "test": (None, 0)}
         for variant in self.bench.variants.values():
             anomalies = variant.anomalies
-            for seed in range(seeds) if anomalies and anomalies.view(0) else ():
-                own = anomalies.generator == "rpag"
-                made = AnomaliesConfig(**anomalies.model_dump(include={"generator", "views", *(["real"] * own)}))
-                found[anomalies.view(seed)] = made, seed if own else 0
+            if anomalies is None:
+                continue
+            for seed in range(seeds):
+                if view := anomalies.view(seed):
+                    own = anomalies.generator == "rpag"
+                    made = AnomaliesConfig(**anomalies.model_dump(include={"generator", "views", *(["real"] * own)}))
+                    found[view] = made, seed if own else 0
         return found

@@ -22,7 +22,9 @@ __all__ = [
     "AggregateSpec",
     "ClassSpec",
     "DatasetNote",
+    "DerivedSpec",
     "EvaluateSpec",
+    "ExperimentSpec",
     "ExtractSpec",
     "FigureSpec",
     "PrepareSpec",
@@ -83,14 +85,14 @@ class Spec(Model):
         return []
 
 
-class _DerivedSpec(Spec):
+class DerivedSpec(Spec):
     """Part of a run: what makes it stale is part of what it is told, and so of the record of what it leaves."""
 
     code: str = Field("", description="hash of the code that the result follows from")
     origin: str = Field("", description="short hashes of the specs of the jobs that it follows from")
 
 
-class PrepareSpec(_DerivedSpec):
+class PrepareSpec(DerivedSpec):
     """From the images of a category to its manifest."""
 
     function = "prepare:prepare_data"
@@ -106,7 +108,7 @@ class PrepareSpec(_DerivedSpec):
         return [f"nfbench.datasets.{self.dataset.dataset}"]
 
 
-class ExtractSpec(_DerivedSpec):
+class ExtractSpec(DerivedSpec):
     """From the manifest of a category to the cached features of one view."""
 
     function = "extract:extract_features"
@@ -139,7 +141,7 @@ class ClassSpec(Model):
         return [self.manifest, self.features, *([self.pseudo] if self.pseudo else [])]
 
 
-class _CellSpec(_DerivedSpec):
+class _CellSpec(DerivedSpec):
     """Part of a cell's run."""
 
     cell: Cell = Field(description="the cell; in the setting unified, that of a training has the category 'all'")
@@ -196,7 +198,7 @@ class SearchedBackbone(Model):
     pseudo: str | None = Field(None, description="meta.json of the view of pseudo-anomalies, where it is cached")
 
 
-class StudySpec(_DerivedSpec):
+class StudySpec(DerivedSpec):
     """A study: the search for a variant's settings in one category."""
 
     function = "search:create_study"
@@ -217,7 +219,7 @@ class StudySpec(_DerivedSpec):
         return [self.manifest, *(path for paths in by_backbone for path in paths if path)]
 
     def _plugins(self) -> list[str]:
-        backbones = [family_of(backbone.name) for backbone in self.variant.search.backbones]
+        backbones = [family_of(backbone.name) for backbone in self.variant.searched.backbones]
         return [f"nfbench.methods.{self.variant.method}", *backbones, *_generator(self.variant.anomalies)]
 
 
@@ -244,7 +246,7 @@ class SummarizeSpec(Spec):
     study: StudySpec = Field(description="the study")
 
     def _inputs(self) -> list[str]:
-        folder, workers = self.study.study, range(self.study.variant.search.workers)
+        folder, workers = self.study.study, range(self.study.variant.searched.workers)
         return [f"{folder}/description.json", *(f"{folder}/worker{number}.json" for number in workers)]
 
 
@@ -255,7 +257,7 @@ class Skipped(Model):
     reason: str = Field(description="why they are left out")
 
 
-class _ExperimentSpec(_DerivedSpec):
+class ExperimentSpec(DerivedSpec):
     """What is made from the runs of an experiment."""
 
     experiment: str = Field(description="name of the experiment")
@@ -287,7 +289,7 @@ class _ExperimentSpec(_DerivedSpec):
         return str(self.paths.experiment(self.experiment, "results.parquet"))
 
 
-class AggregateSpec(_ExperimentSpec):
+class AggregateSpec(ExperimentSpec):
     """From run records to one table of results and the ledger."""
 
     function = "gather:aggregate_results"
@@ -305,7 +307,7 @@ class DatasetNote(Model):
     members: tuple[str, ...] = Field((), description="of a union, its datasets")
 
 
-class TableSpec(_ExperimentSpec):
+class TableSpec(ExperimentSpec):
     """From results to a table as LaTeX, HTML and CSV."""
 
     function = "tables:build_table"
@@ -325,7 +327,7 @@ class TableSpec(_ExperimentSpec):
         return [table_module(self.table.kind), *methods, *(family_of(model.backbone.name) for model in counted)]
 
 
-class FigureSpec(_ExperimentSpec):
+class FigureSpec(ExperimentSpec):
     """From run records to a figure as PDF and PNG."""
 
     function = "figures:build_figure"
@@ -340,7 +342,7 @@ class FigureSpec(_ExperimentSpec):
         return [f"nfbench.figures.{self.figure.kind}"]
 
 
-class ReportSpec(_ExperimentSpec):
+class ReportSpec(ExperimentSpec):
     """From run records to the report, one page."""
 
     function = "report:build_report"
@@ -358,7 +360,7 @@ class ReportSpec(_ExperimentSpec):
         return [table_module(table.kind) for table in self.tables.values()]
 
 
-class TrackSpec(_ExperimentSpec):
+class TrackSpec(ExperimentSpec):
     """From records and files to runs in MLflow."""
 
     function = "track:track_runs"

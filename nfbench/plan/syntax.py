@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import resolve_name
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = ["EFFECTS", "WHOLE", "Import", "Module", "Part"]
 
@@ -87,8 +87,8 @@ class Module:
         source = resolve_name("." * statement.level + (statement.module or ""), package)
         for alias in statement.names:
             own = source == self.name  # a package that imports a module of its own
-            target = (f"{source}.{alias.name}", None) if own else (source, alias.name)
-            yield Import(alias.asname or alias.name, *target, executed=source)
+            module, attribute = (f"{source}.{alias.name}", None) if own else (source, alias.name)
+            yield Import(alias.asname or alias.name, module, attribute, executed=source)
 
     def bound(self, part: "Part", name: str) -> list[Import]:
         """What imports bind a name to, within a part and at the top level."""
@@ -144,7 +144,7 @@ class Part:
             self.imports.extend(self._module.read_import(node))
         self._tokens.append(f"{type(node).__name__}(")
         for field in node._fields:
-            value = getattr(node, field, None)
+            value: Any = getattr(node, field, None)
             if field == "keywords":
                 value = [keyword for keyword in value if not _is_description(node, keyword)]
             if value is None or value == [] or field in _NOT_IN_TEXT:
@@ -184,11 +184,13 @@ def _defined(node: ast.AST) -> list[str] | None:
         targets = [part for target in node.targets for part in getattr(target, "elts", [target])]
     elif isinstance(node, ast.AnnAssign):
         targets = [node.target]
-    elif type(node).__name__ == "TypeAlias":  # from Python 3.12 on
-        targets = [node.name]
     else:
-        return None
-    return [target.id for target in targets] if all(isinstance(target, ast.Name) for target in targets) else None
+        alias = getattr(node, "name", None)  # of a TypeAlias, from Python 3.12 on
+        if not isinstance(alias, ast.Name):
+            return None
+        targets = [alias]
+    names = [target.id for target in targets if isinstance(target, ast.Name)]
+    return names if len(names) == len(targets) else None
 
 
 def _chain(node: ast.AST) -> tuple[str, ...]:

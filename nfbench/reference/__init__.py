@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
@@ -148,7 +149,8 @@ def published_table(
     backbones: dict[str, set[str]] = {}
     for row in rows:
         backbones.setdefault(row["method"], set()).add(row.get("backbone") or "")
-    values, of = {}, {}
+    values: dict[tuple[str, str, str], PublishedValue] = {}
+    of: dict[tuple[str, str, str], set[str | None]] = {}
     for row in rows:
         category = row.get("category_corrected") or row["category"]
         scaled = float(row["value"]) * _PERCENT[row["unit"]]
@@ -204,5 +206,5 @@ def printed_rows(name: str) -> tuple[dict[str, str], ...]:
     """
     if name not in published_names():
         raise NfbenchError(f"unknown published table '{name}'{nearest(name, published_names())}")
-    with files(__name__).joinpath(f"{name}.csv").open(newline="", encoding="utf-8") as file:
-        return tuple(csv.DictReader(file))
+    text = files(__name__).joinpath(f"{name}.csv").read_bytes().decode("utf-8")
+    return tuple(csv.DictReader(io.StringIO(text, newline="")))

@@ -10,8 +10,8 @@ import pandas as pd
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
 from nfbench.results.bootstrap import Interval, auroc_interval, auroc_kernel
-from nfbench.results.files import ImageScore, read_rows
-from nfbench.results.statistics import blocks, paired_tests, rank_methods
+from nfbench.results.files import ImageScore, file_of, read_rows
+from nfbench.results.statistics import Unit, blocks, paired_tests, rank_methods
 
 __all__ = ["ALL", "DIGITS", "intervals", "tests"]
 
@@ -19,7 +19,7 @@ ALL = ""
 """Stands for all datasets, or all backbones."""
 DIGITS = 8
 """Of numbers on the page, which shows two of them; of three, the second would be rounded twice."""
-_UNITS = ("category", "run")
+_UNITS: tuple[Unit, ...] = ("category", "run")
 
 
 def intervals(
@@ -132,7 +132,7 @@ def _kernel(cells: Sequence[Cell], paths: Paths) -> np.ndarray | None:
 
 def _scores(run: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray] | None:
     """Images, labels and the method's own scores of a run; None where it left none."""
-    if not (run / ImageScore.FILE).is_file():
+    if not (run / file_of(ImageScore)).is_file():
         return None
     images, labels, _, scores, *_ = zip(*read_rows(ImageScore, run), strict=True)
     return images, np.array(labels), np.array(scores)

@@ -13,7 +13,7 @@ from nfbench.core.provenance import describe_machine
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
 from nfbench.report.analysis import DIGITS, intervals, tests
-from nfbench.results.files import Epoch, read_rows
+from nfbench.results.files import Epoch, file_of, read_rows
 from nfbench.results.ledger import Stock
 from nfbench.results.record import CellRecord, RunRecord
 from nfbench.tables.captions import METRICS, metric_title, search_note
@@ -177,15 +177,15 @@ def percent(value: float | None, metric: str) -> float | None:
 def _curves(cell: Cell, record: RunRecord, paths: Paths) -> dict[str, Any]:
     """Loss and held-out log-likelihood by epoch, thinned out, and AUROC of the kept epochs."""
     folder = paths.run_record(cell.trained).parent
-    history = read_rows(Epoch, folder) if (folder / Epoch.FILE).is_file() else []
+    history = read_rows(Epoch, folder) if (folder / file_of(Epoch)).is_file() else []
     step = max(1, -(-len(history) // _CURVE_POINTS))
     thin = [*history[step - 1 :: step]]
-    held_out = [row.val_log_likelihood for row in thin]
+    held_out = [row.val_log_likelihood for row in thin if row.val_log_likelihood is not None]
     kept = dict(sorted(record.by_epoch.items()))
     return {
         "epochs": [row.epoch for row in thin],
         "loss": [_short(row.loss) for row in thin],
-        "held_out": [_short(value) for value in held_out] if None not in held_out else [],
+        "held_out": [_short(value) for value in held_out] if len(held_out) == len(thin) else [],
         "kept": list(kept),
         **{m: [percent(values.get(m), m) for values in kept.values()] for m in ("image_auroc", "pixel_auroc")},
     }

@@ -68,7 +68,8 @@ def _first_seeds(records: dict[Cell, RunRecord]) -> dict[tuple[str, str], list[C
     first: dict[tuple[str, ...], Cell] = {}
     for cell in sorted(records, key=lambda cell: cell.seed):
         first.setdefault((cell.setting, cell.dataset, cell.category, cell.method, cell.backbone), cell)
-    chosen, grouped = set(first.values()), {}
+    chosen = set(first.values())
+    grouped: dict[tuple[str, str], list[Cell]] = {}
     for cell in (cell for cell in records if cell in chosen):
         grouped.setdefault((cell.dataset, cell.category), []).append(cell)
     return grouped

@@ -36,7 +36,7 @@ class Evaluated(NamedTuple):
     history: Sequence[Epoch]
     train_features: FeatureMeta
     features: FeatureMeta
-    by_epoch: Mapping[int, Mapping[str, float | None]]
+    by_epoch: dict[int, dict[str, float | None]]
     scored: Scored
     device: torch.device
 

@@ -1,7 +1,7 @@
 """The CSV files of a run, each with the type of its rows."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
@@ -9,7 +9,18 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.files import unshield, write_csv
 from nfbench.core.seals import verified
 
-__all__ = ["Bin", "Epoch", "ImageScore", "MeanIou", "Quantile", "Row", "read_rows", "write_rows"]
+__all__ = [
+    "Bin",
+    "Epoch",
+    "ImageScore",
+    "MeanIou",
+    "Quantile",
+    "Row",
+    "file_of",
+    "read_rows",
+    "record_of",
+    "write_rows",
+]
 
 
 class Epoch(NamedTuple):
@@ -20,9 +31,6 @@ class Epoch(NamedTuple):
     val_log_likelihood: float | None
     lr: float | None
     seconds: float
-
-    FILE = "history.csv"
-    RECORD = "training.json"
 
 
 class ImageScore(NamedTuple):
@@ -36,9 +44,6 @@ class ImageScore(NamedTuple):
     mean: float
     top1: float
 
-    FILE = "scores.csv"
-    RECORD = "run.json"
-
 
 class MeanIou(NamedTuple):
     """Mean IoU by aggregation at a threshold of the map ``score`` or ``nfa``."""
@@ -48,9 +53,6 @@ class MeanIou(NamedTuple):
     all: float
     anomalous: float
     pooled: float
-
-    FILE = "miou.csv"
-    RECORD = "run.json"
 
 
 class Quantile(NamedTuple):
@@ -63,9 +65,6 @@ class Quantile(NamedTuple):
     expected: float
     observed: float
 
-    FILE = "calibration.csv"
-    RECORD = "run.json"
-
 
 class Bin(NamedTuple):
     """Share of a group's positions whose log-likelihood lies between two values, ``before`` or ``after`` training."""
@@ -77,13 +76,33 @@ class Bin(NamedTuple):
     right: float
     share: float
 
-    FILE = "likelihoods.csv"
-    RECORD = "run.json"
-
 
 Row = TypeVar("Row", Epoch, ImageScore, MeanIou, Quantile, Bin)
 
-_PARSERS = {str: unshield, int: int, float: float, float | None: lambda text: float(text) if text else None}
+_FILES: dict[type, str] = {
+    Epoch: "history.csv",
+    ImageScore: "scores.csv",
+    MeanIou: "miou.csv",
+    Quantile: "calibration.csv",
+    Bin: "likelihoods.csv",
+}
+
+_PARSERS: dict[Any, Callable[[str], Any]] = {
+    str: unshield,
+    int: int,
+    float: float,
+    float | None: lambda text: float(text) if text else None,
+}
+
+
+def file_of(kind: type[Row]) -> str:
+    """Name of the file with rows of ``kind``."""
+    return _FILES[kind]
+
+
+def record_of(kind: type[Row]) -> str:
+    """Name of the record that knows the file of ``kind``."""
+    return "training.json" if kind is Epoch else "run.json"
 
 
 def read_rows(kind: type[Row], folder: Path) -> list[Row]:
@@ -92,7 +111,7 @@ def read_rows(kind: type[Row], folder: Path) -> list[Row]:
     Raises:
         NfbenchError: the file is missing, or is not the one that its record knows; names the file.
     """
-    path = verified(folder / kind.FILE, folder / kind.RECORD)
+    path = verified(folder / file_of(kind), folder / record_of(kind))
     with open(path, newline="") as file:
         header, *lines = list(csv.reader(file)) or [[]]
     if tuple(header) != kind._fields:
@@ -109,4 +128,4 @@ def read_rows(kind: type[Row], folder: Path) -> list[Row]:
 
 def write_rows(kind: type[Row], folder: Path, rows: Iterable[Sequence[Any]]) -> None:
     """Writes the file of ``kind``, with the values of each row in the order of its fields."""
-    write_csv(folder / kind.FILE, kind._fields, rows)
+    write_csv(folder / file_of(kind), kind._fields, rows)

@@ -17,7 +17,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.seals import resized, verified
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
-from nfbench.results.files import Epoch
+from nfbench.results.files import Epoch, file_of
 from nfbench.results.record import RunRecord, StaleRecord, read_expected
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def _check_files(cell: Cell, record: RunRecord, paths: Paths) -> None:
     """
     run, training = paths.run_record(cell), paths.run_record(cell.trained).with_name("training.json")
     of_run = [(run.with_name(name), run) for name in record.written]
-    for path, known_by in (*of_run, (training.with_name(Epoch.FILE), training)):
+    for path, known_by in (*of_run, (training.with_name(file_of(Epoch)), training)):
         if path.is_file():
             verified(path, known_by)
 
@@ -252,7 +252,10 @@ def _logs(last: "Job", find: Callable[[str, Path], _Log | None]) -> Iterator[_Lo
 
 def _is_alive(log: _Log) -> bool:
     """Whether the process that writes a log runs; on another machine, whether it has written lately."""
-    pid, host = _FIRST_LINE.search(log.text).groups()
+    first = _FIRST_LINE.search(log.text)
+    if first is None:
+        return False
+    pid, host = first.groups()
     if host != socket.gethostname():
         return time.time() - log.written < _SECONDS_OF_SILENCE
     try:

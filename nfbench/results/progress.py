@@ -7,12 +7,12 @@ import pandas as pd
 
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
-from nfbench.results.ledger import Account, Stock
+from nfbench.results.ledger import Account, Status, Stock
 
 __all__ = ["describe_progress", "seconds_left"]
 
 _STAGES = ("train_flow", "evaluate_run")
-_STATUSES = ("done", "running", "missing", "stale", "failed", "skipped")
+_STATUSES: tuple[Status, ...] = ("done", "running", "missing", "stale", "failed", "skipped")
 _SHOWN = 10
 
 

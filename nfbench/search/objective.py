@@ -149,8 +149,8 @@ class Objective:
 
         def judge(model: Method, epoch: int, log_likelihood: float | None) -> None:
             judged = self.judged.get(backbone)
-            value = measure(self.variant.search.metric, model, judged, self.device) if judged else log_likelihood
-            if not np.isfinite(value):
+            value = measure(self.variant.searched.metric, model, judged, self.device) if judged else log_likelihood
+            if value is None or not np.isfinite(value):
                 raise Diverged(f"{cell}: the held-out log-likelihood is {value} in epoch {epoch}")
             values.append(value)
             if study.report(trial, value, epoch) and epoch < settings.epochs:

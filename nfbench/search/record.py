@@ -12,7 +12,11 @@ from nfbench.core.record import Record
 from nfbench.core.seals import read_sealed, write_sealed
 from nfbench.plan.specs import StudySpec
 
-__all__ = ["BestTrial", "StudyRecord", "StudyStart", "TrialRecord", "read_study", "write_study"]
+__all__ = ["BestTrial", "State", "StudyRecord", "StudyStart", "TrialRecord", "read_study", "write_study"]
+
+
+State = Literal["complete", "pruned", "failed"]
+"""How a trial ended."""
 
 
 class StudyStart(Record):
@@ -73,7 +77,7 @@ class TrialRecord(Record):
     """
 
     number: int
-    state: Literal["complete", "pruned", "failed"]
+    state: State
     params: dict[str, bool | int | float | str]
     value: float | None
     intermediate: dict[int, float]

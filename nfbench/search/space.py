@@ -33,7 +33,7 @@ def search_space(variant: VariantConfig) -> dict[str, Dimension]:
         NfbenchError: nothing is left, a dimension is no setting or has values out of range, or the trials could not be
             judged by the objective.
     """
-    search, method_type = variant.search, plugin(PACKAGE, variant.method).METHOD
+    search, method_type = variant.searched, plugin(PACKAGE, variant.method).METHOD
     asked = {**method_type.search_space, **search.space}
     space = {name: found for name, found in asked.items() if found is not None and name not in variant.settings}
     for name, dimension in space.items():
@@ -94,5 +94,5 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
     if isinstance(dimension, Choices):
         return CategoricalDistribution(dimension.choices)
     if dimension.whole:
-        return IntDistribution(dimension.low, dimension.high, log=dimension.log)
+        return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log)
     return FloatDistribution(dimension.low, dimension.high, log=dimension.log)

@@ -72,7 +72,9 @@ class SharedStudy:
         Raises:
             Exception: of any kind, where the journal is damaged.
         """
-        storage = JournalStorage(JournalFileBackend(str(path), _JournalLock(path, self._lock)))
+        lock = _JournalLock(path, self._lock)
+        backend = JournalFileBackend(str(path), lock)  # type: ignore[arg-type]  # Optuna keeps the base class private
+        storage = JournalStorage(backend)
         study = optuna.create_study(
             storage=storage, study_name=_NAME, direction="maximize", load_if_exists=True, pruner=pruner
         )

@@ -1,6 +1,7 @@
 """What comes of a study when all its trials have ended."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -32,7 +33,7 @@ def summarize(shared: SharedStudy, spec: StudySpec, space: Mapping[str, Any], va
     Raises:
         NfbenchError: trials are missing, or none completed.
     """
-    search, name = spec.variant.search, spec.name
+    search, name = spec.variant.searched, spec.name
     ended = shared.trials()
     seconds = sum(trial.user_attrs[SECONDS] for trial in ended)
     out_of_time = search.seconds is not None and seconds >= search.seconds
@@ -48,7 +49,7 @@ def summarize(shared: SharedStudy, spec: StudySpec, space: Mapping[str, Any], va
             f"study of '{name}': no trial completed; {first}; narrow its 'space', or remove "
             f"{spec.study}/.study to try again"
         )
-    best = [_best(trial, backbones) for trial in sorted(complete, key=lambda trial: (-trial.value, trial.number))]
+    best = [_best(trial, backbones) for trial in sorted(complete, key=_rank)]
     by_backbone: dict[str, BestTrial] = {}
     for trial in best:
         by_backbone.setdefault(trial.backbone, trial)
@@ -78,6 +79,12 @@ def summarize(shared: SharedStudy, spec: StudySpec, space: Mapping[str, Any], va
     )
 
 
+def _rank(trial: FrozenTrial) -> tuple[float, int]:
+    """Order of complete trials, the best and then the earliest first."""
+    (value,) = trial.values
+    return -value, trial.number
+
+
 def _best(trial: FrozenTrial, backbones: tuple[str, ...]) -> BestTrial:
     backbone, settings = split_point(trial.params, backbones)
     return BestTrial(number=trial.number, backbone=backbone, settings=settings, params=trial.params, value=trial.value)
@@ -92,10 +99,16 @@ def _trial(trial: FrozenTrial) -> TrialRecord:
         intermediate=trial.intermediate_values,
         seconds=trial.user_attrs[SECONDS],
         worker=trial.user_attrs[WORKER],
-        started=trial.datetime_start.astimezone(),
-        finished=trial.datetime_complete.astimezone(),
+        started=_with_zone(trial.datetime_start),
+        finished=_with_zone(trial.datetime_complete),
         message=trial.user_attrs.get(FAILURE, ""),
     )
+
+
+def _with_zone(moment: datetime | None) -> datetime:
+    if moment is None:
+        raise ValueError("a trial that has ended has both of its times")
+    return moment.astimezone()
 
 
 def _importances(shared: SharedStudy, complete: Sequence[FrozenTrial]) -> dict[str, float]:

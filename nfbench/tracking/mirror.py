@@ -91,9 +91,9 @@ def mirror(client: "MlflowClient", experiment: str, parent: Parent, entries: Seq
     """
     found = list(_search(client, experiment))
     parent_run, spare = _find_parent(found, parent)
-    children = defaultdict(list)
+    children: dict[str, list[Run]] = defaultdict(list)
     for run in found:
-        children[run.data.tags.get(_PARENT)].append(run)
+        children[run.data.tags.get(_PARENT, "")].append(run)
     kept, useless = _sort_out(found, children, entries)
     for run in chain(spare, useless):
         client.delete_run(run.info.run_id)
@@ -138,6 +138,12 @@ def _find_parent(found: Iterable["Run"], parent: Parent) -> tuple["Run | None", 
     return (whole[0] if whole else None), [run for run in runs if run not in whole[:1]]
 
 
+def _is_same(run: "Run", nested: Sequence["Run"], entry: Entry) -> bool:
+    """Whether a whole run, with those nested in it, is what an entry says."""
+    same = not _lacks(run, DIGEST, STATE, KIND) and run.data.tags[DIGEST] == entry.digest
+    return same and len(nested) == len(entry.nested)
+
+
 def _kind(run: "Run") -> str:
     """Kind of a run, which its key begins with as well."""
     return run.data.tags.get(KIND) or run.data.tags[KEY].partition(" ")[0]
@@ -171,10 +177,7 @@ def _sort_out(
         whole = tags.get(STATE) == _COMPLETE
         if entry is None and (whole or STATE not in tags):
             continue
-        nested = children[run.info.run_id]
-        same = not _lacks(run, DIGEST, STATE, KIND) and tags[DIGEST] == entry.digest if entry else False
-        same = same and len(nested) == len(entry.nested)
-        if whole and same and entry.key not in kept:
+        if entry and whole and entry.key not in kept and _is_same(run, children[run.info.run_id], entry):
             kept[entry.key] = run
         else:
             useless.append(run)

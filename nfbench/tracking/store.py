@@ -97,7 +97,7 @@ class Store:
         with self.errors():
             if not self.exists:
                 self._make()
-            client = MlflowClient(tracking_uri=self.uri)
+            client: Any = MlflowClient(tracking_uri=self.uri)
             if self.is_server:
                 client = _LimitedClient(client)
             client.search_experiments(max_results=1)

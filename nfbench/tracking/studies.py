@@ -4,12 +4,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from nfbench.search.record import StudyRecord, TrialRecord, read_study
-from nfbench.tracking.entries import Entry, Point, as_texts, digest_of
+from nfbench.search.record import State, StudyRecord, TrialRecord, read_study
+from nfbench.tracking.entries import Entry, Point, Status, as_texts, digest_of
 
 __all__ = ["study_entry"]
 
-_STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+_STATUS: dict[State, Status] = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 
 
 def study_entry(path: Path) -> Entry:

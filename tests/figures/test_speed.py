@@ -34,7 +34,7 @@ def run(
     record = SimpleNamespace(
         cell=SimpleNamespace(title=title),
         selections={"last": SimpleNamespace(metrics={"image_auroc": auroc})},
-        features=SimpleNamespace(weights=weights),
+        features=SimpleNamespace(recipe=SimpleNamespace(weights=weights)),
         images_per_second={"extract": extract, "score": score, "train": 3},
         provenance={
             "extract": {**CPU, "threads": 8, **machine},

@@ -85,11 +85,14 @@ def test_more_images_and_larger_ones_take_more(tmp_path):
 
 def test_a_network_that_is_trained_on_images_is_counted(tmp_path, monkeypatch):
     (tmp_path / "on_images.py").write_text('MEMORY = {"parameters": 0, "network": 25_000_000, "pixels": 2000}\n')
-    monkeypatch.setattr(methods.__spec__, "submodule_search_locations", [str(tmp_path), *methods.__path__])
+    monkeypatch.setattr(methods, "__path__", [str(tmp_path)])
     small, large = (memory_mb(train_spec("on_images", name="image", input_size=side), 0) for side in (256, 512))
     network, pixels = 36 * 25, 16 * 256**2 * 2000 / 1e6
     assert small > network + pixels
     assert large > network + 4 * pixels
+
+
+def test_a_stored_image_is_counted():
     assert memory_mb(train_spec(image=True), 0) > memory_mb(train_spec(), 0)
 
 

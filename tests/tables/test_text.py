@@ -9,7 +9,7 @@ import pytest
 
 from nfbench.core.files import shield, unshield, write_csv
 from nfbench.core.seals import known_files, write_sealed
-from nfbench.results.files import ImageScore, read_rows, write_rows
+from nfbench.results.files import ImageScore, file_of, read_rows, record_of, write_rows
 from nfbench.tables import render
 from nfbench.tables.pages import csv_text, escape_latex, latex_line, latex_table
 from nfbench.tables.results import make_results_table
@@ -36,10 +36,10 @@ def test_other_text_and_numbers_stay(text):
 def test_files_of_runs_are_read_as_they_were_written(tmp_path):
     rows = [ImageScore(text, 1, text, -0.5, 1.0, 2.0, -3.0) for text in FORMULAS + PLAIN]
     write_rows(ImageScore, tmp_path, rows)
-    (known,) = known_files(tmp_path, [ImageScore.FILE]).values()
-    write_sealed(tmp_path / ImageScore.RECORD, {"written": {ImageScore.FILE: known.model_dump()}})
+    (known,) = known_files(tmp_path, [file_of(ImageScore)]).values()
+    write_sealed(tmp_path / record_of(ImageScore), {"written": {file_of(ImageScore): known.model_dump()}})
     assert read_rows(ImageScore, tmp_path) == rows
-    written = (tmp_path / ImageScore.FILE).read_text()
+    written = (tmp_path / file_of(ImageScore)).read_text()
     assert "\n'=1+1,1,'=1+1,-0.5,1,2,-3\n" in written
     write_csv(tmp_path / "x.csv", ("a",), [("=1",), (-1.0,)])
     assert (tmp_path / "x.csv").read_text() == "a\n'=1\n-1\n"

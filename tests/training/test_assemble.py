@@ -82,7 +82,7 @@ def test_views_read_from_disk_are_those_in_memory(monkeypatch):
 
 def features(image=False, entries=(), view="train", **meta):
     """Stands in for a cache of the images of ``entries``."""
-    described = {"image": image, "input_size": SIDE, "view": view, "images_sha256": images_hash(entries), **meta}
+    described = {"stores_image": image, "input_size": SIDE, "view": view, "images_sha256": images_hash(entries), **meta}
     cache = SimpleNamespace(
         path="meta.json", levels=numbered(6), masks=masks_of(6, 3), meta=SimpleNamespace(**described)
     )

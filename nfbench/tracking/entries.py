@@ -127,12 +127,12 @@ def _shortened(text: str) -> str:
 
 
 def _params(cell: Cell, record: RunRecord) -> dict[str, str]:
-    settings = as_texts(record.settings)
+    settings, recipe = as_texts(record.settings), record.features.recipe
     data = {"n_train", "n_val", "n_test_normal", "n_test_anomalous", "n_regions", "anomalies"}
     other = {
         **{name: getattr(cell, name) for name in _AXES},
         "variant_of": record.cell.variant_of,
-        "features": record.features.model_dump(include={"weights", "levels", "input_size"}),
+        "features": {**recipe.backbone.model_dump(mode="json", exclude={"name"}), "weights": recipe.weights},
         "data": record.data.model_dump(mode="json", include=data),
     }
     if record.search:

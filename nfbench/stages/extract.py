@@ -18,9 +18,10 @@ def extract_features(spec: ExtractSpec, device: str = "auto", threads: int | Non
     """Passes the images of a view through a frozen backbone and caches its features."""
     require_origin(spec)
     entries, synthesis = read_manifest(spec.manifest), None
-    if spec.anomalies:
-        generator, entries = make_generator(spec.anomalies, entries, spec.seed, spec.backbone.input_size)
-        synthesis = Synthesis(spec.anomalies.generator, generator, spec.anomalies.views, spec.seed)
+    anomalies = spec.anomalies
+    if anomalies and anomalies.generator:
+        generator, entries = make_generator(anomalies, entries, spec.seed, spec.backbone.input_size)
+        synthesis = Synthesis(anomalies.generator, generator, anomalies.views, spec.seed)
     else:
         entries = [entry for entry in entries if entry.split == spec.view]
     if not entries:

@@ -45,7 +45,7 @@ def create_study(spec: StudySpec) -> None:
     """
     require_origin(spec)
     remove_stale(spec.study)
-    space, search = _space(spec), spec.variant.search
+    space, search = _space(spec), spec.variant.searched
     chosen = judging_images(read_manifest(spec.manifest), search)
     start = StudyStart(
         spec=spec,
@@ -66,7 +66,7 @@ def search_hyperparameters(spec: SearchSpec, device: str = "auto", threads: int 
     folder = Path(study.study) / ".study" / f"worker{worker}"
     where = pick_device(device, threads)
     objective = _objective(study, where, folder)
-    search = study.variant.search
+    search = study.variant.searched
     with shared.worker(worker):
         done = len(shared.trials())
         claims = iter(lambda: shared.claim(worker, space, search.trials, search.seconds), None)
@@ -83,12 +83,12 @@ def summarize_study(spec: SummarizeSpec) -> None:
     start, folder = _start_of(study), Path(study.study)
     shared = _open(study, start)
     if not shared.trials():  # its journal was lost: Snakemake runs workers again whose files are gone
-        for number in range(study.variant.search.workers):
+        for number in range(study.variant.searched.workers):
             (folder / f"worker{number}.json").unlink(missing_ok=True)
     record = summarize(shared, study, space, start.validation)
     write_study(folder / "study.json", record)
     best = {tag: {"value": trial.value, "settings": trial.settings} for tag, trial in record.by_backbone.items()}
-    text = yaml.safe_dump({"backbone": record.best.backbone, "by_backbone": best}, sort_keys=False)
+    text = yaml.safe_dump({"backbone": record.best and record.best.backbone, "by_backbone": best}, sort_keys=False)
     write_text(
         folder / "best.yaml", f"# Best settings by {record.study.metric}, of {len(record.trials)} trials\n{text}"
     )
@@ -124,7 +124,7 @@ def _space(spec: StudySpec) -> dict[str, Dimension]:
 
 def _fingerprint(spec: StudySpec, space: Mapping[str, Dimension]) -> str:
     """Hash of all that the value of a point depends on; trials of another fingerprint are of another study."""
-    search = spec.variant.search.model_dump(mode="json", include={"objective", "metric", "pruning", "seed"})
+    search = spec.variant.searched.model_dump(mode="json", include={"objective", "metric", "pruning", "seed"})
     variant = spec.variant.model_dump(mode="json", include={"method", "settings", "anomalies"})
     place = spec.model_dump(include={"name", "setting", "dataset", "category", "reader", "epochs_at_most"})
     caches = [path for one in spec.backbones for path in (one.features, one.test_features, one.pseudo) if path]
@@ -143,8 +143,8 @@ def _fingerprint(spec: StudySpec, space: Mapping[str, Dimension]) -> str:
 def _open(spec: StudySpec, start: StudyStart) -> SharedStudy:
     """The study, with the method's own settings to be tried first, on each backbone, where no trial was begun."""
     journal = Path(spec.study) / ".study" / start.fingerprint / "journal.log"
-    shared, space = SharedStudy(journal, spec.variant.search.seed, spec.variant.search.pruning), _space(spec)
-    for backbone in spec.variant.search.backbones:
+    shared, space = SharedStudy(journal, spec.variant.searched.seed, spec.variant.searched.pruning), _space(spec)
+    for backbone in spec.variant.searched.backbones:
         own = resolve_settings(
             spec.variant.method,
             dataset=spec.reader,
@@ -157,13 +157,13 @@ def _open(spec: StudySpec, start: StudyStart) -> SharedStudy:
 
 
 def _objective(spec: StudySpec, device: torch.device, folder: Path) -> Objective:
-    entries, search = read_manifest(spec.manifest), spec.variant.search
+    entries, search = read_manifest(spec.manifest), spec.variant.searched
     chosen = judging_images(entries, search)
     images, judged = {}, {}
     for one in spec.backbones:
         pseudo = FeatureCache(one.pseudo) if one.pseudo else None
         images[one.tag] = Images(entries, _cache(one.features, entries, spec), spec.variant.anomalies, pseudo)
-        if chosen:
+        if chosen and one.test_features:
             judged[one.tag] = Judged.of(_cache(one.test_features, entries, spec), entries, chosen)
     cell = Cell(spec.setting, spec.dataset, spec.category, spec.name, "", 0)
     code = spec.code

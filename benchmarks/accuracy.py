@@ -14,6 +14,7 @@ of nfbench at the original image size.
 
 import argparse
 import statistics
+import tempfile
 import time
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import yaml
 from torch.nn import functional
 
 from benchmarks.peers import Given, PeerFastFlow
-from nfbench.blocks.method import LevelShape, Method, Scores, build_method, resolve_settings
+from nfbench.blocks.method import Method, Scores, build_method, resolve_settings
 from nfbench.datasets.manifest import read_manifest
 from nfbench.features.cache import FeatureCache
 from nfbench.scoring.evaluate import GroundTruth, evaluate
@@ -44,9 +45,8 @@ class PeerFlow(Method):
 
     title = "anomalib's FastFlow"
 
-    def __init__(self, shapes, settings, map_size, generator):
-        super().__init__(shapes, settings, map_size, generator)
-        self.flow = PeerFastFlow(shapes)
+    def build(self, generator):
+        self.flow = PeerFastFlow(self.shapes)
 
     @property
     def loss_scale(self):
@@ -70,8 +70,8 @@ class PeerOfFeatures(Method):
     """An anomalib model that is fitted in one pass, given our features in place of its backbone's."""
 
     def run(self, features):
-        self.model.feature_extractor.features = dict(zip(LAYERS, features, strict=False))
-        return self.model(torch.zeros(len(features[0]), 3, *self.map_size))
+        self.model.feature_extractor.features = dict(zip(LAYERS, features.levels, strict=False))
+        return self.model(torch.zeros(len(features), 3, *self.map_size))
 
     def score(self, features):
         found = self.run(features)
@@ -86,13 +86,12 @@ class PeerPadim(PeerOfFeatures):
 
     title = "anomalib's PaDiM"
 
-    def __init__(self, shapes, settings, map_size, generator):
+    def build(self, generator):
         from anomalib.models.image.padim.torch_model import PadimModel
 
-        super().__init__(shapes, settings, map_size, generator)
         self.model = PadimModel("resnet18", LAYERS, pre_trained=False, n_features=10)
         self.model.feature_extractor = Given()
-        self.model.idx = torch.arange(sum(shape.channels for shape in shapes))
+        self.model.idx = torch.arange(sum(shape.channels for shape in self.shapes))
 
     @torch.no_grad()
     def prepare(self, passes):
@@ -108,10 +107,9 @@ class PeerPatchCore(PeerOfFeatures):
     title = "anomalib's PatchCore"
     ratio = 0.01
 
-    def __init__(self, shapes, settings, map_size, generator):
+    def build(self, generator):
         from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 
-        super().__init__(shapes, settings, map_size, generator)
         self.model = PatchcoreModel(LAYERS[:2], "resnet18", pre_trained=False)
         self.model.feature_extractor = Given()
 
@@ -157,12 +155,13 @@ def candidates(method, epochs, ratio):
 def run_one(settings, build, caches, truth, seed):
     """Trains and evaluates one model; returns metrics and seconds of training."""
     torch.manual_seed(seed)
-    model = build([LevelShape(*shape) for shape in caches[0].shapes], settings, seed)
-    data = TrainingData(caches[0].levels, 0, seed, CPU)
+    model = build(caches[0].shapes, settings, seed)
+    data = TrainingData(caches[0].features, 0, seed, CPU)
     started = time.perf_counter()
-    train(model, data, settings, SideFolder(Path("/dev/null"), "none"), "benchmark", checkpoint_seconds=float("inf"))
+    with tempfile.TemporaryDirectory() as folder:
+        train(model, data, settings, SideFolder(Path(folder), "none"), "benchmark", checkpoint_seconds=float("inf"))
     seconds = time.perf_counter() - started
-    normal, test = (score_images(model.eval(), cache.levels, CPU) for cache in caches)
+    normal, test = (score_images(model.eval(), cache.features, CPU) for cache in caches)
     return {**evaluate(test, truth, normal.maps, {}).metrics, "seconds": seconds}
 
 

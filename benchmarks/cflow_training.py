@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from benchmarks.peers import interleaved
 from benchmarks.training_step import adam
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batch, LevelShape, build_method, resolve_settings
 
 SHAPES = [LevelShape(128, 32, 32), LevelShape(256, 16, 16), LevelShape(512, 8, 8)]
@@ -31,7 +32,7 @@ class PeerCFlow(torch.nn.Module):
         self.decoder = cflow_head(128, 8, 1.9, shape.channels, permute_soft=permutation == "soft")
 
     def losses(self, batch, generator):
-        (x,) = batch.features
+        (x,) = batch.features.levels
         batch, channels, height, width = x.shape
         code = positional_encoding_2d(128, height, width).flatten(1).T.repeat(batch, 1)
         fibres = x.permute(0, 2, 3, 1).reshape(-1, channels)
@@ -65,7 +66,7 @@ def compare(permutation, rounds):
     """Times one kind of permutation, level by level."""
     totals = {"ours": 0.0, "anomalib": 0.0}
     for shape in SHAPES:
-        features = [torch.randn(BATCH, *shape)]
+        features = Features([torch.randn(BATCH, *shape)])
         settings = resolve_settings("cflow", overrides={"permutation": permutation, "fibre_batch": FIBRES})
         ours = build_method("cflow", [shape], settings, (256, 256), 0).train()
         runs = {"ours": step(ours, features), "anomalib": step(PeerCFlow(shape, permutation), features)}

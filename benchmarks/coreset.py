@@ -21,8 +21,8 @@ import_torchvision()
 from anomalib.models.components import KCenterGreedy
 
 from nfbench.blocks.coreset import select_coreset
-from nfbench.blocks.method import LevelShape
 from nfbench.blocks.patches import PatchEmbedding
+from nfbench.features.batches import read_batches
 from nfbench.features.cache import FeatureCache
 from nfbench.methods.patchcore import nearest_neighbors
 
@@ -52,11 +52,9 @@ def made_up(n_points, dim):
 def cached(folder):
     """Patches of cached features ``(N, D)``, in anomalib's form: averages over 3 x 3, all channels."""
     cache = FeatureCache(Path(folder) / "meta.json")
-    embedding = PatchEmbedding([LevelShape(*shape) for shape in cache.shapes], 1, 1, "average")
-    images = range(len(cache))
-    return torch.cat(
-        [embedding([torch.from_numpy(level[[i]]).float() for level in cache.levels]).flatten(0, 1) for i in images]
-    )
+    embedding = PatchEmbedding(cache.shapes, 1, 1, "average")
+    images = read_batches(cache.features, torch.arange(len(cache)), torch.device("cpu"))
+    return torch.cat([embedding(features.levels).flatten(0, 1) for features in images])
 
 
 def project(points):

@@ -7,6 +7,7 @@ run.
 import torch
 
 from benchmarks.peers import PeerFastFlow, PeerUFlow, interleaved
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 
 SHAPES = [LevelShape(256, 64, 64), LevelShape(512, 32, 32), LevelShape(1024, 16, 16)]
@@ -35,7 +36,7 @@ def main(rounds=20):
         return
     device = torch.device("cuda")
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, batch {BATCH}, median of {rounds} rounds")
-    features = [torch.randn(BATCH, *shape, device=device) for shape in SHAPES]
+    features = Features([torch.randn(BATCH, *shape, device=device) for shape in SHAPES])
     for title, method, peer in (("FastFlow", "fastflow", PeerFastFlow), ("U-Flow", "uflow", PeerUFlow)):
         ours = build_method(method, SHAPES, resolve_settings(method), (256, 256), 0).to(device).train()
         runs = {

@@ -14,6 +14,7 @@ import_torchvision()
 from anomalib.models.image.fastflow.torch_model import create_fast_flow_block
 from anomalib.models.image.uflow.torch_model import UflowModel
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape
 
 __all__ = ["Given", "PeerFastFlow", "PeerUFlow", "interleaved"]
@@ -33,10 +34,10 @@ class _Peer(nn.Module):
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(tuple(shape)) for shape in shapes)
 
-    def latents(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-        return self.encode([norm(x) for norm, x in zip(self.norms, features, strict=True)])
+    def latents(self, features: Features[Tensor]) -> tuple[list[Tensor], Tensor]:
+        return self.encode([norm(x) for norm, x in zip(self.norms, features.levels, strict=True)])
 
-    def loss(self, features: Sequence[Tensor]) -> Tensor:
+    def loss(self, features: Features[Tensor]) -> Tensor:
         latents, log_det = self.latents(features)
         return (0.5 * sum(z.square().flatten(1).sum(1) for z in latents) - log_det).mean()
 
@@ -51,8 +52,8 @@ class PeerFastFlow(_Peer):
             for shape in shapes
         )
 
-    def encode(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-        encoded = [flow(x) for flow, x in zip(self.flows, features, strict=True)]
+    def encode(self, levels: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+        encoded = [flow(x) for flow, x in zip(self.flows, levels, strict=True)]
         return [z for z, _ in encoded], sum(log_det for _, log_det in encoded)
 
 
@@ -70,8 +71,8 @@ class PeerUFlow(_Peer):
         model.feature_extractor.scale_factors = [input_size // shape.height for shape in shapes]
         self.flow = model.build_flow(flow_steps=4)
 
-    def encode(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-        latents, log_det = self.flow(features)
+    def encode(self, levels: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+        latents, log_det = self.flow(levels)
         return list(latents), log_det
 
 

@@ -10,6 +10,7 @@ import torch
 
 from benchmarks.accuracy import AS_ANOMALIB, PeerFlow, PeerPadim, PeerPatchCore
 from benchmarks.peers import interleaved
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 
 BATCH = 16
@@ -32,12 +33,12 @@ PEERS = {"fastflow": PeerFlow, "patchcore": PeerPatchCore, "padim": PeerPadim}
 
 def draw(shapes, count, views=()):
     """Made-up features."""
-    return [torch.randn(count, *views, *shape) for shape in shapes]
+    return Features([torch.randn(count, *views, *shape) for shape in shapes])
 
 
 def scorer(method, shapes):
     """Fits a method to made-up features and returns a function that scores a batch."""
-    views = (16,) if method.takes_views else ()
+    views = (16,) if method.views else ()
     train, test = draw(shapes, 32, views), draw(shapes, BATCH, views)
     method.prepare(lambda: [train])
     method.eval()

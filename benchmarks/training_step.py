@@ -7,6 +7,7 @@ what bf16 autocast adds. Ours and the peer's steps alternate.
 import torch
 
 from benchmarks.peers import PeerFastFlow, PeerUFlow, interleaved
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 
 SHAPES = [LevelShape(64, 64, 64), LevelShape(128, 32, 32), LevelShape(256, 16, 16)]
@@ -49,7 +50,7 @@ def adam(model):
 def main(rounds=7):
     """Runs the comparison."""
     torch.manual_seed(0)
-    features = [torch.randn(BATCH, *shape) for shape in SHAPES]
+    features = Features([torch.randn(BATCH, *shape) for shape in SHAPES])
     print(f"training step, batch {BATCH}, {torch.get_num_threads()} threads, median of {rounds} rounds")
     compare("FastFlow, alternating kernels", "fastflow", {}, PeerFastFlow(SHAPES), features, rounds)
     three = {"kernels": "3x3"}

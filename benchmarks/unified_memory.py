@@ -30,9 +30,10 @@ def train_on(folder, method, count, kept):
     """One epoch of one model, and the memory that it took; ``kept`` keeps all features in memory instead."""
     import torch
 
+    from nfbench.blocks.features import Features
     from nfbench.blocks.method import LevelShape, build_method, resolve_settings
     from nfbench.features.stacked import StackedArrays
-    from nfbench.training.assemble import class_levels
+    from nfbench.training.assemble import of_class
     from nfbench.training.checkpoint import SideFolder
     from nfbench.training.data import TrainingData
     from nfbench.training.loop import train
@@ -45,16 +46,16 @@ def train_on(folder, method, count, kept):
     shapes = [LevelShape(*shape) for shape in SHAPES]
     model = build_method(method, shapes, settings, (256, 256), 0, count)
     caches = [
-        [np.load(folder / f"{category}-{level}.npy", mmap_mode="r") for level in range(len(SHAPES))]
+        Features([np.load(folder / f"{category}-{level}.npy", mmap_mode="r") for level in range(len(SHAPES))])
         for category in range(count)
     ]
     if model.takes_class:
-        caches = [class_levels(levels, number) for number, levels in enumerate(caches)]
-    levels = [StackedArrays(level) for level in zip(*caches, strict=True)]
+        caches = [of_class(features, number) for number, features in enumerate(caches)]
+    features = Features.join(caches, StackedArrays)
     if kept:
-        levels = [np.asarray(level) for level in levels]
+        features = features.map(np.asarray)
     before = resident()
-    data = TrainingData(levels, 0.0, 0, torch.device("cpu"))
+    data = TrainingData(features, 0.0, 0, torch.device("cpu"))
     started = time.monotonic()
     train(model, data, settings, SideFolder(folder, f"{method}-{count}-{kept}"), method, float("inf"))
     print(f"{resident('VmHWM') - before:.0f} {time.monotonic() - started:.1f}")

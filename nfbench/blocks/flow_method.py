@@ -9,16 +9,30 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from nfbench.blocks.all_in_one import ClampRule, Permutation
+from nfbench.blocks.features import Features
 from nfbench.blocks.maps import resize_maps, smooth, top_percent_mean
-from nfbench.blocks.method import HALF_LOG_TWO_PI, Method, MethodSettings, Passes, Scores
+from nfbench.blocks.method import HALF_LOG_TWO_PI, Method, Passes, Scores, Tiny
 from nfbench.blocks.normalization import Normalization, build_normalization, fit_normalizations
+from nfbench.blocks.settings import TrainedSettings
 from nfbench.blocks.subnets import conv_subnet
 from nfbench.config import Choices, Range
 
-__all__ = ["FlowMethod", "FlowSettings"]
+__all__ = ["FlowMethod", "FlowSettings", "SteppedFlowMethod", "SteppedFlowSettings"]
 
 
-class FlowSettings(MethodSettings):
+class FlowSettings(TrainedSettings):
+    """Settings of flows on feature maps."""
+
+    normalization: Normalization = Field(
+        "layer_norm", description="of the features: layer_norm (trained), standardize, whiten (both fitted), none"
+    )
+    smoothing: float = Field(0.0, ge=0, description="sigma of a Gaussian on the anomaly map, as a share of its side")
+    image_score: Literal["max", "top1"] = Field(
+        "max", description="image score: maximum of the anomaly map, or mean of its top 1 %"
+    )
+
+
+class SteppedFlowSettings(FlowSettings):
     """Settings of flows made of all-in-one steps with convolutional subnets."""
 
     flow_steps: int = Field(ge=1, description="steps per level or stage")
@@ -29,13 +43,6 @@ class FlowSettings(MethodSettings):
     clamp: float = Field(2.0, gt=0, description="largest absolute log-scale of a coupling")
     clamp_rule: ClampRule = Field("outer", description="'outer' as published, 'inner' as FrEIA since 2023-08")
     permutation: Permutation = Field("hard", description="fixed permutation of channels, or fixed rotation")
-    normalization: Normalization = Field(
-        "layer_norm", description="of the features: layer_norm (trained), standardize, whiten (both fitted), none"
-    )
-    smoothing: float = Field(0.0, ge=0, description="sigma of a Gaussian on the anomaly map, as a share of its side")
-    image_score: Literal["max", "top1"] = Field(
-        "max", description="image score: maximum of the anomaly map, or mean of its top 1 %"
-    )
 
 
 class FlowMethod(Method):
@@ -45,9 +52,6 @@ class FlowMethod(Method):
     search_space = {
         "lr": Range(low=1e-5, high=1e-2, log=True),
         "batch_size": Range(low=4, high=32),
-        "flow_steps": Choices(choices=(4, 6, 8)),
-        "hidden_ratio": Choices(choices=(0.16, 0.5, 1.0)),
-        "kernels": Choices(choices=("alternating", "3x3")),
     }
 
     def build(self, generator: torch.Generator) -> None:
@@ -67,41 +71,26 @@ class FlowMethod(Method):
         """Builds the flow for ``self.shapes``."""
 
     @abstractmethod
-    def encode(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-        """Latents by level, fine to coarse, each ``(B, C_l, H_l, W_l)``, and ``log|det J|`` of shape ``(B,)``.
+    def encode(self, levels: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Latents of normalized levels, each ``(B, C_l, H_l, W_l)``, fine to coarse, and ``log|det J|`` ``(B,)``."""
 
-        ``features`` are normalized already.
-        """
+    def normalize(self, features: Features[Tensor]) -> list[Tensor]:
+        """The levels as the flow takes them."""
+        return [norm(x) for norm, x in zip(self.normalization, features.levels, strict=True)]
 
-    def step_arguments(self, index: int, generator: torch.Generator) -> dict[str, Any]:
-        """Arguments of ``AllInOneStep`` for step ``index`` of a level or stage: kernels alternate from 3 x 3."""
-        settings = self.settings
-        kernel = 1 if settings.kernels == "alternating" and index % 2 else 3
-        return {
-            "subnet": conv_subnet(kernel, settings.hidden_ratio),
-            "generator": generator,
-            "clamp": settings.clamp,
-            "clamp_rule": settings.clamp_rule,
-            "permutation": settings.permutation,
-        }
-
-    def normalize(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Features as the flow takes them."""
-        return [norm(x) for norm, x in zip(self.normalization, features, strict=True)]
-
-    def latents(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+    def latents(self, features: Features[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Normalizes the features and encodes them."""
         return self.encode(self.normalize(features))
 
-    def loss(self, features: Sequence[Tensor]) -> Tensor:
+    def loss(self, features: Features[Tensor]) -> Tensor:
         """Mean over the batch of ``sum_l ||z_l||^2 / 2 - log|det J|``, not divided by the dimension."""
         return self._negative_log_likelihood(features).mean()
 
-    def log_likelihood(self, features: Sequence[Tensor]) -> Tensor:
+    def log_likelihood(self, features: Features[Tensor]) -> Tensor:
         """Log-density of the normalized features in nats per dimension, ``(B,)``."""
         return -self._negative_log_likelihood(features) / self.dimensions - HALF_LOG_TWO_PI
 
-    def score(self, features: Sequence[Tensor]) -> Scores:
+    def score(self, features: Features[Tensor]) -> Scores:
         """Anomaly map at ``map_size``, bilinear from the levels' maps, and the image score by ``image_score``."""
         level_maps, latents = self.level_maps(features)
         mean = resize_maps(level_maps, self.map_size).mean(0)
@@ -109,7 +98,7 @@ class FlowMethod(Method):
         images = top_percent_mean(maps) if self.settings.image_score == "top1" else maps.flatten(1).amax(1)
         return Scores(maps, images, latents)
 
-    def level_maps(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def level_maps(self, features: Features[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Anomaly map of each level ``(B, H_l, W_l)``, ``1 - exp(-mean_c(z_l^2) / 2)`` in [0, 1], and the latents.
 
         The mean over channels, not the sum, keeps ``exp`` from underflow.
@@ -125,14 +114,39 @@ class FlowMethod(Method):
     def latent_shapes(self) -> list[tuple[int, ...]]:
         """Shape of each level's latent, fine to coarse."""
         like = next(self.parameters())
-        latents, _ = self.latents([like.new_zeros(1, *shape) for shape in self.shapes])
+        latents, _ = self.latents(Features([like.new_zeros(1, *shape) for shape in self.shapes]))
         return [tuple(z.shape[1:]) for z in latents]
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
         """Parameters of the flow and of the trained normalization."""
         return {"flow": list(self.flow.parameters()), "normalization": list(self.normalization.parameters())}
 
-    def _negative_log_likelihood(self, features: Sequence[Tensor]) -> Tensor:
+    def _negative_log_likelihood(self, features: Features[Tensor]) -> Tensor:
         latents, log_det = self.latents(features)
         energy = sum(z.square().flatten(1).sum(1) for z in latents)
         return 0.5 * energy - log_det
+
+
+class SteppedFlowMethod(FlowMethod):
+    """A flow made of all-in-one steps."""
+
+    settings: SteppedFlowSettings
+    tiny = Tiny({"flow_steps": 4})
+    search_space = {
+        **FlowMethod.search_space,
+        "flow_steps": Choices(choices=(4, 6, 8)),
+        "hidden_ratio": Choices(choices=(0.16, 0.5, 1.0)),
+        "kernels": Choices(choices=("alternating", "3x3")),
+    }
+
+    def step_arguments(self, index: int, generator: torch.Generator) -> dict[str, Any]:
+        """Arguments of ``AllInOneStep`` for step ``index`` of a level or stage: kernels alternate from 3 x 3."""
+        settings = self.settings
+        kernel = 1 if settings.kernels == "alternating" and index % 2 else 3
+        return {
+            "subnet": conv_subnet(kernel, settings.hidden_ratio),
+            "generator": generator,
+            "clamp": settings.clamp,
+            "clamp_rule": settings.clamp_rule,
+            "permutation": settings.permutation,
+        }

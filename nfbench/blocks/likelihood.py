@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nfbench.blocks.all_in_one import AllInOneStep, ClampRule, Permutation
+from nfbench.blocks.features import Features
 from nfbench.blocks.freia import SequenceINN
 from nfbench.blocks.maps import resize_maps
-from nfbench.blocks.method import HALF_LOG_TWO_PI, Method, MethodSettings, Passes, Scores
+from nfbench.blocks.method import HALF_LOG_TWO_PI, Method, Passes, Scores, Tiny
 from nfbench.blocks.positional import sinusoidal_code
+from nfbench.blocks.settings import TrainedSettings
 from nfbench.blocks.subnets import fc_subnet
 from nfbench.config import Choices, Range
 
@@ -35,7 +37,7 @@ _SCORED_FIBRES = 4096
 _LARGEST_EXPONENT = 80.0  # exp of it is finite in float32
 
 
-class FibreFlowSettings(MethodSettings):
+class FibreFlowSettings(TrainedSettings):
     """Settings of conditional flows on fibres; defaults of CFLOW-AD."""
 
     lr: float = Field(2e-4, gt=0, description="learning rate of Adam")
@@ -56,6 +58,7 @@ class FibreFlowMethod(Method):
 
     transductive = True
     settings: FibreFlowSettings
+    tiny = Tiny({"coupling_blocks": 4, "condition_dim": 16})
     search_space = {
         "lr": Range(low=1e-5, high=1e-2, log=True),
         "batch_size": Range(low=4, high=64),
@@ -65,11 +68,11 @@ class FibreFlowMethod(Method):
 
     def build(self, generator: torch.Generator) -> None:
         """Makes the flow of each level."""
-        self.flow = nn.ModuleList(self._level(shape.channels, generator) for shape in self.level_shapes)
-        for level, (_, height, width) in enumerate(self.level_shapes):
+        self.flow = nn.ModuleList(self._level(shape.channels, generator) for shape in self.shapes)
+        for level, (_, height, width) in enumerate(self.shapes):
             code = sinusoidal_code(self.settings.condition_dim, height, width).flatten(1).T.contiguous()
             self.register_buffer(f"code_{level}", code, persistent=False)
-        self.register_buffer("reference", torch.zeros(len(self.level_shapes), dtype=torch.float64))
+        self.register_buffer("reference", torch.zeros(len(self.shapes), dtype=torch.float64))
 
     def _level(self, channels: int, generator: torch.Generator) -> SequenceINN:
         settings = self.settings
@@ -92,12 +95,12 @@ class FibreFlowMethod(Method):
         code = getattr(self, f"code_{level}")
         return self.flow[level](fibres[rows], [code[rows % len(code)]])
 
-    def encode_levels(self, features: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def encode_levels(self, levels: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Latents ``(B, C, H, W)`` and each position's ``log|det J|`` ``(B, H, W)``, level by level.
 
         Fibres are encoded in chunks, so that hidden layers take memory for one chunk only.
         """
-        for level, x in enumerate(features):
+        for level, x in enumerate(levels):
             batch, channels, height, width = x.shape
             fibres = to_fibres(x)
             chunks = torch.arange(len(fibres), device=x.device).split(_SCORED_FIBRES)
@@ -105,15 +108,15 @@ class FibreFlowMethod(Method):
             z, log_det = (torch.cat(parts) for parts in zip(*encoded, strict=True))
             yield z.view(batch, height, width, channels).permute(0, 3, 1, 2), log_det.view(batch, height, width)
 
-    def position_log_likelihoods(self, features: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def position_log_likelihoods(self, features: Features[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Latents ``(B, C, H, W)``, standard normal, and log-likelihoods of positions, level by level.
 
         The latter ``(B, H, W)`` are those of normal images, in nats per dimension.
         """
-        for z, log_det in self.encode_levels(features):
+        for z, log_det in self.encode_levels(features.levels):
             yield z, log_density(z, log_det) / z.shape[1]
 
-    def log_likelihood(self, features: Sequence[Tensor]) -> Tensor:
+    def log_likelihood(self, features: Features[Tensor]) -> Tensor:
         """Log-density of all fibres together in nats per dimension, ``(B,)``; fibres are independent of each other."""
         levels = [z.shape[1] * values.flatten(1).sum(1) for z, values in self.position_log_likelihoods(features)]
         return sum(levels) / self.dimensions
@@ -127,7 +130,7 @@ class FibreFlowMethod(Method):
         ]
         self.reference.copy_(torch.stack(maxima).amax(0))
 
-    def score(self, features: Sequence[Tensor]) -> Scores:
+    def score(self, features: Features[Tensor]) -> Scores:
         """``likelihood_map`` of the log-likelihoods per dimension, its maximum, and the latents."""
         latents, log_likelihoods = zip(*self.position_log_likelihoods(features), strict=True)
         maps = likelihood_map(log_likelihoods, self.reference, self.map_size)
@@ -135,7 +138,7 @@ class FibreFlowMethod(Method):
 
     def latent_shapes(self) -> list[tuple[int, ...]]:
         """Those of the features."""
-        return [tuple(shape) for shape in self.level_shapes]
+        return [tuple(shape) for shape in self.shapes]
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
         """Parameters of all levels' flows."""

@@ -5,13 +5,15 @@ A method sees features only. It reads no files, knows no dataset, and has no tra
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from torch import Tensor, nn
 
+from nfbench.blocks.features import Features
+from nfbench.blocks.settings import MethodSettings, TrainedSettings
 from nfbench.config import Dimension
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest, plugin
@@ -19,12 +21,13 @@ from nfbench.core.registry import nearest, plugin
 __all__ = [
     "HALF_LOG_TWO_PI",
     "Batch",
+    "GradientSettings",
     "LevelShape",
     "Method",
-    "MethodSettings",
     "ParameterGroup",
     "Passes",
     "Scores",
+    "Tiny",
     "build_method",
     "build_to_count",
     "count_parameters",
@@ -38,8 +41,18 @@ PACKAGE = "nfbench.methods"
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 """What a standard normal variable adds to the negative log-likelihood, whatever its value."""
 
-Passes = Callable[[], Iterable[list[Tensor]]]
-"""Goes over the training features, batch by batch; can be called again."""
+
+class Passes(Protocol):
+    """The normal training images, for what is fitted or trained in ``prepare``; can be gone over again."""
+
+    def __call__(self) -> Iterable[Features[Tensor]]:
+        """All images in order, batch by batch."""
+
+    def shuffled(self, number: int, batch_size: int) -> Iterable[Features[Tensor]]:
+        """All images in an order that follows from the training's seed and ``number``, such as that of an epoch."""
+
+    def generator(self, *names: object) -> torch.Generator:
+        """Random draws that follow from the training's seed and ``names``."""
 
 
 class LevelShape(NamedTuple):
@@ -50,11 +63,21 @@ class LevelShape(NamedTuple):
     width: int
 
 
+class Tiny(NamedTuple):
+    """A small model that trains in a second, for tests of the contract."""
+
+    settings: Mapping[str, Any] = {}
+    """Besides those of the training."""
+    shapes: Sequence[LevelShape] = (LevelShape(8, 8, 8), LevelShape(12, 4, 4), LevelShape(16, 2, 2))
+    """Levels that it takes."""
+    side: int = 32
+    """Of its maps, in pixels."""
+
+
 class Batch(NamedTuple):
     """Training images of one step or, for methods that cut them up, of several."""
 
-    features: Sequence[Tensor]
-    """``(B, C_l, H_l, W_l)`` a level, then classes ``(B,)`` for methods that take them."""
+    features: Features[Tensor]
     masks: Tensor | None = None
     """``(B, S, S)`` in [0, 1], above 0 where anomalous, at the input's size; None where all images are normal."""
     progress: float = 0.0
@@ -65,13 +88,22 @@ class Scores(NamedTuple):
     """What a method says of a batch. Higher is more anomalous."""
 
     maps: Tensor | None
-    """Anomaly maps ``(B, H, W)`` at the method's own size; None where they are gradients with respect to the image,
-    see ``Method.localizes_by_gradient``."""
+    """Anomaly maps ``(B, H, W)`` at the method's own size; None where there are none, or where they are gradients with
+    respect to the image, see ``Method.gradient_maps``."""
     images: Tensor
     """Image scores ``(B,)`` by the rule of the method's paper."""
     latents: Sequence[Tensor] | None = None
     """Latents ``(B, C_l, H_l, W_l)``, finest first, that are independent and standard normal for a normal image if the
     model is right; None where a method has none. What the a contrario segmentation works on."""
+
+
+class GradientSettings(NamedTuple):
+    """How maps are made of gradients of ``log_likelihood`` with respect to the image."""
+
+    views: int
+    """Fixed rotations of the image, over which maps are averaged."""
+    sigma: float
+    """Of a Gaussian on each view's gradient, in pixels of the image."""
 
 
 class ParameterGroup(NamedTuple):
@@ -85,45 +117,6 @@ class ParameterGroup(NamedTuple):
     """Weight decay apart from the gradient, as in AdamW, instead of an L2 penalty."""
 
 
-class MethodSettings(BaseModel):
-    """How a method is trained; each method adds its own fields and its paper's defaults."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    epochs: int = Field(ge=0, description="passes over the training images, fixed beforehand")
-    batch_size: int = Field(ge=1, description="images per step")
-    lr: float = Field(gt=0, description="learning rate of Adam")
-    weight_decay: float = Field(0.0, ge=0, description="L2 penalty of Adam")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="decay of Adam's two moments")
-    eps: float = Field(1e-8, gt=0, description="term that keeps Adam from dividing by zero")
-    schedule: Literal["constant", "cosine", "warmup_cosine"] = Field(
-        "constant",
-        description="learning rate: constant; cosine by step; or CFLOW-AD's, a cosine by meta-epoch after a warm-up",
-    )
-    meta_epochs: int = Field(25, ge=1, description="meta-epochs of the schedule warmup_cosine")
-    gradient_clip: float | None = Field(
-        None, gt=0, description="largest norm of the gradient of the loss per dimension, off when null"
-    )
-    drop_last: bool = Field(False, description="leave out the last, incomplete batch of an epoch")
-    val_fraction: float = Field(
-        0.1, ge=0, lt=1, description="share of the normal training images held out for the selection 'val'"
-    )
-    checkpoints: int = Field(5, ge=1, description="models kept, evenly spaced; the selections choose among them")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast of the forward pass")
-    compile: bool = Field(False, description="torch.compile the modules that are trained")
-    online_rotation: float = Field(
-        0.0,
-        ge=0,
-        le=180,
-        description="rotate training images by a random angle of up to this many degrees, and extract their features "
-        "online instead of reading the cache",
-    )
-
-    def meta_epoch(self, progress: float) -> int:
-        """Number of the meta-epoch, from 0, in which this share of the training lies behind."""
-        return int(progress * self.meta_epochs + 1e-9)  # rounding must not move a boundary
-
-
 class Method(nn.Module, ABC):
     """A method on features of known shapes.
 
@@ -133,17 +126,16 @@ class Method(nn.Module, ABC):
         category_settings: the paper's overrides by dataset and category.
         backbone_settings: the paper's overrides by backbone, tag left out.
         search_space: settings that a search varies unless it says otherwise.
-        takes_views: features come as rotated views of each image, ``(B, K, C_l, H_l, W_l)``.
-        takes_levels: it reads the backbone's levels; a method that reads the image alone does not.
-        takes_image: the first level of the features is the normalized image, ``(B, 3, S, S)``.
-        takes_class: after the levels of the features comes the number of each image's class, ``(B,)``.
-        localizes_by_gradient: anomaly maps are gradients of ``log_likelihood`` with respect to the image.
+        takes_levels: reads the levels of a backbone; False for methods that work on the image alone.
+        takes_image: reads the normalized image, ``(B, 3, S, S)`` with ``(S, S)`` the size of the maps.
+        takes_class: reads the class of each image.
+        tiny: a small model of it, for tests.
         transductive: the published score takes statistics of the whole test set, by ``calibrate``.
 
     Args:
         shapes: shape of each level, fine to coarse.
         settings: validated settings.
-        map_size: height and width of the anomaly maps, by default the backbone's input size.
+        map_size: height and width of the anomaly maps, which are those of the backbone's input.
         generator: random generator of the construction.
         n_classes: number of classes, for methods that take the class.
     """
@@ -153,11 +145,10 @@ class Method(nn.Module, ABC):
     category_settings: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
     backbone_settings: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     search_space: ClassVar[Mapping[str, Dimension]] = {}
-    takes_views: ClassVar[bool] = False
+    tiny: ClassVar[Tiny] = Tiny()
     takes_levels: ClassVar[bool] = True
     takes_image: ClassVar[bool] = False
     takes_class: ClassVar[bool] = False
-    localizes_by_gradient: ClassVar[bool] = False
     transductive: ClassVar[bool] = False
 
     def __init__(
@@ -180,14 +171,9 @@ class Method(nn.Module, ABC):
         """Makes the parts for ``shapes`` and ``settings``; all random draws take ``generator``."""
 
     @property
-    def level_shapes(self) -> tuple[LevelShape, ...]:
-        """Shapes of the backbone's levels, without the image where the method takes it."""
-        return self.shapes[1:] if self.takes_image else self.shapes
-
-    @property
     def dimensions(self) -> int:
         """Number of values of one image's features, over all levels."""
-        return sum(math.prod(shape) for shape in self.level_shapes)
+        return sum(math.prod(shape) for shape in self.shapes)
 
     @property
     def loss_scale(self) -> float:
@@ -204,8 +190,21 @@ class Method(nn.Module, ABC):
         """Whether it cannot be trained without them."""
         return False
 
+    @property
+    def views(self) -> int:
+        """Rotated views of each image that it takes, ``(B, K, C_l, H_l, W_l)``; 0 for the image as it is."""
+        return 0
+
+    @property
+    def gradient_maps(self) -> GradientSettings | None:
+        """How maps are made of gradients, for methods whose ``score`` makes none."""
+        return None
+
     def prepare(self, passes: Passes) -> None:
-        """Fits what is not learned by gradient; every call of ``passes`` goes over the training features once."""
+        """Fits what is not learned epoch by epoch; a method may train here by a loop of its own.
+
+        Checkpoints are written between epochs: what is interrupted here starts again.
+        """
 
     def calibrate(self, passes: Passes) -> None:
         """Takes from a set of images what scores are relative to.
@@ -214,22 +213,22 @@ class Method(nn.Module, ABC):
         once more with the test images before they are scored.
         """
 
-    def loss(self, features: Sequence[Tensor]) -> Tensor:
-        """Training loss of a batch, a scalar. ``features``: list of ``(B, C_l, H_l, W_l)``."""
+    def loss(self, features: Features[Tensor]) -> Tensor:
+        """Training loss of a batch, a scalar."""
         raise NotImplementedError(f"{self.title} is not trained by gradient")
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
         """Losses of a batch; each is followed by a step of the optimizer. ``generator`` draws what is random."""
         yield self.loss(batch.features)
 
-    def log_likelihood(self, features: Sequence[Tensor]) -> Tensor | None:
+    def log_likelihood(self, features: Features[Tensor]) -> Tensor | None:
         """Log-likelihood of each image in nats per dimension, ``(B,)``; what the selection 'val' maximizes.
 
         None where a method has none.
         """
         return None
 
-    def position_log_likelihoods(self, features: Sequence[Tensor]) -> Iterable[tuple[Tensor, Tensor]] | None:
+    def position_log_likelihoods(self, features: Features[Tensor]) -> Iterable[tuple[Tensor, Tensor]] | None:
         """Latents ``(B, C, H, W)`` and log-likelihoods of positions ``(B, H, W)``, level by level.
 
         The latter are in nats per dimension. None where a method has none.
@@ -237,7 +236,7 @@ class Method(nn.Module, ABC):
         return None
 
     @abstractmethod
-    def score(self, features: Sequence[Tensor]) -> Scores:
+    def score(self, features: Features[Tensor]) -> Scores:
         """Anomaly maps and image scores of a batch."""
 
     @abstractmethod
@@ -246,8 +245,21 @@ class Method(nn.Module, ABC):
 
     def optimizer_groups(self) -> list[ParameterGroup]:
         """How parameters are trained, by default all of them by ``lr`` and ``weight_decay`` of the settings."""
+        if not isinstance(self.settings, TrainedSettings):
+            return []
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return [ParameterGroup(trained, weight_decay=self.settings.weight_decay)]
+
+    def own_optimizer(self) -> torch.optim.Optimizer | None:
+        """Optimizer for the epochs instead of Adam over ``optimizer_groups``.
+
+        The scheduled learning rate is that of its first group; the others keep their ratio to it.
+        """
+        return None
+
+    def own_schedule(self, progress: float) -> float | None:
+        """Share of the settings' ``lr`` after a share ``progress`` of all steps; None for their ``schedule``."""
+        return None
 
     def latent_shapes(self) -> list[tuple[int, ...]]:
         """Shape of each latent without the batch axis; empty where there are none."""
@@ -286,10 +298,15 @@ def resolve_settings(
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        hint = nearest(key, method_type.settings_type.model_fields) if first["type"] == "extra_forbidden" else ""
-        where = f"setting '{key}'" if key else "settings"
+        where, known = f"setting '{key}'" if key else "settings", method_type.settings_type.model_fields
+        if key in TrainedSettings.model_fields.keys() - known.keys():
+            raise NfbenchError(
+                f"setting '{key}' of method '{method}' has no effect, since nothing is trained by gradient; "
+                "leave it out"
+            ) from error
+        hint = nearest(key, known) if first["type"] == "extra_forbidden" else ""
         raise NfbenchError(f"{where} of method '{method}': {first['msg']}{hint}") from error
-    if epochs_at_most is None:
+    if epochs_at_most is None or not isinstance(settings, TrainedSettings):
         return settings
     return settings.model_copy(update={"epochs": min(settings.epochs, epochs_at_most)})
 
@@ -310,7 +327,7 @@ def build_method(
         NfbenchError: the method reads levels, and there are none; or levels that it does not take.
     """
     method_type: type[Method] = plugin(PACKAGE, method).METHOD
-    if method_type.takes_levels and len(shapes) <= method_type.takes_image:
+    if method_type.takes_levels and not shapes:
         raise NfbenchError(f"method '{method_type.title}' reads levels, and its backbone has none; choose another one")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -324,12 +341,7 @@ def build_to_count(
     map_size: tuple[int, int],
     n_classes: int = 1,
 ) -> Method:
-    """Builds a method on levels of these shapes without memory for its parameters: they have shapes, but no values.
-
-    Where the method takes the image, its shape is added.
-    """
-    if plugin(PACKAGE, method).METHOD.takes_image:
-        shapes = [LevelShape(3, *map_size), *shapes]
+    """Builds a method on levels of these shapes without memory for its parameters: they have shapes, but no values."""
     with torch.device("meta"):
         return build_method(method, shapes, settings, map_size, seed=0, n_classes=n_classes)
 

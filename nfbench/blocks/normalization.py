@@ -120,9 +120,9 @@ def fit_normalizations(normalizations: Sequence[nn.Module], passes: Passes) -> N
     squares: dict[int, Tensor] = {}
     images = 0
     for features in passes():
-        images += len(features[0])
+        images += len(features)
         for level in fitted:
-            x = features[level].double()
+            x = features.levels[level].double()
             totals[level] = totals.get(level, 0) + x.sum(0)
             squares[level] = squares.get(level, 0) + x.square().sum(0)
     still = {level: module.fit_moments(totals[level], squares[level], images) for level, module in fitted.items()}
@@ -130,7 +130,7 @@ def fit_normalizations(normalizations: Sequence[nn.Module], passes: Passes) -> N
     covariances: dict[int, Tensor] = {}
     for features in passes() if rotated else ():
         for level, module in rotated.items():
-            y = module(features[level]).double()  # the rotation is still the identity
+            y = module(features.levels[level]).double()  # the rotation is still the identity
             positions = y.shape[2] * y.shape[3]
             covariance = torch.einsum("bchw,bdhw->cd", y, y) / (images * positions)
             covariances[level] = covariances.get(level, 0) + covariance

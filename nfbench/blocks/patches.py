@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from nfbench.blocks.maps import resize_maps, smooth
-from nfbench.blocks.method import LevelShape, Method, MethodSettings
+from nfbench.blocks.method import LevelShape, Method
+from nfbench.blocks.settings import MethodSettings
 from nfbench.core.errors import NfbenchError
 
-__all__ = ["Embedding", "FittedPatchSettings", "PatchEmbedding", "PatchMethod", "PatchSettings"]
+__all__ = ["Embedding", "PatchEmbedding", "PatchMethod", "PatchSettings"]
 
 Embedding = Literal["official", "average"]
 
@@ -26,27 +26,6 @@ class PatchSettings(MethodSettings):
         0.0, ge=0, lt=1, description="share of the normal training images held out for the selection 'val'"
     )
     smoothing: float = Field(4.0, ge=0, description="sigma of a Gaussian on the anomaly map, in pixels")
-
-
-class FittedPatchSettings(PatchSettings):
-    """Settings of methods of which nothing is trained by gradient."""
-
-    epochs: int = Field(0, ge=0, le=0, description="nothing is trained by gradient")
-    batch_size: int = Field(16, ge=1, description="nothing is trained by gradient")
-    lr: float = Field(1e-3, gt=0, description="nothing is trained by gradient")
-    checkpoints: int = Field(1, ge=1, description="there is one model")
-
-    @model_validator(mode="after")
-    def _nothing_is_trained(self) -> "FittedPatchSettings":
-        for name in MethodSettings.model_fields.keys() - {"epochs", "val_fraction"}:
-            default = type(self).model_fields[name].default
-            if getattr(self, name) != default:
-                raise PydanticCustomError(
-                    "no_effect",
-                    "'{name}' has no effect, since nothing is trained by gradient; leave it out",
-                    {"name": name},
-                )
-        return self
 
 
 class PatchMethod(Method):
@@ -96,13 +75,13 @@ class PatchEmbedding(nn.Module):
         self.grid = (shapes[0].height, shapes[0].width)
 
     @torch.no_grad()
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Features ``(B, C_l, H_l, W_l)`` to patches ``(B, H_1 * W_1, dim)``, row by row.
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """Levels ``(B, C_l, H_l, W_l)`` to patches ``(B, H_1 * W_1, dim)``, row by row.
 
         One image at a time: the neighbourhoods take nine times the memory of the features.
         """
         embed = self._official if self.form == "official" else self._average
-        return torch.cat([embed(image) for image in zip(*(x.split(1) for x in features), strict=True)])
+        return torch.cat([embed(image) for image in zip(*(x.split(1) for x in levels), strict=True)])
 
     def _official(self, image: Sequence[Tensor]) -> Tensor:
         # averaging within a position and resizing across positions commute, and the former leaves less to resize

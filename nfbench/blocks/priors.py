@@ -1,42 +1,64 @@
-"""Learnable priors of latents: a Gaussian mixture over classes, and another within each class (HGAD)."""
+"""Priors of latents: a standard normal, a Gaussian for each class, or a mixture over classes and within them (HGAD)."""
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["HierarchicalPrior", "spread_centres"]
+__all__ = ["ClassPrior", "MixturePrior", "Prior", "StandardPrior", "spread_centres"]
 
 _DISTANCE = 5.0
 
 
-class HierarchicalPrior(nn.Module):
-    """Gaussians of unit variance: ``K`` of classes, and ``M`` within each class around that class's centre.
+class Prior(nn.Module, ABC):
+    """A prior of latents ``(B, P, D)``, the ``P`` positions of ``B`` images of classes ``(B,)``.
 
-    Latents come as ``z`` ``(B, P, D)``, the ``P`` positions of ``B`` images; all positions of an image have its class.
+    Log-densities ``(B, P)`` are up to the constant ``-D/2 log 2 pi``.
+    """
+
+    @abstractmethod
+    def marginal(self, z: Tensor, classes: Tensor) -> Tensor:
+        """What the likelihood loss maximizes."""
+
+    @abstractmethod
+    def conditional(self, z: Tensor, classes: Tensor) -> Tensor:
+        """Log-density given the class of the image, which positions are scored by."""
+
+
+class StandardPrior(Prior):
+    """A standard normal, whatever the class."""
+
+    def marginal(self, z: Tensor, classes: Tensor) -> Tensor:
+        """``-||z||^2 / 2``."""
+        return -0.5 * z.square().sum(2)
+
+    def conditional(self, z: Tensor, classes: Tensor) -> Tensor:
+        """The same."""
+        return self.marginal(z, classes)
+
+
+class ClassPrior(Prior):
+    """Gaussians of unit variance: one for each of ``K`` classes, and ``M`` within each around its fixed centre.
 
     Args:
         classes: number of classes ``K``.
         dim: length ``D`` of a latent.
         intra_centres: number ``M`` of Gaussians within a class, the first of which is the class's own; 0 for none.
-        learned: whether the centres of the classes, and the weights of the mixture over them, are learned.
         generator: draws where the Gaussians within a class start, from a standard normal around its centre.
 
     Attributes:
         centres: of the classes, ``(K, D)``.
-        class_weights: logits of the weights of the classes, ``(K,)``; there where the centres are learned.
         offsets: of the Gaussians within a class from its centre, ``(K, M - 1, D)``; there with ``intra_centres``.
         intra_weights: logits of their weights, ``(K, M)``.
     """
 
-    def __init__(
-        self, classes: int, dim: int, intra_centres: int, *, learned: bool, generator: torch.Generator
-    ) -> None:
+    learned = False
+
+    def __init__(self, classes: int, dim: int, intra_centres: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.centres = nn.Parameter(spread_centres(classes, dim), requires_grad=learned)
-        if learned:
-            self.class_weights = nn.Parameter(torch.zeros(classes))
+        self.centres = nn.Parameter(spread_centres(classes, dim), requires_grad=self.learned)
         self.has_intra = intra_centres > 0
         if self.has_intra:
             drawn = torch.randn(classes, intra_centres - 1, dim, generator=generator)
@@ -44,26 +66,50 @@ class HierarchicalPrior(nn.Module):
             self.intra_weights = nn.Parameter(torch.zeros(classes, intra_centres))
 
     def class_log_weights(self) -> Tensor:
-        """``log softmax(psi)``, the log-weights of the classes, ``(K,)``."""
-        return functional.log_softmax(self.class_weights, 0)
+        """Log-weights of the classes up to a constant, ``(K,)``: all are alike."""
+        return torch.zeros_like(self.centres[:, 0])
 
     def class_energies(self, z: Tensor) -> Tensor:
-        """``-||z - mu_y||^2 / 2`` to the centre of every class: ``(B, P, D)`` to ``(B, P, K)``."""
+        """``-||z - mu_y||^2 / 2`` to the centre of every class, ``(B, P, K)``."""
         return -0.5 * _squared_distances(z, self.centres.expand(len(z), -1, -1))
 
-    def own_energies(self, z: Tensor, classes: Tensor) -> Tensor:
-        """``-||z - mu_y||^2 / 2`` to the centre of the own class ``(B,)``: ``(B, P, D)`` to ``(B, P)``."""
+    def marginal(self, z: Tensor, classes: Tensor) -> Tensor:
+        """``-||z - mu_y||^2 / 2`` to the centre of the own class."""
         return -0.5 * (z - self.centres[classes][:, None]).square().sum(2)
 
-    def intra_energies(self, z: Tensor, classes: Tensor) -> Tensor:
-        """``logsumexp_i(-||z - mu_y - delta_i||^2 / 2 + log softmax(phi_y)_i)`` of the own class ``(B,)``.
+    def conditional(self, z: Tensor, classes: Tensor) -> Tensor:
+        """``logsumexp_i(-||z - mu_y - delta_i||^2 / 2 + log softmax(phi_y)_i)`` of the own class, or its centre alone.
 
-        The centre of the class takes no gradient. ``(B, P, D)`` to ``(B, P)``.
+        The centre of the class takes no gradient from the Gaussians within it.
         """
+        if not self.has_intra:
+            return ClassPrior.marginal(self, z, classes)
         centre = self.centres.detach()[classes][:, None]
         centres = torch.cat([centre, centre + self.offsets[classes]], dim=1)
         log_weights = functional.log_softmax(self.intra_weights, 1)[classes][:, None]
         return torch.logsumexp(-0.5 * _squared_distances(z, centres) + log_weights, dim=2)
+
+
+class MixturePrior(ClassPrior):
+    """``ClassPrior`` with learned centres, and a mixture over the classes with learned weights ``softmax(psi)``.
+
+    Attributes:
+        class_weights: the logits ``psi``, ``(K,)``.
+    """
+
+    learned = True
+
+    def __init__(self, classes: int, dim: int, intra_centres: int, generator: torch.Generator) -> None:
+        super().__init__(classes, dim, intra_centres, generator)
+        self.class_weights = nn.Parameter(torch.zeros(classes))
+
+    def class_log_weights(self) -> Tensor:
+        """``log softmax(psi)``, ``(K,)``."""
+        return functional.log_softmax(self.class_weights, 0)
+
+    def marginal(self, z: Tensor, classes: Tensor) -> Tensor:
+        """``logsumexp_y(-||z - mu_y||^2 / 2 + log softmax(psi)_y)``."""
+        return torch.logsumexp(self.class_energies(z) + self.class_log_weights(), dim=2)
 
 
 def spread_centres(classes: int, dim: int) -> Tensor:

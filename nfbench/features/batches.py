@@ -1,31 +1,38 @@
 """Batches of cached features."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nfbench.blocks.features import Features
 from nfbench.features.stacked import StackedArrays
 
-__all__ = ["BATCH", "Levels", "read_batch", "read_batches"]
+__all__ = ["BATCH", "CachedFeatures", "read_batch", "read_batches"]
 
 BATCH = 16
 """Images of a batch where no setting says another number."""
 
-Levels = Sequence[Tensor | np.ndarray | StackedArrays]
-"""Features of images by level, each indexed by image."""
+CachedFeatures = Features[np.ndarray | StackedArrays | Tensor]
+"""Features of all images of a view as they are stored, or in memory; each array is indexed by image."""
 
 
-def read_batch(levels: Levels, indices: Tensor, device: torch.device) -> list[Tensor]:
-    """Features of some images as float32 on the device, a tensor ``(B, C_l, H_l, W_l)`` per level."""
-    if isinstance(levels[0], Tensor):
-        return [level.index_select(0, indices.to(level.device)).float() for level in levels]
-    return [torch.from_numpy(np.asarray(level[indices.numpy()])).to(device).float() for level in levels]
+def read_batch(features: CachedFeatures, indices: Tensor, device: torch.device) -> Features[Tensor]:
+    """Features of some images on the device, as float32; classes stay integers."""
+
+    def read(part: np.ndarray | StackedArrays | Tensor) -> Tensor:
+        if isinstance(part, Tensor):
+            rows = part.index_select(0, indices.to(part.device))
+        else:
+            rows = torch.from_numpy(np.asarray(part[indices.numpy()])).to(device)
+        return rows.float() if rows.is_floating_point() else rows
+
+    return features.map(read)
 
 
 def read_batches(
-    levels: Levels, indices: Tensor, device: torch.device, batch_size: int = BATCH
-) -> Iterator[list[Tensor]]:
+    features: CachedFeatures, indices: Tensor, device: torch.device, batch_size: int = BATCH
+) -> Iterator[Features[Tensor]]:
     """Features of some images, in order, batch by batch; see ``read_batch``."""
-    return (read_batch(levels, chunk, device) for chunk in indices.split(batch_size))
+    return (read_batch(features, chunk, device) for chunk in indices.split(batch_size))

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from nfbench.blocks.method import LevelShape
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import atomic_path, read_model, remove_stale
 from nfbench.core.provenance import file_sha256
 from nfbench.core.seals import read_sealed
 from nfbench.datasets.manifest import Entry
+from nfbench.features.batches import CachedFeatures
 from nfbench.features.forward import DTYPE, images_hash
 from nfbench.features.live import live_levels
 from nfbench.features.meta import CachedFile, FeatureMeta, cache_key, describe_difference
@@ -50,9 +52,9 @@ class FeatureCache:
 
     Attributes:
         meta: contents of ``meta.json``.
-        levels: memory-mapped arrays ``(N, C_l, H_l, W_l)`` of fp16, fine to coarse; ``(N, K, C_l, H_l, W_l)`` where
-            they hold ``K`` views of each image, rotated ones or pseudo-anomalies. ``Shards`` or ``LiveLevel`` of large
-            sets, which are read by rows in the same way.
+        features: memory-mapped arrays ``(N, C_l, H_l, W_l)`` of fp16; ``(N, K, C_l, H_l, W_l)`` where they hold ``K``
+            views of each image, rotated ones or pseudo-anomalies. ``Shards`` or ``LiveLevel`` of large sets, which are
+            read by rows in the same way.
         masks: of pseudo-anomalies, ``(N, K, S, S)`` uint8, memory-mapped, 255 where anomalous; None without.
 
     Raises:
@@ -65,19 +67,20 @@ class FeatureCache:
         if cache_key(self.meta) != self.meta.key:
             raise NfbenchError(f"{self.path}: its key does not belong to its contents; delete it and extract again")
         if self.meta.online:
-            self.levels, self.masks = live_levels(self.meta), None
-            return
-        arrays = {name: self._array(files) for name, files in _by_level(self.meta.files).items()}
-        self.masks = arrays.pop(MASKS, None)
-        self.levels = list(arrays.values())
+            stored, self.masks = live_levels(self.meta), None
+        else:
+            arrays = {name: self._array(files) for name, files in _by_level(self.meta.files).items()}
+            self.masks = arrays.pop(MASKS, None)
+            stored = list(arrays.values())
+        self.features: CachedFeatures = self.meta.recipe.features(stored)
 
     def __len__(self) -> int:
         return self.meta.n_images
 
     @property
-    def shapes(self) -> list[tuple[int, int, int]]:
-        """``(C, H, W)`` of each level, after the image where it is kept."""
-        return list(self.meta.recipe.arrays.values())
+    def shapes(self) -> list[LevelShape]:
+        """Shape of each level."""
+        return [LevelShape(*shape) for shape in self.meta.shapes]
 
     def require_same_source(self, other: FeatureMeta, other_path: str | Path) -> None:
         """Refuses to go on when another cache's ``meta`` is of another backbone, size or transform.

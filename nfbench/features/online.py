@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nfbench.anomalies.base import AnomalyGenerator
+from nfbench.blocks.features import Features
 from nfbench.datasets.manifest import Entry
 from nfbench.features.forward import channels_last, extract_batch, load_extractor, read_images, thread_pool
 from nfbench.features.meta import FeatureMeta
@@ -49,8 +50,8 @@ class OnlineFeatures:
     def __len__(self) -> int:
         return self.n_images
 
-    def read(self, indices: Tensor, draws: Tensor) -> tuple[list[Tensor], Tensor | None]:
-        """Features as float32, ``(B, C_l, H_l, W_l)`` or ``(B, K, C_l, H_l, W_l)`` a level, and masks if any."""
+    def read(self, indices: Tensor, draws: Tensor) -> tuple[Features[Tensor], Tensor | None]:
+        """Features as float32, and masks if any."""
 
         @torch.inference_mode()
         def forward(index: int, seed: int) -> tuple[list[Tensor], Tensor | None]:
@@ -59,7 +60,7 @@ class OnlineFeatures:
 
         with thread_pool(torch.get_num_threads()) as pool:
             levels, masks = zip(*pool.map(forward, indices.tolist(), draws.tolist()), strict=True)
-        features = [torch.cat(level) for level in zip(*levels, strict=True)]
+        features = self.recipe.features([torch.cat(level) for level in zip(*levels, strict=True)])
         return features, None if masks[0] is None else torch.stack(masks).to(self.device)
 
 

@@ -1,12 +1,16 @@
 """How features are made of an image: the configuration of a backbone, and what its description and weights add."""
 
-from typing import Self
+from collections.abc import Sequence
+from typing import Self, TypeVar
 
+from nfbench.blocks.features import Features
 from nfbench.config import BackboneConfig
 from nfbench.config.backbone import Shape
 from nfbench.core.record import Record
 
 __all__ = ["Recipe"]
+
+T = TypeVar("T")
 
 
 class Recipe(Record):
@@ -58,3 +62,8 @@ class Recipe(Record):
         """Shape of each array of a cache for one image, by name: the image first, where it is kept."""
         image = self.backbone.image_shape
         return {**({"image": image} if image else {}), **self.level_shapes}
+
+    def features(self, arrays: Sequence[T]) -> Features[T]:
+        """Features of arrays that come in the order of ``arrays``."""
+        first = int(self.backbone.stores_image)
+        return Features(arrays[first:], arrays[0] if first else None)

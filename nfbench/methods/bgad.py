@@ -79,12 +79,12 @@ class BGAD(NFAD):
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
         """Level after level, chunk after chunk; a chunk without normal fibres is left out."""
-        features, masks = batch.features, batch.masks
+        levels, masks = batch.features.levels, batch.masks
         guided = self.settings.meta_epoch(batch.progress) >= 1
         if masks is not None and not guided:
             normal_images = ~masks.flatten(1).any(1)
-            features, masks = [x[normal_images] for x in features], None
-        for level, x in enumerate(features):
+            levels, masks = [x[normal_images] for x in levels], None
+        for level, x in enumerate(levels):
             fibres = to_fibres(x)
             abnormal = torch.zeros(len(fibres), dtype=torch.bool, device=x.device)
             if masks is not None:

@@ -56,7 +56,7 @@ class CFlow(FibreFlowMethod):
 
         The sigmoid, which is in the repository only, keeps the loss positive.
         """
-        for level, x in enumerate(batch.features):
+        for level, x in enumerate(batch.features.levels):
             fibres = to_fibres(x)
             for rows in fibre_chunks(len(fibres), self.settings.fibre_batch, generator):
                 z, log_det = self.encode(level, fibres, rows)

@@ -16,9 +16,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from nfbench.blocks.cross_scale import cross_scale_subnet
+from nfbench.blocks.features import Features
 from nfbench.blocks.glow import TwoSidedFlow
 from nfbench.blocks.maps import resize_maps
-from nfbench.blocks.method import HALF_LOG_TWO_PI, LevelShape, Method, MethodSettings, Scores
+from nfbench.blocks.method import HALF_LOG_TWO_PI, LevelShape, Method, Scores, Tiny
+from nfbench.blocks.settings import TrainedSettings
 from nfbench.config import Choices, Range
 from nfbench.core.errors import NfbenchError
 
@@ -28,7 +30,7 @@ MEMORY = {"parameters": 1000}
 """See ``nfbench.plan.memory``."""
 
 
-class CSFlowSettings(MethodSettings):
+class CSFlowSettings(TrainedSettings):
     """Defaults of the repository's configuration."""
 
     epochs: int = Field(240, ge=0, description="passes over the training images, fixed beforehand")
@@ -57,6 +59,7 @@ class CSFlow(Method):
     title = "CS-Flow"
     settings_type = CSFlowSettings
     settings: CSFlowSettings
+    tiny = Tiny({"hidden_channels": 24}, shapes=[LevelShape(12, 8, 8), LevelShape(12, 4, 4), LevelShape(12, 2, 2)])
     search_space = {
         "lr": Range(low=1e-5, high=1e-2, log=True),
         "batch_size": Range(low=4, high=32),
@@ -72,17 +75,17 @@ class CSFlow(Method):
         ]
         self.flow = TwoSidedFlow(self.shapes, subnets=subnets, generator=generator, clamp=settings.clamp)
 
-    def loss(self, features: Sequence[Tensor]) -> Tensor:
+    def loss(self, features: Features[Tensor]) -> Tensor:
         """Mean over the batch of ``(sum_l ||z_l||^2 / 2 - log|det J|) / D``."""
-        return self.flow.negative_log_likelihood(features).mean()
+        return self.flow.negative_log_likelihood(features.levels).mean()
 
-    def log_likelihood(self, features: Sequence[Tensor]) -> Tensor:
+    def log_likelihood(self, features: Features[Tensor]) -> Tensor:
         """Log-density of the features in nats per dimension, ``(B,)``."""
-        return -self.flow.negative_log_likelihood(features) - HALF_LOG_TWO_PI
+        return -self.flow.negative_log_likelihood(features.levels) - HALF_LOG_TWO_PI
 
-    def score(self, features: Sequence[Tensor]) -> Scores:
+    def score(self, features: Features[Tensor]) -> Scores:
         """Energy of the latents: of the whole image, and at each position by ``localization``."""
-        latents, _ = self.flow(features)
+        latents, _ = self.flow(features.levels)
         images = sum(z.square().flatten(1).sum(1) for z in latents) / (2 * self.dimensions)
         level_maps = [z.square().mean(1) for z in latents]
         used = level_maps[:1] if self.settings.localization == "finest" else level_maps

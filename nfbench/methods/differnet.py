@@ -15,8 +15,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.glow import TwoSidedFlow, mlp_subnet
-from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch, Method, MethodSettings, Scores
+from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch, GradientSettings, Method, Scores, Tiny
+from nfbench.blocks.settings import TrainedSettings
 from nfbench.config import Choices, Range
 from nfbench.core.errors import NfbenchError
 
@@ -25,7 +27,7 @@ __all__ = ["METHOD", "DifferNet", "DifferNetSettings"]
 _HIDDEN_LAYERS = 3
 
 
-class DifferNetSettings(MethodSettings):
+class DifferNetSettings(TrainedSettings):
     """Defaults of the repository's configuration."""
 
     epochs: int = Field(192, ge=0, description="passes over the training images, fixed beforehand")
@@ -54,14 +56,13 @@ class DifferNet(Method):
     title = "DifferNet"
     settings_type = DifferNetSettings
     settings: DifferNetSettings
+    tiny = Tiny({"hidden_channels": 24, "flow_steps": 4})
     search_space = {
         "lr": Range(low=1e-5, high=1e-2, log=True),
         "batch_size": Range(low=8, high=64),
         "flow_steps": Choices(choices=(4, 6, 8)),
         "hidden_channels": Choices(choices=(512, 1024, 2048)),
     }
-    takes_views = True
-    localizes_by_gradient = True
 
     def build(self, generator: torch.Generator) -> None:
         """Makes the flow on the concatenated averages of all levels."""
@@ -71,28 +72,37 @@ class DifferNet(Method):
         subnets = [mlp_subnet(self.settings.hidden_channels, _HIDDEN_LAYERS)] * self.settings.flow_steps
         self.flow = TwoSidedFlow([(channels,)], subnets=subnets, generator=generator, clamp=self.settings.clamp)
 
-    def loss(self, features: Sequence[Tensor]) -> Tensor:
+    @property
+    def views(self) -> int:
+        """Of each training image in a step."""
+        return self.settings.train_views
+
+    @property
+    def gradient_maps(self) -> GradientSettings:
+        """Maps are gradients with respect to the image, section 3.4."""
+        return GradientSettings(self.settings.localization_views, self.settings.localization_sigma)
+
+    def loss(self, features: Features[Tensor]) -> Tensor:
         """Mean over all views of ``(||z||^2 / 2 - log|det J|) / d``."""
-        return self._negative_log_likelihood(_pool(features)).mean()
+        return self._negative_log_likelihood(_pool(features.levels)).mean()
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
         """One loss, of ``train_views`` views drawn for each image without replacement."""
-        features = batch.features
-        n_drawn = self.settings.train_views
-        if features[0].ndim == 5 and features[0].shape[1] > n_drawn:
-            shape, device = features[0].shape[:2], features[0].device
-            drawn = torch.rand(shape, generator=generator, device=generator.device).argsort(1)[:, :n_drawn].to(device)
-            images = torch.arange(shape[0], device=device)[:, None]
-            features = [level[images, drawn] for level in features]
+        features, n_drawn = batch.features, self.settings.train_views
+        first = features.levels[0]
+        if first.ndim == 5 and first.shape[1] > n_drawn:
+            drawn = torch.rand(first.shape[:2], generator=generator, device=generator.device).argsort(1)[:, :n_drawn]
+            images = torch.arange(len(first), device=first.device)[:, None]
+            features = features[images, drawn.to(first.device)]
         yield self.loss(features)
 
-    def log_likelihood(self, features: Sequence[Tensor]) -> Tensor:
+    def log_likelihood(self, features: Features[Tensor]) -> Tensor:
         """Log-density in nats per dimension, mean over the views, ``(B,)``; its gradient localizes."""
-        return -self._negative_log_likelihood(_pool(features)).mean(1) - HALF_LOG_TWO_PI
+        return -self._negative_log_likelihood(_pool(features.levels)).mean(1) - HALF_LOG_TWO_PI
 
-    def score(self, features: Sequence[Tensor]) -> Scores:
+    def score(self, features: Features[Tensor]) -> Scores:
         """Image scores; maps are gradients with respect to the image, which a method does not see."""
-        vectors = _pool(features)
+        vectors = _pool(features.levels)
         (z,), _ = self.flow([vectors.flatten(0, 1)])
         return Scores(None, z.square().view(len(vectors), -1).mean(1))
 
@@ -109,9 +119,9 @@ class DifferNet(Method):
         return self.flow.negative_log_likelihood([vectors.flatten(0, 1)]).view(vectors.shape[:2])
 
 
-def _pool(features: Sequence[Tensor]) -> Tensor:
+def _pool(levels: Sequence[Tensor]) -> Tensor:
     """Means over the image, ``(B, K, d)``, of levels ``(B, K, C_l, H_l, W_l)``; without the axis of views, K is 1."""
-    pooled = [level.mean((-2, -1)) for level in features]
+    pooled = [level.mean((-2, -1)) for level in levels]
     return torch.cat([vectors if vectors.ndim == 3 else vectors[:, None] for vectors in pooled], dim=2)
 
 

@@ -15,14 +15,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from nfbench.blocks.all_in_one import AllInOneStep
-from nfbench.blocks.flow_method import FlowMethod, FlowSettings
+from nfbench.blocks.features import Features
+from nfbench.blocks.flow_method import SteppedFlowMethod, SteppedFlowSettings
 from nfbench.blocks.freia import SequenceINN
 from nfbench.blocks.method import HALF_LOG_TWO_PI, LevelShape
 
 __all__ = ["METHOD", "FastFlow", "FastFlowSettings"]
 
 
-class FastFlowSettings(FlowSettings):
+class FastFlowSettings(SteppedFlowSettings):
     """Defaults of gathierry/FastFlow for CNNs (configs/*.yaml, constants.py)."""
 
     epochs: int = Field(500, ge=0, description="passes over the training images, fixed beforehand")
@@ -36,7 +37,7 @@ class FastFlowSettings(FlowSettings):
     )
 
 
-class FastFlow(FlowMethod):
+class FastFlow(SteppedFlowMethod):
     """Independent flows of ``flow_steps`` all-in-one steps, one per level."""
 
     title = "FastFlow"
@@ -54,12 +55,12 @@ class FastFlow(FlowMethod):
             level.append(AllInOneStep, **self.step_arguments(index, generator))
         return level
 
-    def encode(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+    def encode(self, levels: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Encodes each level by its own flow; the log-determinants add up."""
-        encoded = [flow(x) for flow, x in zip(self.flow, features, strict=True)]
+        encoded = [flow(x) for flow, x in zip(self.flow, levels, strict=True)]
         return [z for z, _ in encoded], sum(log_det for _, log_det in encoded)
 
-    def level_maps(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def level_maps(self, features: Features[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """As published; with ``score: likelihood``, each position's ``||z||^2 / 2 - log|det J|``, ``(B, H_l, W_l)``.
 
         A user of gathierry/FastFlow (issue 4) reports steadier curves with the log-determinant in the score.
@@ -69,12 +70,12 @@ class FastFlow(FlowMethod):
         encoded = self._encode_positions(features)
         return [level_map for level_map, _ in encoded], [z for _, z in encoded]
 
-    def position_log_likelihoods(self, features: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def position_log_likelihoods(self, features: Features[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Latents, and log-likelihoods with what the steps around each position did to its own channels."""
         for energy, z in self._encode_positions(features):
             yield z, -energy / z.shape[1] - HALF_LOG_TWO_PI
 
-    def _encode_positions(self, features: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    def _encode_positions(self, features: Features[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """``||z||^2 / 2 - log|det J|`` of each position ``(B, H_l, W_l)``, and latents, level by level."""
         pairs = zip(self.flow, self.normalize(features), strict=True)
         return [_negative_log_likelihood(flow, x) for flow, x in pairs]

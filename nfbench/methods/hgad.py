@@ -38,10 +38,11 @@ from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.likelihood import FibreFlowMethod, FibreFlowSettings, normality_map, to_fibres
 from nfbench.blocks.maps import smooth
-from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch, ParameterGroup, Passes, Scores
-from nfbench.blocks.priors import HierarchicalPrior
+from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch, ParameterGroup, Passes, Scores, Tiny
+from nfbench.blocks.priors import ClassPrior, MixturePrior, Prior, StandardPrior
 from nfbench.core.errors import NfbenchError
 
 __all__ = ["HGAD", "METHOD", "HGADSettings"]
@@ -99,27 +100,27 @@ class HGAD(FibreFlowMethod):
     settings_type = HGADSettings
     takes_class = True
     settings: HGADSettings
+    tiny = Tiny({"coupling_blocks": 4, "condition_dim": 16, "criterion": "likelihood", "intra_from": 0})
 
     def build(self, generator: torch.Generator) -> None:
         """Makes the flows, and the prior of each level."""
         super().build(generator)
-        narrowest = min(shape.channels for shape in self.level_shapes)
+        narrowest = min(shape.channels for shape in self.shapes)
         if self.n_classes > narrowest:
             raise NfbenchError(
                 f"HGAD has a direction in the latents for each class: {self.n_classes} classes are too many for a "
                 f"level of {narrowest} channels; give its backbone other 'levels'"
             )
-        self.prior = nn.ModuleList(self._prior(shape.channels, generator) for shape in self.level_shapes)
-        n_levels = len(self.level_shapes)
+        self.prior = nn.ModuleList(self._prior(shape.channels, generator) for shape in self.shapes)
+        n_levels = len(self.shapes)
         self.register_buffer("reference", torch.zeros(2, n_levels, self.n_classes, dtype=torch.float64))
         self.register_buffer("largest", torch.full((2, self.n_classes), float(n_levels), dtype=torch.float64))
 
-    def _prior(self, channels: int, generator: torch.Generator) -> nn.Module:
-        settings = self.settings
-        if settings.prior == "standard":
-            return nn.Identity()
-        learned = settings.prior == "mixture"
-        return HierarchicalPrior(self.n_classes, channels, settings.intra_centres, learned=learned, generator=generator)
+    def _prior(self, channels: int, generator: torch.Generator) -> Prior:
+        if self.settings.prior == "standard":
+            return StandardPrior()
+        kind = MixturePrior if self.settings.prior == "mixture" else ClassPrior
+        return kind(self.n_classes, channels, self.settings.intra_centres, generator)
 
     @property
     def loss_scale(self) -> float:
@@ -134,64 +135,45 @@ class HGAD(FibreFlowMethod):
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
         """One loss per level, of all positions of the batch together."""
-        *levels, classes = batch.features
-        classes = classes.long()
-        settings = self.settings
-        intra = settings.intra_centres > 0 and settings.meta_epoch(batch.progress) >= settings.intra_from
-        for level, x in enumerate(levels):
+        settings, classes = self.settings, batch.features.classes
+        of_classes = settings.information_weight > 0 or settings.entropy_weight > 0
+        within_classes = settings.intra_centres > 0 and settings.meta_epoch(batch.progress) >= settings.intra_from
+        for level, (x, prior) in enumerate(zip(batch.features.levels, self.prior, strict=True)):
             rows = torch.arange(len(x) * x.shape[2] * x.shape[3], device=x.device)
             z, log_det = self.encode(level, to_fibres(x), rows)
             z, log_det = z.view(len(x), -1, z.shape[1]), log_det.view(len(x), -1)
-            loss = settings.likelihood_weight * self._likelihood_loss(level, z, log_det, classes)
-            if settings.prior != "standard":
-                loss = loss + self._class_loss(self.prior[level], z, classes)
-            yield loss + self._intra_loss(self.prior[level], z, log_det, classes) if intra else loss
+            likelihood = (prior.marginal(z, classes) + log_det).mean() / z.shape[2]
+            loss = -settings.likelihood_weight * likelihood
+            if of_classes:
+                loss = loss + self._class_loss(prior, z, classes)
+            yield loss + self._intra_loss(prior, z, log_det, classes) if within_classes else loss
 
-    def _likelihood_loss(self, level: int, z: Tensor, log_det: Tensor, classes: Tensor) -> Tensor:
-        """``L_g``; with fixed centres, the likelihood given the class, and without, that of a standard normal."""
-        prior = self.prior[level]
-        if self.settings.prior == "standard":
-            energy = -0.5 * z.square().sum(2)
-        elif self.settings.prior == "fixed":
-            energy = prior.own_energies(z, classes)
-        else:
-            energy = torch.logsumexp(prior.class_energies(z) + prior.class_log_weights(), dim=2)
-        return -(energy + log_det).mean() / z.shape[2]
-
-    def _class_loss(self, prior: HierarchicalPrior, z: Tensor, classes: Tensor) -> Tensor:
+    def _class_loss(self, prior: ClassPrior, z: Tensor, classes: Tensor) -> Tensor:
         """``-lambda2 MI + L_e``."""
         energies = prior.class_energies(z)
         labels = functional.one_hot(classes, self.n_classes).to(z.dtype)
         labels = (1 - _LABEL_SMOOTHING) * labels + _LABEL_SMOOTHING / self.n_classes
-        learned = self.settings.prior == "mixture"
-        log_weights = prior.class_log_weights().detach() if learned else torch.zeros_like(energies[0, 0])
+        log_weights = prior.class_log_weights().detach()
         information = functional.log_softmax(energies + log_weights, 2) - log_weights
         mutual_information = (labels[:, None] * information).sum(2).mean()
         entropy = _entropy(energies).mean()
         return self.settings.entropy_weight * entropy - self.settings.information_weight * mutual_information
 
-    def _intra_loss(self, prior: HierarchicalPrior, z: Tensor, log_det: Tensor, classes: Tensor) -> Tensor:
+    def _intra_loss(self, prior: ClassPrior, z: Tensor, log_det: Tensor, classes: Tensor) -> Tensor:
         """``L_in + L_z``."""
-        per_dimension = (prior.intra_energies(z, classes) + log_det) / z.shape[2]
+        per_dimension = (prior.conditional(z, classes) + log_det) / z.shape[2]
         loss = -per_dimension.mean()
         if self.settings.extra_loss:
             loss = loss - functional.logsigmoid(per_dimension - HALF_LOG_TWO_PI).mean()
         return loss
 
-    def position_log_likelihoods(self, features: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def position_log_likelihoods(self, features: Features[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Latents, and log-likelihoods of positions given the class of the image, level by level."""
-        *levels, classes = features
-        for level, (z, log_det) in enumerate(self.encode_levels(levels)):
-            fibres = z.flatten(2).transpose(1, 2)
-            if self.settings.prior == "standard":
-                energy = -0.5 * fibres.square().sum(2)
-            elif self.settings.intra_centres:
-                energy = self.prior[level].intra_energies(fibres, classes.long())
-            else:
-                energy = self.prior[level].own_energies(fibres, classes.long())
+        for prior, (z, log_det) in zip(self.prior, self.encode_levels(features.levels), strict=True):
+            energy = prior.conditional(z.flatten(2).transpose(1, 2), features.classes)
             yield z, (energy.view_as(log_det) + log_det) / z.shape[1] - HALF_LOG_TWO_PI
 
-    def criteria(self, features: Sequence[Tensor]) -> Criteria:
+    def criteria(self, features: Features[Tensor]) -> Criteria:
         """What the maps are made of; the entropies are 0 where there is one class only."""
         found = Criteria([], [])
         for level, (z, log_likelihood) in enumerate(self.position_log_likelihoods(features)):
@@ -209,26 +191,25 @@ class HGAD(FibreFlowMethod):
         reference = self.reference.new_full(self.reference.shape, -torch.inf)
         for features in passes():
             maxima = [torch.stack([x.flatten(1).amax(1) for x in levels]) for levels in self.criteria(features)]
-            _raise_to(reference, torch.stack(maxima), features[-1])
+            _raise_to(reference, torch.stack(maxima), features.classes)
         seen = reference[0, 0].isfinite()
         self.reference[..., seen] = reference[..., seen]
         largest = self.largest.new_full(self.largest.shape, -torch.inf)
         for features in passes():
-            _raise_to(largest, self._normality(features).flatten(2).amax(2), features[-1])
+            _raise_to(largest, self._normality(features).flatten(2).amax(2), features.classes)
         self.largest[:, seen] = largest[:, seen]
 
-    def score(self, features: Sequence[Tensor]) -> Scores:
+    def score(self, features: Features[Tensor]) -> Scores:
         """The product of the maps of likelihood and entropy, or one of them by ``criterion``, and its maximum."""
-        classes = features[-1].long()
-        missing = (self.largest[:, classes, None, None] - self._normality(features)).clamp_min(0)
+        missing = (self.largest[:, features.classes, None, None] - self._normality(features)).clamp_min(0)
         sigma = self.settings.smoothing * max(self.map_size)
         by_likelihood, by_entropy = (smooth(x, sigma, "reflect") for x in missing)
         maps = {"likelihood": by_likelihood, "entropy": by_entropy, "both": by_likelihood * by_entropy}[self.criterion]
         return Scores(maps, maps.flatten(1).amax(1))
 
-    def _normality(self, features: Sequence[Tensor]) -> Tensor:
+    def _normality(self, features: Features[Tensor]) -> Tensor:
         """``S`` of the likelihood and of the entropy, ``(2, B, H, W)``."""
-        references = self.reference[..., features[-1].long(), None, None]
+        references = self.reference[..., features.classes, None, None]
         pairs = zip(self.criteria(features), references, strict=True)
         return torch.stack([normality_map(levels, reference, self.map_size) for levels, reference in pairs])
 
@@ -256,7 +237,7 @@ def _entropy(logits: Tensor) -> Tensor:
 
 def _raise_to(maxima: Tensor, values: Tensor, classes: Tensor) -> None:
     """Raises ``maxima`` ``(..., K)`` to the largest of ``values`` ``(..., B)`` of images of the classes ``(B,)``."""
-    index = classes.long().expand(values.shape)
+    index = classes.expand(values.shape)
     maxima.scatter_reduce_(-1, index, values.to(maxima.dtype), "amax")
 
 

@@ -18,8 +18,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nfbench.blocks.method import Passes, Scores
-from nfbench.blocks.patches import FittedPatchSettings, PatchMethod
+from nfbench.blocks.features import Features
+from nfbench.blocks.method import Passes, Scores, Tiny
+from nfbench.blocks.patches import PatchMethod, PatchSettings
 from nfbench.config import Range
 from nfbench.core.errors import NfbenchError
 
@@ -36,7 +37,7 @@ _SMALLEST_SHARE = 1e-13
 """Share of the sum of the variances below which an eigenvalue is an error of rounding."""
 
 
-class PadimSettings(FittedPatchSettings):
+class PadimSettings(PatchSettings):
     """Defaults of xiahaifeng1995's repository for WRN-50, on levels 1 to 3 of the backbone."""
 
     reduced_dimensions: int = Field(
@@ -57,6 +58,7 @@ class Padim(PatchMethod):
     title = "PaDiM"
     settings_type = PadimSettings
     settings: PadimSettings
+    tiny = Tiny({"reduced_dimensions": 16})
     search_space = {
         "reduced_dimensions": Range(low=50, high=1000),
         "regularization": Range(low=1e-4, high=1.0, log=True),
@@ -111,13 +113,13 @@ class Padim(PatchMethod):
         eye = torch.eye(covariances.shape[1], dtype=covariances.dtype, device=covariances.device)
         return torch.linalg.solve_triangular(torch.linalg.cholesky(covariances), eye, upper=False)
 
-    def log_likelihood(self, features: Sequence[Tensor]) -> Tensor:
+    def log_likelihood(self, features: Features[Tensor]) -> Tensor:
         """Log-density of the drawn channels at all positions in nats per dimension, ``(B,)``."""
         log_det = self.whitening.diagonal(dim1=1, dim2=2).double().log().sum()
         squared = self._squared_distances(features).double().flatten(1).sum(1)
         return ((log_det - 0.5 * squared) / self.mean.numel() - 0.5 * math.log(2 * math.pi)).float()
 
-    def score(self, features: Sequence[Tensor]) -> Scores:
+    def score(self, features: Features[Tensor]) -> Scores:
         """Mahalanobis distances as a smoothed map, and its maximum."""
         maps = self.maps(self._squared_distances(features).sqrt())
         return Scores(maps, maps.flatten(1).amax(1))
@@ -126,15 +128,15 @@ class Padim(PatchMethod):
         """None: nothing is trained by gradient."""
         return {}
 
-    def _squared_distances(self, features: Sequence[Tensor]) -> Tensor:
+    def _squared_distances(self, features: Features[Tensor]) -> Tensor:
         """Squared Mahalanobis distance of each position, ``(B, H_1, W_1)``."""
         centred = self._vectors(features) - self.mean[:, None]
         return torch.bmm(centred, self.whitening.mT).square().sum(2).T.unflatten(1, self.grid)
 
-    def _vectors(self, features: Sequence[Tensor]) -> Tensor:
+    def _vectors(self, features: Features[Tensor]) -> Tensor:
         """The drawn channels with coarser levels repeated to the finest, ``(P, B, D)``."""
         drawn, first = [], 0
-        for x in features:
+        for x in features.levels:
             inside = (self.channels >= first) & (self.channels < first + x.shape[1])
             if inside.any():
                 level = x.index_select(1, self.channels[inside] - first)

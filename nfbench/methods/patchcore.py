@@ -17,8 +17,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from nfbench.blocks.coreset import select_coreset
-from nfbench.blocks.method import Passes, Scores
-from nfbench.blocks.patches import Embedding, FittedPatchSettings, PatchEmbedding, PatchMethod
+from nfbench.blocks.features import Features
+from nfbench.blocks.method import Passes, Scores, Tiny
+from nfbench.blocks.patches import Embedding, PatchEmbedding, PatchMethod, PatchSettings
 from nfbench.config import Choices, Range
 from nfbench.core.errors import NfbenchError
 
@@ -31,7 +32,7 @@ _START_POINTS = 10
 _LARGEST_BLOCK = 2**24
 
 
-class PatchCoreSettings(FittedPatchSettings):
+class PatchCoreSettings(PatchSettings):
     """Defaults of the repository's script for 224 pixels (sample_training.sh), on levels 2 and 3 of the backbone."""
 
     embedding: Embedding = Field(
@@ -58,6 +59,7 @@ class PatchCore(PatchMethod):
     title = "PatchCore"
     settings_type = PatchCoreSettings
     settings: PatchCoreSettings
+    tiny = Tiny({"pretrain_dim": 24, "target_dim": 24})
     search_space = {
         "coreset_ratio": Choices(choices=(0.01, 0.1, 0.25)),
         "neighbors": Range(low=1, high=9),
@@ -103,14 +105,14 @@ class PatchCore(PatchMethod):
         return select_coreset(projected, max(1, int(n_patches * self.settings.coreset_ratio)), start)
 
     @torch.no_grad()
-    def score(self, features: Sequence[Tensor]) -> Scores:
+    def score(self, features: Features[Tensor]) -> Scores:
         """Mean distance of each patch to its nearest neighbours; an image scores as its farthest patch."""
         if not len(self.memory_bank):
             raise NfbenchError("the memory bank of PatchCore is empty; train the method first")
         patches = self._patches(features)
         squared, indices = nearest_neighbors(patches, self.memory_bank, self.settings.neighbors)
         distances = squared if self.settings.distance == "squared" else squared.sqrt()
-        scores = distances.mean(1).view(len(features[0]), *self.embedding.grid)
+        scores = distances.mean(1).view(len(features), *self.embedding.grid)
         images, farthest = scores.flatten(1).max(1)
         if self.settings.reweighting:
             rows = farthest + torch.arange(len(images), device=images.device) * scores[0].numel()
@@ -131,8 +133,8 @@ class PatchCore(PatchMethod):
         own = (patches - self.memory_bank[nearest]).square().sum(1).sqrt()
         return 1 - torch.exp(own - distances.logsumexp(1))
 
-    def _patches(self, features: Sequence[Tensor]) -> Tensor:
-        return self.embedding(features).flatten(0, 1)
+    def _patches(self, features: Features[Tensor]) -> Tensor:
+        return self.embedding(features.levels).flatten(0, 1)
 
     def _project(self, patches: Tensor) -> Tensor:
         return patches if self.projection is None else patches @ self.projection.T

@@ -15,7 +15,7 @@ Compared with the authors' slides (``form: paper``) and with the description of 
 Score: ``log N(z; 0, v) + log|det J|`` with the mode ``v = min(beta/(alpha+1), 5)``, then CFLOW-AD's ``likelihood_map``,
 not smoothed.
 
-The form of the repository, which differs in more than constants, is ``_repository_loss``.
+The form of the repository, which differs in more than constants, is ``repository_loss``.
 
 Deliberate deviations:
 
@@ -45,19 +45,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nfbench.blocks.all_in_one import Permutation
+from nfbench.blocks.features import Features
 from nfbench.blocks.likelihood import FibreFlowMethod, FibreFlowSettings, position_mask, to_fibres
-from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch
-from nfbench.core.errors import NfbenchError
+from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch, Tiny
 
 __all__ = [
     "METHOD",
     "PRIOR_ALPHA",
     "PRIOR_BETA",
+    "Fibres",
     "SANFlow",
     "SANFlowSettings",
     "Statistics",
     "StatisticsNetwork",
     "kl_to_prior",
+    "paper_loss",
+    "repository_loss",
 ]
 
 PRIOR_ALPHA, PRIOR_BETA = 59.5, 6.05  # p^2/2 - 1 and 0.1 p^2/2 with p = 11
@@ -107,6 +110,20 @@ class StatisticsNetwork(nn.Module):
         return self.last(self.body(first) + first)
 
 
+class Fibres(NamedTuple):
+    """Encoded fibres of a batch.
+
+    Attributes:
+        z: latents ``(N, C)``.
+        log_det: ``log|det J|`` ``(N,)``.
+        abnormal: which are (pseudo-)abnormal, ``(N,)`` bool.
+    """
+
+    z: Tensor
+    log_det: Tensor
+    abnormal: Tensor
+
+
 class Statistics(NamedTuple):
     """Predictions for positions, tensors of one shape; of what is fixed, None."""
 
@@ -129,12 +146,11 @@ class SANFlow(FibreFlowMethod):
     settings_type = SANFlowSettings
     takes_image = True
     settings: SANFlowSettings
+    tiny = Tiny({"coupling_blocks": 4, "condition_dim": 16, "form": "paper", "statistics_size": 8})
 
     def build(self, generator: torch.Generator) -> None:
         """Makes the flows, and the network that predicts statistics."""
-        settings, shapes = self.settings, self.shapes
-        if len(shapes) < 2 or shapes[0].channels != 3:
-            raise NfbenchError("SANFlow reads the image: set 'image: true' for its backbone")
+        settings = self.settings
         super().build(generator)
         predicts = "estimated" in (settings.mean, settings.variance)
         self.statistics = StatisticsNetwork(3 if settings.mean == "estimated" else 2) if predicts else None
@@ -150,23 +166,24 @@ class SANFlow(FibreFlowMethod):
         return self.settings.mixture and self.settings.bce_weight > 0
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
-        """Level after level, of all positions of the batch together; each predicts the statistics anew."""
-        image, *levels = batch.features
-        for level, x in enumerate(levels):
+        """Level after level, of all positions of the batch together; each predicts the statistics again."""
+        settings = self.settings
+        loss = paper_loss if settings.form == "paper" else repository_loss
+        bce_weight = settings.bce_weight if self.needs_anomalies else 0
+        for level, x in enumerate(batch.features.levels):
             fibres = to_fibres(x)
             z, log_det = self.encode(level, fibres, torch.arange(len(fibres), device=x.device))
             abnormal = torch.zeros(len(fibres), dtype=torch.bool, device=x.device)
-            if batch.masks is not None and self.settings.mixture:
+            if batch.masks is not None and settings.mixture:
                 abnormal = position_mask(batch.masks, x.shape[2:]).flatten()
-            statistics = Statistics(*(s if s is None else s.flatten() for s in self._predict(image, x.shape[2:])))
-            loss = self._paper_loss if self.settings.form == "paper" else self._repository_loss
-            yield loss(z, log_det, statistics, abnormal)
+            predicted = self._predict(batch.features.image, x.shape[2:])
+            statistics = Statistics(*(s if s is None else s.flatten() for s in predicted))
+            yield loss(Fibres(z, log_det, abnormal), statistics, bce_weight, settings.kl_weight)
 
-    def position_log_likelihoods(self, features: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def position_log_likelihoods(self, features: Features[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Latents divided by their predicted deviation, and log-likelihoods with the mode of the variance."""
-        image, *levels = features
-        for z, log_det in self.encode_levels(levels):
-            predicted = self._predict(image, z.shape[2:])
+        for z, log_det in self.encode_levels(features.levels):
+            predicted = self._predict(features.image, z.shape[2:])
             variance = torch.ones_like(log_det) if predicted.mode is None else predicted.mode
             centred = z if predicted.mean is None else z - predicted.mean[:, None]
             standard = centred / variance.sqrt()[:, None]
@@ -192,59 +209,57 @@ class SANFlow(FibreFlowMethod):
             return Statistics(None, None, *mean)
         return Statistics(log_alpha.clamp(*_LOG_ALPHA_RANGE), log_beta, mean[0] if mean else None)
 
-    def _paper_loss(self, z: Tensor, log_det: Tensor, statistics: Statistics, abnormal: Tensor) -> Tensor:
-        """The slides' loss of fibres ``(N, C)``, divided by ``C``."""
-        channels = z.shape[1]
-        precision, expected_log_variance = torch.ones_like(log_det), torch.zeros_like(log_det)
-        if statistics.log_alpha is not None:
-            precision = (statistics.log_alpha - statistics.log_beta).exp()
-            expected_log_variance = statistics.log_beta - torch.digamma(statistics.log_alpha.exp())
-        constant = -channels * (HALF_LOG_TWO_PI + 0.5 * expected_log_variance)
-        normal, anomalous = (
-            constant - 0.5 * precision * distance for distance in _squared_distances(z, statistics.mean)
+
+def paper_loss(fibres: Fibres, statistics: Statistics, bce_weight: float, kl_weight: float) -> Tensor:
+    """The slides' loss, divided by ``C``."""
+    z, log_det, abnormal = fibres
+    channels = z.shape[1]
+    precision, expected_log_variance = torch.ones_like(log_det), torch.zeros_like(log_det)
+    if statistics.log_alpha is not None:
+        precision = (statistics.log_alpha - statistics.log_beta).exp()
+        expected_log_variance = statistics.log_beta - torch.digamma(statistics.log_alpha.exp())
+    constant = -channels * (HALF_LOG_TWO_PI + 0.5 * expected_log_variance)
+    normal, anomalous = (constant - 0.5 * precision * distance for distance in _squared_distances(z, statistics.mean))
+    loss = -torch.where(abnormal, anomalous, normal) - log_det
+    if bce_weight:
+        is_normal = (~abnormal).to(z.dtype)
+        loss = loss + bce_weight * functional.binary_cross_entropy_with_logits(normal - anomalous, is_normal)
+    if statistics.log_alpha is not None:
+        loss = loss + kl_weight * kl_to_prior(statistics.log_alpha, statistics.log_beta)
+    return loss.mean() / channels
+
+
+def repository_loss(fibres: Fibres, statistics: Statistics, bce_weight: float, kl_weight: float) -> Tensor:
+    """The repository's loss, ``mean(-log sigmoid(T / C))``, ``T = log p + log|det J| - L_KL - 0.2 CE``.
+
+    It differs from the slides' in these: no 1/2 before ``log beta - psi(alpha)`` of normal positions; abnormal
+    positions have the mode of the variance, without gradient; there, ``alpha / beta`` and ``log beta`` take no
+    gradient in ``log p^n`` and ``L_KL`` either; the cross-entropy passes softmax twice.
+    """
+    z, log_det, abnormal = fibres
+    channels = z.shape[1]
+    distance_normal, distance_anomalous = _squared_distances(z, statistics.mean)
+    constant = -channels * HALF_LOG_TWO_PI
+    kl = 0.0
+    if statistics.log_alpha is None:
+        normal, anomalous = constant - 0.5 * distance_normal, constant - 0.5 * distance_anomalous
+    else:
+        log_alpha = statistics.log_alpha
+        log_ratio, log_beta = (
+            torch.where(abnormal, values.detach(), values)
+            for values in (log_alpha - statistics.log_beta, statistics.log_beta)
         )
-        loss = -torch.where(abnormal, anomalous, normal) - log_det
-        if self.needs_anomalies:
-            is_normal = (~abnormal).to(z.dtype)
-            loss = loss + self.settings.bce_weight * functional.binary_cross_entropy_with_logits(
-                normal - anomalous, is_normal
-            )
-        if statistics.log_alpha is not None:
-            loss = loss + self.settings.kl_weight * kl_to_prior(statistics.log_alpha, statistics.log_beta)
-        return loss.mean() / channels
-
-    def _repository_loss(self, z: Tensor, log_det: Tensor, statistics: Statistics, abnormal: Tensor) -> Tensor:
-        """The repository's loss, ``mean(-log sigmoid(T / C))``, ``T = log p + log|det J| - L_KL - 0.2 CE``.
-
-        It differs from the slides' in these: no 1/2 before ``log beta - psi(alpha)`` of normal positions; abnormal
-        positions have the mode of the variance, without gradient; there, ``alpha / beta`` and ``log beta`` take no
-        gradient in ``log p^n`` and ``L_KL`` either; the cross-entropy passes softmax twice.
-        """
-        channels = z.shape[1]
-        distance_normal, distance_anomalous = _squared_distances(z, statistics.mean)
-        constant = -channels * HALF_LOG_TWO_PI
-        kl = 0.0
-        if statistics.log_alpha is None:
-            normal, anomalous = constant - 0.5 * distance_normal, constant - 0.5 * distance_anomalous
-        else:
-            log_alpha = statistics.log_alpha
-            log_ratio, log_beta = (
-                torch.where(abnormal, values.detach(), values)
-                for values in (log_alpha - statistics.log_beta, statistics.log_beta)
-            )
-            normal = (
-                constant
-                - channels * (log_beta - torch.digamma(log_alpha.exp()))
-                - 0.5 * log_ratio.exp() * distance_normal
-            )
-            variance = statistics.mode.detach()
-            anomalous = constant - 0.5 * distance_anomalous / variance - 0.5 * channels * variance.log()
-            kl = _kl(log_alpha.exp(), log_beta, log_ratio.exp())
-        total = torch.where(abnormal, anomalous, normal) + log_det - self.settings.kl_weight * kl
-        if self.needs_anomalies:
-            probabilities = torch.stack([normal, anomalous], dim=1).softmax(1)
-            total = total - self.settings.bce_weight * functional.cross_entropy(probabilities, abnormal.long())
-        return -functional.logsigmoid(total / channels).mean()
+        normal = (
+            constant - channels * (log_beta - torch.digamma(log_alpha.exp())) - 0.5 * log_ratio.exp() * distance_normal
+        )
+        variance = statistics.mode.detach()
+        anomalous = constant - 0.5 * distance_anomalous / variance - 0.5 * channels * variance.log()
+        kl = _kl(log_alpha.exp(), log_beta, log_ratio.exp())
+    total = torch.where(abnormal, anomalous, normal) + log_det - kl_weight * kl
+    if bce_weight:
+        probabilities = torch.stack([normal, anomalous], dim=1).softmax(1)
+        total = total - bce_weight * functional.cross_entropy(probabilities, abnormal.long())
+    return -functional.logsigmoid(total / channels).mean()
 
 
 def kl_to_prior(log_alpha: Tensor, log_beta: Tensor) -> Tensor:

@@ -15,8 +15,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nfbench.blocks.method import Batch, ParameterGroup, Scores
+from nfbench.blocks.features import Features
+from nfbench.blocks.method import Batch, ParameterGroup, Scores, Tiny
 from nfbench.blocks.patches import Embedding, PatchEmbedding, PatchMethod, PatchSettings
+from nfbench.blocks.settings import TrainedSettings
 from nfbench.config import Choices, Range
 
 __all__ = ["METHOD", "SimpleNet", "SimpleNetSettings"]
@@ -24,7 +26,7 @@ __all__ = ["METHOD", "SimpleNet", "SimpleNetSettings"]
 _NEGATIVE_SLOPE = 0.2
 
 
-class SimpleNetSettings(PatchSettings):
+class SimpleNetSettings(PatchSettings, TrainedSettings):
     """Defaults of the repository (run.sh, simplenet.py), on levels 2 and 3 of the backbone."""
 
     epochs: int = Field(160, ge=0, description="passes over the training images, fixed beforehand")
@@ -50,6 +52,7 @@ class SimpleNet(PatchMethod):
     title = "SimpleNet"
     settings_type = SimpleNetSettings
     settings: SimpleNetSettings
+    tiny = Tiny({"hidden_dim": 64, "embedding_dim": 128, "noise_std": 0.5})
     search_space = {
         "lr": Range(low=1e-5, high=1e-2, log=True),
         "batch_size": Range(low=4, high=32),
@@ -78,14 +81,14 @@ class SimpleNet(PatchMethod):
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
         """One loss, with noise from ``generator``."""
         features = batch.features
-        size = (len(features[0]) * self.embedding.grid[0] * self.embedding.grid[1], self.embedding.dim)
+        size = (len(features) * self.embedding.grid[0] * self.embedding.grid[1], self.embedding.dim)
         yield self.loss(features, torch.randn(size, generator=generator, device=generator.device))
 
-    def loss(self, features: Sequence[Tensor], noise: Tensor | None = None) -> Tensor:
+    def loss(self, features: Features[Tensor], noise: Tensor | None = None) -> Tensor:
         """Truncated L1: ``mean max(0, m - D(q)) + mean max(0, m + D(q + e))`` over patches ``q = G(x)``.
 
         Args:
-            features: list of ``(B, C_l, H_l, W_l)``.
+            features: of normal images.
             noise: ``(B * P, D)`` standard normal, ``e`` before it is scaled; by default drawn anew.
         """
         adapted = self._adapt(features)
@@ -96,9 +99,9 @@ class SimpleNet(PatchMethod):
         margin = self.settings.margin
         return functional.relu(margin - normal).mean() + functional.relu(margin + anomalous).mean()
 
-    def score(self, features: Sequence[Tensor]) -> Scores:
+    def score(self, features: Features[Tensor]) -> Scores:
         """``-D(G(x))`` of the patches, and the largest of each image."""
-        scores = -self.discriminator(self._adapt(features)).view(len(features[0]), *self.embedding.grid)
+        scores = -self.discriminator(self._adapt(features)).view(len(features), *self.embedding.grid)
         return Scores(self.maps(scores), scores.flatten(1).amax(1))
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
@@ -118,8 +121,8 @@ class SimpleNet(PatchMethod):
             ),
         ]
 
-    def _adapt(self, features: Sequence[Tensor]) -> Tensor:
-        return self.adaptor(self.embedding(features).flatten(0, 1))
+    def _adapt(self, features: Features[Tensor]) -> Tensor:
+        return self.adaptor(self.embedding(features.levels).flatten(0, 1))
 
 
 METHOD = SimpleNet

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from nfbench.blocks.all_in_one import AllInOneStep
-from nfbench.blocks.flow_method import FlowMethod, FlowSettings
+from nfbench.blocks.flow_method import SteppedFlowMethod, SteppedFlowSettings
 from nfbench.blocks.freia import Concat, GraphINN, InputNode, Node, OutputNode, Split
 from nfbench.blocks.upsampling import InvertibleUpsampling
 from nfbench.core.errors import NfbenchError
@@ -42,7 +42,7 @@ _MVTEC_AD = {
 }
 
 
-class UFlowSettings(FlowSettings):
+class UFlowSettings(SteppedFlowSettings):
     """Defaults of the repository's default configuration."""
 
     epochs: int = Field(200, ge=0, description="passes over the training images, fixed beforehand")
@@ -53,7 +53,7 @@ class UFlowSettings(FlowSettings):
     u_shape: bool = Field(True, description="stages are joined; else they are flows of their own, as in Table 6")
 
 
-class UFlow(FlowMethod):
+class UFlow(SteppedFlowMethod):
     """One stage of steps per level, coarse to fine; part of each stage's output moves up into the next one."""
 
     title = "U-Flow"
@@ -114,9 +114,9 @@ class UFlow(FlowMethod):
             steps.append(node)
         return steps
 
-    def encode(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+    def encode(self, levels: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Encodes all levels together; latents of the stages, fine to coarse."""
-        latents, log_det = self.flow(list(features))
+        latents, log_det = self.flow(list(levels))
         latents = [latents] if isinstance(latents, Tensor) else list(latents)
         return latents[::-1], log_det
 

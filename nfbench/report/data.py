@@ -140,7 +140,7 @@ def _run(record: RunRecord, systems: Index, categories: Index, texts: Index) -> 
             round(record.images_per_second["score"], 1),
             round(max(record.peak_memory_mb.values())),
         ],
-        "epochs": record.settings["epochs"],
+        "epochs": record.epochs,
         "commit": texts(f"{made['commit'] or 'unknown'}{' with uncommitted changes' if made['dirty'] else ''}"),
         "machine": texts(describe_machine(made)),
         "packages": texts(", ".join(f"{k} {v}" for k, v in {"nfbench": made["nfbench"], **made["packages"]}.items())),

@@ -119,7 +119,7 @@ def _rows(record: RunRecord) -> list[dict[str, Any]]:
         "search_failed": search.trials["failed"] if search else 0,
         "search_seconds": search.seconds if search else 0.0,
         "n_validation": len(search.validation) if search else 0,
-        "epochs": record.settings["epochs"],
+        "epochs": record.epochs,
         "image_score": record.settings.get("image_score", ""),
         "parameters": record.parameters["total"],
         "train_seconds": record.seconds["train"],

@@ -179,6 +179,11 @@ class RunRecord(Record):
     search: SearchRecord | None = None
     written: dict[str, KnownFile] = {}
 
+    @property
+    def epochs(self) -> int:
+        """Passes over the training images; 0 where nothing is trained by gradient."""
+        return max(self.by_epoch)
+
 
 def write_record(path: str | Path, record: RunRecord) -> None:
     """Writes ``run.json`` atomically."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.maps import smooth
 from nfbench.blocks.method import Method
 from nfbench.core.progress import progress
@@ -19,11 +20,11 @@ __all__ = ["GradientMaps"]
 class GradientMaps:
     """Gradients of the negative log-likelihood with respect to the image, over fixed rotations.
 
-    For each of ``localization_views`` rotations of the method's settings, the gradient is rotated back and blurred by
-    ``localization_sigma`` pixels; the map is the mean over rotations and colours of its absolute value.
+    For each of ``gradient_maps.views`` rotations, the gradient is rotated back and blurred; the map is the mean over
+    rotations and colours of its absolute value.
 
     Args:
-        method: method on ``device``, with ``localizes_by_gradient``.
+        method: method on ``device``, with ``gradient_maps``.
         entries: images.
         meta: description of their cached features.
         device: where to compute.
@@ -38,7 +39,7 @@ class GradientMaps:
         self.recipe = meta.recipe
         self.device = device
         self.model = load_extractor(meta.recipe).to(device)
-        n_views = method.settings.localization_views
+        n_views, self.sigma = method.gradient_maps
         self.angles = [360 * number / n_views for number in range(n_views)]
 
     def __call__(self, indices: Sequence[int]) -> Tensor:
@@ -54,11 +55,11 @@ class GradientMaps:
 
         images = read_images([self.entries[index]], self.recipe.backbone.input_size, [self.angles])[0]
         inputs = normalize(images, self.recipe, self.device).requires_grad_()
-        log_likelihood = self.method.log_likelihood(self.model(inputs)).sum()
+        log_likelihood = self.method.log_likelihood(Features(self.model(inputs))).sum()
         (gradients,) = torch.autograd.grad(log_likelihood, inputs)
         back = [
             rotate(gradient[None], -angle, InterpolationMode.BILINEAR)[0]
             for gradient, angle in zip(gradients, self.angles, strict=True)
         ]
-        blurred = smooth(torch.cat(back), self.method.settings.localization_sigma)
+        blurred = smooth(torch.cat(back), self.sigma)
         return blurred.abs().mean(0).detach()

@@ -6,11 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from nfbench.blocks.likelihood import position_mask
 from nfbench.blocks.method import Method
-from nfbench.features.batches import read_batches
+from nfbench.features.batches import CachedFeatures, read_batches
 from nfbench.scoring.evaluate import GroundTruth
 
 __all__ = ["Positions", "likelihood_histograms", "positions_of_test"]
@@ -24,17 +23,17 @@ class Positions(NamedTuple):
     """Images and which of their pixels are anomalous.
 
     Attributes:
-        levels: features ``(N, C_l, H_l, W_l)``.
+        features: of ``N`` images.
         masks: ``(N, S, S)``, above 0 where anomalous.
         groups: names of the positions without and with anomaly; those of None are left out.
     """
 
-    levels: Sequence[np.ndarray | Tensor]
+    features: CachedFeatures
     masks: np.ndarray
     groups: tuple[str | None, str]
 
 
-def positions_of_test(levels: Sequence[np.ndarray], truth: GroundTruth, side: int) -> Positions:
+def positions_of_test(features: CachedFeatures, truth: GroundTruth, side: int) -> Positions:
     """Positions of at most 40 test images, evenly spaced, with masks at ``side`` pixels by the nearest pixel."""
     chosen = np.unique(np.linspace(0, len(truth.entries) - 1, _IMAGES).astype(int))
     masks = [np.zeros((side, side), np.uint8) for _ in chosen]
@@ -43,7 +42,7 @@ def positions_of_test(levels: Sequence[np.ndarray], truth: GroundTruth, side: in
         if regions is not None:
             small = Image.fromarray((regions > 0).astype(np.uint8)).resize((side, side), Image.Resampling.NEAREST)
             masks[number] = np.array(small)
-    return Positions([level[chosen] for level in levels], np.stack(masks), ("normal", "anomalous"))
+    return Positions(features[chosen], np.stack(masks), ("normal", "anomalous"))
 
 
 @torch.inference_mode()
@@ -70,10 +69,10 @@ def likelihood_histograms(
 
 
 def _by_level(method: Method, images: Sequence[Positions], device: torch.device) -> list[Mapping[str, np.ndarray]]:
-    found: list[dict[str, list[np.ndarray]]] = [{} for _ in method.level_shapes]
+    found: list[dict[str, list[np.ndarray]]] = [{} for _ in method.shapes]
     for part in images:
         masks = torch.from_numpy(np.array(part.masks)).float().split(16)
-        batches = read_batches(part.levels, torch.arange(len(part.masks)), device)
+        batches = read_batches(part.features, torch.arange(len(part.masks)), device)
         for features, mask in zip(batches, masks, strict=True):
             for level, (_, values) in enumerate(method.position_log_likelihoods(features) or ()):
                 anomalous = position_mask(mask, values.shape[1:])

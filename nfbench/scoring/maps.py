@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.maps import top_percent_mean
 from nfbench.blocks.method import Method
 from nfbench.core.errors import NfbenchError
-from nfbench.features.batches import read_batches
+from nfbench.features.batches import CachedFeatures, read_batches
 from nfbench.scoring.a_contrario import energy
 
 __all__ = [
@@ -53,7 +54,7 @@ class ScoredImages(NamedTuple):
 @torch.inference_mode()
 def score_images(
     method: Method,
-    levels: Sequence[np.ndarray],
+    features: CachedFeatures,
     device: torch.device,
     indices: Sequence[int] | None = None,
     localize: Localizer | None = None,
@@ -62,7 +63,7 @@ def score_images(
 
     Args:
         method: trained method on ``device``, in evaluation mode.
-        levels: cached features ``(N, C_l, H_l, W_l)``.
+        features: cached features of ``N`` images.
         device: where to compute.
         indices: which images, by default all.
         localize: makes the maps where the method does not.
@@ -70,16 +71,16 @@ def score_images(
     Raises:
         NfbenchError: a score is NaN or infinite; names the image's number.
     """
-    chosen = torch.arange(len(levels[0])) if indices is None else torch.as_tensor(indices)
+    chosen = torch.arange(len(features)) if indices is None else torch.as_tensor(indices)
     parts, maps, n_done = [], torch.empty(0), 0
-    for batch in read_batches(levels, chosen, device):
+    for batch in read_batches(features, chosen, device):
         part = _score(method, batch)
         if part.maps is not None:
             maps = maps if n_done else torch.empty(len(chosen), *part.maps.shape[1:])
             maps[n_done : n_done + len(part.maps)] = part.maps
         parts.append(part._replace(maps=None))
         n_done += len(part.images)
-    if method.localizes_by_gradient:
+    if method.gradient_maps:
         if localize is None:
             raise ValueError(f"{method.title} makes its maps of images: 'localize' is missing")
         maps = localize(chosen.tolist()).float().cpu()
@@ -100,7 +101,7 @@ class _Part(NamedTuple):
     channels: tuple[int, ...]
 
 
-def _score(method: Method, features: list[Tensor]) -> _Part:
+def _score(method: Method, features: Features[Tensor]) -> _Part:
     """Scores one batch and leaves of its latents, which may be large, their energies."""
     scores = method.score(features)
     latents = scores.latents or []

@@ -9,7 +9,7 @@ import torch
 
 from nfbench.blocks.method import Method
 from nfbench.config import TRANSDUCTIVE
-from nfbench.features.batches import read_batches
+from nfbench.features.batches import CachedFeatures, read_batches
 from nfbench.scoring.evaluate import Evaluation, GroundTruth, evaluate, log_nfa_maps
 from nfbench.scoring.maps import Localizer, ScoredImages, contour_threshold, score_images
 
@@ -21,8 +21,8 @@ _CONTOUR_IMAGES = 32
 class Views(NamedTuple):
     """Cached features of the training and test images, and what makes their maps where the method does not."""
 
-    normal: Sequence[np.ndarray]
-    test: Sequence[np.ndarray]
+    normal: CachedFeatures
+    test: CachedFeatures
     localize_normal: Localizer | None = None
     localize_test: Localizer | None = None
 
@@ -68,8 +68,8 @@ def score_and_evaluate(
     clock.append(time.monotonic())
     evaluation = evaluate(test, truth, normal.maps, log_nfa)
     if method.transductive:
-        method.calibrate(lambda: read_batches(views.test, torch.arange(len(views.test[0])), device))
-        of_set = [score_images(method, levels, device) for levels in (views.test, views.normal)]
+        method.calibrate(lambda: read_batches(views.test, torch.arange(len(views.test)), device))
+        of_set = [score_images(method, features, device) for features in (views.test, views.normal)]
         published = evaluate(of_set[0], truth, of_set[1].maps, {})
         evaluation.metrics.update({f"{name}{TRANSDUCTIVE}": value for name, value in published.metrics.items()})
     seconds = dict(zip(("score", "log_nfa"), np.diff(clock).round(3).tolist(), strict=True))

@@ -13,6 +13,7 @@ import torch
 from optuna.trial import Trial, TrialState
 
 from nfbench.blocks.method import Method, resolve_settings
+from nfbench.blocks.settings import epochs_of
 from nfbench.config import VariantConfig
 from nfbench.core.errors import NfbenchError, one_line
 from nfbench.datasets.manifest import Entry
@@ -24,7 +25,7 @@ from nfbench.scoring.gradients import GradientMaps
 from nfbench.scoring.maps import score_images
 from nfbench.search.space import split_point
 from nfbench.search.study import SharedStudy
-from nfbench.training.assemble import Images, class_levels
+from nfbench.training.assemble import Images, of_class
 from nfbench.training.fit import fit
 from nfbench.training.loop import Diverged
 
@@ -61,12 +62,12 @@ def measure(metric: str, model: Method, judged: Judged, device: torch.device) ->
     Raises:
         NfbenchError: it is not defined on these images.
     """
-    levels = [level[judged.rows] for level in judged.features.levels]
+    features = judged.features.features[judged.rows]
     if model.takes_class:
-        levels = class_levels(levels, 0)
-    by_gradient = model.localizes_by_gradient
+        features = of_class(features, 0)
+    by_gradient = model.gradient_maps
     localize = GradientMaps(model, judged.truth.entries, judged.features.meta, device) if by_gradient else None
-    scored = score_images(model, levels, device, localize=localize)
+    scored = score_images(model, features, device, localize=localize)
     kind, name = metric.split("_")
     if kind == "image":
         areas = image_areas(scored.images["paper"], judged.truth.labels)
@@ -153,7 +154,7 @@ class Objective:
             if value is None or not np.isfinite(value):
                 raise Diverged(f"{cell}: the held-out log-likelihood is {value} in epoch {epoch}")
             values.append(value)
-            if study.report(trial, value, epoch) and epoch < settings.epochs:
+            if study.report(trial, value, epoch) and epoch < epochs_of(settings):
                 raise optuna.TrialPruned
 
         fit(cell, self.variant.method, settings, [images], self.device, self.folder, self.code, on_kept=judge)

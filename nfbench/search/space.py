@@ -10,7 +10,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from nfbench.blocks.method import PACKAGE, Method, MethodSettings, resolve_settings
+from nfbench.blocks.method import PACKAGE, Method, resolve_settings
+from nfbench.blocks.settings import MethodSettings, epochs_of
 from nfbench.config import Choices, Dimension, VariantConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin
@@ -57,7 +58,7 @@ def _check_likelihood(variant: VariantConfig, method_type: type[Method], space: 
         NfbenchError: they cannot; says why.
     """
     settings = resolve_settings(variant.method, overrides=variant.settings)
-    if method_type.log_likelihood is Method.log_likelihood or not settings.epochs:
+    if method_type.log_likelihood is Method.log_likelihood or not epochs_of(settings):
         reason = f"{method_type.title} has none during training"
     elif not settings.val_fraction:
         reason = "'val_fraction' is 0, so that no images are held out"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from nfbench.anomalies.base import make_generator
-from nfbench.blocks.method import LevelShape, Method, build_method, load_method, resolve_settings
+from nfbench.blocks.method import Method, build_method, load_method, resolve_settings
 from nfbench.config import AnomaliesConfig
 from nfbench.core.device import peak_memory_mb, pick_device
 from nfbench.core.errors import NfbenchError
@@ -16,6 +16,7 @@ from nfbench.core.files import atomic_path, remove_stale
 from nfbench.core.progress import progress
 from nfbench.core.seals import known_files, read_sealed, verified
 from nfbench.datasets.manifest import Entry, read_manifest
+from nfbench.features.batches import CachedFeatures
 from nfbench.features.cache import FeatureCache
 from nfbench.features.online import OnlineFeatures, pseudo_anomalies
 from nfbench.plan.origin import require_origin
@@ -29,7 +30,7 @@ from nfbench.scoring.evaluate import GroundTruth
 from nfbench.scoring.gradients import GradientMaps
 from nfbench.scoring.likelihoods import Positions, likelihood_histograms, positions_of_test
 from nfbench.scoring.protocol import Views, score_and_evaluate
-from nfbench.training.assemble import class_levels
+from nfbench.training.assemble import of_class
 from nfbench.training.checkpoint import load_kept, load_state
 from nfbench.training.record import TrainingRecord
 
@@ -57,27 +58,28 @@ def evaluate_run(spec: EvaluateSpec, device: str = "auto", threads: int | None =
     images = [entry for entry in entries if entry.split == "test"]
     tested = _tested(training, images, spec.manifest, source)
     truth = GroundTruth(list(tested.values()))
-    levels = [level[list(tested)] for level in cache.levels] if len(tested) < len(cache) else cache.levels
-    normal = train_cache.levels
+    normal, features = train_cache.features, cache.features
+    if len(tested) < len(cache):
+        features = features[list(tested)]
     if model.takes_class:
-        normal, levels = class_levels(normal, number), class_levels(levels, number)
-    views = Views(normal, levels)
-    if model.localizes_by_gradient:
+        normal, features = of_class(normal, number), of_class(features, number)
+    views = Views(normal, features)
+    if model.gradient_maps:
         shown = [[entry for entry in entries if entry.split == "train"], truth.entries]
-        views = Views(normal, levels, *(GradientMaps(model, part, cache.meta, where) for part in shown))
+        views = Views(normal, features, *(GradientMaps(model, part, cache.meta, where) for part in shown))
 
     made = _pseudo_positions(training, pseudo, entries, where)
-    likelihoods = {"before": _likelihoods(model, levels, truth, made, where)}
+    likelihoods = {"before": _likelihoods(model, features, truth, made, where)}
     by_epoch: dict[int, dict[str, float | None]] = {}
     held_out = training.classes[spec.cell.category].held_out
     kept = load_kept(verified(trained / "checkpoints.safetensors", source))
-    kept[training.settings["epochs"]] = load_state(verified(trained / "model.safetensors", source))
+    kept[training.epochs] = load_state(verified(trained / "model.safetensors", source))
     history = read_rows(Epoch, trained)
     for epoch, state in progress(kept.items(), total=len(kept), label=f"evaluate {spec.cell}"):
         scored = score_and_evaluate(load_method(model, state), views, truth, where, held_out)
         by_epoch[epoch] = scored.evaluation.metrics
 
-    likelihoods["after"] = _likelihoods(model, levels, truth, made, where)
+    likelihoods["after"] = _likelihoods(model, features, truth, made, where)
     if _training_of(spec, source) != training:
         raise NfbenchError(f"{source} has changed while its model was evaluated; run 'snakemake' again")
     remove_stale(run)
@@ -106,8 +108,8 @@ def _build(training: TrainingRecord, cache: FeatureCache) -> Method:
     """The method as it was before training."""
     name = training.spec.method
     settings = resolve_settings(name, overrides=training.settings)
-    shapes = [LevelShape(*shape) for shape in cache.shapes]
-    return build_method(name, shapes, settings, cache.meta.map_size, training.initialization, len(training.classes))
+    size, n_classes = cache.meta.map_size, len(training.classes)
+    return build_method(name, cache.shapes, settings, size, training.initialization, n_classes)
 
 
 def _tested(training: TrainingRecord, images: Sequence[Entry], manifest: str, source: Path) -> dict[int, Entry]:
@@ -145,7 +147,7 @@ def _class_number(training: TrainingRecord, category: str, train_features: Featu
 
 def _likelihoods(
     model: Method,
-    levels: Sequence[np.ndarray],
+    features: CachedFeatures,
     truth: GroundTruth,
     pseudo: list[Positions],
     device: torch.device,
@@ -153,7 +155,7 @@ def _likelihoods(
     """Histograms of the log-likelihoods of positions; none of methods without such, or where masks are missing."""
     if not truth.has_masks:
         return []
-    images = [positions_of_test(levels, truth, model.map_size[0]), *pseudo]
+    images = [positions_of_test(features, truth, model.map_size[0]), *pseudo]
     return list(likelihood_histograms(model, images, device))
 
 
@@ -163,8 +165,8 @@ def _pseudo_positions(
     """Positions of some pseudo-anomalies: the first cached views, or new ones where they are made online."""
     groups = (None, "pseudo")
     if pseudo is not None:
-        first = [level[:_PSEUDO_IMAGES, 0] for level in pseudo.levels]
-        return [Positions(first, pseudo.masks[:_PSEUDO_IMAGES, 0], groups)]
+        first = np.s_[:_PSEUDO_IMAGES, 0]
+        return [Positions(pseudo.features[first], pseudo.masks[first], groups)]
     found = training.anomalies
     if found is None or found.generator is None:
         return []
@@ -173,5 +175,5 @@ def _pseudo_positions(
     generator, _ = make_generator(config, entries, training.spec.cell.seed, size)
     source = OnlineFeatures(pseudo_anomalies([generator]), len(generator), training.features, device)
     images = torch.arange(min(_PSEUDO_IMAGES, len(generator)))
-    levels, masks = source.read(images, images)  # any seeds do
-    return [Positions(levels, masks.cpu().numpy(), groups)]
+    features, masks = source.read(images, images)  # any seeds do
+    return [Positions(features, masks.cpu().numpy(), groups)]

@@ -65,7 +65,8 @@ def train_flow(
     model, data, result = fitted.model, fitted.data, fitted.result
     with fitted.side.publish() as folder:
         save_state(folder / "model.safetensors", model.state_dict())
-        earlier = {epoch: state for epoch, state in result.kept.items() if epoch < settings.epochs}
+        last = max(result.kept)
+        earlier = {epoch: state for epoch, state in result.kept.items() if epoch < last}
         save_kept(folder / "checkpoints.safetensors", earlier)
         write_rows(Epoch, folder, ([row[field] for field in Epoch._fields] for row in result.history))
         record = TrainingRecord(
@@ -76,6 +77,7 @@ def train_flow(
             settings=settings.model_dump(mode="json"),
             initialization=fitted.initialization,
             parameters=count_parameters(model),
+            epochs=last,
             n_train=len(data.train),
             n_val=len(data.val),
             n_items=len(data.items),

@@ -1,7 +1,7 @@
 """What a variant is trained on: normal images, augmented or replaced by pseudo-anomalies, and joined by real ones."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -9,17 +9,20 @@ from PIL import Image
 
 from nfbench.anomalies.base import AnomalyGenerator, make_generator
 from nfbench.anomalies.selection import choose_anomalies
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import Method
+from nfbench.blocks.settings import TrainedSettings
 from nfbench.config import AnomaliesConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.manifest import Entry, read_checked_mask
+from nfbench.features.batches import CachedFeatures
 from nfbench.features.cache import FeatureCache
 from nfbench.features.forward import images_hash
 from nfbench.features.online import OnlineFeatures, RandomRotations, pseudo_anomalies
 from nfbench.features.stacked import StackedArrays
 from nfbench.training.data import CachedImages, CachedViews, JoinedSources, Source, TrainingData
 
-__all__ = ["Images", "assemble", "class_levels"]
+__all__ = ["Images", "assemble", "of_class"]
 
 _NEAREST = Image.Resampling.NEAREST
 
@@ -92,14 +95,14 @@ def assemble(method: Method, images: Sequence[Images], seed: int, device: torch.
     for one in images:
         _check(method, one)
         one.features.require_same_source(images[0].features.meta, images[0].features.path)
-    source = _rotated_source(method, images, device) if method.settings.online_rotation else None
+    source = _rotated_source(method, images, device) if _rotation(method) else None
     joined = [(_real_source(one, device), one.anomalies.repeats) for one in images if one.real]
     first = images[0]
     if first.generator and first.generator.needs_real:
         joined.append((_pseudo_source(images, device), first.anomalies.repeats))
     elif first.generator:
         source = _pseudo_source(images, device)
-    data = TrainingData(_levels(method, images), method.settings.val_fraction, seed, device, source, joined)
+    data = TrainingData(_features(method, images), method.settings.val_fraction, seed, device, source, joined)
     _check_split(data, images, method.settings.val_fraction)
     return data
 
@@ -108,7 +111,7 @@ def _check_split(data: TrainingData, images: Sequence[Images], val_fraction: flo
     """Refuses a split that holds out all images of a class; they are numbered class after class."""
     first = 0
     for one in images:
-        last = first + len(one.features.levels[0])
+        last = first + len(one.features)
         if not ((first <= data.train) & (data.train < last)).any():
             raise NfbenchError(
                 f"'val_fraction' is {val_fraction:g} and holds out all {last - first} normal training images of "
@@ -117,32 +120,38 @@ def _check_split(data: TrainingData, images: Sequence[Images], val_fraction: flo
         first = last
 
 
-def class_levels(levels: Sequence[np.ndarray], number: int) -> list[np.ndarray]:
-    """Features of images of one class, as methods take them that take the class: its number comes last."""
-    return [*levels, np.full(len(levels[0]), number)]
+def of_class(features: CachedFeatures, number: int) -> CachedFeatures:
+    """Features of images of one class, with its number."""
+    return replace(features, classes=np.full(len(features), number))
 
 
-def _levels(method: Method, images: Sequence[Images]) -> Sequence[np.ndarray | StackedArrays]:
+def _features(method: Method, images: Sequence[Images]) -> CachedFeatures:
     """Cached features of all categories, of several stacked, so that they need not fit in memory."""
-    caches = [one.features.levels for one in images]
+    found = [one.features.features for one in images]
     if method.takes_class:
-        caches = [class_levels(levels, number) for number, levels in enumerate(caches)]
-    return caches[0] if len(caches) == 1 else [StackedArrays(level) for level in zip(*caches, strict=True)]
+        found = [of_class(features, number) for number, features in enumerate(found)]
+    return found[0] if len(found) == 1 else Features.join(found, StackedArrays)
 
 
 def _rotated_source(method: Method, images: Sequence[Images], device: torch.device) -> Source:
     meta = images[0].features.meta
     train = [entry for one in images for entry in one.entries if entry.split == "train"]
-    views = method.settings.train_views if method.takes_views else None
-    rotations = RandomRotations(train, meta.input_size, method.settings.online_rotation, views)
+    rotations = RandomRotations(train, meta.input_size, _rotation(method), method.views or None)
     return OnlineFeatures(rotations, len(train), meta, device)
 
 
+def _rotation(method: Method) -> float:
+    """Degrees of random rotation of the training images, 0 for none."""
+    return method.settings.online_rotation if isinstance(method.settings, TrainedSettings) else 0
+
+
 def _check(method: Method, images: Images) -> None:
+    if images.features.shapes and not method.takes_levels:
+        raise NfbenchError(f"method '{method.title}' reads the image alone; give it the backbone 'image'")
     if method.takes_image != images.features.meta.stores_image:
         key = "needs 'image: true'" if method.takes_image else "takes no 'image: true'"
         raise NfbenchError(f"method '{method.title}' {key} in its backbone")
-    if method.takes_class and method.settings.online_rotation:
+    if method.takes_class and _rotation(method):
         raise NfbenchError(f"method '{method.title}' reads its features from the cache; set 'online_rotation: 0'")
     if images.anomalies and not method.takes_anomalies:
         raise NfbenchError(
@@ -154,7 +163,7 @@ def _check(method: Method, images: Images) -> None:
             "{generator: blend}"
         )
     if images.anomalies and images.anomalies.generator:
-        if method.settings.online_rotation:
+        if _rotation(method):
             raise NfbenchError("'online_rotation' of the settings and a 'generator' of anomalies exclude each other")
         if method.settings.val_fraction:
             raise NfbenchError(
@@ -170,7 +179,7 @@ def _pseudo_source(images: Sequence[Images], device: torch.device) -> Source:
         total = sum(map(len, generators))
         return OnlineFeatures(pseudo_anomalies(generators), total, images[0].features.meta, device)
     single = len(images) == 1
-    views = [CachedViews(one.pseudo.levels, one.pseudo.masks, device, resident=single) for one in images]
+    views = [CachedViews(one.pseudo.features, one.pseudo.masks, device, resident=single) for one in images]
     return views[0] if single else JoinedSources(views, device)
 
 
@@ -188,4 +197,4 @@ def _real_source(images: Images, device: torch.device) -> CachedImages:
                 "other anomalies by another seed"
             )
         masks.append(np.array(mask))
-    return CachedImages([level[indices] for level in images.test.levels], device, np.stack(masks))
+    return CachedImages(images.test.features[indices], device, np.stack(masks))

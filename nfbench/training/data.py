@@ -1,16 +1,18 @@
 """Images of one run: split into training and held-out normal ones, joined by anomalies, and handed out in batches."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batch
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import derive_seed
-from nfbench.features.batches import BATCH, Levels, read_batch, read_batches
+from nfbench.features.batches import BATCH, CachedFeatures, read_batch, read_batches
 from nfbench.features.stacked import StackedArrays
 
 __all__ = ["CachedImages", "CachedViews", "JoinedSources", "Source", "TrainingData"]
@@ -25,8 +27,8 @@ class Source(Protocol):
     def __len__(self) -> int:
         """Number of images."""
 
-    def read(self, indices: Tensor, draws: Tensor) -> tuple[list[Tensor], Tensor | None]:
-        """Features of the images ``indices`` ``(B,)`` by level, and masks ``(B, S, S)`` if they may be anomalous.
+    def read(self, indices: Tensor, draws: Tensor) -> tuple[Features[Tensor], Tensor | None]:
+        """Features of the images ``indices`` ``(B,)``, and masks ``(B, S, S)`` if they may be anomalous.
 
         ``draws`` ``(B,)`` are random integers, from which all that is random follows.
         """
@@ -36,38 +38,38 @@ class CachedImages:
     """Features of images as they are.
 
     Args:
-        levels: ``(N, C_l, H_l, W_l)``, or ``(N, K, C_l, H_l, W_l)`` of rotated views, fine to coarse.
+        features: of ``N`` images, or of rotated views of each.
         device: where features are wanted.
         masks: ``(N, S, S)`` uint8, 255 where anomalous; None for normal images.
     """
 
-    def __init__(self, levels: Levels, device: torch.device, masks: np.ndarray | None = None) -> None:
-        self.levels, self.device, self.masks = levels, device, masks
+    def __init__(self, features: CachedFeatures, device: torch.device, masks: np.ndarray | None = None) -> None:
+        self.features, self.device, self.masks = features, device, masks
 
     def __len__(self) -> int:
-        return len(self.levels[0])
+        return len(self.features)
 
-    def read(self, indices: Tensor, draws: Tensor) -> tuple[list[Tensor], Tensor | None]:
+    def read(self, indices: Tensor, draws: Tensor) -> tuple[Features[Tensor], Tensor | None]:
         """See ``Source``; nothing is random."""
         masks = None if self.masks is None else _as_masks(self.masks[indices.numpy()], self.device)
-        return read_batch(self.levels, indices, self.device), masks
+        return read_batch(self.features, indices, self.device), masks
 
 
 class CachedViews:
     """Features of one of ``K`` cached views of each image, which the draw chooses.
 
     Args:
-        levels: ``(N, K, C_l, H_l, W_l)``, fine to coarse.
+        features: ``(N, K, ...)`` each.
         masks: ``(N, K, S, S)`` uint8.
         device: where features are wanted.
         resident: keep them in memory where they fit.
     """
 
     def __init__(
-        self, levels: Sequence[np.ndarray], masks: np.ndarray, device: torch.device, *, resident: bool = True
+        self, features: CachedFeatures, masks: np.ndarray, device: torch.device, *, resident: bool = True
     ) -> None:
-        flat = [level.reshape(-1, *level.shape[2:]) for level in levels]
-        self.levels = _resident(flat, device) if resident else [StackedArrays([level]) for level in flat]
+        flat = features.map(lambda part: part.reshape(-1, *part.shape[2:]))
+        self.features = _resident(flat, device) if resident else flat.map(lambda part: StackedArrays([part]))
         self.n_images, self.n_views = masks.shape[:2]
         self.masks = StackedArrays([masks.reshape(-1, *masks.shape[2:])])
         self.device = device
@@ -75,10 +77,10 @@ class CachedViews:
     def __len__(self) -> int:
         return self.n_images
 
-    def read(self, indices: Tensor, draws: Tensor) -> tuple[list[Tensor], Tensor | None]:
+    def read(self, indices: Tensor, draws: Tensor) -> tuple[Features[Tensor], Tensor | None]:
         """See ``Source``."""
         rows = indices * self.n_views + draws % self.n_views
-        return read_batch(self.levels, rows, self.device), _as_masks(self.masks[rows.numpy()], self.device)
+        return read_batch(self.features, rows, self.device), _as_masks(self.masks[rows.numpy()], self.device)
 
 
 class JoinedSources:
@@ -96,21 +98,19 @@ class JoinedSources:
     def __len__(self) -> int:
         return self.first[-1]
 
-    def read(self, indices: Tensor, draws: Tensor) -> tuple[list[Tensor], Tensor | None]:
+    def read(self, indices: Tensor, draws: Tensor) -> tuple[Features[Tensor], Tensor | None]:
         """See ``Source``; source after source, whatever the order of ``indices``."""
         parts = []
         for source, first, last in zip(self.sources, self.first, self.first[1:], strict=False):
             own = (indices >= first) & (indices < last)
             if own.any():
                 parts.append(source.read(indices[own] - first, draws[own]))
-        features = [torch.cat(level) for level in zip(*(levels for levels, _ in parts), strict=True)]
+        features = Features.join([found for found, _ in parts], torch.cat)
         with_masks = [masks for _, masks in parts if masks is not None]
         if not with_masks:
             return features, None
         side = with_masks[0].shape[1:]
-        masks = [
-            found if found is not None else torch.zeros(len(x[0]), *side, device=self.device) for x, found in parts
-        ]
+        masks = [found if found is not None else torch.zeros(len(x), *side, device=self.device) for x, found in parts]
         return features, torch.cat(masks)
 
 
@@ -118,14 +118,14 @@ class TrainingData:
     """Training images with a seeded split and a seeded order for each epoch.
 
     Args:
-        levels: cached features of the normal images; see ``CachedImages``.
+        features: cached features of the normal images; see ``CachedImages``.
         val_fraction: share of images held out.
         seed: decides the split, the order, and what is random in each image.
         device: where batches are wanted.
-        images: where the features of normal images in training batches come from, instead of ``levels``.
+        images: where the features of normal images in training batches come from, instead of ``features``.
         anomalies: sources of images that join the normal ones in each epoch, and how often each of their images does.
 
-    Levels that are ``StackedArrays`` are read when they are needed, others are kept in memory where they fit.
+    What is stored as ``StackedArrays`` is read when it is needed, other features are kept in memory where they fit.
 
     Raises:
         NfbenchError: there is no image, or ``val_fraction`` leaves none to train on.
@@ -133,7 +133,7 @@ class TrainingData:
 
     def __init__(
         self,
-        levels: Sequence[np.ndarray | StackedArrays],
+        features: CachedFeatures,
         val_fraction: float,
         seed: int,
         device: torch.device,
@@ -142,13 +142,13 @@ class TrainingData:
     ) -> None:
         self.device = device
         self.seed = seed
-        n_images = len(levels[0])
+        n_images = len(features)
         shuffled = torch.randperm(n_images, generator=_generator(seed, "split"))
         n_val = held_out_count(n_images, val_fraction)
         self.val = shuffled[:n_val].sort().values
         self.train = shuffled[n_val:].sort().values
-        self.levels = _resident(levels, device)
-        normal = images or CachedImages(self.levels, device)
+        self.features = _resident(features, device)
+        normal = images or CachedImages(self.features, device)
         self.source = JoinedSources([normal, *(source for source, _ in anomalies)], device)
         joined = [
             first + torch.arange(len(source)).repeat(times)
@@ -165,13 +165,14 @@ class TrainingData:
             if not drop_last or len(chunk) == size:
                 yield Batch(*self.source.read(chunk, drawn))
 
-    def passes(self) -> Iterator[list[Tensor]]:
-        """Batches of all normal training images in order, from the cache."""
-        return self.ordered(self.train)
+    @property
+    def passes(self) -> "Passes":
+        """Goes over the normal training images, from the cache."""
+        return Passes(self)
 
-    def ordered(self, indices: Tensor, batch_size: int = BATCH) -> Iterator[list[Tensor]]:
+    def ordered(self, indices: Tensor, batch_size: int = BATCH) -> Iterator[Features[Tensor]]:
         """Batches of the normal images ``indices``, in order."""
-        return read_batches(self.levels, indices, self.device, batch_size)
+        return read_batches(self.features, indices, self.device, batch_size)
 
     def n_batches(self, batch_size: int, drop_last: bool) -> int:
         """Number of batches of an epoch."""
@@ -181,6 +182,26 @@ class TrainingData:
     def generator(self, *names: object) -> torch.Generator:
         """Draws on the device what is random in one step of the training; the same names give the same draws."""
         return torch.Generator(self.device).manual_seed(derive_seed(self.seed, *names))
+
+
+@dataclass(frozen=True)
+class Passes:
+    """See ``nfbench.blocks.method.Passes``."""
+
+    data: TrainingData
+
+    def __call__(self) -> Iterator[Features[Tensor]]:
+        """All normal training images in order, batch by batch."""
+        return self.data.ordered(self.data.train)
+
+    def shuffled(self, number: int, batch_size: int) -> Iterator[Features[Tensor]]:
+        """All of them in the order of this number."""
+        drawn = torch.randperm(len(self.data.train), generator=_generator(self.data.seed, "passes", number))
+        return self.data.ordered(self.data.train[drawn], batch_size)
+
+    def generator(self, *names: object) -> torch.Generator:
+        """Random draws that follow from the training's seed and ``names``."""
+        return self.data.generator("passes", *names)
 
 
 def held_out_count(n_images: int, val_fraction: float) -> int:
@@ -200,10 +221,10 @@ def held_out_count(n_images: int, val_fraction: float) -> int:
     return n_val
 
 
-def _resident(levels: Sequence[np.ndarray | StackedArrays], device: torch.device) -> Levels:
-    """The levels on the device where half of its free memory takes them, as they are, memory-mapped, otherwise."""
-    fits = sum(level.nbytes for level in levels) < _RESIDENT_SHARE * _free_memory(device)
-    return [torch.from_numpy(np.array(level)).to(device) for level in levels] if fits else levels
+def _resident(features: CachedFeatures, device: torch.device) -> CachedFeatures:
+    """The features on the device where half of its free memory takes them, as they are, memory-mapped, otherwise."""
+    fits = sum(part.nbytes for part in features.parts()) < _RESIDENT_SHARE * _free_memory(device)
+    return features.map(lambda part: torch.from_numpy(np.array(part)).to(device)) if fits else features
 
 
 def _as_masks(masks: np.ndarray, device: torch.device) -> Tensor:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from nfbench.blocks.method import LevelShape, Method, MethodSettings, build_method
+from nfbench.blocks.method import Method, build_method
+from nfbench.blocks.settings import MethodSettings
 from nfbench.core.provenance import derive_seed
 from nfbench.plan.cells import Cell
 from nfbench.training.assemble import Images, assemble
@@ -66,9 +67,7 @@ def fit(
     cache = images[0].features
     seed = derive_seed(cell.seed, *cell.__dict__.values())
     initialization = derive_seed(seed, "initialization")
-    shapes = [LevelShape(*shape) for shape in cache.shapes]
-    map_size = cache.meta.map_size
-    model = build_method(method, shapes, settings, map_size, initialization, len(images)).to(device)
+    model = build_method(method, cache.shapes, settings, cache.meta.map_size, initialization, len(images)).to(device)
     data = assemble(model, images, seed, device)
     side = SideFolder(folder, _fingerprint(cell, settings, images, origin))
     side.begin()

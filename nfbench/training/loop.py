@@ -4,16 +4,18 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nfbench.blocks.method import Method, MethodSettings, load_method
+from nfbench.blocks.method import Method, load_method
+from nfbench.blocks.settings import MethodSettings, TrainedSettings
 from nfbench.core.errors import NfbenchError
 from nfbench.core.progress import progress
 from nfbench.training.checkpoint import SideFolder
 from nfbench.training.data import TrainingData
-from nfbench.training.optimizer import Adam
+from nfbench.training.optimizer import Adam, OwnOptimizer
 
 __all__ = ["Diverged", "OnKept", "TrainingResult", "kept_epochs", "learning_rate", "train"]
 
@@ -58,7 +60,7 @@ def kept_epochs(epochs: int, checkpoints: int) -> list[int]:
     return sorted({round(epochs * (number + 1) / count) for number in range(count)})
 
 
-def learning_rate(settings: MethodSettings, progressed: float) -> float:
+def learning_rate(settings: TrainedSettings, progressed: float) -> float:
     """Learning rate after a share ``progressed`` in [0, 1) of all steps.
 
     ``warmup_cosine`` is that of CFLOW-AD and its descendants: one value per meta-epoch ``e`` of ``E``, a cosine from
@@ -99,7 +101,7 @@ def train(
     Args:
         method: model on its device.
         data: features.
-        settings: epochs, batch size, optimizer.
+        settings: epochs, batch size, optimizer; of a method that is only fitted, without these.
         side: where checkpoints go; an unfinished training there is resumed, bit-equal on CPU.
         label: names the cell in messages and in the progress bar.
         checkpoint_seconds: at least so long between two checkpoints.
@@ -109,18 +111,18 @@ def train(
         Diverged: the loss is not finite or has exploded; the last good checkpoint stays in the side folder.
         NfbenchError: an epoch had nothing to learn from, or there is nothing to compile.
     """
-    groups = method.optimizer_groups()
-    optimizer = Adam(groups, settings.lr, settings.betas, settings.eps)
-    result, first = _resume(method, optimizer, side)
-    if first == 1:
-        method.train()
-        started = time.monotonic()
-        method.prepare(data.passes)
-        result.seconds = time.monotonic() - started
-        if settings.epochs == 0:
-            result.kept[0] = _calibrated_state(method, data)
-            if on_kept:
-                on_kept(method, 0, None)
+    if not isinstance(settings, TrainedSettings) or settings.epochs == 0:
+        result = _prepare(method, data)
+        result.kept[0] = _calibrated_state(method, data)
+        if on_kept:
+            on_kept(method, 0, None)
+        return result
+    optimizer = _optimizer(method, settings)
+    state = side.load()
+    if state is None:
+        result, first = _prepare(method, data), 1
+    else:
+        result, first = _resume(method, optimizer, state), state["epoch"] + 1
     wanted = set(kept_epochs(settings.epochs, settings.checkpoints))
     if settings.compile:
         _compile(method)
@@ -151,6 +153,19 @@ def train(
     return result
 
 
+def _prepare(method: Method, data: TrainingData) -> TrainingResult:
+    """What comes before the first epoch, or instead of epochs."""
+    method.train()
+    started = time.monotonic()
+    method.prepare(data.passes)
+    return TrainingResult([], {}, time.monotonic() - started)
+
+
+def _optimizer(method: Method, settings: TrainedSettings) -> Adam | OwnOptimizer:
+    own = method.own_optimizer()
+    return OwnOptimizer(own) if own else Adam(method.optimizer_groups(), settings.lr, settings.betas, settings.eps)
+
+
 def _compile(method: Method) -> None:
     """Compiles the modules that are trained, which every loss calls; the names of the state stay.
 
@@ -177,9 +192,9 @@ def _trained_modules(module: nn.Module) -> Iterator[nn.Module]:
 
 def _train_epoch(
     method: Method,
-    optimizer: Adam,
+    optimizer: Adam | OwnOptimizer,
     data: TrainingData,
-    settings: MethodSettings,
+    settings: TrainedSettings,
     epoch: int,
     label: str,
     side: SideFolder,
@@ -190,7 +205,8 @@ def _train_epoch(
     total, steps, lr = torch.zeros((), dtype=torch.float64), 0, settings.lr
     for number, batch in enumerate(data.batches(epoch, settings.batch_size, settings.drop_last)):
         progressed = (epoch - 1 + number / batches) / settings.epochs
-        lr = optimizer.lr = learning_rate(settings, progressed)
+        share = method.own_schedule(progressed)
+        lr = optimizer.lr = learning_rate(settings, progressed) if share is None else share * settings.lr
         losses = method.losses(batch._replace(progress=progressed), data.generator("losses", epoch, number))
         while True:
             with torch.autocast(data.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
@@ -220,7 +236,7 @@ def _train_epoch(
 
 
 @torch.inference_mode()
-def _val_log_likelihood(method: Method, data: TrainingData, settings: MethodSettings) -> float | None:
+def _val_log_likelihood(method: Method, data: TrainingData, settings: TrainedSettings) -> float | None:
     if not len(data.val):
         return None
     method.eval()
@@ -228,16 +244,15 @@ def _val_log_likelihood(method: Method, data: TrainingData, settings: MethodSett
     return None if found[0] is None else float(torch.cat(found).double().mean())
 
 
-def _resume(method: Method, optimizer: Adam, side: SideFolder) -> tuple[TrainingResult, int]:
-    state = side.load()
-    if state is None:
-        return TrainingResult([], {}, 0.0), 1
+def _resume(method: Method, optimizer: Adam | OwnOptimizer, state: dict[str, Any]) -> TrainingResult:
     load_method(method, state["model"])
     optimizer.load_state_dict(state["optimizer"])
-    return TrainingResult(state["history"], state["kept"], state["seconds"]), state["epoch"] + 1
+    return TrainingResult(state["history"], state["kept"], state["seconds"])
 
 
-def _write_checkpoint(method: Method, optimizer: Adam, result: TrainingResult, epoch: int, side: SideFolder) -> None:
+def _write_checkpoint(
+    method: Method, optimizer: Adam | OwnOptimizer, result: TrainingResult, epoch: int, side: SideFolder
+) -> None:
     state = {
         "model": method.state_dict(),
         "optimizer": optimizer.state_dict(),

@@ -1,4 +1,4 @@
-"""Adam (Kingma and Ba, ICLR 2015) by torch's own functional form.
+"""Adam (Kingma and Ba, ICLR 2015) by torch's own functional form, and any optimizer of torch behind the same interface.
 
 ``torch.optim.Adam`` imports torch's compiler with its first step, which costs more than a second in every job; the
 function that it calls for the arithmetic does not. Steps are bit-equal to those of ``torch.optim.Adam(fused=True)``,
@@ -14,7 +14,7 @@ from torch.optim.adam import adam
 
 from nfbench.blocks.method import ParameterGroup
 
-__all__ = ["Adam"]
+__all__ = ["Adam", "OwnOptimizer"]
 
 
 class Adam:
@@ -91,3 +91,28 @@ class Adam:
         for ours, theirs in zip((self.first, self.second, self.steps), state.values(), strict=True):
             for tensor, value in zip(ours, theirs, strict=True):
                 tensor.copy_(value)
+
+
+class OwnOptimizer:
+    """An optimizer of torch that a method brings, with the interface of ``Adam``.
+
+    Args:
+        optimizer: its groups keep the ratio of their learning rates to that of the first.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = optimizer
+        self.zero_grad, self.step = optimizer.zero_grad, optimizer.step
+        self.state_dict, self.load_state_dict = optimizer.state_dict, optimizer.load_state_dict
+        self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self._ratios = [group["lr"] / optimizer.param_groups[0]["lr"] for group in optimizer.param_groups]
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the first group."""
+        return self.optimizer.param_groups[0]["lr"]
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        for group, ratio in zip(self.optimizer.param_groups, self._ratios, strict=True):
+            group["lr"] = ratio * value

@@ -79,6 +79,7 @@ class TrainingRecord(Record):
         settings: all settings of the method, defaults included.
         initialization: seed of the initial weights.
         parameters: trainable parameters by part, and ``total``.
+        epochs: passes over the training images; 0 where nothing is trained by gradient.
         n_train, n_val: normal images that the model was trained on and that were held out, of all classes.
         n_items: images of an epoch, with anomalies and their repeats.
         classes: by name, in the order of their numbers.
@@ -96,6 +97,7 @@ class TrainingRecord(Record):
     settings: dict[str, Any]
     initialization: int
     parameters: dict[str, int]
+    epochs: int
     n_train: int
     n_val: int
     n_items: int

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.blocks.normalization import build_normalization, fit_normalizations
 
@@ -24,7 +25,7 @@ def draw(n, seed=0):
 
 def fitted(kind, train, shape=SHAPE):
     norm = build_normalization(kind, shape)
-    fit_normalizations([norm], lambda: [[part] for part in train.split(16)])
+    fit_normalizations([norm], lambda: [Features([part]) for part in train.split(16)])
     return norm
 
 
@@ -104,10 +105,10 @@ def test_rankings_of_published_flows_do_not_follow_the_scale(method, scale):
     shapes = [LevelShape(12, 8, 8), LevelShape(16, 4, 4)]
     generator = torch.Generator().manual_seed(0)
     spread = torch.linspace(0.8, 1.5, 12)[:, None, None, None]
-    test = [spread * torch.randn(12, *shape, generator=generator) for shape in shapes]
+    test = Features([spread * torch.randn(12, *shape, generator=generator) for shape in shapes])
     settings = resolve_settings(method, overrides={"flow_steps": 2})
     model = build_method(method, shapes, settings, (32, 32), 0).eval()
-    expected, found = model.score(test).images, model.score([scale * x for x in test]).images
+    expected, found = model.score(test).images, model.score(test.map(lambda x: scale * x)).images
     assert found.argsort().tolist() == expected.argsort().tolist()
 
 
@@ -122,8 +123,8 @@ def test_scores_of_flows_do_not_follow_the_scale_or_a_dead_channel(kind, score, 
 
     def scores(factor, test):
         model = build_method("fastflow", [SHAPE], settings, (24, 24), 0)
-        model.prepare(lambda: [[factor * train]])
-        return model.eval().score([factor * test]).images
+        model.prepare(lambda: [Features([factor * train])])
+        return model.eval().score(Features([factor * test])).images
 
     expected, touched = scores(1.0, test), test.clone()
     torch.testing.assert_close(scores(scale, test), expected, atol=1e-3, rtol=1e-3)

@@ -4,6 +4,7 @@ import copy
 import ctypes
 import gc
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,27 +12,22 @@ import pytest
 import torch
 from FrEIA.modules import InvertibleModule
 
-from nfbench.blocks.method import PACKAGE, LevelShape, MethodSettings, build_method, load_method, resolve_settings
-from nfbench.core.errors import NfbenchError
+from nfbench.blocks.features import Features
+from nfbench.blocks.method import PACKAGE, build_method, load_method, resolve_settings
+from nfbench.blocks.settings import MethodSettings, TrainedSettings, epochs_of
 from nfbench.core.registry import plugin, plugin_names
+from nfbench.features.batches import read_batch
 from nfbench.features.stacked import StackedArrays
 from nfbench.metrics.ranking import image_areas
 from nfbench.scoring.maps import score_images
-from nfbench.training.assemble import class_levels
 from nfbench.training.checkpoint import SideFolder, load_kept, save_kept
 from nfbench.training.data import CachedViews, JoinedSources, TrainingData
 from nfbench.training.loop import train
 
 pytestmark = pytest.mark.slow
 
-LEVELS = [LevelShape(8, 8, 8), LevelShape(12, 4, 4), LevelShape(16, 2, 2)]
-SCALES = [LevelShape(12, 8, 8), LevelShape(12, 4, 4), LevelShape(12, 2, 2)]
-SMALL = {"hidden_channels": 24, "hidden_dim": 64, "embedding_dim": 128, "pretrain_dim": 24, "target_dim": 24,
-         "reduced_dimensions": 16, "noise_std": 0.5, "form": "paper", "statistics_size": 8,
-         "condition_dim": 16, "batch_size": 10, "lr": 4e-3, "criterion": "likelihood",
-         "coupling_blocks": 4, "flow_steps": 4, "intra_from": 0,
-         "val_fraction": 0.0, "checkpoints": 2}  # fmt: skip
-N_TRAIN, N_TEST, EPOCHS, MAP = 30, 6, 20, (32, 32)
+TRAINING = {"batch_size": 10, "lr": 4e-3, "checkpoints": 2}
+N_TRAIN, N_TEST, EPOCHS = 30, 6, 20
 CPU = torch.device("cpu")
 METHODS = plugin_names(PACKAGE)
 
@@ -41,54 +37,56 @@ def find(name):
 
 
 def settings_of(name, **overrides):
-    """The method's own settings, but small and short; what is not trained by gradient stays so."""
+    """Those of the method's tiny model, trained shortly if it is trained."""
     own = resolve_settings(name)
-    unused = () if own.epochs else ("batch_size", "lr", "checkpoints")
-    small = {key: value for key, value in SMALL.items() if key in type(own).model_fields and key not in unused}
-    return resolve_settings(name, overrides={**small, "epochs": min(own.epochs, EPOCHS), **overrides})
+    training = {**TRAINING, "epochs": EPOCHS} if isinstance(own, TrainedSettings) else {}
+    return resolve_settings(name, overrides={**training, "val_fraction": 0.0, **find(name).tiny.settings, **overrides})
 
 
 def build(name, seed=0, n_classes=1, **overrides):
-    """On levels of a backbone, or on one level at several scales for methods that take nothing else."""
-    settings = settings_of(name, **overrides)
-    image = [LevelShape(3, *MAP)] if find(name).takes_image else []
-    try:
-        return build_method(name, image + LEVELS, settings, MAP, seed, n_classes)
-    except NfbenchError:
-        return build_method(name, image + SCALES, settings, MAP, seed, n_classes)
+    tiny = find(name).tiny
+    return build_method(name, tiny.shapes, settings_of(name, **overrides), (tiny.side, tiny.side), seed, n_classes)
 
 
 def features_of(method, count, seed, number=0):
     """Normal images of a class: what a position usually shows, and a little of its own."""
     usual, rng = np.random.default_rng(number), np.random.default_rng([seed, number])
-    views = (4,) if method.takes_views else ()
+    views = (4,) if method.views else ()
     levels = [
         (usual.normal(size=shape) + 0.3 * rng.normal(size=(count, *views, *shape))).astype(np.float16)
         for shape in method.shapes
     ]
-    return class_levels(levels, number) if method.takes_class else levels
+    image = None
+    if method.takes_image:  # of one colour
+        noise = rng.normal(size=(count, 3, *method.map_size))
+        image = (usual.normal(size=(3, 1, 1)) + 0.05 * noise).astype(np.float16)
+    return Features(levels, image, np.full(count, number) if method.takes_class else None)
 
 
-def plus(levels, offset, factor=1):
+def tensors(features):
+    return read_batch(features, torch.arange(len(features)), CPU)
+
+
+def plus(features, offset, factor=1):
     """Features of other values; a class stays what it is."""
-    return [offset + factor * x if x.ndim > 1 else x for x in levels]
+    return replace(features.map(lambda part: offset + factor * part), classes=features.classes)
 
 
-def plant(levels):
+def plant(features, rows=slice(None)):
     """Makes the upper left corner of images anomalous: a quarter of the side, half of it on the coarsest level."""
-    for level in (level for level in levels if level.ndim > 1):
-        n = -(-level.shape[-1] // 4)
-        level[..., :n, :n] += 4 * np.sign(level[..., :n, :n])
+    for part in features.parts():
+        if part is not features.classes:
+            n = -(-part.shape[-1] // 4)
+            part[rows, ..., :n, :n] += 4 * np.sign(part[rows, ..., :n, :n])
 
 
 def anomalous_views(method, number=0):
     """For methods that learn from anomalies: each image as it is, and with an anomaly."""
-    twice = (features_of(method, N_TRAIN, 1, number) for _ in range(2))
-    views = [np.stack(pair, 1) for pair in zip(*twice, strict=True)]
-    plant([view[:, 1] for view in views])
-    masks = np.zeros((N_TRAIN, 2, *MAP), np.uint8)
+    normal, anomalous = (features_of(method, N_TRAIN, 1, number) for _ in range(2))
+    plant(anomalous)
+    masks = np.zeros((N_TRAIN, 2, *method.map_size), np.uint8)
     masks[:, 1, :8, :8] = 255
-    return CachedViews(views, masks, CPU)
+    return CachedViews(Features.join([normal, anomalous], lambda pair: np.stack(pair, 1)), masks, CPU)
 
 
 def fit(name, folder, seed=0, **overrides):
@@ -101,23 +99,24 @@ def fit(name, folder, seed=0, **overrides):
 
 def fit_classes(name, folder, n_classes, seed=0, **overrides):
     """One model of several classes, whose features are stacked; with as many steps as for one."""
-    method = build(name, seed, n_classes, **{"epochs": settings_of(name).epochs // n_classes, **overrides})
+    shorter = {"epochs": EPOCHS // n_classes} if epochs_of(settings_of(name)) else {}
+    method = build(name, seed, n_classes, **{**shorter, **overrides})
     numbers = range(n_classes)
-    levels = zip(*(features_of(method, N_TRAIN, 1, number) for number in numbers), strict=True)
+    features = Features.join([features_of(method, N_TRAIN, 1, number) for number in numbers], StackedArrays)
     views = [anomalous_views(method, number) for number in numbers] if method.needs_anomalies else []
     images = JoinedSources(views, CPU) if views else None
-    data = TrainingData([StackedArrays(level) for level in levels], 0.0, seed, CPU, images)
+    data = TrainingData(features, 0.0, seed, CPU, images)
     train(method, data, method.settings, SideFolder(folder, "conformance"), name, math.inf)
     return method.eval()
 
 
 def localize(method):
     """Stands in for gradients with respect to images, where maps are made of those."""
-    return (lambda indices: torch.zeros(len(indices), *MAP)) if method.localizes_by_gradient else None
+    return (lambda indices: torch.zeros(len(indices), *method.map_size)) if method.gradient_maps else None
 
 
-def score(method, levels, indices=None):
-    return score_images(method, levels, CPU, indices, localize(method))
+def score(method, features, indices=None):
+    return score_images(method, features, CPU, indices, localize(method))
 
 
 @pytest.fixture(scope="module", params=METHODS)
@@ -129,10 +128,10 @@ def fitted(request, tmp_path_factory):
 def test_one_model_of_two_classes_tells_planted_anomalies_in_each(name, tmp_path):
     method = fit_classes(name, tmp_path, 2)
     for number in range(2):
-        levels = features_of(method, N_TEST, 2, number)
-        normal = score(method, levels)
-        plant(levels)
-        planted = score(method, levels)
+        features = features_of(method, N_TEST, 2, number)
+        normal = score(method, features)
+        plant(features)
+        planted = score(method, features)
         areas = image_areas(
             np.concatenate([normal.images["paper"], planted.images["paper"]]), np.repeat([0, 1], N_TEST)
         )
@@ -156,41 +155,40 @@ def test_description(name):
 def test_the_loss_descends(fitted):
     _, method, result = fitted
     losses = [row["loss"] for row in result.history]
-    assert len(losses) == method.settings.epochs
+    assert len(losses) == epochs_of(method.settings)
     assert all(math.isfinite(loss) for loss in losses)
     assert not losses or losses[-1] < losses[0]
 
 
 def test_scores_have_their_shapes_and_a_planted_anomaly_is_found(fitted):
     _, method, _ = fitted
-    levels = features_of(method, N_TEST, 2)
-    normal = score(method, levels)
-    assert normal.maps.shape == (N_TEST, *MAP)
+    features = features_of(method, N_TEST, 2)
+    normal = score(method, features)
+    assert normal.maps.shape == (N_TEST, *method.map_size)
     assert {values.shape for values in normal.images.values()} == {(N_TEST,)}
-    plant([level[0] for level in levels if level.ndim > 1])
-    planted = score(method, levels)
+    plant(features, 0)
+    planted = score(method, features)
     assert planted.images["paper"][0] > normal.images["paper"].max()
-    if not method.localizes_by_gradient:
+    if not method.gradient_maps:
         rise = planted.maps[0] - normal.maps[0]
-        row, column = np.unravel_index(rise.argmax(), MAP)
-        assert row < 14
-        assert column < 14
+        row, column = np.unravel_index(rise.argmax(), method.map_size)
+        assert max(row, column) < 0.44 * method.map_size[0]
     np.testing.assert_allclose(planted.images["paper"][1:], normal.images["paper"][1:], rtol=1e-5)
 
 
 def test_score_of_an_image_does_not_depend_on_its_batch(fitted):
     _, method, _ = fitted
-    levels = features_of(method, N_TEST, 2)
-    together, alone = score(method, levels), score(method, levels, [3])
+    features = features_of(method, N_TEST, 2)
+    together, alone = score(method, features), score(method, features, [3])
     np.testing.assert_allclose(alone.maps[0], together.maps[3], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(alone.images["paper"][0], together.images["paper"][3], rtol=1e-4)
 
 
 def test_seeds_reproduce(fitted, tmp_path):
     name, method, _ = fitted
-    levels, short = features_of(method, N_TEST, 2), min(method.settings.epochs, 2)
-    models = [fit(name, tmp_path / str(number), seed, epochs=short)[0] for number, seed in enumerate((0, 0, 1))]
-    found = [score(model, levels).images["paper"] for model in models]
+    features, short = features_of(method, N_TEST, 2), {"epochs": 2} if epochs_of(method.settings) else {}
+    models = [fit(name, tmp_path / str(number), seed, **short)[0] for number, seed in enumerate((0, 0, 1))]
+    found = [score(model, features).images["paper"] for model in models]
     np.testing.assert_array_equal(found[0], found[1])
     assert not np.array_equal(found[0], found[2])
 
@@ -200,21 +198,21 @@ def test_state_survives_save_and_load(fitted, tmp_path):
     save_kept(tmp_path / "kept.safetensors", result.kept)
     kept = load_kept(tmp_path / "kept.safetensors")
     assert list(kept) == list(result.kept)
-    assert max(kept) == method.settings.epochs
-    levels = features_of(method, N_TEST, 2)
+    assert max(kept) == epochs_of(method.settings)
+    features = features_of(method, N_TEST, 2)
     again = load_method(build(name, seed=5), kept[max(kept)])
-    np.testing.assert_array_equal(score(again, levels).maps, score(method, levels).maps)
-    np.testing.assert_array_equal(score(again, levels).images["paper"], score(method, levels).images["paper"])
+    np.testing.assert_array_equal(score(again, features).maps, score(method, features).maps)
+    np.testing.assert_array_equal(score(again, features).images["paper"], score(method, features).images["paper"])
 
 
 def test_log_likelihood_is_higher_for_normal_images(fitted):
     _, method, _ = fitted
     normal, far = (features_of(method, N_TEST, 2) for _ in range(2))
-    likelihood = method.log_likelihood([torch.from_numpy(level).float() for level in normal])
+    likelihood = method.log_likelihood(tensors(normal))
     if likelihood is None:
         return
     assert likelihood.shape == (N_TEST,)
-    other = method.log_likelihood(plus([torch.from_numpy(level).float() for level in far], 3, 2))
+    other = method.log_likelihood(plus(tensors(far), 3, 2))
     assert (likelihood > other).all()
 
 
@@ -230,7 +228,7 @@ def test_parameter_groups_cover_all_trainable_parameters(fitted):
 
 def test_latents_have_the_shapes_that_are_said(fitted):
     _, method, _ = fitted
-    scores = method.score([torch.from_numpy(level).float() for level in features_of(method, 2, 2)])
+    scores = method.score(tensors(features_of(method, 2, 2)))
     if scores.latents is not None:
         assert [tuple(z.shape[1:]) for z in scores.latents] == method.latent_shapes()
 
@@ -244,9 +242,9 @@ def test_every_invertible_step_inverts_and_knows_its_jacobian(fitted):
 
     for step in (module for module in method.modules() if isinstance(module, InvertibleModule)):
         step.register_forward_pre_hook(remember, with_kwargs=True)
-    levels = [torch.from_numpy(level[:1]).double() for level in features_of(method, 1, 2)]
+    features = tensors(features_of(method, 1, 2)).map(lambda part: part.double() if part.is_floating_point() else part)
     with torch.no_grad():
-        method.score(levels)
+        method.score(features)
     flat = {step: call for step, call in calls.items() if not isinstance(call[0][0], torch.Tensor)}  # no sequences
     if not flat:
         pytest.skip(f"{name} has no invertible step of FrEIA's kind")
@@ -295,9 +293,9 @@ def resident(key):
 
 def test_memory_of_scoring_does_not_grow_with_the_number_of_images(fitted):
     _, method, _ = fitted
-    levels = features_of(method, 1024, 3)
-    score(method, levels, range(64))
-    few = peak_memory(lambda: score(method, levels, range(64)))
-    many = peak_memory(lambda: score(method, levels))
-    outputs = 3 * 1024 * (MAP[0] * MAP[1] * 4 + 12 * sum(h * w for _, h, w in method.shapes))
+    features = features_of(method, 1024, 3)
+    score(method, features, range(64))
+    few = peak_memory(lambda: score(method, features, range(64)))
+    many = peak_memory(lambda: score(method, features))
+    outputs = 3 * 1024 * (math.prod(method.map_size) * 4 + 12 * sum(h * w for _, h, w in method.shapes))
     assert many < few + outputs + 32e6

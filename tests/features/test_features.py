@@ -51,7 +51,7 @@ def test_values_are_those_of_the_bare_model(entries, meta_path):
     with torch.inference_mode():
         expected = model(x)
     assert len(cache) == len(entries) == 6
-    for level, features in zip(cache.levels, expected, strict=True):
+    for level, features in zip(cache.features.levels, expected, strict=True):
         assert level.dtype == np.float16
         torch.testing.assert_close(torch.from_numpy(level.astype(np.float32)), features, atol=5e-3, rtol=5e-3)
 
@@ -188,16 +188,17 @@ def test_scales_are_levels_of_their_own(entries, tmp_path):
     assert cache.shapes == [(40, 8, 8), (40, 4, 4)]
     halved = [np.asarray(read_image(entry.image).resize((64, 64), 2))[::2, ::2] for entry in entries]  # nearest
     expected = bare(halved)[1]
-    torch.testing.assert_close(torch.from_numpy(cache.levels[1].astype(np.float32)), expected, atol=5e-3, rtol=5e-3)
+    found = torch.from_numpy(cache.features.levels[1].astype(np.float32))
+    torch.testing.assert_close(found, expected, atol=5e-3, rtol=5e-3)
 
 
 def test_rotated_views_have_an_axis_of_their_own(entries, tmp_path):
     extract(entries, tmp_path / "meta.json", rotations=4)
     cache = FeatureCache(tmp_path / "meta.json")
-    assert cache.levels[0].shape == (6, 4, *cache.shapes[0])
+    assert cache.features.levels[0].shape == (6, 4, *cache.shapes[0])
     turned = [np.rot90(np.asarray(read_image(entry.image).resize((64, 64), 2))).copy() for entry in entries]
     torch.testing.assert_close(
-        torch.from_numpy(cache.levels[2][:, 1].astype(np.float32)), bare(turned)[2], atol=5e-3, rtol=5e-3
+        torch.from_numpy(cache.features.levels[2][:, 1].astype(np.float32)), bare(turned)[2], atol=5e-3, rtol=5e-3
     )
     plain = extract(entries, tmp_path / "plain" / "meta.json")
     assert plain.key != cache.meta.key
@@ -207,7 +208,7 @@ def test_pooled_levels_are_means(entries, meta_path, tmp_path):
     extract(entries, tmp_path / "pooled" / "meta.json", pooled=True)
     pooled, plain = FeatureCache(tmp_path / "pooled" / "meta.json"), FeatureCache(meta_path)
     assert pooled.shapes == [(channels, 1, 1) for channels, _, _ in plain.shapes]
-    for mean, level in zip(pooled.levels, plain.levels, strict=True):
+    for mean, level in zip(pooled.features.levels, plain.features.levels, strict=True):
         np.testing.assert_allclose(mean, level.astype(np.float32).mean((2, 3), keepdims=True), atol=2e-3)
 
 
@@ -237,7 +238,7 @@ def test_online_features_without_rotation_are_the_cached_ones(entries, meta_path
     online = OnlineFeatures(unrotated, len(entries), cache.meta, CPU)
     features, masks = online.read(torch.tensor([3, 0]), torch.tensor([1, 2]))
     assert masks is None
-    for level, cached in zip(features, cache.levels, strict=True):
+    for level, cached in zip(features.levels, cache.features.levels, strict=True):
         expected = torch.from_numpy(cached[[3, 0]].astype(np.float32))
         torch.testing.assert_close(level, expected, atol=5e-3, rtol=5e-3)
 
@@ -251,8 +252,8 @@ def test_online_rotations_follow_from_the_draw(entries, meta_path):
     assert -30 <= flat.min() < -29
     assert 29 < flat.max() <= 30
     online = OnlineFeatures(rotations, len(entries), FeatureCache(meta_path).meta, CPU)
-    (views, *_), _ = online.read(torch.tensor([1]), torch.tensor([2]))
+    views = online.read(torch.tensor([1]), torch.tensor([2]))[0].levels[0]
     assert views.shape == (1, 4, *BACKBONE.shapes(64)[0])
     assert not torch.equal(views[0, 0], views[0, 1])
-    assert torch.equal(views, online.read(torch.tensor([1]), torch.tensor([2]))[0][0])
+    assert torch.equal(views, online.read(torch.tensor([1]), torch.tensor([2]))[0].levels[0])
     views.requires_grad_().sum().backward()  # what is trained on it can differentiate

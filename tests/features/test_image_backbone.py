@@ -41,21 +41,21 @@ def test_its_cache_is_the_normalized_image(extract, image_folder):
     assert (cache.meta.stores_image, cache.meta.image_shape, cache.meta.shapes) == (True, (3, 48, 48), [])
     first = sorted((image_folder / "part/train/good").iterdir())[0]
     expected = np.asarray(Image.open(first).convert("RGB").resize((48, 48), 2)) / 255
-    found = cache.levels[0][0].transpose(1, 2, 0) * IMAGENET_STD + IMAGENET_MEAN
+    found = cache.features.image[0].transpose(1, 2, 0) * IMAGENET_STD + IMAGENET_MEAN
     np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
 def test_it_is_what_another_backbone_stores_of_the_image(extract):
     stored = extract(BackboneConfig(name="resnet18.tv_in1k", input_size=48, image=True, weights="random"))
-    assert np.array_equal(extract(IMAGE).levels[0], stored.levels[0])
+    assert np.array_equal(extract(IMAGE).features.image, stored.features.image)
 
 
 def test_rotated_and_online_images_are_as_those_of_any_backbone(extract):
     changes = ({}, {"rotations": 4}, {"online": True})
     plain, turned, online = (extract(IMAGE.model_copy(update=keys)) for keys in changes)
-    assert turned.levels[0].shape == (6, 4, 3, 48, 48)
-    assert np.array_equal(turned.levels[0][:, 0], plain.levels[0])
-    assert np.array_equal(online.levels[0][np.arange(6)], plain.levels[0])
+    assert turned.features.image.shape == (6, 4, 3, 48, 48)
+    assert np.array_equal(turned.features.image[:, 0], plain.features.image)
+    assert np.array_equal(online.features.image[np.arange(6)], plain.features.image)
 
 
 def test_the_hash_of_no_weights_is_a_constant(extract):

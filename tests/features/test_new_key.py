@@ -61,7 +61,7 @@ entries, found = [entry for entry in read_manifest("m.csv") if entry.split == "t
 def extract(name, **keys):
     backbone = BackboneConfig(name="resnet18.tv_in1k", input_size=32, levels=[3], weights="random", **keys)
     extract_features(entries, backbone, name, view="train", device=torch.device("cpu"))
-    found[backbone.tag] = FeatureCache(name).levels[0][0, :2].ravel().tolist()
+    found[backbone.tag] = FeatureCache(name).features.levels[0][0, :2].ravel().tolist()
 
 for name, keys in {"plain": {}, "halved": {"halved": True}, "added": {"added": 3}}.items():
     extract(f"{name}/meta.json", **keys)

@@ -41,14 +41,16 @@ def test_views_have_their_axis_and_their_masks(entries, tmp_path):
     meta = extract(entries, tmp_path / "meta.json")
     cache = FeatureCache(tmp_path / "meta.json")
     assert meta.synthesis.model_dump() == {"generator": "blend", "views": 3, "seed": 0, "masks_sha256": []}
-    assert [level.shape for level in cache.levels] == [(6, 3, 3, 64, 64), *((6, 3, *s) for s in BACKBONE.shapes(64))]
+    assert cache.features.image.shape == (6, 3, 3, 64, 64)
+    assert [level.shape for level in cache.features.levels] == [(6, 3, *s) for s in BACKBONE.shapes(64)]
+    assert cache.shapes == BACKBONE.shapes(64)
     assert cache.masks.shape == (6, 3, 64, 64)
     assert cache.masks.dtype == np.uint8
     generator, _ = make_generator(AnomaliesConfig(generator="blend"), entries, 0, 64)
     image, mask = generator(4, view_seed("blend", 0, 4, 2))
     assert np.array_equal(cache.masks[4, 2], mask)
     mean, std = (np.array(values)[:, None, None] for values in (BACKBONE.mean, BACKBONE.std))
-    np.testing.assert_allclose(cache.levels[0][4, 2] * std + mean, image.transpose(2, 0, 1) / 255, atol=2e-3)
+    np.testing.assert_allclose(cache.features.image[4, 2] * std + mean, image.transpose(2, 0, 1) / 255, atol=2e-3)
 
 
 def test_equal_seeds_give_equal_bytes(entries, tmp_path):
@@ -88,7 +90,7 @@ def test_online_anomalies_are_the_cached_ones_where_seeds_agree(entries, tmp_pat
     online = OnlineFeatures(pseudo_anomalies([generator]), len(generator), cache.meta, CPU)
     features, masks = online.read(torch.tensor([4]), torch.tensor([view_seed("blend", 0, 4, 2)]))
     assert np.array_equal((255 * masks[0]).round().numpy(), cache.masks[4, 2])
-    for level, cached in zip(features, cache.levels, strict=True):
+    for level, cached in zip(features.parts(), cache.features.parts(), strict=True):
         torch.testing.assert_close(level[0], torch.from_numpy(cached[4, 2].astype(np.float32)), atol=1e-2, rtol=1e-2)
 
 

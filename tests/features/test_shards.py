@@ -73,7 +73,8 @@ def limit(whole) -> int:
 
 
 def same(cache, whole) -> bool:
-    return all(np.array_equal(np.array(a), np.array(b)) for a, b in zip(cache.levels, whole.levels, strict=True))
+    pairs = zip(cache.features.levels, whole.features.levels, strict=True)
+    return all(np.array_equal(np.array(a), np.array(b)) for a, b in pairs)
 
 
 def test_shards_hold_the_values_of_one_file(entries, whole, limit, tmp_path):
@@ -82,7 +83,7 @@ def test_shards_hold_the_values_of_one_file(entries, whole, limit, tmp_path):
     assert [file.images for file in cache.meta.files if file.level == "level1"] == [6, 6, 6, 2]
     assert cache.meta.key == whole.meta.key
     assert same(cache, whole)
-    assert len(whole.meta.files) == len(whole.levels)
+    assert len(whole.meta.files) == len(whole.features.levels)
     sizes = [path.stat().st_size for path in tmp_path.glob("shards-*/*.00000.npy")]
     assert sum(sizes) <= limit + 128 * len(sizes)
 
@@ -171,7 +172,7 @@ def test_shards_of_another_cache_are_removed(entries, limit, tmp_path):
     os.remove(tmp_path / "meta.json")
     extract(entries[:13], tmp_path / "meta.json", shard_bytes=limit)
     assert len(list(tmp_path.glob("shards-*"))) == 1
-    assert len(FeatureCache(tmp_path / "meta.json").levels[0]) == 13
+    assert len(FeatureCache(tmp_path / "meta.json").features) == 13
 
 
 def test_a_shard_that_changed_is_named_when_it_is_read(entries, limit, tmp_path):
@@ -180,7 +181,7 @@ def test_a_shard_that_changed_is_named_when_it_is_read(entries, limit, tmp_path)
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    level = FeatureCache(tmp_path / "meta.json").levels[1]
+    level = FeatureCache(tmp_path / "meta.json").features.levels[1]
     assert level[0].shape == level.shape[1:]
     with pytest.raises(NfbenchError, match=r"level2.00003.npy has changed since it was written"):
         level[19]
@@ -204,19 +205,19 @@ def test_features_without_a_cache_are_those_of_a_cache(live, whole, tmp_path):
     assert live.shapes == whole.shapes
     assert [path.name for path in tmp_path.iterdir()] == ["meta.json"]
     for rows in (np.array([3]), np.array([7, 1, 19]), slice(2, 6)):
-        for ours, theirs in zip(live.levels, whole.levels, strict=True):
+        for ours, theirs in zip(live.features.levels, whole.features.levels, strict=True):
             np.testing.assert_allclose(ours[rows].astype(float), theirs[rows].astype(float), atol=5e-3, rtol=5e-3)
 
 
 def test_training_reads_features_without_a_cache_batch_by_batch(live, whole, monkeypatch):
-    data = {name: TrainingData(cache.levels, 0.1, 0, CPU) for name, cache in (("live", live), ("whole", whole))}
+    data = {name: TrainingData(cache.features, 0.1, 0, CPU) for name, cache in (("live", live), ("whole", whole))}
     read, at_once = extraction.read_images, []
     monkeypatch.setattr(
         "nfbench.features.live.read_images", lambda batch, *rest: (at_once.append(len(batch)), read(batch, *rest))[1]
     )
     pairs = zip(data["live"].batches(0, 4, False), data["whole"].batches(0, 4, False), strict=True)
     for ours, theirs in pairs:
-        for a, b in zip(ours.features, theirs.features, strict=True):
+        for a, b in zip(ours.features.levels, theirs.features.levels, strict=True):
             torch.testing.assert_close(a, b, atol=5e-3, rtol=5e-3)
     assert sum(at_once) == len(data["live"].train)  # all levels of an image in one pass
     assert max(at_once) <= 2
@@ -264,4 +265,4 @@ def test_a_full_disk_is_seen_when_space_is_reserved(tmp_path, monkeypatch):
 def test_features_are_cached_without_posix_fallocate(entries, tmp_path, monkeypatch):
     monkeypatch.delattr(os, "posix_fallocate")
     extract(entries, tmp_path / "meta.json")
-    assert len(FeatureCache(tmp_path / "meta.json").levels[0]) == 20
+    assert len(FeatureCache(tmp_path / "meta.json").features) == 20

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nfbench.blocks.features import Features
 from nfbench.features.batches import read_batch
 from nfbench.features.stacked import StackedArrays
 from nfbench.training.data import TrainingData
@@ -45,12 +46,12 @@ def test_memory_mapped_arrays_and_their_views(tmp_path):
 
 def test_training_batches_are_those_of_the_joined_array(tmp_path):
     arrays = write(tmp_path, [7, 5], (2, 2, 2))
-    stacked = TrainingData([StackedArrays(arrays)], 0.2, 0, CPU)
-    joined = TrainingData([np.concatenate(arrays)], 0.2, 0, CPU)
+    stacked = TrainingData(Features([StackedArrays(arrays)]), 0.2, 0, CPU)
+    joined = TrainingData(Features([np.concatenate(arrays)]), 0.2, 0, CPU)
     for one, other in zip(stacked.batches(1, 4, False), joined.batches(1, 4, False), strict=True):
-        assert torch.equal(one.features[0], other.features[0])
+        assert torch.equal(one.features.levels[0], other.features.levels[0])
     for one, other in zip(stacked.passes(), joined.passes(), strict=True):
-        assert torch.equal(one[0], other[0])
+        assert torch.equal(one.levels[0], other.levels[0])
 
 
 def test_what_was_read_does_not_stay_in_memory(tmp_path):
@@ -58,13 +59,13 @@ def test_what_was_read_does_not_stay_in_memory(tmp_path):
     status = Path("/proc/self/status")
     if not status.exists():
         pytest.skip("resident memory cannot be read on this system")
-    stacked = StackedArrays(write(tmp_path, [50] * 4, (512, 512)))
+    stacked = Features([StackedArrays(write(tmp_path, [50] * 4, (512, 512)))])
 
     def resident():
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmRSS"))
 
-    read_batch([stacked], torch.arange(8), CPU)
+    read_batch(stacked, torch.arange(8), CPU)
     before = resident()
     for rows in torch.arange(200).split(8):
-        read_batch([stacked], rows, CPU)
+        read_batch(stacked, rows, CPU)
     assert resident() - before < 40_000

@@ -2,6 +2,7 @@
 
 import torch
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batch, LevelShape, build_method, resolve_settings
 
 SHAPES = [LevelShape(8, 16, 16), LevelShape(12, 8, 8)]
@@ -21,12 +22,12 @@ def build(name, shapes=SHAPES, size=64, seed=0, **overrides):
 
 def draw(n, shapes=SHAPES, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(n, *shape, generator=generator) for shape in shapes]
+    return Features([torch.randn(n, *shape, generator=generator) for shape in shapes])
 
 
 def fit(model, features, batch=4):
     """Fits the model, and trains it for a while where it is trained by gradient."""
-    batches = list(zip(*(x.split(batch) for x in features), strict=True))
+    batches = [features[first : first + batch] for first in range(0, len(features), batch)]
     calls = []
     model.train().prepare(lambda: calls.append(1) or batches)
     generator = torch.Generator().manual_seed(0)

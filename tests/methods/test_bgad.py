@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.likelihood import log_density, to_fibres
 from nfbench.blocks.method import Batch, LevelShape, build_method, build_to_count, count_parameters, resolve_settings
 from nfbench.methods.bgad import abnormal_weight, normal_weight, semi_push_pull
@@ -22,7 +23,8 @@ def build(method="bgad", **overrides):
 
 def batch(progress=LATER, masks=None, count=4):
     generator = torch.Generator().manual_seed(0)
-    return Batch([torch.randn(count, *shape, generator=generator) for shape in SHAPES], masks, progress)
+    levels = [torch.randn(count, *shape, generator=generator) for shape in SHAPES]
+    return Batch(Features(levels), masks, progress)
 
 
 def masks_of(*anomalous, count=4):
@@ -96,7 +98,7 @@ def test_nothing_to_push_is_zero_with_finite_gradients(abnormal_at):
 def test_first_meta_epoch_trains_likelihood_of_normal_images_only():
     method = build()
     early = batch(progress=0.03, masks=masks_of(1, 3))
-    normals = Batch([x[[0, 2]] for x in early.features], None, 0.03)
+    normals = Batch(early.features[[0, 2]], None, 0.03)
     nfad = build("nfad")
     nfad.load_state_dict(method.state_dict())
     torch.testing.assert_close(losses(method, early), losses(nfad, normals))
@@ -109,7 +111,7 @@ def test_a_chunk_without_abnormal_fibres_has_the_weighted_likelihood_loss():
     method = build(fibre_batch=10_000)
     given = batch(masks=masks_of())
     for level, loss in enumerate(losses(method, given)):
-        fibres = to_fibres(given.features[level])
+        fibres = to_fibres(given.features.levels[level])
         encoded = log_density(*method.encode(level, fibres, torch.arange(len(fibres)))) / fibres.shape[1]
         weights = normal_weight(encoded / 10)
         torch.testing.assert_close(loss, -(weights * functional.logsigmoid(encoded)).mean())
@@ -119,7 +121,7 @@ def test_loss_is_likelihood_and_boundary():
     method = build(fibre_batch=10_000, boundary_weight=2.0)
     given = batch(masks=masks_of(0, 2))
     loss = losses(method, given)[0]
-    fibres = to_fibres(given.features[0])
+    fibres = to_fibres(given.features.levels[0])
     encoded = log_density(*method.encode(0, fibres, torch.arange(len(fibres)))) / fibres.shape[1]
     abnormal = (given.masks[:, ::2, ::2] > 0).flatten()
     q = encoded / 10
@@ -141,7 +143,7 @@ def test_variant_without_anomalies_pulls_only():
     assert not method.takes_anomalies
     given = batch()
     for level, (ours, plain) in enumerate(zip(losses(method, given), losses(nfad, given), strict=True)):
-        fibres = to_fibres(given.features[level])
+        fibres = to_fibres(given.features.levels[level])
         q = log_density(*method.encode(level, fibres, torch.arange(len(fibres)))) / fibres.shape[1] / 10
         pull, _ = semi_push_pull(q, torch.zeros(len(q), dtype=torch.bool), torch.ones_like(q), 0.1, 0.1)
         assert float(pull.detach()) > 0
@@ -154,11 +156,11 @@ def test_boundary_widens_the_gap_between_normal_and_abnormal_fibres():
 
     def make(seed, count=8):
         generator = torch.Generator().manual_seed(seed)
-        features = [x + 0.3 * torch.randn(count, *x.shape[1:], generator=generator) for x in usual]
-        for x in features:
+        levels = [x + 0.3 * torch.randn(count, *x.shape[1:], generator=generator) for x in usual]
+        for x in levels:
             part = x[: count // 2, :, : x.shape[-1] // 2, : x.shape[-1] // 2]
             part += 0.5  # anomalies that are alike
-        return Batch(features, masks_of(*range(count // 2), count=count), LATER)
+        return Batch(Features(levels), masks_of(*range(count // 2), count=count), LATER)
 
     def gap(boundary_weight):
         method = build(focal=False, boundary_weight=boundary_weight)

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from nfbench.blocks import likelihood
+from nfbench.blocks.features import Features
 from nfbench.blocks.likelihood import fibre_chunks, likelihood_map, to_fibres
 from nfbench.blocks.method import Batch, LevelShape, build_method, load_method, resolve_settings
 from nfbench.core.errors import NfbenchError
@@ -32,7 +33,7 @@ def light(**overrides):
 
 def random_features(batch=3, seed=0, shapes=SMALL):
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(batch, *shape, generator=generator) for shape in shapes]
+    return Features([torch.randn(batch, *shape, generator=generator) for shape in shapes])
 
 
 def generator(seed=0):
@@ -67,7 +68,7 @@ def test_trainable_parameters(channels, expected):
 @pytest.mark.parametrize("level", [0, 1, 2])
 def test_log_det_agrees_with_autograd_and_the_flow_inverts(level, permutation):
     method = light(permutation=permutation).double()
-    fibres = to_fibres(random_features()[level]).double()
+    fibres = to_fibres(random_features().levels[level]).double()
     rows = torch.tensor([len(fibres) - 1, 0, 2])
     z, log_det = method.encode(level, fibres, rows)
     jacobian = torch.autograd.functional.jacobian(lambda x: method.encode(level, x, rows)[0].sum(0), fibres)
@@ -165,7 +166,7 @@ def test_losses_are_reproducible_by_their_generator():
 
 def by_distributions(method, level, features):
     """Log-density of each position ``(B, H, W)``: torch's normal distribution and the flow's log-determinant."""
-    x = features[level]
+    x = features.levels[level]
     batch, _, height, width = x.shape
     code = getattr(method, f"code_{level}").repeat(batch, 1)
     z, log_det = method.flow[level](x.movedim(1, -1).flatten(0, 2), [code])
@@ -187,7 +188,7 @@ def test_likelihood_and_loss_are_one_formula():
 @torch.no_grad()
 def test_calibration_takes_the_largest_likelihood_of_each_level_over_all_batches():
     method, features = light(), random_features(batch=7)
-    method.calibrate(lambda: ([x[first : first + 3] for x in features] for first in (0, 3, 6)))
+    method.calibrate(lambda: (features[first : first + 3] for first in (0, 3, 6)))
     expected = [by_distributions(method, level, features).max() / SMALL[level].channels for level in range(3)]
     torch.testing.assert_close(method.reference, torch.stack(expected).double(), atol=1e-5, rtol=1e-5)
     assert method.score(features).maps.min() >= 0  # of these images, none is above the reference
@@ -200,7 +201,7 @@ def test_calibration_takes_the_largest_likelihood_of_each_level_over_all_batches
 def test_calibrated_with_the_test_set_the_score_is_the_published_one_up_to_a_constant():
     """The formula over a whole test set at once: subtract the maximum, exponentiate, up-sample, add up, subtract."""
     method, test_set = light(), random_features(batch=5, seed=2)
-    for x in test_set:
+    for x in test_set.levels:
         x[1, :, 0, 0] *= 4
     normality = 0
     for level, (channels, _, _) in enumerate(SMALL):
@@ -208,8 +209,8 @@ def test_calibrated_with_the_test_set_the_score_is_the_published_one_up_to_a_con
         exponentials = torch.exp(log_likelihood - log_likelihood.max())
         normality += functional.interpolate(exponentials[:, None], (32, 32), mode="bilinear", align_corners=True)[:, 0]
     published = normality.max() - normality
-    method.calibrate(lambda: ([x[i : i + 2] for x in test_set] for i in (0, 2, 4)))
-    scores = [method.score([x[i : i + 1] for x in test_set]) for i in range(5)]
+    method.calibrate(lambda: (test_set[i : i + 2] for i in (0, 2, 4)))
+    scores = [method.score(test_set[i : i + 1]) for i in range(5)]
     maps = torch.cat([score.maps for score in scores])
     torch.testing.assert_close(maps - published, torch.full_like(maps, 3 - normality.max()), atol=1e-5, rtol=0)
     images = torch.cat([score.images for score in scores])
@@ -221,7 +222,7 @@ def test_calibrated_with_the_test_set_the_score_is_the_published_one_up_to_a_con
 def test_score_of_an_image_does_not_depend_on_its_batch():
     method, features = light(), random_features()
     method.calibrate(lambda: [random_features(batch=4, seed=5)])
-    together, alone = method.score(features), method.score([x[1:2] for x in features])
+    together, alone = method.score(features), method.score(features[1:2])
     torch.testing.assert_close(alone.maps[0], together.maps[1], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(alone.images[0], together.images[1], atol=1e-5, rtol=1e-5)
     for ours, all_of_them in zip(alone.latents, together.latents, strict=True):
@@ -267,7 +268,7 @@ def two_sided(batch, seed):
     side = torch.tensor([1.0] * 4 + [-1.0] * 4)
     mean = 2 * side * torch.tensor([1.0, -1.0, 0.5, 0.0])[:, None, None]
     fine = mean + 0.5 * torch.randn(batch, 4, 8, 8, generator=generator(seed))
-    return [fine, functional.avg_pool2d(fine, 2)]
+    return Features([fine, functional.avg_pool2d(fine, 2)])
 
 
 @pytest.mark.parametrize("permutation", ["soft", "hard"])
@@ -285,8 +286,9 @@ def test_a_fibre_that_is_normal_elsewhere_is_found_where_it_is_not(permutation):
     method.calibrate(lambda: [train])
     with torch.no_grad():
         before = method.log_likelihood(test)
-        test[0][2, :, 1:3, 0:2] = test[0][2, :, 1:3, 6:8]  # from the right border to the left one
-        test[1] = functional.avg_pool2d(test[0], 2)
+        fine, coarse = test.levels
+        fine[2, :, 1:3, 0:2] = fine[2, :, 1:3, 6:8]  # from the right border to the left one
+        coarse.copy_(functional.avg_pool2d(fine, 2))
         after, scores = method.log_likelihood(test), method.score(test)
     assert after[2] < before[2] - 0.2
     assert torch.equal(after[[0, 1, 3]], before[[0, 1, 3]])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.likelihood import fibre_chunks, log_density, to_fibres
 from nfbench.blocks.method import Batch, LevelShape, build_method, resolve_settings
 from nfbench.blocks.positional import sinusoidal_code
@@ -93,7 +94,7 @@ def test_log_likelihood_of_each_position(models):
 def test_losses_and_gradients(models):
     """anomalib's training step, on the rows that our generator draws."""
     peer, ours, _, features = models
-    losses = ours.losses(Batch(features), torch.Generator().manual_seed(5))
+    losses = ours.losses(Batch(Features(features)), torch.Generator().manual_seed(5))
     draws = torch.Generator().manual_seed(5)
     count = 0
     for flow, decoder, x in zip(ours.flow, peer.decoders, features, strict=True):
@@ -117,8 +118,8 @@ def test_maps_and_scores_relative_to_the_batch(models):
     """anomalib takes the maxima over the batch, and subtracts from the largest sum in it where we subtract from 3."""
     peer, ours, images, features = models
     expected = peer(images)
-    ours.calibrate(lambda: [features])
-    scores = ours.score(features)
+    ours.calibrate(lambda: [Features(features)])
+    scores = ours.score(Features(features))
     shift = scores.maps.min()  # the largest sum is where our map is smallest
     torch.testing.assert_close(scores.maps - shift, expected.anomaly_map, **CLOSE)
     torch.testing.assert_close(scores.images - shift, expected.pred_score, **CLOSE)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.core.errors import NfbenchError
 
@@ -24,7 +25,7 @@ def build(shapes=SMALL, seed=0, moved=True, **overrides):
 
 
 def draw(shapes=SMALL, batch=3):
-    return [torch.randn(batch, *shape) for shape in shapes]
+    return Features([torch.randn(batch, *shape) for shape in shapes])
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +54,7 @@ def test_any_number_of_scales_and_channels(scales, channels):
     assert scores.maps.shape == (3, 32, 32)
     assert [tuple(z.shape[1:]) for z in scores.latents] == method.latent_shapes() == [tuple(s) for s in shapes]
     back, _ = method.flow(scores.latents, rev=True)
-    torch.testing.assert_close(back, features, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(back, features.levels, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_what_are_not_scales_is_refused(shapes):
 @torch.no_grad()
 def test_likelihood_and_loss_are_one_formula():
     method, features = build(), draw()
-    latents, log_det = method.flow(features)
+    latents, log_det = method.flow(features.levels)
     z = torch.cat([latent.flatten(1) for latent in latents], dim=1)
     torch.testing.assert_close(method.loss(features), ((0.5 * z.square().sum(1) - log_det) / z.shape[1]).mean())
     density = torch.distributions.Normal(0, 1).log_prob(z).sum(1) + log_det
@@ -93,7 +94,7 @@ def test_likelihood_and_loss_are_one_formula():
 def test_scores_are_their_formulas(localization):
     method, features = build(localization=localization), draw()
     scores = method.score(features)
-    latents, _ = method.flow(features)
+    latents, _ = method.flow(features.levels)
     z = torch.cat([latent.flatten(1) for latent in latents], dim=1)
     torch.testing.assert_close(scores.images, (z**2 / 2).mean(1))
     torch.testing.assert_close(list(scores.latents), latents)
@@ -107,9 +108,9 @@ def test_scores_are_their_formulas(localization):
 @torch.no_grad()
 def test_before_training_latents_are_the_features_in_another_order():
     method, features = build(moved=False), draw()
-    for latent, x in zip(method.score(features).latents, features, strict=True):
+    for latent, x in zip(method.score(features).latents, features.levels, strict=True):
         torch.testing.assert_close(latent.sort(1).values, x.sort(1).values)
-    energy = sum(x.square().flatten(1).sum(1) for x in features) / (2 * method.dimensions)
+    energy = sum(x.square().flatten(1).sum(1) for x in features.levels) / (2 * method.dimensions)
     torch.testing.assert_close(method.log_likelihood(features), -energy - 0.5 * math.log(2 * math.pi))
 
 
@@ -128,12 +129,12 @@ def test_a_planted_anomaly_is_found_where_it_is():
     def normal(batch):
         x = [torch.einsum("cd,bdhw->bchw", factor * mixing[:, :3], torch.randn(batch, 3, s.height, s.width))
              for s in SMALL]  # fmt: skip
-        return [level + 0.1 * torch.randn_like(level) for level in x]
+        return Features([level + 0.1 * torch.randn_like(level) for level in x])
 
     method, test = build(moved=False, kernel_sizes=(3, 3)), normal(16)
-    anomalous = [level.clone() for level in test]
-    anomalous[0][:, :, 5:7, 2:4] = math.sqrt(8) * mixing[:, 5].view(-1, 1, 1)  # a 2 x 2 block and its parent
-    anomalous[1][:, :, 2:4, 1:2] = math.sqrt(8) * mixing[:, 5].view(-1, 1, 1)
+    anomalous = test.map(torch.clone)
+    anomalous.levels[0][:, :, 5:7, 2:4] = math.sqrt(8) * mixing[:, 5].view(-1, 1, 1)  # a 2 x 2 block and its parent
+    anomalous.levels[1][:, :, 2:4, 1:2] = math.sqrt(8) * mixing[:, 5].view(-1, 1, 1)
     optimizer = torch.optim.Adam(method.parameters(), 5e-3)
     for _ in range(200):
         optimizer.zero_grad()

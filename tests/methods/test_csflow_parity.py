@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from tests.methods.peers import Peer
 
@@ -11,7 +12,7 @@ SIZE, HIDDEN = 256, 12
 SHAPES = [LevelShape(304, 8, 8), LevelShape(304, 4, 4), LevelShape(304, 2, 2)]
 
 
-class Features(torch.nn.Module):
+class PassedThrough(torch.nn.Module):
     """In place of the peer's backbone, which would download its weights: passes features through."""
 
     def __init__(self, **_):
@@ -23,7 +24,7 @@ class Features(torch.nn.Module):
 
 @pytest.fixture
 def peer(monkeypatch):
-    monkeypatch.setattr(CSFLOW.module, "CsFlowMultiScaleFeatureExtractor", Features)
+    monkeypatch.setattr(CSFLOW.module, "CsFlowMultiScaleFeatureExtractor", PassedThrough)
     torch.manual_seed(0)
     model = CSFLOW.CsFlowModel((SIZE, SIZE), HIDDEN)
     for net in (module for module in model.modules() if isinstance(module, CSFLOW.CrossConvolutions)):
@@ -66,7 +67,7 @@ def test_latents_log_det_maps_and_scores(peer):
     torch.testing.assert_close(log_det, log_det_peer, atol=1e-4, rtol=1e-4)
     assert log_det.abs().min() > 1
     assert all((latent - x).abs().max() > 1 for latent, x in zip(z, features, strict=True))
-    scored, scored_peer = ours.score(features), peer.eval()(features)
+    scored, scored_peer = ours.score(Features(features)), peer.eval()(features)
     torch.testing.assert_close(scored.maps, scored_peer.anomaly_map[:, 0], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(scored.images, scored_peer.pred_score, atol=1e-4, rtol=1e-4)
     trainable = sum(parameter.numel() for parameter in peer.parameters() if parameter.requires_grad)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from nfbench.blocks.method import Batch, LevelShape, build_method, resolve_settings
+from nfbench.blocks.features import Features
+from nfbench.blocks.method import Batch, GradientSettings, LevelShape, build_method, resolve_settings
 from nfbench.core.errors import NfbenchError
 from nfbench.methods.differnet import DifferNet
 
@@ -17,11 +18,11 @@ def build(shapes=SMALL, seed=0, **overrides):
 
 
 def draw(views, batch=3):
-    return [torch.randn(batch, views, *shape) for shape in SMALL]
+    return Features([torch.randn(batch, views, *shape) for shape in SMALL])
 
 
 def vectors_of(features):
-    return torch.cat([level.flatten(3).mean(3) for level in features], dim=2)
+    return torch.cat([level.flatten(3).mean(3) for level in features.levels], dim=2)
 
 
 @pytest.fixture(autouse=True)
@@ -64,11 +65,11 @@ def test_image_score_is_the_mean_square_over_views_and_dimensions():
 @torch.no_grad()
 def test_pooled_features_and_features_of_one_view_are_taken_too():
     method, features = build(), draw(5)
-    pooled = [level.mean((3, 4), keepdim=True) for level in features]
+    pooled = features.map(lambda level: level.mean((3, 4), keepdim=True))
     torch.testing.assert_close(method.score(pooled).images, method.score(features).images)
     torch.testing.assert_close(method.log_likelihood(pooled), method.log_likelihood(features))
     single, generator = draw(1), torch.Generator()
-    without_axis = [level[:, 0] for level in single]
+    without_axis = single[:, 0]
     assert torch.equal(method.score(without_axis).images, method.score(single).images)
     assert torch.equal(method.log_likelihood(without_axis), method.log_likelihood(single))
     assert torch.equal(next(method.losses(Batch(without_axis), generator)), method.loss(single))
@@ -77,7 +78,7 @@ def test_pooled_features_and_features_of_one_view_are_taken_too():
 @torch.no_grad()
 def test_order_of_views_does_not_matter():
     method, features = build(), draw(5)
-    turned = [level.flip(1) for level in features]
+    turned = features.map(lambda level: level.flip(1))
     torch.testing.assert_close(method.score(turned).images, method.score(features).images)
 
 
@@ -85,12 +86,12 @@ def test_order_of_views_does_not_matter():
 def test_training_draws_views_without_replacement_for_each_image(monkeypatch):
     method = build()
     views = torch.arange(10.0).view(1, 10, 1, 1, 1) + 100 * torch.arange(50.0).view(50, 1, 1, 1, 1)
-    features = [views.expand(50, 10, *shape) for shape in SMALL]
+    features = Features([views.expand(50, 10, *shape) for shape in SMALL])
     seen = []
     monkeypatch.setattr(DifferNet, "loss", lambda self, given: seen.append(given) or torch.zeros(()))
     for seed in (0, 0, 1):
         assert len(list(method.losses(Batch(features), torch.Generator().manual_seed(seed)))) == 1
-    first, again, other = ([level[:, :, 0, 0, 0] for level in given] for given in seen)
+    first, again, other = (given[:, :, 0, 0, 0].levels for given in seen)
     assert all(torch.equal(level, first[0]) for level in first)  # the same views of all levels
     assert torch.equal(first[0], again[0])
     assert not torch.equal(first[0], other[0])
@@ -113,9 +114,9 @@ def test_all_views_are_used_where_there_are_no_more(views):
 
 def test_likelihood_is_differentiable_with_respect_to_the_features():
     method = build().double().requires_grad_(False)
-    features = [level.double().requires_grad_() for level in draw(2, batch=2)]
-    assert torch.autograd.gradcheck(lambda *levels: method.log_likelihood(levels), features)
-    gradients = torch.autograd.grad(method.log_likelihood(features).sum(), features)
+    features = draw(2, batch=2).map(lambda level: level.double().requires_grad_())
+    assert torch.autograd.gradcheck(lambda *levels: method.log_likelihood(Features(levels)), features.levels)
+    gradients = torch.autograd.grad(method.log_likelihood(features).sum(), features.levels)
     assert all(gradient.abs().amax((2, 3, 4)).min() > 0 for gradient in gradients)
 
 
@@ -131,8 +132,8 @@ def test_a_planted_anomaly_raises_the_score():
     mixing, _ = torch.linalg.qr(torch.randn(CHANNELS, CHANNELS))
     sections = [shape.channels for shape in SMALL]
 
-    def levels(vectors):
-        return [part[..., None, None] for part in vectors.split(sections, dim=2)]
+    def features(vectors):
+        return Features([part[..., None, None] for part in vectors.split(sections, dim=2)])
 
     def normal(batch, views):
         vectors = 3**0.5 * torch.randn(batch, views, 5) @ mixing[:5]
@@ -142,24 +143,24 @@ def test_a_planted_anomaly_raises_the_score():
     optimizer = torch.optim.Adam(method.parameters(), 1e-3, betas=method.settings.betas, eps=method.settings.eps)
     for _ in range(200):
         optimizer.zero_grad()
-        next(method.losses(Batch(levels(normal(32, 8))), generator)).backward()
+        next(method.losses(Batch(features(normal(32, 8))), generator)).backward()
         optimizer.step()
     anomalous = test + 2 * mixing[7]
     anomalous = anomalous * (test.norm(dim=2) / anomalous.norm(dim=2))[..., None]
     with torch.inference_mode():
-        assert method.score(levels(anomalous)).images.min() > method.score(levels(test)).images.max()
-        assert method.log_likelihood(levels(anomalous)).max() < method.log_likelihood(levels(test)).min()
+        assert method.score(features(anomalous)).images.min() > method.score(features(test)).images.max()
+        assert method.log_likelihood(features(anomalous)).max() < method.log_likelihood(features(test)).min()
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("channels", [2, 3, 8])
 def test_odd_and_even_dimensions(channels):
     method = build([LevelShape(channels, 2, 2)])
-    features = [torch.randn(4, 3, channels, 2, 2)]
-    (z,), _ = method.flow([features[0].mean((3, 4)).flatten(0, 1)])
+    level = torch.randn(4, 3, channels, 2, 2)
+    (z,), _ = method.flow([level.mean((3, 4)).flatten(0, 1)])
     (back,), _ = method.flow([z], rev=True)
-    torch.testing.assert_close(back, features[0].mean((3, 4)).flatten(0, 1), atol=1e-4, rtol=1e-4)
-    assert method.score(features).images.shape == (4,)
+    torch.testing.assert_close(back, level.mean((3, 4)).flatten(0, 1), atol=1e-4, rtol=1e-4)
+    assert method.score(Features([level])).images.shape == (4,)
 
 
 def test_a_single_channel_is_refused():
@@ -174,8 +175,8 @@ def test_settings_are_the_published_ones():
     assert (settings.schedule, settings.drop_last) == ("constant", False)
     assert (settings.flow_steps, settings.hidden_channels, settings.clamp) == (8, 2048, 3.0)
     assert (settings.train_views, settings.localization_views, settings.localization_sigma) == (4, 8, 3.0)
-    assert DifferNet.takes_views
-    assert DifferNet.localizes_by_gradient
+    assert build().views == 4
+    assert build().gradient_maps == GradientSettings(views=8, sigma=3.0)
 
 
 @pytest.mark.parametrize(

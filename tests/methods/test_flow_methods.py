@@ -7,10 +7,15 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from nfbench.backbones.base import find_backbone
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.core.errors import NfbenchError
 
 SMALL = [LevelShape(16, 8, 8), LevelShape(24, 4, 4), LevelShape(40, 2, 2)]
+
+
+def draw(n, shapes=SMALL):
+    return Features([torch.randn(n, *shape) for shape in shapes])
 
 
 def build(name, shapes=SMALL, size=32, seed=0, **overrides):
@@ -110,7 +115,7 @@ def test_without_its_u_the_stages_of_uflow_are_flows_of_their_own():
 
 
 def test_one_level_has_no_u():
-    one = [torch.randn(2, *SMALL[0])]
+    one = draw(2, SMALL[:1])
     alone, joined = (build("uflow", SMALL[:1], u_shape=u_shape).eval() for u_shape in (False, True))
     assert torch.equal(alone.score(one).maps, joined.score(one).maps)
 
@@ -130,7 +135,7 @@ def test_fastflow_inverts():
 @torch.no_grad()
 def test_likelihood_and_loss_are_one_formula(method):
     model = build(method)
-    features = [torch.randn(3, *shape) for shape in SMALL]
+    features = draw(3)
     latents, log_det = model.latents(features)
     z = torch.cat([latent.flatten(1) for latent in latents], dim=1)
     log_density = torch.distributions.Normal(0, 1).log_prob(z).sum(1) + log_det
@@ -142,7 +147,7 @@ def test_likelihood_and_loss_are_one_formula(method):
 @pytest.mark.parametrize("method", ["fastflow", "uflow"])
 def test_every_parameter_gets_a_gradient(method):
     model = build(method)
-    model.loss([torch.randn(2, *shape) for shape in SMALL]).backward()
+    model.loss(draw(2)).backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum()]
     assert without == []
 
@@ -150,9 +155,9 @@ def test_every_parameter_gets_a_gradient(method):
 @torch.no_grad()
 def test_standardized_features_have_mean_0_and_variance_1():
     model = build("fastflow", normalization="standardize")
-    features = [3 * torch.randn(50, *shape) + 5 for shape in SMALL]
-    model.prepare(lambda: [[x[:20] for x in features], [x[20:] for x in features]])
-    for norm, x in zip(model.normalization, features, strict=True):
+    features = draw(50).map(lambda x: 3 * x + 5)
+    model.prepare(lambda: [features[:20], features[20:]])
+    for norm, x in zip(model.normalization, features.levels, strict=True):
         y = norm(x)
         torch.testing.assert_close(y.mean((0, 2, 3)), torch.zeros(y.shape[1]), atol=1e-4, rtol=0)
         torch.testing.assert_close(y.std((0, 2, 3), correction=0), torch.ones(y.shape[1]), atol=1e-4, rtol=0)
@@ -164,12 +169,13 @@ def test_whitened_features_are_white_and_know_their_position():
     torch.manual_seed(0)
     position = [5 * torch.randn(1, *shape) for shape in SMALL]
     mixing = [torch.eye(c) + 0.3 * torch.randn(c, c) / c**0.5 for c, _, _ in SMALL]
-    features = [
+    levels = [
         at + torch.einsum("cd,bdhw->bchw", mix, torch.randn(400, *shape))
         for at, mix, shape in zip(position, mixing, SMALL, strict=True)
     ]
-    model.prepare(lambda: [[x[:150] for x in features], [x[150:] for x in features]])
-    for norm, x in zip(model.normalization, features, strict=True):
+    features = Features(levels)
+    model.prepare(lambda: [features[:150], features[150:]])
+    for norm, x in zip(model.normalization, levels, strict=True):
         y = norm(x)
         assert y.mean(0).abs().max() < 1e-3
         covariance = torch.einsum("bchw,bdhw->cd", y, y) / (len(y) * y.shape[2] * y.shape[3])
@@ -181,17 +187,17 @@ def test_whitened_features_are_white_and_know_their_position():
 @torch.no_grad()
 def test_positions_that_never_change_do_not_blow_up():
     model = build("fastflow", normalization="whiten")
-    features = [torch.randn(30, *shape) for shape in SMALL]
-    for x in features:
+    features = draw(30)
+    for x in features.levels:
         x[:, :, 0, 0] = 1.0
     model.prepare(lambda: [features])
-    assert all(norm(x + 1e-3).abs().max() < 100 for norm, x in zip(model.normalization, features, strict=True))
+    assert all(norm(x + 1e-3).abs().max() < 100 for norm, x in zip(model.normalization, features.levels, strict=True))
 
 
 @torch.no_grad()
 def test_likelihood_maps_add_up_to_the_likelihood():
     model = build("fastflow", score="likelihood")
-    features = [torch.randn(3, *shape) for shape in SMALL]
+    features = draw(3)
     latents, log_det = model.latents(features)
     total = sum(level.flatten(1).sum(1) for level in model.level_maps(features)[0])
     torch.testing.assert_close(total, 0.5 * sum(z.square().flatten(1).sum(1) for z in latents) - log_det)
@@ -200,7 +206,7 @@ def test_likelihood_maps_add_up_to_the_likelihood():
 @torch.no_grad()
 def test_smoothing_and_top_1_percent():
     torch.manual_seed(0)
-    features = [torch.randn(2, *shape) for shape in SMALL]
+    features = draw(2)
     plain, smooth, top = (
         build("fastflow", **options) for options in ({}, {"smoothing": 1 / 16}, {"image_score": "top1"})
     )
@@ -257,7 +263,7 @@ def test_wrong_settings_are_named(method, overrides, message):
 def test_log_likelihoods_of_fastflow_positions_add_up_to_the_image():
     shapes = [LevelShape(6, 4, 4), LevelShape(8, 2, 2)]
     method = build_method("fastflow", shapes, resolve_settings("fastflow", overrides={"flow_steps": 3}), (16, 16), 0)
-    features = [torch.randn(2, *shape) for shape in shapes]
+    features = draw(2, shapes)
     by_position = method.position_log_likelihoods(features)
     total = sum(z.shape[1] * values.flatten(1).sum(1) for z, values in by_position)
     torch.testing.assert_close(total / method.dimensions, method.log_likelihood(features), rtol=1e-4, atol=1e-5)

@@ -1,15 +1,17 @@
 """HGAD against its formulas: counts, gradients, the sign of the entropy, and what the mixture learns."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.maps import smooth
 from nfbench.blocks.method import Batch, LevelShape, build_method, build_to_count, count_parameters, resolve_settings
-from nfbench.blocks.priors import HierarchicalPrior, spread_centres
+from nfbench.blocks.priors import MixturePrior, spread_centres
 from nfbench.core.errors import NfbenchError
 from nfbench.training.checkpoint import SideFolder
 from nfbench.training.data import TrainingData
@@ -28,7 +30,7 @@ def build(n_classes=N_CLASSES, seed=0, shapes=SHAPES, **overrides):
 def features(classes, seed=0, shapes=SHAPES):
     generator = torch.Generator().manual_seed(seed)
     levels = [torch.randn(len(classes), *shape, generator=generator) for shape in shapes]
-    return [*levels, torch.tensor(classes, dtype=torch.float32)]
+    return Features(levels, classes=torch.tensor(classes))
 
 
 def losses(method, batch, progress):
@@ -70,7 +72,7 @@ def test_losses_are_the_formulas():
     batch, classes = features([2, 0, 1]), [2, 0, 1]
     for level, loss in enumerate(losses(method, batch, 0.5)):
         prior = method.prior[level]
-        (z, log_det) = list(method.encode_levels(batch[:-1]))[level]
+        (z, log_det) = list(method.encode_levels(batch.levels))[level]
         dim, expected = z.shape[1], []
         for image, y in enumerate(classes):
             for latent, jacobian in zip(z[image].flatten(1).T, log_det[image].flatten(), strict=True):
@@ -95,8 +97,9 @@ def test_latents_far_from_all_centres_are_no_explosion(tmp_path):
     classes = np.repeat(np.arange(N_CLASSES), 8)
     x = (12 * np.random.default_rng(0).normal(size=(24, 8, 4, 4))).astype(np.float16)
     method = build(shapes=shapes, epochs=3, lr=2e-3)
-    data = TrainingData([x, classes], 0.0, 0, torch.device("cpu"))
-    first = next(method.losses(Batch([torch.from_numpy(x).float(), torch.from_numpy(classes).float()]), None))
+    data = TrainingData(Features([x], classes=classes), 0.0, 0, torch.device("cpu"))
+    batch = Features([torch.from_numpy(x).float()], classes=torch.from_numpy(classes))
+    first = next(method.losses(Batch(batch), None))
     assert first > 1e3
     history = train(method, data, method.settings, SideFolder(tmp_path, "far"), "far", math.inf).history
     assert history[-1]["loss"] < history[0]["loss"] < 1e3
@@ -142,7 +145,7 @@ def test_without_classes_it_is_a_standard_flow():
     off = {"information_weight": 0, "entropy_weight": 0, "intra_centres": 0, "criterion": "likelihood"}
     method = build(prior="standard", **off)
     batch = features([0, 1])
-    for (z, log_det), loss in zip(method.encode_levels(batch[:-1]), losses(method, batch, 0.5), strict=True):
+    for (z, log_det), loss in zip(method.encode_levels(batch.levels), losses(method, batch, 0.5), strict=True):
         expected = (0.5 * z.square().sum(1) - log_det).mean() / z.shape[1]
         torch.testing.assert_close(loss, expected)
     with pytest.raises(NfbenchError, match="prior 'standard' needs 'information_weight: 0'"):
@@ -156,22 +159,23 @@ def test_high_entropy_is_anomalous(criterion):
     method.encode_levels = lambda levels: ((x, torch.zeros(len(x), *x.shape[2:])) for x in levels)
     levels = [method.prior[n].centres[0][:, None, None].repeat(1, h, w)[None] for n, (_, h, w) in enumerate(SHAPES)]
     levels = [x.detach().repeat(4, 1, 1, 1) for x in levels]
-    normal = [*levels, torch.zeros(4)]
+    normal = Features(levels, classes=torch.zeros(4, dtype=torch.int64))
     method.calibrate(lambda: [normal])
-    uncertain = [x.clone() for x in levels]
-    for n, x in enumerate(uncertain):
+    uncertain = normal.map(torch.clone)
+    for n, x in enumerate(uncertain.levels):
         x[:, :, 0, 0] = method.prior[n].centres.detach().mean(0)
-    found = method.criteria([*uncertain, torch.zeros(4)])
+    found = method.criteria(uncertain)
     assert (found.entropy[0][:, 0, 0] == found.entropy[0].flatten(1).amin(1)).all()
     assert float(-found.entropy[0][0, 0, 0].detach()) == pytest.approx(math.log(2), abs=1e-5)
-    scores = method.score([*uncertain, torch.zeros(4)])
+    scores = method.score(uncertain)
     assert (scores.images > method.score(normal).images + 1e-3).all()
     assert int(scores.maps[0].argmax()) == 0
 
 
 def test_the_map_is_the_product_as_published():
     method = build().double()
-    batch = [x.double() for x in features([1, 1, 1], seed=3)]
+    batch = features([1, 1, 1], seed=3)
+    batch = replace(batch, levels=[x.double() for x in batch.levels])
     method.calibrate(lambda: [batch])
     found = method.criteria(batch)
     maps = []
@@ -222,7 +226,7 @@ def test_posterior_recovers_the_labels_of_clusters(tmp_path):
     classes = np.repeat(np.arange(N_CLASSES), 20)
     x = (means[classes] + 0.3 * rng.normal(size=(60, 8, 4, 4))).astype(np.float16)
     method = build(shapes=shapes, epochs=40, lr=1e-2)
-    data = TrainingData([x, classes], 0.0, 0, torch.device("cpu"))
+    data = TrainingData(Features([x], classes=classes), 0.0, 0, torch.device("cpu"))
     train(method, data, method.settings, SideFolder(tmp_path, "clusters"), "clusters", math.inf)
     method.eval()
     fresh = torch.from_numpy(means[classes] + 0.3 * rng.normal(size=(60, 8, 4, 4))).float()
@@ -234,10 +238,10 @@ def test_posterior_recovers_the_labels_of_clusters(tmp_path):
 
 def test_energies_within_a_class():
     """Against one Gaussian mixture of torch per class."""
-    prior = HierarchicalPrior(2, 5, 4, learned=True, generator=torch.Generator().manual_seed(0))
+    prior = MixturePrior(2, 5, 4, torch.Generator().manual_seed(0))
     torch.nn.init.normal_(prior.intra_weights)
     z, classes = torch.randn(3, 7, 5), torch.tensor([1, 0, 1])
-    found = prior.intra_energies(z, classes)
+    found = prior.conditional(z, classes)
     for image, y in enumerate(classes.tolist()):
         offsets = torch.cat([torch.zeros(1, 5), prior.offsets[y]])
         components = torch.distributions.MultivariateNormal(prior.centres[y] + offsets, torch.eye(5))

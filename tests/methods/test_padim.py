@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import resolve_settings
 from nfbench.core.errors import NfbenchError
 from tests.methods.patch_models import build, draw, fit
@@ -18,11 +19,12 @@ def test_padim_may_draw_no_channel_of_a_level():
 @torch.no_grad()
 def test_padim_fits_mean_and_covariance():
     """Against numpy in float64, for features whose mean is large beside their deviation."""
-    offset = draw(1, seed=5)
-    features = [100 + 10 * mean + 0.1 * x for mean, x in zip(offset, draw(30), strict=True)]
+    pairs = zip(draw(1, seed=5).levels, draw(30).levels, strict=True)
+    features = Features([100 + 10 * mean + 0.1 * x for mean, x in pairs])
     model = fit(build("padim", reduced_dimensions=12), features, batch=7)
     assert torch.equal(model.channels, model.channels.unique())
-    everywhere = torch.cat([features[0], features[1].repeat_interleave(2, 2).repeat_interleave(2, 3)], dim=1)
+    fine, coarse = features.levels
+    everywhere = torch.cat([fine, coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)], dim=1)
     vectors = everywhere[:, model.channels].flatten(2).double().numpy()  # (N, D, P)
     for position in (0, 17, 255):
         x = vectors[:, :, position]
@@ -38,7 +40,8 @@ def test_padim_scores_and_likelihood_are_those_of_gaussians():
     features = draw(30)
     model = fit(build("padim", size=16, smoothing=0), features)
     test = draw(3, seed=9)
-    everywhere = torch.cat([test[0], test[1].repeat_interleave(2, 2).repeat_interleave(2, 3)], dim=1)
+    fine, coarse = test.levels
+    everywhere = torch.cat([fine, coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)], dim=1)
     x = everywhere[:, model.channels].flatten(2).permute(0, 2, 1).double()
     precision = (model.whitening.mT.double() @ model.whitening.double()).contiguous()
     gaussian = torch.distributions.MultivariateNormal(model.mean.double(), precision_matrix=precision)
@@ -49,7 +52,7 @@ def test_padim_scores_and_likelihood_are_those_of_gaussians():
     torch.testing.assert_close(scores.images, distance.amax(1).float(), atol=1e-4, rtol=1e-4)
     log_density = gaussian.log_prob(x).sum(1) / (256 * 10)
     torch.testing.assert_close(model.log_likelihood(test), log_density.float(), atol=1e-4, rtol=1e-4)
-    assert model.log_likelihood([10 * y for y in test]).max() < model.log_likelihood(test).min()
+    assert model.log_likelihood(test.map(lambda y: 10 * y)).max() < model.log_likelihood(test).min()
 
 
 @torch.no_grad()

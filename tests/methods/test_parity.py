@@ -5,6 +5,7 @@ import torch
 
 from nfbench.backbones.extractors import import_timm
 from nfbench.blocks.all_in_one import AllInOneStep
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from tests.methods.peers import Peer
 
@@ -51,7 +52,7 @@ def test_fastflow(image, kernels):
         "fastflow", SHAPES, resolve_settings("fastflow", overrides={"kernels": kernels}), (SIZE, SIZE), 0
     )
     carry_over(ours, peer.fast_flow_blocks, peer.norms)
-    features = peer.feature_extractor.eval()(image)
+    features = Features(peer.feature_extractor.eval()(image))
     z_peer, log_det_peer = peer.train()(image)
     z, log_det = ours.latents(features)
     for latent, latent_peer in zip(z, z_peer, strict=True):
@@ -70,7 +71,7 @@ def test_uflow(image, monkeypatch):
     peer = UFLOW.UflowModel((SIZE, SIZE), flow_steps=4, backbone="resnet18")
     ours = build_method("uflow", SHAPES, resolve_settings("uflow"), (SIZE, SIZE), 0)
     carry_over(ours, peer.flow, peer.feature_extractor.feature_normalizations)
-    features = peer.feature_extractor.extract_features(image)
+    features = Features(peer.feature_extractor.extract_features(image))
     z_peer, log_det_peer = peer.train()(image)
     z, log_det = ours.latents(features)
     for latent, latent_peer in zip(z, z_peer[::-1] if z_peer[0].shape != z[0].shape else z_peer, strict=True):

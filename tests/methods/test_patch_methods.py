@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.maps import smooth
 from nfbench.blocks.method import LevelShape, load_method
 from nfbench.blocks.patches import PatchEmbedding
@@ -22,7 +23,7 @@ def pool_by_hand(values, dim):
 
 @pytest.mark.parametrize(("pretrain", "target"), [(24, 24), (20, 20), (16, 31), (50, 7)])
 def test_official_embedding_is_the_published_sequence(pretrain, target):
-    features = draw(3)
+    features = draw(3).levels
     levels = []
     for x in features:
         around = functional.unfold(x, 3, padding=1).unflatten(2, x.shape[2:])
@@ -36,7 +37,7 @@ def test_official_embedding_is_the_published_sequence(pretrain, target):
 
 def test_official_embedding_of_simplenet_averages_rows_of_the_neighbourhood():
     # one level of 8 channels to 24 values: 3 for each channel, one for each row of its 3 x 3 neighbourhood
-    (x,) = draw(2, SHAPES[:1])
+    (x,) = draw(2, SHAPES[:1]).levels
     rows = PatchEmbedding(SHAPES[:1], 24, 24, "official")([x])
     padded = functional.pad(x, [1] * 4)
     at = (1, 5, 9)  # image, row, column
@@ -46,7 +47,7 @@ def test_official_embedding_of_simplenet_averages_rows_of_the_neighbourhood():
 
 def test_halves_of_the_official_embedding_depend_on_one_level_each():
     embedding = PatchEmbedding(SHAPES, 24, 24, "official")
-    fine, coarse = draw(2)
+    fine, coarse = draw(2).levels
     before, moved_coarse, moved_fine = (embedding(x) for x in ([fine, coarse], [fine, -coarse], [-fine, coarse]))
     assert torch.equal(before[..., :12], moved_coarse[..., :12])
     assert torch.equal(before[..., 12:], moved_fine[..., 12:])
@@ -55,7 +56,7 @@ def test_halves_of_the_official_embedding_depend_on_one_level_each():
 
 
 def test_average_embedding_keeps_all_channels():
-    features = draw(2)
+    features = draw(2).levels
     embedding = PatchEmbedding(SHAPES, 5, 5, "average")
     patches = embedding(features)
     assert patches.shape == (2, 256, 20)
@@ -77,7 +78,7 @@ def test_shapes_and_state(name, n_levels):
     scores = model.score(features)
     assert scores.maps.shape == (6, 64, 64)
     assert scores.images.shape == (6,)
-    alone = model.score([x[2:3] for x in features])
+    alone = model.score(features[2:3])
     torch.testing.assert_close(alone.maps[0], scores.maps[2], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(alone.images[0], scores.images[2], atol=1e-5, rtol=1e-5)
     again = load_method(build(name, shapes, seed=1), model.state_dict())
@@ -90,13 +91,14 @@ def test_planted_anomaly_is_found_at_its_place(name, seed):
     generator = torch.Generator().manual_seed(seed)
     means = [1 + torch.rand(1, shape.channels, 1, 1, generator=generator) for shape in SHAPES]
     normal, test = (
-        [mean + 0.3 * x for mean, x in zip(means, draw(n, seed=10 * seed + n), strict=True)] for n in (16, 4)
+        Features([mean + 0.3 * x for mean, x in zip(means, draw(n, seed=10 * seed + n).levels, strict=True)])
+        for n in (16, 4)
     )
     # the noise of SimpleNet has to suit the scale of the features
     overrides = {"noise_std": 0.5, "hidden_dim": 64} if name == "simplenet" else {}
     model = fit(build(name, seed=seed, **overrides), normal)
     places = [(slice(11, 14), slice(3, 6)), (slice(5, 7), slice(1, 3))]  # rows 40 to 55, columns 8 to 23 of the map
-    for x, (rows, columns) in zip(test, places, strict=True):
+    for x, (rows, columns) in zip(test.levels, places, strict=True):
         x[2, :, rows, columns] += 3 * torch.randn(x.shape[1], 1, 1, generator=generator)
     with torch.no_grad():
         scores = model.score(test)

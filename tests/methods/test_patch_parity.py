@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from nfbench.blocks.coreset import select_coreset
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, load_method, resolve_settings
 from tests.methods.peers import Peer
 
@@ -28,12 +29,12 @@ class Given(nn.Module):
 
 def draw(n, n_levels, seed):
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(n, *shape, generator=generator) for shape in SHAPES[:n_levels]]
+    return Features([torch.randn(n, *shape, generator=generator) for shape in SHAPES[:n_levels]])
 
 
 def run(peer, features, size):
-    peer.feature_extractor.features = features
-    return peer(torch.zeros(len(features[0]), 3, size, size))
+    peer.feature_extractor.features = features.levels
+    return peer(torch.zeros(len(features), 3, size, size))
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_padim_with_statistics_carried_over(padim):
 def test_padim_fitted_to_the_same_features(padim):
     peer, ours, train, test = padim
     ours.channels.copy_(peer.idx.sort().values)
-    ours.prepare(lambda: [[x[:13] for x in train], [x[13:] for x in train]])
+    ours.prepare(lambda: [train[:13], train[13:]])
     found, expected = ours.score(test), run(peer, test, 48)
     torch.testing.assert_close(found.maps, expected.anomaly_map[:, 0], **TOLERANCE)
     torch.testing.assert_close(found.images, expected.pred_score.flatten(), **TOLERANCE)
@@ -106,7 +107,7 @@ def test_patchcore(neighbors, monkeypatch):
     }  # fmt: skip
     ours = build_method("patchcore", SHAPES[:2], resolve_settings("patchcore", overrides=overrides), (24, 24), 0)
     ours.start_points[0] = (start + 0.5) / (3 * 576)
-    ours.prepare(lambda: [[x[:2] for x in train], [x[2:] for x in train]])
+    ours.prepare(lambda: [train[:2], train[2:]])
 
     def by_rows(bank):
         return bank[bank[:, 0].argsort()]

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, load_method
 from nfbench.blocks.patches import PatchEmbedding
 from nfbench.core.errors import NfbenchError
@@ -18,11 +19,11 @@ def known_bank(model, bank):
 @torch.no_grad()
 def test_patchcore_on_constant_images():
     """Of equal images a coreset of distinct rows remains; interior patches of a shifted image are |shift|^2 away."""
-    constant = [torch.full((5, *shape), 2.0) for shape in SHAPES]
+    constant = Features([torch.full((5, *shape), 2.0) for shape in SHAPES])
     model = fit(build("patchcore", embedding="average", coreset_ratio=0.3), constant)
     assert model.memory_bank.shape == (int(5 * 256 * 0.3), 20)
     assert model.score(constant).images.abs().max() < 1e-9
-    shifted = model.score([x + 0.5 for x in constant])
+    shifted = model.score(constant.map(lambda x: x + 0.5))
     torch.testing.assert_close(shifted.images, torch.full((5,), 20 * 0.5**2))
 
 
@@ -30,7 +31,7 @@ def test_patchcore_on_constant_images():
 def test_patchcore_keeps_the_patches_that_the_selection_names():
     features = draw(6)
     model = fit(build("patchcore", coreset_ratio=0.05), features, batch=4)
-    patches = model.embedding(features).flatten(0, 1)
+    patches = model.embedding(features.levels).flatten(0, 1)
     chosen = model.select(patches @ model.projection.T)
     assert len(chosen.unique()) == int(6 * 256 * 0.05)
     assert torch.equal(model.memory_bank, patches[chosen.sort().values])
@@ -69,7 +70,7 @@ def test_patchcore_averages_the_distances_to_its_neighbors(distance, neighbors):
     overrides = {"embedding": "average", "distance": distance, "neighbors": neighbors, "smoothing": 0}
     model = known_bank(build("patchcore", size=16, **overrides), bank)
     features = draw(2)
-    distances = torch.cdist(model.embedding(features).double(), bank.double())
+    distances = torch.cdist(model.embedding(features.levels).double(), bank.double())
     distances = distances.square() if distance == "squared" else distances
     expected = distances.sort(2).values[..., :neighbors].mean(2).view(2, 16, 16).float()
     scores = model.score(features)
@@ -84,7 +85,7 @@ def test_patchcore_reweighting_is_equation_7():
     plain = known_bank(build("patchcore", **overrides), bank)
     model = known_bank(build("patchcore", reweighting=True, reweighting_neighbors=5, **overrides), bank)
     features = draw(3)
-    patches = model.embedding(features)
+    patches = model.embedding(features.levels)
     for number, image in enumerate(patches):
         distances, nearest = torch.cdist(image, bank).min(1)
         worst = int(distances.argmax())

@@ -7,12 +7,21 @@ import torch
 from scipy import stats
 from torch.nn import functional
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batch, LevelShape, build_method, build_to_count, count_parameters, resolve_settings
-from nfbench.core.errors import NfbenchError
-from nfbench.methods.sanflow import PRIOR_ALPHA, PRIOR_BETA, Statistics, StatisticsNetwork, kl_to_prior
+from nfbench.methods.sanflow import (
+    PRIOR_ALPHA,
+    PRIOR_BETA,
+    Fibres,
+    Statistics,
+    StatisticsNetwork,
+    kl_to_prior,
+    paper_loss,
+    repository_loss,
+)
 
 WRN_50 = [LevelShape(512, 32, 32), LevelShape(1024, 16, 16), LevelShape(2048, 8, 8)]
-SHAPES = [LevelShape(3, 16, 16), LevelShape(6, 4, 4), LevelShape(8, 2, 2)]
+SHAPES = [LevelShape(6, 4, 4), LevelShape(8, 2, 2)]
 SMALL = {"condition_dim": 8, "coupling_blocks": 2, "online_rotation": 0.0}
 G = 0.5 * math.log(2 * math.pi)
 
@@ -24,7 +33,8 @@ def build(**overrides):
 
 def draw(count=3, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(count, *shape, generator=generator) for shape in SHAPES]
+    image, *levels = (torch.randn(count, *shape, generator=generator) for shape in [(3, 16, 16), *SHAPES])
+    return Features(levels, image)
 
 
 def corner(count=3):
@@ -40,12 +50,18 @@ def losses(method, masks=None):
 
 @pytest.fixture
 def positions():
-    """Five positions of C = 6: latents, log-determinants, statistics of their own, the last two abnormal."""
+    """Five positions of C = 6 with statistics of their own, the last two abnormal."""
     generator = torch.Generator().manual_seed(1)
     z, log_det = torch.randn(5, 6, generator=generator), torch.randn(5, generator=generator)
     log_alpha = torch.tensor([0.1, 2.0, 4.0, 3.0, 1.0], requires_grad=True)
     log_beta = torch.tensor([-1.0, 0.5, 1.8, 0.2, 2.0], requires_grad=True)
-    return z.requires_grad_(), log_det, log_alpha, log_beta, torch.tensor([False, False, False, True, True])
+    abnormal = torch.tensor([False, False, False, True, True])
+    return Fibres(z.requires_grad_(), log_det, abnormal), Statistics(log_alpha, log_beta, None)
+
+
+def rows(values, chosen):
+    """Of some positions; what is None stays None."""
+    return type(values)(*(value if value is None else value[chosen] for value in values))
 
 
 def test_parameter_counts_are_the_published_ones():
@@ -79,33 +95,28 @@ def test_divergence_equals_a_monte_carlo_estimate(alpha, beta):
     assert float(found) == pytest.approx(expected, abs=5 * error)
 
 
-def expected_terms(position, distance):
+def expected_terms(statistics, distance):
     """Expected log-density of a normal variable whose variance is inverse gamma, by drawing variances."""
-    _, _, log_alpha, log_beta = (value.detach().double() for value in position)
-    variances = stats.invgamma(float(log_alpha.exp()), scale=float(log_beta.exp())).rvs(400_000, random_state=0)
+    alpha, beta = (float(value.detach().double().exp()) for value in (statistics.log_alpha, statistics.log_beta))
+    variances = stats.invgamma(alpha, scale=beta).rvs(400_000, random_state=0)
     return (-6 * G - 3 * torch.log(torch.tensor(variances)) - distance / (2 * torch.tensor(variances))).mean()
 
 
 def test_paper_loss_is_the_expectation_of_the_slides(positions):
-    z, log_det, log_alpha, log_beta, abnormal = positions
-    method = build(form="paper", bce_weight=0, kl_weight=0)
-    for index, is_abnormal in enumerate(abnormal):
-        part = tuple(value[index] for value in positions[:4])
-        statistics = Statistics(log_alpha[index : index + 1], log_beta[index : index + 1], None)
-        loss = method._paper_loss(z[index : index + 1], log_det[index : index + 1], statistics, is_abnormal[None])
-        distance = float((z[index] - float(is_abnormal)).detach().square().sum())
-        assert -6 * float(loss.detach()) - float(log_det[index]) == pytest.approx(
-            float(expected_terms(part, distance)), rel=0.02
+    for index in range(5):
+        fibres, statistics = (rows(values, slice(index, index + 1)) for values in positions)
+        loss = paper_loss(fibres, statistics, bce_weight=0, kl_weight=0)
+        distance = float((fibres.z - fibres.abnormal.float()).detach().square().sum())
+        assert -6 * float(loss.detach()) - float(fibres.log_det) == pytest.approx(
+            float(expected_terms(statistics, distance)), rel=0.02
         )
 
 
 def test_paper_loss_adds_classification_and_divergence(positions):
-    z, log_det, log_alpha, log_beta, abnormal = (v.double() if v.is_floating_point() else v for v in positions)
-    statistics = Statistics(log_alpha, log_beta, None)
-    plain, whole = (
-        build(form="paper", **weights)._paper_loss(z, log_det, statistics, abnormal)
-        for weights in ({"bce_weight": 0, "kl_weight": 0}, {"bce_weight": 0.2, "kl_weight": 1.5})
-    )
+    (z, log_det, abnormal), (log_alpha, log_beta, _) = positions
+    z, log_det, log_alpha, log_beta = (value.double() for value in (z, log_det, log_alpha, log_beta))
+    fibres, statistics = Fibres(z, log_det, abnormal), Statistics(log_alpha, log_beta, None)
+    plain, whole = (paper_loss(fibres, statistics, *weights) for weights in ((0, 0), (0.2, 1.5)))
     # log p^n - log p^a has only the distances in it: alpha/(2 beta) (C - 2 sum z)
     logit = 0.5 * (log_alpha - log_beta).exp() * (6 - 2 * z.sum(1))
     bce = torch.where(abnormal, 1 + logit.exp(), 1 + (-logit).exp()).log().mean()
@@ -114,7 +125,8 @@ def test_paper_loss_adds_classification_and_divergence(positions):
 
 
 def test_repository_loss_follows_its_formula(positions):
-    z, log_det, log_alpha, log_beta, abnormal = (value.detach() for value in positions)
+    fibres, statistics = positions
+    (z, log_det, abnormal), (log_alpha, log_beta, _) = fibres, statistics
     alpha, beta = log_alpha.exp(), log_beta.exp()
     normal = -6 * G - 6 * (log_beta - torch.digamma(alpha)) - z.square().sum(1) * alpha / (2 * beta)
     v = (beta / (alpha + 1)).clamp(max=5)
@@ -122,28 +134,26 @@ def test_repository_loss_follows_its_formula(positions):
     entropy = functional.cross_entropy(torch.stack([normal, anomalous], 1).softmax(1), abnormal.long())
     total = torch.where(abnormal, anomalous, normal) + log_det - kl_to_prior(log_alpha, log_beta) - 0.2 * entropy
     expected = -functional.logsigmoid(total / 6).mean()
-    found = build()._repository_loss(z, log_det, Statistics(log_alpha, log_beta, None), abnormal)
+    found = repository_loss(fibres, statistics, bce_weight=0.2, kl_weight=1)
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("form", ["paper", "repository"])
-def test_gradients_at_abnormal_positions(positions, form):
-    z, log_det, log_alpha, log_beta, abnormal = positions
-    method = build(form=form)
-    loss = getattr(method, f"_{form}_loss")(z, log_det, Statistics(log_alpha, log_beta, None), abnormal)
-    loss.backward()
+@pytest.mark.parametrize("loss", [paper_loss, repository_loss])
+def test_gradients_at_abnormal_positions(positions, loss):
+    (z, _, abnormal), (log_alpha, log_beta, _) = positions
+    loss(*positions, bce_weight=0.2, kl_weight=1).backward()
     assert (z.grad != 0).all()
     assert (log_alpha.grad != 0).all()
     assert (log_beta.grad[~abnormal] != 0).all()
-    assert ((log_beta.grad[abnormal] == 0) == (form == "repository")).all()
+    assert ((log_beta.grad[abnormal] == 0) == (loss is repository_loss)).all()
 
 
 def test_alpha_at_abnormal_positions_learns_of_its_own_terms_only(positions):
     """In the repository's form: (alpha - a) psi(alpha) - ln Gamma(alpha) - alpha, divided by C, through the sigmoid."""
-    z, log_det, log_alpha, log_beta, abnormal = (value[3:] for value in positions)
+    fibres, (log_alpha, log_beta, _) = (rows(values, slice(3, None)) for values in positions)
     log_alpha, log_beta = log_alpha.detach().requires_grad_(), log_beta.detach().requires_grad_()
-    method = build(bce_weight=0)
-    method._repository_loss(z, log_det, Statistics(log_alpha, log_beta, None), abnormal).backward()
+    repository_loss(fibres, Statistics(log_alpha, log_beta, None), bce_weight=0, kl_weight=1).backward()
+    z, log_det, _ = fibres
     free = log_alpha.detach().requires_grad_()
     alpha = free.exp()
     v = (log_beta.exp() / (log_alpha.exp() + 1)).clamp(max=5).detach()
@@ -154,13 +164,11 @@ def test_alpha_at_abnormal_positions_learns_of_its_own_terms_only(positions):
     torch.testing.assert_close(log_alpha.grad, free.grad)
 
 
-def test_plain_likelihood_is_that_of_a_standard_normal_distribution(positions):
-    z, log_det, *_ = positions
+def test_plain_likelihood_is_that_of_a_standard_normal_distribution():
     method = build(form="paper", mixture=False, variance="fixed")
-    nothing = Statistics(None, None, None)
-    found = method._paper_loss(z, log_det, nothing, torch.zeros(5, dtype=torch.bool))
-    expected = -(torch.distributions.Normal(0, 1).log_prob(z).sum(1) + log_det).mean() / 6
-    torch.testing.assert_close(found, expected)
+    for (z, log_det), loss in zip(method.encode_levels(draw().levels), losses(method), strict=True):
+        log_likelihood = torch.distributions.Normal(0, 1).log_prob(z).sum(1) + log_det
+        torch.testing.assert_close(loss, -log_likelihood.mean() / z.shape[1])
     assert method.statistics is None
     assert not method.takes_anomalies
     assert all(torch.equal(a, b) for a, b in zip(losses(method), losses(method, corner()), strict=True))
@@ -176,7 +184,7 @@ def test_soft_masks_mark_positions():
 def test_statistics_stay_in_full_precision_under_autocast():
     method = build(form="paper")
     with torch.autocast("cpu", torch.bfloat16):
-        predicted = method._predict(draw()[0], (4, 4))
+        predicted = method._predict(draw().image, (4, 4))
     assert predicted.log_alpha.dtype == predicted.log_beta.dtype == torch.float32
 
 
@@ -203,9 +211,9 @@ def test_ablations_have_the_outputs_that_they_need(overrides, outputs):
 
 def test_estimated_means_shift_the_latents():
     method = build(mean="estimated", variance="fixed").eval()
-    shifted = method._predict(draw()[0], (4, 4)).mean
+    shifted = method._predict(draw().image, (4, 4)).mean
     (standard, log_likelihood), *_ = method.position_log_likelihoods(draw())
-    z, log_det = next(method.encode_levels(draw()[1:]))
+    z, log_det = next(method.encode_levels(draw().levels))
     torch.testing.assert_close(standard, z - shifted[:, None])
     expected = torch.distributions.Normal(shifted[:, None], 1.0).log_prob(z).sum(1) + log_det
     torch.testing.assert_close(log_likelihood, expected / 6)
@@ -213,24 +221,19 @@ def test_estimated_means_shift_the_latents():
 
 def test_score_takes_the_mode_of_the_variance():
     method = build().eval()
-    mode = method._predict(draw()[0], (4, 4)).mode
+    mode = method._predict(draw().image, (4, 4)).mode
     (_, log_likelihood), *_ = method.position_log_likelihoods(draw())
-    z, log_det = next(method.encode_levels(draw()[1:]))
+    z, log_det = next(method.encode_levels(draw().levels))
     expected = torch.distributions.Normal(0.0, mode.sqrt()[:, None]).log_prob(z).sum(1) + log_det
     torch.testing.assert_close(log_likelihood, expected / 6)
 
 
 def test_statistics_of_a_level_are_those_of_the_nearest_pixels():
     method = build().eval()
-    image = draw()[0]
+    image = draw().image
     raw = method.statistics(image)
     torch.testing.assert_close(method._predict(image, (4, 4)).log_beta, raw[:, 1, ::4, ::4])
     small = build(statistics_size=8).eval()
     small.load_state_dict(method.state_dict())
     halved = small.statistics(functional.avg_pool2d(image, 2))
     torch.testing.assert_close(small._predict(image, (4, 4)).log_beta, halved[:, 1, ::2, ::2])
-
-
-def test_without_the_image_there_is_a_clear_error():
-    with pytest.raises(NfbenchError, match="image: true"):
-        build_method("sanflow", SHAPES[1:], resolve_settings("sanflow", overrides=SMALL), (16, 16), 0)

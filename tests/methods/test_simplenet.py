@@ -28,7 +28,7 @@ def test_simplenet_loss_by_hand():
     model, features = build("simplenet", noise_std=0.3, margin=0.2), draw(2)
     (loss,) = model.losses(Batch(features), torch.Generator().manual_seed(4))
     with torch.no_grad():
-        adapted = model.adaptor(model.embedding(features).reshape(512, 24))
+        adapted = model.adaptor(model.embedding(features.levels).reshape(512, 24))
         noise = torch.randn(512, 24, generator=torch.Generator().manual_seed(4))
         outputs = model.discriminator(torch.cat([adapted, adapted + 0.3 * noise]))[:, 0]
     expected = (0.2 - outputs[:512]).clamp_min(0).mean() + (0.2 + outputs[512:]).clamp_min(0).mean()
@@ -62,7 +62,7 @@ def test_simplenet_optimizers():
 def test_simplenet_scores_patches_before_the_map():
     model = build("simplenet").eval()
     features = draw(3)
-    patches = -model.discriminator(model.adaptor(model.embedding(features)).flatten(0, 1)).view(3, 256)
+    patches = -model.discriminator(model.adaptor(model.embedding(features.levels)).flatten(0, 1)).view(3, 256)
     scores = model.score(features)
     torch.testing.assert_close(scores.images, patches.amax(1))
     assert (scores.images > scores.maps.flatten(1).amax(1)).all()

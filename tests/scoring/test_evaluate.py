@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, Scores, build_method, resolve_settings
 from nfbench.config import METRIC_NAMES, TRANSDUCTIVE
 from nfbench.core.errors import NfbenchError
@@ -100,8 +101,9 @@ def test_latents_give_energies():
     shapes = [LevelShape(8, 4, 4), LevelShape(12, 2, 2)]
     method = build_method("uflow", shapes, resolve_settings("uflow"), (8, 8), 0).eval()
     levels = [np.random.default_rng(0).standard_normal((3, *shape)).astype(np.float16) for shape in shapes]
-    scored = score_images(method, levels, torch.device("cpu"))
-    latents, _ = method.latents([torch.from_numpy(level).float() for level in levels])
+    features = Features(levels)
+    scored = score_images(method, features, torch.device("cpu"))
+    latents, _ = method.latents(features.map(lambda level: torch.from_numpy(level).float()))
     assert scored.channels == tuple(z.shape[1] for z in latents)
     for energies, z in zip(scored.energies, latents, strict=True):
         np.testing.assert_allclose(energies, z.detach().double().square().sum(1).numpy(), rtol=1e-5)
@@ -132,11 +134,9 @@ def test_resize_is_bilinear_with_pixel_centres():
 def test_scores_that_are_not_finite_are_named():
     shapes = [LevelShape(8, 4, 4)]
     method = build_method("fastflow", shapes, resolve_settings("fastflow"), (8, 8), 0).eval()
-    method.score = lambda features: Scores(
-        torch.full((len(features[0]), 8, 8), torch.nan), torch.zeros(len(features[0]))
-    )
+    method.score = lambda features: Scores(torch.full((len(features), 8, 8), torch.nan), torch.zeros(len(features)))
     with pytest.raises(NfbenchError, match="scores of 3 images are not finite, first image 0"):
-        score_images(method, [np.zeros((3, 8, 4, 4), np.float16)], torch.device("cpu"))
+        score_images(method, Features([np.zeros((3, 8, 4, 4), np.float16)]), torch.device("cpu"))
 
 
 BY_EPOCH = {2: {"a": 0.9, "b": 0.1}, 4: {"a": 0.8, "b": 0.3}, 6: {"a": 0.7, "b": 0.2}}

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
@@ -42,7 +43,7 @@ def test_one_unblurred_view_is_the_gradient_itself(entries, meta):
     method = differnet(meta, localization_views=1, localization_sigma=0)
     maps = GradientMaps(method, entries, meta, CPU)
     x = normalize(read_images(entries[2:3], SIZE), meta.recipe, CPU).requires_grad_()
-    method.log_likelihood(load_extractor(meta.recipe)(x)).sum().backward()
+    method.log_likelihood(Features(load_extractor(meta.recipe)(x))).sum().backward()
     expected = x.grad[0].abs().mean(0)
     assert expected.max() > 0
     torch.testing.assert_close(maps([2])[0], expected)
@@ -62,12 +63,13 @@ def test_maps_turn_with_the_image(image_folder, entries, meta):
 def test_they_are_the_maps_of_scored_images(entries, meta):
     method = differnet(meta, localization_views=2)
     levels = [np.random.default_rng(0).normal(size=(6, 2, *shape)).astype(np.float16) for shape in meta.shapes]
+    features = Features(levels)
     maps = GradientMaps(method, entries, meta, CPU)
-    scored = score_images(method, levels, CPU, [4, 1], maps)
+    scored = score_images(method, features, CPU, [4, 1], maps)
     np.testing.assert_array_equal(scored.maps, maps([4, 1]).numpy())
     assert scored.images["paper"].shape == (2,)
     with pytest.raises(ValueError, match="'localize' is missing"):
-        score_images(method, levels, CPU)
+        score_images(method, features, CPU)
 
 
 def test_other_weights_are_refused(entries, meta):

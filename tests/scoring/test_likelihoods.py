@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.scoring.likelihoods import Positions, likelihood_histograms, positions_of_test
 
@@ -22,7 +23,7 @@ def images(count, seed=0):
     levels = [rng.normal(size=(count, *shape)).astype(np.float16) for shape in SHAPES]
     masks = np.zeros((count, 32, 32), np.uint8)
     masks[1, :16, :16] = 1
-    return Positions(levels, masks, ("normal", "anomalous"))
+    return Positions(Features(levels), masks, ("normal", "anomalous"))
 
 
 def by_group(rows, level):
@@ -37,7 +38,7 @@ def test_shares_are_those_of_the_positions(method):
     given = images(20)
     rows = list(likelihood_histograms(method, [given], CPU))
     with torch.inference_mode():
-        features = [torch.from_numpy(level).float() for level in given.levels]
+        features = given.features.map(lambda level: torch.from_numpy(level).float())
         levels = [values.double().numpy() for _, values in method.position_log_likelihoods(features)]
     for level, values in enumerate(levels):
         anomalous = np.zeros(values.shape, bool)
@@ -71,9 +72,9 @@ class Truth:
 
 
 def test_positions_are_of_few_images_evenly_spaced():
-    levels = [np.arange(100.0).reshape(-1, 1, 1, 1)]
-    found = positions_of_test(levels, Truth(100), 32)
-    numbers = found.levels[0].ravel().astype(int)
+    features = Features([np.arange(100.0).reshape(-1, 1, 1, 1)])
+    found = positions_of_test(features, Truth(100), 32)
+    numbers = found.features.levels[0].ravel().astype(int)
     assert len(numbers) == 40
     assert (numbers[0], numbers[-1]) == (0, 99)
     assert set(np.diff(numbers)) == {2, 3}

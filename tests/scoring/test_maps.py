@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import Scores
 from nfbench.core.errors import NfbenchError
 from nfbench.scoring.maps import score_images
@@ -16,14 +17,14 @@ CPU = torch.device("cpu")
 class InDoublePrecision:
     """Maps are the features, in float64, of which the batches that are still in memory are counted."""
 
-    localizes_by_gradient = False
+    gradient_maps = None
 
     def __init__(self):
         self.made, self.largest = [], 0
 
     def score(self, features):
         self.largest = max(self.largest, sum(made() is not None for made in self.made))
-        maps = features[0][:, 0].double() / 3
+        maps = features.levels[0][:, 0].double() / 3
         self.made.append(weakref.ref(maps))
         return Scores(maps, maps.amax((1, 2)))
 
@@ -31,7 +32,7 @@ class InDoublePrecision:
 def test_maps_are_kept_in_float32_and_batch_by_batch():
     values = np.random.default_rng(0).normal(size=(70, 1, 8, 8)).astype(np.float32)
     method = InDoublePrecision()
-    scored = score_images(method, [values], CPU)
+    scored = score_images(method, Features([values]), CPU)
     assert len(method.made) > 2
     assert method.largest <= 1
     assert scored.maps.dtype == np.float32
@@ -44,4 +45,4 @@ def test_a_map_that_is_not_finite_names_its_image(value):
     values = np.zeros((40, 1, 8, 8), dtype=np.float32)
     values[33, 0, 2, 2] = value
     with pytest.raises(NfbenchError, match="of 1 images are not finite, first image 33"):
-        score_images(InDoublePrecision(), [values], CPU)
+        score_images(InDoublePrecision(), Features([values]), CPU)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.config import TRANSDUCTIVE
 from nfbench.core.provenance import file_sha256
@@ -35,13 +36,17 @@ def views():
     levels = [[rng.normal(size=(n, *shape)).astype(np.float16) for shape in SHAPES] for n in (12, 8)]
     for level in levels[1]:
         level[1::2, :, : level.shape[2] // 4, : level.shape[2] // 4] += 2
-    return Views(*levels)
+    return Views(*map(Features, levels))
+
+
+def as_tensors(features):
+    return features.map(lambda level: torch.from_numpy(level).float())
 
 
 def build(name):
     settings = resolve_settings(name, overrides={"coupling_blocks": 2} if name == "cflow" else {"flow_steps": 2})
     method = build_method(name, SHAPES, settings, (32, 32), 0).eval()
-    method.calibrate(lambda: [[torch.from_numpy(level).float() for level in views().normal]])
+    method.calibrate(lambda: [as_tensors(views().normal)])
     return method
 
 
@@ -51,7 +56,7 @@ def test_transductive_metrics_are_those_of_the_test_sets_own_maximum(truth):
     metrics = scored.evaluation.metrics
     assert {f"pixel_auroc{TRANSDUCTIVE}", f"image_auroc{TRANSDUCTIVE}", f"miou_fair{TRANSDUCTIVE}"} <= metrics.keys()
     assert not [name for name in metrics if TRANSDUCTIVE in name and "nfa" in name]
-    test = [torch.from_numpy(level).float() for level in views().test]
+    test = as_tensors(views().test)
     method.calibrate(lambda: [test])
     with torch.inference_mode():
         maps = method.score(test).maps.float().numpy()
@@ -66,7 +71,7 @@ def test_maps_that_are_kept_do_not_depend_on_other_test_images(truth):
     both = views()
     whole = score_and_evaluate(build("cflow"), both, truth, CPU)
     half = GroundTruth(truth.entries[:4])
-    part = score_and_evaluate(build("cflow"), both._replace(test=[level[:4] for level in both.test]), half, CPU)
+    part = score_and_evaluate(build("cflow"), both._replace(test=both.test[:4]), half, CPU)
     np.testing.assert_allclose(part.test.maps, whole.test.maps[:4], rtol=1e-6)
 
 

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from nfbench.anomalies.base import make_generator
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.config import AnomaliesConfig
 from nfbench.core.errors import NfbenchError
@@ -23,15 +24,16 @@ SIDE = 32
 
 
 def numbered(*outer):
-    """Levels whose values tell the image, and the view: 10 * image + view."""
+    """Features whose values tell the image, and the view: 10 * image + view."""
     index = np.arange(outer[0]) * 10.0
     if len(outer) == 2:
         index = index[:, None] + np.arange(outer[1])
-    return [np.broadcast_to(index[..., None, None, None], (*outer, *shape)).astype(np.float16) for shape in SHAPES]
+    levels = [np.broadcast_to(index[..., None, None, None], (*outer, *shape)) for shape in SHAPES]
+    return Features([level.astype(np.float16) for level in levels])
 
 
 def values(batches):
-    return sorted(float(x) for batch in batches for x in batch.features[0][:, 0, 0, 0])
+    return sorted(float(x) for batch in batches for x in batch.features.levels[0][:, 0, 0, 0])
 
 
 def masks_of(*outer):
@@ -55,8 +57,8 @@ def test_each_epoch_draws_one_view_of_every_image():
 
 
 def test_anomalies_join_as_often_as_asked():
-    real = CachedImages([level + 500 for level in numbered(2)], CPU, masks_of(2))
-    pseudo = CachedViews([level + 700 for level in numbered(2, 4)], masks_of(2, 4), CPU)
+    real = CachedImages(numbered(2).map(lambda level: level + 500), CPU, masks_of(2))
+    pseudo = CachedViews(numbered(2, 4).map(lambda level: level + 700), masks_of(2, 4), CPU)
     data = TrainingData(numbered(9), 0.2, 0, CPU, anomalies=[(real, 5), (pseudo, 3)])
     found = values(data.batches(1, 4, False))
     assert found[:7] == [10.0 * n for n in data.train.tolist()]
@@ -66,7 +68,7 @@ def test_anomalies_join_as_often_as_asked():
     assert data.n_batches(4, True) == 5
     for batch in data.batches(1, 4, False):
         if batch.masks is not None:
-            anomalous = batch.features[0][:, 0, 0, 0] >= 500
+            anomalous = batch.features.levels[0][:, 0, 0, 0] >= 500
             assert torch.equal(batch.masks.flatten(1).any(1), anomalous)
 
 
@@ -75,19 +77,27 @@ def test_views_read_from_disk_are_those_in_memory(monkeypatch):
     monkeypatch.setattr("nfbench.training.data._free_memory", lambda device: 0)
     mapped = CachedViews(numbered(5, 3), masks_of(5, 3), CPU)
     indices, draws = torch.tensor([4, 0, 2]), torch.tensor([7, 2, 3])
-    for one, other in zip(resident.read(indices, draws)[0], mapped.read(indices, draws)[0], strict=True):
-        assert torch.equal(one, other)
-    assert resident.read(indices, draws)[0][0][:, 0, 0, 0].tolist() == [41, 2, 20]
+    (one, _), (other, _) = (views.read(indices, draws) for views in (resident, mapped))
+    assert all(torch.equal(a, b) for a, b in zip(one.levels, other.levels, strict=True))
+    assert one.levels[0][:, 0, 0, 0].tolist() == [41, 2, 20]
+
+
+class Cache(SimpleNamespace):
+    """Stands in for a cache of features."""
+
+    def __len__(self):
+        return len(self.features)
+
+    def require_same_source(self, other, path):
+        pass
 
 
 def features(image=False, entries=(), view="train", **meta):
-    """Stands in for a cache of the images of ``entries``."""
+    """A cache of the images of ``entries``."""
     described = {"stores_image": image, "input_size": SIDE, "view": view, "images_sha256": images_hash(entries), **meta}
-    cache = SimpleNamespace(
-        path="meta.json", levels=numbered(6), masks=masks_of(6, 3), meta=SimpleNamespace(**described)
+    return Cache(
+        path="meta.json", features=numbered(6), masks=masks_of(6, 3), meta=SimpleNamespace(**described), shapes=SHAPES
     )
-    cache.require_same_source = lambda other, path: None
-    return cache
 
 
 @pytest.fixture
@@ -118,9 +128,9 @@ def test_real_anomalies_come_with_their_masks(entries):
     of_test = [entry for entry in entries if entry.split == "test"]
     for number, entry in enumerate(found.real):
         expected = np.array(Image.open(entry.mask).resize((SIDE, SIDE), Image.Resampling.NEAREST)) > 0
-        (level, _), masks = source.read(torch.tensor([number]), torch.tensor([0]))
+        read, masks = source.read(torch.tensor([number]), torch.tensor([0]))
         assert np.array_equal(masks[0].numpy() == 1, expected)
-        assert float(level[0, 0, 0, 0]) == 10.0 * of_test.index(entry)
+        assert float(read.levels[0][0, 0, 0, 0]) == 10.0 * of_test.index(entry)
     assert len(data.items) == 6 + 2 * 5
 
 
@@ -154,7 +164,7 @@ def test_anomalies_and_methods_that_do_not_go_together(entries, method, anomalie
 def test_the_image_is_asked_for_and_refused(entries):
     with pytest.raises(NfbenchError, match="takes no 'image: true'"):
         assemble(build("nfad"), [images(entries, features=features(image=True))], 0, CPU)
-    sanflow = build("sanflow", [(3, SIDE, SIDE), *SHAPES], mixture=False, variance="fixed")
+    sanflow = build("sanflow", mixture=False, variance="fixed")
     with pytest.raises(NfbenchError, match="needs 'image: true'"):
         assemble(sanflow, [images(entries)], 0, CPU)
 
@@ -200,7 +210,7 @@ def test_no_split_holds_out_all_images_of_a_class(entries, counts, val_fraction)
     classes = []
     for number, count in enumerate(counts):
         one = features()
-        one.levels, one.path = numbered(count), f"class{number}/meta.json"
+        one.features, one.path = numbered(count), f"class{number}/meta.json"
         classes.append(images(entries, features=one))
     refused = 0
     for seed in range(20):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.core.errors import NfbenchError
 from nfbench.training.checkpoint import SideFolder, load_kept, load_state, save_kept, save_state
@@ -17,18 +18,18 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def levels():
+def features():
     rng = np.random.default_rng(0)
-    return [rng.normal(size=(20, *shape)).astype(np.float16) for shape in SHAPES]
+    return Features([rng.normal(size=(20, *shape)).astype(np.float16) for shape in SHAPES])
 
 
-def prepare(levels, tmp_path, name="side", **overrides):
+def prepare(features, tmp_path, name="side", **overrides):
     options = {"epochs": 6, "batch_size": 5, "flow_steps": 2, "checkpoints": 3, **overrides}
     settings = resolve_settings("fastflow", overrides=options)
     method = build_method("fastflow", SHAPES, settings, (16, 16), seed=0)
     return (
         method,
-        TrainingData(levels, settings.val_fraction, 0, CPU),
+        TrainingData(features, settings.val_fraction, 0, CPU),
         settings,
         SideFolder(tmp_path / name, "f"),
         "cell",
@@ -41,9 +42,9 @@ def without_times(history):
 
 
 @pytest.mark.parametrize("killed_after", [1, 4, 5])
-def test_resumed_training_is_bit_equal(levels, tmp_path, killed_after):
-    whole = train(*prepare(levels, tmp_path, "whole"))
-    method, *rest = prepare(levels, tmp_path, "killed")
+def test_resumed_training_is_bit_equal(features, tmp_path, killed_after):
+    whole = train(*prepare(features, tmp_path, "whole"))
+    method, *rest = prepare(features, tmp_path, "killed")
     seen = []
 
     def count(features):
@@ -55,7 +56,7 @@ def test_resumed_training_is_bit_equal(levels, tmp_path, killed_after):
     method.loss = count
     with pytest.raises(KeyboardInterrupt):
         train(method, *rest)
-    fresh, *rest = prepare(levels, tmp_path, "killed")
+    fresh, *rest = prepare(features, tmp_path, "killed")
     resumed = train(fresh, *rest)
     assert without_times(resumed.history) == without_times(whole.history)
     assert resumed.kept.keys() == whole.kept.keys() == {2, 4, 6}
@@ -63,8 +64,8 @@ def test_resumed_training_is_bit_equal(levels, tmp_path, killed_after):
         assert all(torch.equal(value, resumed.kept[epoch][name]) for name, value in state.items())
 
 
-def test_checkpoints_of_another_fingerprint_are_not_used(levels, tmp_path):
-    train(*prepare(levels, tmp_path))
+def test_checkpoints_of_another_fingerprint_are_not_used(features, tmp_path):
+    train(*prepare(features, tmp_path))
     assert SideFolder(tmp_path / "side", "f").load() is not None
     assert SideFolder(tmp_path / "side", "g").load() is None
     SideFolder(tmp_path / "side", "g").remove()
@@ -82,19 +83,19 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_checkpoint_is_set_aside_and_the_training_starts_again(levels, tmp_path, damage, caplog):
-    whole = train(*prepare(levels, tmp_path))
+def test_a_damaged_checkpoint_is_set_aside_and_the_training_starts_again(features, tmp_path, damage, caplog):
+    whole = train(*prepare(features, tmp_path))
     state = SideFolder(tmp_path / "side", "f").path
     state.write_bytes(damage(state.read_bytes()))
-    again = train(*prepare(levels, tmp_path))
+    again = train(*prepare(features, tmp_path))
     assert without_times(again.history) == without_times(whole.history)
     assert f"{state} is damaged" in caplog.text
     assert state.with_name("state.damaged.pt").is_file()
     assert SideFolder(tmp_path / "side", "f").load()["epoch"] == 5
 
 
-def test_the_checkpoint_of_another_training_is_not_gone_on_with(levels, tmp_path, caplog):
-    train(*prepare(levels, tmp_path, "other", epochs=3))
+def test_the_checkpoint_of_another_training_is_not_gone_on_with(features, tmp_path, caplog):
+    train(*prepare(features, tmp_path, "other", epochs=3))
     own, other = SideFolder(tmp_path / "side", "f"), SideFolder(tmp_path / "other", "f")
     other.path.rename(other.path.with_name("copy.pt"))
     SideFolder(tmp_path / "other", "g").save({"epoch": 2})
@@ -104,8 +105,8 @@ def test_the_checkpoint_of_another_training_is_not_gone_on_with(levels, tmp_path
     assert "state.pt is the checkpoint of another training" in caplog.text
 
 
-def test_lost_loss_stops_with_the_last_good_checkpoint(levels, tmp_path):
-    method, data, settings, side, label, _ = prepare(levels, tmp_path)
+def test_lost_loss_stops_with_the_last_good_checkpoint(features, tmp_path):
+    method, data, settings, side, label, _ = prepare(features, tmp_path)
     calls = []
 
     def lose(features):
@@ -122,19 +123,19 @@ def test_lost_loss_stops_with_the_last_good_checkpoint(levels, tmp_path):
     assert all(torch.isfinite(value).all() for value in state["model"].values())
 
 
-def test_exploding_loss_stops(levels, tmp_path):
+def test_exploding_loss_stops(features, tmp_path):
     with pytest.raises(Diverged, match=r"the loss is .* in epoch .* try a lower 'lr' \(now 1e\+06\)"):
-        train(*prepare(levels, tmp_path, lr=1e6))
+        train(*prepare(features, tmp_path, lr=1e6))
 
 
-def test_loss_descends_and_history_is_complete(levels, tmp_path):
-    result = train(*prepare(levels, tmp_path, epochs=8))
+def test_loss_descends_and_history_is_complete(features, tmp_path):
+    result = train(*prepare(features, tmp_path, epochs=8))
     assert [row["epoch"] for row in result.history] == list(range(1, 9))
     assert result.history[-1]["loss"] < result.history[0]["loss"]
     assert all(np.isfinite(row["val_log_likelihood"]) for row in result.history)
 
 
-def test_each_kept_epoch_is_told_and_can_end_the_training(levels, tmp_path):
+def test_each_kept_epoch_is_told_and_can_end_the_training(features, tmp_path):
     told = []
 
     def stop_at_4(method, epoch, val):
@@ -143,22 +144,22 @@ def test_each_kept_epoch_is_told_and_can_end_the_training(levels, tmp_path):
         if epoch == 4:
             raise StopIteration
 
-    values = prepare(levels, tmp_path, epochs=8, checkpoints=4)
+    values = prepare(features, tmp_path, epochs=8, checkpoints=4)
     with pytest.raises(StopIteration):
         train(*values[:5], on_kept=stop_at_4)
-    undisturbed = train(*prepare(levels, tmp_path, "other", epochs=8, checkpoints=4)[:5]).history
+    undisturbed = train(*prepare(features, tmp_path, "other", epochs=8, checkpoints=4)[:5]).history
     assert told == [(epoch, undisturbed[epoch - 1]["val_log_likelihood"]) for epoch in (2, 4)]
 
 
-def test_without_held_out_images_there_is_no_val(levels, tmp_path):
-    result = train(*prepare(levels, tmp_path, val_fraction=0))
+def test_without_held_out_images_there_is_no_val(features, tmp_path):
+    result = train(*prepare(features, tmp_path, val_fraction=0))
     assert {row["val_log_likelihood"] for row in result.history} == {None}
 
 
 @pytest.mark.parametrize("options", [{"precision": "bf16"}, {"gradient_clip": 1e-4}, {"schedule": "cosine"}])
-def test_options_take_part(levels, tmp_path, options):
-    plain = train(*prepare(levels, tmp_path, "plain"))
-    other = train(*prepare(levels, tmp_path, "other", **options))
+def test_options_take_part(features, tmp_path, options):
+    plain = train(*prepare(features, tmp_path, "plain"))
+    other = train(*prepare(features, tmp_path, "other", **options))
     assert other.history[-1]["loss"] != plain.history[-1]["loss"]
     assert other.history[-1]["loss"] == pytest.approx(plain.history[-1]["loss"], abs=0.1)
 
@@ -189,29 +190,29 @@ def test_schedule_of_cflow_ad():
     assert rates[960] == pytest.approx(2e-7 + (2e-4 - 2e-7) * 0.5 * (1 + np.cos(np.pi * 24 / 25)))
 
 
-def test_split_and_order_follow_from_the_seed(levels):
-    first, same, other = (TrainingData(levels, 0.1, seed, CPU) for seed in (0, 0, 1))
+def test_split_and_order_follow_from_the_seed(features):
+    first, same, other = (TrainingData(features, 0.1, seed, CPU) for seed in (0, 0, 1))
     assert torch.equal(first.val, same.val)
     assert not torch.equal(first.val, other.val) or not torch.equal(first.train[:5], other.train[:5])
     assert sorted([*first.val.tolist(), *first.train.tolist()]) == list(range(20))
     assert len(first.val) == 2
-    batches = [torch.cat([batch.features[0] for batch in first.batches(epoch, 5, False)]) for epoch in (1, 1, 2)]
+    batches = [torch.cat([batch.features.levels[0] for batch in first.batches(epoch, 5, False)]) for epoch in (1, 1, 2)]
     assert torch.equal(batches[0], batches[1])
     assert not torch.equal(batches[0], batches[2])
 
 
-def test_small_sets_still_make_a_batch(levels):
-    data = TrainingData([level[:3] for level in levels], 0, 0, CPU)
-    assert [len(batch.features[0]) for batch in data.batches(1, 32, True)] == [3]
+def test_small_sets_still_make_a_batch(features):
+    data = TrainingData(features[:3], 0, 0, CPU)
+    assert [len(batch.features) for batch in data.batches(1, 32, True)] == [3]
     assert data.n_batches(32, True) == 1
 
 
-def test_memory_mapped_levels_give_the_same_batches(levels, monkeypatch):
-    resident = TrainingData(levels, 0, 0, CPU)
+def test_memory_mapped_levels_give_the_same_batches(features, monkeypatch):
+    resident = TrainingData(features, 0, 0, CPU)
     monkeypatch.setattr("nfbench.training.data._free_memory", lambda device: 0)
-    mapped = TrainingData(levels, 0, 0, CPU)
+    mapped = TrainingData(features, 0, 0, CPU)
     for one, other in zip(resident.batches(1, 5, False), mapped.batches(1, 5, False), strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(one.features, other.features, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(one.features.levels, other.features.levels, strict=True))
 
 
 def test_states_survive_writing(tmp_path):
@@ -238,14 +239,14 @@ def test_state_is_written_atomically(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
 
 
-def test_time_to_prepare_is_part_of_the_training(levels, tmp_path):
-    method, *rest = prepare(levels, tmp_path, epochs=1)
+def test_time_to_prepare_is_part_of_the_training(features, tmp_path):
+    method, *rest = prepare(features, tmp_path, epochs=1)
     method.prepare = lambda passes: time.sleep(0.5)
     assert train(method, *rest).seconds > 0.5
 
 
-def test_an_epoch_without_a_step_is_an_error(levels, tmp_path):
-    method, *rest = prepare(levels, tmp_path, epochs=2)
+def test_an_epoch_without_a_step_is_an_error(features, tmp_path):
+    method, *rest = prepare(features, tmp_path, epochs=2)
     method.losses = lambda batch, generator: iter(())
     with pytest.raises(NfbenchError, match="epoch 1 had no batch that the method learns from"):
         train(method, *rest)
@@ -254,10 +255,14 @@ def test_an_epoch_without_a_step_is_an_error(levels, tmp_path):
 @pytest.mark.parametrize("name", ["sanflow", "bgad"])
 def test_resumed_training_on_anomalies_is_bit_equal(name, tmp_path):
     """With batch normalization, views that are drawn, and anomalies that join."""
-    shapes = [LevelShape(3, 16, 16), LevelShape(6, 4, 4)] if name == "sanflow" else [LevelShape(6, 4, 4)]
+    shapes = [LevelShape(6, 4, 4)]
     rng = np.random.default_rng(0)
-    normal = [rng.normal(size=(8, *shape)).astype(np.float16) for shape in shapes]
-    pseudo = [rng.normal(size=(8, 3, *shape)).astype(np.float16) for shape in shapes]
+
+    def draw(*outer):
+        image = rng.normal(size=(*outer, 3, 16, 16)).astype(np.float16) if name == "sanflow" else None
+        return Features([rng.normal(size=(*outer, *shape)).astype(np.float16) for shape in shapes], image)
+
+    normal, pseudo = draw(8), draw(8, 3)
     masks = np.zeros((8, 3, 16, 16), np.uint8)
     masks[:, 1:, :8, :8] = 255
     small = {

@@ -1,0 +1,56 @@
+"""Settings that methods share: what all have, and how they are trained by gradient."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["MethodSettings", "TrainedSettings", "epochs_of"]
+
+
+class MethodSettings(BaseModel):
+    """What every method has; each adds its own fields and its paper's defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    val_fraction: float = Field(
+        0.1, ge=0, lt=1, description="share of the normal training images held out for the selection 'val'"
+    )
+
+
+class TrainedSettings(MethodSettings):
+    """How a method is trained by gradient, epoch by epoch."""
+
+    epochs: int = Field(ge=0, description="passes over the training images, fixed beforehand")
+    batch_size: int = Field(ge=1, description="images per step")
+    lr: float = Field(gt=0, description="learning rate of Adam")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty of Adam")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="decay of Adam's two moments")
+    eps: float = Field(1e-8, gt=0, description="term that keeps Adam from dividing by zero")
+    schedule: Literal["constant", "cosine", "warmup_cosine"] = Field(
+        "constant",
+        description="learning rate: constant; cosine by step; or CFLOW-AD's, a cosine by meta-epoch after a warm-up",
+    )
+    meta_epochs: int = Field(25, ge=1, description="meta-epochs of the schedule warmup_cosine")
+    gradient_clip: float | None = Field(
+        None, gt=0, description="largest norm of the gradient of the loss per dimension, off when null"
+    )
+    drop_last: bool = Field(False, description="leave out the last, incomplete batch of an epoch")
+    checkpoints: int = Field(5, ge=1, description="models kept, evenly spaced; the selections choose among them")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast of the forward pass")
+    compile: bool = Field(False, description="torch.compile the modules that are trained")
+    online_rotation: float = Field(
+        0.0,
+        ge=0,
+        le=180,
+        description="rotate training images by a random angle of up to this many degrees, and extract their features "
+        "online instead of reading the cache",
+    )
+
+    def meta_epoch(self, progress: float) -> int:
+        """Number of the meta-epoch, from 0, in which this share of the training lies behind."""
+        return int(progress * self.meta_epochs + 1e-9)  # rounding must not move a boundary
+
+
+def epochs_of(settings: MethodSettings) -> int:
+    """Passes over the training images; 0 where nothing is trained epoch by epoch."""
+    return settings.epochs if isinstance(settings, TrainedSettings) else 0

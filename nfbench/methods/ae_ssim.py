@@ -1,0 +1,166 @@
+"""AE-SSIM: a convolutional autoencoder with a loss of structural similarity (Bergmann et al., VISAPP 2019).
+
+arXiv 1807.02011. There is no official code; the network is that of the description of
+plutoyuxie/AutoEncoder-SSIM-for-unsupervised-anomaly-detection- at 1bd6651.
+Score: ``1 - SSIM(x, x')`` of each pixel, with ``x'`` the reconstruction; of an image, the largest of its map, which the
+paper leaves open.
+
+Deliberate deviations: an epoch is a pass over the training images, each step takes random patches of ``batch_size``
+images, and ``patch_steps`` steps follow one another; the paper cuts 10,000 patches beforehand, and rotates and mirrors
+some categories. Images are resized to a square, textures and objects alike; what the paper does to carpets (512 pixels)
+and objects (a crop of 256 pixels) is up to ``input_size`` of the backbone ``image``. SSIM takes a Gaussian window
+of 11 pixels (sigma 1.5), and borders are mirrored, so that maps are as large as the image.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+from torch import Tensor, nn
+
+from nfbench.backbones.base import IMAGENET_MEAN, IMAGENET_STD
+from nfbench.blocks.features import Features
+from nfbench.blocks.method import Batch, Method, Scores, Tiny
+from nfbench.blocks.settings import TrainedSettings
+from nfbench.blocks.ssim import ssim
+from nfbench.config import Choices, Range
+from nfbench.core.errors import NfbenchError
+
+__all__ = ["METHOD", "AeSsim", "AeSsimSettings", "Autoencoder"]
+
+MEMORY = {"parameters": 0, "network": 3e6, "pixels": 900}
+"""See ``nfbench.plan.memory``."""
+
+_SLOPE = 0.2
+
+
+class AeSsimSettings(TrainedSettings):
+    """The paper's settings for textures; objects have ``patch_size`` 256 and ``latent_channels`` 500."""
+
+    epochs: int = Field(200, ge=0, description="passes over the training images, fixed beforehand")
+    batch_size: int = Field(32, ge=1, description="images whose patches are one step")
+    lr: float = Field(2e-4, gt=0, description="learning rate of Adam")
+    weight_decay: float = Field(1e-5, ge=0, description="L2 penalty of Adam")
+    val_fraction: float = Field(0.0, ge=0, lt=1, description="share of the normal training images held out")
+    patch_size: Literal[64, 128, 256, 512] = Field(128, description="side of a patch in pixels")
+    patches: int = Field(4, ge=1, description="patches of each image in a step")
+    patch_steps: int = Field(3, ge=1, description="steps of a batch of images, each on other patches")
+    patch_stride: int = Field(32, ge=1, description="distance of the overlapping patches of a scored image, in pixels")
+    latent_channels: int = Field(100, ge=1, description="length of the code of a patch")
+    width: int = Field(32, ge=1, description="channels of the outer layers; the inner ones have up to 4 times as many")
+
+    @model_validator(mode="after")
+    def _patches_cover_the_image(self) -> "AeSsimSettings":
+        if self.patch_stride > self.patch_size:
+            given = {"stride": self.patch_stride, "size": self.patch_size}
+            text = "'patch_stride' is {stride} and leaves gaps between patches of {size} pixels"
+            raise PydanticCustomError("gaps", text, given)
+        return self
+
+
+class Autoencoder(nn.Module):
+    """Patches ``(B, 3, S, S)`` in [0, 1] through a code of ``latent_channels`` values to patches like them.
+
+    Kernels of 4 halve the side, those of 3 keep it, and the innermost covers the last 8 x 8 positions.
+    """
+
+    def __init__(self, patch_size: int, latent_channels: int, width: int) -> None:
+        super().__init__()
+        outer = [(width, 4)] * int(math.log2(patch_size // 32))
+        inner = [(width, 3), (2 * width, 4), (2 * width, 3), (4 * width, 4), (2 * width, 3), (width, 3)]
+        encoder: list[nn.Module] = []
+        decoder: list[nn.Module] = []
+        inputs = 3
+        for outputs, kernel in outer + inner:
+            stride = 2 if kernel == 4 else 1
+            encoder += [nn.Conv2d(inputs, outputs, kernel, stride, 1), nn.LeakyReLU(_SLOPE)]
+            decoder = [nn.ConvTranspose2d(outputs, inputs, kernel, stride, 1), nn.LeakyReLU(_SLOPE), *decoder]
+            inputs = outputs
+        self.encoder = nn.Sequential(*encoder, nn.Conv2d(width, latent_channels, 8))
+        innermost = [nn.ConvTranspose2d(latent_channels, width, 8), nn.LeakyReLU(_SLOPE)]
+        self.decoder = nn.Sequential(*innermost, *decoder[:-1], nn.Sigmoid())
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """The reconstruction."""
+        return self.decoder(self.encoder(patches))
+
+
+class AeSsim(Method):
+    """An autoencoder of patches, and the dissimilarity of the image from its reconstruction."""
+
+    title = "AE-SSIM"
+    settings_type = AeSsimSettings
+    settings: AeSsimSettings
+    tiny = Tiny({"patch_size": 64, "latent_channels": 16, "width": 8, "patches": 1}, shapes=(), side=64)
+    takes_levels = False
+    takes_image = True
+    search_space = {
+        "lr": Range(low=1e-5, high=1e-2, log=True),
+        "latent_channels": Choices(choices=(50, 100, 250, 500)),
+        "width": Choices(choices=(16, 32, 64)),
+    }
+
+    def build(self, generator: torch.Generator) -> None:
+        """Makes the autoencoder."""
+        settings, side = self.settings, min(self.map_size)
+        if side < settings.patch_size:
+            raise NfbenchError(
+                f"'patch_size' of method 'ae_ssim' is {settings.patch_size}, and images have {side} pixels; lower it, "
+                "or raise 'input_size' of the backbone"
+            )
+        self.autoencoder = Autoencoder(settings.patch_size, settings.latent_channels, settings.width)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
+        """``1 - SSIM`` of random patches and their reconstructions, ``patch_steps`` times."""
+        images = self._pixels(batch.features)
+        for _ in range(self.settings.patch_steps):
+            patches = self._draw(images, generator)
+            yield 1 - ssim(patches, self.autoencoder(patches)).mean()
+
+    def _draw(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """``patches`` random patches of each image."""
+        side = self.settings.patch_size
+        height, width = (size - side + 1 for size in images.shape[2:])
+        count = len(images) * self.settings.patches
+        drawn = torch.randint(height * width, (count,), generator=generator, device=generator.device).tolist()
+        corners = [divmod(place, width) for place in drawn]
+        return torch.stack(
+            [
+                images[number % len(images), :, top : top + side, left : left + side]
+                for number, (top, left) in enumerate(corners)
+            ]
+        )
+
+    def score(self, features: Features[Tensor]) -> Scores:
+        """``1 - SSIM`` of image and reconstruction, and its maximum."""
+        images = self._pixels(features)
+        maps = 1 - ssim(images.double(), self.reconstruct(images).double())
+        return Scores(maps, maps.flatten(1).amax(1))
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Mean of the reconstructions of overlapping patches, ``(B, 3, H, W)`` in [0, 1]."""
+        side, stride = self.settings.patch_size, self.settings.patch_stride
+        total, count = torch.zeros_like(images), torch.zeros_like(images[:1, :1])
+        tops, lefts = ([*range(0, size - side, stride), size - side] for size in images.shape[2:])
+        for top, left in product(tops, lefts):
+            inside = (..., slice(top, top + side), slice(left, left + side))
+            total[inside] += self.autoencoder(images[inside])
+            count[inside] += 1
+        return total / count
+
+    def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
+        """All parameters are the autoencoder's."""
+        return {"autoencoder": list(self.autoencoder.parameters())}
+
+    def _pixels(self, features: Features[Tensor]) -> Tensor:
+        """The image in [0, 1]."""
+        return features.image * self.std + self.mean
+
+
+METHOD = AeSsim

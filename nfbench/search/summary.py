@@ -48,7 +48,8 @@ def summarize(shared: SharedStudy, spec: StudySpec, space: Mapping[str, Any], va
             f"study of '{name}': no trial completed; {first}; narrow its 'space', or remove "
             f"{spec.study}/.study to try again"
         )
-    best = [_best(trial, backbones) for trial in sorted(complete, key=lambda trial: (-trial.value, trial.number))]
+    sign = 1 if search.direction == "minimize" else -1
+    best = [_best(trial, backbones) for trial in sorted(complete, key=lambda trial: (sign * trial.value, trial.number))]
     by_backbone: dict[str, BestTrial] = {}
     for trial in best:
         by_backbone.setdefault(trial.backbone, trial)
@@ -60,7 +61,7 @@ def summarize(shared: SharedStudy, spec: StudySpec, space: Mapping[str, Any], va
             "backbones": list(backbones),
             "objective": search.objective,
             "metric": "log_likelihood" if search.objective == "log_likelihood" else search.metric,
-            "direction": "maximize",
+            "direction": search.direction,
             "budget": search.trials,
             "budget_seconds": search.seconds,
             "workers": search.workers,

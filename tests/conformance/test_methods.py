@@ -15,7 +15,7 @@ from nfbench.blocks.method import PACKAGE, LevelShape, MethodSettings, build_met
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin, plugin_names
 from nfbench.features.stacked import StackedArrays
-from nfbench.metrics.ranking import image_areas
+from nfbench.metrics._ranking import image_areas
 from nfbench.scoring.maps import score_images
 from nfbench.training.assemble import class_levels
 from nfbench.training.checkpoint import SideFolder, load_kept, save_kept

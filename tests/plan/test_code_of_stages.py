@@ -118,7 +118,7 @@ def test_what_a_training_and_an_evaluation_follow_from():
     )
     assert {f"nfbench.{name}" for name in wanted} <= training
     evaluation = modules_of("nfbench.scoring.protocol:score_and_evaluate")
-    assert {"nfbench.metrics.ranking", "nfbench.metrics.iou", "nfbench.scoring.maps"} <= evaluation
+    assert {"nfbench.metrics._ranking", "nfbench.metrics._iou", "nfbench.scoring.maps"} <= evaluation
     rooms = {name.split(".")[1] for name in training | evaluation}
     assert not rooms & {"tables", "figures", "report", "results", "search", "tracking", "cli", "reference"}
     assert not training & {"nfbench.config.tables", "nfbench.methods.padim", "nfbench.scoring.evaluate"}

@@ -16,6 +16,7 @@ from nfbench.backbones.base import PACKAGE as BACKBONES
 from nfbench.blocks.method import PACKAGE as METHODS
 from nfbench.core.registry import plugin_names
 from nfbench.datasets.base import PACKAGE as DATASETS
+from nfbench.metrics import PACKAGE as METRICS
 from nfbench.plan.cells import Cell
 from nfbench.plan.code import Code, code_hash, reachable
 from nfbench.plan.specs import EvaluateSpec, ExtractSpec, PrepareSpec, TrainSpec
@@ -29,7 +30,9 @@ pytestmark = pytest.mark.slow
 
 BACKBONE = "tf_efficientnet_lite0"
 SOURCE = Path(nfbench.__file__).parent
-PLUGINS = [(package, name) for package in (METHODS, DATASETS, BACKBONES, ANOMALIES) for name in plugin_names(package)]
+PLUGINS = [
+    (package, name) for package in (METHODS, DATASETS, BACKBONES, ANOMALIES, METRICS) for name in plugin_names(package)
+]
 
 
 def hash_of(folder, *roots):

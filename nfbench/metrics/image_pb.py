@@ -25,7 +25,7 @@ def _at(percent: int) -> Metric:
         alarms = math.floor(percent / 100 * len(normal) + 1e-9)
         return float((anomalous > normal[alarms]).mean())
 
-    title = f"PB{percent}, anomalous images above the threshold with false alarms on {percent} % of the normal ones"
+    title = f"PB{percent}, bad images at {percent} % false alarms"
     return Metric(f"image_pb{percent}", title, value, variants=BY_RULE, short=f"PB{percent}")
 
 

@@ -25,7 +25,7 @@ def _at(percent: int) -> Metric:
         missed = math.floor(percent / 100 * len(anomalous) + 1e-9)
         return float((normal < anomalous[missed]).mean())
 
-    title = f"PG{percent}, normal images below the threshold with {percent} % of the anomalous ones missed"
+    title = f"PG{percent}, good images at {percent} % misses"
     return Metric(f"image_pg{percent}", title, value, variants=BY_RULE, short=f"PG{percent}")
 
 

@@ -47,5 +47,5 @@ def test_no_more_are_missed_or_alarmed_than_promised(percent):
 
 
 def test_names_and_titles():
-    assert find_metric("image_pg5_top1").title.startswith("PG5, normal images below the threshold")
+    assert find_metric("image_pg5_top1").title.startswith("PG5, good images at 5 % misses (mean of")
     assert find_metric("image_pb2").short == "PB2"

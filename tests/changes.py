@@ -24,6 +24,7 @@ NEW_FILES = {
     "backbones/brand_new.py": "backbones/alexnet.py",
     "datasets/brand_new.py": "datasets/mpdd.py",
     "anomalies/brand_new.py": "anomalies/cutpaste.py",
+    "metrics/brand_new.py": "metrics/image_pg.py",
     "figures/brand_new.py": "figures/speed.py",
     "tables/brand_new.py": "tables/backbones.py",
 }

@@ -14,9 +14,9 @@ SOURCE = Path(nfbench.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
 LAYERS = [
     {"core"},
-    {"reference", "backbones"},
+    {"reference", "backbones", "metrics"},
     {"config"},
-    {"datasets", "metrics"},
+    {"datasets"},
     {"plan"},
     {"anomalies", "features", "blocks"},
     {"methods"},

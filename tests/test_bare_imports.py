@@ -11,10 +11,11 @@ from nfbench.core.registry import plugin_names
 from nfbench.datasets.base import PACKAGE
 
 SOURCE = Path(nfbench.__file__).parent
-ROOMS = ("core", "config", "plan", "reference", "datasets", "backbones")
+ROOMS = ("core", "config", "plan", "reference", "datasets", "backbones", "metrics")
 COMPUTING = {
     "core.device", "core.torchvision_guard", "backbones.extractors", "backbones.weights", "datasets.drawing",
-    "datasets.miniature", "datasets.video",
+    "datasets.miniature", "datasets.video", "metrics._calibration", "metrics._inputs", "metrics._iou",
+    "metrics._legacy", "metrics._pixel", "metrics._ranking",
 }  # fmt: skip
 """Modules of these rooms that are imported where something is computed."""
 

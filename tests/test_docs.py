@@ -13,6 +13,7 @@ from PIL import Image
 from nfbench.blocks.method import resolve_settings
 from nfbench.config import VariantConfig
 from nfbench.datasets.base import find_dataset
+from nfbench.metrics import metric_list
 from tests.browser import Browser
 from tests.conftest import ROOT, make_image_folder
 from tests.in_process import run_nfbench, run_snakemake
@@ -124,6 +125,10 @@ def test_links_and_pictures_exist():
             assert target.startswith("http") or (document.parent / target).exists(), f"{document.name}: {target}"
 
 
+def test_all_metrics_are_listed():
+    assert metric_list() in (ROOT / "docs" / "metrics.md").read_text(), "print it by 'nfbench list metrics'"
+
+
 def test_the_project_speaks_of_itself_alone():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
     for name in tracked:
@@ -212,13 +217,15 @@ def test_worked_examples_run(example):
     table = (example / "results" / "tables" / "example" / "example_pixel_auroc.csv").read_text()
     assert "diagonal-short" in table
     assert "mobilenetv3_large_100.ra_in1k@64-l23-random" in table
+    table = (example / "results" / "tables" / "example" / "example_recall.html").read_text()
+    assert "Worked examples: anomalous images above all normal ones in percent, mean" in table
 
 
 @pytest.mark.slow
 def test_worked_examples_keep_the_contracts(example):
-    selected = "diagonal or Diagonal or mobilenet or ok_ko"
+    selected = "diagonal or Diagonal or mobilenet or ok_ko or image_recall"
     printed = run_in(example, "pytest", "-q", "-p", "no:cacheprovider", "tests/conformance", "-k", selected)
-    assert re.search(r"\b[1-9]\d passed", printed), printed
+    assert re.search(r"\b[1-9]\d+ passed", printed), printed
 
 
 def test_worked_examples_are_formatted(example, tmp_path):

@@ -12,14 +12,19 @@ from nfbench.cli.options import Set, parse_numbers, parse_overrides
 from nfbench.config import BackboneConfig, Config, Experiment, validate
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin_names
+from nfbench.metrics import metric_list
 
 __all__ = ["check_device", "check_variants", "describe", "errata", "list_names", "schema"]
 
 
-def list_names(kind: Annotated[Literal["methods", "backbones", "datasets", "experiments"], typer.Argument()]) -> None:
-    """List methods, backbones, datasets or experiments."""
+def list_names(
+    kind: Annotated[Literal["methods", "backbones", "datasets", "metrics", "experiments"], typer.Argument()],
+) -> None:
+    """List methods, backbones, datasets, metrics (as a table in Markdown) or experiments."""
     if kind == "backbones":
         names = backbone_names()
+    elif kind == "metrics":
+        names = metric_list().splitlines()
     elif kind == "experiments":
         names = [f"{name}: {experiment.title}" for name, experiment in load().experiments.items()]
     else:

@@ -15,7 +15,7 @@ from nfbench.config.grid import (
     VariantConfig,
 )
 from nfbench.config.load import load_bench, read_config
-from nfbench.config.metrics import METRIC_NAMES, TRANSDUCTIVE
+from nfbench.config.metrics import metrics_in
 from nfbench.config.names import NAME_PATTERN, check_category, require_known
 from nfbench.config.reading import read_mapping, read_yaml, typed
 from nfbench.config.search import Choices, Dimension, Range, SearchConfig
@@ -33,9 +33,7 @@ from nfbench.config.tables import (
 from nfbench.config.validation import validate
 
 __all__ = [
-    "METRIC_NAMES",
     "NAME_PATTERN",
-    "TRANSDUCTIVE",
     "AnomaliesConfig",
     "AvailableAmong",
     "BackboneConfig",
@@ -62,6 +60,7 @@ __all__ = [
     "VariantConfig",
     "check_category",
     "load_bench",
+    "metrics_in",
     "read_config",
     "read_mapping",
     "read_yaml",

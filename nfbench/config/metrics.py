@@ -1,36 +1,35 @@
-"""Names of all metrics that a run can have: what ``run.json`` holds and tables may ask for."""
+"""Names of metrics in the configuration, looked up in ``nfbench.metrics``."""
 
-from itertools import product
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
-__all__ = ["METRIC_NAMES", "PLAIN_METRICS", "TRANSDUCTIVE", "plain_metric"]
+from pydantic import AfterValidator, BaseModel
+from pydantic_core import PydanticCustomError
 
-TRANSDUCTIVE = "_transductive"
-"""Ends the names of metrics of scores that are relative to the whole test set, as some papers publish them."""
+from nfbench.core.errors import NfbenchError
+from nfbench.metrics import find_metric, known_metrics
 
-_IMAGE_RULES = ("", "_max", "_mean", "_top1")
-_OVER = ("", "_anomalous", "_pooled")
-_IMAGE = [f"image_{area}{rule}" for area, rule in product(("auroc", "ap", "f1"), _IMAGE_RULES)]
-_PIXEL = [f"pixel_{area}" for area in ("auroc", "ap", "f1", "aupro", "aupro_05")]
-_MAP = ["miou_oracle", "miou_fair"]
-_LOG_NFA = ["miou_nfa", "miou_nfa_guard", "miou_nfa_oracle"]
-_OF_MAPS = [*_IMAGE, *_PIXEL, *(f"{iou}{over}" for iou, over in product(_MAP, _OVER))]
-_OF_LATENTS = [f"{iou}{over}" for iou, over in product(_LOG_NFA, _OVER)]
-
-METRIC_NAMES = (
-    *_OF_MAPS,
-    "false_alarms_fair",
-    *_OF_LATENTS,
-    "false_alarms_nfa",
-    "false_alarms_nfa_guard",
-    *(f"{name}{TRANSDUCTIVE}" for name in (*_OF_MAPS, "false_alarms_fair")),
-)
-"""All of them; ``scoring.evaluate`` says what each is."""
+__all__ = ["MetricName", "metrics_in"]
 
 
-PLAIN_METRICS = tuple(name for name in METRIC_NAMES if not name.endswith((TRANSDUCTIVE, *_IMAGE_RULES[1:], *_OVER[1:])))
-"""Those by the method's own image score, over all images, and not relative to the test set."""
+def _is_known(name: str) -> str:
+    try:
+        return find_metric(name).name
+    except NfbenchError as error:
+        raise PydanticCustomError("unknown_metric", "{message}", {"message": str(error)}) from None
 
 
-def plain_metric(metric: str) -> str:
-    """The metric's name in papers, which print transductive scores under it too."""
-    return metric.removesuffix(TRANSDUCTIVE)
+MetricName = Annotated[str, AfterValidator(_is_known)]
+
+
+def metrics_in(part: Any) -> Iterator[str]:
+    """Names of metrics in a part of the configuration, such as a table: all values that are one."""
+    if isinstance(part, BaseModel):
+        part = part.model_dump()
+    if isinstance(part, str) and part in known_metrics():
+        yield part
+    elif isinstance(part, Mapping):
+        yield from metrics_in(list(part.values()))
+    elif isinstance(part, list | tuple):
+        for value in part:
+            yield from metrics_in(value)

@@ -7,7 +7,6 @@ from functools import cached_property
 from nfbench.config.backbone import BackboneConfig
 from nfbench.config.checks import Known, backbone_faults
 from nfbench.config.grid import GridBlock
-from nfbench.config.metrics import plain_metric
 from nfbench.config.tables import (
     AnyTable,
     BackbonesTableConfig,
@@ -19,6 +18,7 @@ from nfbench.config.tables import (
 )
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
+from nfbench.metrics import find_metric
 from nfbench.reference import find_printed, printed_rows, published_names, published_table
 
 __all__ = ["Runs", "figure_faults", "table_faults"]
@@ -177,7 +177,7 @@ def _value_faults(key: str, table: MethodsTableConfig, where: Mapping[str, str] 
         return
     for metric in table.metrics:
         try:
-            printed = find_printed(table.published, where, plain_metric(metric))
+            printed = find_printed(table.published, where, find_metric(metric).printed_as)
         except NfbenchError as error:
             yield f"'{key}.published': {error}"
             continue
@@ -205,7 +205,7 @@ def _metrics_faults(key: str, published: str | None, metrics: Collection[str]) -
         yield f"'{key}.published': {fault}"
         return
     found = {row["metric"] for row in printed_rows(published)}
-    if not found & {plain_metric(metric) for metric in metrics}:
+    if not found & {find_metric(metric).printed_as for metric in metrics}:
         yield f"'{key}.metrics': published table '{published}' has none of them, only {', '.join(sorted(found))}"
 
 

@@ -7,8 +7,10 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from nfbench.config.backbone import Backbones
+from nfbench.config.metrics import MetricName
 from nfbench.config.reading import Typed
 from nfbench.config.validation import Model
+from nfbench.metrics import Named, find_metric
 
 __all__ = ["Choices", "Dimension", "Range", "SearchConfig"]
 
@@ -77,9 +79,7 @@ class SearchConfig(Model):
         description="what a trial is judged by: the likelihood of held-out normal images; or 'metric', on test images "
         "that are then left out of the test set, or, as papers did, on the test set itself, which tables say",
     )
-    metric: Literal["image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_aupro"] = Field(
-        "pixel_auroc", description="metric of the objectives validation and test"
-    )
+    metric: MetricName = Field("pixel_auroc", description="metric of the objectives validation and test")
     validation_share: float = Field(
         0.3, gt=0, lt=1, description="share of the test images, of each kind of defect, for the objective validation"
     )
@@ -99,3 +99,24 @@ class SearchConfig(Model):
                 "the objective 'validation' or 'test'",
             )
         return self
+
+    @model_validator(mode="after")
+    def _trials_are_judged_image_by_image(self) -> "SearchConfig":
+        named = find_metric(self.metric)
+        if named.transductive:
+            raise PydanticCustomError(
+                "transductive",
+                "'metric' of a search takes no transductive scores; take '{name}'",
+                {"name": named.printed_as},
+            )
+        return self
+
+    @property
+    def direction(self) -> Literal["maximize", "minimize"]:
+        """What a study does with the values of its trials."""
+        return "minimize" if self.judged_by and self.judged_by.sign < 0 else "maximize"
+
+    @property
+    def judged_by(self) -> Named | None:
+        """The metric that trials are judged by; None where a likelihood does."""
+        return None if self.objective == "log_likelihood" else find_metric(self.metric)

@@ -1,18 +1,16 @@
 """Tables and figures of an experiment: what they show of its runs."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from nfbench.config.backbone import BackboneConfig
 from nfbench.config.grid import Setting
-from nfbench.config.metrics import METRIC_NAMES, PLAIN_METRICS
+from nfbench.config.metrics import MetricName
 from nfbench.config.names import Name, Title
 from nfbench.config.validation import Model
-from nfbench.core.registry import nearest
 
 __all__ = [
     "AnyTable",
@@ -40,15 +38,6 @@ Cost = Literal[
 ]
 
 
-def _is_known(metric: str) -> str:
-    if metric not in METRIC_NAMES:
-        close = difflib.get_close_matches(metric, METRIC_NAMES, n=1)  # else, to name the plain ones is enough
-        message = f"unknown metric '{metric}'{nearest(metric, close or PLAIN_METRICS)}"
-        raise PydanticCustomError("unknown_metric", "{message}", {"message": message})
-    return metric
-
-
-Metric = Annotated[str, AfterValidator(_is_known)]
 _SETTING = "show the runs of this setting; needed where the experiment has runs of several"
 _ROW = "which row of the published table: its columns by name, such as {backbone: ResNet18}"
 
@@ -71,8 +60,8 @@ class TableConfig(_Table):
 
     kind: Literal["results"] = "results"
     setting: Setting | None = Field(None, description=_SETTING)
-    metric: Metric = Field(description="metric, as run.json names it")
-    metric_of: dict[str, Metric] = Field(
+    metric: MetricName = Field(description="metric, as run.json names it")
+    metric_of: dict[str, MetricName] = Field(
         default_factory=dict, description="other metrics for single methods, where their paper scores them otherwise"
     )
     selections: tuple[Selection, ...] = Field(
@@ -108,7 +97,7 @@ class BackbonesTableConfig(_Table):
 
     kind: Literal["backbones"] = "backbones"
     setting: Setting | None = Field(None, description=_SETTING)
-    metrics: tuple[Metric, ...] = Field(min_length=1, description="metrics, as run.json names them")
+    metrics: tuple[MetricName, ...] = Field(min_length=1, description="metrics, as run.json names them")
     rows: tuple[BackboneRow, ...] = Field(min_length=1, description="backbones in the order of the rows")
     selections: tuple[Selection, ...] = Field(
         ("last",), min_length=1, description="which checkpoint is scored; several stand side by side"
@@ -133,7 +122,7 @@ class MethodsTableConfig(_Table):
 
     kind: Literal["methods"] = "methods"
     setting: Setting | None = Field(None, description=_SETTING)
-    metrics: tuple[Metric, ...] = Field(min_length=1, description="metrics, as run.json names them")
+    metrics: tuple[MetricName, ...] = Field(min_length=1, description="metrics, as run.json names them")
     datasets: tuple[str, ...] | None = Field(None, min_length=1, description="show the runs of these datasets only")
     costs: tuple[Cost, ...] = Field(
         (), description="what a run, and the search for its settings, cost, in columns after the metrics"
@@ -162,7 +151,7 @@ class SettingsTableConfig(_Table):
     """A table of methods in the settings one-class and unified, side by side; cells are means over categories."""
 
     kind: Literal["settings"] = "settings"
-    metrics: tuple[Metric, ...] = Field(min_length=1, description="metrics, as run.json names them")
+    metrics: tuple[MetricName, ...] = Field(min_length=1, description="metrics, as run.json names them")
     selection: Selection = Field("last", description="which checkpoint is scored")
 
 

@@ -6,11 +6,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nfbench.figures.base import COLORS, Column, DrawnRun, Legend, columns_of, draw_grid
+from nfbench.metrics import find_metric
 from nfbench.results.files import Epoch, read_rows
 
 __all__ = ["draw_curves"]
 
-_METRICS = {"image_auroc": ("image AUROC", "#2ca02c"), "pixel_auroc": ("pixel AUROC", "#9467bd")}
+_METRICS = {"image_auroc": "#2ca02c", "pixel_auroc": "#9467bd"}
 
 
 def draw_curves(runs: Sequence[DrawnRun]) -> Figure:
@@ -47,10 +48,19 @@ def _draw(axis: Axes, runs: Sequence[DrawnRun]) -> Axes:
             held_out = [-row.val_log_likelihood - 0.918938533 for row in history]
             label = {"label": "held-out normal images"} if number == 0 else {}
             axis.plot(epochs, held_out, color=COLORS["normal"], lw=1, ls="--", **label)
-        for metric, (name, color) in _METRICS.items():
+        for metric, color in _METRICS.items():
+            named = find_metric(metric)
             kept = {int(e): m[metric] for e, m in run.record.by_epoch.items() if m.get(metric) is not None}
-            label = {"label": name} if number == 0 else {}
-            right.plot(list(kept), [100 * value for value in kept.values()], ".-", color=color, lw=0.8, ms=4, **label)
+            label = {"label": named.title} if number == 0 else {}
+            right.plot(
+                list(kept),
+                [named.metric.unit.factor * value for value in kept.values()],
+                ".-",
+                color=color,
+                lw=0.8,
+                ms=4,
+                **label,
+            )
     right.set_ylim(min(50, right.get_ylim()[0]), 101)
     for side in (axis, right):
         side.tick_params(labelsize=7)

@@ -11,7 +11,6 @@ from matplotlib.ticker import MaxNLocator
 from nfbench.core.errors import NfbenchError
 from nfbench.figures.base import COLORS, DrawnRun
 from nfbench.search.record import StudyRecord, read_study
-from nfbench.tables.captions import metric_title
 
 __all__ = ["draw_search"]
 
@@ -45,13 +44,14 @@ def draw_search(runs: Sequence[DrawnRun]) -> Figure:
 
 
 def _draw_history(axis: Axes, record: StudyRecord) -> None:
-    percent = record.study.metric != "log_likelihood"
-    scale = 100 if percent else 1
+    named = record.spec.variant.search.judged_by
+    scale = named.metric.unit.factor if named else 1
+    best_so_far = np.maximum if record.study.direction == "maximize" else np.minimum
     order = {trial.number: place for place, trial in enumerate(record.trials, 1)}
     complete = [trial for trial in record.trials if trial.state == "complete"]
     places, values = [order[t.number] for t in complete], [scale * t.value for t in complete]
     axis.plot(places, values, "o", color=COLORS["normal"], ms=4, label="complete")
-    axis.step(places, np.maximum.accumulate(values), where="post", color=COLORS["neutral"], lw=1, label="best so far")
+    axis.step(places, best_so_far.accumulate(values), where="post", color=COLORS["neutral"], lw=1, label="best so far")
     for state, marker in (("pruned", "v"), ("failed", "x")):
         ended = [order[trial.number] for trial in record.trials if trial.state == state]
         if ended:
@@ -63,10 +63,8 @@ def _draw_history(axis: Axes, record: StudyRecord) -> None:
     study = record.study
     title = f"{study.name}, {study.cell['dataset']} {study.cell['category']}, {record.seconds:.0f} s"
     axis.set_title(title, fontsize=8, loc="left")
-    by = f"\non {_JUDGED_BY[study.objective]}" if percent else ""
-    axis.set_ylabel(
-        f"{metric_title(study.metric)} in percent{by}" if percent else "held-out log-likelihood", fontsize=7
-    )
+    judged = f"{named.title}{named.metric.unit.suffix}\non {_JUDGED_BY[study.objective]}" if named else ""
+    axis.set_ylabel(judged or "held-out log-likelihood", fontsize=7)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.tick_params(labelsize=7)
 

@@ -16,6 +16,7 @@ from matplotlib.transforms import Bbox
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import describe_machine
 from nfbench.figures.base import COLORS, DrawnRun
+from nfbench.metrics import find_metric
 
 __all__ = ["draw_speed"]
 
@@ -23,6 +24,7 @@ __all__ = ["draw_speed"]
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "os^DvPX*<>hp"
 _MARKER_SIZE = 8
+_METRIC = find_metric("image_auroc")
 _DISTANCES = (9, 16, 25, 36, 50, 66)
 _DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
 _ANCHORS = {1: ("left", "bottom"), 0: ("center", "center"), -1: ("right", "top")}
@@ -93,7 +95,8 @@ def _by_method(runs: Sequence[DrawnRun]) -> dict[str, list[DrawnRun]]:
 def _point(label: str, runs: Sequence[DrawnRun]) -> _Point:
     by_seed: dict[int, list[float]] = {}
     for run in runs:
-        by_seed.setdefault(run.cell.seed, []).append(100 * run.record.selections["last"].metrics["image_auroc"])
+        value = run.record.selections["last"].metrics[_METRIC.name]
+        by_seed.setdefault(run.cell.seed, []).append(_METRIC.metric.unit.factor * value)
     aurocs = [float(np.mean(values)) for values in by_seed.values()]
     seconds = np.mean([_seconds_per_image(run.record.images_per_second) for run in runs])
     std = float(np.std(aurocs, ddof=1)) if len(aurocs) > 1 else math.nan
@@ -125,7 +128,7 @@ def _arrange(axis: Axes, runs: Sequence[DrawnRun], categories: Sequence[tuple[st
     names = ", ".join(category for _, category in categories)
     over = f"mean over {len(categories)} categories" if len(categories) > 4 else f"mean over {names}"
     spread = f", ± standard deviation over {seeds} seeds" if seeds > 1 else ", one seed"
-    axis.set_ylabel(f"image AUROC in percent, last epoch\n{over}{spread}", fontsize=8)
+    axis.set_ylabel(f"{_METRIC.title}{_METRIC.metric.unit.suffix}, last epoch\n{over}{spread}", fontsize=8)
     axis.tick_params(labelsize=8)
 
 

@@ -12,10 +12,12 @@ from typing import Any, TypeVar
 from nfbench.config import AnomaliesConfig, BackboneConfig, Bench, VariantConfig, check_category, require_known
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
+from nfbench.metrics import families
 from nfbench.plan.catalogue import Catalogue
 from nfbench.plan.cells import Block, Cell, cells_of, expand_blocks
 from nfbench.plan.job import Job, code_of
 from nfbench.plan.listing import list_files, token
+from nfbench.plan.measured import as_measured, asked_families, has_cell
 from nfbench.plan.origin import digest_of, digests_of
 from nfbench.plan.paths import Paths
 from nfbench.plan.skipped import skipped_cells
@@ -220,9 +222,20 @@ class Plan:
             manifest=prepared.spec.manifest,
             **{key: job.spec.features for key, job in features.items()},
             save_maps=self.bench.config.save_maps,
+            metrics=tuple(families()),
             run=str(self.paths.run_record(cell).parent),
         )
-        return self._derived(spec, prepared, *features.values(), trained, **vars(cell))
+        job = self._derived(spec, prepared, *features.values(), trained, **vars(cell))
+        return as_measured(job, lambda: self._asked(cell))
+
+    def _asked(self, cell: Cell) -> set[str]:
+        """Families of metrics that experiments with a cell show."""
+        having = (name for name, experiment in self.bench.experiments.items() if has_cell(experiment, cell))
+        return set().union(*map(self._shown, having))
+
+    @_once
+    def _shown(self, experiment: str) -> set[str]:
+        return asked_families(self.bench.experiment(experiment))
 
     # --- from run records to what people look at ---------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from nfbench.config.tables import AnyTable, FigureConfig
 from nfbench.config.validation import Model, validate
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import read_json
+from nfbench.metrics import family_modules
 from nfbench.plan.cells import Block, Cell, cells_of
 from nfbench.plan.paths import TRAINED, Paths
 
@@ -63,7 +64,10 @@ class Spec(Model):
             NfbenchError: no JSON, or a wrong key or value.
         """
         source = "--spec" if given.lstrip().startswith("{") else given
-        values = _parse_json(given) if source == "--spec" else read_json(given)
+        try:
+            values = json.loads(given) if source == "--spec" else read_json(given)
+        except json.JSONDecodeError as error:
+            raise NfbenchError(f"{source}: not valid JSON: {error}") from None
         if not isinstance(values, dict):
             raise NfbenchError(f"{source}: expected a JSON mapping of the keys of {cls.__name__}")
         return validate(cls, values, source)
@@ -183,10 +187,14 @@ class EvaluateSpec(_CellSpec):
     features: str = Field(description="meta.json of the view test")
     pseudo: str | None = Field(None, description="meta.json of the view of pseudo-anomalies, where it is cached")
     save_maps: bool = Field(False, description="keep the maps of all test images")
+    metrics: tuple[str, ...] = Field((), description="families of metrics to measure, by default all")
 
     def _inputs(self) -> list[str]:
         from_training = [f"{self.trained}/{name}" for name in TRAINED]
         return [*from_training, self.manifest, self.train_features, self.features, *filter(None, [self.pseudo])]
+
+    def _plugins(self) -> list[str]:
+        return [*super()._plugins(), *family_modules(self.metrics)]
 
 
 class SearchedBackbone(Model):
@@ -219,8 +227,10 @@ class StudySpec(DerivedSpec):
         return [self.manifest, *(path for paths in by_backbone for path in paths if path)]
 
     def _plugins(self) -> list[str]:
-        backbones = [family_of(backbone.name) for backbone in self.variant.searched.backbones]
-        return [f"nfbench.methods.{self.variant.method}", *backbones, *_generator(self.variant.anomalies)]
+        search, method = self.variant.searched, f"nfbench.methods.{self.variant.method}"
+        judged = family_modules([search.judged_by.family]) if search.judged_by else []
+        backbones = [family_of(backbone.name) for backbone in search.backbones]
+        return [method, *backbones, *_generator(self.variant.anomalies), *judged]
 
 
 class SearchSpec(Spec):
@@ -389,10 +399,3 @@ def table_module(kind: str) -> str:
 def _generator(anomalies: AnomaliesConfig | None) -> list[str]:
     """Module of the generator of pseudo-anomalies, if there is one."""
     return [f"nfbench.anomalies.{anomalies.generator}"] if anomalies and anomalies.generator else []
-
-
-def _parse_json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise NfbenchError(f"--spec: not valid JSON: {error}") from None

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nfbench.metrics import Named
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
 from nfbench.results.bootstrap import Interval, auroc_interval, auroc_kernel
@@ -57,13 +58,15 @@ def _over(system: int, dataset: str, kernels: Sequence[list[np.ndarray]]) -> lis
     return [{"system": system, "dataset": dataset, **_percent(interval)}]
 
 
-def tests(results: pd.DataFrame, metrics: Sequence[str]) -> list[dict[str, Any]]:
+def tests(results: pd.DataFrame, metrics: Sequence[Named]) -> list[dict[str, Any]]:
     """Paired tests and ranks of the methods of a setting on one backbone, on each dataset and on all of them.
 
     Where each method has a backbone of its own, all are compared under the backbone ``ALL`` too.
     """
     found = []
-    for (setting, selection), part in results[results.metric.isin(metrics)].groupby(["setting", "selection"]):
+    for (setting, selection), part in results[results.metric.isin([m.name for m in metrics])].groupby(
+        ["setting", "selection"]
+    ):
         for dataset in _or_all(part.dataset):
             of_dataset = part[part.dataset == dataset] if dataset else part
             for backbone in _backbones(of_dataset):
@@ -73,20 +76,24 @@ def tests(results: pd.DataFrame, metrics: Sequence[str]) -> list[dict[str, Any]]
     return found
 
 
-def _tests(results: pd.DataFrame, metrics: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for metric in metrics:
+def _tests(results: pd.DataFrame, metrics: Sequence[Named]) -> Iterator[dict[str, Any]]:
+    for named in metrics:
         for unit in _UNITS:
-            values = 100 * blocks(results[results.metric == metric], unit)
+            values = named.metric.unit.factor * blocks(results[results.metric == named.name], unit)
             if values.shape[1] < 2 or not len(values):
                 continue
-            ranking = rank_methods(values)
+            ranking = rank_methods(named.sign * values)
             yield {
-                "metric": metric,
+                "metric": named.name,
                 "unit": unit,
                 "n": len(values),
                 "methods": list(values.columns),
                 "pairs": [
-                    [t.first, t.second, round(t.difference, DIGITS), t.wins, t.losses, _short(t.p), _short(t.p_holm)]
+                    [
+                        *(t.first, t.second, round(t.difference, DIGITS)),
+                        *(t.wins, t.losses)[:: named.sign],
+                        *(_short(t.p), _short(t.p_holm)),
+                    ]
                     for t in paired_tests(values)
                 ],
                 "ranking": ranking

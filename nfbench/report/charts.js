@@ -31,12 +31,14 @@ function diagram(test) {
   return figure;
 }
 
-/** Loss and likelihood on the left axis, AUROC on the right one, a line per seed. */
+const METRIC_COLORS = ["#2ca02c", "#9467bd", "#e69f00", "#56b4e9"];
+
+/** Loss and likelihood on the left axis, the first metrics on the right one, a line per seed. */
 function chart(curves) {
   const [width, height, left, right, bottom] = [280, 150, 34, 38, 20];
   const epochs = curves.flatMap((curve) => [...curve.epochs, ...curve.kept]);
   const losses = curves.flatMap((curve) => [...curve.loss, ...curve.held_out.map((value) => -value - 0.9189)]);
-  const percents = curves.flatMap((curve) => [...curve.image_auroc, ...curve.pixel_auroc]).filter((value) => value !== null);
+  const percents = curves.flatMap((curve) => curve.metrics.flat()).filter((value) => value !== null);
   const scale = (values, from, to) => {
     const [low, high] = [Math.min(...values), Math.max(...values)];
     return { low, high, at: (value) => (high > low ? from + ((value - low) / (high - low)) * (to - from) : (from + to) / 2) };
@@ -53,8 +55,7 @@ function chart(curves) {
   for (const curve of curves) {
     line(curve.epochs, curve.loss, y.at, { stroke: "#888" });
     if (curve.held_out.length) line(curve.epochs, curve.held_out.map((value) => -value - 0.9189), y.at, { stroke: "#1f77b4", "stroke-dasharray": "4 2" });
-    line(curve.kept, curve.image_auroc, z.at, { stroke: "#2ca02c" });
-    line(curve.kept, curve.pixel_auroc, z.at, { stroke: "#9467bd" });
+    curve.metrics.forEach((values, index) => line(curve.kept, values, z.at, { stroke: METRIC_COLORS[index % METRIC_COLORS.length] }));
   }
   const label = (text, px, py, anchor) => figure.append(draw("text", { x: px, y: py, "text-anchor": anchor }, text));
   if (losses.length) { label(y.high.toFixed(2), left - 3, 14, "end"); label(y.low.toFixed(2), left - 3, height - bottom, "end"); }

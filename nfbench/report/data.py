@@ -10,19 +10,19 @@ import pandas as pd
 
 import nfbench
 from nfbench.core.provenance import describe_machine
+from nfbench.metrics import SHARE, Named, known_metrics
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
 from nfbench.report.analysis import DIGITS, intervals, tests
 from nfbench.results.files import Epoch, file_of, read_rows
 from nfbench.results.ledger import Stock
 from nfbench.results.record import CellRecord, RunRecord
-from nfbench.tables.captions import METRICS, metric_title, search_note
+from nfbench.tables.captions import search_note
 from nfbench.tables.explain import commands_of
 from nfbench.tables.model import Table
 
-__all__ = ["HEADLINE", "Index", "ReportSource", "collect", "percent"]
+__all__ = ["Index", "ReportSource", "collect", "printed"]
 
-HEADLINE = ("image_auroc", "pixel_auroc", "pixel_aupro")
 SELECTIONS = ("last", "val", "oracle")
 _CURVE_POINTS = 40
 _ORIGIN = re.compile(',"origin":"[0-9a-f]*"')
@@ -78,7 +78,10 @@ def collect(source: ReportSource) -> dict[str, Any]:
     results = source.results
     systems, categories, texts = Index(), Index(), Index()
     runs = [_run(record, systems, categories, texts) for record in records.values()]
-    metrics = [name for name in METRICS if len(results) and name in set(results.metric)]
+    measured = set(results.metric) if len(results) else set()
+    metrics = [named for named in known_metrics().values() if named.name in measured and named.plain]
+    metrics = [named for named in metrics if not named.transductive]
+    headline = [named for named in metrics if named.metric.headline]
     titles = {(r.cell.setting, r.cell.method): r.cell for r in records.values()}
     numbers = [_numbers(record, metrics) for record in records.values()]
     expected = [
@@ -89,17 +92,17 @@ def collect(source: ReportSource) -> dict[str, Any]:
         "name": source.name,
         "title": source.title,
         "version": nfbench.__version__,
-        "metrics": [{"name": m, "title": metric_title(m), "counts": m.startswith("false_alarms")} for m in metrics],
-        "headline": [name for name in HEADLINE if name in metrics],
+        "metrics": [_about(named) for named in metrics],
+        "headline": [named.name for named in headline],
         "selections": list(SELECTIONS),
         "systems": [_described(system, results) for system in systems.values],
         "categories": [list(category) for category in categories.values],
         "notes": dict(source.notes),
         "expected": expected,
         "runs": [{**run, "values": values} for run, values in zip(runs, numbers, strict=True)],
-        "curves": [_curves(cell, record, source.paths) for cell, record in records.items()],
+        "curves": [_curves(cell, record, source.paths, headline) for cell, record in records.items()],
         "intervals": intervals(list(records), source.paths, systems, categories, results) if records else [],
-        "tests": tests(results, [name for name in HEADLINE if name in metrics]) if records else [],
+        "tests": tests(results, headline) if records else [],
         "published": [row for table in source.tables for row in _published(table)],
         "unmade": list(source.unmade),
         "ledger": [{**asdict(a.cell), **_fate(a)} for a in source.stock.accounts if a.status != "done"],
@@ -163,19 +166,25 @@ def _template(command: str, cell: Cell) -> str:
     return _ORIGIN.sub("", command)
 
 
-def _numbers(record: RunRecord, metrics: Sequence[str]) -> list[list[float | None]]:
-    """Values by selection and metric, in percent but for counts; None where there is none."""
+def _about(named: Named) -> dict[str, Any]:
+    """What the page has to know of a metric."""
+    unit = named.metric.unit
+    return {"name": named.name, "title": named.title, "lowest": named.sign < 0, "share": unit is SHARE}
+
+
+def _numbers(record: RunRecord, metrics: Sequence[Named]) -> list[list[float | None]]:
+    """Values by selection and metric, as they are printed; None where there is none."""
     found = [record.selections[name].metrics if name in record.selections else {} for name in SELECTIONS]
-    return [[percent(values.get(metric), metric) for metric in metrics] for values in found]
+    return [[printed(values.get(named.name), named) for named in metrics] for values in found]
 
 
-def percent(value: float | None, metric: str) -> float | None:
-    """A value of a metric as the page holds it: in percent but for counts; None where there is none."""
-    return None if value is None else _finite(value if metric.startswith("false_alarms") else 100 * value)
+def printed(value: float | None, named: Named) -> float | None:
+    """A value of a metric as the page holds it, in the unit that it is printed in; None where there is none."""
+    return None if value is None else _finite(named.metric.unit.factor * value)
 
 
-def _curves(cell: Cell, record: RunRecord, paths: Paths) -> dict[str, Any]:
-    """Loss and held-out log-likelihood by epoch, thinned out, and AUROC of the kept epochs."""
+def _curves(cell: Cell, record: RunRecord, paths: Paths, shown: Sequence[Named]) -> dict[str, Any]:
+    """Loss and held-out log-likelihood by epoch, thinned out, and metrics of the kept epochs, in the order given."""
     folder = paths.run_record(cell.trained).parent
     history = read_rows(Epoch, folder) if (folder / file_of(Epoch)).is_file() else []
     step = max(1, -(-len(history) // _CURVE_POINTS))
@@ -187,7 +196,7 @@ def _curves(cell: Cell, record: RunRecord, paths: Paths) -> dict[str, Any]:
         "loss": [_short(row.loss) for row in thin],
         "held_out": [_short(value) for value in held_out] if len(held_out) == len(thin) else [],
         "kept": list(kept),
-        **{m: [percent(values.get(m), m) for values in kept.values()] for m in ("image_auroc", "pixel_auroc")},
+        "metrics": [[printed(values.get(named.name), named) for values in kept.values()] for named in shown],
     }
 
 

@@ -19,7 +19,7 @@ function showLeaderboard() {
     found: Object.fromEntries(metrics.map((metric) => [metric, summary(system, metric, filter.selection, categories)])),
     runs: categories.flatMap((category) => runsOf[system].get(category) || []),
   }));
-  const lowest = data.metrics[metricIndex(filter.metric)].counts;
+  const lowest = data.metrics[metricIndex(filter.metric)].lowest;
   const ranked = rows.filter((row) => row.found[filter.metric].mean !== null)
     .sort((a, b) => (lowest ? 1 : -1) * (a.found[filter.metric].mean - b.found[filter.metric].mean));
   const place = new Map(ranked.map((row, index) => [row.system, index + 1]));
@@ -115,11 +115,11 @@ function showPublished() {
 
 function showInflation() {
   const categories = shownCategories();
-  const metrics = [...new Set([...data.headline, filter.metric])].filter((name) => metricIndex(name) >= 0 && !data.metrics[metricIndex(name)].counts);
+  const metrics = [...new Set([...data.headline, filter.metric])].filter((name) => metricIndex(name) >= 0 && data.metrics[metricIndex(name)].share);
   const rows = shownSystems().map((system) => {
     const runs = categories.flatMap((category) => runsOf[system].get(category) || []);
     const gains = metrics.map((metric) => runs.map((run) => [valueOf(run, metric, "oracle"), valueOf(run, metric, "last")])
-      .filter(([oracle, last]) => oracle !== null && last !== null).map(([oracle, last]) => oracle - last));
+      .filter(([oracle, last]) => oracle !== null && last !== null).map(([oracle, last]) => (data.metrics[metricIndex(metric)].lowest ? last - oracle : oracle - last)));
     return { system, means: gains.map(mean), largest: gains.map((gain) => (gain.length ? Math.max(...gain) : null)) };
   });
   const widest = Math.max(1e-9, ...rows.flatMap((row) => row.means.filter((value) => value !== null)));
@@ -213,7 +213,12 @@ function showCurves() {
     const curves = runsOf[system].get(category).map((run) => data.curves[run.number]);
     return make("figure", {}, make("figcaption", {}, data.categories[category].join(", ")), chart(curves));
   });
-  content("curves").replaceChildren(make("div", { className: "charts" }, ...figures));
+  const names = data.headline.map((name, index) => {
+    const shown = make("span", {}, `${data.metrics[metricIndex(name)].title} `);
+    shown.style.color = METRIC_COLORS[index % METRIC_COLORS.length];
+    return shown;
+  });
+  content("curves").replaceChildren(make("p", {}, ...names), make("div", { className: "charts" }, ...figures));
 }
 
 function showLedger() {

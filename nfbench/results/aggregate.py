@@ -22,15 +22,15 @@ def aggregate(records: Iterable[RunRecord]) -> pd.DataFrame:
     """All metrics of all cells, one row per cell, selection and metric.
 
     Returns:
-        Columns of the cell, ``variant_of``, ``method_title``, ``title``, ``selection``, ``metric``, ``value`` in [0,
-        1] (NaN where undefined), and what captions need to say: ``input_size``, ``levels``, ``weights``, ``n_train``,
-        ``n_val``, ``n_classes`` (categories that the model was trained on), ``n_test``, ``n_regions``, ``n_real``
-        (anomalous test images that were learned from, and left out of ``n_test`` and ``n_regions``), ``generator`` (of
-        pseudo-anomalies, empty without), ``epochs``, ``image_score``, ``parameters``, ``train_seconds``,
-        ``score_images_per_second``, ``peak_memory_mb``, ``machine``. Of the search that settings come from: its
-        objective ``search`` (empty without), ``search_metric``, ``search_chosen`` (whether the backbone is its best
-        one), ``search_trials`` and how many of them are ``search_pruned`` and ``search_failed``, ``search_seconds``,
-        and ``n_validation`` (test images that it was judged by, and that are left out as well).
+        Columns of the cell, ``variant_of``, ``method_title``, ``title``, ``selection``, ``metric``, ``value`` as in
+        ``run.json`` (NaN where undefined), and what captions need to say: ``input_size``, ``levels``, ``weights``,
+        ``n_train``, ``n_val``, ``n_classes`` (categories that the model was trained on), ``n_test``, ``n_regions``,
+        ``n_real`` (anomalous test images that were learned from, and left out of ``n_test`` and ``n_regions``),
+        ``generator`` (of pseudo-anomalies, empty without), ``epochs``, ``image_score``, ``parameters``,
+        ``train_seconds``, ``score_images_per_second``, ``peak_memory_mb``, ``machine``. Of the search that settings
+        come from: its objective ``search`` (empty without), ``search_metric``, ``search_chosen`` (whether the backbone
+        is its best one), ``search_trials`` and how many of them are ``search_pruned`` and ``search_failed``,
+        ``search_seconds``, and ``n_validation`` (test images that it was judged by, and that are left out as well).
     """
     return pd.DataFrame([row for record in records for row in _rows(record)])
 

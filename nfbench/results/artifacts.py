@@ -10,8 +10,8 @@ import numpy as np
 
 from nfbench.core.files import atomic_path, write_csv
 from nfbench.datasets.manifest import Entry
-from nfbench.metrics.calibration import chi_square_quantiles
-from nfbench.metrics.iou import AGGREGATIONS
+from nfbench.metrics._calibration import chi_square_quantiles
+from nfbench.metrics._iou import AGGREGATIONS
 from nfbench.results.examples import EXAMPLES
 from nfbench.results.files import Bin, ImageScore, MeanIou, Quantile, write_rows
 from nfbench.scoring.a_contrario import regions

@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from nfbench.metrics import SHARE
 from nfbench.reference import PublishedValue
 
 __all__ = ["Comparison", "compare"]
@@ -15,7 +16,7 @@ Status = Literal["reproduced", "close", "off", "missing", "measured", "incompara
 
 @dataclass(frozen=True)
 class Comparison:
-    """One cell of a table, in percent.
+    """One cell of a table, as it is printed: shares in percent.
 
     Attributes:
         mean: mean over seeds, NaN where undefined.
@@ -39,22 +40,28 @@ class Comparison:
 
 
 def compare(
-    values: pd.Series, published: PublishedValue | None, tolerance: tuple[float, float], *, comparable: bool = True
+    values: pd.Series,
+    published: PublishedValue | None,
+    tolerance: tuple[float, float],
+    *,
+    factor: float = SHARE.factor,
+    comparable: bool = True,
 ) -> Comparison:
     """Compares the values of all seeds with a published value.
 
     Args:
-        values: values in [0, 1], one per seed.
-        published: published value in percent, or None.
+        values: values as in run records, one per seed.
+        published: published value as it is printed, or None.
         tolerance: largest absolute differences in points that count as ``reproduced`` and as ``close``.
+        factor: values are printed times this, see ``nfbench.metrics.Unit``.
         comparable: whether the published value is one of the same data.
     """
-    percent = 100 * values.to_numpy(dtype=float)
-    mean = float(np.mean(percent)) if len(percent) else float("nan")
-    std = float(np.std(percent, ddof=1)) if len(percent) > 1 else float("nan")
+    printed = factor * values.to_numpy(dtype=float)
+    mean = float(np.mean(printed)) if len(printed) else float("nan")
+    std = float(np.std(printed, ddof=1)) if len(printed) > 1 else float("nan")
     difference = mean - published.value if published and comparable else float("nan")
     status = _status(mean, published, difference, tolerance)
-    return Comparison(mean, std, len(percent), published, difference, status)
+    return Comparison(mean, std, len(printed), published, difference, status)
 
 
 def _status(mean: float, published: PublishedValue | None, difference: float, tolerance: tuple[float, float]) -> Status:

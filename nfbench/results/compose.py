@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from nfbench.core.provenance import file_sha256, provenance
@@ -124,10 +125,10 @@ def _specs(found: Evaluated) -> SpecsRecord:
 
 def _segmentation(scored: Scored) -> dict[str, Any]:
     """Thresholds and false alarms of the last epoch."""
-    normals = [index for index, label in enumerate(scored.truth.labels) if not label]
+    normals = np.flatnonzero(scored.truth.labels == 0)
     false_alarms = {
         name: {
-            "per_normal_image": scored.evaluation.metrics[f"false_alarms_{name}"],
+            "per_normal_image": float(counts[normals].mean()) if normals.size else None,
             "images": {scored.truth.entries[index].image: int(counts[index]) for index in normals if counts[index]},
         }
         for name, counts in scored.evaluation.detections.items()

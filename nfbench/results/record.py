@@ -12,6 +12,7 @@ from nfbench.core.record import Record
 from nfbench.core.seals import KnownFile, read_sealed, write_sealed
 from nfbench.datasets.manifest import Entry, read_manifest
 from nfbench.features.recipe import Recipe
+from nfbench.metrics import known_metrics
 from nfbench.plan.cells import Cell
 from nfbench.plan.origin import digest_of
 from nfbench.plan.specs import EvaluateSpec, ExtractSpec, StudySpec, TrainSpec
@@ -39,14 +40,14 @@ class StaleRecord(NfbenchError):
 
 def _check_metrics(metrics: dict[str, float | None]) -> dict[str, float | None]:
     for name, value in metrics.items():
-        most = float("inf") if name.startswith("false_alarms") else 1 + _ROUNDING
-        if value is not None and not -_ROUNDING <= value <= most:
-            raise PydanticCustomError("range", f"{name} is {value:g}, which is no share in [0, 1]")
+        unit = known_metrics()[name].metric.unit if name in known_metrics() else None  # else, its file was removed
+        if unit and value is not None and not -_ROUNDING <= value <= unit.largest + _ROUNDING:
+            raise PydanticCustomError("range", f"{name} is {value:g}, which is not in [0, {unit.largest:g}]")
     return metrics
 
 
 Metrics = Annotated[dict[str, float | None], AfterValidator(_check_metrics)]
-"""Values in [0, 1], and of false alarms any that are not negative; None where undefined."""
+"""Values in the range of each metric's unit; None where undefined."""
 
 
 class Selection(Record):

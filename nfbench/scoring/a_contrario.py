@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nfbench.core.deferred import deferred
-from nfbench.metrics.inputs import as_array, check_maps
+from nfbench.metrics._inputs import as_array, check_maps
 
 __all__ = ["Region", "energy", "log10_n_tests", "log_nfa", "log_nfa_of_energies", "log_pfa", "regions"]
 

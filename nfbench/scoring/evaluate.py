@@ -1,20 +1,22 @@
 """Metrics of one scored test set, at the size of the original images."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
 from nfbench.datasets.manifest import Entry, read_checked_mask
-from nfbench.metrics.inputs import label_regions
-from nfbench.metrics.iou import AGGREGATIONS, IouSweep, fair_threshold, iou_sweep, mean_iou
-from nfbench.metrics.ranking import Areas, RankedScores, areas_under_curves, image_areas
+from nfbench.metrics import Named, families, find_metric
+from nfbench.metrics._inputs import label_regions
+from nfbench.metrics._iou import IouSweep, fair_threshold, iou_sweep, mean_iou
+from nfbench.metrics._ranking import Areas, RankedScores, areas_under_curves, image_areas
 from nfbench.scoring.a_contrario import log_nfa_of_energies
 from nfbench.scoring.maps import ScoredImages, resize_map
 
-__all__ = ["Curve", "Evaluation", "GroundTruth", "evaluate", "log_nfa_maps", "select"]
+__all__ = ["Curve", "Evaluation", "GroundTruth", "ScoredSet", "evaluate", "log_nfa_maps", "select"]
 
 Metrics = dict[str, float | None]
 
@@ -75,20 +77,123 @@ class Curve(NamedTuple):
     miou: dict[str, np.ndarray]
 
 
+class ScoredSet:
+    """A scored test set, as metrics see it. What several of them need is computed once, when one asks for it.
+
+    Args:
+        scored: of the test images.
+        truth: their labels and regions.
+        normal_maps: gives maps ``(M, h, w)`` of the normal training images, for the fair threshold.
+        log_nfa: what ``log_nfa_maps`` says of the test images.
+
+    Attributes:
+        labels: ``(N,)``, 1 for anomalous.
+        images: image scores ``(N,)`` by rule, the keys of ``nfbench.metrics.BY_RULE``.
+    """
+
+    def __init__(
+        self,
+        scored: ScoredImages,
+        truth: GroundTruth,
+        normal_maps: Callable[[], np.ndarray],
+        log_nfa: Mapping[str, np.ndarray],
+    ) -> None:
+        self.labels, self.images, self.truth = truth.labels, scored.images, truth
+        self._maps, self._normal_maps, self._log_nfa = scored.maps, normal_maps, log_nfa
+        self._ranked: tuple[str, RankedScores] | None = None
+        self._sweeps: dict[str, IouSweep] = {}
+        self._detections: dict[str, np.ndarray] = {}
+
+    @cached_property
+    def image_areas(self) -> dict[str, Areas]:
+        """AUROC, average precision and the best F1 of the images, by rule."""
+        return {rule: image_areas(scores, self.labels) for rule, scores in self.images.items()}
+
+    @cached_property
+    def pixel_areas(self) -> Areas:
+        """AUROC, average precision and the best F1 of the pixels; AUPRO up to each of ``_FPR_LIMITS``."""
+        return areas_under_curves(self._rank("score"), _FPR_LIMITS)
+
+    def aupro(self, fpr_limit: float) -> float:
+        """AUPRO up to a false positive rate; those of ``_FPR_LIMITS`` share a pass over the pixels."""
+        if fpr_limit in _FPR_LIMITS:
+            return self.pixel_areas.aupro[_FPR_LIMITS.index(fpr_limit)]
+        return areas_under_curves(self._rank("score"), (fpr_limit,)).aupro[0]
+
+    @cached_property
+    def fair_threshold(self) -> float:
+        """The anomaly map's threshold with one false positive pixel per normal training image."""
+        return fair_threshold(self._normal_maps())
+
+    @property
+    def detectors(self) -> list[str]:
+        """What decides without anomalies which pixels are detected; see ``detections``."""
+        return ["fair", *self._log_nfa]
+
+    def detections(self, detector: str) -> np.ndarray:
+        """Number of detected regions of each image ``(N,)`` at the maps' own size.
+
+        Args:
+            detector: ``fair``, or of methods with white latents ``nfa`` and ``nfa_guard``, NFA < 1.
+        """
+        if detector not in self._detections:
+            detected = self._maps > self.fair_threshold if detector == "fair" else self._log_nfa[detector] < 0
+            self._detections[detector] = np.array([ndimage.label(mask)[1] for mask in detected])
+        return self._detections[detector]
+
+    def iou(self, detector: str) -> dict[str, float]:
+        """Mean IoU of what a detector finds, by aggregation."""
+        of_sweep = {"fair": "score", "nfa": "nfa"}
+        if detector in of_sweep:
+            return {over: float(values[0]) for over, values in self.sweep(of_sweep[detector]).curve.items()}
+        return mean_iou((resized < 0 for resized in self.truth.resized(self._log_nfa[detector])), self.truth.masks())
+
+    def sweep(self, name: str) -> IouSweep:
+        """Mean IoU over all thresholds, and at the automatic one followed by those of the curve.
+
+        Args:
+            name: ``score``, the anomaly map, or ``nfa``, the map of -log10 NFA.
+        """
+        if name not in self._sweeps:
+            automatic = self.fair_threshold if name == "score" else 0.0
+            self._sweeps[name] = iou_sweep(self._rank(name), [automatic, *self._grid(name)])
+        return self._sweeps[name]
+
+    def curve(self, name: str) -> Curve:
+        """Mean IoU against the threshold of a map, as for ``sweep``."""
+        return Curve(self._grid(name), {over: values[1:] for over, values in self.sweep(name).curve.items()})
+
+    def measures(self, named: Named) -> bool:
+        """Whether there are the masks, and the latents, that a metric needs; of scores that are not transductive."""
+        metric = named.metric
+        has_all = (self.truth.has_masks or not metric.needs_masks) and (self._log_nfa or not metric.needs_latents)
+        return bool(has_all) and not named.transductive
+
+    def _map(self, name: str) -> np.ndarray:
+        return self._maps if name == "score" else -self._log_nfa[name]
+
+    def _rank(self, name: str) -> RankedScores:
+        """The pixels of a map; those of one map at a time, since they take 8 bytes each."""
+        if self._ranked is None or self._ranked[0] != name:
+            self._ranked = None
+            self._ranked = name, self.truth.rank(self._map(name))
+        return self._ranked[1]
+
+    def _grid(self, name: str) -> np.ndarray:
+        """Thresholds to draw a curve at: equal steps, and quantiles, since scores may have a heavy tail."""
+        maps = self._map(name)
+        steps = np.linspace(maps.min(), maps.max(), _CURVE_POINTS)
+        return np.unique([*steps, *np.quantile(maps[:, ::4, ::4], np.linspace(0, 1, _CURVE_POINTS))])
+
+
 class Evaluation(NamedTuple):
     """Everything measured of one set of scores.
 
     Attributes:
-        metrics: in [0, 1], higher is better, but for ``false_alarms``; None where undefined.
-            ``image_auroc``, ``image_ap``, ``image_f1`` by the method's own rule, with ``_max``, ``_mean`` and
-            ``_top1`` by the others. Where there are masks: ``pixel_auroc``, ``pixel_ap``, ``pixel_f1``,
-            ``pixel_aupro`` (FPR up to 0.3), ``pixel_aupro_05``; mean IoU of the anomaly map at the best threshold,
-            ``miou_oracle``, and at one false positive pixel per normal training image, ``miou_fair``; of the log-NFA
-            map at NFA < 1, ``miou_nfa``, the same with the guard, ``miou_nfa_guard``, and at the best threshold,
-            ``miou_nfa_oracle``; each over all images, with ``_anomalous`` over anomalous ones, with ``_pooled`` over
-            the pixels together. F1 is the best. Detected regions per normal test image: ``false_alarms_fair``,
-            ``false_alarms_nfa``, ``false_alarms_nfa_guard``.
-        thresholds: of ``image_f1``, ``pixel_f1``, ``fair``, ``miou_oracle``; of ``miou_nfa_oracle`` in log10 NFA.
+        metrics: by name, see ``nfbench.metrics``; None where undefined. Those that need masks or latents which are not
+            there are left out.
+        thresholds: by metric, of those that choose one, such as ``image_f1``; and ``fair``. Those of log-NFA maps in
+            log10 NFA.
         detections: number of detected regions of each image ``(N,)``, by ``fair``, ``nfa``, ``nfa_guard``.
         curves: by map, ``score`` or ``nfa`` (thresholds of -log10 NFA).
     """
@@ -100,7 +205,11 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    scored: ScoredImages, truth: GroundTruth, normal_maps: np.ndarray, log_nfa: Mapping[str, np.ndarray]
+    scored: ScoredImages,
+    truth: GroundTruth,
+    normal_maps: np.ndarray,
+    log_nfa: Mapping[str, np.ndarray],
+    measured: Sequence[str] = (),
 ) -> Evaluation:
     """Measures one set of scores.
 
@@ -109,22 +218,22 @@ def evaluate(
         truth: their labels and regions.
         normal_maps: ``(M, h, w)``, maps of the normal training images, for the fair threshold.
         log_nfa: what ``log_nfa_maps`` says of the test images.
+        measured: families of metrics, by default all.
     """
-    fair = fair_threshold(normal_maps)
-    found = Evaluation({}, {"fair": fair}, {"fair": _count_regions(scored.maps > fair)}, {})
-    for rule, scores in scored.images.items():
-        suffix = "" if rule == "paper" else f"_{rule}"
-        _add_areas(found, "image", suffix, image_areas(scores, truth.labels))
-    if truth.has_masks:
-        _add_pixels(found, scored.maps, truth)
-    if log_nfa:
-        _add_a_contrario(found, log_nfa, truth)
-    normal = truth.labels == 0
-    for name, counts in found.detections.items():
-        found.metrics[f"false_alarms_{name}"] = float(counts[normal].mean()) if normal.any() else math.nan
-    metrics = {name: None if math.isnan(value) else value for name, value in found.metrics.items()}
-    thresholds = {name: value for name, value in found.thresholds.items() if math.isfinite(value)}
-    return found._replace(metrics=metrics, thresholds=thresholds)
+    test = ScoredSet(scored, truth, lambda: normal_maps, log_nfa)
+    chosen = [named for family in measured or families() for named in families()[family] if test.measures(named)]
+    metrics, thresholds = {}, {"fair": test.fair_threshold}
+    for named in sorted(chosen, key=lambda named: named.metric.needs_latents):  # so that each map is sorted once
+        value = named.metric.value(test, named.variant)
+        metrics[named.name] = None if math.isnan(value) else float(value)
+        if named.metric.threshold:
+            thresholds[named.name] = named.metric.threshold(test, named.variant)
+    return Evaluation(
+        metrics,
+        {name: float(value) for name, value in thresholds.items() if math.isfinite(value)},
+        {detector: test.detections(detector) for detector in test.detectors},
+        {name: test.curve(name) for name in ("score", "nfa") if truth.has_masks and (name == "score" or log_nfa)},
+    )
 
 
 def log_nfa_maps(scored: ScoredImages) -> dict[str, np.ndarray]:
@@ -175,60 +284,4 @@ def select(by_epoch: dict[int, Metrics], val_log_likelihood: dict[int, float | N
 
 
 def _goodness(metric: str, value: float | None) -> float:
-    if value is None:
-        return -math.inf
-    return -value if metric.startswith("false_alarms") else value
-
-
-def _add_pixels(found: Evaluation, maps: np.ndarray, truth: GroundTruth) -> None:
-    """Adds what the sort of all pixels gives; a function of its own, so that their memory is free afterwards."""
-    ranked = truth.rank(maps)
-    areas = areas_under_curves(ranked, _FPR_LIMITS)
-    _add_areas(found, "pixel", "", areas)
-    found.metrics.update({"pixel_aupro": areas.aupro[0], "pixel_aupro_05": areas.aupro[1]})
-    grid = _grid(maps)
-    sweep = iou_sweep(ranked, [found.thresholds["fair"], *grid])
-    _add_sweep(found, "score", "miou_oracle", "miou_fair", sweep, grid)
-    found.thresholds["miou_oracle"] = sweep.optimum["all"].threshold
-
-
-def _grid(maps: np.ndarray) -> np.ndarray:
-    """Thresholds to draw a curve at: equal steps, and quantiles, since scores may have a heavy tail."""
-    steps = np.linspace(maps.min(), maps.max(), _CURVE_POINTS)
-    return np.unique([*steps, *np.quantile(maps[:, ::4, ::4], np.linspace(0, 1, _CURVE_POINTS))])
-
-
-def _add_a_contrario(found: Evaluation, log_nfa: Mapping[str, np.ndarray], truth: GroundTruth) -> None:
-    found.detections.update({name: _count_regions(maps < 0) for name, maps in log_nfa.items()})
-    if not truth.has_masks:
-        return
-    scores = -log_nfa["nfa"]
-    grid = _grid(scores)
-    sweep = iou_sweep(truth.rank(scores), [0.0, *grid])
-    _add_sweep(found, "nfa", "miou_nfa_oracle", "miou_nfa", sweep, grid)
-    found.thresholds["miou_nfa_oracle"] = -sweep.optimum["all"].threshold
-    of_guard = mean_iou((resized < 0 for resized in truth.resized(log_nfa["nfa_guard"])), truth.masks())
-    found.metrics.update({_named("miou_nfa_guard", name): of_guard[name] for name in AGGREGATIONS})
-
-
-def _add_areas(found: Evaluation, kind: str, suffix: str, areas: Areas) -> None:
-    values = {"auroc": areas.auroc, "ap": areas.average_precision, "f1": areas.f1}
-    found.metrics.update({f"{kind}_{name}{suffix}": value for name, value in values.items()})
-    found.thresholds[f"{kind}_f1{suffix}"] = areas.f1_threshold
-
-
-def _add_sweep(found: Evaluation, curve: str, optimum: str, at_first: str, sweep: IouSweep, grid: np.ndarray) -> None:
-    """Adds the optimum, the values at the first threshold, and the curve over the others."""
-    for name in AGGREGATIONS:
-        found.metrics[_named(optimum, name)] = sweep.optimum[name].miou
-        found.metrics[_named(at_first, name)] = float(sweep.curve[name][0])
-    found.curves[curve] = Curve(grid, {name: values[1:] for name, values in sweep.curve.items()})
-
-
-def _named(metric: str, aggregation: str) -> str:
-    return metric if aggregation == "all" else f"{metric}_{aggregation}"
-
-
-def _count_regions(detected: np.ndarray) -> np.ndarray:
-    """Number of 4-connected regions of each mask of ``(N, H, W)``."""
-    return np.array([ndimage.label(mask)[1] for mask in detected])
+    return -math.inf if value is None else find_metric(metric).sign * value

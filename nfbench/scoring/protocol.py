@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from nfbench.blocks.method import Method
-from nfbench.config import TRANSDUCTIVE
 from nfbench.features.batches import CachedFeatures, read_batches
+from nfbench.metrics import TRANSDUCTIVE
 from nfbench.scoring.evaluate import Evaluation, GroundTruth, evaluate, log_nfa_maps
 from nfbench.scoring.maps import Localizer, ScoredImages, contour_threshold, score_images
 
@@ -46,7 +46,12 @@ class Scored(NamedTuple):
 
 
 def score_and_evaluate(
-    method: Method, views: Views, truth: GroundTruth, device: torch.device, held_out: Sequence[int] = ()
+    method: Method,
+    views: Views,
+    truth: GroundTruth,
+    device: torch.device,
+    held_out: Sequence[int] = (),
+    measured: Sequence[str] = (),
 ) -> Scored:
     """Scores and measures a trained method.
 
@@ -56,6 +61,7 @@ def score_and_evaluate(
         truth: labels and masks of the test images.
         device: where to compute.
         held_out: rows of the training images that the method was not trained on; the contour is theirs, if any.
+        measured: families of metrics, by default all.
 
     The scores of an image do not depend on other test images. For transductive methods the metrics hold, under names
     that end in ``_transductive``, those of the published scores as well. ``method`` is left calibrated by its last use.
@@ -66,11 +72,11 @@ def score_and_evaluate(
     clock.append(time.monotonic())
     log_nfa = log_nfa_maps(test)
     clock.append(time.monotonic())
-    evaluation = evaluate(test, truth, normal.maps, log_nfa)
+    evaluation = evaluate(test, truth, normal.maps, log_nfa, measured)
     if method.transductive:
         method.calibrate(lambda: read_batches(views.test, torch.arange(len(views.test)), device))
         of_set = [score_images(method, features, device) for features in (views.test, views.normal)]
-        published = evaluate(of_set[0], truth, of_set[1].maps, {})
+        published = evaluate(of_set[0], truth, of_set[1].maps, {}, measured)
         evaluation.metrics.update({f"{name}{TRANSDUCTIVE}": value for name, value in published.metrics.items()})
     seconds = dict(zip(("score", "log_nfa"), np.diff(clock).round(3).tolist(), strict=True))
     contour = contour_threshold(_spread(normal.maps[list(held_out)] if len(held_out) else normal.maps))

@@ -1,6 +1,7 @@
 """A trial: the model of a point is trained as the run's own will be, and judged."""
 
 import logging
+import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -17,12 +18,14 @@ from nfbench.blocks.settings import epochs_of
 from nfbench.config import VariantConfig
 from nfbench.core.errors import NfbenchError, one_line
 from nfbench.datasets.manifest import Entry
+from nfbench.features.batches import CachedFeatures
 from nfbench.features.cache import FeatureCache
-from nfbench.metrics.ranking import areas_under_curves, image_areas
+from nfbench.features.meta import FeatureMeta
+from nfbench.metrics import find_metric
 from nfbench.plan.cells import Cell
-from nfbench.scoring.evaluate import GroundTruth
+from nfbench.scoring.evaluate import GroundTruth, ScoredSet, log_nfa_maps
 from nfbench.scoring.gradients import GradientMaps
-from nfbench.scoring.maps import score_images
+from nfbench.scoring.maps import ScoredImages, score_images
 from nfbench.search.space import split_point
 from nfbench.search.study import SharedStudy
 from nfbench.training.assemble import Images, of_class
@@ -31,29 +34,42 @@ from nfbench.training.loop import Diverged
 
 __all__ = ["Judged", "Objective", "measure"]
 
-_FPR_LIMIT = 0.3
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Images that trials are judged by, and their cached features."""
+    """Images that trials are judged by, and the normal training images, which some metrics take a threshold from.
+
+    Attributes:
+        features: of the test view.
+        truth: of the test images that trials are judged by.
+        rows: numbers of these images in the test view.
+        normal_features: of the training view.
+        normal: the training images.
+    """
 
     features: FeatureCache
     truth: GroundTruth
     rows: Sequence[int]
+    normal_features: FeatureCache
+    normal: Sequence[Entry]
 
     @classmethod
-    def of(cls, features: FeatureCache, entries: Sequence[Entry], chosen: Sequence[Entry]) -> "Judged":
+    def of(
+        cls, features: FeatureCache, normal_features: FeatureCache, entries: Sequence[Entry], chosen: Sequence[Entry]
+    ) -> "Judged":
         """Some images of a test view.
 
         Args:
             features: of the test view.
+            normal_features: of the training view.
             entries: the category's manifest.
             chosen: test images of it.
         """
         number = {entry.image: row for row, entry in enumerate(e for e in entries if e.split == "test")}
-        return cls(features, GroundTruth(chosen), [number[entry.image] for entry in chosen])
+        rows = [number[entry.image] for entry in chosen]
+        return cls(features, GroundTruth(chosen), rows, normal_features, [e for e in entries if e.split == "train"])
 
 
 def measure(metric: str, model: Method, judged: Judged, device: torch.device) -> float:
@@ -62,21 +78,25 @@ def measure(metric: str, model: Method, judged: Judged, device: torch.device) ->
     Raises:
         NfbenchError: it is not defined on these images.
     """
-    features = judged.features.features[judged.rows]
-    if model.takes_class:
-        features = of_class(features, 0)
-    by_gradient = model.gradient_maps
-    localize = GradientMaps(model, judged.truth.entries, judged.features.meta, device) if by_gradient else None
-    scored = score_images(model, features, device, localize=localize)
-    kind, name = metric.split("_")
-    if kind == "image":
-        areas = image_areas(scored.images["paper"], judged.truth.labels)
-    else:
-        areas = areas_under_curves(judged.truth.rank(scored.maps), (_FPR_LIMIT,))
-    value = {"auroc": areas.auroc, "ap": areas.average_precision}.get(name)
-    value = areas.aupro[0] if name == "aupro" else value
-    if value is None or not np.isfinite(value):
-        raise NfbenchError(f"metric '{metric}' of a search is not defined on its {len(judged.rows)} images")
+
+    def score(features: CachedFeatures, entries: Sequence[Entry], meta: FeatureMeta) -> ScoredImages:
+        features = of_class(features, 0) if model.takes_class else features
+        localize = GradientMaps(model, entries, meta, device) if model.gradient_maps else None
+        return score_images(model, features, device, localize=localize)
+
+    named = find_metric(metric)
+    tested, normal = judged.features, judged.normal_features
+    scored = score(tested.features[judged.rows], judged.truth.entries, tested.meta)
+    test = ScoredSet(
+        scored,
+        judged.truth,
+        lambda: score(normal.features, judged.normal, normal.meta).maps,
+        log_nfa_maps(scored) if named.metric.needs_latents else {},
+    )
+    value = named.metric.value(test, named.variant) if test.measures(named) else math.nan
+    if not math.isfinite(value):
+        without = "; the method has no white latents" if named.metric.needs_latents and not scored.energies else ""
+        raise NfbenchError(f"metric '{metric}' of a search is not defined on its {len(judged.rows)} images{without}")
     return float(value)
 
 

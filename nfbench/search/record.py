@@ -42,8 +42,8 @@ class StudyDescription(Record):
         cell: ``setting``, ``dataset``, ``category`` and ``method``, the method behind the variant.
         backbones: tags of the backbones to choose from.
         objective: ``log_likelihood``, ``validation`` or ``test``.
-        metric: that ``value`` of a trial is, ``log_likelihood`` in nats per dimension or a metric in [0, 1].
-        direction: always ``maximize``.
+        metric: that ``value`` of a trial is, ``log_likelihood`` in nats per dimension, or a metric.
+        direction: whether higher values of the metric are better.
         budget: number of trials.
         space: dimensions by setting.
     """
@@ -53,7 +53,7 @@ class StudyDescription(Record):
     backbones: list[str]
     objective: Literal["log_likelihood", "validation", "test"]
     metric: str
-    direction: Literal["maximize"]
+    direction: Literal["maximize", "minimize"]
     budget: int
     budget_seconds: float | None
     workers: int

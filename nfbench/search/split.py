@@ -24,7 +24,7 @@ def judging_images(entries: Sequence[Entry], search: SearchConfig) -> list[Entry
     if search.objective == "log_likelihood":
         return []
     tested = [entry for entry in entries if entry.split == "test"]
-    if search.metric.startswith("pixel") and not all(entry.mask for entry in tested if entry.label):
+    if search.judged_by.metric.needs_masks and not all(entry.mask for entry in tested if entry.label):
         raise NfbenchError(f"metric '{search.metric}' of a search: the dataset has no masks; take an image metric")
     return validation_split(tested, search.validation_share) if search.objective == "validation" else tested
 

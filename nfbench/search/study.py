@@ -47,14 +47,15 @@ class SharedStudy:
         path: the journal; it is made where it is not there.
         seed: of the sampler.
         pruning: end trials that are worse than the median.
+        direction: ``maximize`` or ``minimize``.
 
     Attributes:
-        study: as Optuna knows it, to be read; maximizes.
+        study: as Optuna knows it, to be read.
     """
 
-    def __init__(self, path: Path, seed: int, pruning: bool) -> None:
+    def __init__(self, path: Path, seed: int, pruning: bool, direction: str = "maximize") -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.seed = seed
+        self.seed, self.direction = seed, direction
         self._lock = FileLock(f"{path}.lock")
         pruner = MedianPruner(n_startup_trials=_PRUNED_FROM) if pruning else NopPruner()
         with self._lock:
@@ -76,7 +77,7 @@ class SharedStudy:
         backend = JournalFileBackend(str(path), lock)  # type: ignore[arg-type]  # Optuna keeps the base class private
         storage = JournalStorage(backend)
         study = optuna.create_study(
-            storage=storage, study_name=_NAME, direction="maximize", load_if_exists=True, pruner=pruner
+            storage=storage, study_name=_NAME, direction=self.direction, load_if_exists=True, pruner=pruner
         )
         for trial in study.get_trials(deepcopy=False):
             if _has_ended(trial) and not {WORKER, SECONDS} <= trial.user_attrs.keys():

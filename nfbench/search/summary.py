@@ -49,7 +49,8 @@ def summarize(shared: SharedStudy, spec: StudySpec, space: Mapping[str, Any], va
             f"study of '{name}': no trial completed; {first}; narrow its 'space', or remove "
             f"{spec.study}/.study to try again"
         )
-    best = [_best(trial, backbones) for trial in sorted(complete, key=_rank)]
+    sign = 1 if search.direction == "minimize" else -1
+    best = [_best(trial, backbones) for trial in sorted(complete, key=lambda trial: _rank(trial, sign))]
     by_backbone: dict[str, BestTrial] = {}
     for trial in best:
         by_backbone.setdefault(trial.backbone, trial)
@@ -61,7 +62,7 @@ def summarize(shared: SharedStudy, spec: StudySpec, space: Mapping[str, Any], va
             "backbones": list(backbones),
             "objective": search.objective,
             "metric": "log_likelihood" if search.objective == "log_likelihood" else search.metric,
-            "direction": "maximize",
+            "direction": search.direction,
             "budget": search.trials,
             "budget_seconds": search.seconds,
             "workers": search.workers,
@@ -79,10 +80,10 @@ def summarize(shared: SharedStudy, spec: StudySpec, space: Mapping[str, Any], va
     )
 
 
-def _rank(trial: FrozenTrial) -> tuple[float, int]:
-    """Order of complete trials, the best and then the earliest first."""
+def _rank(trial: FrozenTrial, sign: int) -> tuple[float, int]:
+    """Order of complete trials, the best and then the earliest first; ``sign`` is 1 where small values are better."""
     (value,) = trial.values
-    return -value, trial.number
+    return sign * value, trial.number
 
 
 def _best(trial: FrozenTrial, backbones: tuple[str, ...]) -> BestTrial:

@@ -76,7 +76,7 @@ def evaluate_run(spec: EvaluateSpec, device: str = "auto", threads: int | None =
     kept[training.epochs] = load_state(verified(trained / "model.safetensors", source))
     history = read_rows(Epoch, trained)
     for epoch, state in progress(kept.items(), total=len(kept), label=f"evaluate {spec.cell}"):
-        scored = score_and_evaluate(load_method(model, state), views, truth, where, held_out)
+        scored = score_and_evaluate(load_method(model, state), views, truth, where, held_out, spec.metrics)
         by_epoch[epoch] = scored.evaluation.metrics
 
     likelihoods["after"] = _likelihoods(model, features, truth, made, where)

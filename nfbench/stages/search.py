@@ -143,8 +143,9 @@ def _fingerprint(spec: StudySpec, space: Mapping[str, Dimension]) -> str:
 def _open(spec: StudySpec, start: StudyStart) -> SharedStudy:
     """The study, with the method's own settings to be tried first, on each backbone, where no trial was begun."""
     journal = Path(spec.study) / ".study" / start.fingerprint / "journal.log"
-    shared, space = SharedStudy(journal, spec.variant.searched.seed, spec.variant.searched.pruning), _space(spec)
-    for backbone in spec.variant.searched.backbones:
+    search, space = spec.variant.searched, _space(spec)
+    shared = SharedStudy(journal, search.seed, search.pruning, search.direction)
+    for backbone in search.backbones:
         own = resolve_settings(
             spec.variant.method,
             dataset=spec.reader,
@@ -164,7 +165,8 @@ def _objective(spec: StudySpec, device: torch.device, folder: Path) -> Objective
         pseudo = FeatureCache(one.pseudo) if one.pseudo else None
         images[one.tag] = Images(entries, _cache(one.features, entries, spec), spec.variant.anomalies, pseudo)
         if chosen and one.test_features:
-            judged[one.tag] = Judged.of(_cache(one.test_features, entries, spec), entries, chosen)
+            tested = _cache(one.test_features, entries, spec)
+            judged[one.tag] = Judged.of(tested, images[one.tag].features, entries, chosen)
     cell = Cell(spec.setting, spec.dataset, spec.category, spec.name, "", 0)
     code = spec.code
     return Objective(cell, spec.variant, spec.reader, spec.epochs_at_most, images, judged, device, folder, code)

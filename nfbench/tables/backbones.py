@@ -6,6 +6,7 @@ import pandas as pd
 
 from nfbench.config import BackboneRow, BackbonesTableConfig
 from nfbench.core.errors import NfbenchError
+from nfbench.metrics import find_metric
 from nfbench.results.compare import compare
 from nfbench.tables.captions import backbones_caption, metric_title
 from nfbench.tables.comparison import common_categories, of_setting, printed_cell, require_metrics
@@ -53,7 +54,8 @@ def make_backbones_table(name: str, config: BackbonesTableConfig, results: pd.Da
                 printed = printed_cell(name, config.published, where, column.metric, part)
                 published = printed.in_percent() if printed else None
                 by_seed = values.groupby("seed").value.mean()
-                cells.append(compare(by_seed, published, config.tolerance, comparable=comparable))
+                factor = find_metric(column.metric).metric.unit.factor
+                cells.append(compare(by_seed, published, config.tolerance, factor=factor, comparable=comparable))
                 runs.append(values)
                 sources |= {printed.source} if printed else set()
             rows.append(Row(dataset, _label(row), tuple(cells), (), tuple(runs)))

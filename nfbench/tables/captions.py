@@ -1,21 +1,21 @@
 """What a reader must know before comparing: names of metrics, and captions that say what was measured on what."""
 
 from collections.abc import Collection, Iterable, Sequence
+from itertools import groupby
 
 import pandas as pd
 
 from nfbench.config import (
-    TRANSDUCTIVE,
     BackbonesTableConfig,
     MethodsTableConfig,
     ParametersTableConfig,
     SettingsTableConfig,
     TableConfig,
 )
+from nfbench.metrics import BY_RULE, Named, find_metric, known_metrics
 from nfbench.tables.datasets import DatasetNotes, comparability, official_categories, subset
 
 __all__ = [
-    "METRICS",
     "backbones_caption",
     "methods_caption",
     "metric_title",
@@ -26,48 +26,21 @@ __all__ = [
     "short_metric",
 ]
 
-METRICS = {
-    "image_auroc": "image AUROC",
-    "image_ap": "image AP",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_ap": "pixel AP",
-    "image_f1": "image F1 at the best threshold",
-    "pixel_f1": "pixel F1 at the best threshold",
-    "pixel_aupro": "AUPRO",
-    "pixel_aupro_05": "AUPRO up to a false positive rate of 0.05",
-    "miou_oracle": "mean IoU of the anomaly map at the best threshold on the test set",
-    "miou_fair": "mean IoU of the anomaly map at one false positive pixel per normal training image",
-    "miou_nfa": "mean IoU of the a contrario mask, NFA < 1",
-    "miou_nfa_guard": "mean IoU of the a contrario mask, NFA < 1, with the Chernoff guard",
-    "miou_nfa_oracle": "mean IoU of the log-NFA map at the best threshold on the test set",
-    "false_alarms_fair": "detected regions per 100 normal test images, at one false positive pixel per training image",
-    "false_alarms_nfa": "detected regions per 100 normal test images, NFA < 1",
-    "false_alarms_nfa_guard": "detected regions per 100 normal test images, NFA < 1, with the Chernoff guard",
-}
-_RULES = {"max": "maximum of the map", "mean": "mean of the map", "top1": "mean of the map's top 1 %"}
-_AGGREGATIONS = {"anomalous": "anomalous images", "pooled": "pixels pooled"}
-_SHORT = {"miou_nfa": "NFA < 1", "miou_nfa_guard": "NFA < 1, guard", "miou_nfa_oracle": "best NFA"}
 _SELECTIONS = {
     "last": "the last epoch",
     "val": "checkpoint with the best likelihood on held-out normal images",
     "oracle": "best checkpoint on the test set (optimistic)",
 }
-_AT_IMAGE_SIZE = "metrics at the original image size"
 
 
 def metric_title(metric: str) -> str:
     """A metric's name as it is printed, with the rule of the image score where it is not the method's own."""
-    if metric.endswith(TRANSDUCTIVE):
-        own = metric_title(metric.removesuffix(TRANSDUCTIVE))
-        return f"{own} of scores relative to the test set's maximum, as published"
-    base, _, suffix = metric.rpartition("_")
-    qualified = {**_RULES, **_AGGREGATIONS}.get(suffix)
-    return f"{METRICS[base]} ({qualified})" if qualified else METRICS.get(metric, metric)
+    return known_metrics()[metric].title if metric in known_metrics() else metric
 
 
 def short_metric(metric: str) -> str:
     """A metric's name for the heading of a column."""
-    return "transductive" if metric.endswith(TRANSDUCTIVE) else _SHORT.get(metric, metric)
+    return known_metrics()[metric].short if metric in known_metrics() else metric
 
 
 def results_caption(config: TableConfig, results: pd.DataFrame, notes: DatasetNotes, source: str) -> str:
@@ -79,13 +52,11 @@ def results_caption(config: TableConfig, results: pd.DataFrame, notes: DatasetNo
         notes: of datasets that are not official ones as they are.
         source: paper and number of the published table, empty without.
     """
-    counts = config.metric.startswith("false_alarms")
-    more = []
-    if config.metric.startswith("miou"):
-        more.append("mean over all test images, good ones included, unless said otherwise")
-    if config.metric.startswith("pixel"):
+    named = find_metric(config.metric)
+    more = [named.metric.note]
+    if named.metric.needs_masks:
         more.append(_regions_note(results))
-    if config.metric in ("image_auroc", "image_ap"):
+    if named.metric.variants == BY_RULE and named.plain:
         more.append(_image_score_note(results))
     if source:
         own = "the papers' own backbones, input sizes, settings"
@@ -95,7 +66,7 @@ def results_caption(config: TableConfig, results: pd.DataFrame, notes: DatasetNo
         results,
         config.selections,
         (_backbone_note(results), _data_note(results, notes)),
-        measured="counted at the method's own map size" if counts else _AT_IMAGE_SIZE,
+        measured=_sizes([config.metric]),
         more=more,
     )
 
@@ -109,6 +80,7 @@ def backbones_caption(
         results,
         config.selections,
         (_data_note(results, notes, named=True), _backbone_note(results)),
+        measured=_sizes(config.metrics),
         more=(_image_score_note(results), _published_means_note(config, results, notes, sources)),
     )
 
@@ -129,6 +101,7 @@ def methods_caption(
         results,
         (config.selection,),
         (_data_note(results, notes, named=True), backbones),
+        measured=_sizes(config.metrics),
         more=(_image_score_note(results), *costs, published),
     )
     return caption + (" RANDOM weights, for tests only." if "random" in set(results.weights) else "")
@@ -143,6 +116,7 @@ def settings_caption(config: SettingsTableConfig, results: pd.DataFrame, notes: 
         (_data_note(results, notes, named=True), _backbone_note(results)),
         setting="one-class: a model for each category; unified: one for all; difference: unified minus one-class, "
         "by seed",
+        measured=_sizes(config.metrics),
         more=(_image_score_note(results),),
     )
 
@@ -163,8 +137,8 @@ def _caption(
     selections: Sequence[str],
     on: Sequence[str],
     *,
+    measured: str,
     setting: str | None = None,
-    measured: str = _AT_IMAGE_SIZE,
     more: Sequence[str] = (),
 ) -> str:
     """The caption of a table of runs.
@@ -174,8 +148,8 @@ def _caption(
         results: aggregated results of all runs shown.
         selections: of the checkpoints shown.
         on: data and backbones.
+        measured: size of the maps that metrics are measured at.
         setting: the setting in words, by default that of the results.
-        measured: where metrics are measured.
         more: further notes; empty ones are left out, as everywhere.
     """
     notes = (
@@ -185,7 +159,7 @@ def _caption(
         search_note(results),
         "; ".join(f"{selection}: {_SELECTIONS[selection]}" for selection in selections),
         *on,
-        f"epochs {_range(results.epochs)}; {measured}",
+        "; ".join(filter(None, (f"epochs {_range(results.epochs)}", measured))),
         *more,
     )
     return _sentences(notes)
@@ -200,7 +174,18 @@ def _joined(sources: Collection[str]) -> str:
 
 
 def _title_and_metrics(config: BackbonesTableConfig | MethodsTableConfig | SettingsTableConfig) -> str:
-    return f"{config.title}: {', '.join(map(metric_title, config.metrics))} in percent"
+    return f"{config.title}: {_titles(map(find_metric, config.metrics))}"
+
+
+def _titles(metrics: Iterable[Named]) -> str:
+    """Titles of metrics, with the unit after those that share it."""
+    by_unit = groupby(metrics, lambda named: named.metric.unit.suffix)
+    return ", ".join(f"{', '.join(named.title for named in shared)}{suffix}" for suffix, shared in by_unit)
+
+
+def _sizes(metrics: Iterable[str]) -> str:
+    """Sizes of maps that metrics are measured at."""
+    return ", ".join(filter(None, dict.fromkeys(find_metric(metric).metric.size for metric in metrics)))
 
 
 def _spread(results: pd.DataFrame) -> str:
@@ -253,7 +238,7 @@ def search_note(results: pd.DataFrame) -> str:
 
 def _image_score_note(results: pd.DataFrame) -> str:
     """Rules of the image scores of methods that have a choice."""
-    rules = sorted(_RULES[rule] for rule in results.image_score.unique() if rule in _RULES)
+    rules = sorted(filter(None, (BY_RULE.get(rule) for rule in results.image_score.unique())))
     return f"image score: {'; '.join(rules)}" if rules else ""
 
 
@@ -322,7 +307,6 @@ def _range(values: pd.Series) -> str:
 
 
 def _metric_titles(config: TableConfig, results: pd.DataFrame) -> str:
-    unit = "" if config.metric.startswith("false_alarms") else " in percent"
     names = results.drop_duplicates("variant_of").set_index("variant_of").method_title
     others = [f"; of {names[method]}, {metric_title(m)}" for method, m in config.metric_of.items() if method in names]
-    return metric_title(config.metric) + unit + "".join(others)
+    return _titles([find_metric(config.metric)]) + "".join(others)

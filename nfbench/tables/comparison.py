@@ -4,11 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from nfbench.config import TRANSDUCTIVE
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
+from nfbench.metrics import find_metric
 from nfbench.reference import PrintedValue, find_printed
-from nfbench.tables.captions import METRICS
 
 __all__ = [
     "common_categories",
@@ -51,7 +50,9 @@ def require_metrics(name: str, metrics: Iterable[str], results: pd.DataFrame) ->
     """
     for metric in metrics:
         if metric not in set(results.metric):
-            raise NfbenchError(f"table '{name}': no run has the metric '{metric}'{nearest(metric, METRICS)}")
+            raise NfbenchError(
+                f"table '{name}': no run has the metric '{metric}'{nearest(metric, set(results.metric))}"
+            )
 
 
 def shown_backbone(results: pd.DataFrame) -> pd.Series:
@@ -100,7 +101,7 @@ def printed_cell(
     """
     if published is None or where is None:
         return None
-    printed = find_printed(published, where, metric.removesuffix(TRANSDUCTIVE))
+    printed = find_printed(published, where, find_metric(metric).printed_as)
     if printed and printed.setting and printed.setting not in printed_settings(results):
         found = ", ".join(sorted(printed_settings(results)))
         raise NfbenchError(

@@ -8,6 +8,7 @@ import pandas as pd
 from nfbench.config import MethodRow, MethodsTableConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
+from nfbench.metrics import find_metric
 from nfbench.results.compare import Comparison, compare
 from nfbench.tables.captions import methods_caption, metric_title
 from nfbench.tables.comparison import (
@@ -75,7 +76,8 @@ def make_methods_table(name: str, config: MethodsTableConfig, results: pd.DataFr
                 published = printed.in_percent() if printed else None
                 values = chosen[chosen.metric == metric]
                 by_seed = values.groupby("seed").value.mean()
-                cells.append(compare(by_seed, published, config.tolerance, comparable=comparable))
+                factor = find_metric(metric).metric.unit.factor
+                cells.append(compare(by_seed, published, config.tolerance, factor=factor, comparable=comparable))
                 runs.append(values)
                 sources |= {printed.source} if printed else set()
             for cost in config.costs:

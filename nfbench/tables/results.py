@@ -6,6 +6,7 @@ import pandas as pd
 from nfbench.config import TableConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest, plugin_names
+from nfbench.metrics import find_metric
 from nfbench.reference import PublishedTable, PublishedValue, published_table
 from nfbench.results.compare import compare
 from nfbench.tables.captions import results_caption
@@ -163,7 +164,8 @@ def _row(
             values = values.iloc[:0]  # an average over some of the rows above it would look like one over all
         by_seed = values.groupby("seed").value.mean()
         reference = _published(published, column.published_as, categories, config.metric)
-        cells.append(compare(by_seed, reference, config.tolerance))
+        factor = find_metric(column.metric or config.metric).metric.unit.factor
+        cells.append(compare(by_seed, reference, config.tolerance, factor=factor))
         runs.append(values)
     other_values = tuple(_published(published, method, categories, config.metric) for method in others)
     return Row(dataset, category, tuple(cells), other_values, tuple(runs))

@@ -4,6 +4,7 @@ import pandas as pd
 
 from nfbench.config import SettingsTableConfig
 from nfbench.core.errors import NfbenchError
+from nfbench.metrics import find_metric
 from nfbench.results.compare import Comparison, compare
 from nfbench.tables.captions import metric_title, settings_caption
 from nfbench.tables.comparison import common_categories, require_metrics
@@ -63,4 +64,4 @@ def _cell(runs: pd.DataFrame, column: Column) -> Comparison:
         values = (by_seed["unified"] - by_seed["one-class"]).dropna()  # of seeds that both have
     else:
         values = by_seed[column.backbone]
-    return compare(values, None, (0, 0))
+    return compare(values, None, (0, 0), factor=find_metric(column.method).metric.unit.factor)

@@ -60,6 +60,7 @@ def test_describe_in_words():
         ("methods", "uflow"),
         ("backbones", "wide_resnet50_2.tv_in1k"),
         ("datasets", "mvtec_ad"),
+        ("metrics", "| `miou_nfa` | mean IoU of the a contrario mask, NFA < 1 | percent | highest | masks, latents |"),
         ("experiments", "quickstart"),
     ],
 )

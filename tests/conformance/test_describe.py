@@ -1,5 +1,7 @@
 """Every method can be described on every backbone that it can take, without data, weights or memory for parameters."""
 
+from contextlib import suppress
+
 import pytest
 import torch
 
@@ -20,26 +22,37 @@ pytestmark = pytest.mark.slow
 SCALES = (1, 2, 4)
 
 
+def find(method):
+    return plugin(PACKAGE, method).METHOD
+
+
 def shapes_for(method, name):
-    """The backbone's own levels; for methods that take one level at several scales, its coarsest one."""
+    """What a method may take of a backbone: its own levels, or its coarsest one at several scales."""
     backbone = find_backbone(name)
-    if method in ("csflow", "differnet") and not backbone.fixed_size:
-        levels, scales = backbone.levels[-1:], SCALES
-    else:
-        levels, scales = backbone.levels, backbone.scales
-    size = backbone.input_size
-    return [LevelShape(*shape) for shape in backbone.shapes(size, levels, scales)], (size, size)
+    if not find(method).takes_levels:
+        return [[]]
+    scaled = () if backbone.fixed_size else ((backbone.levels[-1:], SCALES),)
+    return [
+        [LevelShape(*shape) for shape in backbone.shapes(backbone.input_size, levels, scales)]
+        for levels, scales in ((backbone.levels, backbone.scales), *scaled)
+    ]
+
+
+def describe(method, name):
+    """The method on the first of these shapes that it takes, None without; its messages are tested with it."""
+    side = find_backbone(name).input_size
+    for shapes in shapes_for(method, name):
+        with suppress(NfbenchError):
+            return build_to_count(method, shapes, resolve_settings(method, backbone=name), (side, side))
+    return None
 
 
 @pytest.mark.parametrize("method", plugin_names(PACKAGE))
 def test_every_backbone_gives_counts_and_latents(method):
     described = 0
     for name in backbone_names():
-        shapes, size = shapes_for(method, name)
-        settings = resolve_settings(method, backbone=name)
-        try:
-            model = build_to_count(method, shapes, settings, size)
-        except NfbenchError:  # levels that do not go together; the message is tested with the method
+        model = describe(method, name)
+        if model is None:
             continue
         described += 1
         assert all(value.is_meta for value in model.parameters())
@@ -53,12 +66,10 @@ def test_every_backbone_gives_counts_and_latents(method):
 
 @pytest.mark.parametrize("method", plugin_names(PACKAGE))
 def test_what_is_counted_is_what_is_built(method):
-    shapes, size = [LevelShape(24, 8, 8), LevelShape(24, 4, 4), LevelShape(24, 2, 2)], (64, 64)
-    overrides = {"hidden_channels": 8} if method in ("csflow", "differnet") else {}
-    settings = resolve_settings(method, overrides=overrides)
-    image = [LevelShape(3, *size)] if plugin(PACKAGE, method).METHOD.takes_image else []
-    counted = build_to_count(method, shapes, settings, size)
-    built = build_method(method, image + shapes, settings, size, 0)
+    tiny = find(method).tiny
+    settings, size = resolve_settings(method, overrides=tiny.settings), (tiny.side, tiny.side)
+    counted = build_to_count(method, tiny.shapes, settings, size)
+    built = build_method(method, tiny.shapes, settings, size, 0)
     assert count_parameters(counted) == count_parameters(built)
     assert counted.latent_shapes() == built.latent_shapes()
     names = {name: value.shape for name, value in counted.state_dict().items()}

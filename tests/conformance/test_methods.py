@@ -18,7 +18,7 @@ from nfbench.blocks.settings import MethodSettings, TrainedSettings, epochs_of
 from nfbench.core.registry import plugin, plugin_names
 from nfbench.features.batches import read_batch
 from nfbench.features.stacked import StackedArrays
-from nfbench.metrics.ranking import image_areas
+from nfbench.metrics._ranking import image_areas
 from nfbench.scoring.maps import score_images
 from nfbench.training.checkpoint import SideFolder, load_kept, save_kept
 from nfbench.training.data import CachedViews, JoinedSources, TrainingData

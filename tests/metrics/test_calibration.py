@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nfbench.metrics.calibration import PROBABILITIES, chi_square_quantiles
+from nfbench.metrics._calibration import PROBABILITIES, chi_square_quantiles
 
 
 @pytest.mark.parametrize("channels", [1, 24, 816])

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import jaccard_score, roc_curve
 
-from nfbench.metrics import fair_threshold, miou, miou_curve, miou_oracle, ranking
-from nfbench.metrics.iou import AGGREGATIONS
+from nfbench.metrics import _ranking as ranking
+from nfbench.metrics import fair_threshold, miou, miou_curve, miou_oracle
+from nfbench.metrics._iou import AGGREGATIONS
 from tests.metrics.test_pixel import KINDS, make
 
 EPS = np.finfo(np.float64).eps

@@ -8,7 +8,7 @@ from scipy.special import expit
 from skimage import measure
 from sklearn.metrics import auc, roc_curve
 
-from nfbench.metrics.legacy import MODES, legacy_aupro
+from nfbench.metrics._legacy import MODES, legacy_aupro
 
 pytestmark = pytest.mark.slow
 

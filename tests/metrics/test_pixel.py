@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score
 
 from nfbench.metrics import aupro, average_precision, pixel_areas, pixel_auroc
-from nfbench.metrics.iou import iou_sweep
-from nfbench.metrics.pixel import rank
-from nfbench.metrics.ranking import areas_under_curves
+from nfbench.metrics._iou import iou_sweep
+from nfbench.metrics._pixel import rank
+from nfbench.metrics._ranking import areas_under_curves
 
 KINDS = ("gaussian", "strong", "saturated", "heavy-tailed", "rings", "ties", "no defect in half", "one-pixel regions")
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from nfbench.metrics import ranking
-from nfbench.metrics.ranking import RankedScores, areas_under_curves, image_areas
+from nfbench.metrics import _ranking as ranking
+from nfbench.metrics._ranking import RankedScores, areas_under_curves, image_areas
 
 
 def slow_aupro(scores: np.ndarray, regions: list[np.ndarray], normal: np.ndarray, limit: float) -> float:

@@ -16,6 +16,7 @@ from nfbench.backbones.base import PACKAGE as BACKBONES
 from nfbench.blocks.method import PACKAGE as METHODS
 from nfbench.core.registry import plugin_names
 from nfbench.datasets.base import PACKAGE as DATASETS
+from nfbench.metrics import PACKAGE as METRICS
 from nfbench.plan.cells import Cell
 from nfbench.plan.code import Code, code_hash, reachable
 from nfbench.plan.specs import EvaluateSpec, ExtractSpec, PrepareSpec, TrainSpec
@@ -29,7 +30,9 @@ pytestmark = pytest.mark.slow
 
 BACKBONE = "tf_efficientnet_lite0"
 SOURCE = Path(nfbench.__file__).parent
-PLUGINS = [(package, name) for package in (METHODS, DATASETS, BACKBONES, ANOMALIES) for name in plugin_names(package)]
+PLUGINS = [
+    (package, name) for package in (METHODS, DATASETS, BACKBONES, ANOMALIES, METRICS) for name in plugin_names(package)
+]
 
 
 def hash_of(folder, *roots):
@@ -118,7 +121,7 @@ def test_what_a_training_and_an_evaluation_follow_from():
     )
     assert {f"nfbench.{name}" for name in wanted} <= training
     evaluation = modules_of("nfbench.scoring.protocol:score_and_evaluate")
-    assert {"nfbench.metrics.ranking", "nfbench.metrics.iou", "nfbench.scoring.maps"} <= evaluation
+    assert {"nfbench.metrics._ranking", "nfbench.metrics._iou", "nfbench.scoring.maps"} <= evaluation
     rooms = {name.split(".")[1] for name in training | evaluation}
     assert not rooms & {"tables", "figures", "report", "results", "search", "tracking", "cli", "reference"}
     assert not training & {"nfbench.config.tables", "nfbench.methods.padim", "nfbench.scoring.evaluate"}

@@ -7,9 +7,9 @@ from PIL import Image
 
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
-from nfbench.config import TRANSDUCTIVE
 from nfbench.core.provenance import file_sha256
 from nfbench.datasets.manifest import Entry
+from nfbench.metrics import TRANSDUCTIVE
 from nfbench.scoring.evaluate import GroundTruth
 from nfbench.scoring.protocol import Views, score_and_evaluate
 

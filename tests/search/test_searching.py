@@ -114,11 +114,15 @@ FEW = {"epochs": 2, "batch_size": 4, "checkpoints": 2, "flow_steps": 1, "hidden_
         ("fastflow", FEW, "pixel_aupro"),
         ("simplenet", {"epochs": 1, "embedding_dim": 16, "checkpoints": 1}, "image_ap"),
         ("hgad", {"epochs": 1, "coupling_blocks": 1, "condition_dim": 8, "meta_epochs": 1}, "image_auroc"),
+        ("padim", {}, "false_alarms_fair"),
+        ("fastflow", FEW, "miou_nfa_anomalous"),
     ],
 )
 def test_the_best_value_is_that_of_the_run(extracted, tmp_path, method, settings, metric):
     found = search(extracted, tmp_path / "study", method, settings, metric=metric)
     assert found.study.metric == metric
+    best = min if metric.startswith("false_alarms") else max
+    assert found.best.value == best(trial.value for trial in found.trials if trial.state == "complete")
     assert [trial.state for trial in found.trials].count("complete") >= 1
     train(extracted, tmp_path / "study", tmp_path / "run", method, settings)
     record = evaluate(extracted, tmp_path / "run", method)
@@ -163,6 +167,11 @@ def test_another_seed_and_other_code_make_another_study(extracted, tmp_path):
     edited = search(extracted, tmp_path, code="edited", trials=3)
     assert [trial.started for trial in edited.trials] > [trial.finished for trial in other.trials]
     assert search(extracted, tmp_path, trials=3).trials == first.trials
+
+
+def test_a_metric_that_the_method_does_not_have_fails_its_trials(extracted, tmp_path):
+    with pytest.raises(NfbenchError, match=r"'miou_nfa' of a search is not defined on its 8 images; the method has no"):
+        search(extracted, tmp_path, metric="miou_nfa", trials=1)
 
 
 def test_importances_of_enough_trials(extracted, tmp_path):

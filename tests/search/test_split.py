@@ -34,6 +34,11 @@ def test_images_are_left_of_every_kind(n_good, n_bad, share):
     assert 1 <= counts["bad"] < n_bad
 
 
+def test_a_search_takes_no_scores_that_are_relative_to_the_test_set():
+    with pytest.raises(ValueError, match="no transductive scores; take 'pixel_auroc'"):
+        SearchConfig(backbones=["alexnet"], objective="test", metric="pixel_auroc_transductive")
+
+
 def test_the_choice_follows_from_names_alone():
     found = entries(good=20, bad=20)
     names = [entry.image.split("/", 2)[2] for entry in validation_split(found, 0.3)]

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nfbench.config import TRANSDUCTIVE, TableConfig
+from nfbench.config import TableConfig
 from nfbench.core.errors import NfbenchError
+from nfbench.metrics import TRANSDUCTIVE
 from nfbench.reference import PublishedValue, find_printed, published_names, published_table
 from nfbench.results.compare import compare
 from nfbench.tables.captions import metric_title

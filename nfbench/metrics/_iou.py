@@ -17,9 +17,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from nfbench.metrics.inputs import as_array, as_truth, check_maps, check_pairs
-from nfbench.metrics.pixel import rank
-from nfbench.metrics.ranking import RankedScores, just_below
+from nfbench.metrics._inputs import as_array, as_truth, check_maps, check_pairs
+from nfbench.metrics._pixel import rank
+from nfbench.metrics._ranking import RankedScores, just_below
 
 __all__ = [
     "AGGREGATIONS",

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from nfbench.metrics.inputs import check_pairs, label_regions
-from nfbench.metrics.ranking import Areas, RankedScores, areas_under_curves, dense_ranks
+from nfbench.metrics._inputs import check_pairs, label_regions
+from nfbench.metrics._ranking import Areas, RankedScores, areas_under_curves, dense_ranks
 
 __all__ = ["aupro", "average_precision", "pixel_areas", "pixel_auroc", "rank"]
 

@@ -1,6 +1,6 @@
 """The AUPRO of other code bases, so that numbers printed elsewhere can be explained.
 
-None of these is the AUPRO of this package; see :mod:`nfbench.metrics.ranking` for the definition. Each mode gives what
+None of these is the AUPRO of this package; see :mod:`nfbench.metrics._ranking` for the definition. Each mode gives what
 its original gives on the same maps, up to rounding. What all of them share with the definition: regions are 8-connected
 components of each image's mask, the FPR counts the normal pixels of all images, and PRO is the unweighted mean over
 regions. What differs:
@@ -26,7 +26,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.special import expit
 
-from nfbench.metrics.inputs import check_pairs, label_regions
+from nfbench.metrics._inputs import check_pairs, label_regions
 
 __all__ = ["MODES", "legacy_aupro"]
 

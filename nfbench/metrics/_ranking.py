@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nfbench.metrics.inputs import as_array, check_finite, check_labelled
+from nfbench.metrics._inputs import as_array, check_finite, check_labelled
 
 __all__ = ["Areas", "Piece", "RankedScores", "areas_under_curves", "dense_ranks", "image_areas", "just_below"]
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
-from nfbench.metrics.inputs import as_array, check_finite
+from nfbench.metrics._inputs import as_array, check_finite
 
 __all__ = ["PROBABILITIES", "Quantile", "chi_square_quantiles"]
 

@@ -1,0 +1,227 @@
+"""What a metric is, and all metrics by the names that ``run.json`` and tables give them.
+
+A module of this package without a leading underscore is a family of metrics: its list ``METRICS`` has one formula's
+metrics. Everything else follows: run records, tables and their captions, the report, searches, and what may be asked
+for. Values are computed by functions of ``nfbench.scoring.evaluate.ScoredSet``.
+"""
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING
+
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import import_plugins, nearest, plugin_names
+
+if TYPE_CHECKING:
+    from nfbench.scoring.evaluate import ScoredSet
+
+__all__ = [
+    "BY_AGGREGATION",
+    "BY_RULE",
+    "MAP_SIZE",
+    "ORIGINAL_SIZE",
+    "OVER_IMAGES",
+    "PACKAGE",
+    "PER_100_IMAGES",
+    "SHARE",
+    "TRANSDUCTIVE",
+    "Metric",
+    "Named",
+    "Unit",
+    "families",
+    "family_modules",
+    "find_metric",
+    "known_metrics",
+    "metric_list",
+]
+
+PACKAGE = "nfbench.metrics"
+
+TRANSDUCTIVE = "_transductive"
+"""Ends the names of metrics of scores that are relative to the whole test set, as some papers publish them."""
+
+BY_RULE = {
+    "paper": "",
+    "max": "maximum of the map",
+    "mean": "mean of the map",
+    "top1": "mean of the map's top 1 %",
+}
+"""Variants of metrics of image scores, by the rule of the score; the method's own rule first."""
+
+BY_AGGREGATION = {"all": "", "anomalous": "anomalous images", "pooled": "pixels pooled"}
+"""Variants of mean IoU, by what it is a mean over; all images first."""
+
+
+ORIGINAL_SIZE = "metrics at the original image size"
+MAP_SIZE = "counted at the method's own map size"
+OVER_IMAGES = "mean over all test images, good ones included, unless said otherwise"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What values are.
+
+    Attributes:
+        name: in lists of metrics.
+        suffix: what follows a metric's title where its values are printed; empty where the title says it.
+        factor: values are printed times this.
+        largest: the largest value that ``run.json`` can have; the smallest is 0.
+    """
+
+    name: str
+    suffix: str = ""
+    factor: float = 1.0
+    largest: float = math.inf
+
+
+SHARE = Unit("percent", " in percent", factor=100.0, largest=1.0)
+PER_100_IMAGES = Unit("count per 100 images", factor=100.0)
+"""Counts per image in ``run.json``, printed per 100 images; the title says of which images."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of a scored test set.
+
+    Attributes:
+        name: as ``run.json`` names it; variants but the first add an ending.
+        title: as captions print it.
+        value: from the test set and a key of ``variants``; NaN where it is undefined.
+        unit: of the values.
+        higher_is_better: otherwise lower values are.
+        needs_masks: it is not measured on datasets without masks.
+        needs_latents: it is not measured of methods without white latents, which give log-NFA maps.
+        variants: what captions say of each variant, by key; the first has the plain name.
+        threshold: threshold that goes with the value in ``run.json``, where the metric chooses one; NaN without.
+        size: size of the maps that it is measured at, as captions say it; empty where the size does not matter.
+        note: what captions add.
+        short: heading of a column, by default the name.
+        headline: it comes first in the report, which compares methods by it.
+    """
+
+    name: str
+    title: str
+    value: "Callable[[ScoredSet, str], float]"
+    unit: Unit = SHARE
+    higher_is_better: bool = True
+    needs_masks: bool = False
+    needs_latents: bool = False
+    variants: Mapping[str, str] = field(default_factory=lambda: {"": ""})
+    threshold: "Callable[[ScoredSet, str], float] | None" = None
+    size: str = ""
+    note: str = ""
+    short: str = ""
+    headline: bool = False
+
+    def names(self, family: str) -> "Iterator[Named]":
+        """The metric of a family under all its names: its variants, and those of transductive scores."""
+        for transductive in (False, True)[: 1 if self.needs_latents else 2]:
+            for place, variant in enumerate(self.variants):
+                yield Named(self, family, variant, plain=place == 0, transductive=transductive)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A metric under one of its names.
+
+    Attributes:
+        metric: the metric.
+        family: name of the module that has it.
+        variant: key of its variants.
+        plain: whether this is the first variant.
+        transductive: whether scores are relative to the whole test set.
+    """
+
+    metric: Metric
+    family: str
+    variant: str
+    plain: bool
+    transductive: bool
+
+    @property
+    def printed_as(self) -> str:
+        """The name in published tables, which have transductive scores under the plain name too."""
+        return self.metric.name if self.plain else f"{self.metric.name}_{self.variant}"
+
+    @property
+    def name(self) -> str:
+        """The name in ``run.json`` and in tables."""
+        return f"{self.printed_as}{TRANSDUCTIVE}" if self.transductive else self.printed_as
+
+    @property
+    def title(self) -> str:
+        """As captions print it, without the unit."""
+        title = self.metric.title if self.plain else f"{self.metric.title} ({self.metric.variants[self.variant]})"
+        return f"{title} of scores relative to the test set's maximum, as published" if self.transductive else title
+
+    @property
+    def short(self) -> str:
+        """Heading of a column."""
+        if self.transductive:
+            return "transductive"
+        return (self.plain and self.metric.short) or self.name
+
+    @property
+    def sign(self) -> int:
+        """1 where higher values are better, else -1."""
+        return 1 if self.metric.higher_is_better else -1
+
+
+@cache
+def families() -> dict[str, tuple[Named, ...]]:
+    """Metrics under all their names, by the name of the module that has them."""
+    found = {module.__name__.rpartition(".")[2]: module.METRICS for module in import_plugins(PACKAGE)}
+    return {family: tuple(named for metric in own for named in metric.names(family)) for family, own in found.items()}
+
+
+@cache
+def known_metrics() -> dict[str, Named]:
+    """All metrics by name: those of headlines first."""
+    listed = sorted((n for own in families().values() for n in own), key=lambda n: not (n.metric.headline and n.plain))
+    found = {named.name: named for named in listed}
+    if len(found) < len(listed):
+        names = [named.name for named in listed]
+        raise ValueError(f"two metrics have the name '{next(name for name in names if names.count(name) > 1)}'")
+    return found
+
+
+def find_metric(name: str) -> Named:
+    """The metric of this name.
+
+    Raises:
+        NfbenchError: there is no such metric; the message names the nearest one, or all plain names.
+    """
+    known = known_metrics()
+    if name not in known:
+        plain = [named.name for named in known.values() if named.plain and not named.transductive]
+        raise NfbenchError(
+            f"unknown metric '{name}'{nearest(name, difflib.get_close_matches(name, known, n=1) or plain)}"
+        )
+    return known[name]
+
+
+def family_modules(names: Iterable[str] = ()) -> list[str]:
+    """Modules of families of metrics, by default of all."""
+    return [f"{PACKAGE}.{name}" for name in names or plugin_names(PACKAGE)]
+
+
+def metric_list() -> str:
+    """All metrics as a table in Markdown, with the endings that their variants add."""
+    lines = ["| name | metric | unit | best | needs | endings |", "| --- | --- | --- | --- | --- | --- |"]
+    for family in families().values():
+        for named in family:
+            metric = named.metric
+            if not named.plain or named.transductive:
+                continue
+            needs = [what for what in ("masks", "latents") if getattr(metric, f"needs_{what}")]
+            endings = [
+                *(f"`_{key}`" for key in [*metric.variants][1:]),
+                *[f"`{TRANSDUCTIVE}`"] * ("latents" not in needs),
+            ]
+            best = "highest" if metric.higher_is_better else "lowest"
+            cells = (f"`{metric.name}`", metric.title, metric.unit.name, best, ", ".join(needs), ", ".join(endings))
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -1,0 +1,32 @@
+"""Mean IoU at thresholds that are chosen without anomalies; see ``_iou``."""
+
+from nfbench.metrics import BY_AGGREGATION, ORIGINAL_SIZE, OVER_IMAGES, Metric
+
+__all__ = ["METRICS"]
+
+
+def _at(detector: str, name: str, title: str, *, short: str = "") -> Metric:
+    """Mean IoU of what a detector of ``ScoredSet.detections`` finds."""
+    return Metric(
+        name,
+        f"mean IoU of {title}",
+        lambda test, over: test.iou(detector)[over],
+        needs_masks=True,
+        needs_latents=detector != "fair",
+        variants=BY_AGGREGATION,
+        size=ORIGINAL_SIZE,
+        note=OVER_IMAGES,
+        short=short,
+    )
+
+
+METRICS = [
+    _at("fair", "miou_fair", "the anomaly map at one false positive pixel per normal training image"),
+    _at("nfa", "miou_nfa", "the a contrario mask, NFA < 1", short="NFA < 1"),
+    _at(
+        "nfa_guard",
+        "miou_nfa_guard",
+        "the a contrario mask, NFA < 1, with the Chernoff guard",
+        short="NFA < 1, guard",
+    ),
+]

@@ -1,0 +1,57 @@
+"""Which families of metrics an evaluation measures: all that there are.
+
+A run that was evaluated before a family was added stays as it is, unless a table or figure of an experiment that has
+the run asks for the family. Then its evaluation, and nothing before it, runs again.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from nfbench.config import Experiment, metrics_in
+from nfbench.core.errors import NfbenchError
+from nfbench.core.seals import read_sealed_values
+from nfbench.metrics import find_metric
+from nfbench.plan.cells import Cell
+from nfbench.plan.job import Job, code_of
+
+__all__ = ["as_measured", "asked_families", "has_cell"]
+
+
+def as_measured(job: Job, asked: Callable[[], set[str]]) -> Job:
+    """An evaluation as it was finished, if families that nothing asks for were added since and nothing else changed.
+
+    Args:
+        job: the evaluation, of all families.
+        asked: gives the families that tables and figures with its run ask for.
+    """
+    if not job.record.is_file() or job.state == "done":
+        return job
+    measured = _measured(job)
+    if not set(measured) < set(job.spec.metrics) or not asked() <= set(measured):
+        return job
+    spec = job.spec.model_copy(update={"metrics": measured})
+    earlier = replace(job, spec=spec.model_copy(update={"code": code_of(spec)}))
+    return earlier if earlier.state == "done" else job
+
+
+def asked_families(experiment: Experiment) -> set[str]:
+    """Families of the metrics that the tables and figures of an experiment show."""
+    shown = metrics_in([*experiment.tables.values(), *experiment.figures.values()])
+    return {find_metric(name).family for name in shown}
+
+
+def has_cell(experiment: Experiment, cell: Cell) -> bool:
+    """Whether the grid of an experiment has the cell, if its category is on disk and its seed is one of those."""
+    return any(
+        (cell.setting == block.setting and cell.method in block.methods and cell.dataset in block.datasets)
+        and cell.backbone in {backbone.tag for backbone in block.backbones}
+        for block in experiment.grid
+    )
+
+
+def _measured(job: Job) -> tuple[str, ...]:
+    """The families that the record of an evaluation lists; none of a record that cannot be used."""
+    try:
+        return tuple(read_sealed_values(job.record)["specs"]["evaluate"]["metrics"])
+    except (NfbenchError, KeyError, TypeError):
+        return ()

@@ -55,7 +55,9 @@ def write_artifacts(
 
 
 def _scores(scored: Scored) -> _Rows:
-    by_image = zip(*(scored.test.images[rule].tolist() for rule in IMAGE_SCORES), strict=True)
+    images = scored.test.images
+    nothing = [None] * len(images["paper"])
+    by_image = zip(*(images[rule].tolist() if rule in images else nothing for rule in IMAGE_SCORES), strict=True)
     for entry, values in zip(scored.truth.entries, by_image, strict=True):
         yield entry.image, entry.label, entry.defect, *values
 
@@ -95,7 +97,8 @@ def _write_examples(path: Path, scored: Scored, images: Sequence[Entry]) -> None
     suspects = [number for number in by_score if not images[number].label and number not in chosen][:_SUSPECTS]
     index = np.array(chosen + suspects)
     row = [tested[number] for number in index]
-    arrays = {"maps": scored.test.maps[row], **{name: maps[row] for name, maps in scored.log_nfa.items()}}
+    found = {**scored.log_nfa} if scored.test.maps is None else {"maps": scored.test.maps, **scored.log_nfa}
+    arrays = {name: maps[row] for name, maps in found.items()}
     _write_npz(path, {"index": index, "suspect": np.arange(len(index)) >= len(chosen), **arrays})
 
 

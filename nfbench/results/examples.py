@@ -20,7 +20,7 @@ class Examples:
     Attributes:
         images: numbers of one normal image and of one of each kind of defect.
         suspects: numbers of the normal images that look most anomalous, the first first; others in each run.
-        maps: ``(N, H, W)`` by name, of ``images`` and then of ``suspects``.
+        maps: ``(N, H, W)`` by name, of ``images`` and then of ``suspects``; none of methods without maps.
     """
 
     images: list[int]
@@ -30,7 +30,7 @@ class Examples:
     def row(self, number: int) -> int | None:
         """Where the maps of image ``number`` lie, None where the run keeps none of it."""
         numbers = [*self.images, *self.suspects]
-        return numbers.index(number) if number in numbers else None
+        return numbers.index(number) if self.maps and number in numbers else None
 
 
 def read_examples(run: Path) -> Examples:

@@ -34,15 +34,15 @@ class Epoch(NamedTuple):
 
 
 class ImageScore(NamedTuple):
-    """Scores of a test image by rule; ``label`` is 1 for anomalous ones."""
+    """Scores of a test image by rule, without maps by the paper's alone; ``label`` is 1 for anomalous ones."""
 
     image: str
     label: int
     defect: str
     paper: float
-    max: float
-    mean: float
-    top1: float
+    max: float | None
+    mean: float | None
+    top1: float | None
 
 
 class MeanIou(NamedTuple):

@@ -156,7 +156,7 @@ class RunRecord(Record):
             which is one pass over the test images, and ``log_nfa``, their maps of log NFA with and without the guard.
         images_per_second: throughput of extraction, of training and of scoring cached features.
         peak_memory_mb: largest resident memory of training and evaluation, and of the GPU if one was used.
-        contour: threshold of the maps above which figures draw a contour.
+        contour: threshold of the maps above which figures draw a contour; None without maps.
         provenance: what made it, by stage.
         search: where settings were searched for.
         specs: what the stages that made it were told.
@@ -174,7 +174,7 @@ class RunRecord(Record):
     seconds: dict[str, NonNegativeFloat]
     images_per_second: dict[str, NonNegativeFloat]
     peak_memory_mb: dict[str, NonNegativeFloat]
-    contour: float
+    contour: float | None
     provenance: dict[str, dict[str, Any]]
     specs: SpecsRecord
     search: SearchRecord | None = None

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from nfbench.datasets.manifest import Entry, read_checked_mask
-from nfbench.metrics import Named, families, find_metric
+from nfbench.metrics import BY_RULE, Named, families, find_metric
 from nfbench.metrics._inputs import label_regions
 from nfbench.metrics._iou import IouSweep, fair_threshold, iou_sweep, mean_iou
 from nfbench.metrics._ranking import Areas, RankedScores, areas_under_curves, image_areas
@@ -83,7 +83,7 @@ class ScoredSet:
     Args:
         scored: of the test images.
         truth: their labels and regions.
-        normal_maps: gives maps ``(M, h, w)`` of the normal training images, for the fair threshold.
+        normal_maps: gives maps ``(M, h, w)`` of the normal training images, for the fair threshold; None without maps.
         log_nfa: what ``log_nfa_maps`` says of the test images.
 
     Attributes:
@@ -95,7 +95,7 @@ class ScoredSet:
         self,
         scored: ScoredImages,
         truth: GroundTruth,
-        normal_maps: Callable[[], np.ndarray],
+        normal_maps: Callable[[], np.ndarray | None],
         log_nfa: Mapping[str, np.ndarray],
     ) -> None:
         self.labels, self.images, self.truth = truth.labels, scored.images, truth
@@ -123,12 +123,17 @@ class ScoredSet:
     @cached_property
     def fair_threshold(self) -> float:
         """The anomaly map's threshold with one false positive pixel per normal training image."""
-        return fair_threshold(self._normal_maps())
+        return fair_threshold(self._found(self._normal_maps()))
+
+    @property
+    def maps(self) -> list[str]:
+        """Names of the maps that there are, for ``sweep``."""
+        return [name for name, there in (("score", self._maps is not None), ("nfa", bool(self._log_nfa))) if there]
 
     @property
     def detectors(self) -> list[str]:
         """What decides without anomalies which pixels are detected; see ``detections``."""
-        return ["fair", *self._log_nfa]
+        return [] if self._maps is None else ["fair", *self._log_nfa]
 
     def detections(self, detector: str) -> np.ndarray:
         """Number of detected regions of each image ``(N,)`` at the maps' own size.
@@ -137,7 +142,7 @@ class ScoredSet:
             detector: ``fair``, or of methods with white latents ``nfa`` and ``nfa_guard``, NFA < 1.
         """
         if detector not in self._detections:
-            detected = self._maps > self.fair_threshold if detector == "fair" else self._log_nfa[detector] < 0
+            detected = self._map("score") > self.fair_threshold if detector == "fair" else self._log_nfa[detector] < 0
             self._detections[detector] = np.array([ndimage.label(mask)[1] for mask in detected])
         return self._detections[detector]
 
@@ -166,11 +171,18 @@ class ScoredSet:
     def measures(self, named: Named) -> bool:
         """Whether there are the masks, and the latents, that a metric needs; of scores that are not transductive."""
         metric = named.metric
+        has_maps = self._maps is not None or not (metric.size or (metric.variants is BY_RULE and not named.plain))
         has_all = (self.truth.has_masks or not metric.needs_masks) and (self._log_nfa or not metric.needs_latents)
-        return bool(has_all) and not named.transductive
+        return bool(has_maps and has_all) and not named.transductive
 
     def _map(self, name: str) -> np.ndarray:
-        return self._maps if name == "score" else -self._log_nfa[name]
+        return self._found(self._maps) if name == "score" else -self._log_nfa[name]
+
+    @staticmethod
+    def _found(maps: np.ndarray | None) -> np.ndarray:
+        if maps is None:
+            raise ValueError("the method makes no maps")
+        return maps
 
     def _rank(self, name: str) -> RankedScores:
         """The pixels of a map; those of one map at a time, since they take 8 bytes each."""
@@ -207,7 +219,7 @@ class Evaluation(NamedTuple):
 def evaluate(
     scored: ScoredImages,
     truth: GroundTruth,
-    normal_maps: np.ndarray,
+    normal_maps: np.ndarray | None,
     log_nfa: Mapping[str, np.ndarray],
     measured: Sequence[str] = (),
 ) -> Evaluation:
@@ -216,13 +228,14 @@ def evaluate(
     Args:
         scored: of the test images.
         truth: their labels and regions.
-        normal_maps: ``(M, h, w)``, maps of the normal training images, for the fair threshold.
+        normal_maps: ``(M, h, w)``, maps of the normal training images, for the fair threshold; None without maps.
         log_nfa: what ``log_nfa_maps`` says of the test images.
         measured: families of metrics, by default all.
     """
     test = ScoredSet(scored, truth, lambda: normal_maps, log_nfa)
     chosen = [named for family in measured or families() for named in families()[family] if test.measures(named)]
-    metrics, thresholds = {}, {"fair": test.fair_threshold}
+    metrics: Metrics = {}
+    thresholds = {"fair": test.fair_threshold} if "fair" in test.detectors else {}
     for named in sorted(chosen, key=lambda named: named.metric.needs_latents):  # so that each map is sorted once
         value = named.metric.value(test, named.variant)
         metrics[named.name] = None if math.isnan(value) else float(value)
@@ -232,7 +245,7 @@ def evaluate(
         metrics,
         {name: float(value) for name, value in thresholds.items() if math.isfinite(value)},
         {detector: test.detections(detector) for detector in test.detectors},
-        {name: test.curve(name) for name in ("score", "nfa") if truth.has_masks and (name == "score" or log_nfa)},
+        {name: test.curve(name) for name in test.maps if truth.has_masks},
     )
 
 
@@ -242,7 +255,7 @@ def log_nfa_maps(scored: ScoredImages) -> dict[str, np.ndarray]:
     Returns:
         ``nfa`` as published and ``nfa_guard`` with the guard; nothing where the method has no standard normal latents.
     """
-    if not scored.energies:
+    if not scored.energies or scored.maps is None:
         return {}
     size = scored.maps.shape[1:]
     images = list(zip(*scored.energies, strict=True))

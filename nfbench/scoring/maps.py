@@ -38,14 +38,14 @@ class ScoredImages(NamedTuple):
     """What a method says of ``N`` images.
 
     Attributes:
-        maps: ``(N, H, W)`` float32 at the method's size.
-        images: image scores ``(N,)`` by rule.
+        maps: ``(N, H, W)`` float32 at the method's size; None of a method that makes none.
+        images: image scores ``(N,)`` by rule; without maps by that of the paper alone.
         energies: of the latents ``sum_c z_c^2`` by scale, ``(N, H_l, W_l)`` float64, finest first; none where the
             method has no latents that are standard normal.
         channels: number of channels by scale.
     """
 
-    maps: np.ndarray
+    maps: np.ndarray | None
     images: dict[str, np.ndarray]
     energies: tuple[np.ndarray, ...] = ()
     channels: tuple[int, ...] = ()
@@ -72,11 +72,11 @@ def score_images(
         NfbenchError: a score is NaN or infinite; names the image's number.
     """
     chosen = torch.arange(len(features)) if indices is None else torch.as_tensor(indices)
-    parts, maps, n_done = [], torch.empty(0), 0
+    parts, maps, n_done = [], None, 0
     for batch in read_batches(features, chosen, device):
         part = _score(method, batch)
         if part.maps is not None:
-            maps = maps if n_done else torch.empty(len(chosen), *part.maps.shape[1:])
+            maps = torch.empty(len(chosen), *part.maps.shape[1:]) if maps is None else maps
             maps[n_done : n_done + len(part.maps)] = part.maps
         parts.append(part._replace(maps=None))
         n_done += len(part.images)
@@ -86,12 +86,14 @@ def score_images(
         maps = localize(chosen.tolist()).float().cpu()
     paper = torch.cat([part.images for part in parts]).float()
     scales = [torch.cat(scale) for scale in zip(*(part.energies for part in parts), strict=True)]
-    finite = [[torch.isfinite(image).all() for image in values] for values in (maps, paper, *scales)]
+    checked = (paper, *scales) if maps is None else (maps, paper, *scales)
+    finite = [[torch.isfinite(image).all() for image in values] for values in checked]
     bad = ~torch.tensor(finite).all(0)
     if bad.any():
         raise NfbenchError(f"the scores of {int(bad.sum())} images are not finite, first image {int(bad.nonzero()[0])}")
     energies = tuple(scale.numpy() for scale in scales)
-    return ScoredImages(maps.numpy(), image_scores(maps, paper), energies, parts[0].channels)
+    shown = None if maps is None else maps.numpy()
+    return ScoredImages(shown, image_scores(maps, paper), energies, parts[0].channels)
 
 
 class _Part(NamedTuple):
@@ -110,8 +112,10 @@ def _score(method: Method, features: Features[Tensor]) -> _Part:
     return _Part(maps, scores.images.cpu(), energies, tuple(z.shape[1] for z in latents))
 
 
-def image_scores(maps: Tensor, paper: Tensor) -> dict[str, np.ndarray]:
-    """Image scores by all rules, each ``(N,)``, from maps ``(N, H, W)`` and the method's own scores ``(N,)``."""
+def image_scores(maps: Tensor | None, paper: Tensor) -> dict[str, np.ndarray]:
+    """Image scores ``(N,)`` by all rules, from maps ``(N, H, W)``, if any, and the method's own scores ``(N,)``."""
+    if maps is None:
+        return {"paper": paper.numpy()}
     flat = maps.flatten(1)
     scores = {"paper": paper, "max": flat.amax(1), "mean": flat.mean(1), "top1": top_percent_mean(maps)}
     return {rule: scores[rule].numpy() for rule in IMAGE_SCORES}

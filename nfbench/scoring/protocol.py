@@ -32,7 +32,7 @@ class Scored(NamedTuple):
 
     Attributes:
         normal: without maps, which thresholds take and nothing else.
-        contour: threshold of the maps above which figures draw a contour.
+        contour: threshold of the maps above which figures draw a contour; None without maps.
         seconds: ``score``, one pass over the test images; ``log_nfa``, their maps of log NFA, with and without guard.
     """
 
@@ -41,7 +41,7 @@ class Scored(NamedTuple):
     normal: ScoredImages
     log_nfa: Mapping[str, np.ndarray]
     evaluation: Evaluation
-    contour: float
+    contour: float | None
     seconds: dict[str, float]
 
 
@@ -79,8 +79,10 @@ def score_and_evaluate(
         published = evaluate(of_set[0], truth, of_set[1].maps, {}, measured)
         evaluation.metrics.update({f"{name}{TRANSDUCTIVE}": value for name, value in published.metrics.items()})
     seconds = dict(zip(("score", "log_nfa"), np.diff(clock).round(3).tolist(), strict=True))
-    contour = contour_threshold(_spread(normal.maps[list(held_out)] if len(held_out) else normal.maps))
-    normal = normal._replace(maps=np.empty((0, *normal.maps.shape[1:]), dtype=np.float32))
+    contour = None
+    if normal.maps is not None:
+        contour = contour_threshold(_spread(normal.maps[list(held_out)] if len(held_out) else normal.maps))
+    normal = normal._replace(maps=None)
     return Scored(truth, test, normal, log_nfa, evaluation, contour, seconds)
 
 

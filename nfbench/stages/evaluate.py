@@ -82,6 +82,10 @@ def evaluate_run(spec: EvaluateSpec, device: str = "auto", threads: int | None =
     likelihoods["after"] = _likelihoods(model, features, truth, made, where)
     if _training_of(spec, source) != training:
         raise NfbenchError(f"{source} has changed while its model was evaluated; run 'snakemake' again")
+    if spec.save_maps and scored.test.maps is None:
+        raise NfbenchError(
+            f"'save_maps' is on for {spec.cell}, and method '{model.title}' makes no maps; set it to false"
+        )
     remove_stale(run)
     write_artifacts(run, scored, likelihoods, images)
     if spec.save_maps:

@@ -241,7 +241,7 @@ class Plan:
             name=name,
             table=table,
             notes=self._notes(experiment) if table.from_runs else {},
-            variants={model.method: self.bench.variant(model.method) for model in table.counted},
+            variants={name: self.bench.variant(name) for name, _ in table.built},
             published=published_hashes([table]),
         )
         return self._made(spec, *before, experiment=experiment, table=name)

@@ -1,12 +1,15 @@
 """Measured values beside published ones."""
 
-from dataclasses import dataclass
-from typing import Literal
+from __future__ import annotations
 
-import numpy as np
-import pandas as pd
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from nfbench.reference import PublishedValue
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Comparison", "compare"]
 
@@ -27,6 +30,7 @@ class Comparison:
             but none measured; ``measured`` where none is published; ``incomparable`` where the published value is
             one of other data, so that there is no difference.
         holes: runs that ought to be part of the mean and are not done.
+        runs: the results that it is the mean of, rows of the aggregated results.
     """
 
     mean: float
@@ -36,10 +40,16 @@ class Comparison:
     difference: float
     status: Status
     holes: int = 0
+    runs: pd.DataFrame | None = field(default=None, compare=False, repr=False)
 
 
 def compare(
-    values: pd.Series, published: PublishedValue | None, tolerance: tuple[float, float], *, comparable: bool = True
+    values: pd.Series,
+    published: PublishedValue | None = None,
+    tolerance: tuple[float, float] = (0, 0),
+    *,
+    comparable: bool = True,
+    runs: pd.DataFrame | None = None,
 ) -> Comparison:
     """Compares the values of all seeds with a published value.
 
@@ -48,21 +58,24 @@ def compare(
         published: published value in percent, or None.
         tolerance: largest absolute differences in points that count as ``reproduced`` and as ``close``.
         comparable: whether the published value is one of the same data.
+        runs: the results behind the values.
     """
+    import numpy as np
+
     percent = 100 * values.to_numpy(dtype=float)
     mean = float(np.mean(percent)) if len(percent) else float("nan")
     std = float(np.std(percent, ddof=1)) if len(percent) > 1 else float("nan")
     difference = mean - published.value if published and comparable else float("nan")
     status = _status(mean, published, difference, tolerance)
-    return Comparison(mean, std, len(percent), published, difference, status)
+    return Comparison(mean, std, len(percent), published, difference, status, runs=runs)
 
 
 def _status(mean: float, published: PublishedValue | None, difference: float, tolerance: tuple[float, float]) -> Status:
-    if np.isnan(mean):
+    if math.isnan(mean):
         return "missing"
     if published is None:
         return "measured"
-    if np.isnan(difference):
+    if math.isnan(difference):
         return "incomparable"
     reproduced, close = tolerance
     if abs(difference) <= reproduced:

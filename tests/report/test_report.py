@@ -10,7 +10,7 @@ from nfbench.cli import app
 from nfbench.report.data import percent
 from nfbench.report.page import render_page
 from nfbench.results.record import read_record
-from nfbench.tables.explain import commands_of
+from nfbench.tables._explain import commands_of
 from tests.browser import Browser
 from tests.made_up import MadeUp, spoil
 

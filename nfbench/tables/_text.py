@@ -1,4 +1,4 @@
-"""What all tables are written with: a page of HTML, the frame and escapes of LaTeX, lines of CSV, and aligned text."""
+"""What tables are written with: the frame and escapes of LaTeX, lines of CSV, and aligned text."""
 
 import csv
 import io
@@ -6,11 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import jinja2
-
 from nfbench.core.files import shield
 
-__all__ = ["PAGES", "align", "csv_text", "escape_latex", "latex_line", "latex_table"]
+__all__ = ["align", "csv_text", "escape_latex", "latex_line", "latex_table"]
 
 _LATEX_ESCAPES = str.maketrans(
     {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
@@ -23,42 +21,6 @@ _LIGATURE = re.compile("(?<=-)(?=-)|(?<=')(?=')|(?<=`)(?=`)|(?<=[!?])(?=`)")
 
 _NO_LABEL = re.compile(r"[^\w.:+@=-]")
 """Characters that a label cannot have."""
-
-_PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ table.name }}</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; white-space: nowrap; }
-caption { caption-side: top; text-align: left; white-space: normal; margin-bottom: 1rem; }
-th, td { padding: .3rem .7rem; text-align: right; }
-th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left; }
-thead tr:last-child th { border-bottom: 2px solid #222; }
-tr.average td { border-top: 1px solid #999; border-bottom: 1px solid #999; font-weight: 600; }
-.reproduced { color: #17692f; } .close { color: #8a5a00; } .off { color: #a8201a; } .missing { color: #777; }
-.published { color: #555; } .doubtful { text-decoration: underline dotted; }
-</style>
-</head>
-<body>
-<div class="scroll">
-<table>
-{% block table %}{% endblock %}
-</table>
-</div>
-{% block notes %}{% endblock %}
-</body>
-</html>
-"""
-
-PAGES = jinja2.Environment(
-    autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=jinja2.DictLoader({"page": _PAGE})
-)
-"""Templates that extend ``page`` with a block ``table``; everything is escaped."""
 
 
 def escape_latex(text: str) -> str:

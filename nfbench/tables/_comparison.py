@@ -1,17 +1,23 @@
 """What tables agree on before a measured value stands beside a published one: one setting, and the same data."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from nfbench.config import TRANSDUCTIVE
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
-from nfbench.reference import PrintedValue, find_printed
-from nfbench.tables.captions import METRICS
+from nfbench.reference import PrintedValue, PublishedValue, find_printed
+from nfbench.results.compare import Comparison, compare
+from nfbench.tables._titles import METRICS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "common_categories",
+    "compare_runs",
     "of_setting",
     "printed_cell",
     "printed_settings",
@@ -81,6 +87,17 @@ def common_categories(name: str, rows: Sequence[pd.DataFrame], results: pd.DataF
     if not common:
         raise NfbenchError(f"table '{name}': its rows have no category in common")
     return results[[pair in common for pair in zip(results.dataset, results.category, strict=True)]]
+
+
+def compare_runs(
+    runs: pd.DataFrame,
+    published: PublishedValue | None = None,
+    tolerance: tuple[float, float] = (0, 0),
+    *,
+    comparable: bool = True,
+) -> Comparison:
+    """A cell: the mean of each seed's runs beside a published value; see ``compare``."""
+    return compare(runs.groupby("seed").value.mean(), published, tolerance, comparable=comparable, runs=runs)
 
 
 def printed_cell(

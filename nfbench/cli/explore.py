@@ -1,5 +1,6 @@
 """A look around: what there is, and what a method is made of, without data or weights."""
 
+import inspect
 import json
 from typing import Annotated, Literal
 
@@ -8,16 +9,24 @@ import typer
 from nfbench.backbones.base import backbone_names, find_backbone
 from nfbench.cli.load import Overrides, load
 from nfbench.cli.options import Set, parse_numbers, parse_overrides
-from nfbench.config import BackboneConfig, Config, Experiment, validate
+from nfbench.config import BackboneConfig, Config, Experiment, FigureConfig, TableConfig, validate
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin_names
 
 __all__ = ["check_device", "check_variants", "describe", "errata", "list_names", "schema"]
 
 
-def list_names(kind: Annotated[Literal["methods", "backbones", "datasets", "experiments"], typer.Argument()]) -> None:
-    """List methods, backbones, datasets or experiments."""
-    if kind == "backbones":
+_KINDS = {"tables": TableConfig, "figures": FigureConfig}
+
+
+def list_names(
+    kind: Annotated[Literal["methods", "backbones", "datasets", "experiments", "tables", "figures"], typer.Argument()],
+) -> None:
+    """List methods, backbones, datasets or experiments, or the kinds of tables or figures."""
+    if kind in _KINDS:
+        models = {name: _KINDS[kind].of_kind(name) for name in plugin_names(f"nfbench.{kind}")}
+        names = [f"{name}: {inspect.getdoc(model).splitlines()[0]}" for name, model in models.items()]
+    elif kind == "backbones":
         names = backbone_names()
     elif kind == "experiments":
         names = [f"{name}: {experiment.title}" for name, experiment in load().experiments.items()]

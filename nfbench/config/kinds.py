@@ -21,11 +21,13 @@ class Kind(Model):
         package: the package of the kinds.
         attribute: the name under which the module of a kind has its model.
         default_kind: the kind of values that name none.
+        example: keys of an example, for the schema and for the tests that build every kind.
     """
 
     package: ClassVar[str]
     attribute: ClassVar[str]
     default_kind: ClassVar[str | None] = None
+    example: ClassVar[Mapping[str, Any]] = {}
 
     @property
     def module(self) -> str:
@@ -67,7 +69,11 @@ class Kind(Model):
         """The schema of all kinds, each with its own keys."""
         if "kind" in cls.model_fields:
             return handler(core_schema)
-        found = {kind: handler(cls.of_kind(kind).__pydantic_core_schema__) for kind in plugin_names(cls.package)}
-        for kind in found.keys() - {cls.default_kind}:
-            found[kind] = {**found[kind], "required": ["kind", *found[kind].get("required", ())]}
-        return {"oneOf": list(found.values())}
+        found = []
+        for kind in plugin_names(cls.package):
+            model = cls.of_kind(kind)
+            schema = {**handler(model.__pydantic_core_schema__), "examples": [{"kind": kind, **model.example}]}
+            if kind != cls.default_kind:
+                schema["required"] = ["kind", *schema.get("required", ())]
+            found.append(schema)
+        return {"oneOf": found}

@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from nfbench.figures._base import DrawnRun
     from nfbench.tables._model import Source, Table
 
-__all__ = ["AnyFigure", "AnyTable", "FigureConfig", "Metric", "RunsTableConfig", "Selection", "TableConfig"]
+__all__ = [
+    "AnyFigure",
+    "AnyTable",
+    "ComparedTableConfig",
+    "FigureConfig",
+    "Metric",
+    "RunsTableConfig",
+    "Selection",
+    "TableConfig",
+]
 
 Selection = Literal["last", "val", "oracle"]
 
@@ -79,14 +88,10 @@ class TableConfig(Kind):
 
 
 class RunsTableConfig(TableConfig):
-    """A table of the runs of one setting, next to published values."""
+    """A table of the runs of one setting."""
 
     setting: Setting | None = Field(
         None, description="show the runs of this setting; needed where the experiment has runs of several"
-    )
-    published: str | None = Field(None, description="file of nfbench/reference without its ending")
-    tolerance: tuple[float, float] = Field(
-        (0.5, 1.5), description="points within which a cell is 'reproduced' and 'close'; beyond, it is 'off'"
     )
 
     def faults(self, key: str, runs: Runs) -> Iterator[str]:
@@ -104,6 +109,15 @@ class RunsTableConfig(TableConfig):
     def faults_in_setting(self, key: str, shown: Runs, runs: Runs) -> Iterator[str]:
         """Faults by the runs of the table's setting, and by all runs of the experiment."""
         yield from ()
+
+
+class ComparedTableConfig(RunsTableConfig):
+    """A table of the runs of one setting, next to published values."""
+
+    published: str | None = Field(None, description="file of nfbench/reference without its ending")
+    tolerance: tuple[float, float] = Field(
+        (0.5, 1.5), description="points within which a cell is 'reproduced' and 'close'; beyond, it is 'off'"
+    )
 
 
 class FigureConfig(Kind):

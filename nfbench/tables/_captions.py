@@ -13,15 +13,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "backbone_note",
+    "caption_of_means",
     "caption_of_runs",
     "data_note",
     "image_score_note",
-    "published_means_note",
     "published_note",
     "search_note",
     "sentences",
     "spread",
-    "title_and_metrics",
     "value_range",
 ]
 
@@ -65,14 +64,53 @@ def caption_of_runs(
     )
 
 
+def caption_of_means(
+    title: str,
+    metrics: Iterable[str],
+    results: pd.DataFrame,
+    notes: DatasetNotes,
+    selections: Sequence[str],
+    *,
+    papers: Collection[str] = (),
+    tolerance: tuple[float, float] = (0, 0),
+    cells: str = "{spread}, of means over categories",
+    backbones: str = "",
+    setting: str | None = None,
+    more: Sequence[str] = (),
+) -> str:
+    """The caption of a table whose cells are means over categories.
+
+    Args:
+        title: title of the table.
+        metrics: its metrics.
+        results: aggregated results of all runs shown.
+        notes: of datasets that are not official ones as they are.
+        selections: of the checkpoints shown.
+        papers: papers of the published means.
+        tolerance: of the status of a cell.
+        cells: what a cell is.
+        backbones: in words, by default their tags.
+        setting: the setting in words, by default that of the results.
+        more: further notes.
+    """
+    published = ""
+    if papers:
+        over = comparability(results, notes)
+        published = published_note(" and ".join(sorted(papers)), "the paper's own settings", over, tolerance)
+    shown = f"{title}: {', '.join(map(metric_title, metrics))} in percent"
+    return caption_of_runs(
+        f"{shown}, {cells.format(spread=spread(results))}",
+        results,
+        selections,
+        (data_note(results, notes, named=True), backbones or backbone_note(results)),
+        (image_score_note(results), *more, published),
+        setting=setting,
+    )
+
+
 def sentences(*notes: str) -> str:
     """One sentence for each note that is not empty."""
     return ". ".join(note[0].upper() + note[1:] for note in notes if note) + "."
-
-
-def title_and_metrics(title: str, metrics: Iterable[str]) -> str:
-    """The title with the metrics in percent."""
-    return f"{title}: {', '.join(map(metric_title, metrics))} in percent"
 
 
 def spread(results: pd.DataFrame) -> str:
@@ -137,16 +175,6 @@ def published_note(source: str, own: str, over: str, tolerance: tuple[float, flo
         f"difference: reproduced up to {reproduced:g} points, close up to {close:g}, else off; values marked ? are "
         "doubtful as printed"
     )
-
-
-def published_means_note(
-    results: pd.DataFrame, notes: DatasetNotes, papers: Collection[str], tolerance: tuple[float, float]
-) -> str:
-    """What is to be known of published means over categories; empty without papers that they are from."""
-    if not papers:
-        return ""
-    over = comparability(results, notes)
-    return published_note(" and ".join(sorted(papers)), "the paper's own settings", over, tolerance)
 
 
 def backbone_note(results: pd.DataFrame) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
 
-from nfbench.config import TRANSDUCTIVE
+from pydantic import Field
+
+from nfbench.config.metrics import plain_metric
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
-from nfbench.reference import PrintedValue, PublishedValue, find_printed
+from nfbench.reference import PrintedValue, PublishedValue, find_printed, printed_rows, published_names
 from nfbench.results.compare import Comparison, compare
 from nfbench.tables._titles import METRICS
 
@@ -16,13 +18,23 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "PublishedRow",
     "common_categories",
     "compare_runs",
+    "file_fault",
+    "metrics_faults",
     "of_setting",
     "printed_cell",
     "printed_settings",
     "require_metrics",
+    "row_faults",
     "shown_backbone",
+]
+
+
+PublishedRow = Annotated[
+    dict[str, str] | None,
+    Field(description="which row of the published table: its columns by name, such as {backbone: ResNet18}"),
 ]
 
 
@@ -117,7 +129,7 @@ def printed_cell(
     """
     if published is None or where is None:
         return None
-    printed = find_printed(published, where, metric.removesuffix(TRANSDUCTIVE))
+    printed = find_printed(published, where, plain_metric(metric))
     if printed and printed.setting and printed.setting not in printed_settings(results):
         found = ", ".join(sorted(printed_settings(results)))
         raise NfbenchError(
@@ -125,3 +137,44 @@ def printed_cell(
             f"of {found}; leave 'published' of this row out, or take its runs from another setting"
         )
     return printed
+
+
+def metrics_faults(key: str, published: str | None, metrics: Collection[str]) -> Iterator[str]:
+    """A published table that is not there, or has none of the metrics."""
+    if published is None:
+        return
+    if fault := file_fault(published):
+        yield f"'{key}.published': {fault}"
+        return
+    found = {row["metric"] for row in printed_rows(published)}
+    if not found & {plain_metric(metric) for metric in metrics}:
+        yield f"'{key}.metrics': published table '{published}' has none of them, only {', '.join(sorted(found))}"
+
+
+def row_faults(key: str, published: str | None, where: Mapping[str, str] | None) -> Iterator[str]:
+    """Columns that a published table does not have, and values that no row has."""
+    if where is None:
+        return
+    if published is None:
+        yield f"'{key}.published': the table has no 'published', the file that this row is in"
+        return
+    if file_fault(published):
+        return
+    rows = printed_rows(published)
+    for column, value in where.items():
+        if column not in rows[0]:
+            yield f"'{key}.published': '{published}' has no column '{column}'{nearest(column, rows[0])}"
+            return
+        values = {row[column] for row in rows}
+        if value not in values:
+            yield f"'{key}.published.{column}': '{published}' has no '{value}' there{nearest(value, values - {''})}"
+            return
+    if not any(all(row[column] == value for column, value in where.items()) for row in rows):
+        wanted = ", ".join(f"{column} '{value}'" for column, value in where.items())
+        yield f"'{key}.published': '{published}' has no row with {wanted}"
+
+
+def file_fault(published: str) -> str:
+    """Why a published table cannot be read; empty where it can."""
+    names = [name for name in published_names() if "metric" in printed_rows(name)[0]]
+    return "" if published in names else f"no published table '{published}'{nearest(published, names)}"

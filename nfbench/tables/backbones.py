@@ -11,22 +11,22 @@ from pydantic import Field
 from nfbench.config.backbone import BackboneConfig
 from nfbench.config.names import Title
 from nfbench.config.runs import Runs, unknown
-from nfbench.config.tables import Metric, RunsTableConfig, Selection
+from nfbench.config.tables import ComparedTableConfig, Metric, Selection
 from nfbench.config.validation import Model
 from nfbench.core.errors import NfbenchError
-from nfbench.tables._captions import (
-    backbone_note,
-    caption_of_runs,
-    data_note,
-    image_score_note,
-    published_means_note,
-    spread,
-    title_and_metrics,
+from nfbench.tables._captions import caption_of_means
+from nfbench.tables._comparison import (
+    PublishedRow,
+    common_categories,
+    compare_runs,
+    metrics_faults,
+    of_setting,
+    printed_cell,
+    require_metrics,
+    row_faults,
 )
-from nfbench.tables._comparison import common_categories, compare_runs, of_setting, printed_cell, require_metrics
 from nfbench.tables._datasets import is_whole
 from nfbench.tables._model import Column, Row, Source, Table
-from nfbench.tables._published import PublishedRow, metrics_faults, row_faults
 from nfbench.tables._titles import metric_title
 
 if TYPE_CHECKING:
@@ -48,8 +48,15 @@ class BackboneRow(Model):
         return f"{self.title} ({self.backbone.tag})" if self.title else self.backbone.tag
 
 
-class BackbonesTable(RunsTableConfig):
+class BackbonesTable(ComparedTableConfig):
     """A table of backbones or level sets: they are the rows, metrics the columns, cells means over categories."""
+
+    example = {
+        "title": "Backbones",
+        "metrics": ["image_auroc"],
+        "setting": "one-class",
+        "rows": [{"backbone": {"name": "resnet18.tv_in1k"}}],
+    }
 
     kind: Literal["backbones"] = "backbones"
     metrics: tuple[Metric, ...] = Field(min_length=1, description="metrics, as run.json names them")
@@ -99,12 +106,15 @@ class BackbonesTable(RunsTableConfig):
                     cells.append(compare_runs(runs, published, self.tolerance, comparable=comparable))
                     papers |= {printed.source} if printed else set()
                 rows.append(Row((dataset, row.label), tuple(cells)))
-        caption = caption_of_runs(
-            f"{title_and_metrics(self.title, self.metrics)}, means over categories, {spread(results)}",
+        caption = caption_of_means(
+            self.title,
+            self.metrics,
             results,
+            source.notes,
             self.selections,
-            (data_note(results, source.notes, named=True), backbone_note(results)),
-            (image_score_note(results), published_means_note(results, source.notes, papers, self.tolerance)),
+            papers=papers,
+            tolerance=self.tolerance,
+            cells="means over categories, {spread}",
         )
         return Table(
             name,

@@ -13,31 +13,27 @@ from nfbench.config.backbone import BackboneConfig
 from nfbench.config.metrics import plain_metric
 from nfbench.config.names import Name, Title
 from nfbench.config.runs import Runs, unknown
-from nfbench.config.tables import Metric, RunsTableConfig, Selection
+from nfbench.config.tables import ComparedTableConfig, Metric, Selection
 from nfbench.config.validation import Model
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
 from nfbench.reference import find_printed
 from nfbench.results.compare import Comparison
-from nfbench.tables._captions import (
-    caption_of_runs,
-    data_note,
-    image_score_note,
-    published_means_note,
-    spread,
-    title_and_metrics,
-)
+from nfbench.tables._captions import caption_of_means
 from nfbench.tables._comparison import (
+    PublishedRow,
     common_categories,
     compare_runs,
+    file_fault,
+    metrics_faults,
     of_setting,
     printed_cell,
     require_metrics,
+    row_faults,
     shown_backbone,
 )
 from nfbench.tables._datasets import is_whole
 from nfbench.tables._model import Column, Row, Source, Table
-from nfbench.tables._published import PublishedRow, file_fault, metrics_faults, row_faults
 from nfbench.tables._titles import metric_title
 
 if TYPE_CHECKING:
@@ -82,8 +78,10 @@ class MethodRow(Model):
         return same & (results.backbone == self.backbone.tag) if self.backbone else same
 
 
-class MethodsTable(RunsTableConfig):
+class MethodsTable(ComparedTableConfig):
     """A table of methods: they are the rows, metrics and costs the columns, cells means over categories."""
+
+    example = {"title": "Methods", "metrics": ["image_auroc"], "setting": "one-class", "costs": ["train_seconds"]}
 
     kind: Literal["methods"] = "methods"
     metrics: tuple[Metric, ...] = Field(min_length=1, description="metrics, as run.json names them")
@@ -188,12 +186,16 @@ class MethodsTable(RunsTableConfig):
         if self.costs:
             costs.append("scoring starts from cached features; memory is the largest of training and evaluation")
             costs.append(f"measured on {', '.join(sorted(results.machine.unique()))}")
-        caption = caption_of_runs(
-            f"{title_and_metrics(self.title, self.metrics)}, {spread(results)}, of means over categories",
+        caption = caption_of_means(
+            self.title,
+            self.metrics,
             results,
+            source.notes,
             (self.selection,),
-            (data_note(results, source.notes, named=True), backbones),
-            (image_score_note(results), *costs, published_means_note(results, source.notes, papers, self.tolerance)),
+            papers=papers,
+            tolerance=self.tolerance,
+            backbones=backbones,
+            more=costs,
         )
         return caption + (" RANDOM weights, for tests only." if "random" in set(results.weights) else "")
 

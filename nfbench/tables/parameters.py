@@ -19,8 +19,8 @@ from nfbench.config.validation import Model
 from nfbench.core.errors import NfbenchError
 from nfbench.reference import PrintedValue, find_printed
 from nfbench.tables._captions import sentences
+from nfbench.tables._comparison import PublishedRow, file_fault, row_faults
 from nfbench.tables._model import Column, Row, Source, Table, Text
-from nfbench.tables._published import PublishedRow, file_fault, row_faults
 
 if TYPE_CHECKING:
     from nfbench.blocks.method import Method
@@ -43,6 +43,7 @@ class ParametersTable(TableConfig):
     """A table of trainable parameters, counted in models that are built, next to published numbers; needs no runs."""
 
     from_runs = False
+    example = {"title": "Sizes", "rows": [{"method": "fastflow", "backbone": {"name": "resnet18.tv_in1k"}}]}
 
     kind: Literal["parameters"] = "parameters"
     published: str | None = Field(None, description="file of nfbench/reference without its ending")

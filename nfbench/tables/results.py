@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pydantic import Field
 
 from nfbench.config.runs import Runs, unknown
-from nfbench.config.tables import Metric, RunsTableConfig, Selection
+from nfbench.config.tables import ComparedTableConfig, Metric, Selection
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest, plugin_names
 from nfbench.reference import PublishedTable, PublishedValue, printed_rows, published_table
@@ -22,9 +22,15 @@ from nfbench.tables._captions import (
     spread,
     value_range,
 )
-from nfbench.tables._comparison import compare_runs, of_setting, printed_settings, require_metrics, shown_backbone
+from nfbench.tables._comparison import (
+    compare_runs,
+    file_fault,
+    of_setting,
+    printed_settings,
+    require_metrics,
+    shown_backbone,
+)
 from nfbench.tables._model import AVERAGE, Column, Row, Source, Table, published_cell
-from nfbench.tables._published import file_fault
 from nfbench.tables._titles import metric_title
 
 if TYPE_CHECKING:
@@ -33,8 +39,15 @@ if TYPE_CHECKING:
 __all__ = ["TABLE", "ResultsTable"]
 
 
-class ResultsTable(RunsTableConfig):
+class ResultsTable(ComparedTableConfig):
     """A table of results: categories as rows, methods as columns, published values beside measured ones."""
+
+    example = {
+        "title": "Pixel AUROC",
+        "metric": "pixel_auroc",
+        "setting": "one-class",
+        "published": "uflow_table1_pixel_auroc",
+    }
 
     kind: Literal["results"] = "results"
     metric: Metric = Field(description="metric, as run.json names it")

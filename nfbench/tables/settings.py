@@ -11,14 +11,7 @@ from nfbench.config.runs import Runs
 from nfbench.config.tables import Metric, Selection, TableConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.results.compare import Comparison, compare
-from nfbench.tables._captions import (
-    backbone_note,
-    caption_of_runs,
-    data_note,
-    image_score_note,
-    spread,
-    title_and_metrics,
-)
+from nfbench.tables._captions import caption_of_means
 from nfbench.tables._comparison import common_categories, compare_runs, require_metrics
 from nfbench.tables._model import Column, Row, Source, Table
 from nfbench.tables._titles import metric_title
@@ -30,10 +23,13 @@ __all__ = ["TABLE", "SettingsTable"]
 
 _SETTINGS = ("one-class", "unified")
 _DIFFERENCE = "difference"
+_IN_WORDS = "one-class: a model for each category; unified: one for all; difference: unified minus one-class, by seed"
 
 
 class SettingsTable(TableConfig):
     """A table of methods in the settings one-class and unified, side by side; cells are means over categories."""
+
+    example = {"title": "One model or many", "metrics": ["image_auroc"]}
 
     kind: Literal["settings"] = "settings"
     metrics: tuple[Metric, ...] = Field(min_length=1, description="metrics, as run.json names them")
@@ -69,15 +65,11 @@ class SettingsTable(TableConfig):
             for dataset, of_dataset in results.groupby("dataset", sort=False)
             for _, part in of_dataset.groupby(["method", "backbone"], sort=False)
         )
-        caption = caption_of_runs(
-            f"{title_and_metrics(self.title, self.metrics)}, {spread(results)}, of means over categories",
-            results,
-            (self.selection,),
-            (data_note(results, source.notes, named=True), backbone_note(results)),
-            (image_score_note(results),),
-            setting="one-class: a model for each category; unified: one for all; difference: unified minus one-class, "
-            "by seed",
+        both = (
+            "one-class: a model for each category; unified: one for all; difference: unified minus one-class, by seed"
         )
+        selections = (self.selection,)
+        caption = caption_of_means(self.title, self.metrics, results, source.notes, selections, setting=both)
         heads, keys = ("dataset", "method"), ("metric", "setting", "selection")
         return Table(name, caption, columns, rows, heads=heads, keys=keys)
 

@@ -61,6 +61,8 @@ def test_describe_in_words():
         ("backbones", "wide_resnet50_2.tv_in1k"),
         ("datasets", "mvtec_ad"),
         ("experiments", "quickstart"),
+        ("tables", "results: A table of results"),
+        ("figures", "maps: Examples"),
     ],
 )
 def test_list(kind, name, repository, monkeypatch):

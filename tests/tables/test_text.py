@@ -11,7 +11,7 @@ from nfbench.core.files import shield, unshield, write_csv
 from nfbench.core.seals import known_files, write_sealed
 from nfbench.results.files import ImageScore, read_rows, write_rows
 from nfbench.tables import _render as render
-from nfbench.tables._text import csv_text, escape_latex, latex_line, latex_table
+from nfbench.tables._render import csv_text, escape_latex, latex_line, latex_table
 from tests.tables.making import make_table
 from tests.tables.test_tables import CONFIG, results
 

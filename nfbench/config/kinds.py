@@ -54,11 +54,10 @@ class Kind(Model):
     @model_validator(mode="wrap")
     @classmethod
     def _by_kind(cls, values: Any, handler: Callable[[Any], Self]) -> Self:
+        if (model := cls.meant_by(values)) is not cls:
+            return model.model_validate(values)
         if "kind" in cls.model_fields or not isinstance(values, Mapping):
             return handler(values)
-        model = cls.meant_by(values)
-        if model is not cls:
-            return model.model_validate(values)
         kind, known = values.get("kind"), plugin_names(cls.package)
         what = f"unknown kind '{kind}'{nearest(str(kind), known)}" if kind else f"missing; known: {', '.join(known)}"
         fault = {"type": PydanticCustomError("unknown_kind", "{what}", {"what": what}), "loc": ("kind",), "input": kind}

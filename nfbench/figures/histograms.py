@@ -41,14 +41,8 @@ def _draw(axis: Axes, runs: Sequence[DrawnRun], column: Column) -> Legend | None
     bins = np.linspace(scores.min(), scores.max() if scores.max() > scores.min() else scores.min() + 1, _BINS + 1)
     for label, name in enumerate(["normal", "anomalous"]):
         values = scores[labels == label]
-        axis.hist(
-            values,
-            bins,
-            weights=np.full(len(values), 1 / max(len(values), 1)),
-            color=COLORS[name],
-            alpha=0.6,
-            label=name,
-        )
+        weights = np.full(len(values), 1 / max(len(values), 1))
+        axis.hist(values, bins, weights=weights, color=COLORS[name], alpha=0.6, label=name)
     auroc = run.record.selections["last"].metrics["image_auroc"]
     axis.text(0.97, 0.95, f"AUROC {100 * auroc:.1f}", transform=axis.transAxes, ha="right", va="top", fontsize=8)
     axis.tick_params(labelsize=7)

@@ -60,16 +60,8 @@ class SpeedFigure(FigureConfig):
         axis = figure.subplots()
         for number, point in enumerate(points):
             error = None if math.isnan(point.std) else point.std
-            axis.errorbar(
-                point.speed,
-                point.auroc,
-                error,
-                fmt=_MARKERS[number % len(_MARKERS)],
-                color=_PALETTE[number % len(_PALETTE)],
-                ms=_MARKER_SIZE,
-                lw=1.2,
-                capsize=3,
-            )
+            fmt, color = _MARKERS[number % len(_MARKERS)], _PALETTE[number % len(_PALETTE)]
+            axis.errorbar(point.speed, point.auroc, error, fmt=fmt, color=color, ms=_MARKER_SIZE, lw=1.2, capsize=3)
         _arrange(axis, [run for found in chosen.values() for run in found], sorted(common))
         _label(axis, points)
         return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from nfbench.tables._datasets import DatasetNotes, comparability, official_categories, subset
@@ -71,7 +71,7 @@ def caption_of_means(
     notes: DatasetNotes,
     selections: Sequence[str],
     *,
-    papers: Collection[str] = (),
+    papers: str = "",
     tolerance: tuple[float, float] = (0, 0),
     cells: str = "{spread}, of means over categories",
     backbones: str = "",
@@ -86,7 +86,7 @@ def caption_of_means(
         results: aggregated results of all runs shown.
         notes: of datasets that are not official ones as they are.
         selections: of the checkpoints shown.
-        papers: papers of the published means.
+        papers: papers of the published means, empty without.
         tolerance: of the status of a cell.
         cells: what a cell is.
         backbones: in words, by default their tags.
@@ -95,8 +95,7 @@ def caption_of_means(
     """
     published = ""
     if papers:
-        over = comparability(results, notes)
-        published = published_note(" and ".join(sorted(papers)), "the paper's own settings", over, tolerance)
+        published = published_note(papers, "the paper's own settings", comparability(results, notes), tolerance)
     shown = f"{title}: {', '.join(map(metric_title, metrics))} in percent"
     return caption_of_runs(
         f"{shown}, {cells.format(spread=spread(results))}",

@@ -10,7 +10,7 @@ from pydantic import Field
 from nfbench.config.metrics import plain_metric
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
-from nfbench.reference import PrintedValue, PublishedValue, find_printed, printed_rows, published_names
+from nfbench.reference import PublishedValue, find_printed, printed_rows, published_names
 from nfbench.results.compare import Comparison, compare
 from nfbench.tables._titles import METRICS
 
@@ -114,7 +114,7 @@ def compare_runs(
 
 def printed_cell(
     name: str, published: str | None, where: Mapping[str, str] | None, metric: str, results: pd.DataFrame
-) -> PrintedValue | None:
+) -> PublishedValue | None:
     """The published value of a row of a table; None where none is asked for, or its row has none of this metric.
 
     Args:
@@ -125,7 +125,7 @@ def printed_cell(
         results: results that the value is set beside.
 
     Raises:
-        NfbenchError: no such row, or one of another setting than that of ``results``.
+        NfbenchError: no such row, or one of another setting than that of ``results``, or no percentage.
     """
     if published is None or where is None:
         return None
@@ -136,7 +136,7 @@ def printed_cell(
             f"table '{name}': the published value of {dict(where)} is of the setting {printed.setting}, the runs are "
             f"of {found}; leave 'published' of this row out, or take its runs from another setting"
         )
-    return printed
+    return printed.in_percent() if printed else None
 
 
 def metrics_faults(key: str, published: str | None, metrics: Collection[str]) -> Iterator[str]:

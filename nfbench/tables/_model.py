@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from nfbench.tables._titles import short_metric
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["AVERAGE", "Cell", "Column", "Row", "Source", "Table", "Text", "exact", "published_cell"]
+__all__ = ["AVERAGE", "Cell", "Column", "Row", "Source", "Table", "Text", "exact", "papers_of", "published_cell"]
 
 AVERAGE = "average"
 
@@ -94,6 +94,14 @@ def published_cell(value: PublishedValue | None, **record: Any) -> Text:
     mark, style, trust = ("", "published", "trusted") if value.trusted else (" ?", "published doubtful", "doubtful")
     record = {"published": exact(value.value), "trust": trust, **record}
     return Text(f"{value.value:.2f}{mark}", record, style, value.note)
+
+
+def papers_of(rows: Iterable[Row]) -> str:
+    """The papers of the published values in rows."""
+    found = {
+        cell.published.source for row in rows for cell in row.cells if isinstance(cell, Comparison) and cell.published
+    }
+    return " and ".join(sorted(found))
 
 
 def exact(value: float) -> str:

@@ -26,7 +26,7 @@ from nfbench.tables._comparison import (
     row_faults,
 )
 from nfbench.tables._datasets import is_whole
-from nfbench.tables._model import Column, Row, Source, Table
+from nfbench.tables._model import Column, Row, Source, Table, papers_of
 from nfbench.tables._titles import metric_title
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class BackbonesTable(ComparedTableConfig):
             for metric in self.metrics
             for selection in self.selections
         ]
-        rows, papers = [], set()
+        rows = []
         for dataset, part in results.groupby("dataset", sort=False):
             comparable = is_whole(dataset, part, source.notes)
             for row in self.rows:
@@ -101,10 +101,8 @@ class BackbonesTable(ComparedTableConfig):
                     same = (part.backbone == row.backbone.tag) & (part.method == column.method)
                     runs = part[same & (part.metric == column.metric) & (part.selection == column.selection)]
                     where = {"method": column.published_as, **row.published} if row.published else None
-                    printed = printed_cell(name, self.published, where, column.metric, part)
-                    published = printed.in_percent() if printed else None
+                    published = printed_cell(name, self.published, where, column.metric, part)
                     cells.append(compare_runs(runs, published, self.tolerance, comparable=comparable))
-                    papers |= {printed.source} if printed else set()
                 rows.append(Row((dataset, row.label), tuple(cells)))
         caption = caption_of_means(
             self.title,
@@ -112,7 +110,7 @@ class BackbonesTable(ComparedTableConfig):
             results,
             source.notes,
             self.selections,
-            papers=papers,
+            papers=papers_of(rows),
             tolerance=self.tolerance,
             cells="means over categories, {spread}",
         )
@@ -121,7 +119,7 @@ class BackbonesTable(ComparedTableConfig):
             caption,
             tuple(replace(column, metric="") for column in columns),  # the heading has the metric
             tuple(rows),
-            " and ".join(sorted(papers)),
+            papers_of(rows),
             heads=("dataset", "backbone"),
             keys=("metric", "method", "selection"),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
@@ -33,7 +33,7 @@ from nfbench.tables._comparison import (
     shown_backbone,
 )
 from nfbench.tables._datasets import is_whole
-from nfbench.tables._model import Column, Row, Source, Table
+from nfbench.tables._model import Column, Row, Source, Table, papers_of
 from nfbench.tables._titles import metric_title
 
 if TYPE_CHECKING:
@@ -154,32 +154,31 @@ class MethodsTable(ComparedTableConfig):
         require_metrics(name, self.metrics, results)
         if self.rows:
             results = self._of_rows(name, results)
-        rows, papers = [], set()
+        rows = []
         for dataset, of_dataset in results.groupby("dataset", sort=False):
             comparable = is_whole(dataset, of_dataset, source.notes)
             for row, part in self._groups(of_dataset):
                 chosen = part[part.selection == self.selection]
                 cells = []
                 for metric in self.metrics:
-                    printed = printed_cell(name, self.published, row.published, metric, part)
-                    published, runs = printed.in_percent() if printed else None, chosen[chosen.metric == metric]
+                    published = printed_cell(name, self.published, row.published, metric, part)
+                    runs = chosen[chosen.metric == metric]
                     cells.append(compare_runs(runs, published, self.tolerance, comparable=comparable))
-                    papers |= {printed.source} if printed else set()
                 cells += [_cost(chosen, cost) for cost in self.costs]
                 rows.append(Row((dataset, _label(part, results)), tuple(cells)))
         columns = [Column(metric_title(metric), metric, metric, self.selection) for metric in self.metrics]
         columns += [Column(COSTS[cost][0], cost, cost) for cost in self.costs]
         return Table(
             name,
-            self._caption(results, source, papers),
+            self._caption(results, source, papers_of(rows)),
             tuple(columns),
             tuple(rows),
-            " and ".join(sorted(papers)),
+            papers_of(rows),
             heads=("dataset", "method"),
             keys=("column", "metric", "selection"),
         )
 
-    def _caption(self, results: pd.DataFrame, source: Source, papers: Collection[str]) -> str:
+    def _caption(self, results: pd.DataFrame, source: Source, papers: str) -> str:
         by_method = results.drop_duplicates(["method", "backbone"]).groupby("backbone", sort=False).title
         backbones = "; ".join(f"{', '.join(found)} on {backbone}" for backbone, found in by_method)
         costs = []

@@ -73,21 +73,20 @@ class ParametersTable(TableConfig):
         """
         counts = [self._count(name, row, source.variants[row.method]) for row in self.rows]
         parts = tuple(dict.fromkeys(part for count in counts for part in count.parts))
-        papers = sorted({count.published.source for count in counts if count.published})
+        papers = " and ".join(sorted({count.published.source for count in counts if count.published}))
+        published = (
+            f"published numbers from {papers}",
+            "'Equal' names the counts that are the published number at its printed precision; the notes tell of the "
+            "others",
+        )
+        title = f"{self.title}: trainable parameters, counted in the models that are built here, by part and in total"
         letters = iter(string.ascii_lowercase)
         marks = [next(letters) if count.explanation else "" for count in counts]
         columns = [Column(head, is_text=True) for head in (*parts, "total", "published")]
         columns += [Column(head, is_text=True, align="l") for head in ("equal", "note")]
         return Table(
             name,
-            sentences(
-                f"{self.title}: trainable parameters, counted in the models that are built here, by part and in total",
-                f"published numbers from {' and '.join(papers)}" if papers else "",
-                "'Equal' names the counts that are the published number at its printed precision; the notes tell of "
-                "the others"
-                if papers
-                else "",
-            ),
+            sentences(title, *(published if papers else ())),
             tuple(columns),
             tuple(Row(count.labels, count.cells(parts, mark)) for count, mark in zip(counts, marks, strict=True)),
             heads=("method", "backbone", "settings"),

@@ -55,6 +55,7 @@ EDITS = [
     ("metrics/ranking.py", "image_areas", EVALUATED),
     ("results/aggregate.py", "aggregate", GATHERED),
     ("tables/_captions.py", "caption_of_runs", {"build_table": 3, "build_report": 1}),
+    ("tables/results.py", "ResultsTable", {"build_table": 3, "build_report": 1}),
     ("tables/_render.py", "to_latex", {"build_table": 3}),
     ("figures/maps.py", "_CELL", {"build_figure": 1}),
     ("figures/_base.py", "write_figure", {"build_figure": 6}),

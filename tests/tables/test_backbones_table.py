@@ -2,7 +2,6 @@
 
 import csv
 import io
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,7 @@ from nfbench.tables._datasets import DatasetNote
 from nfbench.tables._render import to_csv, to_html, to_latex, to_text
 from nfbench.tables.backbones import BackbonesTable
 from tests.tables.making import make_table
-from tests.tables.test_tables import compile_latex, results
+from tests.tables.test_tables import results
 
 RESNET, WIDE = "resnet18.tv_in1k@256", "wide_resnet50_2.tv_in1k@256"
 CONFIG = BackbonesTable(
@@ -153,8 +152,3 @@ def test_html_is_escaped():
     assert "&lt;WRN&gt;" in page
     assert "<WRN>" not in page
     assert "<th>dataset</th><th>backbone</th>" in page
-
-
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
-def test_latex_compiles(tmp_path):
-    compile_latex(to_latex(make_table(CONFIG, runs())), tmp_path)

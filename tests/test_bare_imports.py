@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 import nfbench
+from nfbench.config import FigureConfig, TableConfig
 from nfbench.core.registry import plugin_names
 from nfbench.datasets.base import PACKAGE
 
 SOURCE = Path(nfbench.__file__).parent
 ROOMS = ("core", "config", "plan", "reference", "datasets", "backbones", "metrics")
+KINDS = (TableConfig.package, FigureConfig.package)
 COMPUTING = {
     "core.device", "core.torchvision_guard", "backbones.extractors", "backbones.weights", "datasets.drawing",
     "datasets.miniature", "datasets.video", "metrics._calibration", "metrics._inputs", "metrics._iou",
@@ -68,6 +70,7 @@ def test_modules_are_imported_with_what_snakemake_brings():
     names = sorted({".".join(path.parts).removesuffix(".__init__") for path in paths})
     bare = [name for name in names if name.removeprefix("nfbench.") not in COMPUTING]
     assert len(bare) == len(names) - len(COMPUTING)
+    bare += [f"{package}.{kind}" for package in KINDS for kind in plugin_names(package)]
     run_bare("from importlib import import_module\nfor name in sys.argv[1:]: import_module(name)", *bare)
 
 

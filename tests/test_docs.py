@@ -219,11 +219,16 @@ def test_worked_examples_run(example):
     assert "mobilenetv3_large_100.ra_in1k@64-l23-random" in table
     table = (example / "results" / "tables" / "example" / "example_recall.html").read_text()
     assert "Worked examples: anomalous images above all normal ones in percent, mean" in table
+    made = example / "results" / "tables" / "example" / "example_extremes"
+    assert r"\footnotesize last" in made.with_suffix(".tex").read_text()
+    assert "worst category" in made.with_suffix(".html").read_text()
+    assert Image.open(example / "results" / "figures" / "example" / "example_costs.png").size > (100, 100)
+    assert "extremes: A table of methods" in run_in(example, "nfbench", "list", "tables")
 
 
 @pytest.mark.slow
 def test_worked_examples_keep_the_contracts(example):
-    selected = "diagonal or Diagonal or mobilenet or ok_ko or image_recall"
+    selected = "diagonal or Diagonal or mobilenet or ok_ko or image_recall or extremes or costs"
     printed = run_in(example, "pytest", "-q", "-p", "no:cacheprovider", "tests/conformance", "-k", selected)
     assert re.search(r"\b[1-9]\d+ passed", printed), printed
 

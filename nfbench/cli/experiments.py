@@ -107,12 +107,13 @@ def show(experiment: Experiment = None, overrides: Overrides = "{}") -> None:
     """Print the tables of an experiment as they were built, and say where tables, figures and report are."""
     from nfbench.plan.made import built_table
     from nfbench.stages.tables import table_of
+    from nfbench.tables._render import to_text
 
     plan, name = load_experiment(experiment, overrides)
     config, paths = plan.bench.experiment(name), plan.paths
     for table_name in config.tables:
-        table, writer = table_of(built_table(paths, name, table_name) or plan.table(name, table_name).spec)
-        typer.echo(f"\n{textwrap.fill(table.caption, 100)}\n\n{writer.to_text(table)}")
+        table = table_of(built_table(paths, name, table_name) or plan.table(name, table_name).spec)
+        typer.echo(f"\n{textwrap.fill(table.caption, 100)}\n\n{to_text(table)}")
     typer.echo("")
     for kind, path in (("tables", paths.table(name, "*", "*")), ("figures", paths.figure(name, "*", "*"))):
         if getattr(config, kind):

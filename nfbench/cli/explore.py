@@ -1,5 +1,6 @@
 """A look around: what there is, and what a method is made of, without data or weights."""
 
+import inspect
 import json
 from collections.abc import Iterable
 from typing import Annotated, Literal
@@ -9,7 +10,7 @@ import typer
 from nfbench.backbones.base import backbone_names, find_backbone
 from nfbench.cli.load import Overrides, load
 from nfbench.cli.options import Set, parse_numbers, parse_overrides
-from nfbench.config import BackboneConfig, Config, Experiment, validate
+from nfbench.config import BackboneConfig, Config, Experiment, FigureConfig, TableConfig, validate
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin_names
 from nfbench.metrics import metric_list
@@ -17,11 +18,19 @@ from nfbench.metrics import metric_list
 __all__ = ["check_device", "check_variants", "describe", "errata", "list_names", "schema"]
 
 
+_KINDS = {"tables": TableConfig, "figures": FigureConfig}
+
+
 def list_names(
-    kind: Annotated[Literal["methods", "backbones", "datasets", "metrics", "experiments"], typer.Argument()],
+    kind: Annotated[
+        Literal["methods", "backbones", "datasets", "metrics", "experiments", "tables", "figures"], typer.Argument()
+    ],
 ) -> None:
-    """List methods, backbones, datasets, metrics (as a table in Markdown) or experiments."""
-    if kind == "backbones":
+    """List methods, backbones, datasets, metrics (a table in Markdown), experiments, or kinds of tables or figures."""
+    if kind in _KINDS:
+        models = {name: _KINDS[kind].of_kind(name) for name in plugin_names(f"nfbench.{kind}")}
+        names = [f"{name}: {inspect.getdoc(model).splitlines()[0]}" for name, model in models.items()]
+    elif kind == "backbones":
         names = backbone_names()
     elif kind == "metrics":
         names = metric_list().splitlines()

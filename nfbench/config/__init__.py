@@ -19,17 +19,7 @@ from nfbench.config.metrics import metrics_in
 from nfbench.config.names import NAME_PATTERN, check_category, require_known
 from nfbench.config.reading import read_mapping, read_yaml, typed
 from nfbench.config.search import Choices, Dimension, Range, SearchConfig
-from nfbench.config.tables import (
-    BackboneRow,
-    BackbonesTableConfig,
-    CountedModel,
-    FigureConfig,
-    MethodRow,
-    MethodsTableConfig,
-    ParametersTableConfig,
-    SettingsTableConfig,
-    TableConfig,
-)
+from nfbench.config.tables import FigureConfig, TableConfig
 from nfbench.config.validation import validate
 
 __all__ = [
@@ -37,25 +27,18 @@ __all__ = [
     "AnomaliesConfig",
     "AvailableAmong",
     "BackboneConfig",
-    "BackboneRow",
-    "BackbonesTableConfig",
     "Bench",
     "Categories",
     "Choices",
     "Config",
-    "CountedModel",
     "DatasetConfig",
     "Dimension",
     "Experiment",
     "FigureConfig",
     "GridBlock",
-    "MethodRow",
-    "MethodsTableConfig",
-    "ParametersTableConfig",
     "Range",
     "SearchConfig",
     "Setting",
-    "SettingsTableConfig",
     "TableConfig",
     "VariantConfig",
     "check_category",

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from nfbench.config.backbone import BackboneConfig
 from nfbench.config.grid import Categories, DatasetConfig, Datasets, GridBlock, VariantConfig, Variants
 from nfbench.config.names import FolderPath, Name, Names
-from nfbench.config.tables import AnyTable, FigureConfig
+from nfbench.config.tables import AnyFigure, AnyTable
 from nfbench.config.validation import Model
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest, plugin
@@ -28,7 +28,7 @@ class Experiment(Model):
     grid: tuple[GridBlock, ...] = Field((), description="blocks of cells; tables of parameters need none")
     runs_of: Name | None = Field(None, description="experiment whose grid and seeds this one takes, to share its runs")
     tables: dict[Name, AnyTable] = Field(default_factory=dict, description="tables by name")
-    figures: dict[Name, FigureConfig] = Field(default_factory=dict, description="figures by name")
+    figures: dict[Name, AnyFigure] = Field(default_factory=dict, description="figures by name")
 
     @model_validator(mode="after")
     def _runs_are_asked_for(self) -> "Experiment":

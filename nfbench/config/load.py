@@ -1,7 +1,7 @@
 """Reads ``config.yaml`` and all experiments, and joins them; every fault of every file is found at once."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,8 @@ from nfbench.config.backbone import BackboneConfig
 from nfbench.config.bench import Bench, Config, Experiment
 from nfbench.config.checks import Known, dataset_faults, grid_faults, variant_faults
 from nfbench.config.names import name_fault
-from nfbench.config.published import Runs, figure_faults, table_faults
 from nfbench.config.reading import read_mapping
-from nfbench.config.tables import ParametersTableConfig
+from nfbench.config.runs import Runs
 from nfbench.config.validation import Model, find_faults
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
@@ -110,7 +109,7 @@ def _with_random_weights(part: Any) -> Any:
         return tuple(map(_with_random_weights, part))
     if isinstance(part, dict):
         return {name: _with_random_weights(value) for name, value in part.items()}
-    if not isinstance(part, Model) or isinstance(part, ParametersTableConfig):
+    if not isinstance(part, Model) or not getattr(part, "from_runs", True):
         return part
     return part.model_copy(update={name: _with_random_weights(getattr(part, name)) for name in type(part).model_fields})
 
@@ -200,16 +199,13 @@ def _faults_of_names(
         file = str(paths[name])
         for number, block in enumerate(own[name].grid):
             yield from _in(file, grid_faults(f"grid.{number}", block, known))
-        parts: tuple[tuple[str, Mapping[str, Any], Callable[..., Iterable[str]]], ...] = (
-            ("tables", experiment.tables, table_faults),
-            ("figures", experiment.figures, figure_faults),
-        )
-        for kind, named, check in parts:
+        runs = Runs(experiment.grid, known)
+        for what, named in (("tables", experiment.tables), ("figures", experiment.figures)):
             for part, config in named.items():
-                if (owner := owners.setdefault((kind, part), file)) != file:
-                    yield f"{file}: '{kind}.{part}': {owner} has a {kind[:-1]} '{part}' too; rename one of them"
+                if (owner := owners.setdefault((what, part), file)) != file:
+                    yield f"{file}: '{what}.{part}': {owner} has a {what[:-1]} '{part}' too; rename one of them"
                 if experiment.grid or not config.from_runs:
-                    yield from _in(file, check(f"{kind}.{part}", config, Runs(experiment.grid, known)))
+                    yield from _in(file, config.faults(f"{what}.{part}", runs))
 
 
 def _in(file: str, faults: Iterable[str]) -> Iterable[str]:

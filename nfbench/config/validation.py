@@ -16,6 +16,11 @@ class Model(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @classmethod
+    def meant_by(cls, values: Any) -> "type[Model]":
+        """The model that ``values`` are of, for models that leave it to the values."""
+        return cls
+
 
 def validate(model: type[Model], values: Mapping[str, Any], source: str) -> Any:
     """Validates ``values``; the error names the source, the key, and the nearest right key.
@@ -37,7 +42,7 @@ def find_faults(model: type[Model], values: Mapping[str, Any], source: str) -> t
         entries = error.errors()
         inner = {entry["loc"][:end] for entry in entries for end in range(len(entry["loc"]))}
         own = [entry for entry in entries if entry["type"] != "too_short" or entry["loc"] not in inner]
-        return None, [_describe(entry, model, source) for entry in own]
+        return None, [_describe(entry, model, values, source) for entry in own]
 
 
 def printable(text: str) -> str:
@@ -45,8 +50,8 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
-def _describe(entry: Mapping[str, Any], model: type[BaseModel], source: str) -> str:
-    keys, nested = _locate(model, entry["loc"])
+def _describe(entry: Mapping[str, Any], model: type[Model], values: Mapping[str, Any], source: str) -> str:
+    keys, nested = _locate(model, values, entry["loc"])
     if not keys:
         return f"{source}: {entry['msg']}"
     key = printable(".".join(keys))
@@ -56,30 +61,27 @@ def _describe(entry: Mapping[str, Any], model: type[BaseModel], source: str) -> 
     return f"{source}: '{key}': {entry['msg']}{got}"
 
 
-def _locate(model: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str], type[BaseModel]]:
-    """The keys that lead to an error, and the innermost model on the way.
+def _locate(model: type[Model], values: Any, location: tuple[Any, ...]) -> tuple[list[str], type[Model]]:
+    """The keys that lead to an error, and the model that has the last one.
 
-    pydantic's location of an error names the kind of a table too, which is no key; it tells which model is meant. Nor
-    are the forms of a value, such as ``<list>``, or the mark of an error that a key itself has.
+    pydantic's location of an error names the forms of a value too, such as ``<list>``, and marks an error that a key
+    itself has; these are no keys.
     """
-    keys, models = [], [model]
+    keys, owner = [], model
     for part in location:
         if part == "[key]" or (isinstance(part, str) and part.startswith("<")):
             continue
-        of_kind = [
-            found for found in models if "kind" in found.model_fields and found.model_fields["kind"].default == part
-        ]
-        if of_kind:
-            models = of_kind
-            continue
         keys.append(str(part))
-        field = models[0].model_fields.get(part)
-        annotation = field.annotation if field else None
-        nested = [kind for kind in _nested_types(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        models = nested or models
-    return keys, models[0]
+        owner = model.meant_by(values)
+        field = owner.model_fields.get(part)
+        model = next(iter(_models_in(field.annotation)), model) if field else model
+        try:
+            values = values[part]
+        except (LookupError, TypeError):  # a default, or what has no parts
+            values = None
+    return keys, owner
 
 
-def _nested_types(annotation: Any) -> list[Any]:
-    inner = [found for part in getattr(annotation, "__args__", ()) for found in _nested_types(part)]
-    return [annotation, *inner]
+def _models_in(annotation: Any) -> list[type[Model]]:
+    inner = [found for part in getattr(annotation, "__args__", ()) for found in _models_in(part)]
+    return [annotation, *inner] if isinstance(annotation, type) and issubclass(annotation, Model) else inner

@@ -1,20 +1,24 @@
 """Contact sheets of synthetic anomalies: variants of a few images with the outlines of their masks."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
-
-from nfbench.anomalies.base import AnomalyGenerator, Synthetic, make_generator, view_seed
 from nfbench.config import AnomaliesConfig
+from nfbench.config.tables import FigureConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.figures.base import DrawnRun, of_first_seed
+from nfbench.figures._base import DrawnRun, new_figure, of_first_seed
 from nfbench.results.record import manifest_of
 
-__all__ = ["contact_sheet", "draw_anomalies"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+    from nfbench.anomalies.base import AnomalyGenerator, Synthetic
+
+__all__ = ["FIGURE", "AnomaliesFigure", "contact_sheet"]
 
 _CELL = 1.5
 _OUTLINE = "#ff2d2d"
@@ -24,35 +28,43 @@ SeedOf = Callable[[int, int], int]
 """Seed of a variant, by the number of its image and its own."""
 
 
-def draw_anomalies(runs: Sequence[DrawnRun]) -> Figure:
-    """A contact sheet for each generator and category of the runs, of the first seed, as a cache has the variants.
+class AnomaliesFigure(FigureConfig):
+    """A contact sheet of the images that pseudo-anomalies make."""
 
-    Raises:
-        NfbenchError: no run was trained with pseudo-anomalies, or an image has changed since.
-    """
-    sheets: dict[tuple[str, str, str], tuple[AnomalyGenerator, SeedOf]] = {}
-    for run in of_first_seed(runs):
-        found = run.record.data.anomalies
-        if found is None or found.generator is None:
-            continue
-        key = (found.generator, run.cell.dataset, run.cell.category)
-        if key in sheets:
-            continue
-        config = AnomaliesConfig(generator=found.generator, real=len(found.real))
-        entries = manifest_of(run.record)
-        generator, _ = make_generator(config, entries, run.cell.seed, run.record.features.recipe.backbone.input_size)
-        seed = run.cell.seed if generator.needs_real else 0
-        sheets[key] = generator, partial(view_seed, found.generator, seed)
-    if not sheets:
-        raise NfbenchError("a figure of kind 'anomalies' needs a variant with 'anomalies: {generator: ...}'")
-    rows = [min(_IMAGES, len(generator)) for generator, _ in sheets.values()]
-    size = (_CELL * _VIEWS + 0.5, sum(_height(count) for count in rows))
-    figure = plt.figure(figsize=size, layout="constrained")
-    parts = figure.subfigures(len(sheets), 1, squeeze=False, height_ratios=[_height(count) for count in rows])
-    for part, ((*_, category), (generator, seed_of)) in zip(parts[:, 0], sheets.items(), strict=True):
-        _fill(part, generator, _IMAGES, _VIEWS, seed_of)
-        part.suptitle(f"{generator.title}: {category}", fontsize=9)
-    return figure
+    kind: Literal["anomalies"] = "anomalies"
+
+    def draw(self, runs: Sequence[DrawnRun]) -> Figure:
+        """A contact sheet for each generator and category of the runs, of the first seed, as a cache has the variants.
+
+        Raises:
+            NfbenchError: no run was trained with pseudo-anomalies, or an image has changed since.
+        """
+        from nfbench.anomalies.base import make_generator, view_seed
+
+        sheets: dict[tuple[str, str, str], tuple[AnomalyGenerator, SeedOf]] = {}
+        for run in of_first_seed(runs):
+            found = run.record.data.anomalies
+            if found is None or found.generator is None:
+                continue
+            key = (found.generator, run.cell.dataset, run.cell.category)
+            if key in sheets:
+                continue
+            config = AnomaliesConfig(generator=found.generator, real=len(found.real))
+            entries = manifest_of(run.record)
+            size = run.record.features.recipe.backbone.input_size
+            generator, _ = make_generator(config, entries, run.cell.seed, size)
+            seed = run.cell.seed if generator.needs_real else 0
+            sheets[key] = generator, partial(view_seed, found.generator, seed)
+        if not sheets:
+            raise NfbenchError("a figure of kind 'anomalies' needs a variant with 'anomalies: {generator: ...}'")
+        rows = [min(_IMAGES, len(generator)) for generator, _ in sheets.values()]
+        size = (_CELL * _VIEWS + 0.5, sum(_height(count) for count in rows))
+        figure = new_figure(*size, layout="constrained")
+        parts = figure.subfigures(len(sheets), 1, squeeze=False, height_ratios=[_height(count) for count in rows])
+        for part, ((*_, category), (generator, seed_of)) in zip(parts[:, 0], sheets.items(), strict=True):
+            _fill(part, generator, _IMAGES, _VIEWS, seed_of)
+            part.suptitle(f"{generator.title}: {category}", fontsize=9)
+        return figure
 
 
 def contact_sheet(generator: AnomalyGenerator, count: int, views: int, seed_of: SeedOf) -> Figure:
@@ -67,7 +79,7 @@ def contact_sheet(generator: AnomalyGenerator, count: int, views: int, seed_of: 
         seed_of: gives the seeds.
     """
     height = _height(min(count, len(generator)))
-    figure = plt.figure(figsize=(_CELL * views + 0.5, height), layout="constrained")
+    figure = new_figure(_CELL * views + 0.5, height, layout="constrained")
     _fill(figure, generator, count, views, seed_of)
     figure.suptitle(generator.title, fontsize=9)
     return figure
@@ -78,6 +90,8 @@ def _height(rows: int) -> float:
 
 
 def _fill(figure: Figure | SubFigure, generator: AnomalyGenerator, count: int, views: int, seed_of: SeedOf) -> None:
+    import numpy as np
+
     indices = np.unique(np.linspace(0, len(generator) - 1, min(count, len(generator))).round().astype(int)).tolist()
     axes = figure.subplots(len(indices), views, squeeze=False)
     for row, index in zip(axes, indices, strict=True):
@@ -89,6 +103,8 @@ def _fill(figure: Figure | SubFigure, generator: AnomalyGenerator, count: int, v
 
 
 def _draw(axis: Axes, made: Synthetic) -> None:
+    import numpy as np
+
     axis.imshow(made.image)
     axis.set_xticks([])
     axis.set_yticks([])
@@ -99,3 +115,6 @@ def _draw(axis: Axes, made: Synthetic) -> None:
         axis.contour(*places, np.pad(marked, 1), levels=[0.5], colors=[_OUTLINE], linewidths=0.8)
         axis.set_xlim(-0.5, marked.shape[1] - 0.5)
         axis.set_ylim(marked.shape[0] - 0.5, -0.5)
+
+
+FIGURE = AnomaliesFigure

@@ -1,34 +1,47 @@
 """Do the latents of normal images follow their chi-square? Quantiles against quantiles."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
-
+from nfbench.config.tables import FigureConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.figures.base import COLORS, Column, DrawnRun, Legend, columns_of, draw_grid, find_run, of_first_seed
+from nfbench.figures._base import COLORS, Column, DrawnRun, Legend, columns_of, draw_grid, find_run, of_first_seed
 from nfbench.results.files import Quantile, read_rows
 
-__all__ = ["draw_calibration"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["FIGURE", "CalibrationFigure"]
 
 _TICKS = (0.01, 0.1, 0.2, 0.5, 0.7, 1, 1.5, 2, 5, 10, 100, 1000)
 _STYLES = {"training": "--", "test": "-"}
 
 
-def draw_calibration(runs: Sequence[DrawnRun]) -> Figure:
-    """One row per category, one column per method; first seed.
+class CalibrationFigure(FigureConfig):
+    """Quantiles of the latents of normal images against those of their chi-square."""
 
-    Quantiles of ``sum_c z_c^2 / C`` over the positions of normal images, against those of chi-square with C degrees of
-    freedom, by scale. On the diagonal the model is right; above it, images vary more than the model expects.
-    """
-    shown = [run for run in of_first_seed(runs) if read_rows(Quantile, run.folder)]
-    if not shown:
-        raise NfbenchError("a figure of kind 'calibration' needs a method with standard normal latents")
-    return draw_grid(shown, columns_of(shown), _draw, (3.2, 2.8), ("expected of chi-square, per channel", "observed"))
+    kind: Literal["calibration"] = "calibration"
+
+    def draw(self, runs: Sequence[DrawnRun]) -> Figure:
+        """One row per category, one column per method; first seed.
+
+        Quantiles of ``sum_c z_c^2 / C`` over the positions of normal images, against those of chi-square with C degrees
+        of freedom, by scale. On the diagonal the model is right; above it, images vary more than the model expects.
+        """
+        shown = [run for run in of_first_seed(runs) if read_rows(Quantile, run.folder)]
+        if not shown:
+            raise NfbenchError("a figure of kind 'calibration' needs a method with standard normal latents")
+        return draw_grid(
+            shown, columns_of(shown), _draw, (3.2, 2.8), ("expected of chi-square, per channel", "observed")
+        )
 
 
 def _draw(axis: Axes, runs: Sequence[DrawnRun], column: Column) -> Legend | None:
+    from matplotlib.ticker import FixedLocator, NullLocator
+
     run = find_run(runs, column)
     if run is None:
         return None
@@ -51,3 +64,6 @@ def _draw(axis: Axes, runs: Sequence[DrawnRun], column: Column) -> Legend | None
         side.set_minor_locator(NullLocator())
     axis.tick_params(labelsize=7)
     return axis.get_legend_handles_labels()
+
+
+FIGURE = CalibrationFigure

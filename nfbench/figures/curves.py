@@ -1,38 +1,48 @@
 """Training curves: log-likelihood over epochs, and AUROC at the kept epochs."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from nfbench.figures.base import COLORS, Column, DrawnRun, Legend, columns_of, draw_grid
+from nfbench.config.tables import FigureConfig
+from nfbench.figures._base import COLORS, Column, DrawnRun, Legend, columns_of, draw_grid
 from nfbench.metrics import find_metric
 from nfbench.results.files import Epoch, read_rows
 
-__all__ = ["draw_curves"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["FIGURE", "CurvesFigure"]
 
 _METRICS = {"image_auroc": "#2ca02c", "pixel_auroc": "#9467bd"}
 
 
-def draw_curves(runs: Sequence[DrawnRun]) -> Figure:
-    """One row per category, one column per method on each backbone; all seeds, one line each.
+class CurvesFigure(FigureConfig):
+    """Training curves: losses, held-out log-likelihoods, and AUROC at the kept epochs."""
 
-    Left axis: training loss and held-out negative log-likelihood, both in nats per dimension up to a constant. Right
-    axis: AUROC of the kept checkpoints on the test set.
-    """
-    columns = columns_of(runs)
+    kind: Literal["curves"] = "curves"
 
-    def draw(axis: Axes, category_runs: Sequence[DrawnRun], column: Column) -> Legend | None:
-        chosen = [run for run in category_runs if run.column == column]
-        if not chosen:
-            return None
-        right = _draw(axis, chosen)
-        if column == next(reversed(columns)):
-            right.set_ylabel("AUROC in percent", fontsize=8)
-        handles = zip(axis.get_legend_handles_labels(), right.get_legend_handles_labels(), strict=True)
-        return tuple(left + other for left, other in handles)
+    def draw(self, runs: Sequence[DrawnRun]) -> Figure:
+        """One row per category, one column per method on each backbone; all seeds, one line each.
 
-    return draw_grid(runs, columns, draw, (3.6, 2.3), ("epoch", "nats per dimension"))
+        Left axis: training loss and held-out negative log-likelihood, both in nats per dimension up to a constant.
+        Right axis: AUROC of the kept checkpoints on the test set.
+        """
+        columns = columns_of(runs)
+
+        def draw(axis: Axes, category_runs: Sequence[DrawnRun], column: Column) -> Legend | None:
+            chosen = [run for run in category_runs if run.column == column]
+            if not chosen:
+                return None
+            right = _draw(axis, chosen)
+            if column == next(reversed(columns)):
+                right.set_ylabel("AUROC in percent", fontsize=8)
+            handles = zip(axis.get_legend_handles_labels(), right.get_legend_handles_labels(), strict=True)
+            return tuple(left + other for left, other in handles)
+
+        return draw_grid(runs, columns, draw, (3.6, 2.3), ("epoch", "nats per dimension"))
 
 
 def _draw(axis: Axes, runs: Sequence[DrawnRun]) -> Axes:
@@ -52,16 +62,12 @@ def _draw(axis: Axes, runs: Sequence[DrawnRun]) -> Axes:
             named = find_metric(metric)
             kept = {int(e): m[metric] for e, m in run.record.by_epoch.items() if m.get(metric) is not None}
             label = {"label": named.title} if number == 0 else {}
-            right.plot(
-                list(kept),
-                [named.metric.unit.factor * value for value in kept.values()],
-                ".-",
-                color=color,
-                lw=0.8,
-                ms=4,
-                **label,
-            )
+            values = [named.metric.unit.factor * value for value in kept.values()]
+            right.plot(list(kept), values, ".-", color=color, lw=0.8, ms=4, **label)
     right.set_ylim(min(50, right.get_ylim()[0]), 101)
     for side in (axis, right):
         side.tick_params(labelsize=7)
     return right
+
+
+FIGURE = CurvesFigure

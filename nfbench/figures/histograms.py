@@ -1,26 +1,38 @@
 """Histograms of image scores: normal against anomalous test images."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from nfbench.figures.base import COLORS, Column, DrawnRun, Legend, columns_of, draw_grid, find_run, of_first_seed
+from nfbench.config.tables import FigureConfig
+from nfbench.figures._base import COLORS, Column, DrawnRun, Legend, columns_of, draw_grid, find_run, of_first_seed
+from nfbench.metrics import find_metric
 from nfbench.results.files import ImageScore, read_rows
 
-__all__ = ["draw_histograms"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["FIGURE", "HistogramsFigure"]
 
 _BINS = 24
 
 
-def draw_histograms(runs: Sequence[DrawnRun]) -> Figure:
-    """One row per category, one column per method on each backbone; the method's own image score, first seed."""
-    shown = of_first_seed(runs)
-    return draw_grid(shown, columns_of(shown), _draw, (3.4, 2.1), ("image score", "share of images"))
+class HistogramsFigure(FigureConfig):
+    """Histograms of image scores, normal against anomalous test images."""
+
+    kind: Literal["histograms"] = "histograms"
+
+    def draw(self, runs: Sequence[DrawnRun]) -> Figure:
+        """One row per category, one column per method on each backbone; the method's own image score, first seed."""
+        shown = of_first_seed(runs)
+        return draw_grid(shown, columns_of(shown), _draw, (3.4, 2.1), ("image score", "share of images"))
 
 
 def _draw(axis: Axes, runs: Sequence[DrawnRun], column: Column) -> Legend | None:
+    import numpy as np
+
     run = find_run(runs, column)
     if run is None:
         return None
@@ -30,15 +42,21 @@ def _draw(axis: Axes, runs: Sequence[DrawnRun], column: Column) -> Legend | None
     bins = np.linspace(scores.min(), scores.max() if scores.max() > scores.min() else scores.min() + 1, _BINS + 1)
     for label, name in enumerate(["normal", "anomalous"]):
         values = scores[labels == label]
-        axis.hist(
-            values,
-            bins,
-            weights=np.full(len(values), 1 / max(len(values), 1)),
-            color=COLORS[name],
-            alpha=0.6,
-            label=name,
-        )
-    auroc = run.record.selections["last"].metrics["image_auroc"]
-    axis.text(0.97, 0.95, f"AUROC {100 * auroc:.1f}", transform=axis.transAxes, ha="right", va="top", fontsize=8)
+        weights = np.full(len(values), 1 / max(len(values), 1))
+        axis.hist(values, bins, weights=weights, color=COLORS[name], alpha=0.6, label=name)
+    named = find_metric("image_auroc")
+    auroc = run.record.selections["last"].metrics[named.name]
+    axis.text(
+        0.97,
+        0.95,
+        f"AUROC {named.metric.unit.factor * auroc:.1f}",
+        transform=axis.transAxes,
+        ha="right",
+        va="top",
+        fontsize=8,
+    )
     axis.tick_params(labelsize=7)
     return axis.get_legend_handles_labels()
+
+
+FIGURE = HistogramsFigure

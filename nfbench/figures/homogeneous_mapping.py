@@ -1,19 +1,20 @@
 """One model for each category beside one for all: do normal and anomalous positions become equally likely?"""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-
+from nfbench.config.tables import FigureConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.figures.base import COLORS, DrawnRun, legend_above, of_first_seed
+from nfbench.figures._base import COLORS, DrawnRun, legend_above, new_figure, of_first_seed
 from nfbench.results.files import Bin, Epoch, read_rows
 
-__all__ = ["draw_homogeneous_mapping"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["FIGURE", "HomogeneousMappingFigure"]
 
 _SETTINGS = {"one-class": 1, "unified": -1}
 _GROUPS = ("normal", "anomalous")
@@ -24,50 +25,58 @@ _CUT = 0.01
 Rows = list[dict[str, str]]
 
 
-def draw_homogeneous_mapping(runs: Sequence[DrawnRun]) -> Figure:
-    """One column per method, one row per category, and the training losses below; first seed.
+class HomogeneousMappingFigure(FigureConfig):
+    """Log-likelihoods and losses of one model for each category beside one for all."""
 
-    A panel has histograms of the log-likelihoods of test positions after training, in nats per dimension, at the middle
-    level: of the model of the category upwards, of the model of all categories downwards. The overlap is the area that
-    the histograms of normal and anomalous positions share, 1 where they are the same. The lowest percent of each
-    histogram may lie outside of its panel. Methods without likelihoods of positions are left out.
+    kind: Literal["homogeneous_mapping"] = "homogeneous_mapping"
 
-    Raises:
-        NfbenchError: no method has likelihoods of positions in both settings.
-    """
-    rows = {run.folder: read_rows(Bin, run.folder) for run in of_first_seed(runs)}
-    shown = [run for run in of_first_seed(runs) if rows[run.folder]]
-    panels: dict[tuple[str, ...], dict[str, Rows]] = {}
-    for run in shown:
-        key = (run.cell.dataset, run.cell.category, run.cell.method, run.cell.backbone)
-        panels.setdefault(key, {})[run.cell.setting] = rows[run.folder]
-    panels = {key: by_setting for key, by_setting in panels.items() if set(by_setting) == set(_SETTINGS)}
-    categories = list(dict.fromkeys(key[:2] for key in panels))
-    titles = {(run.cell.method, run.cell.backbone): run.title for run in shown}
-    methods = {key: title for key, title in titles.items() if key in {panel[2:] for panel in panels}}
-    if not methods:
-        raise NfbenchError(
-            "a figure of kind 'homogeneous_mapping' needs a method with likelihoods of positions, such as cflow or "
-            "fastflow, in the settings one-class and unified, and masks"
-        )
-    size = (3.4 * len(methods) + 0.6, 1.9 * len(categories) + 2.6)
-    ratios = [*([1.0] * len(categories)), 1.2]
-    figure, axes = plt.subplots(len(ratios), len(methods), figsize=size, squeeze=False, height_ratios=ratios)
-    for column, (key, title) in zip(axes.T, methods.items(), strict=True):
-        for axis, category in zip(column, categories, strict=False):
-            if (*category, *key) in panels:
-                _draw_histograms(axis, panels[*category, *key])
-            if key == next(iter(methods)):
-                axis.set_ylabel("\n".join(category), fontsize=8)
-        column[0].set_title(title, fontsize=8)
-        column[-2].set_xlabel("log-likelihood in nats per dimension", fontsize=8)
-        _draw_losses(column[-1], [run for run in shown if (run.cell.method, run.cell.backbone) == key])
-    axes[-1, 0].set_ylabel("training loss", fontsize=8)
-    _legend(figure)
-    return figure
+    def draw(self, runs: Sequence[DrawnRun]) -> Figure:
+        """One column per method, one row per category, and the training losses below; first seed.
+
+        A panel has histograms of the log-likelihoods of test positions after training, in nats per dimension, at the
+        middle level: of the model of the category upwards, of the model of all categories downwards. The overlap is the
+        area that the histograms of normal and anomalous positions share, 1 where they are the same. The lowest percent
+        of each histogram may lie outside of its panel. Methods without likelihoods of positions are left out.
+
+        Raises:
+            NfbenchError: no method has likelihoods of positions in both settings.
+        """
+        rows = {run.folder: read_rows(Bin, run.folder) for run in of_first_seed(runs)}
+        shown = [run for run in of_first_seed(runs) if rows[run.folder]]
+        panels: dict[tuple[str, ...], dict[str, Rows]] = {}
+        for run in shown:
+            key = (run.cell.dataset, run.cell.category, run.cell.method, run.cell.backbone)
+            panels.setdefault(key, {})[run.cell.setting] = rows[run.folder]
+        panels = {key: by_setting for key, by_setting in panels.items() if set(by_setting) == set(_SETTINGS)}
+        categories = list(dict.fromkeys(key[:2] for key in panels))
+        titles = {(run.cell.method, run.cell.backbone): run.title for run in shown}
+        methods = {key: title for key, title in titles.items() if key in {panel[2:] for panel in panels}}
+        if not methods:
+            raise NfbenchError(
+                "a figure of kind 'homogeneous_mapping' needs a method with likelihoods of positions, such as cflow or "
+                "fastflow, in the settings one-class and unified, and masks"
+            )
+        size = (3.4 * len(methods) + 0.6, 1.9 * len(categories) + 2.6)
+        ratios = [*([1.0] * len(categories)), 1.2]
+        figure = new_figure(*size)
+        axes = figure.subplots(len(ratios), len(methods), squeeze=False, height_ratios=ratios)
+        for column, (key, title) in zip(axes.T, methods.items(), strict=True):
+            for axis, category in zip(column, categories, strict=False):
+                if (*category, *key) in panels:
+                    _draw_histograms(axis, panels[*category, *key])
+                if key == next(iter(methods)):
+                    axis.set_ylabel("\n".join(category), fontsize=8)
+            column[0].set_title(title, fontsize=8)
+            column[-2].set_xlabel("log-likelihood in nats per dimension", fontsize=8)
+            _draw_losses(column[-1], [run for run in shown if (run.cell.method, run.cell.backbone) == key])
+        axes[-1, 0].set_ylabel("training loss", fontsize=8)
+        _legend(figure)
+        return figure
 
 
 def _draw_histograms(axis: Axes, by_setting: dict[str, Rows]) -> None:
+    import numpy as np
+
     left = []
     for setting, rows in by_setting.items():
         level = max(row.level for row in rows) // 2
@@ -109,7 +118,13 @@ def _draw_losses(axis: Axes, runs: Sequence[DrawnRun]) -> None:
 
 
 def _legend(figure: Figure) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
     handles = {f"{group} positions": Patch(color=COLORS[group], alpha=_ALPHA) for group in _GROUPS}
     handles["loss of one category"] = Line2D([], [], color=COLORS["neutral"], ls=_STYLES["one-class"], lw=0.8)
     handles["loss of all categories"] = Line2D([], [], color=COLORS["anomalous"], ls=_STYLES["unified"], lw=1.4)
     legend_above(figure, (list(handles.values()), list(handles)))
+
+
+FIGURE = HomogeneousMappingFigure

@@ -1,71 +1,83 @@
 """Log-likelihoods of positions before and after training: are anomalies less likely than normal ones?"""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from numpy.typing import NDArray
-
+from nfbench.config.tables import FigureConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.figures.base import (
+from nfbench.figures._base import (
     COLORS,
     DrawnRun,
     by_category,
     columns_of,
     find_run,
     legend_above,
+    new_figure,
     of_first_seed,
 )
 from nfbench.results.files import Bin, read_rows
 
-__all__ = ["draw_likelihoods"]
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+__all__ = ["FIGURE", "LikelihoodsFigure"]
 
 _MOMENTS = ("before", "after")
 _GROUPS = {"normal": "normal", "anomalous": "anomalous", "pseudo": "pseudo-anomalous"}
 _ALPHA = 0.45
 
 
-def draw_likelihoods(runs: Sequence[DrawnRun]) -> Figure:
-    """Two rows per category and method, before and after training; one column per level, fine to coarse; first seed.
+class LikelihoodsFigure(FigureConfig):
+    """Histograms of log-likelihoods before and after training."""
 
-    Each panel has histograms of the log-likelihoods of positions in nats per dimension, of ``likelihoods.csv``. Panels
-    have axes of their own, since training moves likelihoods by far more than what sets the groups apart.
+    kind: Literal["likelihoods"] = "likelihoods"
 
-    Methods without likelihoods of positions are left out.
+    def draw(self, runs: Sequence[DrawnRun]) -> Figure:
+        """Two rows per category and method, before and after training; a column per level, fine to coarse; first seed.
 
-    Raises:
-        NfbenchError: no run of the first seed has such likelihoods.
-    """
-    histograms = {run.folder: rows for run in of_first_seed(runs) if (rows := read_rows(Bin, run.folder))}
-    shown = [run for run in of_first_seed(runs) if run.folder in histograms]
-    if not shown:
-        raise NfbenchError(
-            "a figure of kind 'likelihoods' needs a method that leaves likelihoods.csv, one with likelihoods of "
-            "positions that may learn from anomalies: sanflow, nfad or bgad"
-        )
-    columns = columns_of(shown)
-    bands = [
-        (category, run)
-        for category, of_category in by_category(shown).items()
-        for run in (find_run(of_category, column) for column in columns)
-        if run is not None
-    ]
-    levels = sorted({row.level for rows in histograms.values() for row in rows})
-    size = (max(3.2 * len(levels), 6.4), 3.8 * len(bands))
-    figure, axes = plt.subplots(2 * len(bands), len(levels), figsize=size, squeeze=False)
-    for number, (category, run) in enumerate(bands):
-        pair = axes[2 * number : 2 * number + 2]
-        _draw_run(pair, histograms[run.folder], levels)
-        pair[0, 0].set_title(f"{' '.join(category)}, {' on '.join(run.title.splitlines())}", fontsize=8, loc="left")
-    drawn = {row.group for rows in histograms.values() for row in rows}
-    groups = [group for group in _GROUPS if group in drawn]
-    handles = [Patch(color=COLORS[group], alpha=_ALPHA) for group in groups]
-    legend_above(figure, (handles, [_GROUPS[group] for group in groups]))
-    return figure
+        Each panel has histograms of the log-likelihoods of positions in nats per dimension, of ``likelihoods.csv``.
+        Panels have axes of their own, since training moves likelihoods by far more than what sets the groups apart.
+
+        Methods without likelihoods of positions are left out.
+
+        Raises:
+            NfbenchError: no run of the first seed has such likelihoods.
+        """
+        from matplotlib.patches import Patch
+
+        histograms = {run.folder: rows for run in of_first_seed(runs) if (rows := read_rows(Bin, run.folder))}
+        shown = [run for run in of_first_seed(runs) if run.folder in histograms]
+        if not shown:
+            raise NfbenchError(
+                "a figure of kind 'likelihoods' needs a method that leaves likelihoods.csv, one with likelihoods of "
+                "positions that may learn from anomalies: sanflow, nfad or bgad"
+            )
+        columns = columns_of(shown)
+        bands = [
+            (category, run)
+            for category, of_category in by_category(shown).items()
+            for run in (find_run(of_category, column) for column in columns)
+            if run is not None
+        ]
+        levels = sorted({row.level for rows in histograms.values() for row in rows})
+        size = (max(3.2 * len(levels), 6.4), 3.8 * len(bands))
+        figure = new_figure(*size)
+        axes = figure.subplots(2 * len(bands), len(levels), squeeze=False)
+        for number, (category, run) in enumerate(bands):
+            pair = axes[2 * number : 2 * number + 2]
+            _draw_run(pair, histograms[run.folder], levels)
+            pair[0, 0].set_title(f"{' '.join(category)}, {' on '.join(run.title.splitlines())}", fontsize=8, loc="left")
+        drawn = {row.group for rows in histograms.values() for row in rows}
+        groups = [group for group in _GROUPS if group in drawn]
+        handles = [Patch(color=COLORS[group], alpha=_ALPHA) for group in groups]
+        legend_above(figure, (handles, [_GROUPS[group] for group in groups]))
+        return figure
 
 
 def _draw_run(axes: NDArray[np.object_], rows: Sequence[Bin], levels: Sequence[int]) -> None:
@@ -101,3 +113,6 @@ def _draw(axis: Axes, rows: Sequence[Bin]) -> None:
     axis.margins(x=0.02)
     axis.set_ylim(0, 1.2 * axis.dataLim.ymax)  # room for the name of the level
     axis.tick_params(labelsize=7)
+
+
+FIGURE = LikelihoodsFigure

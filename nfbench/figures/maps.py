@@ -1,80 +1,80 @@
 """Examples: image, ground truth, and for each method its anomaly map with a contour."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from nfbench.datasets.manifest import Entry, read_checked_image, read_checked_mask
-from nfbench.figures.base import DrawnRun, by_category, columns_of, find_run, of_first_seed
-from nfbench.results.examples import read_examples
+from nfbench.config.tables import FigureConfig
+from nfbench.datasets.manifest import Entry, read_checked_image
+from nfbench.figures._base import DrawnRun, by_category, columns_of, draw_example, find_run, new_figure, of_first_seed
 from nfbench.results.record import tested_images
-from nfbench.scoring.maps import resize_map
 
-__all__ = ["draw_example", "draw_maps"]
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["FIGURE", "MapsFigure", "draw_example"]
 
 _CELL = 1.5
 
 
-def draw_maps(runs: Sequence[DrawnRun]) -> Figure:
-    """One row per example image, two columns per method on each backbone; the first seed of each is drawn.
+class MapsFigure(FigureConfig):
+    """Examples with their ground truth and anomaly maps."""
 
-    Maps share one scale per category and method. The contour encloses what scores above the 99.9 % quantile of the
-    pixels of held-out normal images (training images where none were held out). The examples are those of the first
-    run; a run that is missing, or keeps no map of an example since it made use of that image, has nothing there.
-    """
-    shown = of_first_seed(runs)
-    grouped, columns = by_category(shown), columns_of(shown)
-    n_columns = 2 + 2 * len(columns)
-    examples = {run.folder: read_examples(run.folder) for run in shown}
-    n_rows = sum(len(examples[category_runs[0].folder].images) for category_runs in grouped.values())
-    figure, axes = plt.subplots(n_rows, n_columns, figsize=(_CELL * n_columns, _CELL * n_rows), squeeze=False)
-    rows = iter(axes)
-    for (dataset, category), category_runs in grouped.items():
-        entries = tested_images(category_runs[0].record)
-        for index in examples[category_runs[0].folder].images:
-            row = next(rows)
-            draw_example(row, entries[index], f"{dataset}\n{category}\n{entries[index].defect}")
-            for column, key in enumerate(columns):
-                run = find_run(category_runs, key)
-                number = examples[run.folder].row(index) if run else None
-                if number is not None:
-                    maps = examples[run.folder].maps["maps"]
-                    limits = (min(run.record.contour, float(maps.min())), float(maps.max()))
-                    pair = row[2 + 2 * column : 4 + 2 * column]
-                    _draw_map(pair, entries[index], maps[number], run.record.contour, limits)
-    _label_columns(axes[0], [find_run(shown, key) for key in columns])
-    figure.subplots_adjust(wspace=0.04, hspace=0.04)
-    return figure
+    kind: Literal["maps"] = "maps"
 
+    def draw(self, runs: Sequence[DrawnRun]) -> Figure:
+        """One row per example image, two columns per method on each backbone; the first seed of each is drawn.
 
-def draw_example(axes: Sequence[Axes], entry: Entry, label: str) -> None:
-    """Draws an image and its ground truth on the first two of ``axes``, and takes the ticks off all."""
-    axes[0].imshow(read_checked_image(entry))
-    axes[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7)
-    if entry.label and not entry.mask:
-        axes[1].imshow(np.ones((entry.height, entry.width)), cmap="gray", vmin=0, vmax=1)
-        axes[1].text(0.5, 0.5, "no mask", ha="center", va="center", fontsize=7, transform=axes[1].transAxes)
-    else:
-        mask = read_checked_mask(entry) if entry.mask else np.zeros((entry.height, entry.width), dtype=bool)
-        axes[1].imshow(mask, cmap="gray", vmin=0, vmax=1)
-    for axis in axes:
-        axis.set_xticks([])
-        axis.set_yticks([])
+        Maps share one scale per category and method. The contour encloses what scores above the 99.9 % quantile of the
+        pixels of held-out normal images (training images where none were held out). The examples are those of the first
+        run; a run that is missing, or keeps no map of an example since it made use of that image, has nothing there.
+        """
+        from nfbench.results.examples import read_examples
+
+        shown = of_first_seed(runs)
+        grouped, columns = by_category(shown), columns_of(shown)
+        n_columns = 2 + 2 * len(columns)
+        examples = {run.folder: read_examples(run.folder) for run in shown}
+        n_rows = sum(len(examples[category_runs[0].folder].images) for category_runs in grouped.values())
+        figure = new_figure(_CELL * n_columns, _CELL * n_rows)
+        axes = figure.subplots(n_rows, n_columns, squeeze=False)
+        rows = iter(axes)
+        for (dataset, category), category_runs in grouped.items():
+            entries = tested_images(category_runs[0].record)
+            for index in examples[category_runs[0].folder].images:
+                row = next(rows)
+                draw_example(row, entries[index], f"{dataset}\n{category}\n{entries[index].defect}")
+                for column, key in enumerate(columns):
+                    run = find_run(category_runs, key)
+                    number = examples[run.folder].row(index) if run else None
+                    if number is not None:
+                        maps = examples[run.folder].maps["maps"]
+                        limits = (min(run.record.contour, float(maps.min())), float(maps.max()))
+                        pair = row[2 + 2 * column : 4 + 2 * column]
+                        _draw_map(pair, entries[index], maps[number], run.record.contour, limits)
+        _label_columns(axes[0], [find_run(shown, key) for key in columns])
+        figure.subplots_adjust(wspace=0.04, hspace=0.04)
+        return figure
 
 
 def _draw_map(
     axes: Sequence[Axes], entry: Entry, score_map: np.ndarray, threshold: float, limits: tuple[float, float]
 ) -> None:
+    import numpy as np
+    from matplotlib.patches import Rectangle
+
+    from nfbench.scoring.maps import resize_map
+
     resized = resize_map(score_map.astype(np.float32), entry.height, entry.width)
     axes[0].imshow(resized, cmap="inferno", vmin=limits[0], vmax=limits[1])
     axes[1].imshow(read_checked_image(entry))
     if resized.max() > threshold > resized.min():
         axes[1].contour(resized, levels=[threshold], colors=["#ff2d2d"], linewidths=1.2)
     elif resized.min() >= threshold:
-        axes[1].add_patch(plt.Rectangle((0, 0), entry.width - 1, entry.height - 1, fill=False, ec="#ff2d2d", lw=2))
+        axes[1].add_patch(Rectangle((0, 0), entry.width - 1, entry.height - 1, fill=False, ec="#ff2d2d", lw=2))
 
 
 def _label_columns(axes: Sequence[Axes], runs: Sequence[DrawnRun]) -> None:
@@ -83,3 +83,6 @@ def _label_columns(axes: Sequence[Axes], runs: Sequence[DrawnRun]) -> None:
     for column, run in enumerate(runs):
         axes[2 + 2 * column].set_title(f"{run.record.cell.title}\nmap", fontsize=7)
         axes[3 + 2 * column].set_title(f"{run.record.cell.title}\ncontour", fontsize=7)
+
+
+FIGURE = MapsFigure

@@ -1,50 +1,65 @@
 """Searches: the values of the trials in their order, and how much each dimension matters."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-
+from nfbench.config.tables import FigureConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.figures.base import COLORS, DrawnRun
+from nfbench.figures._base import COLORS, DrawnRun, new_figure
 from nfbench.search.record import StudyRecord, read_study
 
-__all__ = ["draw_search"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["FIGURE", "SearchFigure"]
 
 _JUDGED_BY = {"validation": "validation split", "test": "THE TEST SET"}
 
 
-def draw_search(runs: Sequence[DrawnRun]) -> Figure:
-    """One row per study: left its history, right the importances of its dimensions by fANOVA.
+class SearchFigure(FigureConfig):
+    """History of a search, and how much its dimensions matter."""
 
-    Raises:
-        NfbenchError: no run has settings that were searched for.
-    """
-    found = dict.fromkeys(run.study for run in runs if run.record.search)
-    if not found:
-        raise NfbenchError("a figure of the kind 'search' needs variants with a 'search' in the grid")
-    studies = [read_study(path) for path in found]
-    for run in (run for run in runs if run.record.search):
-        if run.record.specs.study != studies[list(found).index(run.study)].spec:
-            raise NfbenchError(f"{run.study} is not the search that {run.cell} takes its settings from; search again")
-    figure, axes = plt.subplots(
-        len(studies), 2, figsize=(9, 2.5 * len(studies)), squeeze=False, width_ratios=(3, 2), layout="constrained"
-    )
-    for (left, right), record in zip(axes, studies, strict=True):
-        _draw_history(left, record)
-        _draw_importances(right, record)
-    shown = {label: handle for row in axes for handle, label in zip(*row[0].get_legend_handles_labels(), strict=True)}
-    figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=len(shown), fontsize=8, frameon=False)
-    axes[-1][0].set_xlabel("trial", fontsize=8)
-    axes[-1][1].set_xlabel("share of the variance of the values", fontsize=8)
-    return figure
+    kind: Literal["search"] = "search"
+
+    def draw(self, runs: Sequence[DrawnRun]) -> Figure:
+        """One row per study: left its history, right the importances of its dimensions by fANOVA.
+
+        Raises:
+            NfbenchError: no run has settings that were searched for.
+        """
+        found = dict.fromkeys(run.study for run in runs if run.record.search)
+        if not found:
+            raise NfbenchError("a figure of the kind 'search' needs variants with a 'search' in the grid")
+        studies = [read_study(path) for path in found]
+        for run in (run for run in runs if run.record.search):
+            if run.record.specs.study != studies[list(found).index(run.study)].spec:
+                raise NfbenchError(
+                    f"{run.study} is not the search that {run.cell} takes its settings from; search again"
+                )
+        figure = new_figure(9, 2.5 * len(studies), layout="constrained")
+        axes = figure.subplots(len(studies), 2, squeeze=False, width_ratios=(3, 2))
+        for (left, right), record in zip(axes, studies, strict=True):
+            _draw_history(left, record)
+            _draw_importances(right, record)
+        shown = {
+            label: handle for row in axes for handle, label in zip(*row[0].get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(
+            shown.values(), shown.keys(), loc="outside upper center", ncols=len(shown), fontsize=8, frameon=False
+        )
+        axes[-1][0].set_xlabel("trial", fontsize=8)
+        axes[-1][1].set_xlabel("share of the variance of the values", fontsize=8)
+        return figure
 
 
 def _draw_history(axis: Axes, record: StudyRecord) -> None:
-    named = record.spec.variant.search.judged_by
+    import numpy as np
+    from matplotlib.ticker import MaxNLocator
+
+    named = record.spec.variant.searched.judged_by
     scale = named.metric.unit.factor if named else 1
     best_so_far = np.maximum if record.study.direction == "maximize" else np.minimum
     order = {trial.number: place for place, trial in enumerate(record.trials, 1)}
@@ -77,3 +92,6 @@ def _draw_importances(axis: Axes, record: StudyRecord) -> None:
         axis.text(0.5, 0.5, "too few complete trials", ha="center", va="center", fontsize=8, transform=axis.transAxes)
         axis.set_yticks([])
     axis.tick_params(labelsize=7)
+
+
+FIGURE = SearchFigure

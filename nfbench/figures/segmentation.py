@@ -1,82 +1,108 @@
 """A contrario segmentation, in the manner of U-Flow's Figures 5 and 6."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-
+from nfbench.config.tables import FigureConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.manifest import Entry, read_checked_image
-from nfbench.figures.base import DrawnRun, by_category, columns_of, find_run, legend_above, of_first_seed
-from nfbench.figures.maps import draw_example
-from nfbench.results.examples import read_examples
+from nfbench.figures._base import (
+    DrawnRun,
+    by_category,
+    columns_of,
+    draw_example,
+    find_run,
+    legend_above,
+    new_figure,
+    of_first_seed,
+)
 from nfbench.results.record import tested_images
-from nfbench.scoring.maps import resize_map
 
-__all__ = ["draw_segmentation"]
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["FIGURE", "SegmentationFigure"]
 
 _CELL = 1.5
 _AUTOMATIC, _ORACLE = "#ff2d2d", "#00c8ff"
 
 
-def draw_segmentation(runs: Sequence[DrawnRun]) -> Figure:
-    """One row per example, first seed, methods that have an NFA; below, each method's most anomalous normal images.
+class SegmentationFigure(FigureConfig):
+    """A contrario segmentations of examples."""
 
-    Per method: anomaly map, log10 NFA (white at 0, red below, where it is meaningful), and the image with the
-    automatic mask, NFA < 1, filled, and the outline of the mask at the threshold that is best on the test set. A method
-    that keeps no map of an example, since it made use of that image, has nothing there.
-    """
-    with_nfa = [run for run in of_first_seed(runs) if "nfa" in run.record.segmentation.false_alarms]
-    if not with_nfa:
-        raise NfbenchError("a figure of kind 'segmentation' needs a method with standard normal latents")
-    grouped, titles = by_category(with_nfa), columns_of(with_nfa)
-    examples = {run.folder: read_examples(run.folder) for run in with_nfa}
-    n_columns = 2 + 3 * len(titles)
-    of_first = {key: examples[category_runs[0].folder] for key, category_runs in grouped.items()}
-    n_rows = sum(len(first.images) + len(first.suspects) for first in of_first.values())
-    figure, axes = plt.subplots(n_rows, n_columns, figsize=(_CELL * n_columns, _CELL * n_rows), squeeze=False)
-    for axis in axes.flat:
-        axis.set_xticks([])
-        axis.set_yticks([])
-        axis.set_frame_on(False)
-    rows = iter(axes)
-    for (dataset, category), category_runs in grouped.items():
-        entries = tested_images(category_runs[0].record)
-        first = of_first[dataset, category]
-        present = [(column, find_run(category_runs, key)) for column, key in enumerate(titles)]
-        for rank, index in enumerate([*first.images, *first.suspects], start=-len(first.images)):
-            row = next(rows)
-            suspect = rank >= 0
-            kind = "good, of highest score" if suspect else entries[index].defect
-            label = f"{dataset}\n{category}\n{kind}"
-            if suspect:  # images that differ from method to method
-                row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7)
-            else:
-                draw_example(row, entries[index], label)
-            for column, run in present:
-                if run is None:
-                    continue
-                found = examples[run.folder]
-                number = next(iter(found.suspects[rank:]), None) if suspect else index
-                if number is not None and found.row(number) is not None:
-                    _draw(row[2 + 3 * column : 5 + 3 * column], entries[number], run, found.maps, found.row(number))
-    for column, title in enumerate(titles.values()):
-        for axis, name in zip(axes[0, 2 + 3 * column :], ("anomaly map", "log10 NFA", "segmentation"), strict=False):
-            axis.set_title(f"{title}\n{name}" if name == "log10 NFA" else name, fontsize=7)
-    axes[0, 0].set_title("image", fontsize=7)
-    axes[0, 1].set_title("ground truth", fontsize=7)
-    handles = [Patch(color=_AUTOMATIC, alpha=0.5), Line2D([], [], color=_ORACLE)]
-    legend_above(figure, (handles, ["automatic: NFA < 1", "best threshold of log NFA"]))
-    figure.subplots_adjust(wspace=0.04, hspace=0.04)
-    return figure
+    kind: Literal["segmentation"] = "segmentation"
+
+    def draw(self, runs: Sequence[DrawnRun]) -> Figure:
+        """One row per example, first seed, methods that have an NFA; below, each method's most anomalous normal images.
+
+        Per method: anomaly map, log10 NFA (white at 0, red below, where it is meaningful), and the image with the
+        automatic mask, NFA < 1, filled, and the outline of the mask at the threshold that is best on the test set. A
+        method that keeps no map of an example, since it made use of that image, has nothing there.
+        """
+        from matplotlib.lines import Line2D
+        from matplotlib.patches import Patch
+
+        from nfbench.results.examples import read_examples
+
+        with_nfa = [run for run in of_first_seed(runs) if "nfa" in run.record.segmentation.false_alarms]
+        if not with_nfa:
+            raise NfbenchError("a figure of kind 'segmentation' needs a method with standard normal latents")
+        grouped, titles = by_category(with_nfa), columns_of(with_nfa)
+        examples = {run.folder: read_examples(run.folder) for run in with_nfa}
+        n_columns = 2 + 3 * len(titles)
+        of_first = {key: examples[category_runs[0].folder] for key, category_runs in grouped.items()}
+        n_rows = sum(len(first.images) + len(first.suspects) for first in of_first.values())
+        figure = new_figure(_CELL * n_columns, _CELL * n_rows)
+        axes = figure.subplots(n_rows, n_columns, squeeze=False)
+        for axis in axes.flat:
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.set_frame_on(False)
+        rows = iter(axes)
+        for (dataset, category), category_runs in grouped.items():
+            entries = tested_images(category_runs[0].record)
+            first = of_first[dataset, category]
+            present = [(column, find_run(category_runs, key)) for column, key in enumerate(titles)]
+            for rank, index in enumerate([*first.images, *first.suspects], start=-len(first.images)):
+                row = next(rows)
+                suspect = rank >= 0
+                kind = "good, of highest score" if suspect else entries[index].defect
+                label = f"{dataset}\n{category}\n{kind}"
+                if suspect:  # images that differ from method to method
+                    row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7)
+                else:
+                    draw_example(row, entries[index], label)
+                for column, run in present:
+                    if run is None:
+                        continue
+                    found = examples[run.folder]
+                    number = next(iter(found.suspects[rank:]), None) if suspect else index
+                    if number is not None and found.row(number) is not None:
+                        _draw(row[2 + 3 * column : 5 + 3 * column], entries[number], run, found.maps, found.row(number))
+        for column, title in enumerate(titles.values()):
+            for axis, name in zip(
+                axes[0, 2 + 3 * column :], ("anomaly map", "log10 NFA", "segmentation"), strict=False
+            ):
+                axis.set_title(f"{title}\n{name}" if name == "log10 NFA" else name, fontsize=7)
+        axes[0, 0].set_title("image", fontsize=7)
+        axes[0, 1].set_title("ground truth", fontsize=7)
+        handles = [Patch(color=_AUTOMATIC, alpha=0.5), Line2D([], [], color=_ORACLE)]
+        legend_above(figure, (handles, ["automatic: NFA < 1", "best threshold of log NFA"]))
+        figure.subplots_adjust(wspace=0.04, hspace=0.04)
+        return figure
 
 
 def _draw(axes: Sequence[Axes], entry: Entry, run: DrawnRun, maps: dict[str, np.ndarray], number: int) -> None:
+    import numpy as np
+    from matplotlib.colors import to_rgb
+    from matplotlib.patches import Rectangle
+
+    from nfbench.scoring.maps import resize_map
+
     score_map, log_nfa = (
         resize_map(maps[name][number].astype(np.float32), entry.height, entry.width) for name in ("maps", "nfa")
     )
@@ -99,5 +125,8 @@ def _draw(axes: Sequence[Axes], entry: Entry, run: DrawnRun, maps: dict[str, np.
     if oracle is not None and log_nfa.min() < oracle < log_nfa.max():
         axes[2].contour(log_nfa, levels=[oracle], colors=[_ORACLE], linewidths=0.9, linestyles="solid")
     elif oracle is not None and log_nfa.max() <= oracle:
-        frame = plt.Rectangle((0, 0), entry.width - 1, entry.height - 1, fill=False, ec=_ORACLE, lw=1.5)
+        frame = Rectangle((0, 0), entry.width - 1, entry.height - 1, fill=False, ec=_ORACLE, lw=1.5)
         axes[2].add_patch(frame)
+
+
+FIGURE = SegmentationFigure

@@ -1,24 +1,25 @@
 """Image AUROC by speed of inference, one labelled point per method."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import numpy as np
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.text import Annotation, Text
-from matplotlib.ticker import LogLocator, NullFormatter
-from matplotlib.transforms import Bbox
-
+from nfbench.config.tables import FigureConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import describe_machine
-from nfbench.figures.base import COLORS, DrawnRun
+from nfbench.figures._base import COLORS, DrawnRun, new_figure
 from nfbench.metrics import find_metric
 
-__all__ = ["draw_speed"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox
+
+__all__ = ["FIGURE", "SpeedFigure"]
 
 # Okabe and Ito's palette without its yellow, which is pale on white
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -39,35 +40,33 @@ class _Point(NamedTuple):
     std: float
 
 
-def draw_speed(runs: Sequence[DrawnRun]) -> Figure:
-    """Images per second on a log axis against image AUROC of the last epoch, as measured.
+class SpeedFigure(FigureConfig):
+    """Image AUROC by speed of inference, one point per method."""
 
-    Inference is the extraction of features and the scoring of features together, ``1 / (1 / extract + 1 / score)``.
-    Both axes show means over the categories that all methods have and over seeds; error bars are the standard deviation
-    over seeds. A method whose backbone has another size for other categories is one point.
-    """
-    methods = _by_method(runs)
-    common = set.intersection(*({_category(run) for run in found} for found in methods.values()))
-    if not common:
-        raise NfbenchError("a figure of kind 'speed' needs a category that all methods have")
-    chosen = {label: [run for run in found if _category(run) in common] for label, found in methods.items()}
-    points = [_point(label, found) for label, found in chosen.items()]
-    figure, axis = plt.subplots(figsize=(7.5, 5))
-    for number, point in enumerate(points):
-        error = None if math.isnan(point.std) else point.std
-        axis.errorbar(
-            point.speed,
-            point.auroc,
-            error,
-            fmt=_MARKERS[number % len(_MARKERS)],
-            color=_PALETTE[number % len(_PALETTE)],
-            ms=_MARKER_SIZE,
-            lw=1.2,
-            capsize=3,
-        )
-    _arrange(axis, [run for found in chosen.values() for run in found], sorted(common))
-    _label(axis, points)
-    return figure
+    kind: Literal["speed"] = "speed"
+
+    def draw(self, runs: Sequence[DrawnRun]) -> Figure:
+        """Images per second on a log axis against image AUROC of the last epoch, as measured.
+
+        Inference is the extraction of features and the scoring of features together, ``1 / (1 / extract + 1 / score)``.
+        Both axes show means over the categories that all methods have and over seeds; error bars are the standard
+        deviation over seeds. A method whose backbone has another size for other categories is one point.
+        """
+        methods = _by_method(runs)
+        common = set.intersection(*({_category(run) for run in found} for found in methods.values()))
+        if not common:
+            raise NfbenchError("a figure of kind 'speed' needs a category that all methods have")
+        chosen = {label: [run for run in found if _category(run) in common] for label, found in methods.items()}
+        points = [_point(label, found) for label, found in chosen.items()]
+        figure = new_figure(7.5, 5)
+        axis = figure.subplots()
+        for number, point in enumerate(points):
+            error = None if math.isnan(point.std) else point.std
+            fmt, color = _MARKERS[number % len(_MARKERS)], _PALETTE[number % len(_PALETTE)]
+            axis.errorbar(point.speed, point.auroc, error, fmt=fmt, color=color, ms=_MARKER_SIZE, lw=1.2, capsize=3)
+        _arrange(axis, [run for found in chosen.values() for run in found], sorted(common))
+        _label(axis, points)
+        return figure
 
 
 def _category(run: DrawnRun) -> tuple[str, str]:
@@ -93,10 +92,13 @@ def _by_method(runs: Sequence[DrawnRun]) -> dict[str, list[DrawnRun]]:
 
 
 def _point(label: str, runs: Sequence[DrawnRun]) -> _Point:
+    import numpy as np
+
     by_seed: dict[int, list[float]] = {}
     for run in runs:
-        value = run.record.selections["last"].metrics[_METRIC.name]
-        by_seed.setdefault(run.cell.seed, []).append(_METRIC.metric.unit.factor * value)
+        by_seed.setdefault(run.cell.seed, []).append(
+            _METRIC.metric.unit.factor * run.record.selections["last"].metrics[_METRIC.name]
+        )
     aurocs = [float(np.mean(values)) for values in by_seed.values()]
     seconds = np.mean([_seconds_per_image(run.record.images_per_second) for run in runs])
     std = float(np.std(aurocs, ddof=1)) if len(aurocs) > 1 else math.nan
@@ -109,6 +111,8 @@ def _seconds_per_image(images_per_second: Mapping[str, float]) -> float:
 
 def _arrange(axis: Axes, runs: Sequence[DrawnRun], categories: Sequence[tuple[str, str]]) -> None:
     """Scales, and labels that say what was measured, on what and by what."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     axis.set_xscale("log")
     axis.margins(x=0.2, y=0.2)
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -143,6 +147,8 @@ def _label(axis: Axes, points: Sequence[_Point]) -> None:
 
 def _extent(axis: Axes, point: _Point) -> Bbox:
     """The pixels of a marker and its error bar."""
+    from matplotlib.transforms import Bbox
+
     spread = 0 if math.isnan(point.std) else point.std
     radius = 0.75 * _MARKER_SIZE * axis.figure.dpi / 72
     ends = axis.transData.transform([(point.speed, point.auroc - spread), (point.speed, point.auroc + spread)])
@@ -181,5 +187,10 @@ def _write(axis: Axes, point: _Point, distance: float, x: int, y: int) -> Annota
 
 def _pixels(text: Annotation) -> Bbox:
     """What the words of a label cover, without its line."""
+    from matplotlib.text import Text
+
     text.update_positions(text.figure.canvas.get_renderer())
     return Text.get_window_extent(text)
+
+
+FIGURE = SpeedFigure

@@ -1,17 +1,21 @@
 """Mean IoU as a function of the threshold, in the manner of U-Flow's Figure 7."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
+from nfbench.config.tables import FigureConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.figures.base import Column, DrawnRun, Legend, columns_of, draw_grid, find_run, of_first_seed
+from nfbench.figures._base import Column, DrawnRun, Legend, columns_of, draw_grid, find_run, of_first_seed
 from nfbench.results.files import MeanIou, read_rows
 
-__all__ = ["draw_thresholds"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["FIGURE", "ThresholdsFigure"]
 
 _COLORS = {"all": "#1f77b4", "anomalous": "#d62728", "pooled": "#2ca02c"}
 _LABELS = {"all": "all images", "anomalous": "anomalous images", "pooled": "pixels pooled"}
@@ -21,20 +25,27 @@ _MAPS = {
 }
 
 
-def draw_thresholds(runs: Sequence[DrawnRun]) -> Figure:
-    """One row per category; per method the curves of its anomaly map and of its log-NFA map, first seed.
+class ThresholdsFigure(FigureConfig):
+    """Mean IoU by threshold."""
 
-    Marked are the best threshold over all images and the one chosen without anomalies: one false positive pixel per
-    normal training image, or NFA < 1.
-    """
-    shown = [run for run in of_first_seed(runs) if read_rows(MeanIou, run.folder)]
-    if not shown:
-        raise NfbenchError("a figure of kind 'thresholds' needs images with masks, and there are none")
-    columns = {(column, name): title for column, title in columns_of(shown).items() for name in _MAPS}
-    return draw_grid(shown, columns, _draw, (2.9, 2.2), ("", "mean IoU"), sharey=True)
+    kind: Literal["thresholds"] = "thresholds"
+
+    def draw(self, runs: Sequence[DrawnRun]) -> Figure:
+        """One row per category; per method the curves of its anomaly map and of its log-NFA map, first seed.
+
+        Marked are the best threshold over all images and the one chosen without anomalies: one false positive pixel per
+        normal training image, or NFA < 1.
+        """
+        shown = [run for run in of_first_seed(runs) if read_rows(MeanIou, run.folder)]
+        if not shown:
+            raise NfbenchError("a figure of kind 'thresholds' needs images with masks, and there are none")
+        columns = {(column, name): title for column, title in columns_of(shown).items() for name in _MAPS}
+        return draw_grid(shown, columns, _draw, (2.9, 2.2), ("", "mean IoU"), sharey=True)
 
 
 def _draw(axis: Axes, runs: Sequence[DrawnRun], panel: tuple[Column, str]) -> Legend | None:
+    import numpy as np
+
     column, name = panel
     label, optimum, chosen = _MAPS[name]
     run = find_run(runs, column)
@@ -64,3 +75,6 @@ def _draw(axis: Axes, runs: Sequence[DrawnRun], panel: tuple[Column, str]) -> Le
     axis.set_ylim(0, 1)
     axis.tick_params(labelsize=7)
     return axis.get_legend_handles_labels()
+
+
+FIGURE = ThresholdsFigure

@@ -39,7 +39,7 @@ from nfbench.plan.specs import (
     TableSpec,
     TrackSpec,
     TrainSpec,
-)
+)  # fmt: skip
 from nfbench.reference import published_hashes
 
 __all__ = ["Plan"]
@@ -230,8 +230,8 @@ class Plan:
 
     def _asked(self, cell: Cell) -> set[str]:
         """Families of metrics that experiments with a cell show."""
-        having = (name for name, experiment in self.bench.experiments.items() if has_cell(experiment, cell))
-        return set().union(*map(self._shown, having))
+        experiments = self.bench.experiments.items()
+        return set().union(*(self._shown(name) for name, experiment in experiments if has_cell(experiment, cell)))
 
     @_once
     def _shown(self, experiment: str) -> set[str]:
@@ -257,7 +257,7 @@ class Plan:
             name=name,
             table=table,
             notes=self._notes(experiment) if table.from_runs else {},
-            variants={model.method: self.bench.variant(model.method) for model in table.counted},
+            variants={name: self.bench.variant(name) for name, _ in table.built},
             published=published_hashes([table]),
         )
         return self._made(spec, *before, experiment=experiment, table=name)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from nfbench.backbones.base import family_of
 from nfbench.config import AnomaliesConfig, BackboneConfig, DatasetConfig, VariantConfig
-from nfbench.config.tables import AnyTable, FigureConfig
+from nfbench.config.tables import AnyFigure, AnyTable
 from nfbench.config.validation import Model, validate
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import read_json
@@ -325,16 +325,15 @@ class TableSpec(ExperimentSpec):
     name: str = Field(description="name of the table")
     table: AnyTable = Field(description="what it shows")
     notes: dict[str, DatasetNote] = Field(default_factory=dict, description="what to say of datasets")
-    variants: dict[str, VariantConfig] = Field(default_factory=dict, description="variants that it counts")
+    variants: dict[str, VariantConfig] = Field(default_factory=dict, description="variants that are built for it")
     published: dict[str, str] = Field(default_factory=dict, description="SHA-256 of published tables, by name")
 
     def _inputs(self) -> list[str]:
         return [self.results] if self.table.from_runs else []
 
     def _plugins(self) -> list[str]:
-        counted = self.table.counted
-        methods = [f"nfbench.methods.{self.variants[model.method].method}" for model in counted]
-        return [table_module(self.table.kind), *methods, *(family_of(model.backbone.name) for model in counted)]
+        methods = [f"nfbench.methods.{self.variants[name].method}" for name, _ in self.table.built]
+        return [self.table.module, *methods, *(family_of(backbone.name) for _, backbone in self.table.built)]
 
 
 class FigureSpec(ExperimentSpec):
@@ -343,13 +342,13 @@ class FigureSpec(ExperimentSpec):
     function = "figures:build_figure"
 
     name: str = Field(description="name of the figure")
-    figure: FigureConfig = Field(description="what it draws")
+    figure: AnyFigure = Field(description="what it draws")
 
     def _inputs(self) -> list[str]:
         return [self.results]
 
     def _plugins(self) -> list[str]:
-        return [f"nfbench.figures.{self.figure.kind}"]
+        return [self.figure.module]
 
 
 class ReportSpec(ExperimentSpec):
@@ -367,7 +366,7 @@ class ReportSpec(ExperimentSpec):
         return [*self.records, self.results]
 
     def _plugins(self) -> list[str]:
-        return [table_module(table.kind) for table in self.tables.values()]
+        return [table.module for table in self.tables.values()]
 
 
 class TrackSpec(ExperimentSpec):
@@ -389,11 +388,6 @@ class TrackSpec(ExperimentSpec):
 
     def _inputs(self) -> list[str]:
         return [*self.records, *self.studies, *(str(path) for paths in self.files.values() for path in paths)]
-
-
-def table_module(kind: str) -> str:
-    """Module that makes tables of a kind."""
-    return f"nfbench.tables.{kind}"
 
 
 def _generator(anomalies: AnomaliesConfig | None) -> list[str]:

@@ -31,6 +31,8 @@ class PublishedValue(NamedTuple):
     value: float
     trusted: bool
     note: str
+    source: str = ""
+    """Paper and table, where a table of ours has values of several."""
 
 
 class PrintedValue(NamedTuple):
@@ -58,7 +60,7 @@ class PrintedValue(NamedTuple):
         """
         if self.unit not in _PERCENT:
             raise NfbenchError(f"{self.source}: '{self.text} {self.unit}' is no percentage or fraction")
-        return PublishedValue(float(self.text) * _PERCENT[self.unit], self.trusted, self.note)
+        return PublishedValue(float(self.text) * _PERCENT[self.unit], self.trusted, self.note, self.source)
 
 
 class PublishedTable(NamedTuple):

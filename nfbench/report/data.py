@@ -17,9 +17,9 @@ from nfbench.report.analysis import DIGITS, intervals, tests
 from nfbench.results.files import Epoch, file_of, read_rows
 from nfbench.results.ledger import Stock
 from nfbench.results.record import CellRecord, RunRecord
-from nfbench.tables.captions import search_note
-from nfbench.tables.explain import commands_of
-from nfbench.tables.model import Table
+from nfbench.tables._captions import search_note
+from nfbench.tables._explain import commands_of
+from nfbench.tables._model import Table
 
 __all__ = ["Index", "ReportSource", "collect", "printed"]
 
@@ -206,15 +206,13 @@ def _short(value: float) -> float:
 
 def _published(table: Table) -> Iterable[dict[str, Any]]:
     """Cells of a table that stand beside a published value."""
-    for row in table.rows:
-        for column, cell, runs in zip(table.columns, row.cells, row.runs, strict=True):
-            if cell.published is None:
-                continue
+    for row, column, cell in table.comparisons():
+        if cell.published is not None:
             yield {
                 "table": table.name,
                 "source": table.source,
-                "dataset": row.dataset,
-                "row": row.category,
+                "dataset": row.labels[0],
+                "row": row.label,
                 "column": column.title,
                 "details": table.details(column),
                 "mean": _finite(cell.mean),
@@ -224,7 +222,7 @@ def _published(table: Table) -> Iterable[dict[str, Any]]:
                 "difference": _finite(cell.difference),
                 "status": cell.status,
                 "holes": cell.holes,
-                "search": search_note(runs),
+                "search": search_note(cell.runs),
             }
 
 

@@ -1,13 +1,16 @@
 """Measured values beside published ones."""
 
-from dataclasses import dataclass
-from typing import Literal
+from __future__ import annotations
 
-import numpy as np
-import pandas as pd
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from nfbench.metrics import SHARE
 from nfbench.reference import PublishedValue
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Comparison", "compare"]
 
@@ -28,6 +31,7 @@ class Comparison:
             but none measured; ``measured`` where none is published; ``incomparable`` where the published value is
             one of other data, so that there is no difference.
         holes: runs that ought to be part of the mean and are not done.
+        runs: the results that it is the mean of, rows of the aggregated results.
     """
 
     mean: float
@@ -37,15 +41,17 @@ class Comparison:
     difference: float
     status: Status
     holes: int = 0
+    runs: pd.DataFrame | None = field(default=None, compare=False, repr=False)
 
 
 def compare(
     values: pd.Series,
-    published: PublishedValue | None,
-    tolerance: tuple[float, float],
+    published: PublishedValue | None = None,
+    tolerance: tuple[float, float] = (0, 0),
     *,
     factor: float = SHARE.factor,
     comparable: bool = True,
+    runs: pd.DataFrame | None = None,
 ) -> Comparison:
     """Compares the values of all seeds with a published value.
 
@@ -55,21 +61,24 @@ def compare(
         tolerance: largest absolute differences in points that count as ``reproduced`` and as ``close``.
         factor: values are printed times this, see ``nfbench.metrics.Unit``.
         comparable: whether the published value is one of the same data.
+        runs: the results behind the values.
     """
+    import numpy as np
+
     printed = factor * values.to_numpy(dtype=float)
     mean = float(np.mean(printed)) if len(printed) else float("nan")
     std = float(np.std(printed, ddof=1)) if len(printed) > 1 else float("nan")
     difference = mean - published.value if published and comparable else float("nan")
     status = _status(mean, published, difference, tolerance)
-    return Comparison(mean, std, len(printed), published, difference, status)
+    return Comparison(mean, std, len(printed), published, difference, status, runs=runs)
 
 
 def _status(mean: float, published: PublishedValue | None, difference: float, tolerance: tuple[float, float]) -> Status:
-    if np.isnan(mean):
+    if math.isnan(mean):
         return "missing"
     if published is None:
         return "measured"
-    if np.isnan(difference):
+    if math.isnan(difference):
         return "incomparable"
     reproduced, close = tolerance
     if abs(difference) <= reproduced:

@@ -1,9 +1,7 @@
 """From run records to figures."""
 
-import importlib
-
 from nfbench.core.errors import NfbenchError
-from nfbench.figures.base import read_runs, write_figure
+from nfbench.figures._base import read_runs, write_figure
 from nfbench.plan.made import write_made
 from nfbench.plan.origin import expected_runs
 from nfbench.plan.specs import FigureSpec
@@ -13,8 +11,7 @@ __all__ = ["build_figure"]
 
 def build_figure(spec: FigureSpec) -> None:
     """Draws a figure as PDF and PNG."""
-    kind, setting = spec.figure.kind, spec.figure.setting
-    draw = getattr(importlib.import_module(f"nfbench.figures.{kind}"), f"draw_{kind}")
+    setting = spec.figure.setting
     expected = {
         cell: digest
         for cell, digest in expected_runs(spec.cells, spec.origin).items()
@@ -24,7 +21,7 @@ def build_figure(spec: FigureSpec) -> None:
         raise NfbenchError(
             f"figure '{spec.name}': experiment '{spec.experiment}' has no runs in its setting '{setting}'"
         )
-    figure = draw(read_runs(expected, spec.paths))
+    figure = spec.figure.draw(read_runs(expected, spec.paths))
     files = [spec.paths.figure(spec.experiment, spec.name, ending) for ending in ("png", "pdf")]
     write_figure(figure, files)
     write_made(spec, files)

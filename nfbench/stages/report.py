@@ -16,8 +16,8 @@ from nfbench.report.page import render_page
 from nfbench.results.aggregate import aggregate
 from nfbench.results.ledger import Account, Stock, take_stock
 from nfbench.stages.gather import skipped
-from nfbench.stages.tables import make_table
-from nfbench.tables.model import Table
+from nfbench.tables._holes import mark_holes
+from nfbench.tables._model import Source, Table
 
 __all__ = ["build_report", "write_report"]
 
@@ -62,7 +62,7 @@ def _tables(spec: ReportSpec, results: pd.DataFrame, holes: Sequence[Account]) -
         if not config.from_runs or results.empty:
             continue
         try:
-            tables.append(make_table(name, config, results, spec.notes, holes))
+            tables.append(mark_holes(config.make(name, Source(results, spec.notes)), holes))
         except NfbenchError as error:
             if not holes:
                 raise

@@ -1,1 +1,4 @@
-"""Tables as LaTeX, HTML and CSV."""
+"""Tables as LaTeX, HTML and CSV: one module for each kind, found by its file name.
+
+Modules with a leading underscore are what kinds are made of.
+"""

@@ -1,78 +1,138 @@
-"""The content of a table of backbones or level sets: they are the rows, metrics the columns."""
+"""Tables of backbones or level sets: they are the rows, metrics the columns, cells means over categories."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
-import pandas as pd
+from pydantic import Field
 
-from nfbench.config import BackboneRow, BackbonesTableConfig
+from nfbench.config.backbone import BackboneConfig
+from nfbench.config.metrics import MetricName
+from nfbench.config.names import Title
+from nfbench.config.runs import Runs, unknown
+from nfbench.config.tables import ComparedTableConfig, Selection
+from nfbench.config.validation import Model
 from nfbench.core.errors import NfbenchError
-from nfbench.metrics import find_metric
-from nfbench.results.compare import compare
-from nfbench.tables.captions import backbones_caption, metric_title
-from nfbench.tables.comparison import common_categories, of_setting, printed_cell, require_metrics
-from nfbench.tables.datasets import DatasetNotes, is_whole
-from nfbench.tables.model import Column, Row, Table
+from nfbench.tables._captions import caption_of_means
+from nfbench.tables._comparison import (
+    PublishedRow,
+    common_categories,
+    compare_runs,
+    metrics_faults,
+    of_setting,
+    printed_cell,
+    require_metrics,
+    row_faults,
+)
+from nfbench.tables._datasets import is_whole
+from nfbench.tables._model import Column, Row, Source, Table, papers_of
+from nfbench.tables._titles import metric_title
 
-__all__ = ["make_backbones_table"]
+if TYPE_CHECKING:
+    import pandas as pd
 
-_KEYS = ("dataset", "backbone", "metric", "method", "selection")
-
-
-def make_backbones_table(name: str, config: BackbonesTableConfig, results: pd.DataFrame, notes: DatasetNotes) -> Table:
-    """Averages over the categories that all rows have, and compares with published averages where they are alike.
-
-    A published average is one over all official categories. Where fewer were measured, or not all of their images, it
-    is shown, but without a difference and a status.
-
-    Args:
-        name: name of the table.
-        config: metrics, rows, published values.
-        results: aggregated results.
-        notes: of datasets that are not official ones as they are.
-
-    Raises:
-        NfbenchError: a row has no runs, or none has a metric, or a row of the published table is not there; or the
-            results are of several settings.
-    """
-    results = _of_rows(name, config, of_setting(name, config.setting, results))
-    methods = results.drop_duplicates("method").set_index("method")[["title", "method_title"]]
-    columns = [
-        Column(method.Index, method.title, metric_title(metric), method.method_title, selection, metric)
-        for method in methods.itertuples()
-        for metric in config.metrics
-        for selection in config.selections
-    ]
-    rows, sources = [], set()
-    for dataset, part in results.groupby("dataset", sort=False):
-        comparable = is_whole(dataset, part, notes)
-        for row in config.rows:
-            cells, runs = [], []
-            for column in columns:
-                same = (part.backbone == row.backbone.tag) & (part.method == column.method)
-                values = part[same & (part.metric == column.metric) & (part.selection == column.selection)]
-                where = {"method": column.published_as, **row.published} if row.published else None
-                printed = printed_cell(name, config.published, where, column.metric, part)
-                published = printed.in_percent() if printed else None
-                by_seed = values.groupby("seed").value.mean()
-                factor = find_metric(column.metric).metric.unit.factor
-                cells.append(compare(by_seed, published, config.tolerance, factor=factor, comparable=comparable))
-                runs.append(values)
-                sources |= {printed.source} if printed else set()
-            rows.append(Row(dataset, _label(row), tuple(cells), (), tuple(runs)))
-    caption = backbones_caption(config, results, notes, sources)
-    shown = tuple(replace(column, metric="") for column in columns)  # the heading has the metric
-    return Table(name, caption, shown, (), " and ".join(sorted(sources)), tuple(rows), _KEYS)
+__all__ = ["TABLE", "BackboneRow", "BackbonesTable"]
 
 
-def _of_rows(name: str, config: BackbonesTableConfig, results: pd.DataFrame) -> pd.DataFrame:
-    """Results on the backbones of the rows, of the categories that all methods have on all of these."""
-    results = results[results.backbone.isin([row.backbone.tag for row in config.rows])]
-    for row in config.rows:
-        if row.backbone.tag not in set(results.backbone):
-            raise NfbenchError(f"table '{name}': no run has the backbone '{row.backbone.tag}' of 'rows'")
-    require_metrics(name, config.metrics, results)
-    return common_categories(name, [part for _, part in results.groupby(["method", "backbone"])], results)
+class BackboneRow(Model):
+    """A row of a table of backbones."""
+
+    backbone: BackboneConfig = Field(description="backbone of the grid, the same keys as there")
+    title: Title | None = Field(None, description="name of the row, by default the backbone's tag")
+    published: PublishedRow = None
+
+    @property
+    def label(self) -> str:
+        """Title and tag."""
+        return f"{self.title} ({self.backbone.tag})" if self.title else self.backbone.tag
 
 
-def _label(row: BackboneRow) -> str:
-    return f"{row.title} ({row.backbone.tag})" if row.title else row.backbone.tag
+class BackbonesTable(ComparedTableConfig):
+    """A table of backbones or level sets: they are the rows, metrics the columns, cells means over categories."""
+
+    example = {
+        "title": "Backbones",
+        "metrics": ["image_auroc"],
+        "setting": "one-class",
+        "rows": [{"backbone": {"name": "resnet18.tv_in1k"}}],
+    }
+
+    kind: Literal["backbones"] = "backbones"
+    metrics: tuple[MetricName, ...] = Field(min_length=1, description="metrics, as run.json names them")
+    rows: tuple[BackboneRow, ...] = Field(min_length=1, description="backbones in the order of the rows")
+    selections: tuple[Selection, ...] = Field(
+        ("last",), min_length=1, description="which checkpoint is scored; several stand side by side"
+    )
+
+    def faults_in_setting(self, key: str, shown: Runs, runs: Runs) -> Iterator[str]:
+        """Backbones that were not run, and published values that are not there."""
+        tags = [backbone.tag for backbone in shown.backbones]
+        for number, row in enumerate(self.rows):
+            of_row = f"{key}.rows.{number}"
+            yield from unknown(f"{of_row}.backbone", "run with the backbone", [row.backbone.tag], tags)
+            yield from row_faults(of_row, self.published, row.published)
+        yield from metrics_faults(key, self.published, self.metrics)
+
+    def make(self, name: str, source: Source) -> Table:
+        """Averages over the categories that all rows have, and compares with published averages where they are alike.
+
+        A published average is one over all official categories. Where fewer were measured, or not all of their images,
+        it is shown, but without a difference and a status.
+
+        Raises:
+            NfbenchError: a row has no runs, or none has a metric, or a row of the published table is not there; or the
+                results are of several settings.
+        """
+        results = self._of_rows(name, of_setting(name, self.setting, source.results))
+        methods = results.drop_duplicates("method").set_index("method")[["title", "method_title"]]
+        columns = [
+            Column(metric_title(metric), method.Index, method.title, selection, metric, method.method_title)
+            for method in methods.itertuples()
+            for metric in self.metrics
+            for selection in self.selections
+        ]
+        rows = []
+        for dataset, part in results.groupby("dataset", sort=False):
+            comparable = is_whole(dataset, part, source.notes)
+            for row in self.rows:
+                cells = []
+                for column in columns:
+                    same = (part.backbone == row.backbone.tag) & (part.method == column.method)
+                    runs = part[same & (part.metric == column.metric) & (part.selection == column.selection)]
+                    where = {"method": column.published_as, **row.published} if row.published else None
+                    published = printed_cell(name, self.published, where, column.metric, part)
+                    cells.append(compare_runs(runs, published, self.tolerance, comparable=comparable))
+                rows.append(Row((dataset, row.label), tuple(cells)))
+        caption = caption_of_means(
+            self.title,
+            self.metrics,
+            results,
+            source.notes,
+            self.selections,
+            papers=papers_of(rows),
+            tolerance=self.tolerance,
+            cells="means over categories, {spread}",
+        )
+        return Table(
+            name,
+            caption,
+            tuple(replace(column, metric="") for column in columns),  # the heading has the metric
+            tuple(rows),
+            papers_of(rows),
+            heads=("dataset", "backbone"),
+            keys=("metric", "method", "selection"),
+        )
+
+    def _of_rows(self, name: str, results: pd.DataFrame) -> pd.DataFrame:
+        """Results on the backbones of the rows, of the categories that all methods have on all of these."""
+        results = results[results.backbone.isin([row.backbone.tag for row in self.rows])]
+        for row in self.rows:
+            if row.backbone.tag not in set(results.backbone):
+                raise NfbenchError(f"table '{name}': no run has the backbone '{row.backbone.tag}' of 'rows'")
+        require_metrics(name, self.metrics, results)
+        return common_categories(name, [part for _, part in results.groupby(["method", "backbone"])], results)
+
+
+TABLE = BackbonesTable

@@ -1,29 +1,58 @@
-"""The content of a table of methods: they are the rows, metrics and costs the columns."""
+"""Tables of methods: they are the rows, metrics and costs the columns, cells means over categories."""
+
+from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, Self
 
-import pandas as pd
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from nfbench.config import MethodRow, MethodsTableConfig
+from nfbench.config.backbone import BackboneConfig
+from nfbench.config.metrics import MetricName
+from nfbench.config.names import Name, Title
+from nfbench.config.runs import Runs, unknown
+from nfbench.config.tables import ComparedTableConfig, Selection
+from nfbench.config.validation import Model
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
 from nfbench.metrics import find_metric
-from nfbench.results.compare import Comparison, compare
-from nfbench.tables.captions import methods_caption, metric_title
-from nfbench.tables.comparison import (
+from nfbench.reference import find_printed
+from nfbench.results.compare import Comparison
+from nfbench.tables._captions import caption_of_means
+from nfbench.tables._comparison import (
+    PublishedRow,
     common_categories,
+    compare_runs,
+    file_fault,
+    metrics_faults,
     of_setting,
     printed_cell,
     require_metrics,
+    row_faults,
     shown_backbone,
 )
-from nfbench.tables.datasets import DatasetNotes, is_whole
-from nfbench.tables.model import Column, Row, Table
+from nfbench.tables._datasets import is_whole
+from nfbench.tables._model import Column, Row, Source, Table, papers_of
+from nfbench.tables._titles import metric_title
 
-__all__ = ["COSTS", "make_methods_table"]
+if TYPE_CHECKING:
+    import pandas as pd
 
-COSTS = {
+__all__ = ["COSTS", "TABLE", "MethodRow", "MethodsTable"]
+
+Cost = Literal[
+    "parameters",
+    "train_seconds",
+    "score_images_per_second",
+    "peak_memory_mb",
+    "search_trials",
+    "search_pruned",
+    "search_failed",
+    "search_seconds",
+]
+COSTS: dict[Cost, tuple[str, float]] = {
     "parameters": ("trainable parameters in millions", 1e-6),
     "train_seconds": ("training in s", 1.0),
     "score_images_per_second": ("scoring in images/s", 1.0),
@@ -35,104 +64,179 @@ COSTS = {
 }
 """Columns of the results that are costs of a run: how they are printed, and in which unit."""
 
-_KEYS = ("dataset", "method", "column", "metric", "selection")
+
+class MethodRow(Model):
+    """A row of a table of methods."""
+
+    method: Name = Field(description="method or variant")
+    backbone: BackboneConfig | None = Field(None, description="backbone, where the method was run on several")
+    title: Title | None = Field(None, description="name of the row, by default the method's or variant's")
+    published: PublishedRow = None
+
+    def is_of(self, results: pd.DataFrame) -> pd.Series:
+        """Which results are of this row."""
+        same = results.method == self.method
+        return same & (results.backbone == self.backbone.tag) if self.backbone else same
 
 
-def make_methods_table(name: str, config: MethodsTableConfig, results: pd.DataFrame, notes: DatasetNotes) -> Table:
-    """Averages over the categories of a dataset, by seed; one row per method on each backbone, or the rows asked for.
+class MethodsTable(ComparedTableConfig):
+    """A table of methods: they are the rows, metrics and costs the columns, cells means over categories."""
 
-    Rows that are asked for are means over the categories that all of them have. A published mean is one over all
-    official categories. Where fewer were measured, or not all of their images, it is shown, but without a difference
-    and a status.
+    example = {"title": "Methods", "metrics": ["image_auroc"], "setting": "one-class", "costs": ["train_seconds"]}
 
-    Args:
-        name: name of the table.
-        config: metrics, costs, rows, published values.
-        results: aggregated results.
-        notes: of datasets that are not official ones as they are.
+    kind: Literal["methods"] = "methods"
+    metrics: tuple[MetricName, ...] = Field(min_length=1, description="metrics, as run.json names them")
+    datasets: tuple[str, ...] | None = Field(None, min_length=1, description="show the runs of these datasets only")
+    costs: tuple[Cost, ...] = Field(
+        (), description="what a run, and the search for its settings, cost, in columns after the metrics"
+    )
+    rows: tuple[MethodRow, ...] = Field(
+        (), description="methods in the order of the rows; by default all, each on each of its backbones"
+    )
+    selection: Selection = Field("last", description="which checkpoint is scored")
+    published: str | None = Field(None, description="file of nfbench/reference without its ending; needs 'rows'")
 
-    Raises:
-        NfbenchError: no run has a metric or is of a dataset, or a row has no runs, or runs on several backbones, or a
-            row of the published table is not there; or the results are of several settings.
-    """
-    results = of_setting(name, config.setting, results)
-    if config.datasets:
-        for dataset in set(config.datasets) - set(results.dataset):
-            raise NfbenchError(f"table '{name}': no run is of the dataset '{dataset}' of its 'datasets'")
-        results = results[results.dataset.isin(config.datasets)]
-    require_metrics(name, config.metrics, results)
-    if config.rows:
-        results = _of_rows(name, config.rows, results)
-    columns = [Column(metric, metric, metric_title(metric), "", config.selection) for metric in config.metrics]
-    columns += [Column(cost, cost, COSTS[cost][0], "", "") for cost in config.costs]
-    rows, sources = [], set()
-    for dataset, of_dataset in results.groupby("dataset", sort=False):
-        comparable = is_whole(dataset, of_dataset, notes)
-        for row, part in _groups(config.rows, of_dataset):
-            chosen = part[part.selection == config.selection]
-            cells, runs = [], []
-            for metric in config.metrics:
-                printed = printed_cell(name, config.published, row.published, metric, part)
-                published = printed.in_percent() if printed else None
-                values = chosen[chosen.metric == metric]
-                by_seed = values.groupby("seed").value.mean()
-                factor = find_metric(metric).metric.unit.factor
-                cells.append(compare(by_seed, published, config.tolerance, factor=factor, comparable=comparable))
-                runs.append(values)
-                sources |= {printed.source} if printed else set()
-            for cost in config.costs:
-                of_cost = _runs_of_cost(chosen, cost)
-                cells.append(_cost(of_cost, cost))
-                runs.append(of_cost)
-            rows.append(Row(dataset, _label(part, results), tuple(cells), (), tuple(runs)))
-    caption = methods_caption(config, results, notes, sources)
-    return Table(name, caption, tuple(columns), (), " and ".join(sorted(sources)), tuple(rows), _KEYS)
+    @model_validator(mode="after")
+    def _published_rows_are_named(self) -> Self:
+        named = any(row.published for row in self.rows)
+        if named != (self.published is not None):
+            missing = (
+                "'published', the file that they are in" if named else "'rows' that say which of its rows they are"
+            )
+            raise PydanticCustomError("published_rows", "published values need " + missing)
+        return self
+
+    def faults_in_setting(self, key: str, shown: Runs, runs: Runs) -> Iterator[str]:
+        """Datasets and methods that were not run, and published values that are not there."""
+        yield from unknown(f"{key}.datasets", "dataset among the runs", self.datasets or (), shown.datasets)
+        for number, row in enumerate(self.rows):
+            of_row = f"{key}.rows.{number}"
+            if row.method not in shown.methods:
+                yield from unknown(f"{of_row}.method", "run with the method", [row.method], shown.methods)
+                continue
+            of_method = shown.of_method(row.method)
+            if row.backbone:
+                tags = [backbone.tag for backbone in of_method.backbones]
+                yield from unknown(f"{of_row}.backbone", f"run of '{row.method}' on", [row.backbone.tag], tags)
+            faults = list(row_faults(of_row, self.published, row.published))
+            yield from faults or self._value_faults(of_row, row, of_method)
+        yield from metrics_faults(key, self.published, self.metrics)
+
+    def _value_faults(self, key: str, row: MethodRow, runs: Runs) -> Iterator[str]:
+        """Faults of the one published value that each metric of a row is compared with."""
+        if self.published is None or row.published is None or file_fault(self.published):
+            return
+        for metric in self.metrics:
+            try:
+                printed = find_printed(self.published, row.published, find_metric(metric).printed_as)
+            except NfbenchError as error:
+                yield f"'{key}.published': {error}"
+                continue
+            if printed and printed.setting and printed.setting not in runs.printed_settings:
+                found = ", ".join(sorted(runs.printed_settings))
+                yield f"'{key}.published': its value is of the setting {printed.setting}, the runs are of {found}"
+
+    def make(self, name: str, source: Source) -> Table:
+        """Averages over the categories of a dataset, by seed; one row per method and backbone, or those asked for.
+
+        Rows that are asked for are means over the categories that all of them have. A published mean is one over all
+        official categories. Where fewer were measured, or not all of their images, it is shown, but without a
+        difference and a status.
+
+        Raises:
+            NfbenchError: no run has a metric or is of a dataset, or a row has no runs, or runs on several backbones, or
+                a row of the published table is not there; or the results are of several settings.
+        """
+        results = of_setting(name, self.setting, source.results)
+        if self.datasets:
+            for dataset in set(self.datasets) - set(results.dataset):
+                raise NfbenchError(f"table '{name}': no run is of the dataset '{dataset}' of its 'datasets'")
+            results = results[results.dataset.isin(self.datasets)]
+        require_metrics(name, self.metrics, results)
+        if self.rows:
+            results = self._of_rows(name, results)
+        rows = []
+        for dataset, of_dataset in results.groupby("dataset", sort=False):
+            comparable = is_whole(dataset, of_dataset, source.notes)
+            for row, part in self._groups(of_dataset):
+                chosen = part[part.selection == self.selection]
+                cells = []
+                for metric in self.metrics:
+                    published = printed_cell(name, self.published, row.published, metric, part)
+                    runs = chosen[chosen.metric == metric]
+                    cells.append(compare_runs(runs, published, self.tolerance, comparable=comparable))
+                cells += [_cost(chosen, cost) for cost in self.costs]
+                rows.append(Row((dataset, _label(part, results)), tuple(cells)))
+        columns = [Column(metric_title(metric), metric, metric, self.selection) for metric in self.metrics]
+        columns += [Column(COSTS[cost][0], cost, cost) for cost in self.costs]
+        return Table(
+            name,
+            self._caption(results, source, papers_of(rows)),
+            tuple(columns),
+            tuple(rows),
+            papers_of(rows),
+            heads=("dataset", "method"),
+            keys=("column", "metric", "selection"),
+        )
+
+    def _caption(self, results: pd.DataFrame, source: Source, papers: str) -> str:
+        by_method = results.drop_duplicates(["method", "backbone"]).groupby("backbone", sort=False).title
+        backbones = "; ".join(f"{', '.join(found)} on {backbone}" for backbone, found in by_method)
+        costs = []
+        if self.costs:
+            costs.append("scoring starts from cached features; memory is the largest of training and evaluation")
+            costs.append(f"measured on {', '.join(sorted(results.machine.unique()))}")
+        caption = caption_of_means(
+            self.title,
+            self.metrics,
+            results,
+            source.notes,
+            (self.selection,),
+            papers=papers,
+            tolerance=self.tolerance,
+            backbones=backbones,
+            more=costs,
+        )
+        return caption + (" RANDOM weights, for tests only." if "random" in set(results.weights) else "")
+
+    def _of_rows(self, name: str, results: pd.DataFrame) -> pd.DataFrame:
+        """Results of the rows, in their order and under their titles, of the categories that all of them have."""
+        import pandas as pd
+
+        results, parts = results.reset_index(drop=True), []
+        for row in self.rows:
+            mine = row.is_of(results)
+            if not mine.any():
+                on = f" on '{row.backbone.tag}'" if row.backbone else ""
+                hint = nearest(row.method, set(results.method))
+                raise NfbenchError(f"table '{name}': no run has the method '{row.method}' of 'rows'{on}{hint}")
+            if results[mine].groupby(["dataset", "category"]).backbone.nunique().max() > 1:
+                tags = ", ".join(results[mine].backbone.unique())
+                raise NfbenchError(
+                    f"table '{name}': '{row.method}' was run on {tags}; say which by 'backbone' of its row"
+                )
+            if row.title:
+                results.loc[mine, "title"] = row.title
+            parts.append(results[mine])
+        of_rows = pd.concat(parts)
+        return common_categories(name, parts, of_rows[~of_rows.index.duplicated()])
+
+    def _groups(self, results: pd.DataFrame) -> list[tuple[MethodRow, pd.DataFrame]]:
+        """Results by row; without rows, by method and backbone."""
+        if self.rows:
+            return [(row, results[row.is_of(results)]) for row in self.rows]
+        by_method = results.groupby(["method", shown_backbone(results)], sort=False)
+        return [(MethodRow(method=method), part) for (method, _), part in by_method]
 
 
-def _of_rows(name: str, rows: Sequence[MethodRow], results: pd.DataFrame) -> pd.DataFrame:
-    """Results of the rows, in their order and under their titles, of the categories that all of them have."""
-    results, parts = results.reset_index(drop=True), []
-    for row in rows:
-        mine = _is_of(row, results)
-        if not mine.any():
-            on = f" on '{row.backbone.tag}'" if row.backbone else ""
-            hint = nearest(row.method, set(results.method))
-            raise NfbenchError(f"table '{name}': no run has the method '{row.method}' of 'rows'{on}{hint}")
-        if results[mine].groupby(["dataset", "category"]).backbone.nunique().max() > 1:
-            tags = ", ".join(results[mine].backbone.unique())
-            raise NfbenchError(f"table '{name}': '{row.method}' was run on {tags}; say which by 'backbone' of its row")
-        if row.title:
-            results.loc[mine, "title"] = row.title
-        parts.append(results[mine])
-    of_rows = pd.concat(parts)
-    return common_categories(name, parts, of_rows[~of_rows.index.duplicated()])
-
-
-def _is_of(row: MethodRow, results: pd.DataFrame) -> pd.Series:
-    same = results.method == row.method
-    return same & (results.backbone == row.backbone.tag) if row.backbone else same
-
-
-def _groups(rows: Sequence[MethodRow], results: pd.DataFrame) -> list[tuple[MethodRow, pd.DataFrame]]:
-    """Results by row; without rows, by method and backbone."""
-    if rows:
-        return [(row, results[_is_of(row, results)]) for row in rows]
-    by_method = results.groupby(["method", shown_backbone(results)], sort=False)
-    return [(MethodRow(method=method), part) for (method, _), part in by_method]
-
-
-def _runs_of_cost(part: pd.DataFrame, cost: str) -> pd.DataFrame:
-    """One row per run, with the cost as its metric and value, in the unit that is printed."""
-    runs = part.drop_duplicates(["category", "seed"])
-    return runs.assign(metric=cost, value=COSTS[cost][1] * runs[cost])
-
-
-def _cost(runs: pd.DataFrame, cost: str) -> Comparison:
+def _cost(part: pd.DataFrame, cost: Cost) -> Comparison:
     """Mean over the categories by seed, then over seeds; the largest instead of the mean for memory."""
+    runs = part.drop_duplicates(["category", "seed"])
+    runs = runs.assign(metric=cost, value=COSTS[cost][1] * runs[cost])
     by_seed = runs.groupby("seed").value
     values = by_seed.max() if cost == "peak_memory_mb" else by_seed.mean()
     std = float(values.std(ddof=1)) if len(values) > 1 else math.nan
-    return Comparison(float(values.mean()), std, len(values), None, math.nan, "measured")
+    return Comparison(float(values.mean()), std, len(values), None, math.nan, "measured", runs=runs)
 
 
 def _label(part: pd.DataFrame, results: pd.DataFrame) -> str:
@@ -140,3 +244,6 @@ def _label(part: pd.DataFrame, results: pd.DataFrame) -> str:
     first = part.iloc[0]
     several = results[results.method == first.method].backbone.nunique() > 1
     return f"{first.title} ({shown_backbone(part).iloc[0]})" if several else first.title
+
+
+TABLE = MethodsTable

@@ -1,106 +1,164 @@
-"""The content of a table of parameters: models are built, without data or weights, and counted."""
+"""Tables of parameters: models are built, without data or weights, and counted, next to published numbers."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from __future__ import annotations
 
-from nfbench.blocks.method import LevelShape, Method, build_to_count, count_parameters, resolve_settings
-from nfbench.config import CountedModel, ParametersTableConfig, VariantConfig
+import string
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from pydantic import Field
+
+from nfbench.config.backbone import BackboneConfig
+from nfbench.config.checks import backbone_faults
+from nfbench.config.grid import VariantConfig
+from nfbench.config.names import Name
+from nfbench.config.runs import Runs
+from nfbench.config.tables import TableConfig
+from nfbench.config.validation import Model
 from nfbench.core.errors import NfbenchError
 from nfbench.reference import PrintedValue, find_printed
-from nfbench.tables.captions import parameters_caption
+from nfbench.tables._captions import sentences
+from nfbench.tables._comparison import PublishedRow, file_fault, row_faults
+from nfbench.tables._model import Column, Row, Source, Table, Text
 
-__all__ = ["Count", "ParametersTable", "make_parameters_table"]
+if TYPE_CHECKING:
+    from nfbench.blocks.method import Method
 
-_UNITS = {"millions": 1e6}
+__all__ = ["TABLE", "CountedModel", "ParametersTable"]
+
+_UNITS = {"millions": (1e6, "M")}
 
 
-@dataclass(frozen=True)
-class Count:
-    """A row: one model.
+class CountedModel(Model):
+    """A row of a table of parameters: a model that is built to be counted."""
 
-    Attributes:
-        method: the method as papers print it.
-        backbone: tag of the backbone.
-        settings: the variant's overrides of the method's settings, in words.
-        parts: trainable parameters by part of the model.
-        published: the published number, None where there is none.
-        explanation: what to know of the count, empty for nothing.
-    """
+    method: Name = Field(description="method or variant")
+    backbone: BackboneConfig = Field(description="backbone, levels and input size that give the shapes")
+    published: PublishedRow = None
+    explanation: str = Field("", description="what to know of this count, above all where it is not the published one")
 
-    method: str
-    backbone: str
-    settings: str
-    parts: dict[str, int]
+
+class ParametersTable(TableConfig):
+    """A table of trainable parameters, counted in models that are built, next to published numbers; needs no runs."""
+
+    from_runs = False
+    example = {"title": "Sizes", "rows": [{"method": "fastflow", "backbone": {"name": "resnet18.tv_in1k"}}]}
+
+    kind: Literal["parameters"] = "parameters"
+    published: str | None = Field(None, description="file of nfbench/reference without its ending")
+    rows: tuple[CountedModel, ...] = Field(min_length=1, description="models in the order of the rows")
+
+    @property
+    def built(self) -> tuple[tuple[str, BackboneConfig], ...]:
+        """Models that are built to be counted."""
+        return tuple((row.method, row.backbone) for row in self.rows)
+
+    def faults(self, key: str, runs: Runs) -> Iterator[str]:
+        """Methods and backbones that cannot be built, and published numbers that are not there."""
+        for number, row in enumerate(self.rows):
+            of_row = f"{key}.rows.{number}"
+            if fault := runs.known.method_fault(row.method):
+                yield f"'{of_row}.method': {fault}"
+            yield from backbone_faults(f"{of_row}.backbone", row.backbone)
+            yield from row_faults(of_row, self.published, row.published)
+        if self.published and (fault := file_fault(self.published)):
+            yield f"'{key}.published': {fault}"
+
+    def make(self, name: str, source: Source) -> Table:
+        """Builds the models one after the other and counts.
+
+        Raises:
+            NfbenchError: unknown method, setting, backbone or level, or a row of the published table is not there.
+        """
+        counts = [self._count(name, row, source.variants[row.method]) for row in self.rows]
+        parts = tuple(dict.fromkeys(part for count in counts for part in count.parts))
+        papers = " and ".join(sorted({count.published.source for count in counts if count.published}))
+        published = (
+            f"published numbers from {papers}",
+            "'Equal' names the counts that are the published number at its printed precision; the notes tell of the "
+            "others",
+        )
+        title = f"{self.title}: trainable parameters, counted in the models that are built here, by part and in total"
+        letters = iter(string.ascii_lowercase)
+        marks = [next(letters) if count.explanation else "" for count in counts]
+        columns = [Column(head, is_text=True) for head in (*parts, "total", "published")]
+        columns += [Column(head, is_text=True, align="l") for head in ("equal", "note")]
+        return Table(
+            name,
+            sentences(title, *(published if papers else ())),
+            tuple(columns),
+            tuple(Row(count.labels, count.cells(parts, mark)) for count, mark in zip(counts, marks, strict=True)),
+            heads=("method", "backbone", "settings"),
+            grouped=False,
+            notes={mark: count.explanation for count, mark in zip(counts, marks, strict=True) if mark},
+        )
+
+    def _count(self, table: str, row: CountedModel, variant: VariantConfig) -> _Count:
+        from nfbench.blocks.method import count_parameters
+
+        model = _build(row, variant)
+        parts = {part: count for part, count in count_parameters(model).items() if part != "total"}
+        printed = None
+        if self.published and row.published is not None:
+            printed = find_printed(self.published, {"method": model.title, **row.published})
+        if printed and printed.unit not in _UNITS:
+            raise NfbenchError(
+                f"table '{table}': '{printed.text} {printed.unit}' of '{self.published}' is no number of parameters"
+            )
+        settings = ", ".join(f"{key} {value}" for key, value in variant.settings.items())
+        return _Count((model.title, row.backbone.tag, settings), parts, printed, row.explanation)
+
+
+class _Count(NamedTuple):
+    """A model: method, backbone and settings in words; parameters by part; the published number; what to know."""
+
+    labels: tuple[str, str, str]
+    parts: Mapping[str, int]
     published: PrintedValue | None
     explanation: str
 
-    @property
-    def total(self) -> int:
-        """All trainable parameters."""
-        return sum(self.parts.values())
+    def cells(self, parts: tuple[str, ...], mark: str) -> tuple[Text, ...]:
+        """Counts by part and in total, the published number, the counts that equal it, and the mark of the note."""
+        counts = {**{part: self.parts.get(part) for part in parts}, "total": sum(self.parts.values())}
+        numbers = [self._number(part, count) for part, count in counts.items()]
+        if (published := self.published) is None:
+            beside = [
+                Text("–", {"published": "", "unit": ""}, "published"),
+                Text("", {"equal": "", "trust": ""}, "off"),
+            ]
+        else:
+            unit, letter = _UNITS[published.unit]
+            found = [part for part, count in counts.items() if count is not None and published.equals(count / unit)]
+            equal = ", ".join(found) or "none"
+            trust, doubt = ("trusted", "") if published.trusted else ("doubtful", " ?")
+            record = {"published": published.text, "unit": published.unit}
+            beside = [
+                Text(f"{published.text} {letter}{doubt}", record, "published"),
+                Text(equal, {"equal": equal, "trust": trust}, "reproduced" if found else "off"),
+            ]
+        return (*numbers, *beside, Text(mark, {"explanation": self.explanation}))
 
-    @property
-    def equal(self) -> tuple[str, ...]:
-        """Which of the counts, by part or in total, are the published number at its printed precision."""
-        if self.published is None:
-            return ()
-        unit = _UNITS[self.published.unit]
-        return tuple(part for part, n in {**self.parts, "total": self.total}.items() if self.published.equals(n / unit))
-
-
-@dataclass(frozen=True)
-class ParametersTable:
-    """A table of parameters, ready to be written.
-
-    Attributes:
-        name: file name without ending, also the LaTeX label.
-        caption: title, and what a reader must know before comparing.
-        parts: parts of the models, a column each.
-        rows: models.
-    """
-
-    name: str
-    caption: str
-    parts: tuple[str, ...]
-    rows: tuple[Count, ...]
-
-
-def make_parameters_table(
-    name: str, config: ParametersTableConfig, variants: Mapping[str, VariantConfig]
-) -> ParametersTable:
-    """Builds the models one after the other and counts.
-
-    Args:
-        name: name of the table.
-        config: its rows.
-        variants: what the names of methods and variants in its rows mean.
-
-    Raises:
-        NfbenchError: unknown method, setting, backbone or level, or a row of the published table is not there.
-    """
-    rows = [_count(name, row, config.published, variants[row.method]) for row in config.rows]
-    parts = tuple(dict.fromkeys(part for row in rows for part in row.parts))
-    sources = {row.published.source for row in rows if row.published}
-    return ParametersTable(name, parameters_caption(config, sources), parts, tuple(rows))
-
-
-def _count(table: str, row: CountedModel, published: str | None, variant: VariantConfig) -> Count:
-    model = _build(row, variant)
-    parts = {part: count for part, count in count_parameters(model).items() if part != "total"}
-    printed = None
-    if published and row.published is not None:
-        printed = find_printed(published, {"method": model.title, **row.published})
-    if printed and printed.unit not in _UNITS:
-        raise NfbenchError(
-            f"table '{table}': '{printed.text} {printed.unit}' of '{published}' is no number of parameters"
+    def _number(self, part: str, count: int | None) -> Text:
+        if count is None:
+            return Text("–", {part: ""})
+        settings, published = self.labels[-1], self.published
+        trace = (
+            f"{count:,} trainable parameters",
+            f"counted in a model that is built with {settings}" if settings else "",
+            f"published in {published.source}: {published.text}" if published else "",
+            self.explanation,
         )
-    settings = ", ".join(f"{key} {value}" for key, value in variant.settings.items())
-    return Count(model.title, row.backbone.tag, settings, parts, printed, row.explanation)
+        return Text(f"{count:,}", {part: count}, trace=tuple(filter(None, trace)))
 
 
 def _build(row: CountedModel, variant: VariantConfig) -> Method:
     """The model, without memory for its parameters."""
+    from nfbench.blocks.method import LevelShape, build_to_count, resolve_settings
+
     backbone = row.backbone
     settings = resolve_settings(variant.method, backbone=backbone.name, overrides=variant.settings)
     shapes, size = [LevelShape(*shape) for shape in backbone.level_shapes.values()], (backbone.input_size,) * 2
     return build_to_count(variant.method, shapes, settings, size)
+
+
+TABLE = ParametersTable

@@ -1,113 +1,242 @@
 """Tables of results: categories as rows, methods as columns, published values next to measured ones."""
 
-import numpy as np
-import pandas as pd
+from __future__ import annotations
 
-from nfbench.config import TableConfig
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from pydantic import Field
+
+from nfbench.config.metrics import MetricName
+from nfbench.config.runs import Runs, unknown
+from nfbench.config.tables import ComparedTableConfig, Selection
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest, plugin_names
-from nfbench.metrics import find_metric
-from nfbench.reference import PublishedTable, PublishedValue, published_table
-from nfbench.results.compare import compare
-from nfbench.tables.captions import results_caption
-from nfbench.tables.comparison import of_setting, printed_settings, require_metrics, shown_backbone
-from nfbench.tables.datasets import DatasetNotes
-from nfbench.tables.model import AVERAGE, Column, Row, Table
+from nfbench.metrics import BY_RULE, find_metric
+from nfbench.reference import PublishedTable, PublishedValue, printed_rows, published_table
+from nfbench.results.compare import Comparison
+from nfbench.tables._captions import (
+    backbone_note,
+    caption_of_runs,
+    data_note,
+    image_score_note,
+    published_note,
+    spread,
+    value_range,
+)
+from nfbench.tables._comparison import (
+    compare_runs,
+    file_fault,
+    of_setting,
+    printed_settings,
+    require_metrics,
+    shown_backbone,
+)
+from nfbench.tables._model import AVERAGE, Column, Row, Source, Table, published_cell
+from nfbench.tables._titles import metric_title, sizes, titles
 
-__all__ = ["make_results_table"]
+if TYPE_CHECKING:
+    import pandas as pd
 
-
-def make_results_table(name: str, config: TableConfig, results: pd.DataFrame, notes: DatasetNotes) -> Table:
-    """Selects, averages and compares.
-
-    Datasets on which the metric is not defined are left out, and the caption says so.
-
-    Args:
-        name: name of the table.
-        config: metric, selection, published values.
-        results: aggregated results.
-        notes: of datasets that are not official ones as they are.
-
-    Raises:
-        NfbenchError: no run has the metric, the results are of several settings, or the published table or one of its
-            methods is unknown.
-    """
-    results = of_setting(name, config.setting, results)
-    for method in config.metric_of:
-        if method not in plugin_names("nfbench.methods"):
-            hint = nearest(method, plugin_names("nfbench.methods"))
-            raise NfbenchError(f"table '{name}': 'metric_of' names no method '{method}'{hint}")
-    own_metric = results.variant_of.map(config.metric_of).fillna(config.metric)
-    require_metrics(name, own_metric.unique(), results)
-    chosen = results[results.metric == own_metric]
-    without = sorted(set(results.dataset) - set(chosen.dataset))
-    results = results[~results.dataset.isin(without)]
-    by_dataset = {dataset: _published_of(dataset, config, results) for dataset in results.dataset.unique()}
-    published = next(iter(by_dataset.values()), None)
-    _check_published_as(name, config, results, published)
-    columns = _columns(results, config)
-    measured = {column.published_as for column in columns}
-    others = [method for method in published.methods(config.metric) if method not in measured] if published else []
-    rows: list[Row] = []
-    for dataset, of_dataset in results.groupby("dataset", sort=False):
-        categories = list(of_dataset.category.unique())
-        part = chosen[chosen.dataset == dataset]
-        for category in categories:
-            rows.append(_row(dataset, category, [category], part, columns, others, by_dataset[dataset], config))
-        if len(categories) > 1:
-            rows.append(_row(dataset, AVERAGE, categories, part, columns, others, by_dataset[dataset], config))
-    source = f"{published.paper}, {published.table}" if published else ""
-    caption = results_caption(config, results, notes, source) + _shared_columns(columns, results)
-    if without:
-        have = "has" if len(without) == 1 else "have"
-        caption += f" Not defined on {', '.join(without)}, which {have} no masks."
-    return Table(name, caption, tuple(columns), tuple(others), published.paper if published else "", tuple(rows))
+__all__ = ["TABLE", "ResultsTable"]
 
 
-def _published_of(dataset: str, config: TableConfig, results: pd.DataFrame) -> PublishedTable | None:
-    """What is published of one dataset."""
-    if config.published is None:
-        return None
-    of = config.published_datasets.get(dataset)
-    return published_table(config.published, printed_settings(results), of, config.published_by)
+class ResultsTable(ComparedTableConfig):
+    """A table of results: categories as rows, methods as columns, published values beside measured ones."""
+
+    example = {
+        "title": "Pixel AUROC",
+        "metric": "pixel_auroc",
+        "setting": "one-class",
+        "published": "uflow_table1_pixel_auroc",
+    }
+
+    kind: Literal["results"] = "results"
+    metric: MetricName = Field(description="metric, as run.json names it")
+    metric_of: dict[str, MetricName] = Field(
+        default_factory=dict, description="other metrics for single methods, where their paper scores them otherwise"
+    )
+    selections: tuple[Selection, ...] = Field(
+        ("last",), min_length=1, description="which checkpoint is scored; several stand side by side"
+    )
+    published_by: str = Field(
+        "method", description="column of that file that names the methods, such as method_published"
+    )
+    published_datasets: dict[str, str] = Field(
+        default_factory=dict, description="the published table's names of datasets, where it has rows of several"
+    )
+    published_as: dict[str, str | dict[str, str]] = Field(
+        default_factory=dict,
+        description="published method that a method or variant is compared with, by default the one of its method's "
+        "title; by the backbone's name where several are published, such as 'SANFlow (WRN-50)'",
+    )
+
+    def faults_in_setting(self, key: str, shown: Runs, runs: Runs) -> Iterator[str]:
+        """Names of methods and datasets that were not run, and published values that are not there."""
+        yield from unknown(f"{key}.metric_of", "method among the experiment's", self.metric_of, runs.plain_methods)
+        yield from unknown(f"{key}.published_as", "method among the runs", self.published_as, shown.methods)
+        yield from unknown(
+            f"{key}.published_datasets", "dataset among the runs", self.published_datasets, shown.datasets
+        )
+        for method, printed in self.published_as.items():
+            names = [backbone.name for backbone in shown.of_method(method).backbones]
+            if isinstance(printed, Mapping) and names:
+                yield from unknown(f"{key}.published_as.{method}", "backbone among its runs", printed, names)
+        if self.published is not None:
+            yield from self._published_faults(key, shown)
+
+    def _published_faults(self, key: str, shown: Runs) -> Iterator[str]:
+        if fault := file_fault(self.published):
+            yield f"'{key}.published': {fault}"
+            return
+        if self.published_by not in (columns := printed_rows(self.published)[0]):
+            hint = nearest(self.published_by, columns)
+            yield f"'{key}.published_by': '{self.published}' has no column '{self.published_by}'{hint}"
+            return
+        for dataset in dict.fromkeys(self.published_datasets.get(dataset) for dataset in shown.datasets):
+            try:
+                found = published_table(self.published, shown.printed_settings, dataset, self.published_by)
+            except NfbenchError as error:
+                yield f"'{key}.{'published_datasets' if dataset else 'published'}': {error}"
+                continue
+            titles = found.methods(self.metric)
+            if not titles:
+                yield f"'{key}.metric': published table '{self.published}' has no values of '{self.metric}'"
+                continue
+            for method, printed in self.published_as.items():
+                wanted = list(printed.values()) if isinstance(printed, Mapping) else [printed]
+                yield from unknown(f"{key}.published_as.{method}", "published method", wanted, titles)
+
+    def make(self, name: str, source: Source) -> Table:
+        """Selects, averages and compares.
+
+        Datasets on which the metric is not defined are left out, and the caption says so.
+
+        Raises:
+            NfbenchError: no run has the metric, the results are of several settings, or the published table or one of
+                its methods is unknown.
+        """
+        results = of_setting(name, self.setting, source.results)
+        for method in self.metric_of:
+            if method not in plugin_names("nfbench.methods"):
+                hint = nearest(method, plugin_names("nfbench.methods"))
+                raise NfbenchError(f"table '{name}': 'metric_of' names no method '{method}'{hint}")
+        own_metric = results.variant_of.map(self.metric_of).fillna(self.metric)
+        require_metrics(name, own_metric.unique(), results)
+        chosen = results[results.metric == own_metric]
+        without = sorted(set(results.dataset) - set(chosen.dataset))
+        results = results[~results.dataset.isin(without)]
+        by_dataset = {dataset: self._published_of(dataset, results) for dataset in results.dataset.unique()}
+        published = next(iter(by_dataset.values()), None)
+        self._check_published_as(name, results, published)
+        columns = self._columns(results)
+        own = {column.published_as for column in columns}
+        others = [method for method in published.methods(self.metric) if method not in own] if published else []
+        rows: list[Row] = []
+        for dataset, of_dataset in results.groupby("dataset", sort=False):
+            categories = list(of_dataset.category.unique())
+            labels = {category: [category] for category in categories}
+            labels |= {AVERAGE: categories} if len(categories) > 1 else {}
+            part = chosen[chosen.dataset == dataset]
+            for label, over in labels.items():
+                printed = _Printed(by_dataset[dataset], self.metric, over)
+                cells = [self._cell(part, column, printed) for column in columns]
+                cells += [published_cell(printed.value(method), status="published only") for method in others]
+                rows.append(Row((dataset, label), tuple(cells)))
+        columns += [Column(method, is_text=True, group="published only") for method in others]
+        caption = self._caption(results, source, published) + _shared_columns(columns, results)
+        if without:
+            have = "has" if len(without) == 1 else "have"
+            caption += f" Not defined on {', '.join(without)}, which {have} no masks."
+        return Table(name, caption, tuple(columns), tuple(rows), published.paper if published else "")
+
+    def _caption(self, results: pd.DataFrame, source: Source, published: PublishedTable | None) -> str:
+        named = find_metric(self.metric)
+        names = results.drop_duplicates("variant_of").set_index("variant_of").method_title
+        others = [f"; of {names[m]}, {metric_title(metric)}" for m, metric in self.metric_of.items() if m in names]
+        shown = titles([self.metric]) + "".join(others)
+        more = [named.metric.note]
+        if named.metric.needs_masks:
+            more.append(_regions_note(results))
+        if named.metric.variants == BY_RULE and named.plain:
+            more.append(image_score_note(results))
+        if published:
+            printed, own = f"{published.paper}, {published.table}", "the papers' own backbones, input sizes, settings"
+            more.append(published_note(printed, own, "averages over the categories shown", self.tolerance))
+        return caption_of_runs(
+            f"{self.title}: {shown}, {spread(results)}",
+            results,
+            self.selections,
+            (backbone_note(results), data_note(results, source.notes)),
+            more,
+            measured=sizes([self.metric]),
+        )
+
+    def _published_of(self, dataset: str, results: pd.DataFrame) -> PublishedTable | None:
+        """What is published of one dataset."""
+        if self.published is None:
+            return None
+        of = self.published_datasets.get(dataset)
+        return published_table(self.published, printed_settings(results), of, self.published_by)
+
+    def _check_published_as(self, name: str, results: pd.DataFrame, published: PublishedTable | None) -> None:
+        methods = set(results.method)
+        titles = published.methods(self.metric) if published else []
+        for method, printed in self.published_as.items():
+            if method not in methods:
+                hint = nearest(method, methods)
+                raise NfbenchError(f"table '{name}': 'published_as' names no method of its runs, '{method}'{hint}")
+            for title in printed.values() if isinstance(printed, dict) else [printed]:
+                if title not in titles:
+                    raise NfbenchError(
+                        f"table '{name}': 'published_as' of '{method}' names no published method '{title}'"
+                        f"{nearest(title, titles)}"
+                    )
+
+    def _columns(self, results: pd.DataFrame) -> list[Column]:
+        found = results[["method", "backbone", "title", "method_title", "variant_of"]].drop_duplicates()
+        shared = _shared_tags(results)
+        columns: dict[tuple[str, str], list[Column]] = {}
+        for row in found.itertuples():
+            tags = shared.get((row.method, row.backbone), (row.backbone,))
+            backbone = row.backbone if len(tags) == 1 else _name_and_sizes(tags, results)
+            metric = self.metric_of.get(row.variant_of, "")
+            printed = self.published_as.get(row.method, row.method_title)  # as papers print it, on this backbone
+            if isinstance(printed, dict):
+                printed = printed.get(_backbone_name(row.backbone), row.method_title)
+            columns[row.method, backbone] = [
+                Column(row.title, row.method, backbone, selection, metric, printed, tags)
+                for selection in self.selections
+            ]
+        return [column for group in columns.values() for column in group]
+
+    def _cell(self, part: pd.DataFrame, column: Column, printed: _Printed) -> Comparison:
+        same = (part.method == column.method) & part.backbone.isin(column.tags)
+        runs = part[same & (part.selection == column.selection) & part.category.isin(printed.categories)]
+        if runs.category.nunique() < len(printed.categories):
+            runs = runs.iloc[:0]  # an average over some of the rows above it would look like one over all
+        return compare_runs(runs, printed.value(column.published_as), self.tolerance)
 
 
-def _check_published_as(
-    name: str, config: TableConfig, results: pd.DataFrame, published: PublishedTable | None
-) -> None:
-    methods = set(results.method)
-    titles = published.methods(config.metric) if published else []
-    for method, printed in config.published_as.items():
-        if method not in methods:
-            hint = nearest(method, methods)
-            raise NfbenchError(f"table '{name}': 'published_as' names no method of its runs, '{method}'{hint}")
-        for title in printed.values() if isinstance(printed, dict) else [printed]:
-            if title not in titles:
-                raise NfbenchError(
-                    f"table '{name}': 'published_as' of '{method}' names no published method '{title}'"
-                    f"{nearest(title, titles)}"
-                )
+class _Printed(NamedTuple):
+    """Published values of a row."""
 
+    table: PublishedTable | None
+    metric: str
+    categories: Sequence[str]
 
-def _published_as(config: TableConfig, method: str, backbone: str, title: str) -> str:
-    """The method as papers print it; by the name of its backbone where the table says so."""
-    printed = config.published_as.get(method, title)
-    return printed.get(_backbone_name(backbone), title) if isinstance(printed, dict) else printed
+    def value(self, method: str) -> PublishedValue | None:
+        """The value of a category, or the average over the same categories; None where one of them is missing."""
+        import numpy as np
 
-
-def _columns(results: pd.DataFrame, config: TableConfig) -> list[Column]:
-    found = results[["method", "backbone", "title", "method_title", "variant_of"]].drop_duplicates()
-    shared = _shared_tags(results)
-    columns: dict[tuple[str, str], list[Column]] = {}
-    for row in found.itertuples():
-        tags = shared.get((row.method, row.backbone), (row.backbone,))
-        backbone = row.backbone if len(tags) == 1 else _name_and_sizes(tags, results)
-        metric = config.metric_of.get(row.variant_of, "")
-        printed = _published_as(config, row.method, row.backbone, row.method_title)
-        columns[row.method, backbone] = [
-            Column(row.method, backbone, row.title, printed, selection, metric, tags) for selection in config.selections
-        ]
-    return [column for group in columns.values() for column in group]
+        if self.table is None:
+            return None
+        values = [self.table.value(method, category, self.metric) for category in self.categories]
+        if any(value is None for value in values):
+            return None
+        notes = "; ".join(sorted({value.note for value in values if value.note}))
+        mean = float(np.mean([value.value for value in values]))
+        return PublishedValue(mean, all(value.trusted for value in values), notes)
 
 
 def _shared_tags(results: pd.DataFrame) -> dict[tuple[str, str], tuple[str, ...]]:
@@ -146,39 +275,18 @@ def _shared_columns(columns: list[Column], results: pd.DataFrame) -> str:
     return "".join(notes)
 
 
-def _row(
-    dataset: str,
-    category: str,
-    categories: list[str],
-    part: pd.DataFrame,
-    columns: list[Column],
-    others: list[str],
-    published: PublishedTable | None,
-    config: TableConfig,
-) -> Row:
-    cells, runs = [], []
-    for column in columns:
-        same = (part.method == column.method) & part.backbone.isin(column.tags)
-        values = part[same & (part.selection == column.selection) & part.category.isin(categories)]
-        if values.category.nunique() < len(categories):
-            values = values.iloc[:0]  # an average over some of the rows above it would look like one over all
-        by_seed = values.groupby("seed").value.mean()
-        reference = _published(published, column.published_as, categories, config.metric)
-        factor = find_metric(column.metric or config.metric).metric.unit.factor
-        cells.append(compare(by_seed, reference, config.tolerance, factor=factor))
-        runs.append(values)
-    other_values = tuple(_published(published, method, categories, config.metric) for method in others)
-    return Row(dataset, category, tuple(cells), other_values, tuple(runs))
+def _regions_note(results: pd.DataFrame) -> str:
+    """Ground-truth regions of the test set, less those of images that were learned or validated with."""
+    taken = ["n_real", "n_validation"]
+    images = results.dropna(subset="n_regions").drop_duplicates([*taken, "seed", "dataset", "category"])
+    if images.empty:
+        return ""
+    if not images.n_real.any():  # the test set is the same for all seeds, also where runs are lacking
+        images = images.drop_duplicates(["n_validation", "dataset", "category"]).assign(seed=0)
+    regions = images.groupby([*taken, "seed"]).n_regions.sum()
+    count = value_range(regions)
+    by = ", by the anomalies left out of the test set" if regions.nunique() > 1 else ""
+    return f"{count} ground-truth regions{by}"
 
 
-def _published(
-    published: PublishedTable | None, method: str, categories: list[str], metric: str
-) -> PublishedValue | None:
-    """The published value of a category, or the average over the same categories; None where one of them is missing."""
-    if published is None:
-        return None
-    values = [published.value(method, category, metric) for category in categories]
-    if any(value is None for value in values):
-        return None
-    notes = "; ".join(sorted({value.note for value in values if value.note}))
-    return PublishedValue(float(np.mean([v.value for v in values])), all(v.trusted for v in values), notes)
+TABLE = ResultsTable

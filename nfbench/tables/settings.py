@@ -1,67 +1,88 @@
-"""The content of a table of settings: one model for each category beside one for all, method by method."""
+"""Tables of settings: one model for each category beside one for all, method by method."""
 
-import pandas as pd
+from __future__ import annotations
 
-from nfbench.config import SettingsTableConfig
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from nfbench.config.metrics import MetricName
+from nfbench.config.runs import Runs
+from nfbench.config.tables import Selection, TableConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.metrics import find_metric
 from nfbench.results.compare import Comparison, compare
-from nfbench.tables.captions import metric_title, settings_caption
-from nfbench.tables.comparison import common_categories, require_metrics
-from nfbench.tables.datasets import DatasetNotes
-from nfbench.tables.model import Column, Row, Table
+from nfbench.tables._captions import caption_of_means
+from nfbench.tables._comparison import common_categories, compare_runs, require_metrics, unit_factor
+from nfbench.tables._model import Column, Row, Source, Table
+from nfbench.tables._titles import metric_title
 
-__all__ = ["make_settings_table"]
+if TYPE_CHECKING:
+    import pandas as pd
 
-_KEYS = ("dataset", "method", "metric", "setting", "selection")
+__all__ = ["TABLE", "SettingsTable"]
+
 _SETTINGS = ("one-class", "unified")
 _DIFFERENCE = "difference"
+_IN_WORDS = "one-class: a model for each category; unified: one for all; difference: unified minus one-class, by seed"
 
 
-def make_settings_table(name: str, config: SettingsTableConfig, results: pd.DataFrame, notes: DatasetNotes) -> Table:
-    """Averages over the categories that all methods have in both settings, and unified minus one-class, by seed.
+class SettingsTable(TableConfig):
+    """A table of methods in the settings one-class and unified, side by side; cells are means over categories."""
 
-    Args:
-        name: name of the table.
-        config: metrics and selection.
-        results: aggregated results.
-        notes: of datasets that are not official ones as they are.
+    example = {"title": "One model or many", "metrics": ["image_auroc"]}
 
-    Raises:
-        NfbenchError: a method has runs of one setting only, or no run has a metric.
-    """
-    results = results[results.setting.isin(_SETTINGS) & (results.selection == config.selection)]
-    require_metrics(name, config.metrics, results)
-    for method, part in results.groupby("method"):
-        missing = sorted(set(_SETTINGS) - set(part.setting))
-        if missing:
-            raise NfbenchError(f"table '{name}': '{method}' has no runs in the setting {missing[0]}")
-    parts = [part for _, part in results.groupby(["method", "setting"])]
-    results = common_categories(name, parts, results)
-    columns = [
-        Column(metric, setting, metric_title(metric), "", config.selection)
-        for metric in config.metrics
-        for setting in (*_SETTINGS, _DIFFERENCE)
-    ]
-    rows = [
-        _row(dataset, part, columns)
-        for dataset, of_dataset in results.groupby("dataset", sort=False)
-        for _, part in of_dataset.groupby(["method", "backbone"], sort=False)
-    ]
-    return Table(name, settings_caption(config, results, notes), tuple(columns), (), "", tuple(rows), _KEYS)
+    kind: Literal["settings"] = "settings"
+    metrics: tuple[MetricName, ...] = Field(min_length=1, description="metrics, as run.json names them")
+    selection: Selection = Field("last", description="which checkpoint is scored")
+
+    def faults(self, key: str, runs: Runs) -> Iterator[str]:
+        """A setting that the experiment has no runs of."""
+        for missing in [setting for setting in _SETTINGS if setting not in runs.settings]:
+            yield f"'{key}': the experiment has no runs in the setting {missing}, which the table shows"
+
+    def make(self, name: str, source: Source) -> Table:
+        """Averages over the categories that all methods have in both settings, and unified minus one-class, by seed.
+
+        Raises:
+            NfbenchError: a method has runs of one setting only, or no run has a metric.
+        """
+        results = source.results
+        results = results[results.setting.isin(_SETTINGS) & (results.selection == self.selection)]
+        require_metrics(name, self.metrics, results)
+        for method, part in results.groupby("method"):
+            missing = sorted(set(_SETTINGS) - set(part.setting))
+            if missing:
+                raise NfbenchError(f"table '{name}': '{method}' has no runs in the setting {missing[0]}")
+        parts = [part for _, part in results.groupby(["method", "setting"])]
+        results = common_categories(name, parts, results)
+        columns = tuple(
+            Column(metric_title(metric), metric, setting, self.selection)
+            for metric in self.metrics
+            for setting in (*_SETTINGS, _DIFFERENCE)
+        )
+        rows = tuple(
+            Row((dataset, part.title.iloc[0]), tuple(_cell(part, column) for column in columns))
+            for dataset, of_dataset in results.groupby("dataset", sort=False)
+            for _, part in of_dataset.groupby(["method", "backbone"], sort=False)
+        )
+        both = (
+            "one-class: a model for each category; unified: one for all; difference: unified minus one-class, by seed"
+        )
+        selections = (self.selection,)
+        caption = caption_of_means(self.title, self.metrics, results, source.notes, selections, setting=both)
+        heads, keys = ("dataset", "method"), ("metric", "setting", "selection")
+        return Table(name, caption, columns, rows, heads=heads, keys=keys)
 
 
-def _row(dataset: str, part: pd.DataFrame, columns: list[Column]) -> Row:
-    of_column = {setting: (setting,) for setting in _SETTINGS} | {_DIFFERENCE: _SETTINGS}
-    runs = [part[(part.metric == c.method) & part.setting.isin(of_column[c.backbone])] for c in columns]
-    cells = [_cell(of_cell, column) for of_cell, column in zip(runs, columns, strict=True)]
-    return Row(dataset, part.title.iloc[0], tuple(cells), (), tuple(runs))
-
-
-def _cell(runs: pd.DataFrame, column: Column) -> Comparison:
+def _cell(part: pd.DataFrame, column: Column) -> Comparison:
+    """The mean in a setting, or the mean of the differences of seeds that both have."""
+    runs = part[part.metric == column.method]
+    if column.backbone != _DIFFERENCE:
+        return compare_runs(runs[runs.setting == column.backbone])
     by_seed = {setting: found.groupby("seed").value.mean() for setting, found in runs.groupby("setting")}
-    if column.backbone == _DIFFERENCE:
-        values = (by_seed["unified"] - by_seed["one-class"]).dropna()  # of seeds that both have
-    else:
-        values = by_seed[column.backbone]
-    return compare(values, None, (0, 0), factor=find_metric(column.method).metric.unit.factor)
+    differences = (by_seed["unified"] - by_seed["one-class"]).dropna()
+    return compare(differences, factor=unit_factor(runs), runs=runs)
+
+
+TABLE = SettingsTable

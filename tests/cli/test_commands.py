@@ -62,6 +62,8 @@ def test_describe_in_words():
         ("datasets", "mvtec_ad"),
         ("metrics", "| `miou_nfa` | mean IoU of the a contrario mask, NFA < 1 | percent | highest | masks, latents |"),
         ("experiments", "quickstart"),
+        ("tables", "results: A table of results"),
+        ("figures", "maps: Examples"),
     ],
 )
 def test_list(kind, name, repository, monkeypatch):

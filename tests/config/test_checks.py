@@ -93,7 +93,7 @@ PLANS = [
     (table(metric_of={"v": "miou_fair"}), "'tables.t.metric_of': no method among the experiment's 'v'"),
     (table(setting="unified"), "'tables.t.setting': no runs in the setting 'unified'"),
     (table(selections=["lst"]), "'tables.t.selections.0'"),
-    (table(kind="result"), "'kind' of a table is results, backbones, methods, settings or parameters"),
+    (table(kind="result"), "'tables.t.kind': unknown kind 'result'; did you mean 'results'?"),
     (table(published="uflow_table1"), "'tables.t.published': no published table 'uflow_table1'; did you mean"),
     (table(published="index"), "no published table 'index'"),
     (table(published=TABLE_1, published_by="metod"), "has no column 'metod'; did you mean 'method'?"),

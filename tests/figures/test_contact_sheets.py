@@ -12,7 +12,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import file_sha256
 from nfbench.datasets.folder import DATASET
 from nfbench.datasets.manifest import build_manifest, read_manifest, write_manifest
-from nfbench.figures.anomalies import draw_anomalies
+from nfbench.figures.anomalies import AnomaliesFigure
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def run(manifest, generator, real=(), seed=0):
 
 
 def test_one_sheet_for_each_generator(manifest):
-    figure = draw_anomalies(
+    figure = AnomaliesFigure().draw(
         [run(manifest, "blend"), run(manifest, None), run(manifest, "blend"), run(manifest, "rpag", ["x", "y"])]
     )
     parts = figure.subfigs
@@ -44,4 +44,4 @@ def test_one_sheet_for_each_generator(manifest):
 
 def test_runs_without_pseudo_anomalies_have_no_sheet(manifest):
     with pytest.raises(NfbenchError, match="needs a variant with 'anomalies"):
-        draw_anomalies([run(manifest, None)])
+        AnomaliesFigure().draw([run(manifest, None)])

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from nfbench.figures.base import read_runs
-from nfbench.figures.maps import draw_maps
-from nfbench.figures.segmentation import draw_segmentation
+from nfbench.figures._base import read_runs
+from nfbench.figures.maps import MapsFigure
+from nfbench.figures.segmentation import SegmentationFigure
 from tests.made_up import MadeUp, relist
 
 
@@ -37,12 +37,12 @@ def drawn(figure, rows, columns):
 
 
 def test_maps_lie_beside_their_images(runs):
-    assert drawn(draw_maps(runs), 3, [2, 4]) == [[2, 2], [1, None], [3, 3]]
+    assert drawn(MapsFigure().draw(runs), 3, [2, 4]) == [[2, 2], [1, None], [3, 3]]
 
 
 def test_segmentations_lie_beside_their_images(runs):
     """The last rows are each run's own most anomalous normal images, of which the second run has one."""
-    assert drawn(draw_segmentation(runs), 5, [2, 5]) == [[2, 2], [1, None], [3, 3], [0, 0], [4, None]]
+    assert drawn(SegmentationFigure().draw(runs), 5, [2, 5]) == [[2, 2], [1, None], [3, 3], [0, 0], [4, None]]
 
 
 def test_a_run_that_is_missing_leaves_its_columns_empty(tmp_path):
@@ -53,5 +53,5 @@ def test_a_run_that_is_missing_leaves_its_columns_empty(tmp_path):
         np.savez(run.folder / "examples.npz", index=np.array([1]), suspect=np.array([False]), maps=maps)
         relist(run.folder / "run.json")
     left = [run for run in found if (run.cell.method, run.cell.category) != ("uflow", "carpet")]
-    assert drawn(draw_maps(left), 2, [2, 4]) == [[7, 7], [None, 7]]
+    assert drawn(MapsFigure().draw(left), 2, [2, 4]) == [[7, 7], [None, 7]]
     plt.close("all")

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
-from matplotlib import pyplot as plt
 from PIL import Image
 
-from nfbench.figures import base
-from nfbench.figures.base import draw_grid, write_figure
+import nfbench.figures
+from nfbench.figures._base import draw_grid, new_figure, write_figure
 from tests.figures.test_figures import drawn_run
 
 TEXTS = ["5$_$", r"$\frac$", "{b} a_b^c", "\\alpha <b> %s", "tab\t, bell\x07, nul\x00, byte\udce9", "螺丝 " + "x" * 100]
@@ -20,7 +19,8 @@ def texts_of(figure):
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_any_text_can_be_drawn_everywhere(text, tmp_path):
-    figure, axis = plt.subplots(figsize=(3, 3))
+    figure = new_figure(3, 3)
+    axis = figure.subplots()
     axis.plot([0, 1], [0, 1], label=text)
     axis.set_title(text)
     axis.set_xlabel(text)
@@ -48,7 +48,7 @@ def test_dollars_take_as_much_room_as_other_letters(tmp_path):
     """A formula would be narrower than its text."""
     widths = []
     for text in ("$a_b$", "Sa_bS"):
-        figure = plt.figure(figsize=(1, 1))
+        figure = new_figure(1, 1)
         figure.text(0, 0.5, text * 20)
         write_figure(figure, [tmp_path / "f.png"])
         widths.append(Image.open(tmp_path / "f.png").width)
@@ -56,6 +56,5 @@ def test_dollars_take_as_much_room_as_other_letters(tmp_path):
 
 
 def test_no_figure_writes_a_formula():
-    assert mpl.rcParams["text.parse_math"] is False
-    for path in Path(base.__file__).parent.glob("*.py"):
+    for path in Path(nfbench.figures.__file__).parent.glob("*.py"):
         assert "$" not in path.read_text(), path

@@ -1,14 +1,14 @@
 """Grids of panels: a run that is missing leaves its panel empty, and a figure that has nothing to show says so."""
 
-import importlib
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from matplotlib import pyplot as plt
 
+from nfbench.config import FigureConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.figures.base import DrawnRun
+from nfbench.figures._base import DrawnRun
 from nfbench.results.files import Epoch, ImageScore, MeanIou, Quantile
 from tests.made_up import write_known
 
@@ -27,7 +27,7 @@ def test_nothing_to_draw_is_one_clear_error(tmp_path: Path, kind, message):
     record = SimpleNamespace(segmentation=SimpleNamespace(false_alarms={"fair": None}))
     run = DrawnRun(SimpleNamespace(seed=0), record, tmp_path, tmp_path)
     with pytest.raises(NfbenchError, match=f"kind '{kind}' {message}"):
-        getattr(importlib.import_module(f"nfbench.figures.{kind}"), f"draw_{kind}")([run])
+        FigureConfig.of_kind(kind)().draw([run])
 
 
 def drawn_run(folder: Path, method: str, category: str, setting: str = "one-class") -> DrawnRun:
@@ -61,7 +61,7 @@ def drawn_run(folder: Path, method: str, category: str, setting: str = "one-clas
 def test_a_run_that_is_missing_leaves_its_panel_empty(tmp_path, kind, columns, lines):
     there = [("uflow", "bottle"), ("fastflow", "bottle"), ("fastflow", "carpet")]
     runs = [drawn_run(tmp_path, method, category) for method, category in there]
-    figure = getattr(importlib.import_module(f"nfbench.figures.{kind}"), f"draw_{kind}")(runs)
+    figure = FigureConfig.of_kind(kind)().draw(runs)
     panels = [axis for axis in figure.axes if axis.get_ylabel() != "AUROC in percent"][: 2 * columns]
     empty = [place for place, axis in enumerate(panels) if not axis.axison]
     assert empty == list(range(columns, columns + columns // 2))
@@ -79,6 +79,6 @@ def test_a_run_that_is_missing_leaves_its_panel_empty(tmp_path, kind, columns, l
 
 def test_settings_have_columns_of_their_own(tmp_path):
     runs = [drawn_run(tmp_path, "uflow", "bottle", setting) for setting in ("one-class", "unified")]
-    figure = importlib.import_module("nfbench.figures.calibration").draw_calibration(runs)
+    figure = FigureConfig.of_kind("calibration")().draw(runs)
     assert [axis.get_title() for axis in figure.axes] == ["UFLOW\nb@256\none-class", "UFLOW\nb@256\nunified"]
     plt.close("all")

@@ -8,8 +8,8 @@ import pytest
 from matplotlib import pyplot as plt
 
 from nfbench.core.errors import NfbenchError
-from nfbench.figures.base import DrawnRun, write_figure
-from nfbench.figures.homogeneous_mapping import draw_homogeneous_mapping
+from nfbench.figures._base import DrawnRun, write_figure
+from nfbench.figures.homogeneous_mapping import HomogeneousMappingFigure
 from nfbench.results.files import Bin, Epoch
 from tests.made_up import write_known
 
@@ -46,7 +46,7 @@ def test_overlaps_and_losses_of_both_settings(tmp_path):
     runs = [run(tmp_path, "one-class", category, shift=2) for category in ("bottle", "screw")]
     runs += [run(tmp_path, "unified", category, shift=0) for category in ("bottle", "screw")]
     runs += [run(tmp_path, setting, "bottle", method="uflow", masks=False) for setting in ("one-class", "unified")]
-    figure = draw_homogeneous_mapping(runs)
+    figure = HomogeneousMappingFigure().draw(runs)
     assert len(figure.axes) == 3
     for panel in figure.axes[:2]:
         assert [text.get_text() for text in panel.texts] == ["one-class, overlap 0.00", "unified, overlap 1.00"]
@@ -58,4 +58,4 @@ def test_overlaps_and_losses_of_both_settings(tmp_path):
 
 def test_one_setting_is_not_enough(tmp_path):
     with pytest.raises(NfbenchError, match="in the settings one-class and unified"):
-        draw_homogeneous_mapping([run(tmp_path, "one-class", "bottle")])
+        HomogeneousMappingFigure().draw([run(tmp_path, "one-class", "bottle")])

@@ -9,8 +9,8 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import StepPatch
 
 from nfbench.core.errors import NfbenchError
-from nfbench.figures.base import COLORS, DrawnRun, write_figure
-from nfbench.figures.likelihoods import draw_likelihoods
+from nfbench.figures._base import COLORS, DrawnRun, write_figure
+from nfbench.figures.likelihoods import LikelihoodsFigure
 from nfbench.results.files import Bin
 from tests.made_up import write_known
 
@@ -68,7 +68,7 @@ def test_each_run_has_panels_by_moment_and_level(tmp_path):
         run(tmp_path, seed=1, groups=("normal",)),
         run(tmp_path, category="screw", groups=("normal", "anomalous", "pseudo")),
     ]
-    figure = draw_likelihoods(runs)
+    figure = LikelihoodsFigure().draw(runs)
     assert len(panels(figure)) == 2 * (3 + 2 + 3)
     assert [axis.get_title(loc="left") for axis in figure.axes if axis.get_title(loc="left")] == [
         "mvtec_ad bottle, BGAD-10 on b6@256-l123",
@@ -89,7 +89,7 @@ def test_each_run_has_panels_by_moment_and_level(tmp_path):
 
 
 def test_groups_have_the_house_colours_and_keep_their_shares(tmp_path):
-    (axis, *_) = draw_likelihoods([run(tmp_path, groups=("normal", "anomalous"), levels=1)]).axes
+    (axis, *_) = LikelihoodsFigure().draw([run(tmp_path, groups=("normal", "anomalous"), levels=1)]).axes
     assert colors(axis) == {COLORS["normal"], COLORS["anomalous"]}
     for patch in axis.patches:
         values, edges, _ = patch.get_data()
@@ -101,7 +101,7 @@ def test_bins_that_are_left_out_are_empty(tmp_path):
     made = run(tmp_path)
     rows = [("after", 0, "normal", -2.0, -1.0, 0.25), ("after", 0, "normal", 0.0, 1.0, 0.75)]
     write_known(Bin, made.folder, rows)
-    (axis,) = panels(draw_likelihoods([made]))
+    (axis,) = panels(LikelihoodsFigure().draw([made]))
     values, edges, _ = axis.patches[0].get_data()
     assert list(values) == [0.25, 0, 0.75]
     assert list(edges) == [-2, -1, 0, 1]
@@ -109,4 +109,4 @@ def test_bins_that_are_left_out_are_empty(tmp_path):
 
 def test_runs_without_likelihoods_are_an_error_that_says_who_has_them(tmp_path):
     with pytest.raises(NfbenchError, match=r"kind 'likelihoods' needs a method .*likelihoods\.csv.*: sanflow, nfad or"):
-        draw_likelihoods([run(tmp_path)])
+        LikelihoodsFigure().draw([run(tmp_path)])

@@ -10,8 +10,8 @@ from matplotlib import pyplot as plt
 from matplotlib.text import Annotation, Text
 
 from nfbench.core.errors import NfbenchError
-from nfbench.figures.base import DrawnRun, write_figure
-from nfbench.figures.speed import draw_speed
+from nfbench.figures._base import DrawnRun, write_figure
+from nfbench.figures.speed import SpeedFigure
 
 CPU = {"cpu": "Some CPU", "gpu": None, "cpu_threads": 16, "device": "cpu"}
 METHODS = (
@@ -57,7 +57,7 @@ def labels(figure):
 def test_points_are_means_of_both_stages_together():
     runs = [run("fastflow", "FastFlow", 10, 40, 0.9, seed=seed) for seed in (0, 1)]
     runs += [run("fastflow", "FastFlow", 40, 20, 0.7 + 0.1 * seed, category="screw", seed=seed) for seed in (0, 1)]
-    figure = draw_speed(runs)
+    figure = SpeedFigure().draw(runs)
     speed, auroc = labels(figure)["FastFlow"].xy
     assert speed == pytest.approx(10)  # 0.125 and 0.075 seconds per image
     assert auroc == pytest.approx(100 * np.mean([0.9, 0.9, 0.7, 0.8]))
@@ -76,7 +76,7 @@ def test_labels_cover_neither_points_nor_each_other(tmp_path):
         for name, title, extract, score, auroc in METHODS
         for seed in range(3)
     ]
-    figure = draw_speed(runs)
+    figure = SpeedFigure().draw(runs)
     figure.canvas.draw()
     found = labels(figure)
     assert set(found) == {title for _, title, *_ in METHODS}
@@ -91,7 +91,7 @@ def test_labels_cover_neither_points_nor_each_other(tmp_path):
 
 
 def test_markers_tell_methods_apart_without_color():
-    figure = draw_speed([run(name, title, *values) for name, title, *values in METHODS])
+    figure = SpeedFigure().draw([run(name, title, *values) for name, title, *values in METHODS])
     lines = [container.lines[0] for container in figure.axes[0].containers]
     assert len({line.get_marker() for line in lines}) == len(METHODS)
     assert "one seed" in figure.axes[0].get_ylabel()
@@ -100,7 +100,7 @@ def test_markers_tell_methods_apart_without_color():
 def test_no_label_is_lost_where_there_is_no_room():
     titles = [f"a long name of a method, number {number}, " * 2 for number in range(30)]
     runs = [run(title, title, 10, 10, 0.9) for title in titles]
-    assert set(labels(draw_speed(runs))) == set(titles)
+    assert set(labels(SpeedFigure().draw(runs))) == set(titles)
 
 
 def test_only_categories_that_all_methods_have_count():
@@ -109,9 +109,9 @@ def test_only_categories_that_all_methods_have_count():
         run("a", "A", 1, 1, 0.5, category="screw"),
         run("b", "B", 10, 10, 0.8),
     ]
-    assert labels(draw_speed(runs))["A"].xy == pytest.approx((5, 90))
+    assert labels(SpeedFigure().draw(runs))["A"].xy == pytest.approx((5, 90))
     with pytest.raises(NfbenchError, match="needs a category that all methods have"):
-        draw_speed(runs[1:])
+        SpeedFigure().draw(runs[1:])
 
 
 def test_one_backbone_at_several_sizes_is_one_point_and_two_backbones_are_two():
@@ -119,9 +119,9 @@ def test_one_backbone_at_several_sizes_is_one_point_and_two_backbones_are_two():
         run("c", "C", 10, 10, 0.9, backbone="wide@512-l23"),
         run("c", "C", 30, 30, 0.8, category="screw", backbone="wide@128"),
     ]
-    assert labels(draw_speed(sizes))["C"].xy == pytest.approx((1 / np.mean([1 / 5, 1 / 15]), 85))
+    assert labels(SpeedFigure().draw(sizes))["C"].xy == pytest.approx((1 / np.mean([1 / 5, 1 / 15]), 85))
     others = [run("c", "C", 10, 10, 0.9, backbone=backbone) for backbone in ("wide@512", "wide@128", "resnet18@256")]
-    assert set(labels(draw_speed(others))) == {"C, wide@512", "C, wide@128", "C, resnet18"}
+    assert set(labels(SpeedFigure().draw(others))) == {"C, wide@512", "C, wide@128", "C, resnet18"}
 
 
 @pytest.mark.parametrize(
@@ -133,17 +133,17 @@ def test_one_backbone_at_several_sizes_is_one_point_and_two_backbones_are_two():
     ],
 )
 def test_axis_says_what_was_timed_on_which_machine(machine, words):
-    shown = draw_speed([run("a", "A", 10, 10, 0.9, **machine)]).axes[0].get_xlabel()
+    shown = SpeedFigure().draw([run("a", "A", 10, 10, 0.9, **machine)]).axes[0].get_xlabel()
     assert shown.startswith("images per second, extraction of features and scoring together\n")
     assert shown.splitlines()[1 : 1 + len(words)] == words
 
 
 def test_random_weights_are_told():
     runs = [run("a", "A", 10, 10, 0.9), run("b", "B", 10, 10, 0.8, weights="random")]
-    assert draw_speed(runs).axes[0].get_xlabel().endswith("\nRANDOM weights, for tests only")
-    assert "RANDOM" not in draw_speed(runs[:1]).axes[0].get_xlabel()
+    assert SpeedFigure().draw(runs).axes[0].get_xlabel().endswith("\nRANDOM weights, for tests only")
+    assert "RANDOM" not in SpeedFigure().draw(runs[:1]).axes[0].get_xlabel()
 
 
 def test_several_machines_are_all_named():
     runs = [run("a", "A", 10, 10, 0.9), run("b", "B", 10, 10, 0.8, cpu="Other CPU")]
-    assert "CPU Some CPU, 8 threads; CPU Other CPU, 8 threads" in draw_speed(runs).axes[0].get_xlabel()
+    assert "CPU Some CPU, 8 threads; CPU Other CPU, 8 threads" in SpeedFigure().draw(runs).axes[0].get_xlabel()

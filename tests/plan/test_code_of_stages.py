@@ -3,9 +3,6 @@
 import ast
 import itertools
 import shutil
-import sys
-import threading
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +11,7 @@ import nfbench
 from nfbench.anomalies.base import PACKAGE as ANOMALIES
 from nfbench.backbones.base import PACKAGE as BACKBONES
 from nfbench.blocks.method import PACKAGE as METHODS
+from nfbench.config import FigureConfig, TableConfig
 from nfbench.core.registry import plugin_names
 from nfbench.datasets.base import PACKAGE as DATASETS
 from nfbench.metrics import PACKAGE as METRICS
@@ -25,14 +23,14 @@ from nfbench.stages.extract import extract_features
 from nfbench.stages.prepare import prepare_data
 from nfbench.stages.train import train_flow
 from tests.conftest import make_image_folder
+from tests.executed import Executed
 
 pytestmark = pytest.mark.slow
 
 BACKBONE = "tf_efficientnet_lite0"
 SOURCE = Path(nfbench.__file__).parent
-PLUGINS = [
-    (package, name) for package in (METHODS, DATASETS, BACKBONES, ANOMALIES, METRICS) for name in plugin_names(package)
-]
+PACKAGES = (METHODS, DATASETS, BACKBONES, ANOMALIES, METRICS, TableConfig.package, FigureConfig.package)
+PLUGINS = [(package, name) for package in PACKAGES for name in plugin_names(package)]
 
 
 def hash_of(folder, *roots):
@@ -125,58 +123,6 @@ def test_what_a_training_and_an_evaluation_follow_from():
     rooms = {name.split(".")[1] for name in training | evaluation}
     assert not rooms & {"tables", "figures", "report", "results", "search", "tracking", "cli", "reference"}
     assert not training & {"nfbench.config.tables", "nfbench.methods.padim", "nfbench.scoring.evaluate"}
-
-
-class Executed:
-    """Top-level definitions of nfbench that run within the block, in any thread, but for what an import runs."""
-
-    def __init__(self):
-        self.names, self._codes = set(), set()
-
-    def __enter__(self):
-        for name in [name for name in sys.modules if name.startswith("nfbench.")]:
-            for value in vars(sys.modules[name]).values():
-                getattr(value, "cache_clear", bool)()
-        threading.setprofile(self._note)
-        sys.setprofile(self._note)
-        return self
-
-    def __exit__(self, *error):
-        sys.setprofile(None)
-        threading.setprofile(None)
-        places = {(Path(code.co_filename), code.co_firstlineno) for code in self._codes}
-        self.names |= {definition_at(path, line) for path, line in places}  # here, since threads cannot parse at a time
-
-    def _note(self, frame, event, argument):
-        code = frame.f_code
-        if event != "call" or code in self._codes or not code.co_filename.startswith(f"{SOURCE}/"):
-            return
-        while frame is not None:
-            if frame.f_code.co_name == "<module>" and frame.f_code.co_filename.startswith(f"{SOURCE}/"):
-                return
-            frame = frame.f_back
-        self._codes.add(code)
-
-
-@cache
-def spans(path):
-    """First and last line, and name, of the definitions of a file, as ``reachable`` names them."""
-    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
-    module = ".".join(parts).removesuffix(".__init__")
-    return [
-        (
-            min([node.lineno, *(found.lineno for found in getattr(node, "decorator_list", []))]),
-            node.end_lineno,
-            f"{module}:{getattr(node, 'name', None) or ast.unparse(node.targets[0])}",
-        )
-        for node in ast.parse(path.read_text()).body
-        if hasattr(node, "name") or isinstance(node, ast.Assign)
-    ]
-
-
-def definition_at(path, line):
-    (name,) = [name for first, last, name in spans(path) if first <= line <= last]
-    return name
 
 
 METHODS_RUN = {

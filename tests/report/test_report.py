@@ -11,7 +11,7 @@ from nfbench.metrics import find_metric
 from nfbench.report.data import printed
 from nfbench.report.page import render_page
 from nfbench.results.record import read_record
-from nfbench.tables.explain import commands_of
+from nfbench.tables._explain import commands_of
 from tests.browser import Browser
 from tests.made_up import MadeUp, spoil
 

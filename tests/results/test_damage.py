@@ -17,7 +17,8 @@ from nfbench.results.progress import describe_progress
 from nfbench.stages.gather import stock_of, write_gathered
 from nfbench.stages.report import write_report
 from nfbench.stages.tables import table_of
-from nfbench.tables.explain import describe_run
+from nfbench.tables._explain import describe_run
+from nfbench.tables._render import to_csv
 from tests.in_process import run_job
 from tests.made_up import spoil
 from tests.results.tiny import FIGURES, OTHER, PART, TAG
@@ -46,8 +47,7 @@ def explained(plan):
 
 
 def shown(plan):
-    table, writer = table_of(plan.table("tiny", "numbers").spec)
-    return writer.to_csv(table)
+    return to_csv(table_of(plan.table("tiny", "numbers").spec))
 
 
 READERS = {

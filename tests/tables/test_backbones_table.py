@@ -2,22 +2,21 @@
 
 import csv
 import io
-import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from nfbench.config import BackbonesTableConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets.base import find_dataset
-from nfbench.tables.backbones import make_backbones_table
-from nfbench.tables.datasets import DatasetNote
-from nfbench.tables.render import to_csv, to_html, to_latex, to_text
-from tests.tables.test_tables import compile_latex, results
+from nfbench.tables._datasets import DatasetNote
+from nfbench.tables._render import to_csv, to_html, to_latex, to_text
+from nfbench.tables.backbones import BackbonesTable
+from tests.tables.making import make_table
+from tests.tables.test_tables import results
 
 RESNET, WIDE = "resnet18.tv_in1k@256", "wide_resnet50_2.tv_in1k@256"
-CONFIG = BackbonesTableConfig(
+CONFIG = BackbonesTable(
     title="SimpleNet & backbones",
     metrics=("image_auroc", "pixel_auroc"),
     published="simplenet_backbones",
@@ -46,9 +45,9 @@ def runs(categories=("bottle", "carpet"), dataset="mvtec_ad"):
 
 
 def test_cells_are_means_over_categories_and_seeds():
-    resnet, wide = make_backbones_table("t", CONFIG, runs(), {}).rows
+    resnet, wide = make_table(CONFIG, runs()).rows
     image, pixel = wide.cells
-    assert resnet.category == f"ResNet18 ({RESNET})"
+    assert resnet.label == f"ResNet18 ({RESNET})"
     assert pixel.mean == pytest.approx(np.mean([98, 99, 88, 89]) + 1)
     assert image.mean == pytest.approx(pixel.mean + 2)
     assert pixel.std == pytest.approx(np.std([93, 94], ddof=1))
@@ -57,13 +56,13 @@ def test_cells_are_means_over_categories_and_seeds():
 
 def test_caption_says_that_settings_were_searched_on_the_test_set():
     searched = runs().assign(search="test", search_metric="pixel_auroc", search_trials=30)
-    caption = make_backbones_table("t", CONFIG, searched, {}).caption
+    caption = make_table(CONFIG, searched).caption
     assert "Settings of SimpleNet searched in each category, 30 trials, by pixel AUROC ON THE TEST SET" in caption
-    assert "searched" not in make_backbones_table("t", CONFIG, runs(), {}).caption
+    assert "searched" not in make_table(CONFIG, runs()).caption
 
 
 def test_means_of_some_categories_are_not_compared():
-    table = make_backbones_table("t", CONFIG, runs(), {})
+    table = make_table(CONFIG, runs())
     assert {cell.status for row in table.rows for cell in row.cells} == {"incomparable"}
     assert all(np.isnan(cell.difference) for row in table.rows for cell in row.cells)
     assert "mvtec_ad, 2 of 15 categories (bottle, carpet)" in table.caption
@@ -74,7 +73,7 @@ def test_means_of_some_categories_are_not_compared():
 def test_means_of_all_categories_are_compared():
     every = find_dataset("mvtec_ad").categories
     frame = runs(every).assign(value=0.957)
-    table = make_backbones_table("t", CONFIG, frame, {})
+    table = make_table(CONFIG, frame)
     image, pixel = table.rows[0].cells
     assert pixel.status == "reproduced"
     assert pixel.difference == pytest.approx(0)
@@ -84,10 +83,10 @@ def test_means_of_all_categories_are_compared():
 
 def test_means_of_some_images_are_not_compared():
     frame = runs(find_dataset("mvtec_ad").categories)
-    subset = make_backbones_table("t", CONFIG, frame, {"mvtec_ad": DatasetNote(subset="at most 3 training images")})
+    subset = make_table(CONFIG, frame, {"mvtec_ad": DatasetNote(subset="at most 3 training images")})
     assert subset.rows[0].cells[0].status == "incomparable"
     assert "15 of 15 categories and a subset of their images" in subset.caption
-    own = make_backbones_table("t", CONFIG, frame.assign(dataset="own"), {})
+    own = make_table(CONFIG, frame.assign(dataset="own"))
     assert own.rows[0].cells[0].status == "incomparable"
 
 
@@ -95,12 +94,12 @@ def test_rows_are_means_over_the_same_categories():
     """carpet was not measured on the wide ResNet, and is left out of the other's mean too."""
     frame = runs()
     frame = frame[(frame.backbone == RESNET) | (frame.category == "bottle")]
-    table = make_backbones_table("t", CONFIG, frame, {})
+    table = make_table(CONFIG, frame)
     assert table.rows[1].cells[1].mean - table.rows[0].cells[1].mean == pytest.approx(1)
     assert "1 of 15 categories (bottle)" in table.caption
     frame = frame[(frame.backbone == WIDE) | (frame.category == "carpet")]
     with pytest.raises(NfbenchError, match="table 't': its rows have no category in common"):
-        make_backbones_table("t", CONFIG, frame, {})
+        make_table(CONFIG, frame)
 
 
 @pytest.mark.parametrize(
@@ -115,9 +114,9 @@ def test_rows_are_means_over_the_same_categories():
     ],
 )
 def test_what_is_not_there_is_named(change, message):
-    config = BackbonesTableConfig.model_validate({**CONFIG.model_dump(), **change})
+    config = BackbonesTable.model_validate({**CONFIG.model_dump(), **change})
     with pytest.raises(NfbenchError, match=message):
-        make_backbones_table("t", config, runs(), {})
+        make_table(config, runs())
 
 
 def test_levels_are_found_by_their_marks(repository):
@@ -126,7 +125,7 @@ def test_levels_are_found_by_their_marks(repository):
     config = load_bench({}, repository / "workflow" / "experiments").experiment("simplenet_levels")
     table = config.tables["simplenet_levels"]
     frame = pd.concat([runs().assign(backbone=row.backbone.tag) for row in table.rows]).drop_duplicates()
-    made = make_backbones_table("t", table, frame, {})
+    made = make_table(table, frame)
     assert [row.cells[0].published.value for row in made.rows] == [93.0, 98.4, 99.2, 96.7, 99.6, 99.1]
     assert [row.cells[0].published.trusted for row in made.rows] == [True, True, False, False, True, False]
     assert "[96.70 ?]" in to_text(made)
@@ -134,13 +133,13 @@ def test_levels_are_found_by_their_marks(repository):
 
 def test_variants_of_one_method_are_told_apart():
     frame = pd.concat([runs().assign(title="SimpleNet"), runs().assign(method="small", title="SimpleNet (small)")])
-    table = make_backbones_table("t", CONFIG, frame, {})
+    table = make_table(CONFIG, frame)
     assert [table.details(column) for column in table.columns[1:3]] == ["SimpleNet, last", "SimpleNet (small), last"]
     assert [cell.published.value for cell in table.rows[0].cells] == [98.3, 95.7, 98.3, 95.7]
 
 
 def test_csv_names_metric_and_backbone():
-    rows = list(csv.DictReader(io.StringIO(to_csv(make_backbones_table("t", CONFIG, runs(), {})))))
+    rows = list(csv.DictReader(io.StringIO(to_csv(make_table(CONFIG, runs())))))
     assert len(rows) == 4
     assert rows[1]["backbone"] == f"ResNet18 ({RESNET})"
     assert (rows[1]["metric"], rows[1]["method"]) == ("pixel AUROC", "SimpleNet")
@@ -148,13 +147,8 @@ def test_csv_names_metric_and_backbone():
 
 
 def test_html_is_escaped():
-    page = to_html(make_backbones_table("t", CONFIG, runs(), {}))
+    page = to_html(make_table(CONFIG, runs()))
     assert "SimpleNet &amp; backbones" in page
     assert "&lt;WRN&gt;" in page
     assert "<WRN>" not in page
     assert "<th>dataset</th><th>backbone</th>" in page
-
-
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
-def test_latex_compiles(tmp_path):
-    compile_latex(to_latex(make_backbones_table("t", CONFIG, runs(), {})), tmp_path)

@@ -3,24 +3,21 @@
 import pandas as pd
 import pytest
 
-from nfbench.config import BackbonesTableConfig, MethodsTableConfig, TableConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.reference import find_printed, published_table
-from nfbench.tables.backbones import make_backbones_table
-from nfbench.tables.comparison import printed_settings
-from nfbench.tables.methods import make_methods_table
-from nfbench.tables.results import make_results_table
+from nfbench.tables._comparison import printed_settings
+from nfbench.tables.backbones import BackbonesTable
+from nfbench.tables.methods import MethodsTable
+from nfbench.tables.results import ResultsTable
+from tests.tables.making import make_table, others
 from tests.tables.test_tables import results
 
 KINDS = {
-    "results": (make_results_table, TableConfig(title="T", metric="pixel_auroc")),
-    "methods": (make_methods_table, MethodsTableConfig(title="T", metrics=["pixel_auroc"])),
-    "backbones": (
-        make_backbones_table,
-        BackbonesTableConfig(title="T", metrics=["pixel_auroc"], rows=[{"backbone": {"name": "resnet18.tv_in1k"}}]),
-    ),
+    "results": ResultsTable(title="T", metric="pixel_auroc"),
+    "methods": MethodsTable(title="T", metrics=["pixel_auroc"]),
+    "backbones": BackbonesTable(title="T", metrics=["pixel_auroc"], rows=[{"backbone": {"name": "resnet18.tv_in1k"}}]),
 }
-SUPERVISED = TableConfig(
+SUPERVISED = ResultsTable(
     title="T", metric="pixel_auroc", published="bgad_mvtec_supervised", published_as={"bgad-10": "BGAD"}
 )
 
@@ -33,8 +30,7 @@ def few(method="bgad-10", title="BGAD, 10 anomalies", n_real=10):
 
 @pytest.fixture(params=KINDS)
 def make(request):
-    function, config = KINDS[request.param]
-    return lambda frame, **change: function("t", config.model_copy(update=change), frame, {})
+    return lambda frame, **change: make_table(KINDS[request.param].model_copy(update=change), frame)
 
 
 def test_a_table_of_several_settings_says_which_it_shows(make):
@@ -43,7 +39,7 @@ def test_a_table_of_several_settings_says_which_it_shows(make):
         make(frame)
     assert "Setting one-class." in make(frame, setting="one-class").caption
     shown = make(frame, setting="few-anomaly")
-    assert "BGAD" in " ".join([*(c.title for c in shown.columns), *(r.category for r in shown.rows), shown.caption])
+    assert "BGAD" in " ".join([*(c.title for c in shown.columns), *(r.label for r in shown.rows), shown.caption])
     assert shown.rows[0].cells[0].n_seeds == 2
     with pytest.raises(NfbenchError, match=r"table 't': no run is of its setting 'unified'; found: one-class, few"):
         make(frame, setting="unified")
@@ -60,41 +56,41 @@ def test_captions_say_what_was_learned_from(make):
 
 def test_captions_name_the_methods_of_each_generator_and_number():
     frame = pd.concat([few(), few("bgad-5", "BGAD, 5 anomalies", 5).assign(generator="cutpaste")])
-    caption = make_results_table("t", KINDS["results"][1], frame, {}).caption
+    caption = make_table(KINDS["results"], frame).caption
     assert "10 (BGAD, 10 anomalies), 5 (BGAD, 5 anomalies) real anomalies per category" in caption
     assert "which thus differs by seed and method" in caption
     assert "rpag (BGAD, 10 anomalies); cutpaste (BGAD, 5 anomalies)" in caption
 
 
 def test_regions_are_counted_by_seed_where_the_test_set_is_another():
-    config = KINDS["results"][1]
-    assert "136 ground-truth regions." in make_results_table("t", config, results(), {}).caption
-    caption = make_results_table("t", config, few(), {}).caption
+    config = KINDS["results"]
+    assert "136 ground-truth regions." in make_table(config, results()).caption
+    caption = make_table(config, few()).caption
     assert "114 to 116 ground-truth regions, by the anomalies left out of the test set" in caption
-    assert "regions" not in make_results_table("t", config, few().assign(n_regions=None), {}).caption
+    assert "regions" not in make_table(config, few().assign(n_regions=None)).caption
 
 
 def test_published_values_are_those_of_the_setting():
     """The unsupervised table repeats the supervised BGAD, which one-class runs are not compared with."""
     assert printed_settings(few()) == {"supervised-10"}
     config = SUPERVISED.model_copy(update={"published": "bgad_mvtec_unsupervised", "published_as": {}})
-    one_class = make_results_table("t", config, few().assign(setting="one-class", n_real=0), {})
-    assert "BGAD" not in one_class.others
+    one_class = make_table(config, few().assign(setting="one-class", n_real=0))
+    assert "BGAD" not in others(one_class)
     assert one_class.rows[0].cells[0].published is None
-    assert make_results_table("t", SUPERVISED, few(), {}).rows[0].cells[0].published.value == pytest.approx(99.4)
+    assert make_table(SUPERVISED, few()).rows[0].cells[0].published.value == pytest.approx(99.4)
     with pytest.raises(NfbenchError, match="has values of the settings supervised-10, not of supervised-5"):
-        make_results_table("t", SUPERVISED, few(n_real=5), {})
+        make_table(SUPERVISED, few(n_real=5))
 
 
 def test_a_method_is_published_under_another_name_or_on_several_backbones():
     names = {"resnet18.tv_in1k": "SANFlow (WRN-50)", "resnet50.tv_in1k": "SANFlow (WRN-101)"}
-    config = TableConfig(
+    config = ResultsTable(
         title="T", metric="pixel_auroc", published="sanflow_pixel_auroc", published_as={"uflow-x": names}
     )
     frame = pd.concat([results(), results().assign(backbone="resnet50.tv_in1k@320", input_size=320)])
-    table = make_results_table("t", config, frame, {})
-    assert [cell.published.value for cell in table.rows[0].cells] == [98.6, 99.1]
-    assert not any(other.startswith("SANFlow") for other in table.others)
+    table = make_table(config, frame)
+    assert [cell.published.value for cell in table.rows[0].cells[:2]] == [98.6, 99.1]
+    assert not any(other.startswith("SANFlow") for other in others(table))
     assert published_table("sanflow_image_auroc").value("SANFlow", "screw", "image_auroc") is None
 
 
@@ -108,7 +104,7 @@ def test_a_method_is_published_under_another_name_or_on_several_backbones():
 )
 def test_names_that_are_not_there_are_errors(names, message):
     with pytest.raises(NfbenchError, match=message):
-        make_results_table("t", SUPERVISED.model_copy(update={"published_as": names}), few(), {})
+        make_table(SUPERVISED.model_copy(update={"published_as": names}), few())
 
 
 def test_a_metric_that_a_published_row_does_not_have_is_none():

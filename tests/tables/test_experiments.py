@@ -123,7 +123,7 @@ GRID = [{"methods": ["fastflow"], "backbones": ["resnet18.tv_in1k"], "datasets":
     [
         (
             {"tables": {"t": {"kind": "paramters"}}},
-            r"'tables\.t': 'kind' of a table is results, backbones, .*parameters",
+            r"'tables\.t\.kind': unknown kind 'paramters'; did you mean 'parameters'\?",
         ),
         ({"tables": {"t": {"title": "x", "metrc": "y"}}}, r"unknown key 'tables\.t\.metrc'; did you mean 'metric'\?"),
         (
@@ -138,7 +138,11 @@ GRID = [{"methods": ["fastflow"], "backbones": ["resnet18.tv_in1k"], "datasets":
             {"tables": {"t": {"kind": "backbones", "rows": [{"backbone": {"name": "x", "level": [1]}}]}}},
             r"unknown key 'tables\.t\.rows\.0\.backbone\.level'; did you mean 'levels'\?",
         ),
-        ({"figures": {"f": {"kind": "sped"}}}, r"'figures\.f\.kind': Input should be .* or 'search'"),
+        ({"figures": {"f": {"kind": "sped"}}}, r"'figures\.f\.kind': unknown kind 'sped'; did you mean 'speed'\?"),
+        ({"figures": {"f": {"kind": "x"}}}, r"'figures\.f\.kind': unknown kind 'x'; known: anomalies, .*, thresholds"),
+        ({"figures": {"f": {}}}, r"'figures\.f\.kind': missing; known: anomalies, .*, thresholds"),
+        ({"figures": {"f": {"kind": "maps", "seting": "x"}}}, r"key 'figures\.f\.seting'; did you mean 'setting'\?"),
+        ({"figures": {"f": "maps"}}, r"'figures\.f': Input should be a valid dictionary"),
         (
             {"grid": [{**GRID[0], "datasets": {"mvtec_ad": {"availble": ["bottle"]}}}]},
             r"unknown key 'grid\.0\.datasets\.mvtec_ad\..*availble'; did you mean 'available'\?",

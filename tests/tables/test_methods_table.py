@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nfbench.config import MethodsTableConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.tables.methods import COSTS, make_methods_table
-from nfbench.tables.render import to_csv, to_html, to_latex, to_text
+from nfbench.tables._render import to_csv, to_html, to_latex, to_text
+from nfbench.tables.methods import COSTS, MethodsTable
+from tests.tables.making import make_table
 from tests.tables.test_tables import results
 
 RUN_COSTS = ("parameters", "train_seconds", "score_images_per_second", "peak_memory_mb")
-CONFIG = MethodsTableConfig(title="All", metrics=("pixel_auroc",), costs=RUN_COSTS)
+CONFIG = MethodsTable(title="All", metrics=("pixel_auroc",), costs=RUN_COSTS)
 
 
 def runs():
@@ -27,8 +27,8 @@ def runs():
 
 
 def test_rows_are_methods_and_cells_means_over_categories():
-    table = make_methods_table("t", CONFIG, runs(), {})
-    assert [row.category for row in table.rows] == ["Method A", "Method B"]
+    table = make_table(CONFIG, runs())
+    assert [row.label for row in table.rows] == ["Method A", "Method B"]
     a, b = (row.cells for row in table.rows)
     assert a[0].mean == pytest.approx(np.mean([98, 99, 88, 89]))
     assert a[0].std == pytest.approx(np.std([93, 94], ddof=1))
@@ -36,7 +36,7 @@ def test_rows_are_methods_and_cells_means_over_categories():
 
 
 def test_costs_have_units_and_memory_is_the_largest():
-    table = make_methods_table("t", CONFIG, runs(), {})
+    table = make_table(CONFIG, runs())
     assert [column.title for column in table.columns[1:]] == [COSTS[cost][0] for cost in RUN_COSTS]
     assert [cell.mean for cell in table.rows[0].cells[1:]] == pytest.approx([2.5, 60, 50, 1])
     assert [cell.mean for cell in table.rows[1].cells[1:]] == pytest.approx([2.5, 600, 50, 3])
@@ -49,27 +49,27 @@ def test_a_search_is_shown_by_its_best_backbone_with_its_budget():
     changing = pd.concat([searched, other])
     carpet = changing.category == "carpet"
     changing.loc[carpet, "search_chosen"] = ~changing[carpet].search_chosen
-    config = MethodsTableConfig(title="All", metrics=("pixel_auroc",), costs=("search_trials", "search_pruned"))
-    table = make_methods_table("t", config, changing, {})
+    config = MethodsTable(title="All", metrics=("pixel_auroc",), costs=("search_trials", "search_pruned"))
+    table = make_table(config, changing)
     (row,) = table.rows
     best = searched[(searched.category == "bottle") & (searched.selection == "last")]
     assert row.cells[0].mean == pytest.approx(50 * (best.value.mean() + 0.1))
     assert [cell.mean for cell in row.cells[1:]] == [30, 7]
-    assert "the best backbone" in row.category
+    assert "the best backbone" in row.label
     assert "30 trials, by pixel AUROC ON THE TEST SET ITSELF (optimistic)" in table.caption
 
 
 def test_caption_says_what_was_measured_on_what():
-    caption = make_methods_table("t", CONFIG, runs(), {}).caption
+    caption = make_table(CONFIG, runs()).caption
     assert "2 of 15 categories (bottle, carpet)" in caption
     assert "Method A on resnet18.tv_in1k@256; Method B on b@64" in caption
     assert "Measured on CPU x, 1 thread" in caption
     assert "RANDOM" not in caption
-    assert "RANDOM weights" in make_methods_table("t", CONFIG, runs().assign(weights="random"), {}).caption
+    assert "RANDOM weights" in make_table(CONFIG, runs().assign(weights="random")).caption
 
 
 def test_it_is_written_in_all_forms():
-    table = make_methods_table("t", CONFIG, runs(), {})
+    table = make_table(CONFIG, runs())
     rows = list(csv.DictReader(io.StringIO(to_csv(table))))
     assert len(rows) == 2 * 5
     assert rows[1]["method"] == "Method A"
@@ -83,4 +83,4 @@ def test_unknown_metric_is_named():
     with pytest.raises(
         NfbenchError, match=r"table 't': no run has the metric 'pixel_aurc'; did you mean 'pixel_auroc'"
     ):
-        make_methods_table("t", CONFIG.model_copy(update={"metrics": ("pixel_aurc",)}), runs(), {})
+        make_table(CONFIG.model_copy(update={"metrics": ("pixel_aurc",)}), runs())

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nfbench.config import SettingsTableConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.tables.render import to_csv, to_html, to_latex
-from nfbench.tables.settings import make_settings_table
+from nfbench.tables._render import to_csv, to_html, to_latex
+from nfbench.tables.settings import SettingsTable
+from tests.tables.making import make_table
 from tests.tables.test_tables import results
 
-CONFIG = SettingsTableConfig(title="Both", metrics=("pixel_auroc",))
+CONFIG = SettingsTable(title="Both", metrics=("pixel_auroc",))
 
 
 def runs():
@@ -25,7 +25,7 @@ def runs():
 
 
 def test_settings_stand_side_by_side_with_their_difference():
-    table = make_settings_table("t", CONFIG, runs(), {})
+    table = make_table(CONFIG, runs())
     assert [column.backbone for column in table.columns] == ["one-class", "unified", "difference"]
     (row,) = table.rows
     one_class, unified, difference = row.cells
@@ -37,20 +37,20 @@ def test_settings_stand_side_by_side_with_their_difference():
 
 def test_caption_says_that_settings_were_searched_on_the_test_set():
     searched = runs().assign(search="test", search_metric="pixel_auroc", search_trials=30)
-    caption = make_settings_table("t", CONFIG, searched, {}).caption
+    caption = make_table(CONFIG, searched).caption
     assert "Settings of Method A searched in each category, 30 trials, by pixel AUROC ON THE TEST SET" in caption
 
 
 def test_a_category_that_one_setting_lacks_is_left_out():
     found = runs()
     found = found[~((found.setting == "unified") & (found.category == "carpet"))]
-    table = make_settings_table("t", CONFIG, found, {})
+    table = make_table(CONFIG, found)
     assert "(bottle)" in table.caption
     assert table.rows[0].cells[2].mean == pytest.approx(-3)
 
 
 def test_it_is_written_in_all_forms():
-    table = make_settings_table("t", CONFIG, runs(), {})
+    table = make_table(CONFIG, runs())
     rows = list(csv.DictReader(io.StringIO(to_csv(table))))
     assert [row["setting"] for row in rows] == ["one-class", "unified", "difference"]
     assert "difference" in to_html(table)
@@ -60,4 +60,4 @@ def test_it_is_written_in_all_forms():
 def test_a_method_of_one_setting_is_named():
     alone = results(methods=(("b", "Method B", "B"),)).assign(setting="one-class", n_classes=1)
     with pytest.raises(NfbenchError, match="'b' has no runs in the setting unified"):
-        make_settings_table("t", CONFIG, pd.concat([runs(), alone]), {})
+        make_table(CONFIG, pd.concat([runs(), alone]))

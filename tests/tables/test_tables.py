@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nfbench.config import TableConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.metrics import TRANSDUCTIVE
 from nfbench.reference import PublishedValue, find_printed, published_names, published_table
 from nfbench.results.compare import compare
-from nfbench.tables.captions import metric_title
-from nfbench.tables.datasets import DatasetNote
-from nfbench.tables.render import to_csv, to_html, to_latex, to_text
-from nfbench.tables.results import make_results_table
+from nfbench.tables._datasets import DatasetNote
+from nfbench.tables._render import to_csv, to_html, to_latex, to_text
+from nfbench.tables._titles import metric_title
+from nfbench.tables.results import ResultsTable
+from tests.tables.making import make_table, others
 
 
 def results(categories=("bottle", "carpet"), weights="pretrained", methods=(("uflow-x", "U-Flow <x>", "U-Flow"),)):
@@ -41,12 +41,12 @@ def results(categories=("bottle", "carpet"), weights="pretrained", methods=(("uf
     return pd.DataFrame(rows)
 
 
-CONFIG = TableConfig(title="T_1 & more", metric="pixel_auroc", published="uflow_table1_pixel_auroc")
+CONFIG = ResultsTable(title="T_1 & more", metric="pixel_auroc", published="uflow_table1_pixel_auroc")
 
 
 @pytest.fixture
 def table():
-    return make_results_table("t", CONFIG, results(), {})
+    return make_table(CONFIG, results())
 
 
 def test_cells_hold_mean_std_published_difference_and_status(table):
@@ -58,14 +58,14 @@ def test_cells_hold_mean_std_published_difference_and_status(table):
     assert cell.difference == pytest.approx(98.5 - 98.65)
     assert cell.status == "reproduced"
     assert carpet.cells[0].status == "off"
-    assert average.category == "average"
+    assert average.label == "average"
     assert average.cells[0].published.value == pytest.approx((98.65 + 99.42) / 2)
     assert average.cells[0].std == pytest.approx(np.std([93, 94], ddof=1))
 
 
 def test_selections_stand_side_by_side():
     config = CONFIG.model_copy(update={"published": None, "selections": ("last", "val", "oracle")})
-    table = make_results_table("t", config, results(), {})
+    table = make_table(config, results())
     assert [column.selection for column in table.columns] == ["last", "val", "oracle"]
     last, val, oracle = table.rows[0].cells
     assert oracle.mean - last.mean == pytest.approx(0.5)
@@ -76,21 +76,21 @@ def test_selections_stand_side_by_side():
 
 def test_metric_of_single_methods():
     frame = pd.concat([results(), results().assign(metric="miou_nfa", value=0.5)])
-    config = TableConfig(title="T", metric="miou_fair", metric_of={"uflow": "miou_nfa"})
-    made = make_results_table("t", config, frame, {})
+    config = ResultsTable(title="T", metric="miou_fair", metric_of={"uflow": "miou_nfa"})
+    made = make_table(config, frame)
     assert made.rows[0].cells[0].mean == pytest.approx(50)
     assert made.details(made.columns[0]) == "last, NFA < 1"
     assert "of U-Flow, mean IoU of the a contrario mask, NFA < 1" in made.caption
     with pytest.raises(NfbenchError, match="'metric_of' names no method 'u-flow'"):
-        make_results_table("t", config.model_copy(update={"metric_of": {"u-flow": "miou_nfa"}}), frame, {})
+        make_table(config.model_copy(update={"metric_of": {"u-flow": "miou_nfa"}}), frame)
     with pytest.raises(NfbenchError, match="no run has the metric 'miou_nfa_x'"):
-        make_results_table("t", config.model_copy(update={"metric_of": {"uflow": "miou_nfa_x"}}), frame, {})
+        make_table(config.model_copy(update={"metric_of": {"uflow": "miou_nfa_x"}}), frame)
 
 
 def test_datasets_without_the_metric_are_left_out_and_named():
     other = results().assign(dataset="elpv", metric="image_auroc")
-    table = make_results_table("t", CONFIG, pd.concat([results(), other]), {})
-    assert {row.dataset for row in table.rows} == {"mvtec_ad"}
+    table = make_table(CONFIG, pd.concat([results(), other]))
+    assert {row.labels[0] for row in table.rows} == {"mvtec_ad"}
     assert table.caption.endswith("Not defined on elpv, which has no masks.")
     assert "data: mvtec_ad, 2 of" in table.caption.lower()
 
@@ -100,13 +100,13 @@ def test_unknown_metric_is_named():
     with pytest.raises(
         NfbenchError, match=r"table 't': no run has the metric 'pixel_auroq'; did you mean 'pixel_auroc'"
     ):
-        make_results_table("t", config, results(), {})
+        make_table(config, results())
 
 
 def test_published_methods_that_were_not_measured_stand_beside(table):
-    assert table.others[:3] == ("PatchSVDD", "SPADE", "PaDiM")
-    assert "U-Flow" not in table.others
-    assert table.rows[0].published[2].value == 98.3
+    assert others(table)[:3] == ["PatchSVDD", "SPADE", "PaDiM"]
+    assert "U-Flow" not in others(table)
+    assert table.rows[0].cells[3].text == "98.30"
 
 
 @pytest.mark.parametrize(
@@ -133,14 +133,14 @@ def test_caption_says_what_was_measured(table, words):
 
 
 def test_caption_tells_the_rule_of_the_image_score():
-    config = TableConfig(title="t", metric="image_auroc")
-    caption = make_results_table("t", config, results().assign(metric="image_auroc"), {}).caption
+    config = ResultsTable(title="t", metric="image_auroc")
+    caption = make_table(config, results().assign(metric="image_auroc")).caption
     assert "Image score: mean of the map's top 1 %." in caption
 
 
 def test_caption_tells_random_weights_and_subsets():
-    caption = make_results_table(
-        "t", CONFIG, results(weights="random"), {"mvtec_ad": DatasetNote(subset="a subset: at most 3 training images")}
+    caption = make_table(
+        CONFIG, results(weights="random"), {"mvtec_ad": DatasetNote(subset="a subset: at most 3 training images")}
     ).caption
     assert "RANDOM weights" in caption
     assert "a subset: at most 3 training images" in caption
@@ -171,7 +171,7 @@ def test_html_is_escaped_and_stands_alone(table):
 
 def test_csv_has_every_cell(table):
     rows = list(csv.DictReader(io.StringIO(to_csv(table))))
-    assert len(rows) == 3 * (1 + len(table.others))
+    assert len(rows) == 3 * (1 + len(others(table)))
     assert rows[0]["status"] == "reproduced"
     assert float(rows[0]["mean"]) == pytest.approx(98.5)
 
@@ -197,8 +197,8 @@ def by_size(sizes):
 def test_one_method_at_several_sizes_is_one_column():
     other = results(methods=(("fastflow", "FastFlow", "FastFlow"),)).assign(variant_of="fastflow")
     frame = pd.concat([by_size([("bottle", 512), ("carpet", 128)]).assign(method="cflow", title="C"), other])
-    table = make_results_table("t", CONFIG, frame, {})
-    assert [column.title for column in table.columns] == ["C", "FastFlow"]
+    table = make_table(CONFIG, frame)
+    assert [column.title for column in table.measured] == ["C", "FastFlow"]
     assert table.details(table.columns[0]) == "resnet18.tv_in1k@128/512, last"
     assert table.details(table.columns[1]) == "resnet18.tv_in1k@256, last"
     assert [row.cells[0].n_seeds for row in table.rows] == [2, 2, 2]
@@ -209,8 +209,8 @@ def test_one_method_at_several_sizes_is_one_column():
 
 def test_a_category_at_two_sizes_keeps_the_columns_apart():
     frame = by_size([("bottle", 512), ("bottle", 128), ("carpet", 128)])
-    table = make_results_table("t", CONFIG, frame, {})
-    assert [c.backbone for c in table.columns] == ["resnet18.tv_in1k@512-reflect", "resnet18.tv_in1k@128-reflect"]
+    table = make_table(CONFIG, frame)
+    assert [c.backbone for c in table.measured] == ["resnet18.tv_in1k@512-reflect", "resnet18.tv_in1k@128-reflect"]
     bottle, carpet, average = table.rows
     assert bottle.cells[0].mean == bottle.cells[1].mean == pytest.approx(98.5)
     assert carpet.cells[0].status == average.cells[0].status == "missing"
@@ -223,9 +223,7 @@ def test_scores_relative_to_the_test_set_are_named():
     assert metric_title("image_auroc_top1_transductive") == f"image AUROC (mean of the map's top 1 %) {relative}"
     assert metric_title(f"pixel_aupro{TRANSDUCTIVE}") != f"pixel_aupro{TRANSDUCTIVE}"
     frame = pd.concat([results(), results().assign(metric="pixel_auroc_transductive", value=0.75)])
-    made = make_results_table(
-        "t", CONFIG.model_copy(update={"metric_of": {"uflow": "pixel_auroc_transductive"}}), frame, {}
-    )
+    made = make_table(CONFIG.model_copy(update={"metric_of": {"uflow": "pixel_auroc_transductive"}}), frame, {})
     assert made.rows[0].cells[0].mean == pytest.approx(75)
     assert made.rows[0].cells[0].published.value == 98.65
     assert made.details(made.columns[0]) == "last, transductive"
@@ -257,9 +255,7 @@ def test_printed_numbers_are_compared_at_their_precision():
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_latex_compiles(table, tmp_path):
-    body = to_latex(table) + to_latex(
-        make_results_table("u", CONFIG.model_copy(update={"published": None}), results(), {})
-    )
+    body = to_latex(table) + to_latex(make_table(CONFIG.model_copy(update={"published": None}), results()))
     compile_latex(body, tmp_path)
 
 

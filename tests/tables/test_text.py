@@ -10,9 +10,9 @@ import pytest
 from nfbench.core.files import shield, unshield, write_csv
 from nfbench.core.seals import known_files, write_sealed
 from nfbench.results.files import ImageScore, file_of, read_rows, record_of, write_rows
-from nfbench.tables import render
-from nfbench.tables.pages import csv_text, escape_latex, latex_line, latex_table
-from nfbench.tables.results import make_results_table
+from nfbench.tables import _render as render
+from nfbench.tables._render import csv_text, escape_latex, latex_line, latex_table
+from tests.tables.making import make_table
 from tests.tables.test_tables import CONFIG, results
 
 FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "=", "+", "-", "@", "'=1", "'x", "''"]
@@ -80,8 +80,8 @@ def test_labels_of_latex_are_plain(name, label):
 
 @pytest.mark.parametrize("label", ["[b]", "*", "=1+1", "<b>bold</b>", "5$_$", "{{ x }}", "a & b"])
 def test_a_whole_table_takes_any_label(label):
-    table = make_results_table("t", CONFIG, results(), {})
-    rows = tuple(replace(row, category=label) for row in table.rows[:1])
+    table = make_table(CONFIG, results())
+    rows = tuple(replace(row, labels=(row.labels[0], label)) for row in table.rows[:1])
     columns = tuple(replace(column, title=label) for column in table.columns)
     table = replace(table, rows=rows, columns=columns, caption=label)
     latex = render.to_latex(table)

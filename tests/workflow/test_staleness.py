@@ -79,7 +79,7 @@ def test_snakemake_makes_nothing_when_all_looks_change_and_plugins_come(finished
     [
         ([("methods/fastflow.py", "FastFlow")], ONE_METHOD),
         ([("scoring/maps.py", "_CONTOUR_QUANTILE")], EVALUATED),
-        ([("tables/captions.py", "results_caption")], {"build_table": 3, "build_report": 1}),
+        ([("tables/_captions.py", "caption_of_runs")], {"build_table": 3, "build_report": 1}),
         ([("methods/padim.py", "Padim"), ("anomalies/blend.py", "CANVAS"), ("figures/speed.py", "draw_speed")], {}),
     ],
     ids=["method", "contour", "caption", "others"],

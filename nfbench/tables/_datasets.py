@@ -1,12 +1,16 @@
 """What tables must know of datasets beyond their results: which images are read, and what all their categories are."""
 
-from collections.abc import Mapping
+from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from nfbench.core.registry import plugin_names
 from nfbench.datasets.base import find_dataset
 from nfbench.plan.specs import DatasetNote
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["DatasetNote", "DatasetNotes", "comparability", "is_whole", "official_categories", "subset"]
 

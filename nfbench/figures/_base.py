@@ -1,26 +1,26 @@
-"""What figures share: the cells they draw, and writing them without a display."""
+"""What figures share: the cells they draw, and writing them without a display.
+
+Kinds are imported while the workflow is parsed: matplotlib and numpy are imported where something is drawn.
+"""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import matplotlib
-
-matplotlib.use("agg")
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.text import Text
+from typing import TYPE_CHECKING, Any
 
 from nfbench.config.validation import printable
 from nfbench.core.files import atomic_path, remove_stale
+from nfbench.datasets.manifest import Entry, read_checked_image, read_checked_mask
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
 from nfbench.results.record import RunRecord, read_expected
 
-matplotlib.rcParams["text.parse_math"] = False  # dollar signs, braces and backslashes of names are no formulas
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = [
     "COLORS",
@@ -29,9 +29,11 @@ __all__ = [
     "Legend",
     "by_category",
     "columns_of",
+    "draw_example",
     "draw_grid",
     "find_run",
     "legend_above",
+    "new_figure",
     "of_first_seed",
     "read_runs",
     "write_figure",
@@ -109,6 +111,22 @@ def by_category(runs: Sequence[DrawnRun]) -> dict[tuple[str, str], list[DrawnRun
     return grouped
 
 
+def new_figure(width: float, height: float, **options: Any) -> Figure:
+    """An empty figure in inches, for no display, that shows text as it is.
+
+    Args:
+        width: in inches.
+        height: in inches.
+        options: of ``matplotlib.pyplot.figure``.
+    """
+    import matplotlib as mpl
+    from matplotlib import pyplot
+
+    mpl.use("agg")
+    mpl.rcParams["text.parse_math"] = False  # dollar signs, braces and backslashes of names are no formulas
+    return pyplot.figure(figsize=(width, height), **options)
+
+
 def draw_grid(
     runs: Sequence[DrawnRun],
     columns: Mapping[Any, str],
@@ -130,8 +148,8 @@ def draw_grid(
         sharey: give all panels one y axis.
     """
     grouped = by_category(runs)
-    size = (panel[0] * len(columns), panel[1] * len(grouped))
-    figure, axes = plt.subplots(len(grouped), len(columns), figsize=size, squeeze=False, sharey=sharey)
+    figure = new_figure(panel[0] * len(columns), panel[1] * len(grouped))
+    axes = figure.subplots(len(grouped), len(columns), squeeze=False, sharey=sharey)
     legend: Legend = ([], [])
     for row, (category, category_runs) in zip(axes, grouped.items(), strict=True):
         for axis, column in zip(row, columns, strict=True):
@@ -163,11 +181,31 @@ def legend_above(figure: Figure, shown: Legend) -> None:
     figure.legend(*shown, loc="upper center", ncols=n_columns, fontsize=8, frameon=False)
 
 
+def draw_example(axes: Sequence[Axes], entry: Entry, label: str) -> None:
+    """Draws an image and its ground truth on the first two of ``axes``, and takes the ticks off all."""
+    import numpy as np
+
+    axes[0].imshow(read_checked_image(entry))
+    axes[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7)
+    if entry.label and not entry.mask:
+        axes[1].imshow(np.ones((entry.height, entry.width)), cmap="gray", vmin=0, vmax=1)
+        axes[1].text(0.5, 0.5, "no mask", ha="center", va="center", fontsize=7, transform=axes[1].transAxes)
+    else:
+        mask = read_checked_mask(entry) if entry.mask else np.zeros((entry.height, entry.width), dtype=bool)
+        axes[1].imshow(mask, cmap="gray", vmin=0, vmax=1)
+    for axis in axes:
+        axis.set_xticks([])
+        axis.set_yticks([])
+
+
 def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
     """Writes a figure under each path, in the format of its ending, and closes it.
 
     All text is shown as it is; control characters, and bytes of names that are not UTF-8, by their numbers.
     """
+    from matplotlib import pyplot
+    from matplotlib.text import Text
+
     for text in figure.findobj(Text):
         text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
     for folder in {path.parent for path in paths}:
@@ -176,4 +214,4 @@ def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
         metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
         with atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=130, bbox_inches="tight", metadata=metadata)
-    plt.close(figure)
+    pyplot.close(figure)

@@ -1,21 +1,40 @@
 """What tables agree on before a measured value stands beside a published one: one setting, and the same data."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
-from nfbench.metrics import find_metric
-from nfbench.reference import PrintedValue, find_printed
+from nfbench.metrics import SHARE, find_metric
+from nfbench.reference import PublishedValue, find_printed, printed_rows, published_names
+from nfbench.results.compare import Comparison, compare
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
+    "PublishedRow",
     "common_categories",
+    "compare_runs",
+    "file_fault",
+    "metrics_faults",
     "of_setting",
     "printed_cell",
     "printed_settings",
     "require_metrics",
+    "row_faults",
     "shown_backbone",
+    "unit_factor",
+]
+
+
+PublishedRow = Annotated[
+    dict[str, str] | None,
+    Field(description="which row of the published table: its columns by name, such as {backbone: ResNet18}"),
 ]
 
 
@@ -84,9 +103,26 @@ def common_categories(name: str, rows: Sequence[pd.DataFrame], results: pd.DataF
     return results[[pair in common for pair in zip(results.dataset, results.category, strict=True)]]
 
 
+def compare_runs(
+    runs: pd.DataFrame,
+    published: PublishedValue | None = None,
+    tolerance: tuple[float, float] = (0, 0),
+    *,
+    comparable: bool = True,
+) -> Comparison:
+    """A cell: the mean of each seed's runs, of one unit, beside a published value; see ``compare``."""
+    by_seed, factor = runs.groupby("seed").value.mean(), unit_factor(runs)
+    return compare(by_seed, published, tolerance, factor=factor, comparable=comparable, runs=runs)
+
+
+def unit_factor(runs: pd.DataFrame) -> float:
+    """What values of these runs' metric are printed times; see ``nfbench.metrics.Unit``."""
+    return find_metric(runs.metric.iloc[0]).metric.unit.factor if len(runs) else SHARE.factor
+
+
 def printed_cell(
     name: str, published: str | None, where: Mapping[str, str] | None, metric: str, results: pd.DataFrame
-) -> PrintedValue | None:
+) -> PublishedValue | None:
     """The published value of a row of a table; None where none is asked for, or its row has none of this metric.
 
     Args:
@@ -97,7 +133,7 @@ def printed_cell(
         results: results that the value is set beside.
 
     Raises:
-        NfbenchError: no such row, or one of another setting than that of ``results``.
+        NfbenchError: no such row, or one of another setting than that of ``results``, or no percentage.
     """
     if published is None or where is None:
         return None
@@ -108,4 +144,45 @@ def printed_cell(
             f"table '{name}': the published value of {dict(where)} is of the setting {printed.setting}, the runs are "
             f"of {found}; leave 'published' of this row out, or take its runs from another setting"
         )
-    return printed
+    return printed.in_percent() if printed else None
+
+
+def metrics_faults(key: str, published: str | None, metrics: Collection[str]) -> Iterator[str]:
+    """A published table that is not there, or has none of the metrics."""
+    if published is None:
+        return
+    if fault := file_fault(published):
+        yield f"'{key}.published': {fault}"
+        return
+    found = {row["metric"] for row in printed_rows(published)}
+    if not found & {find_metric(metric).printed_as for metric in metrics}:
+        yield f"'{key}.metrics': published table '{published}' has none of them, only {', '.join(sorted(found))}"
+
+
+def row_faults(key: str, published: str | None, where: Mapping[str, str] | None) -> Iterator[str]:
+    """Columns that a published table does not have, and values that no row has."""
+    if where is None:
+        return
+    if published is None:
+        yield f"'{key}.published': the table has no 'published', the file that this row is in"
+        return
+    if file_fault(published):
+        return
+    rows = printed_rows(published)
+    for column, value in where.items():
+        if column not in rows[0]:
+            yield f"'{key}.published': '{published}' has no column '{column}'{nearest(column, rows[0])}"
+            return
+        values = {row[column] for row in rows}
+        if value not in values:
+            yield f"'{key}.published.{column}': '{published}' has no '{value}' there{nearest(value, values - {''})}"
+            return
+    if not any(all(row[column] == value for column, value in where.items()) for row in rows):
+        wanted = ", ".join(f"{column} '{value}'" for column, value in where.items())
+        yield f"'{key}.published': '{published}' has no row with {wanted}"
+
+
+def file_fault(published: str) -> str:
+    """Why a published table cannot be read; empty where it can."""
+    names = [name for name in published_names() if "metric" in printed_rows(name)[0]]
+    return "" if published in names else f"no published table '{published}'{nearest(published, names)}"

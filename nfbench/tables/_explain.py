@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from nfbench.plan.paths import Paths
 from nfbench.plan.specs import SearchSpec, Spec, SummarizeSpec
 from nfbench.results.compare import Comparison
 from nfbench.results.record import RunRecord, read_record
-from nfbench.tables.model import Column, Row, Table
+from nfbench.tables._model import Column, Row, Table, Text
 
-__all__ = ["TableCell", "commands_of", "describe_cell", "describe_run", "find_cell"]
+__all__ = ["TableCell", "commands_of", "describe_cell", "describe_run", "find_cell", "runs_of"]
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,7 @@ class TableCell:
     table: Table
     row: Row
     column: Column
-    value: Comparison
-    runs: pd.DataFrame
+    cell: Comparison | Text
 
 
 def find_cell(table: Table, row: str, column: str) -> TableCell:
@@ -38,18 +37,18 @@ def find_cell(table: Table, row: str, column: str) -> TableCell:
 
     Args:
         table: the table.
-        row: a category, or ``dataset/category``; in other tables than those of results, the label of the row.
+        row: a label of the row, such as a category or a method, or the first ones or all with slashes between them.
         column: any of the method's or variant's name or title, the backbone, the selection and the metric, with
             slashes between them; enough of them to mean one column.
 
     Raises:
         NfbenchError: no such row or column, or several; names them.
     """
-    rows = {f"{found.dataset}/{found.category}": found for found in table.rows}
-    fitting = [found for name, found in rows.items() if row in (name, found.category)]
+    fitting = [found for found in table.rows if row in _row_names(found)]
     if len(fitting) != 1:
-        names = [*rows, *(found.category for found in table.rows)]
-        hint = f"; say which: {', '.join(f'{r.dataset}/{row}' for r in fitting)}" if fitting else nearest(row, names)
+        names = [name for found in table.rows for name in ("/".join(found.labels), found.label)]
+        whole = ", ".join("/".join(found.labels) for found in fitting)
+        hint = f"; say which: {whole}" if fitting else nearest(row, names)
         raise NfbenchError(f"table '{table.name}' has {len(fitting)} rows '{row}'{hint}")
     wanted = set(column.split("/"))
     columns = [index for index, found in enumerate(table.columns) if wanted <= _names(found)]
@@ -58,17 +57,22 @@ def find_cell(table: Table, row: str, column: str) -> TableCell:
         raise NfbenchError(f"table '{table.name}' has {len(columns)} columns '{column}'; known: {known}")
     (index,) = columns
     (found_row,) = fitting
-    return TableCell(table, found_row, table.columns[index], found_row.cells[index], found_row.runs[index])
+    return TableCell(table, found_row, table.columns[index], found_row.cells[index])
 
 
 def describe_cell(found: TableCell) -> Iterator[str]:
     """What the table shows, and how it follows from its runs."""
-    cell, runs = found.value, found.runs
-    where = f"{found.table.name}, row {found.row.dataset}/{found.row.category}, column {_label(found.column)}"
+    cell = found.cell
+    where = f"{found.table.name}, row {'/'.join(filter(None, found.row.labels))}, column {_label(found.column)}"
+    if isinstance(cell, Text):
+        first, *more = cell.trace or (cell.text, *filter(None, [cell.hint]))
+        yield f"{where}: {first}"
+        yield from more
+        return
     if math.isnan(cell.mean):
         yield f"{where}: nothing measured"
     else:
-        spread = "" if math.isnan(cell.std) else f" ± {cell.std:.10g}"
+        runs, spread = cell.runs, "" if math.isnan(cell.std) else f" ± {cell.std:.10g}"
         categories = f" of means over {runs.category.nunique()} categories" if runs.category.nunique() > 1 else ""
         yield f"{where}: {cell.mean:.10g}{spread}, mean over {cell.n_seeds} seeds{categories}, {len(runs)} runs"
     if cell.holes:
@@ -77,6 +81,12 @@ def describe_cell(found: TableCell) -> Iterator[str]:
         trust = "" if cell.published.trusted else f", doubtful: {cell.published.note}"
         difference = "" if math.isnan(cell.difference) else f", difference {cell.difference:+.2f}, {cell.status}"
         yield f"published in {found.table.source}: {cell.published.value:g}{trust}{difference}"
+
+
+def runs_of(found: TableCell) -> Iterator[pd.Series]:
+    """The runs that a cell is the mean of; none where it is made from code or printed somewhere."""
+    if isinstance(found.cell, Comparison):
+        yield from (run for _, run in found.cell.runs.iterrows())
 
 
 def describe_run(run: pd.Series, paths: Paths) -> Iterator[str]:
@@ -144,10 +154,15 @@ def _changed(record: RunRecord) -> str:
     return "" if file_sha256(path) == record.data.manifest_sha256 else "; THE FILE IS NOW ANOTHER ONE"
 
 
+def _row_names(row: Row) -> set[str]:
+    """Each label, and the first ones with slashes between them."""
+    return {*row.labels, *("/".join(row.labels[:count]) for count in range(1, len(row.labels) + 1))} - {""}
+
+
 def _names(column: Column) -> set[str]:
     return {column.method, column.title, column.backbone, column.selection, column.metric, *column.tags} - {""}
 
 
 def _label(column: Column) -> str:
-    parts: Sequence[str] = (column.method, column.backbone, column.selection, column.metric)
+    parts = (column.method or column.title, column.backbone, column.selection, column.metric)
     return "/".join(dict.fromkeys(part for part in parts if part))

@@ -3,10 +3,9 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-import pandas as pd
-
+from nfbench.results.compare import Comparison
 from nfbench.results.ledger import Account, describe_holes
-from nfbench.tables.model import AVERAGE, Column, Row, Table
+from nfbench.tables._model import AVERAGE, Cell, Column, Row, Table, Text
 
 __all__ = ["HOLE_MARK", "mark_holes"]
 
@@ -22,7 +21,7 @@ def mark_holes(table: Table, holes: Sequence[Account]) -> Table:
         table: the table.
         holes: cells of the experiment that are not done.
     """
-    settings = {setting for row in table.rows for runs in row.runs for setting in runs.setting}
+    settings = {setting for _, _, cell in table.comparisons() for setting in cell.runs.setting}
     own = [hole for hole in holes if hole.cell.setting in settings]
     if not own:
         return table
@@ -32,20 +31,23 @@ def mark_holes(table: Table, holes: Sequence[Account]) -> Table:
 
 
 def _marked(table: Table, row: Row, holes: Sequence[Account], settings: Collection[str]) -> Row:
-    one_category = row.category if table.keys[1] == "category" and row.category != AVERAGE else None
-    cells = []
-    for column, cell, runs in zip(table.columns, row.cells, row.runs, strict=True):
-        who = _who(column, runs, settings)
-        concerned = [hole for hole in holes if _concerns(hole, row.dataset, one_category, who)]
-        cells.append(replace(cell, holes=len(concerned)))
-    return replace(row, cells=tuple(cells))
+    labels = dict(zip(table.heads, row.labels, strict=True))
+    category = None if row.label == AVERAGE else labels.get("category")
+
+    def marked(column: Column, cell: Cell) -> Cell:
+        if isinstance(cell, Text):
+            return cell
+        who = _who(column, cell, settings)
+        return replace(cell, holes=sum(_concerns(hole, labels["dataset"], category, who) for hole in holes))
+
+    return replace(row, cells=tuple(map(marked, table.columns, row.cells)))
 
 
-def _who(column: Column, runs: pd.DataFrame, settings: Collection[str]) -> set[tuple[str, str, str]]:
+def _who(column: Column, cell: Comparison, settings: Collection[str]) -> set[tuple[str, str, str]]:
     """Settings, methods and backbones whose runs a cell shows, or would show were there any."""
     if column.tags:
         return {(setting, column.method, tag) for setting in settings for tag in column.tags}
-    return set(zip(runs.setting, runs.method, runs.backbone, strict=True))
+    return set(zip(cell.runs.setting, cell.runs.method, cell.runs.backbone, strict=True))
 
 
 def _concerns(hole: Account, dataset: str, category: str | None, who: Collection[tuple[str, str, str]]) -> bool:

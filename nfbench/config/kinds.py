@@ -1,0 +1,78 @@
+"""Models whose keys depend on their ``kind``: each kind is a plug-in, one file with its model."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
+
+from pydantic import GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic_core import CoreSchema, PydanticCustomError
+
+from nfbench.config.validation import Model
+from nfbench.core.registry import nearest, plugin, plugin_names
+
+__all__ = ["Kind"]
+
+
+class Kind(Model):
+    """What the kinds of one package have in common; validates values by the model of the kind that they name.
+
+    A kind's model derives from it and has a field ``kind``, a literal with the name of its file.
+
+    Attributes:
+        package: the package of the kinds.
+        attribute: the name under which the module of a kind has its model.
+        default_kind: the kind of values that name none.
+        example: keys of an example, for the schema and for the tests that build every kind.
+    """
+
+    package: ClassVar[str]
+    attribute: ClassVar[str]
+    default_kind: ClassVar[str | None] = None
+    example: ClassVar[Mapping[str, Any]] = {}
+
+    @property
+    def module(self) -> str:
+        """The module of its kind, which its code is in."""
+        return type(self).__module__
+
+    @classmethod
+    def of_kind(cls, kind: str) -> type[Self]:
+        """The model of a kind.
+
+        Raises:
+            NfbenchError: there is no such kind; the message names the nearest one.
+        """
+        return getattr(plugin(cls.package, kind), cls.attribute)
+
+    @classmethod
+    def meant_by(cls, values: Any) -> type[Self]:
+        """The model that values are of, as far as they say it."""
+        if "kind" in cls.model_fields or not isinstance(values, Mapping):
+            return cls
+        kind = values.get("kind", cls.default_kind)
+        return cls.of_kind(kind) if kind in plugin_names(cls.package) else cls
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _by_kind(cls, values: Any, handler: Callable[[Any], Self]) -> Self:
+        if (model := cls.meant_by(values)) is not cls:
+            return model.model_validate(values)
+        if "kind" in cls.model_fields or not isinstance(values, Mapping):
+            return handler(values)
+        kind, known = values.get("kind"), plugin_names(cls.package)
+        what = f"unknown kind '{kind}'{nearest(str(kind), known)}" if kind else f"missing; known: {', '.join(known)}"
+        fault = {"type": PydanticCustomError("unknown_kind", "{what}", {"what": what}), "loc": ("kind",), "input": kind}
+        raise ValidationError.from_exception_data(cls.__name__, [fault])
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The schema of all kinds, each with its own keys."""
+        if "kind" in cls.model_fields:
+            return handler(core_schema)
+        found = []
+        for kind in plugin_names(cls.package):
+            model = cls.of_kind(kind)
+            schema = {**handler(model.__pydantic_core_schema__), "examples": [{"kind": kind, **model.example}]}
+            if kind != cls.default_kind:
+                schema["required"] = ["kind", *schema.get("required", ())]
+            found.append(schema)
+        return {"oneOf": found}

@@ -1,0 +1,18 @@
+"""Tables of made-up results."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from nfbench.config import TableConfig
+from nfbench.plan.specs import DatasetNote
+from nfbench.tables._model import Source, Table
+
+
+def make_table(config: TableConfig, results: pd.DataFrame, notes: Mapping[str, DatasetNote] | None = None) -> Table:
+    return config.make("t", Source(results, notes or {}))
+
+
+def others(table: Table) -> list[str]:
+    """Published methods that were not measured."""
+    return [column.title for column in table.columns if column.is_text]

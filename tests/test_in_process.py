@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 def test_dry_runs_see_each_change_and_the_same_as_a_process(tmp_path):
     checkout = Checkout(tmp_path)
     planned = planned_jobs(tmp_path, "smoke")
-    assert planned == count_jobs(checkout.snakemake(*DRY_RUN, "smoke"))
+    assert planned == count_jobs(checkout.snakemake_apart(*DRY_RUN, "smoke"))
     path = tmp_path / "workflow" / "experiments" / "smoke.yaml"
     values = yaml.safe_load(path.read_text())
     path.write_text(yaml.safe_dump({**values, "seeds": values.get("seeds", 1) + 1}))

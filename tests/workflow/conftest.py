@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from tests.in_process import planned_jobs
+from nfbench.datasets.synthetic import Synthetic
+from tests.in_process import planned_jobs, run_snakemake
 
 ROOT = Path(__file__).parents[2]
 PARTS = ["Snakefile", "config.yaml", "workflow", "profiles", "envs"]
@@ -46,7 +47,11 @@ class Checkout:
         return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
 
     def snakemake(self, *arguments: str, fails: bool = False) -> str:
-        """Runs Snakemake; returns all it printed."""
+        """Runs Snakemake and its jobs in this process; returns all they printed."""
+        return run_snakemake(self.folder, "--cores", "1", *arguments, fails=fails)
+
+    def snakemake_apart(self, *arguments: str, fails: bool = False) -> str:
+        """The same in a process of its own, and one for each job."""
         done = subprocess.run(
             self.command(*arguments), cwd=self.folder, capture_output=True, text=True, check=False, env=environment()
         )
@@ -62,29 +67,56 @@ def environment() -> dict[str, str]:
     return {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
-@pytest.fixture(scope="module")
-def new_checkout(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Checkout]:
-    return lambda: Checkout(tmp_path_factory.mktemp("checkout"))
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Makes a folder by a name, once for all processes of the tests; returns it."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def make_once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = base / name, base / f"{name}.done"
+        with FileLock(base / f"{name}.lock"):
+            if not done.exists():
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return make_once
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """The folder of the synthetic categories that smoke tests use: drawing one takes two seconds."""
+    return once("images", lambda folder: [Synthetic().samples(folder, name) for name in ("fabric", "washer")])
+
+
+@pytest.fixture(scope="module")
+def new_checkout(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Checkout]:
+    """Makes a checkout in which these images are drawn already."""
+
+    def make() -> Checkout:
+        checkout = Checkout(tmp_path_factory.mktemp("checkout"))
+        shutil.copytree(images, checkout.folder / "data" / "synthetic", copy_function=os.link)
+        return checkout
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def smoke(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """The folder of a checkout in which the experiment 'smoke' has run: once for all processes of the tests.
 
     ``NFBENCH_SMOKE`` may name a checkout of the same commit in which it has run already.
     """
-    base = tmp_path_factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    folder, done = base / "smoke", base / "smoke.done"
-    with FileLock(base / "smoke.lock"):
-        if not done.exists():
-            folder.mkdir()
-            checkout, given = Checkout(folder), os.environ.get("NFBENCH_SMOKE")
-            for part in (".snakemake", "data", "results") if given else ():
-                shutil.copytree(Path(given, part), folder / part, ignore=shutil.ignore_patterns(".gitkeep"))
-            checkout.snakemake("smoke")
-            done.touch()
-    return folder
+
+    def make(folder: Path) -> None:
+        checkout, given = Checkout(folder), os.environ.get("NFBENCH_SMOKE")
+        for part in (".snakemake", "data", "results") if given else ():
+            shutil.copytree(Path(given, part), folder / part, ignore=shutil.ignore_patterns(".gitkeep"))
+        checkout.snakemake("smoke")
+
+    return once("smoke", make)
 
 
 @pytest.fixture(scope="module")

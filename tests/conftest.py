@@ -16,6 +16,8 @@ from nfbench.core.torchvision_guard import import_torchvision
 
 import_torchvision()  # before any test module imports timm or anomalib
 
+os.fsync = lambda handle: None  # only a power cut could tell, and thousands of files would wait for the disk
+
 hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("tests")
 

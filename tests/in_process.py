@@ -50,8 +50,8 @@ def run_nfbench(folder: Path, *arguments: str) -> str:
 def run_snakemake(folder: Path, *arguments: str, fails: bool = False) -> str:
     """Runs Snakemake in a folder, and the commands of its jobs, one at a time; returns all that they printed.
 
-    All that Snakemake does is real, down to its locks and metadata. A job is no process of its own, which would cost two
-    seconds and more before it begins. Snakemake asks for conda once a process: not for jobs in its environments.
+    All that Snakemake does is real, down to its locks and metadata; a job is no process of its own, which would take
+    two seconds and more to begin. Not for ``--use-conda``: Snakemake looks for conda once in a process.
     """
     from snakemake.cli import main
     from snakemake.logging import logger

@@ -14,6 +14,7 @@ from nfbench.datasets.synthetic import Synthetic
 from tests.in_process import planned_jobs, run_snakemake
 
 ROOT = Path(__file__).parents[2]
+FINISHED = os.environ.get("NFBENCH_SMOKE")
 PARTS = ["Snakefile", "config.yaml", "workflow", "profiles", "envs"]
 CONDA = """#!/bin/sh
 case "$1 $2" in
@@ -88,32 +89,38 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
 @pytest.fixture(scope="session")
 def images(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """The folder of the synthetic categories that smoke tests use: drawing one takes two seconds."""
-    return once("images", lambda folder: [Synthetic().samples(folder, name) for name in ("fabric", "washer")])
+
+    def make(folder: Path) -> None:
+        if FINISHED:
+            shutil.copytree(Path(FINISHED, "data", "synthetic"), folder, dirs_exist_ok=True)
+        for category in ("fabric", "washer"):
+            Synthetic().samples(folder, category)
+
+    return once("images", make)
+
+
+def with_images(folder: Path, images: Path) -> Checkout:
+    """A checkout in which these images are drawn already."""
+    shutil.copytree(images, folder / "data" / "synthetic", copy_function=os.link)
+    return Checkout(folder)
 
 
 @pytest.fixture(scope="module")
 def new_checkout(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Checkout]:
-    """Makes a checkout in which these images are drawn already."""
-
-    def make() -> Checkout:
-        checkout = Checkout(tmp_path_factory.mktemp("checkout"))
-        shutil.copytree(images, checkout.folder / "data" / "synthetic", copy_function=os.link)
-        return checkout
-
-    return make
+    return lambda: with_images(tmp_path_factory.mktemp("checkout"), images)
 
 
 @pytest.fixture(scope="session")
-def smoke(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+def smoke(once: Callable[[str, Callable[[Path], object]], Path], images: Path) -> Path:
     """The folder of a checkout in which the experiment 'smoke' has run: once for all processes of the tests.
 
     ``NFBENCH_SMOKE`` may name a checkout of the same commit in which it has run already.
     """
 
     def make(folder: Path) -> None:
-        checkout, given = Checkout(folder), os.environ.get("NFBENCH_SMOKE")
-        for part in (".snakemake", "data", "results") if given else ():
-            shutil.copytree(Path(given, part), folder / part, ignore=shutil.ignore_patterns(".gitkeep"))
+        checkout = with_images(folder, images)
+        for part in (".snakemake", "results") if FINISHED else ():
+            shutil.copytree(Path(FINISHED, part), folder / part, ignore=shutil.ignore_patterns(".gitkeep"))
         checkout.snakemake("smoke")
 
     return once("smoke", make)

@@ -73,7 +73,7 @@ class InterruptedRuns:
         kinds = [kind for _ in range(0, count, len(KINDS)) for kind in self.random.sample(list(KINDS), len(KINDS))]
         moments = sorted(self.random.randrange(JOBS - 1) for _ in range(count))
         moments[0] = min(moments[0], JOBS // 2)  # before the run ends by itself
-        moments[-1] = max(moments[-1], JOBS // 2)  # and some jobs are finished
+        moments[-1] = JOBS - 2  # when a run is evaluated, so that there is something to keep
         events = []
         for kind, jobs in zip(kinds, moments, strict=False):
             seconds = self.random.uniform(0, whole_seconds / JOBS)

@@ -1,5 +1,6 @@
 """Fixtures that many tests share: small image folders, small features, and the shared data where it is there."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from nfbench.core.torchvision_guard import import_torchvision
 
 import_torchvision()  # before any test module imports timm or anomalib
 
+os.fsync = lambda handle: None  # only a power cut could tell, and thousands of files would wait for the disk
+
 hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("tests")
 
@@ -26,6 +29,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that run the workflow come first, so that no process of the tests ends with a long one alone."""
     long = {item.path for item in items if item.get_closest_marker("workflow")}
     items.sort(key=lambda item: item.path not in long)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported and collected stays, so that no collection of garbage looks through all of it again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

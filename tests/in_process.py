@@ -9,10 +9,17 @@ import inspect
 import io
 import json
 import logging
+import os
+import shlex
+import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 from typer.testing import CliRunner
@@ -41,15 +48,50 @@ def run_nfbench(folder: Path, *arguments: str) -> str:
 
 
 def run_snakemake(folder: Path, *arguments: str, fails: bool = False) -> str:
-    """Runs Snakemake in a folder; returns all it printed. For dry runs: jobs would be processes of their own."""
+    """Runs Snakemake in a folder, and the commands of its jobs, one at a time; returns all that they printed.
+
+    All that Snakemake does is real, down to its locks and metadata; a job is no process of its own, which would take
+    two seconds and more to begin. Not for ``--use-conda``: Snakemake looks for conda once in a process.
+    """
     from snakemake.cli import main
     from snakemake.logging import logger
 
     printed, alone = io.StringIO(), patch.object(logger, "propagate", False)
-    with chdir(folder), alone, redirect_stdout(printed), redirect_stderr(printed):
+    jobs = patch.object(sys.modules["snakemake.shell"], "sp", SimpleNamespace(**{**vars(subprocess), "Popen": _start}))
+    handled = signal.getsignal(signal.SIGTERM)
+    with chdir(folder), alone, jobs, redirect_stdout(printed), redirect_stderr(printed):
         code = exit_code(main, [*arguments])
+    signal.signal(signal.SIGTERM, handled)
     assert bool(code) == fails, printed.getvalue()
     return printed.getvalue()
+
+
+_one_at_a_time = threading.Lock()
+
+
+def _start(command: str, **options: Any) -> subprocess.Popen | SimpleNamespace:
+    """Runs a job's command of nfbench to its end, in this process; starts any other."""
+    _, _, ours = command.partition(" -m nfbench ")
+    if not ours:
+        return subprocess.Popen(command, **options)
+    with _one_at_a_time:
+        code = _run_main(shlex.split(ours))
+    return SimpleNamespace(pid=os.getpid(), wait=lambda: code)
+
+
+def _run_main(arguments: list[str]) -> int | str | None:
+    """Runs the program, as a job does; returns its exit code."""
+    from nfbench.cli import main
+
+    handlers = logging.getLogger().handlers[:]
+    logging.getLogger().handlers = []  # which the program would close
+    try:
+        with patch.object(sys, "argv", ["nfbench", *arguments]):
+            return exit_code(main)
+    finally:
+        for handler in logging.getLogger().handlers:
+            handler.close()
+        logging.getLogger().handlers = handlers
 
 
 def run_experiment(folder: Path, experiment: str, **config: object) -> None:
@@ -78,10 +120,10 @@ def run_job(job: Job) -> None:
     stage(job.spec, **({"device": "cpu", "threads": 1} if on_device else {}))
 
 
-def exit_code(main: Callable[[list[str]], None], arguments: list[str]) -> int | str | None:
+def exit_code(main: Callable[..., None], *arguments: list[str]) -> int | str | None:
     """What a program's entry point would give to the system."""
     try:
-        main(arguments)
+        main(*arguments)
     except SystemExit as end:
         return end.code
     return 0

@@ -199,6 +199,17 @@ def make_ok_ko(folder: Path) -> None:
         Image.fromarray(mask).save(folder / "ground_truth" / "ko" / f"{number}.png")
 
 
+IN_ONE_PROCESS = """
+import sys
+from pathlib import Path
+from tests.in_process import run_nfbench, run_snakemake
+
+for line in sys.argv[1:]:
+    program, *arguments = line.split()
+    {"nfbench": run_nfbench, "snakemake": run_snakemake}[program](Path(), *arguments)
+"""
+
+
 def run_in(folder: Path, *arguments: str) -> str:
     variables = {**environment(), "PYTHONPATH": str(folder)}
     command = [sys.executable, "-m", *arguments]
@@ -209,11 +220,8 @@ def run_in(folder: Path, *arguments: str) -> str:
 
 @pytest.mark.slow
 def test_worked_examples_run(example):
-    jobs = "from pathlib import Path; from tests.in_process import run_experiment; run_experiment(Path('.'), 'example')"
-    (example / "run_jobs.py").write_text(jobs)
-    run_in(example, "run_jobs")  # in one process; the commands then find that all is done
-    for command in commands(CONTRIBUTING):
-        run_in(example, *command.split())
+    (example / "run_all.py").write_text(IN_ONE_PROCESS)
+    run_in(example, "run_all", *commands(CONTRIBUTING))
     table = (example / "results" / "tables" / "example" / "example_pixel_auroc.csv").read_text()
     assert "diagonal-short" in table
     assert "mobilenetv3_large_100.ra_in1k@64-l23-random" in table

@@ -5,7 +5,7 @@ a model takes anything, such as the settings of a method, ``typed`` makes them b
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,22 +27,39 @@ class _Plain(str):
     __slots__ = ()
 
 
-class _Loader(yaml.SafeLoader):
-    """Keeps scalars as they are written, and refuses a key that comes twice."""
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """Keeps scalars as they are written, and refuses a key that comes twice; libyaml makes it fast."""
 
     yaml_implicit_resolvers: ClassVar = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and not key.tag.endswith("merge")):
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' comes twice", key.start_mark)
-            seen.add(key.value)
-        return node
+    def get_single_node(self) -> yaml.Node | None:
+        first = super().get_single_node()
+        for mapping in _mappings(first):
+            keys = [key for key, _ in mapping.value if isinstance(key, yaml.ScalarNode)]
+            seen: set[str] = set()
+            for key in (key for key in keys if not key.tag.endswith("merge")):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' comes twice", key.start_mark)
+                seen.add(key.value)
+        return first
+
+
+def _mappings(first: yaml.Node | None) -> Iterator[yaml.MappingNode]:
+    """All mappings in a node, each once: an alias is the node that it names."""
+    known, waiting = set(), [first]
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, yaml.CollectionNode) or id(node) in known:
+            continue
+        known.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            yield node
+            waiting += [part for pair in node.value for part in pair]
+        else:
+            waiting += node.value
 
 
 def _construct_text(loader: _Loader, node: yaml.ScalarNode) -> str:

@@ -153,9 +153,14 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns("__pycache__"))
 
 
+@pytest.fixture(scope="module")
+def before(smoke_jobs: dict[str, Job], package: Path) -> dict[str, tuple[str, str]]:
+    """States with the code as it is."""
+    return states(smoke_jobs, package)
+
+
 @pytest.mark.parametrize(("file", "definition", "expected"), EDITS, ids=[row[0] for row in EDITS])
-def test_a_real_edit_remakes_what_follows_from_it(smoke_jobs, package, file, definition, expected):
-    before = states(smoke_jobs, package)
+def test_a_real_edit_remakes_what_follows_from_it(smoke_jobs, package, before, file, definition, expected):
     with restored(package / file):
         edit(package / file, definition)
         after = states(smoke_jobs, package)
@@ -163,8 +168,7 @@ def test_a_real_edit_remakes_what_follows_from_it(smoke_jobs, package, file, def
 
 
 @pytest.mark.parametrize("file", LOOKS)
-def test_comments_docstrings_and_format_remake_nothing(smoke_jobs, package, file):
-    before = states(smoke_jobs, package)
+def test_comments_docstrings_and_format_remake_nothing(smoke_jobs, package, before, file):
     with restored(package / file):
         change_looks(package / file)
         after = states(smoke_jobs, package)
@@ -172,8 +176,7 @@ def test_comments_docstrings_and_format_remake_nothing(smoke_jobs, package, file
 
 
 @pytest.mark.parametrize("file", NEW_FILES)
-def test_a_new_plugin_remakes_nothing(smoke_jobs, package, file):
-    before = states(smoke_jobs, package)
+def test_a_new_plugin_remakes_nothing(smoke_jobs, package, before, file):
     with restored(package / file):
         add_plugin(package, file)
         after = states(smoke_jobs, package)

@@ -46,7 +46,7 @@ def test_from_images_to_tables(cluster, checkout, tell):
     """The quickstart on made-up images, with every rule as a job of Slurm but those that gather results."""
     arguments = ["--config", "miniature=true", "categories=washer", "device=cpu"]
     planned = checkout.jobs(*arguments)
-    checkout.snakemake(*SLURM, *arguments)
+    checkout.snakemake_apart(*SLURM, *arguments)
     results = checkout.folder / "results" / "miniature"
     assert "washer" in (results / "tables" / "quickstart" / "quickstart_pixel_auroc.csv").read_text()
     submitted = planned["total"] - sum(planned[rule] for rule in LOCAL)
@@ -64,7 +64,7 @@ def test_training_and_evaluation_as_one_job(cluster, checkout, tell):
     profile.write_text(text)
     before, arguments = len(cluster.finished()), ["smoke", "--config", "device=cpu"]
     planned = checkout.jobs(*arguments)
-    checkout.snakemake(*SLURM, *arguments)
+    checkout.snakemake_apart(*SLURM, *arguments)
     assert planned["train_flow"] == planned["evaluate_run"] > 1
     submitted = planned["total"] - sum(planned.get(rule, 0) for rule in LOCAL) - planned["evaluate_run"]
     assert [job["JobState"] for job in cluster.finished()[before:]] == ["COMPLETED"] * submitted
@@ -106,12 +106,12 @@ def wait_for(condition, process: subprocess.Popen, seconds: float = 240):
 def undisturbed(checkout, tmp_path_factory) -> Checkout:
     """The same trainings on this machine, without Slurm; ``checkout`` has the features that they are made of."""
     (checkout.folder / "workflow" / "experiments" / "faults.yaml").write_text(FAULTS)
-    checkout.snakemake("faults", "--until", "extract_features", "--config", "device=cpu")
+    checkout.snakemake_apart("faults", "--until", "extract_features", "--config", "device=cpu")
     other = tmp_path_factory.mktemp("undisturbed") / "checkout"
     shutil.copytree(checkout.folder, other)
     whole = copy.copy(checkout)
     whole.folder = other
-    whole.snakemake("faults", "--until", "evaluate_run", "--config", "device=cpu")
+    whole.snakemake_apart("faults", "--until", "evaluate_run", "--config", "device=cpu")
     return whole
 
 

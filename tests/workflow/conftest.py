@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from tests.in_process import planned_jobs
+from nfbench.datasets.synthetic import Synthetic
+from tests.in_process import planned_jobs, run_snakemake
 
 ROOT = Path(__file__).parents[2]
+FINISHED = os.environ.get("NFBENCH_SMOKE")
 PARTS = ["Snakefile", "config.yaml", "workflow", "profiles", "envs"]
 CONDA = """#!/bin/sh
 case "$1 $2" in
@@ -46,7 +48,11 @@ class Checkout:
         return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
 
     def snakemake(self, *arguments: str, fails: bool = False) -> str:
-        """Runs Snakemake; returns all it printed."""
+        """Runs Snakemake and its jobs in this process; returns all they printed."""
+        return run_snakemake(self.folder, "--cores", "1", *arguments, fails=fails)
+
+    def snakemake_apart(self, *arguments: str, fails: bool = False) -> str:
+        """The same in a process of its own, and one for each job."""
         done = subprocess.run(
             self.command(*arguments), cwd=self.folder, capture_output=True, text=True, check=False, env=environment()
         )
@@ -62,29 +68,62 @@ def environment() -> dict[str, str]:
     return {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
-@pytest.fixture(scope="module")
-def new_checkout(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Checkout]:
-    return lambda: Checkout(tmp_path_factory.mktemp("checkout"))
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Makes a folder by a name, once for all processes of the tests; returns it."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def make_once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = base / name, base / f"{name}.done"
+        with FileLock(base / f"{name}.lock"):
+            if not done.exists():
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return make_once
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """The folder of the synthetic categories that smoke tests use: drawing one takes two seconds."""
+
+    def make(folder: Path) -> None:
+        if FINISHED:
+            shutil.copytree(Path(FINISHED, "data", "synthetic"), folder, dirs_exist_ok=True)
+        for category in ("fabric", "washer"):
+            Synthetic().samples(folder, category)
+
+    return once("images", make)
+
+
+def with_images(folder: Path, images: Path) -> Checkout:
+    """A checkout in which these images are drawn already."""
+    shutil.copytree(images, folder / "data" / "synthetic", copy_function=os.link)
+    return Checkout(folder)
+
+
+@pytest.fixture(scope="module")
+def new_checkout(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Checkout]:
+    return lambda: with_images(tmp_path_factory.mktemp("checkout"), images)
+
+
+@pytest.fixture(scope="session")
+def smoke(once: Callable[[str, Callable[[Path], object]], Path], images: Path) -> Path:
     """The folder of a checkout in which the experiment 'smoke' has run: once for all processes of the tests.
 
     ``NFBENCH_SMOKE`` may name a checkout of the same commit in which it has run already.
     """
-    base = tmp_path_factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    folder, done = base / "smoke", base / "smoke.done"
-    with FileLock(base / "smoke.lock"):
-        if not done.exists():
-            folder.mkdir()
-            checkout, given = Checkout(folder), os.environ.get("NFBENCH_SMOKE")
-            for part in (".snakemake", "data", "results") if given else ():
-                shutil.copytree(Path(given, part), folder / part, ignore=shutil.ignore_patterns(".gitkeep"))
-            checkout.snakemake("smoke")
-            done.touch()
-    return folder
+
+    def make(folder: Path) -> None:
+        checkout = with_images(folder, images)
+        for part in (".snakemake", "results") if FINISHED else ():
+            shutil.copytree(Path(FINISHED, part), folder / part, ignore=shutil.ignore_patterns(".gitkeep"))
+        checkout.snakemake("smoke")
+
+    return once("smoke", make)
 
 
 @pytest.fixture(scope="module")

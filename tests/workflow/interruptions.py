@@ -1,5 +1,6 @@
 """Runs that are interrupted at random moments, and what is compared of them afterwards."""
 
+import base64
 import json
 import os
 import random
@@ -17,7 +18,9 @@ KINDS = {
     "SIGKILL to all": (signal.SIGKILL, True),
     "SIGKILL to Snakemake alone": (signal.SIGKILL, False),  # its jobs run on, beside those of the next run
 }
-JOBS = 9
+JOBS = 7
+TARGET = "results/tables/hit/hit_miou.csv"
+RECORDS = ("meta.json", "training.json", "run.json")
 METRICS = ("selections", "by_epoch", "parameters", "contour")
 EXPERIMENT = """
 title: Long enough to be hit
@@ -47,6 +50,8 @@ class InterruptedRuns:
     def __init__(self, checkout: Checkout, seed: int) -> None:
         self.checkout, self.random = checkout, random.Random(seed)
         self.groups: list[int] = []
+        self.finished: dict[Path, int] = {}  # records of jobs that were finished at an interruption, and their times
+        self.made_twice: set[Path] = set()
         (checkout.folder / "workflow" / "experiments" / "hit.yaml").write_text(EXPERIMENT)
         self.variables = {**environment(), "NFBENCH_CHECKPOINT_SECONDS": "1"}
 
@@ -68,6 +73,7 @@ class InterruptedRuns:
         kinds = [kind for _ in range(0, count, len(KINDS)) for kind in self.random.sample(list(KINDS), len(KINDS))]
         moments = sorted(self.random.randrange(JOBS - 1) for _ in range(count))
         moments[0] = min(moments[0], JOBS // 2)  # before the run ends by itself
+        moments[-1] = JOBS - 2  # when a run is evaluated, so that there is something to keep
         events = []
         for kind, jobs in zip(kinds, moments, strict=False):
             seconds = self.random.uniform(0, whole_seconds / JOBS)
@@ -84,6 +90,7 @@ class InterruptedRuns:
             number, to_all = KINDS[kind]
             (os.killpg if to_all else os.kill)(process.pid, number)
             process.wait(timeout=300)
+            self._note_finished(orphans=not to_all)
             events.append(f"{kind} {seconds:.1f} s after {jobs} jobs: {self._state()}")
             self._unlock()
         return events
@@ -97,12 +104,25 @@ class InterruptedRuns:
                 continue
 
     def _command(self) -> list[str]:
-        return self.checkout.command("hit")
+        return self.checkout.command(TARGET)
 
     def _jobs_finished(self) -> int:
         """In all runs so far, by Snakemake's logs."""
         logs = (self.checkout.folder / ".snakemake" / "log").glob("*.log")
         return sum(len(re.findall(r"^Finished jobid:", path.read_text(), flags=re.M)) for path in logs)
+
+    def _note_finished(self, orphans: bool) -> None:
+        """Notes records that Snakemake does not hold for incomplete, by whose encoded paths it marks them.
+
+        Args:
+            orphans: jobs run on, and write what the next run makes too.
+        """
+        marks = (self.checkout.folder / ".snakemake" / "incomplete").rglob("*")
+        begun = {self.checkout.folder / base64.b64decode(mark.name).decode() for mark in marks if mark.is_file()}
+        self.made_twice |= begun if orphans else set()
+        found = {path for name in RECORDS for path in (self.checkout.folder / "results").rglob(name)}
+        for path in found - begun - self.made_twice:
+            self.finished.setdefault(path, path.stat().st_mtime_ns)
 
     def _locks(self) -> list[Path]:
         return list((self.checkout.folder / ".snakemake" / "locks").glob("*"))
@@ -110,8 +130,7 @@ class InterruptedRuns:
     def _state(self) -> str:
         root = self.checkout.folder / "results"
         resumable = len(list(root.glob("runs/**/state.pt")))
-        names = ("meta.json", "training.json", "run.json")
-        extracted, trained, evaluated = (len(list(root.rglob(name))) for name in names)
+        extracted, trained, evaluated = (len(list(root.rglob(name))) for name in RECORDS)
         locked = "locked" if self._locks() else "not locked"
         return f"{extracted} extracted, {trained} trained, {resumable} half trained, {evaluated} evaluated, {locked}"
 

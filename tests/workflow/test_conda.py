@@ -73,7 +73,7 @@ def test_no_environment_loses_its_packages_of_pypi_to_a_pin_file():
 @pytest.mark.workflow
 def test_jobs_run_in_their_environment(new_checkout, conda):
     checkout = new_checkout()
-    checkout.snakemake("results/sources.json", "--use-conda")
+    checkout.snakemake_apart("results/sources.json", "--use-conda")
     assert yaml.safe_load((conda / "created.yaml").read_text()) == yaml.safe_load(ENVIRONMENTS[0].read_text())
     (used,) = (conda / "used").read_text().splitlines()
     assert used.startswith("-m nfbench --log results/logs/list_data/sources.log data list")
@@ -93,5 +93,5 @@ def test_the_option_without_conda_stops_before_the_first_job(new_checkout, monke
     if shutil.which("conda"):
         pytest.skip("conda is installed")
     checkout = new_checkout()
-    assert "conda" in checkout.snakemake("results/sources.json", "--use-conda", fails=True)
+    assert "conda" in checkout.snakemake_apart("results/sources.json", "--use-conda", fails=True)
     assert not (checkout.folder / "results").exists()

@@ -1,9 +1,7 @@
 """Faults: killed, two at once, full disk. What was finished stays; what is run again comes out the same."""
 
-import base64
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,29 +14,12 @@ import pytest
 from nfbench.plan.specs import TrainSpec
 from nfbench.results.record import read_record
 from nfbench.stages.train import train_flow
+from tests.in_process import run_nfbench
 from tests.workflow.conftest import Checkout, environment
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
-METRICS = ("selections", "by_epoch", "parameters", "contour")
 NFBENCH = [sys.executable, "-m", "nfbench"]
-
-
-def run_records(folder: Path) -> dict[str, dict]:
-    root = folder / "results" / "runs"
-    return {str(path.relative_to(root)): json.loads(path.read_text()) for path in root.rglob("run.json")}
-
-
-def snakemake_log(folder: Path) -> str:
-    """What Snakemake has logged; a job is finished for it once it says so here."""
-    return "".join(path.read_text() for path in (folder / ".snakemake" / "log").glob("*.log"))
-
-
-def finished_records(folder: Path) -> list[Path]:
-    """Run records of jobs that Snakemake does not hold for incomplete; it marks those by their encoded paths."""
-    incomplete = {path.name for path in (folder / ".snakemake" / "incomplete").rglob("*")}
-    records = (folder / "results" / "runs").rglob("run.json")
-    return [p for p in records if base64.b64encode(str(p.relative_to(folder)).encode()).decode() not in incomplete]
 
 
 def wait_for(condition, process, seconds=240):
@@ -52,7 +33,7 @@ def wait_for(condition, process, seconds=240):
 
 
 def run(command, checkout):
-    subprocess.run(command, cwd=checkout.folder, check=True, env=environment())
+    run_nfbench(checkout.folder, *command[len(NFBENCH) :])
 
 
 def start(command, checkout):
@@ -149,27 +130,6 @@ def test_killed_extraction_starts_over_and_ends_the_same(finished, extract_comma
     assert sorted(path.name for path in meta.parent.iterdir()) == sorted(path.name for path in features.iterdir())
     for level in ("level1.npy", "level2.npy", "level3.npy"):
         assert (meta.parent / level).read_bytes() == (features / level).read_bytes()
-
-
-def test_killed_workflow_goes_on_and_ends_the_same(finished, smoke):
-    shutil.rmtree(finished.folder / "results/runs/one-class/synthetic-smoke/washer")
-    shutil.rmtree(finished.folder / ".snakemake/log")
-    until = ("smoke", "--until", "evaluate_run")
-    process = subprocess.Popen(
-        finished.command(*until), cwd=finished.folder, env=environment(), start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    wait_for(lambda: "(Rule: evaluate_run)" in snakemake_log(finished.folder), process)
-    kill_group(process)
-    made = {path: path.stat().st_mtime_ns for path in finished_records(finished.folder)}
-    assert len(made) >= 3
-    finished.snakemake("--unlock")
-    finished.snakemake(*until)
-    assert {path: path.stat().st_mtime_ns for path in made} == made
-    whole, killed = run_records(smoke), run_records(finished.folder)
-    assert whole.keys() == killed.keys()
-    for name, record in whole.items():
-        assert {key: record[key] for key in METRICS} == {key: killed[name][key] for key in METRICS}
 
 
 def test_second_run_at_once_is_refused(new_checkout):

@@ -1,11 +1,10 @@
-"""A run that is interrupted at random moments and continued comes out as one that nobody disturbed."""
+"""A run that is interrupted at random moments and continued repeats no finished job, and ends as an undisturbed one."""
 
 import random
 
 import pytest
 
-from tests.in_process import run_experiment
-from tests.workflow.interruptions import JOBS, InterruptedRuns, outcome
+from tests.workflow.interruptions import JOBS, TARGET, InterruptedRuns, outcome
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
@@ -14,7 +13,7 @@ def test_an_interrupted_run_comes_out_the_same(new_checkout):
     seed = random.randrange(10**6)
     print("seed of the moments:", seed)
     whole, interrupted = InterruptedRuns(new_checkout(), seed), InterruptedRuns(new_checkout(), seed)
-    run_experiment(whole.checkout.folder, "hit")
+    whole.checkout.snakemake(TARGET)
     try:
         events = interrupted.interrupt(4, JOBS * 3)  # one of each kind
         print(*events, sep="\n")
@@ -23,6 +22,8 @@ def test_an_interrupted_run_comes_out_the_same(new_checkout):
     finally:
         interrupted.end_orphans()
     assert events
+    assert interrupted.finished
+    assert {path: path.stat().st_mtime_ns for path in interrupted.finished} == interrupted.finished
     assert len(metrics) == 1
     assert found_metrics == metrics
     assert found.keys() == exact.keys()

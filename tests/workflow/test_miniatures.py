@@ -65,21 +65,23 @@ def finished(new_checkout):
     values = yaml.safe_load((EXPERIMENTS / "smoke_datasets.yaml").read_text())
     named = {d: categories[0] for d, categories in values["grid"][0]["datasets"].items()}
     with chdir(checkout.folder):
+        plan = load_plan(TRIAL)
         for dataset, category in named.items():
-            run_job(load_plan(TRIAL).prepare(dataset, category))
+            run_job(plan.prepare(dataset, category))
     run_experiment(checkout.folder, "smoke_datasets", **json.loads(TRIAL), categories=["03", "all13"])
     return checkout
 
 
 @pytest.mark.workflow
 @pytest.mark.slow
-def test_manifests_have_the_counts_of_the_miniatures(finished, tmp_path):
+def test_manifests_have_the_counts_of_the_miniatures(finished):
+    images = finished.folder / "results/miniature/images"
     found = sorted((finished.folder / "results/miniature/manifests").glob("*/*.csv"))
     assert {path.parent.name.partition("-")[0] for path in found} == set(MINIATURES)
     for path in found:
         entries = read_manifest(path)
         name = path.parent.name.partition("-")[0]
-        counts = find_dataset(name).miniature(tmp_path / name)[path.stem]
+        counts = find_dataset(name).miniature(images / name)[path.stem]  # which is there
         if name == "shanghaitech":  # every third of 52 frames
             counts = Counts(13 * 18, 12 * 9, 12 * 9)
         assert sum(entry.split == "train" for entry in entries) == counts.train

@@ -58,7 +58,7 @@ def dry_run(finished: Checkout) -> Callable[..., dict[str, int]]:
 def dry_run_of_copy(finished: Checkout) -> Callable[[], dict[str, int]]:
     """The same in a process of its own, which imports the checkout's own copy of nfbench."""
     shutil.copytree(SOURCE, finished.folder / "nfbench", ignore=shutil.ignore_patterns("__pycache__"))
-    return lambda: without_target(count_jobs(finished.snakemake(*DRY_RUN, "smoke")))
+    return lambda: without_target(count_jobs(finished.snakemake_apart(*DRY_RUN, "smoke")))
 
 
 def without_target(jobs: dict[str, int]) -> dict[str, int]:

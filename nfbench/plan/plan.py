@@ -207,10 +207,9 @@ class Plan:
     @_once
     def evaluate(self, cell: Cell) -> Job[EvaluateSpec]:
         """The evaluation of a cell, which ends with its run record."""
-        variant, pseudo = self.bench.variant(cell.method), self._pseudo_view(cell)
-        trained = self.train(cell.trained)
+        variant, trained = self.bench.variant(cell.method), self.train(cell.trained)
         prepared = self.prepare(self.catalogue.source(cell.dataset, cell.category), cell.category)
-        views = {"train_features": "train", "features": "test", "pseudo": pseudo}
+        views = {"train_features": "train", "features": "test", "pseudo": self._pseudo_view(cell)}
         features = {key: self._features(cell, cell.category, view) for key, view in views.items() if view}
         spec = EvaluateSpec(
             cell=cell,
@@ -230,8 +229,7 @@ class Plan:
 
     def _asked(self, cell: Cell) -> set[str]:
         """Families of metrics that experiments with a cell show."""
-        experiments = self.bench.experiments.items()
-        return set().union(*(self._shown(name) for name, experiment in experiments if has_cell(experiment, cell)))
+        return set().union(*(self._shown(name) for name, one in self.bench.experiments.items() if has_cell(one, cell)))
 
     @_once
     def _shown(self, experiment: str) -> set[str]:

@@ -42,6 +42,13 @@ class Executed:
         self._codes.add(code)
 
 
+def defined(node):
+    """The name that a statement defines."""
+    if isinstance(node, ast.AnnAssign):
+        return ast.unparse(node.target)
+    return ast.unparse(node.targets[0]) if isinstance(node, ast.Assign) else node.name
+
+
 @cache
 def spans(path):
     """First and last line, and name, of the definitions of a file, as ``reachable`` names them."""
@@ -51,10 +58,10 @@ def spans(path):
         (
             min([node.lineno, *(found.lineno for found in getattr(node, "decorator_list", []))]),
             node.end_lineno,
-            f"{module}:{getattr(node, 'name', None) or ast.unparse(node.targets[0])}",
+            f"{module}:{defined(node)}",
         )
         for node in ast.parse(path.read_text()).body
-        if hasattr(node, "name") or isinstance(node, ast.Assign)
+        if hasattr(node, "name") or isinstance(node, ast.Assign | ast.AnnAssign)
     ]
 
 

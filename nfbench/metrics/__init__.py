@@ -24,6 +24,7 @@ from nfbench.metrics._base import (
     find_metric,
     known_metrics,
     metric_list,
+    metrics_of,
 )
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ __all__ = [
     "known_metrics",
     "legacy_aupro",
     "metric_list",
+    "metrics_of",
     "miou",
     "miou_curve",
     "miou_oracle",

@@ -7,7 +7,7 @@ for. Values are computed by functions of ``nfbench.scoring.evaluate.ScoredSet``.
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
@@ -36,6 +36,7 @@ __all__ = [
     "find_metric",
     "known_metrics",
     "metric_list",
+    "metrics_of",
 ]
 
 PACKAGE = "nfbench.metrics"
@@ -177,10 +178,22 @@ def families() -> dict[str, tuple[Named, ...]]:
     return {family: tuple(named for metric in own for named in metric.names(family)) for family, own in found.items()}
 
 
+def metrics_of(chosen: Sequence[str] = ()) -> list[Named]:
+    """Metrics of families, by default of all, under all their names.
+
+    Raises:
+        NfbenchError: there is no such family; the message names the nearest one.
+    """
+    for name in chosen:
+        if name not in families():
+            raise NfbenchError(f"unknown family of metrics '{name}'{nearest(name, families())}")
+    return [named for name in chosen or families() for named in families()[name]]
+
+
 @cache
 def known_metrics() -> dict[str, Named]:
     """All metrics by name: those of headlines first."""
-    listed = sorted((n for own in families().values() for n in own), key=lambda n: not (n.metric.headline and n.plain))
+    listed = sorted(metrics_of(), key=lambda named: not (named.metric.headline and named.plain))
     found = {named.name: named for named in listed}
     if len(found) < len(listed):
         names = [named.name for named in listed]

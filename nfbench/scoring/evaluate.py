@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from nfbench.datasets.manifest import Entry, read_checked_mask
-from nfbench.metrics import BY_RULE, Named, families, find_metric
+from nfbench.metrics import BY_RULE, Named, find_metric, metrics_of
 from nfbench.metrics._inputs import label_regions
 from nfbench.metrics._iou import IouSweep, fair_threshold, iou_sweep, mean_iou
 from nfbench.metrics._ranking import Areas, RankedScores, areas_under_curves, image_areas
@@ -233,7 +233,7 @@ def evaluate(
         measured: families of metrics, by default all.
     """
     test = ScoredSet(scored, truth, lambda: normal_maps, log_nfa)
-    chosen = [named for family in measured or families() for named in families()[family] if test.measures(named)]
+    chosen = [named for named in metrics_of(measured) if test.measures(named)]
     metrics: Metrics = {}
     thresholds = {"fair": test.fair_threshold} if "fair" in test.detectors else {}
     for named in sorted(chosen, key=lambda named: named.metric.needs_latents):  # so that each map is sorted once

@@ -63,6 +63,14 @@ def test_metrics_are_those_of_the_resized_maps(truth):
     assert not any("nfa" in name for name in metrics)
 
 
+def test_some_families_are_measured_alone(truth):
+    maps = np.zeros((4, 10, 15), dtype=np.float32)
+    scored = ScoredImages(maps, image_scores(torch.from_numpy(maps), torch.arange(4.0)))
+    assert evaluate(scored, truth, maps[:1], {}, ["false_alarms"]).metrics == {"false_alarms_fair": 0.0}
+    with pytest.raises(NfbenchError, match="unknown family of metrics 'false_alarm'; did you mean 'false_alarms'"):
+        evaluate(scored, truth, maps[:1], {}, ["false_alarm"])
+
+
 def test_a_contrario_metrics(truth):
     """A bright spot on the defect of one image, a weaker one on a normal image; nothing elsewhere."""
     rng = np.random.default_rng(0)

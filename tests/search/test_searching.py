@@ -7,6 +7,7 @@ from PIL import Image
 from nfbench.config import VariantConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.seals import read_sealed
+from nfbench.metrics import find_metric
 from nfbench.plan.cells import Cell
 from nfbench.plan.specs import EvaluateSpec, ExtractSpec, PrepareSpec, SearchSpec, StudySpec, SummarizeSpec, TrainSpec
 from nfbench.results.record import read_record
@@ -121,7 +122,7 @@ FEW = {"epochs": 2, "batch_size": 4, "checkpoints": 2, "flow_steps": 1, "hidden_
 def test_the_best_value_is_that_of_the_run(extracted, tmp_path, method, settings, metric):
     found = search(extracted, tmp_path / "study", method, settings, metric=metric)
     assert found.study.metric == metric
-    best = min if metric.startswith("false_alarms") else max
+    best = max if find_metric(metric).metric.higher_is_better else min
     assert found.best.value == best(trial.value for trial in found.trials if trial.state == "complete")
     assert [trial.state for trial in found.trials].count("complete") >= 1
     train(extracted, tmp_path / "study", tmp_path / "run", method, settings)

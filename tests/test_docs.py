@@ -12,6 +12,7 @@ from PIL import Image
 
 from nfbench.blocks.method import resolve_settings
 from nfbench.config import VariantConfig
+from nfbench.core.registry import plugin_names
 from nfbench.datasets.base import find_dataset
 from tests.browser import Browser
 from tests.conftest import ROOT, make_image_folder
@@ -122,6 +123,13 @@ def test_links_and_pictures_exist():
     for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
             assert target.startswith("http") or (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_kinds_that_the_documents_name_are_there():
+    text = "".join(path.read_text() for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
+    named = re.findall(r"(table|figure) of (?:the )?kind `(\w+)`", text)
+    assert len(named) > 3
+    assert all(kind in plugin_names(f"nfbench.{what}s") for what, kind in named), named
 
 
 def test_the_project_speaks_of_itself_alone():

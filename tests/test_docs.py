@@ -12,6 +12,7 @@ from PIL import Image
 
 from nfbench.blocks.method import resolve_settings
 from nfbench.config import VariantConfig
+from nfbench.core.registry import plugin_names
 from nfbench.datasets.base import find_dataset
 from nfbench.metrics import metric_list
 from tests.browser import Browser
@@ -127,6 +128,13 @@ def test_links_and_pictures_exist():
 
 def test_all_metrics_are_listed():
     assert metric_list() in (ROOT / "docs" / "metrics.md").read_text(), "print it by 'nfbench list metrics'"
+
+
+def test_kinds_that_the_documents_name_are_there():
+    text = "".join(path.read_text() for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
+    named = re.findall(r"(table|figure) of (?:the )?kind `(\w+)`", text)
+    assert len(named) > 3
+    assert all(kind in plugin_names(f"nfbench.{what}s") for what, kind in named), named
 
 
 def test_the_project_speaks_of_itself_alone():

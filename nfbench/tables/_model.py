@@ -71,7 +71,7 @@ class Text:
 
     Attributes:
         text: what is printed.
-        record: what CSV says of it, by column.
+        record: what CSV says of it, by column; by default the text under the title of its column.
         style: class in HTML.
         hint: text that HTML shows on demand.
         trace: lines that tell how it came about.

@@ -219,17 +219,22 @@ def _latex(cell: Cell, table: Table) -> list[str]:
 def _records(table: Table) -> Iterator[dict[str, Any]]:
     for row in table.rows:
         labels = dict(zip(table.heads, row.labels, strict=True))
-        if not table.measured:
-            yield labels | {key: value for cell in row.cells for key, value in cell.record.items()}
-            continue
-        for column, cell in zip(table.columns, row.cells, strict=True):
-            if isinstance(cell, Text):
-                yield labels | {table.keys[0]: column.title, **cell.record}
-                continue
-            where = dict(zip(table.keys, (column.title, column.backbone, column.selection), strict=True))
-            found = {"mean": exact(cell.mean), "std": exact(cell.std), "n_seeds": cell.n_seeds, "holes": cell.holes}
-            found |= {"difference": exact(cell.difference), **published_cell(cell.published).record}
-            yield labels | where | {name: (found | {"status": cell.status})[name] for name in _CSV_VALUES}
+        records = [_record(table, *pair) for pair in zip(table.columns, row.cells, strict=True)]
+        if table.measured:
+            yield from (labels | record for record in records)
+        else:
+            yield labels | {key: value for record in records for key, value in record.items()}
+
+
+def _record(table: Table, column: Column, cell: Cell) -> dict[str, Any]:
+    title, backbone, selection = table.keys
+    where = {title: column.title} if table.measured else {}
+    if isinstance(cell, Text):
+        return where | (dict(cell.record) or {column.title: cell.text})
+    found = {"mean": exact(cell.mean), "std": exact(cell.std), "n_seeds": cell.n_seeds, "holes": cell.holes}
+    found |= {"difference": exact(cell.difference), **published_cell(cell.published, status=cell.status).record}
+    where |= {backbone: column.backbone, selection: column.selection}
+    return where | {name: found[name] for name in _CSV_VALUES}
 
 
 def escape_latex(text: str) -> str:

@@ -135,10 +135,10 @@ class ResultsTable(ComparedTableConfig):
         rows: list[Row] = []
         for dataset, of_dataset in results.groupby("dataset", sort=False):
             categories = list(of_dataset.category.unique())
-            labels = {category: [category] for category in categories}
-            labels |= {AVERAGE: categories} if len(categories) > 1 else {}
+            labelled = [(category, [category]) for category in categories]
+            labelled += [(AVERAGE, categories)] if len(categories) > 1 else []
             part = chosen[chosen.dataset == dataset]
-            for label, over in labels.items():
+            for label, over in labelled:
                 printed = _Printed(by_dataset[dataset], self.metric, over)
                 cells = [self._cell(part, column, printed) for column in columns]
                 cells += [published_cell(printed.value(method), status="published only") for method in others]

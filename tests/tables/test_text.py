@@ -11,6 +11,7 @@ from nfbench.core.files import shield, unshield, write_csv
 from nfbench.core.seals import known_files, write_sealed
 from nfbench.results.files import ImageScore, file_of, read_rows, record_of, write_rows
 from nfbench.tables import _render as render
+from nfbench.tables._model import Column, Text
 from nfbench.tables._render import csv_text, escape_latex, latex_line, latex_table
 from tests.tables.making import make_table
 from tests.tables.test_tables import CONFIG, results
@@ -76,6 +77,18 @@ def test_latex_prints_text_as_it_is(text, printed):
 @pytest.mark.parametrize(("name", "label"), [("own_table", "own_table"), ("a%b#c", "a-b-c"), ("5$_$ x", "5-_--x")])
 def test_labels_of_latex_are_plain(name, label):
     assert rf"\label{{tab:{label}}}" in latex_table(name, "caption", "l", [], [])
+
+
+def test_text_stands_beside_measured_values_in_every_form():
+    measured = make_table(CONFIG.model_copy(update={"published": None}), results(["bottle"]))
+    (row,) = measured.rows
+    columns = (*measured.columns, Column("A & B", is_text=True, align="l"))
+    table = replace(measured, columns=columns, rows=(replace(row, cells=(*row.cells, Text("<worst>", hint="of 1"))),))
+    assert r"\begin{tabular}{lrl}" in render.to_latex(table)
+    assert r" & measured & A \& B \\" in render.to_latex(table)
+    assert '<td title="of 1">&lt;worst&gt;</td>' in render.to_html(table)
+    assert [line["A & B"] for line in csv.DictReader(io.StringIO(render.to_csv(table)))] == ["", "<worst>"]
+    assert render.to_text(table).splitlines()[-1].endswith("<worst>")
 
 
 @pytest.mark.parametrize("label", ["[b]", "*", "=1+1", "<b>bold</b>", "5$_$", "{{ x }}", "a & b"])

@@ -164,10 +164,10 @@ def spans(path):
         (
             min([node.lineno, *(found.lineno for found in getattr(node, "decorator_list", []))]),
             node.end_lineno,
-            f"{module}:{getattr(node, 'name', None) or ast.unparse(node.targets[0])}",
+            f"{module}:{getattr(node, 'name', None) or ast.unparse(getattr(node, 'target', None) or node.targets[0])}",
         )
         for node in ast.parse(path.read_text()).body
-        if hasattr(node, "name") or isinstance(node, ast.Assign)
+        if hasattr(node, "name") or isinstance(node, ast.Assign | ast.AnnAssign)
     ]
 
 

@@ -98,13 +98,16 @@ class BackboneConfig(Model):
     @property
     def tag_parts(self) -> dict[str, str]:
         """Parts of the tag after ``name@size``, by key."""
-        given = {
-            name: getattr(self, name)
-            for name, field in type(self).model_fields.items()
-            if name not in _HEAD and getattr(self, name) != field.default
-        }
-        parts = {name: self.key(name).short(value) for name, value in given.items()}
+        parts = {name: self.key(name).short(value) for name, value in self._given.items()}
         return {name: part for name, part in parts.items() if part}
+
+    @property
+    def _given(self) -> dict[str, Any]:
+        """Values that are not the default, of all keys but those that begin the tag."""
+        defaults = {
+            name: field.get_default(call_default_factory=True) for name, field in type(self).model_fields.items()
+        }
+        return {name: value for name, value in self if name not in _HEAD and value != defaults[name]}
 
     @property
     def described(self) -> Backbone:
@@ -120,7 +123,7 @@ class BackboneConfig(Model):
         described = self.described
         found: dict[str, Any] = {"image": self.stores_image}
         if described.taps:
-            found |= {name: getattr(described, name) for name, value in self if value is None}
+            found |= {name: getattr(described, name, None) for name, value in self if value is None}
         if self.weights == "default" or not described.taps:
             found["weights"] = described.weights
         return self.model_copy(update=found)
@@ -154,8 +157,7 @@ class BackboneConfig(Model):
         return dict(zip(names, shapes, strict=True))
 
     def _refuse_keys_of_levels(self) -> None:
-        given = [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]
-        refused = [name for name in given if self.key(name).of_levels]
+        refused = [name for name in self._given if self.key(name).of_levels]
         if self.weights not in {"default", "random", "none"}:
             refused.append("weights")
         if refused:

@@ -41,7 +41,7 @@ def test_package_weights_classify_an_image(size):
 
     backbone = find_backbone(f"tf_efficientnet_{size}")
     model = timm.create_model(backbone.timm_name, pretrained=False).eval()
-    model.load_state_dict(_from_package(backbone))
+    model.load_state_dict(_from_package(backbone, backbone.package))
     cat = Image.fromarray(pictures.chelsea()).resize((340, 224)).crop((58, 0, 282, 224))
     x = (torch.from_numpy(np.array(cat)).permute(2, 0, 1)[None] / 255 - 0.5) / 0.5
     with torch.inference_mode():

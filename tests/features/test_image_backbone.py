@@ -14,6 +14,8 @@ from nfbench.core.errors import NfbenchError
 from nfbench.datasets.folder import DATASET
 from nfbench.datasets.manifest import build_manifest, write_manifest
 from nfbench.features.cache import FeatureCache
+from nfbench.plan.memory import memory_mb
+from nfbench.plan.plan import Plan
 from nfbench.plan.specs import ExtractSpec
 from tests.in_process import run_nfbench
 
@@ -81,6 +83,22 @@ def test_keys_that_mean_nothing_are_refused(tmp_path, keys, message):
     (tmp_path / "own.yaml").write_text(json.dumps(experiment))
     with pytest.raises(NfbenchError, match=message):
         load_bench({}, tmp_path)
+
+
+def test_its_jobs_are_planned_as_those_of_any_backbone(tmp_path, image_folder):
+    block = {
+        "methods": ["padim"],
+        "backbones": [IMAGE.model_dump(exclude_defaults=True)],
+        "datasets": {"own": ["part"]},
+    }
+    experiment = {"title": "x", "datasets": {"own": {"root": str(image_folder)}}, "grid": [block]}
+    (tmp_path / "own.yaml").write_text(json.dumps(experiment))
+    plan = Plan(load_bench({}, tmp_path))
+    spec = plan.train(plan.cells("own")[0]).spec
+    assert spec.backbone == IMAGE
+    assert spec.classes[0].features.endswith("/image@48/own/part/train/meta.json")
+    assert "nfbench.backbones.image" in spec.plugins
+    assert memory_mb(spec, 0) > 0
 
 
 def test_methods_that_read_levels_say_so(tmp_path):

@@ -18,11 +18,11 @@ from tests.changes import SOURCE
 
 FIELDS = """
     halved: Annotated[bool, Key(lambda _: "halved")] = Field(False, description="divide all levels by two")
-    added: int = Field(0, description="what to add to all levels")
+    added: int | None = Field(None, description="what to add to all levels")
 
     @field_validator("levels", "scales")"""
 MEANING = """
-    levels = [level / (2 if backbone.halved else 1) + backbone.added for level in levels]
+    levels = [level / (2 if backbone.halved else 1) + (backbone.added or 0) for level in levels]
     if backbone.pooled:"""
 
 

@@ -34,7 +34,7 @@ def record(anomalies, search=None):
             manifest="m", manifest_sha256="0", n_train=9, n_val=1, classes={"bottle": "k"}, n_test_normal=4,
             n_test_anomalous=3, n_regions=5, resolution="original", anomalies=anomalies,
         ),
-        settings={"epochs": 8},
+        epochs=8, settings={},
         parameters={"total": 1},
         seconds={"train": 1.0},
         images_per_second={"score": 1.0},

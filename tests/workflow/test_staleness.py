@@ -80,7 +80,7 @@ def test_snakemake_makes_nothing_when_all_looks_change_and_plugins_come(finished
         ([("methods/fastflow.py", "FastFlow")], ONE_METHOD),
         ([("scoring/maps.py", "_CONTOUR_QUANTILE")], EVALUATED),
         ([("tables/_captions.py", "caption_of_runs")], {"build_table": 3, "build_report": 1}),
-        ([("methods/padim.py", "Padim"), ("anomalies/blend.py", "CANVAS"), ("figures/speed.py", "SpeedFigure")], {}),
+        ([("methods/padim.py", "Padim"), ("anomalies/blend.py", "CANVAS"), ("figures/speed.py", "_point")], {}),
     ],
     ids=["method", "contour", "caption", "others"],
 )

@@ -57,7 +57,9 @@ def test_features_are_those_that_were_asked_for(finished):
     assert {path.name for path in folder.iterdir()} == names
     (rotated,) = folder.glob("*-r4-*/*/fabric/test/meta.json")
     meta = json.loads(rotated.read_text())
-    assert (meta["rotations"], meta["pooled"], meta["scales"], len(meta["shapes"])) == (4, True, [1, 2], 2)
+    backbone = meta["recipe"]["backbone"]
+    assert (backbone["rotations"], backbone["pooled"], backbone["scales"]) == (4, True, [1, 2])
+    assert len(meta["recipe"]["level_shapes"]) == 2
 
 
 def test_one_table_has_metrics_and_costs_of_all(finished):

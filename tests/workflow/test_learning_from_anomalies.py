@@ -77,7 +77,7 @@ def test_only_views_that_are_asked_for_are_cached(finished):
     }
     assert set(views) == {"train", "test", "pseudo-blend-k2", "pseudo-cutpaste-k2", "pseudo-rpag-k2-real2-seed0"}
     assert views["pseudo-rpag-k2-real2-seed0"]["n_images"] == 2
-    assert views["pseudo-blend-k2"]["shapes"][0] == [3, 64, 64]
+    assert views["pseudo-blend-k2"]["recipe"]["backbone"]["image"] is True
 
 
 def test_likelihoods_of_positions_before_and_after(finished):

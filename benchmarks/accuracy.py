@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from benchmarks.peers import Given, PeerFastFlow
 from nfbench.blocks.method import Method, Scores, build_method, resolve_settings
-from nfbench.datasets.manifest import read_manifest
+from nfbench.datasets._manifest import read_manifest
 from nfbench.features.cache import FeatureCache
 from nfbench.scoring.evaluate import GroundTruth, evaluate
 from nfbench.scoring.maps import score_images

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from nfbench.backbones.base import find_backbone
-from nfbench.backbones.weights import load_backbone
+from nfbench.backbones._base import find_backbone
+from nfbench.backbones._weights import load_backbone
 from nfbench.config import BackboneConfig
-from nfbench.datasets.base import Sample
-from nfbench.datasets.manifest import build_manifest
+from nfbench.datasets._base import Sample
+from nfbench.datasets._manifest import build_manifest
 from nfbench.features.extract import extract_features
 
 BATCH = 8

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nfbench.datasets.base import find_dataset
-from nfbench.datasets.check import check_dataset
-from nfbench.datasets.manifest import build_manifest, write_manifest
+from nfbench.datasets._base import find_dataset
+from nfbench.datasets._check import check_dataset
+from nfbench.datasets._manifest import build_manifest, write_manifest
 
 COUNTS = {"train/good": 3629, "test/good": 467, "test/dent": 1258}
 

@@ -16,7 +16,7 @@ from PIL import Image
 from nfbench.cli.load import load_plan
 from nfbench.core.provenance import file_sha256
 from nfbench.core.seals import known_files, seal_of, write_sealed
-from nfbench.datasets.manifest import Entry, write_manifest
+from nfbench.datasets._manifest import Entry, write_manifest
 from nfbench.datasets.mvtec_ad import DATASET
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths

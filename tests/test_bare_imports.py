@@ -9,14 +9,14 @@ import pytest
 import nfbench
 from nfbench.config import FigureConfig, TableConfig
 from nfbench.core.registry import plugin_names
-from nfbench.datasets.base import PACKAGE
+from nfbench.datasets._base import PACKAGE
 
 SOURCE = Path(nfbench.__file__).parent
 ROOMS = ("core", "config", "plan", "reference", "datasets", "backbones", "metrics")
 KINDS = (TableConfig.package, FigureConfig.package)
 COMPUTING = {
-    "core.device", "core.torchvision_guard", "backbones.extractors", "backbones.weights", "datasets.drawing",
-    "datasets.miniature", "datasets.video", "metrics._calibration", "metrics._inputs", "metrics._iou",
+    "core.device", "core.torchvision_guard", "backbones._extractors", "backbones._weights", "datasets._drawing",
+    "datasets._miniature", "datasets._video", "metrics._calibration", "metrics._inputs", "metrics._iou",
     "metrics._legacy", "metrics._pixel", "metrics._ranking",
 }  # fmt: skip
 """Modules of these rooms that are imported where something is computed."""
@@ -49,7 +49,7 @@ sys.meta_path.insert(0, Refuse())
 CATEGORIES = """
 from pathlib import Path
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.base import find_dataset
+from nfbench.datasets._base import find_dataset
 for name in sys.argv[2:]:
     try:
         print(name, *find_dataset(name).available(Path(sys.argv[1], name)))
@@ -86,7 +86,7 @@ def test_what_is_there_is_listed_with_what_snakemake_brings(tmp_path):
 
 def test_published_numbers_and_code_hashes_need_no_more():
     read = """
-from nfbench.backbones.base import find_backbone
+from nfbench.backbones._base import find_backbone
 from nfbench.plan.code import code_hash
 from nfbench.reference import published_names, printed_rows
 print(len([row for name in published_names() for row in printed_rows(name)]))

@@ -35,8 +35,8 @@ assert len(pyplot.gca().collections) == 2, "drawn by the real pyplot"
 """
 TIMM = """
 import sys
-from nfbench.backbones.base import find_backbone
-from nfbench.backbones.weights import load_backbone
+from nfbench.backbones._base import find_backbone
+from nfbench.backbones._weights import load_backbone
 load_backbone(find_backbone("tf_efficientnet_lite0"), (1, 2), "random")
 assert "timm" in sys.modules and "torch._dynamo" not in sys.modules
 from timm.models.naflexvit import NaFlexVit

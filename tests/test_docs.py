@@ -13,7 +13,7 @@ from PIL import Image
 from nfbench.blocks.method import resolve_settings
 from nfbench.config import VariantConfig
 from nfbench.core.registry import plugin_names
-from nfbench.datasets.base import find_dataset
+from nfbench.datasets._base import find_dataset
 from nfbench.metrics import metric_list
 from tests.browser import Browser
 from tests.conftest import ROOT, make_image_folder

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from nfbench.core.provenance import file_sha256
+from nfbench.datasets._manifest import build_manifest, write_manifest
 from nfbench.datasets.folder import DATASET
-from nfbench.datasets.manifest import build_manifest, write_manifest
 from nfbench.figures._base import DrawnRun
 from nfbench.metrics import known_metrics
 from nfbench.plan.cells import Cell

@@ -1,4 +1,1 @@
 """Synthetic anomalies: one module each, found by its file name, and what few real anomalies they may be made of."""
-
-HELPERS = ("base", "foreground", "selection")
-"""Modules that are not plug-ins."""

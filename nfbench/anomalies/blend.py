@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from nfbench.anomalies.base import AnomalyGenerator, Synthetic, crop_patch, jitter_colors, random_corner
+from nfbench.anomalies._base import AnomalyGenerator, Synthetic, crop_patch, jitter_colors, random_corner
 from nfbench.core.provenance import derive_seed
-from nfbench.datasets.manifest import Entry, read_checked_image
+from nfbench.datasets._manifest import Entry, read_checked_image
 
 __all__ = ["GENERATOR", "BlendAndScar", "draw_circle", "draw_rectangle", "draw_scar_mask"]
 

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from nfbench.anomalies.base import AnomalyGenerator, Synthetic, crop_patch, jitter_colors, random_corner
+from nfbench.anomalies._base import AnomalyGenerator, Synthetic, crop_patch, jitter_colors, random_corner
 
 __all__ = ["GENERATOR", "CutPaste", "draw_patch_shape"]
 

@@ -24,10 +24,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from nfbench.anomalies.base import AnomalyGenerator, Synthetic
-from nfbench.anomalies.foreground import foreground_mask
+from nfbench.anomalies._base import AnomalyGenerator, Synthetic
+from nfbench.anomalies._foreground import foreground_mask
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.manifest import Entry, read_checked_image, read_checked_mask
+from nfbench.datasets._manifest import Entry, read_checked_image, read_checked_mask
 
 __all__ = ["GENERATOR", "RealAnomalies", "augment", "paste_in_foreground"]
 

@@ -4,7 +4,7 @@ Nothing pads to whole strides, so that 448, 224 and 112 pixels become 13, 6 and 
 layer in ``features``.
 """
 
-from nfbench.backbones.base import Backbone, Level
+from nfbench.backbones._base import Backbone, Level
 
 __all__ = ["BACKBONES"]
 

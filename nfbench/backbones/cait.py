@@ -6,7 +6,7 @@ final normalization, pretrained and frozen. Class attention is not used.
 ``ms_cait`` is U-Flow's pair: level 0 is M48 at 448 pixels, level 1 is S24 on the same normalized image at 224.
 """
 
-from nfbench.backbones.base import Backbone, Level
+from nfbench.backbones._base import Backbone, Level
 
 __all__ = ["BACKBONES"]
 

@@ -4,7 +4,7 @@ The level is the index of its last block: blocks 0 to 7 of 12, then the network'
 and frozen; the class and the distillation token are dropped.
 """
 
-from nfbench.backbones.base import Backbone, Level
+from nfbench.backbones._base import Backbone, Level
 
 __all__ = ["BACKBONES"]
 

@@ -8,7 +8,7 @@ skips, at 768, 384 and 192 pixels. CS-Flow took the same weights from another po
 the input; here padding follows the input, as in TensorFlow.
 """
 
-from nfbench.backbones.base import Backbone, Level, halving_levels
+from nfbench.backbones._base import Backbone, Level, halving_levels
 
 __all__ = ["BACKBONES"]
 

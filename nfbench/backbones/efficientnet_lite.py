@@ -3,7 +3,7 @@
 Levels as in timm's ``features_only``. The weights are TensorFlow's; inputs are scaled to [-1, 1].
 """
 
-from nfbench.backbones.base import Backbone, WeightPackage, halving_levels
+from nfbench.backbones._base import Backbone, WeightPackage, halving_levels
 
 __all__ = ["BACKBONES"]
 

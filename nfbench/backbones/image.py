@@ -1,6 +1,6 @@
 """The normalized image itself, without features and weights, for methods that bring a network of their own."""
 
-from nfbench.backbones.base import Backbone
+from nfbench.backbones._base import Backbone
 
 __all__ = ["BACKBONES"]
 

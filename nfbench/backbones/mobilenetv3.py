@@ -9,7 +9,7 @@ the blocks' outputs, residuals included, and instead of the last one the 960 cha
 CFLOW-AD's own weights are in no hub that timm knows.
 """
 
-from nfbench.backbones.base import Backbone, Level
+from nfbench.backbones._base import Backbone, Level
 
 __all__ = ["BACKBONES"]
 

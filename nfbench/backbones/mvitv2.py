@@ -5,7 +5,7 @@ position embeddings are made for 224 pixels: timm fails on larger images, and ta
 In the large network a stage widens at its end, so that its first level has 288 channels, not 144.
 """
 
-from nfbench.backbones.base import Backbone, halving_levels
+from nfbench.backbones._base import Backbone, halving_levels
 
 __all__ = ["BACKBONES"]
 

@@ -4,7 +4,7 @@ timm's bare names changed their weights between versions, so the tag is part of 
 ``features_only``: 0 is the stem, 1 to 4 are layer1 to layer4.
 """
 
-from nfbench.backbones.base import Backbone, halving_levels
+from nfbench.backbones._base import Backbone, halving_levels
 
 __all__ = ["BACKBONES"]
 

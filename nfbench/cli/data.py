@@ -8,10 +8,10 @@ import typer
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import write_json
-from nfbench.datasets.base import Counts, find_dataset
+from nfbench.datasets._base import Counts, find_dataset
 
 if TYPE_CHECKING:
-    from nfbench.datasets.check import Pixels, Report
+    from nfbench.datasets._check import Pixels, Report
 
 __all__ = ["app", "check", "fetch", "list_datasets"]
 
@@ -28,7 +28,7 @@ def list_datasets(
     output: Output = None,
 ) -> None:
     """List the datasets that can be fetched: whether they are there, how to get them, licence and citation."""
-    from nfbench.datasets.sources import read_sources
+    from nfbench.datasets._sources import read_sources
 
     rows: list[dict[str, Any]] = [
         {
@@ -64,7 +64,7 @@ def fetch(
     keep: Annotated[bool, typer.Option("--keep", help="Keep downloaded archives after unpacking.")] = False,
 ) -> None:
     """Download a dataset, check it and unpack it to DATA_ROOT/NAME; goes on where it was stopped."""
-    from nfbench.datasets.fetch import fetch as fetch_dataset
+    from nfbench.datasets._fetch import fetch as fetch_dataset
 
     folder = fetch_dataset(name, data_root, by_hand=archive or [], keep=keep)
     typer.echo(f"{folder}; look at it with 'nfbench data check {name} --root {folder}'")
@@ -79,8 +79,8 @@ def check(
     output: Output = None,
 ) -> None:
     """Read every image and mask of a dataset; hold counts against the official ones. Exits with 1 on broken files."""
-    from nfbench.datasets.check import check_dataset
-    from nfbench.datasets.sources import read_sources
+    from nfbench.datasets._check import check_dataset
+    from nfbench.datasets._sources import read_sources
 
     folder = root or Path("data") / name
     report = check_dataset(find_dataset(name), folder, read_sources().get(name), stride)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from nfbench.backbones.base import backbone_names, find_backbone
+from nfbench.backbones._base import backbone_names, find_backbone
 from nfbench.cli.load import Overrides, load
 from nfbench.cli.options import Set, parse_numbers, parse_overrides
 from nfbench.config import BackboneConfig, Config, Experiment, FigureConfig, TableConfig, validate

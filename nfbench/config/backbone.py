@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from nfbench.backbones.base import Backbone, find_backbone
+from nfbench.backbones._base import Backbone, find_backbone
 from nfbench.config.names import HomePath, Name
 from nfbench.config.validation import Model
 from nfbench.core.errors import NfbenchError

@@ -17,10 +17,9 @@ __all__ = ["import_plugins", "nearest", "package_folder", "plugin", "plugin_name
 
 
 def plugin_names(package: str) -> list[str]:
-    """Names of the plug-in modules of a package: all but those with a leading underscore or in its ``HELPERS``."""
+    """Names of the plug-in modules of a package: all but those with a leading underscore."""
     module = importlib.import_module(package)
-    names = {found.name for found in pkgutil.iter_modules(module.__path__) if not found.name.startswith("_")}
-    return sorted(names - set(getattr(module, "HELPERS", ())))
+    return sorted(found.name for found in pkgutil.iter_modules(module.__path__) if not found.name.startswith("_"))
 
 
 def plugin(package: str, name: str) -> ModuleType:

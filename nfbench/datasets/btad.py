@@ -12,9 +12,9 @@ masks ``.png``, in 02 both are ``.png``, in 03 both are ``.bmp``. Sizes differ b
 from functools import partial
 from pathlib import Path
 
-from nfbench.datasets.base import Counts
-from nfbench.datasets.layout import LayoutDataset
-from nfbench.datasets.sources import FetchedDataset
+from nfbench.datasets._base import Counts
+from nfbench.datasets._layout import LayoutDataset
+from nfbench.datasets._sources import FetchedDataset
 
 __all__ = ["DATASET", "Btad"]
 
@@ -29,7 +29,7 @@ class Btad(LayoutDataset, FetchedDataset, name="btad"):
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """All categories with their endings; one mask of 03 marks no pixel."""
-        from nfbench.datasets.miniature import Painter, make_layout
+        from nfbench.datasets._miniature import Painter, make_layout
 
         square, make = Painter(root, 64, 64), partial(make_layout, normal=self.normal, defects=("ko",), digits=4)
         return {

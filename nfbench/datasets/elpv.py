@@ -11,9 +11,9 @@ from pathlib import Path
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import derive_seed
 from nfbench.core.registry import package_folder
-from nfbench.datasets.base import Dataset, Faults, Sample
-from nfbench.datasets.listing import files_below
-from nfbench.datasets.rows import read_lines
+from nfbench.datasets._base import Dataset, Faults, Sample
+from nfbench.datasets._listing import files_below
+from nfbench.datasets._rows import read_lines
 
 __all__ = ["DATASET", "Elpv"]
 

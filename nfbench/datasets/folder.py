@@ -1,6 +1,6 @@
 """Any directory in MVTec AD's layout, with mixed image endings, with or without masks."""
 
-from nfbench.datasets.layout import LayoutDataset
+from nfbench.datasets._layout import LayoutDataset
 
 __all__ = ["DATASET", "Folder"]
 

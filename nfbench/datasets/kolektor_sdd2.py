@@ -11,11 +11,11 @@ and its mask twice, as ``10301 (copy).png``; copies are left out.
 from pathlib import Path
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.base import Counts, Faults, Sample
-from nfbench.datasets.images import read_mask
-from nfbench.datasets.layout import require_root
-from nfbench.datasets.listing import list_images
-from nfbench.datasets.sources import FetchedDataset
+from nfbench.datasets._base import Counts, Faults, Sample
+from nfbench.datasets._images import read_mask
+from nfbench.datasets._layout import require_root
+from nfbench.datasets._listing import list_images
+from nfbench.datasets._sources import FetchedDataset
 
 __all__ = ["DATASET", "KolektorSdd2"]
 
@@ -62,7 +62,7 @@ class KolektorSdd2(FetchedDataset, name="kolektor_sdd2"):
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """Normal and defective images in both splits, and a copy."""
-        from nfbench.datasets.miniature import COUNTS, Painter
+        from nfbench.datasets._miniature import COUNTS, Painter
 
         painter = Painter(root, 40, 96)
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import derive_seed
-from nfbench.datasets.base import Counts, Faults, Sample
-from nfbench.datasets.images import read_mask
-from nfbench.datasets.layout import require_root
-from nfbench.datasets.listing import files_in, folders_in
-from nfbench.datasets.sources import FetchedDataset
+from nfbench.datasets._base import Counts, Faults, Sample
+from nfbench.datasets._images import read_mask
+from nfbench.datasets._layout import require_root
+from nfbench.datasets._listing import files_in, folders_in
+from nfbench.datasets._sources import FetchedDataset
 
 __all__ = ["DATASET", "LggMri"]
 
@@ -73,7 +73,7 @@ class LggMri(FetchedDataset, name="lgg_mri"):
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """Seven patients; the archive's second copy of the data, and its table of patients."""
-        from nfbench.datasets.miniature import Painter, write_once
+        from nfbench.datasets._miniature import Painter, write_once
 
         for base in (root / "kaggle_3m", root / "lgg-mri-segmentation" / "kaggle_3m"):
             for patient in _PATIENTS:

@@ -5,9 +5,9 @@
 
 from pathlib import Path
 
-from nfbench.datasets.base import Counts
-from nfbench.datasets.layout import LayoutDataset
-from nfbench.datasets.sources import FetchedDataset
+from nfbench.datasets._base import Counts
+from nfbench.datasets._layout import LayoutDataset
+from nfbench.datasets._sources import FetchedDataset
 
 __all__ = ["DATASET", "Mpdd"]
 
@@ -30,7 +30,7 @@ class Mpdd(LayoutDataset, FetchedDataset, name="mpdd"):
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """All categories with the names of their defects."""
-        from nfbench.datasets.miniature import Painter, make_layout
+        from nfbench.datasets._miniature import Painter, make_layout
 
         painter = Painter(root, 64, 64)
         return {category: make_layout(painter, category, defects=kinds) for category, kinds in _DEFECTS.items()}

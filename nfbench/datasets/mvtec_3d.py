@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.base import Counts, Faults, Sample
-from nfbench.datasets.layout import is_misspelled, known_categories, require_root
-from nfbench.datasets.listing import folders_in
-from nfbench.datasets.sources import FetchedDataset
+from nfbench.datasets._base import Counts, Faults, Sample
+from nfbench.datasets._layout import is_misspelled, known_categories, require_root
+from nfbench.datasets._listing import folders_in
+from nfbench.datasets._sources import FetchedDataset
 
 if TYPE_CHECKING:
-    from nfbench.datasets.miniature import Painter
+    from nfbench.datasets._miniature import Painter
 
 __all__ = ["DATASET", "MVTec3D"]
 
@@ -63,7 +63,7 @@ class MVTec3D(FetchedDataset, name="mvtec_3d"):
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """All categories, with validation images and point clouds."""
-        from nfbench.datasets.miniature import COUNTS, Painter
+        from nfbench.datasets._miniature import COUNTS, Painter
 
         for category in self.categories:
             painter = Painter(root, 90, 40) if category == "rope" else Painter(root, 64, 64)
@@ -87,7 +87,7 @@ def _point_cloud(path: Path, painter: "Painter") -> None:
     import cv2
     import numpy as np
 
-    from nfbench.datasets.miniature import write_once
+    from nfbench.datasets._miniature import write_once
 
     cloud = np.zeros((painter.height, painter.width, 3), np.float32)
     write_once(path, lambda temporary: temporary.write_bytes(cv2.imencode(".tiff", cloud)[1].tobytes()))

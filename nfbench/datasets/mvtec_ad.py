@@ -6,9 +6,9 @@ grid, screw and zipper are grey; readers give all images three channels.
 
 from pathlib import Path
 
-from nfbench.datasets.base import Counts
-from nfbench.datasets.layout import LayoutDataset
-from nfbench.datasets.sources import FetchedDataset
+from nfbench.datasets._base import Counts
+from nfbench.datasets._layout import LayoutDataset
+from nfbench.datasets._sources import FetchedDataset
 
 __all__ = ["DATASET", "MVTecAD"]
 
@@ -28,7 +28,7 @@ class MVTecAD(LayoutDataset, FetchedDataset, name="mvtec_ad"):
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """All categories, grey ones in one channel."""
-        from nfbench.datasets.miniature import Painter, make_layout
+        from nfbench.datasets._miniature import Painter, make_layout
 
         painters = {category: Painter(root, 64, 64, grey=category in _GREY) for category in self.categories}
         return {category: make_layout(painter, category) for category, painter in painters.items()}

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.base import Counts, Faults, Sample
-from nfbench.datasets.layout import require_root
-from nfbench.datasets.listing import files_below, files_in, folders_in
-from nfbench.datasets.sources import FetchedDataset
+from nfbench.datasets._base import Counts, Faults, Sample
+from nfbench.datasets._layout import require_root
+from nfbench.datasets._listing import files_below, files_in, folders_in
+from nfbench.datasets._sources import FetchedDataset
 
 if TYPE_CHECKING:
-    from nfbench.datasets.miniature import Painter
+    from nfbench.datasets._miniature import Painter
 
 __all__ = ["DATASET", "ShanghaiTech"]
 
@@ -83,7 +83,7 @@ class ShanghaiTech(FetchedDataset, name="shanghaitech"):
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """One video of each scene; about half of the frames of each test video are anomalous."""
-        from nfbench.datasets.miniature import Painter
+        from nfbench.datasets._miniature import Painter
 
         painter = Painter(root, 64, 48)
         for scene in _SCENES:
@@ -116,7 +116,7 @@ def _by_name(folder: Path) -> dict[str, Path]:
 
 
 def _training_frames(work: Path, video: Path, stride: int) -> list[Sample]:
-    from nfbench.datasets.video import extract_frames
+    from nfbench.datasets._video import extract_frames
 
     if video.is_dir():
         frames = _listed(video)[::stride]
@@ -126,7 +126,7 @@ def _training_frames(work: Path, video: Path, stride: int) -> list[Sample]:
 
 
 def _test_frames(work: Path, folder: Path, stride: int) -> list[Sample]:
-    from nfbench.datasets.video import load_masks, write_masks
+    from nfbench.datasets._video import load_masks, write_masks
 
     frames, name = _listed(folder), folder.name
     arrays = [folder.parents[1] / kind / f"{name}.npy" for kind in ("test_frame_mask", "test_pixel_mask")]
@@ -157,7 +157,7 @@ def _in_event(number: int) -> bool:
 def _write_video(path: Path, painter: "Painter") -> None:
     import cv2
 
-    from nfbench.datasets.miniature import write_once
+    from nfbench.datasets._miniature import write_once
 
     def write(temporary: Path) -> None:
         codec, size = cv2.VideoWriter.fourcc(*"MJPG"), (painter.width, painter.height)
@@ -172,7 +172,7 @@ def _write_video(path: Path, painter: "Painter") -> None:
 def _write_test_video(testing: Path, name: str, painter: "Painter") -> None:
     import numpy as np
 
-    from nfbench.datasets.miniature import save_array
+    from nfbench.datasets._miniature import save_array
 
     by_pixel = np.zeros((_FRAMES, painter.height, painter.width), np.uint8)
     for number in range(_FRAMES):

@@ -10,9 +10,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nfbench.datasets.base import Sample
-from nfbench.datasets.layout import LayoutDataset
-from nfbench.datasets.staging import staged_folder
+from nfbench.datasets._base import Sample
+from nfbench.datasets._layout import LayoutDataset
+from nfbench.datasets._staging import staged_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +61,7 @@ class Synthetic(LayoutDataset):
 
 def _pictures(category: str) -> dict[str, _Draw]:
     """What draws each image and mask of a category, by its path below the category's folder."""
-    from nfbench.datasets.drawing import DEFECTS, draw_normal
+    from nfbench.datasets._drawing import DEFECTS, draw_normal
 
     pictures: dict[str, _Draw] = {}
     for split, count in (("train", N_TRAIN), ("test", N_TEST_NORMAL)):
@@ -76,7 +76,7 @@ def _pictures(category: str) -> dict[str, _Draw]:
 
 def _drawn_once(category: str, defect: str, number: int) -> tuple[_Draw, _Draw]:
     """Image and mask of an anomalous sample, drawn together when the first of them is asked for."""
-    from nfbench.datasets.drawing import draw_anomalous
+    from nfbench.datasets._drawing import draw_anomalous
 
     pair = cache(lambda: draw_anomalous(category, defect, number))
     return (lambda: pair()[0]), (lambda: pair()[1])

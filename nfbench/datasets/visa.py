@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.base import Counts, Faults, Sample
-from nfbench.datasets.layout import known_categories, require_root
-from nfbench.datasets.listing import files_below, folders_in
-from nfbench.datasets.rows import read_table
-from nfbench.datasets.sources import FetchedDataset
+from nfbench.datasets._base import Counts, Faults, Sample
+from nfbench.datasets._layout import known_categories, require_root
+from nfbench.datasets._listing import files_below, folders_in
+from nfbench.datasets._rows import read_table
+from nfbench.datasets._sources import FetchedDataset
 
 __all__ = ["DATASET", "Visa"]
 
@@ -64,7 +64,7 @@ class Visa(FetchedDataset, name="visa"):
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """All objects, masks with class numbers, and the split."""
-        from nfbench.datasets.miniature import COUNTS, Painter, write_once
+        from nfbench.datasets._miniature import COUNTS, Painter, write_once
 
         painter = Painter(root)
         rows = [",".join(_COLUMNS)]

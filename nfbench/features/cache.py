@@ -18,7 +18,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.files import atomic_path, read_model, remove_stale
 from nfbench.core.provenance import file_sha256
 from nfbench.core.seals import read_sealed
-from nfbench.datasets.manifest import Entry
+from nfbench.datasets._manifest import Entry
 from nfbench.features.batches import CachedFeatures
 from nfbench.features.forward import DTYPE, images_hash
 from nfbench.features.live import live_levels

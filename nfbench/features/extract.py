@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nfbench.anomalies.base import AnomalyGenerator, view_seed
+from nfbench.anomalies._base import AnomalyGenerator, view_seed
 from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.progress import progress
 from nfbench.core.provenance import provenance
 from nfbench.core.seals import read_sealed, write_sealed
-from nfbench.datasets.manifest import Entry
+from nfbench.datasets._manifest import Entry
 from nfbench.features.cache import fill_cache
 from nfbench.features.forward import (
     BATCH_SIZE,

@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from nfbench.backbones.weights import load_backbone, state_hash
+from nfbench.backbones._weights import load_backbone, state_hash
 from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.manifest import Entry, read_checked_image
+from nfbench.datasets._manifest import Entry, read_checked_image
 from nfbench.features.recipe import Recipe
 
 __all__ = [

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.manifest import Entry, read_manifest
+from nfbench.datasets._manifest import Entry, read_manifest
 from nfbench.features.forward import (
     BATCH_SIZE,
     DTYPE,

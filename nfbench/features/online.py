@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nfbench.anomalies.base import AnomalyGenerator
+from nfbench.anomalies._base import AnomalyGenerator
 from nfbench.blocks.features import Features
-from nfbench.datasets.manifest import Entry
+from nfbench.datasets._manifest import Entry
 from nfbench.features.forward import channels_last, extract_batch, load_extractor, read_images, thread_pool
 from nfbench.features.meta import FeatureMeta
 

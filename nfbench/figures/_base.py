@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nfbench.config.validation import printable
 from nfbench.core.files import atomic_path, remove_stale
-from nfbench.datasets.manifest import Entry, read_checked_image, read_checked_mask
+from nfbench.datasets._manifest import Entry, read_checked_image, read_checked_mask
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
 from nfbench.results.record import RunRecord, read_expected

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-    from nfbench.anomalies.base import AnomalyGenerator, Synthetic
+    from nfbench.anomalies._base import AnomalyGenerator, Synthetic
 
 __all__ = ["FIGURE", "AnomaliesFigure", "contact_sheet"]
 
@@ -39,7 +39,7 @@ class AnomaliesFigure(FigureConfig):
         Raises:
             NfbenchError: no run was trained with pseudo-anomalies, or an image has changed since.
         """
-        from nfbench.anomalies.base import make_generator, view_seed
+        from nfbench.anomalies._base import make_generator, view_seed
 
         sheets: dict[tuple[str, str, str], tuple[AnomalyGenerator, SeedOf]] = {}
         for run in of_first_seed(runs):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from nfbench.config.tables import FigureConfig
-from nfbench.datasets.manifest import Entry, read_checked_image
+from nfbench.datasets._manifest import Entry, read_checked_image
 from nfbench.figures._base import DrawnRun, by_category, columns_of, draw_example, find_run, new_figure, of_first_seed
 from nfbench.results.record import tested_images
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from nfbench.config.tables import FigureConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.manifest import Entry, read_checked_image
+from nfbench.datasets._manifest import Entry, read_checked_image
 from nfbench.figures._base import (
     DrawnRun,
     by_category,

@@ -1,4 +1,1 @@
 """Anomaly detection methods: one module each, found by its file name."""
-
-HELPERS = ()
-"""Modules that are not plug-ins."""

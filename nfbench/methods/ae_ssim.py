@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
-from nfbench.backbones.base import IMAGENET_MEAN, IMAGENET_STD
+from nfbench.backbones._base import IMAGENET_MEAN, IMAGENET_STD
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batch, Method, Scores, Tiny
 from nfbench.blocks.settings import TrainedSettings

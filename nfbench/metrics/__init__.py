@@ -64,9 +64,6 @@ __all__ = [
     "pixel_auroc",
 ]
 
-HELPERS = ()
-"""Modules that are not plug-ins; those with a leading underscore are none either."""
-
 _FUNCTIONS = {
     "_iou": ("fair_threshold", "miou", "miou_curve", "miou_oracle"),
     "_legacy": ("legacy_aupro",),

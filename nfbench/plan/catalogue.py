@@ -6,8 +6,8 @@ from pathlib import Path
 from nfbench.config import AvailableAmong, Bench, DatasetConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
-from nfbench.datasets.base import Dataset, find_dataset
-from nfbench.datasets.sources import read_sources, record_path
+from nfbench.datasets._base import Dataset, find_dataset
+from nfbench.datasets._sources import read_sources, record_path
 from nfbench.plan.cells import Cell, classes_of, members
 from nfbench.plan.specs import DatasetNote
 

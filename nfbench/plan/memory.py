@@ -18,7 +18,7 @@ from functools import cache
 from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin_text
-from nfbench.datasets.manifest import Entry, read_manifest
+from nfbench.datasets._manifest import Entry, read_manifest
 from nfbench.plan.specs import EvaluateSpec, SearchSpec, Spec, TrainSpec
 
 __all__ = ["coefficients", "memory_mb"]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
-from nfbench.backbones.base import family_of
+from nfbench.backbones._base import family_of
 from nfbench.config import AnomaliesConfig, BackboneConfig, DatasetConfig, VariantConfig
 from nfbench.config.tables import AnyFigure, AnyTable
 from nfbench.config.validation import Model, validate

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.manifest import Entry, read_checked_image, read_checked_mask
+from nfbench.datasets._manifest import Entry, read_checked_image, read_checked_mask
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
 from nfbench.results.examples import EXAMPLES, read_examples

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nfbench.core.files import atomic_path, write_csv
-from nfbench.datasets.manifest import Entry
+from nfbench.datasets._manifest import Entry
 from nfbench.metrics._calibration import chi_square_quantiles
 from nfbench.metrics._iou import AGGREGATIONS
 from nfbench.results.examples import EXAMPLES

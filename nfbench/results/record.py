@@ -10,7 +10,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import file_sha256
 from nfbench.core.record import Record
 from nfbench.core.seals import KnownFile, read_sealed, write_sealed
-from nfbench.datasets.manifest import Entry, read_manifest
+from nfbench.datasets._manifest import Entry, read_manifest
 from nfbench.features.recipe import Recipe
 from nfbench.metrics import known_metrics
 from nfbench.plan.cells import Cell

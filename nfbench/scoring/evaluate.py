@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from nfbench.datasets.manifest import Entry, read_checked_mask
+from nfbench.datasets._manifest import Entry, read_checked_mask
 from nfbench.metrics import BY_RULE, Named, find_metric, metrics_of
 from nfbench.metrics._inputs import label_regions
 from nfbench.metrics._iou import IouSweep, fair_threshold, iou_sweep, mean_iou

@@ -10,7 +10,7 @@ from nfbench.blocks.maps import smooth
 from nfbench.blocks.method import Method
 from nfbench.core.progress import progress
 from nfbench.core.torchvision_guard import import_torchvision
-from nfbench.datasets.manifest import Entry
+from nfbench.datasets._manifest import Entry
 from nfbench.features.forward import load_extractor, normalize, read_images
 from nfbench.features.meta import FeatureMeta
 

@@ -17,7 +17,7 @@ from nfbench.blocks.method import Method, resolve_settings
 from nfbench.blocks.settings import epochs_of
 from nfbench.config import VariantConfig
 from nfbench.core.errors import NfbenchError, one_line
-from nfbench.datasets.manifest import Entry
+from nfbench.datasets._manifest import Entry
 from nfbench.features.batches import CachedFeatures
 from nfbench.features.cache import FeatureCache
 from nfbench.features.meta import FeatureMeta

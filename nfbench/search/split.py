@@ -6,7 +6,7 @@ from pathlib import Path
 from nfbench.config import SearchConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import derive_seed
-from nfbench.datasets.manifest import Entry
+from nfbench.datasets._manifest import Entry
 
 __all__ = ["judging_images", "validation_split"]
 

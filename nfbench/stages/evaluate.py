@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nfbench.anomalies.base import make_generator
+from nfbench.anomalies._base import make_generator
 from nfbench.blocks.method import Method, build_method, load_method, resolve_settings
 from nfbench.config import AnomaliesConfig
 from nfbench.core.device import peak_memory_mb, pick_device
@@ -15,7 +15,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.files import atomic_path, remove_stale
 from nfbench.core.progress import progress
 from nfbench.core.seals import known_files, read_sealed, verified
-from nfbench.datasets.manifest import Entry, read_manifest
+from nfbench.datasets._manifest import Entry, read_manifest
 from nfbench.features.batches import CachedFeatures
 from nfbench.features.cache import FeatureCache
 from nfbench.features.online import OnlineFeatures, pseudo_anomalies

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from nfbench.anomalies.base import make_generator
+from nfbench.anomalies._base import make_generator
 from nfbench.core.device import pick_device
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.manifest import read_manifest
+from nfbench.datasets._manifest import read_manifest
 from nfbench.features.extract import Synthesis
 from nfbench.features.extract import extract_features as extract
 from nfbench.plan.origin import require_origin

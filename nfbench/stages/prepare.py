@@ -7,9 +7,9 @@ from nfbench.core.errors import NfbenchError, valid_utf8
 from nfbench.core.files import remove_stale
 from nfbench.core.provenance import file_sha256
 from nfbench.core.seals import known_files, write_sealed
-from nfbench.datasets.base import Dataset, find_dataset
-from nfbench.datasets.manifest import Entry, build_manifest, select_subset, write_manifest
-from nfbench.datasets.staging import staged_folder
+from nfbench.datasets._base import Dataset, find_dataset
+from nfbench.datasets._manifest import Entry, build_manifest, select_subset, write_manifest
+from nfbench.datasets._staging import staged_folder
 from nfbench.plan.listing import FileState, ManifestRecord, Place, list_files
 from nfbench.plan.specs import PrepareSpec
 

@@ -21,7 +21,7 @@ from nfbench.core.files import remove_stale, write_csv, write_json, write_text
 from nfbench.core.progress import progress
 from nfbench.core.provenance import file_sha256, provenance
 from nfbench.core.seals import read_sealed, write_sealed
-from nfbench.datasets.manifest import Entry, read_manifest
+from nfbench.datasets._manifest import Entry, read_manifest
 from nfbench.features.cache import FeatureCache
 from nfbench.plan.cells import Cell
 from nfbench.plan.origin import require_origin

@@ -16,7 +16,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.files import remove_stale
 from nfbench.core.provenance import provenance
 from nfbench.core.seals import known_files, write_sealed
-from nfbench.datasets.manifest import read_manifest
+from nfbench.datasets._manifest import read_manifest
 from nfbench.features.cache import FeatureCache
 from nfbench.plan.origin import require_origin
 from nfbench.plan.paths import TRAINED

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nfbench.core.registry import plugin_names
-from nfbench.datasets.base import find_dataset
+from nfbench.datasets._base import find_dataset
 from nfbench.plan.specs import DatasetNote
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from nfbench.anomalies.base import AnomalyGenerator, make_generator
-from nfbench.anomalies.selection import choose_anomalies
+from nfbench.anomalies._base import AnomalyGenerator, make_generator
+from nfbench.anomalies._selection import choose_anomalies
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Method
 from nfbench.blocks.settings import TrainedSettings
 from nfbench.config import AnomaliesConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.manifest import Entry, read_checked_mask
+from nfbench.datasets._manifest import Entry, read_checked_mask
 from nfbench.features.batches import CachedFeatures
 from nfbench.features.cache import FeatureCache
 from nfbench.features.forward import images_hash

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nfbench.datasets.manifest import Entry, build_manifest
+from nfbench.datasets._manifest import Entry, build_manifest
 from nfbench.datasets.mvtec_ad import DATASET
 
 

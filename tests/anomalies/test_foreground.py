@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nfbench.anomalies.foreground import foreground_mask
-from nfbench.datasets.drawing import draw_normal
-from nfbench.datasets.manifest import read_image
+from nfbench.anomalies._foreground import foreground_mask
+from nfbench.datasets._drawing import draw_normal
+from nfbench.datasets._manifest import read_image
 
 
 def scene(size: int = 200, ground: int = 220, part: int = 40) -> tuple[np.ndarray, np.ndarray]:

@@ -13,11 +13,11 @@ from PIL import Image
 from scipy import ndimage
 
 from nfbench.anomalies import blend
-from nfbench.anomalies.base import PACKAGE, Synthetic, find_generator, jitter_colors
+from nfbench.anomalies._base import PACKAGE, Synthetic, find_generator, jitter_colors
 from nfbench.anomalies.cutpaste import draw_patch_shape
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin_names
-from nfbench.datasets.manifest import build_manifest, read_image, write_manifest
+from nfbench.datasets._manifest import build_manifest, read_image, write_manifest
 from nfbench.datasets.mvtec_ad import DATASET
 
 pytestmark = pytest.mark.slow
@@ -92,8 +92,8 @@ def test_threads_do_not_change_results(name, normals, anomalies):
 
 OF_TEN_VARIANTS = """
 import hashlib, sys
-from nfbench.anomalies.base import find_generator
-from nfbench.datasets.manifest import read_manifest
+from nfbench.anomalies._base import find_generator
+from nfbench.datasets._manifest import read_manifest
 entries = read_manifest(sys.argv[2])
 parts = [e for e in entries if e.split == "train"], [e for e in entries if e.label], 48
 generator = find_generator(sys.argv[1])(*parts)

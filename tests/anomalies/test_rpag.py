@@ -12,11 +12,11 @@ from PIL import Image
 from scipy import ndimage
 
 from nfbench.anomalies import rpag
+from nfbench.anomalies._selection import choose_anomalies
 from nfbench.anomalies.rpag import RealAnomalies, augment, paste_in_foreground
-from nfbench.anomalies.selection import choose_anomalies
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import file_sha256
-from nfbench.datasets.manifest import build_manifest, read_image
+from nfbench.datasets._manifest import build_manifest, read_image
 from nfbench.datasets.mvtec_ad import DATASET
 
 pytestmark = pytest.mark.slow

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nfbench.anomalies import selection
-from nfbench.anomalies.selection import choose_anomalies
+from nfbench.anomalies import _selection as selection
+from nfbench.anomalies._selection import choose_anomalies
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import file_sha256
-from nfbench.datasets.manifest import Entry, build_manifest
+from nfbench.datasets._manifest import Entry, build_manifest
 from nfbench.datasets.mvtec_ad import DATASET
 
 

@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from nfbench.backbones.base import Level, find_backbone
-from nfbench.backbones.extractors import import_timm
-from nfbench.backbones.weights import load_backbone, state_hash
+from nfbench.backbones._base import Level, find_backbone
+from nfbench.backbones._extractors import import_timm
+from nfbench.backbones._weights import load_backbone, state_hash
 from nfbench.core.errors import NfbenchError
 
 pytestmark = pytest.mark.slow

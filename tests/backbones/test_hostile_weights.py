@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 
-from nfbench.backbones.base import find_backbone
-from nfbench.backbones.extractors import create_network
-from nfbench.backbones.weights import load_backbone
+from nfbench.backbones._base import find_backbone
+from nfbench.backbones._extractors import create_network
+from nfbench.backbones._weights import load_backbone
 from nfbench.core.errors import NfbenchError
 
 pytestmark = pytest.mark.slow

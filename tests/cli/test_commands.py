@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from nfbench.cli import app
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.base import find_dataset
+from nfbench.datasets._base import find_dataset
 from nfbench.plan.specs import ExtractSpec, PrepareSpec
 
 OF_CATEGORY = ("train", "test_normal", "test_anomalous")

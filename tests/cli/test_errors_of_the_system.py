@@ -66,7 +66,7 @@ def test_any_error_of_the_system_is_one_line(monkeypatch, capsys, number, messag
     def fails(*_):
         raise OSError(number, os.strerror(number), "a/b")
 
-    monkeypatch.setattr("nfbench.datasets.sources.read_sources", fails)
+    monkeypatch.setattr("nfbench.datasets._sources.read_sources", fails)
     assert message in main(monkeypatch, capsys, "data", "list")
 
 
@@ -75,7 +75,7 @@ def test_too_little_memory_is_one_line(monkeypatch, capsys, error):
     def fails(*_):
         raise error
 
-    monkeypatch.setattr("nfbench.datasets.sources.read_sources", fails)
+    monkeypatch.setattr("nfbench.datasets._sources.read_sources", fails)
     assert "error: out of memory: " in main(monkeypatch, capsys, "data", "list")
 
 

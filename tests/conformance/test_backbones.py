@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from nfbench.backbones.base import INTERPOLATIONS, Backbone, backbone_names, family_of, find_backbone
-from nfbench.backbones.extractors import EXTRACTORS, import_timm
-from nfbench.backbones.weights import load_backbone
+from nfbench.backbones._base import INTERPOLATIONS, Backbone, backbone_names, family_of, find_backbone
+from nfbench.backbones._extractors import EXTRACTORS, import_timm
+from nfbench.backbones._weights import load_backbone
 from nfbench.core.errors import NfbenchError
 
 pytestmark = pytest.mark.slow

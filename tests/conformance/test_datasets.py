@@ -3,9 +3,9 @@
 import pytest
 
 from nfbench.core.registry import plugin_names
-from nfbench.datasets.base import PACKAGE, Counts, Dataset, find_dataset
-from nfbench.datasets.manifest import build_manifest
-from nfbench.datasets.sources import read_sources
+from nfbench.datasets._base import PACKAGE, Counts, Dataset, find_dataset
+from nfbench.datasets._manifest import build_manifest
+from nfbench.datasets._sources import read_sources
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 import pytest
 import torch
 
-from nfbench.backbones.base import backbone_names, find_backbone
+from nfbench.backbones._base import backbone_names, find_backbone
 from nfbench.blocks.method import (
     PACKAGE,
     LevelShape,

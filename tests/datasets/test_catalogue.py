@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.base import Counts, find_dataset
-from nfbench.datasets.manifest import build_manifest, read_image, read_mask
+from nfbench.datasets._base import Counts, find_dataset
+from nfbench.datasets._manifest import build_manifest, read_image, read_mask
 
 pytestmark = pytest.mark.slow
 

@@ -11,9 +11,9 @@ from PIL import Image
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin_names
 from nfbench.datasets import synthetic
-from nfbench.datasets.base import PACKAGE, FaultyCategory, find_dataset
-from nfbench.datasets.check import check_dataset
-from nfbench.datasets.manifest import build_manifest
+from nfbench.datasets._base import PACKAGE, FaultyCategory, find_dataset
+from nfbench.datasets._check import check_dataset
+from nfbench.datasets._manifest import build_manifest
 from nfbench.plan.listing import digest, list_files, token
 from nfbench.plan.specs import PrepareSpec
 from nfbench.stages.prepare import prepare_data

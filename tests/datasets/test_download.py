@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.download import Policy, download
-from nfbench.datasets.sources import Archive
+from nfbench.datasets._download import Policy, download
+from nfbench.datasets._sources import Archive
 from tests.datasets.loopback import loopback
 
 CONTENT = np.random.default_rng(0).bytes(400_000)
@@ -161,8 +161,8 @@ def test_progress_is_logged(server, tmp_path, caplog):
 
 def test_a_killed_download_goes_on_where_it_was(server, tmp_path):
     url = server.serve("set", CONTENT, "stalls", "ok")
-    code = "import sys; from pathlib import Path; from nfbench.datasets.download import download; " \
-        "from nfbench.datasets.sources import Archive; " \
+    code = "import sys; from pathlib import Path; from nfbench.datasets._download import download; " \
+        "from nfbench.datasets._sources import Archive; " \
         "download(Archive(name='set.tar', urls=(sys.argv[1],)), Path(sys.argv[2]))"  # fmt: skip
     process = subprocess.Popen([sys.executable, "-c", code, url, str(tmp_path)])
     part = tmp_path / "set.tar.part"

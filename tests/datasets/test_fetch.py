@@ -13,11 +13,11 @@ import pytest
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import file_sha256
-from nfbench.datasets.base import find_dataset
-from nfbench.datasets.check import check_dataset
-from nfbench.datasets.download import Policy
-from nfbench.datasets.fetch import fetch
-from nfbench.datasets.sources import Source, find_source, record_path
+from nfbench.datasets._base import find_dataset
+from nfbench.datasets._check import check_dataset
+from nfbench.datasets._download import Policy
+from nfbench.datasets._fetch import fetch
+from nfbench.datasets._sources import Source, find_source, record_path
 from tests.datasets.loopback import loopback
 
 NOWHERE = "http://127.0.0.1:1/btad.zip"
@@ -149,8 +149,8 @@ def test_archives_of_the_user_are_read_and_kept(packed, tmp_path):
 FETCH = """
 import sys
 from pathlib import Path
-from nfbench.datasets import fetch, unpack
-from nfbench.datasets.sources import Source
+from nfbench.datasets import _fetch as fetch, unpack
+from nfbench.datasets._sources import Source
 {before}
 fetch.fetch("btad", Path(sys.argv[2]), source=Source.model_validate_json(sys.argv[1]))
 """

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.base import find_dataset
-from nfbench.datasets.fetch import fetch
-from nfbench.datasets.sources import Source, find_source
-from nfbench.datasets.unpack import BadArchive, unpack
+from nfbench.datasets._base import find_dataset
+from nfbench.datasets._fetch import fetch
+from nfbench.datasets._sources import Source, find_source
+from nfbench.datasets._unpack import BadArchive, unpack
 from tests.datasets.test_unpack import SMALL, entry, tar, zip_entry, zipped
 
 pytestmark = pytest.mark.slow
@@ -261,7 +261,7 @@ def refused(archive: Path, folder: Path) -> str:
 @pytest.fixture(autouse=True)
 def few_files(monkeypatch):
     """The least number of files that is allowed, so that archives with more are soon made."""
-    monkeypatch.setattr("nfbench.datasets.unpack._FEWEST_FILES", 100)
+    monkeypatch.setattr("nfbench.datasets._unpack._FEWEST_FILES", 100)
 
 
 @pytest.mark.parametrize("name", sorted(TOLERATED))
@@ -312,7 +312,7 @@ def test_little_memory_is_taken(tmp_path, name):
     """In a process that may take little more than Python itself does."""
     archive = HOSTILE[name](tmp_path / "archive")
     code = (
-        "import resource, sys; from pathlib import Path; from nfbench.datasets.unpack import unpack;"
+        "import resource, sys; from pathlib import Path; from nfbench.datasets._unpack import unpack;"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: unpack(Path(sys.argv[1]), Path(sys.argv[1] + '.out'), 200_000)\n"
         "except Exception as error: print(type(error).__name__)\n"

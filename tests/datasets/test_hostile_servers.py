@@ -14,8 +14,8 @@ from socketserver import BaseRequestHandler, ThreadingTCPServer
 import pytest
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.download import Policy, download
-from nfbench.datasets.sources import Archive
+from nfbench.datasets._download import Policy, download
+from nfbench.datasets._sources import Archive
 
 pytestmark = pytest.mark.slow
 
@@ -198,7 +198,7 @@ def test_where_there_is_no_other_mirror_all_is_said_in_one_line(tmp_path, name):
 
 @pytest.mark.parametrize("name", NO_SIZE)
 def test_a_server_that_never_ends_is_given_up_by_time_and_size(tmp_path, good, name, monkeypatch):
-    monkeypatch.setattr("nfbench.datasets.download._LARGEST", 10**7)
+    monkeypatch.setattr("nfbench.datasets._download._LARGEST", 10**7)
     with serving(NO_SIZE[name]) as bad:
         path = download(archive(bad, good), tmp_path, policy=HASTY)
         with pytest.raises(NfbenchError, match=r"not done after 1.2 s|sends more than the 10,000,000 bytes that any"):
@@ -217,7 +217,7 @@ def test_the_command_prints_no_trace(tmp_path, good, name):
     """urllib3 logs odd headers with a trace of its own."""
     code = (
         "import sys; from pathlib import Path; from nfbench import cli; cli._configure(None);"
-        "from nfbench.datasets.download import download; from nfbench.datasets.sources import Archive;"
+        "from nfbench.datasets._download import download; from nfbench.datasets._sources import Archive;"
         "print(download(Archive(name='set.tar', urls=sys.argv[2:], sha256=sys.argv[1]), Path()))"
     )
     with serving(ANSWERS[name]) as bad:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.images import open_picture, read_image, read_mask
+from nfbench.datasets._images import open_picture, read_image, read_mask
 from tests.datasets import hostile
 
 

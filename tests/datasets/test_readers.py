@@ -8,8 +8,8 @@ from PIL import Image
 
 from nfbench.config import DatasetConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.base import Sample, find_dataset
-from nfbench.datasets.manifest import (
+from nfbench.datasets._base import Sample, find_dataset
+from nfbench.datasets._manifest import (
     build_manifest,
     read_checked_image,
     read_checked_mask,

@@ -3,9 +3,9 @@
 import pytest
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.base import find_dataset
-from nfbench.datasets.manifest import Entry, read_manifest, write_manifest
-from nfbench.datasets.rows import read_table
+from nfbench.datasets._base import find_dataset
+from nfbench.datasets._manifest import Entry, read_manifest, write_manifest
+from nfbench.datasets._rows import read_table
 
 WRONG = {
     "empty": b"",

@@ -12,8 +12,8 @@ import pytest
 
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets import synthetic
-from nfbench.datasets.base import find_dataset
-from nfbench.datasets.staging import staged_folder
+from nfbench.datasets._base import find_dataset
+from nfbench.datasets._staging import staged_folder
 from nfbench.plan.specs import PrepareSpec
 from nfbench.stages.prepare import prepare_data
 

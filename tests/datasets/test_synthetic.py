@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nfbench.datasets import synthetic
-from nfbench.datasets.drawing import DEFECTS, draw_anomalous, draw_normal
+from nfbench.datasets._drawing import DEFECTS, draw_anomalous, draw_normal
 from nfbench.datasets.synthetic import DATASET
 
 

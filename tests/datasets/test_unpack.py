@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.unpack import BadArchive, unpack
+from nfbench.datasets._unpack import BadArchive, unpack
 
 FILES = {"a/train/good/000.png": b"image", "a/empty": b"", "b.csv": b"x,y\n" * 1000}
 LIMIT = 10_000

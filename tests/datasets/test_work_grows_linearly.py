@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 
 from nfbench.config import DatasetConfig
-from nfbench.datasets import check, manifest
-from nfbench.datasets.base import Counts, find_dataset
-from nfbench.datasets.check import check_dataset
-from nfbench.datasets.manifest import build_manifest, read_manifest, select_subset, write_manifest
+from nfbench.datasets import _check as check
+from nfbench.datasets import manifest
+from nfbench.datasets._base import Counts, find_dataset
+from nfbench.datasets._check import check_dataset
+from nfbench.datasets._manifest import build_manifest, read_manifest, select_subset, write_manifest
 
 
 class InTurn:

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from nfbench.backbones.base import find_backbone
-from nfbench.backbones.weights import load_backbone
+from nfbench.backbones._base import find_backbone
+from nfbench.backbones._weights import load_backbone
 from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.seals import write_sealed
-from nfbench.datasets.base import find_dataset
-from nfbench.datasets.manifest import build_manifest, read_image, write_manifest
+from nfbench.datasets._base import find_dataset
+from nfbench.datasets._manifest import build_manifest, read_image, write_manifest
 from nfbench.features.cache import FeatureCache
 from nfbench.features.extract import extract_features
 from nfbench.features.forward import load_extractor

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nfbench.backbones.base import IMAGENET_MEAN, IMAGENET_STD
-from nfbench.backbones.weights import load_backbone, state_hash
+from nfbench.backbones._base import IMAGENET_MEAN, IMAGENET_STD
+from nfbench.backbones._weights import load_backbone, state_hash
 from nfbench.config import BackboneConfig, load_bench
 from nfbench.core.errors import NfbenchError
+from nfbench.datasets._manifest import build_manifest, write_manifest
 from nfbench.datasets.folder import DATASET
-from nfbench.datasets.manifest import build_manifest, write_manifest
 from nfbench.features.cache import FeatureCache
 from nfbench.plan.memory import memory_mb
 from nfbench.plan.plan import Plan

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from nfbench.config import BackboneConfig
+from nfbench.datasets._manifest import build_manifest, read_manifest, write_manifest
 from nfbench.datasets.folder import DATASET
-from nfbench.datasets.manifest import build_manifest, read_manifest, write_manifest
 from nfbench.features.extract import extract_features
 from tests.changes import SOURCE
 
@@ -52,7 +52,7 @@ import json, torch
 from pathlib import Path
 from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.manifest import read_manifest
+from nfbench.datasets._manifest import read_manifest
 from nfbench.features.cache import FeatureCache
 from nfbench.features.extract import extract_features
 

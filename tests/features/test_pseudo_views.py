@@ -5,12 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
-from nfbench.anomalies.base import make_generator, view_seed
-from nfbench.backbones.base import find_backbone
+from nfbench.anomalies._base import make_generator, view_seed
+from nfbench.backbones._base import find_backbone
 from nfbench.config import AnomaliesConfig, BackboneConfig
 from nfbench.core.errors import NfbenchError
+from nfbench.datasets._manifest import build_manifest
 from nfbench.datasets.folder import DATASET
-from nfbench.datasets.manifest import build_manifest
 from nfbench.features.cache import FeatureCache
 from nfbench.features.extract import Synthesis, extract_features
 from nfbench.features.online import OnlineFeatures, pseudo_anomalies

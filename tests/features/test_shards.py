@@ -16,8 +16,8 @@ import torch
 from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.seals import write_sealed
-from nfbench.datasets.base import find_dataset
-from nfbench.datasets.manifest import build_manifest, write_manifest
+from nfbench.datasets._base import find_dataset
+from nfbench.datasets._manifest import build_manifest, write_manifest
 from nfbench.features import extract as extraction
 from nfbench.features.cache import FeatureCache
 from nfbench.features.extract import extract_features
@@ -43,7 +43,7 @@ def manifest(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def entries(manifest):
-    from nfbench.datasets.manifest import read_manifest
+    from nfbench.datasets._manifest import read_manifest
 
     return [entry for entry in read_manifest(manifest) if entry.split == "train"]
 
@@ -142,7 +142,7 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from nfbench.config import BackboneConfig
-from nfbench.datasets.manifest import read_manifest
+from nfbench.datasets._manifest import read_manifest
 from nfbench.features import cache, extract
 write = cache.write_index
 def dies(path, files):

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from nfbench.anomalies.base import make_generator, view_seed
+from nfbench.anomalies._base import make_generator, view_seed
 from nfbench.config import AnomaliesConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import file_sha256
+from nfbench.datasets._manifest import build_manifest, read_manifest, write_manifest
 from nfbench.datasets.folder import DATASET
-from nfbench.datasets.manifest import build_manifest, read_manifest, write_manifest
 from nfbench.figures.anomalies import AnomaliesFigure
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from nfbench.backbones.base import find_backbone
+from nfbench.backbones._base import find_backbone
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.core.errors import NfbenchError

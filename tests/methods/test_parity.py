@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nfbench.backbones.extractors import import_timm
+from nfbench.backbones._extractors import import_timm
 from nfbench.blocks.all_in_one import AllInOneStep
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings

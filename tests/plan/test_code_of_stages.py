@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 import nfbench
-from nfbench.anomalies.base import PACKAGE as ANOMALIES
-from nfbench.backbones.base import PACKAGE as BACKBONES
+from nfbench.anomalies._base import PACKAGE as ANOMALIES
+from nfbench.backbones._base import PACKAGE as BACKBONES
 from nfbench.blocks.method import PACKAGE as METHODS
 from nfbench.config import FigureConfig, TableConfig
 from nfbench.core.registry import plugin_names
-from nfbench.datasets.base import PACKAGE as DATASETS
+from nfbench.datasets._base import PACKAGE as DATASETS
 from nfbench.metrics import PACKAGE as METRICS
 from nfbench.plan.cells import Cell
 from nfbench.plan.code import Code, code_hash, reachable

@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from nfbench.config import load_bench
-from nfbench.datasets.base import find_dataset
+from nfbench.datasets._base import find_dataset
 from nfbench.plan import code
 from nfbench.plan.job import Job
 from nfbench.plan.plan import Plan
@@ -49,8 +49,8 @@ EDITS = [
     ("features/extract.py", "extract_features", EXTRACTED),
     ("backbones/efficientnet_lite.py", "_HALF", EXTRACTED),
     ("datasets/synthetic.py", "Synthetic", PREPARED),
-    ("datasets/drawing.py", "SEED", PREPARED),
-    ("datasets/manifest.py", "select_subset", PREPARED),
+    ("datasets/_drawing.py", "SEED", PREPARED),
+    ("datasets/_manifest.py", "select_subset", PREPARED),
     ("scoring/maps.py", "_CONTOUR_QUANTILE", EVALUATED),
     ("metrics/_ranking.py", "image_areas", EVALUATED),
     ("metrics/f1.py", "METRICS", EVALUATED),

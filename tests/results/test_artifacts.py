@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from nfbench.datasets.manifest import Entry
+from nfbench.datasets._manifest import Entry
 from nfbench.results.artifacts import write_artifacts
 from nfbench.results.examples import read_examples
 from nfbench.scoring.evaluate import GroundTruth, evaluate, log_nfa_maps

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from nfbench.cli import app
 from nfbench.cli.load import load_plan
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.base import find_dataset
+from nfbench.datasets._base import find_dataset
 from nfbench.results.aggregate import holes_of, read_results
 from nfbench.results.progress import describe_progress, seconds_left
 from nfbench.stages import gather

@@ -10,7 +10,7 @@ from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, Scores, build_method, resolve_settings
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import file_sha256
-from nfbench.datasets.manifest import Entry
+from nfbench.datasets._manifest import Entry
 from nfbench.metrics import TRANSDUCTIVE, known_metrics, miou, miou_oracle
 from nfbench.metrics._iou import mean_iou
 from nfbench.scoring.evaluate import GroundTruth, evaluate, log_nfa_maps, select

@@ -9,8 +9,8 @@ from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.base import find_dataset
-from nfbench.datasets.manifest import build_manifest
+from nfbench.datasets._base import find_dataset
+from nfbench.datasets._manifest import build_manifest
 from nfbench.features.extract import extract_features
 from nfbench.features.forward import load_extractor, normalize, read_images
 from nfbench.scoring.gradients import GradientMaps

@@ -8,7 +8,7 @@ from PIL import Image
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.core.provenance import file_sha256
-from nfbench.datasets.manifest import Entry
+from nfbench.datasets._manifest import Entry
 from nfbench.metrics import TRANSDUCTIVE
 from nfbench.scoring.evaluate import GroundTruth
 from nfbench.scoring.protocol import Views, score_and_evaluate
@@ -78,7 +78,7 @@ def test_maps_that_are_kept_do_not_depend_on_other_test_images(truth):
 def test_maps_of_training_images_are_let_go_of(truth):
     """They may be most of the memory of an evaluation, which would hold them twice while it scores the next model."""
     normal = score_and_evaluate(build("fastflow"), views(), truth, CPU).normal
-    assert normal.maps.size == 0
+    assert normal.maps is None
     assert len(normal.images["paper"]) == len(normal.energies[0]) == 12
 
 

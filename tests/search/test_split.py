@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nfbench.config import SearchConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.manifest import Entry
+from nfbench.datasets._manifest import Entry
 from nfbench.search.split import judging_images, validation_split
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from nfbench.config import load_bench, validate
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.base import find_dataset
+from nfbench.datasets._base import find_dataset
 from nfbench.plan.catalogue import Catalogue
 from nfbench.plan.cells import expand
 from nfbench.tables._datasets import DatasetNote, official_categories

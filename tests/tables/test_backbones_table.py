@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.base import find_dataset
+from nfbench.datasets._base import find_dataset
 from nfbench.tables._datasets import DatasetNote
 from nfbench.tables._render import to_csv, to_html, to_latex, to_text
 from nfbench.tables.backbones import BackbonesTable

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from nfbench.cli import app
 from nfbench.config import Experiment, load_bench, validate
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.base import find_dataset
+from nfbench.datasets._base import find_dataset
 from nfbench.plan.cells import expand
 from nfbench.plan.plan import Plan
 from tests.in_process import planned_jobs, run_experiment

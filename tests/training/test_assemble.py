@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from nfbench.anomalies.base import make_generator
+from nfbench.anomalies._base import make_generator
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.config import AnomaliesConfig
 from nfbench.core.errors import NfbenchError
+from nfbench.datasets._manifest import build_manifest
 from nfbench.datasets.folder import DATASET
-from nfbench.datasets.manifest import build_manifest
 from nfbench.features.forward import images_hash
 from nfbench.training.assemble import Images, assemble
 from nfbench.training.data import CachedImages, CachedViews, TrainingData

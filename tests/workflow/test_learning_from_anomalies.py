@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nfbench.datasets.manifest import read_manifest
+from nfbench.datasets._manifest import read_manifest
 from nfbench.results.record import read_record
 from tests.in_process import run_experiment
 

@@ -13,8 +13,8 @@ import yaml
 from nfbench.cli.load import load_plan
 from nfbench.config import load_bench
 from nfbench.core.registry import plugin_names
-from nfbench.datasets.base import PACKAGE, Counts, find_dataset
-from nfbench.datasets.manifest import read_manifest
+from nfbench.datasets._base import PACKAGE, Counts, find_dataset
+from nfbench.datasets._manifest import read_manifest
 from nfbench.plan.plan import Plan
 from tests.conftest import make_image_folder
 from tests.in_process import run_experiment, run_job, run_snakemake

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets.manifest import read_manifest
+from nfbench.datasets._manifest import read_manifest
 from nfbench.metrics import known_metrics
 from nfbench.results.record import read_record
 from nfbench.training.checkpoint import load_kept
@@ -52,7 +52,7 @@ def test_run_records_are_complete(finished):
         assert record.settings["epochs"] == 2
         assert record.data.n_train + record.data.n_val == 12
         assert record.data.n_regions >= 8
-        assert record.features.weights == "random"
+        assert record.features.recipe.weights == "random"
         assert record.parameters["total"] == record.parameters["flow"] + record.parameters["normalization"]
         assert record.seconds["train"] > 0
         assert record.peak_memory_mb["train_host"] > 50

@@ -14,7 +14,7 @@ from nfbench.config import NAME_PATTERN, load_bench, read_config
 from nfbench.core.errors import NfbenchError, system_error
 from nfbench.core.registry import plugin_names
 from nfbench.core.resources import gpus_per_job, memory, time_limit
-from nfbench.datasets.sources import read_sources, record_path
+from nfbench.datasets._sources import read_sources, record_path
 from nfbench.plan.cells import Cell
 from nfbench.plan.code import code_hash
 from nfbench.plan.memory import memory_mb

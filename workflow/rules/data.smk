@@ -66,7 +66,7 @@ rule check_data:
         root=lambda wildcards: str(PLAN.catalogue.root(wildcards.dataset)),
         stride=lambda wildcards: BENCH.dataset(wildcards.dataset).stride,
         code=lambda wildcards: code_hash(
-            "nfbench.datasets.check:check_dataset", f"nfbench.datasets.{BENCH.dataset(wildcards.dataset).dataset}"
+            "nfbench.datasets._check:check_dataset", f"nfbench.datasets.{BENCH.dataset(wildcards.dataset).dataset}"
         ),
     message:
         "Check the images of {wildcards.dataset}"

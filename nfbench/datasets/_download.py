@@ -35,7 +35,7 @@ from nfbench.core.deadline import deadline
 from nfbench.core.errors import NfbenchError, one_line
 from nfbench.core.files import full_disk, sync
 from nfbench.core.provenance import file_hash
-from nfbench.datasets.sources import Archive
+from nfbench.datasets._sources import Archive
 
 __all__ = ["Policy", "download", "require_space"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nfbench.backbones.base import INTERPOLATIONS, Backbone, WeightPackage
-from nfbench.backbones.extractors import EXTRACTORS, AtScales, SideBySide, pad_by_reflection, tensor_shapes
+from nfbench.backbones._base import INTERPOLATIONS, Backbone, WeightPackage
+from nfbench.backbones._extractors import EXTRACTORS, AtScales, SideBySide, pad_by_reflection, tensor_shapes
 from nfbench.core.deadline import deadline
 from nfbench.core.errors import NfbenchError, one_line
 from nfbench.core.registry import package_folder

@@ -10,11 +10,11 @@ from typing import Any
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.progress import progress
-from nfbench.datasets.base import Counts, Dataset, FaultyCategory, Sample
-from nfbench.datasets.images import open_picture
-from nfbench.datasets.listing import group_left_out
-from nfbench.datasets.manifest import mask_fault
-from nfbench.datasets.sources import Source
+from nfbench.datasets._base import Counts, Dataset, FaultyCategory, Sample
+from nfbench.datasets._images import open_picture
+from nfbench.datasets._listing import group_left_out
+from nfbench.datasets._manifest import mask_fault
+from nfbench.datasets._sources import Source
 
 __all__ = ["CategoryReport", "Pixels", "Report", "check_dataset"]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from nfbench.core.errors import NfbenchError, valid_utf8
-from nfbench.datasets.base import Dataset, Faults, Sample
-from nfbench.datasets.images import IMAGE_ENDINGS
-from nfbench.datasets.listing import files_in, folders_in
+from nfbench.datasets._base import Dataset, Faults, Sample
+from nfbench.datasets._images import IMAGE_ENDINGS
+from nfbench.datasets._listing import files_in, folders_in
 
 __all__ = ["LayoutDataset", "is_misspelled", "known_categories", "require_root"]
 

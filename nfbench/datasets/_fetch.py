@@ -15,10 +15,10 @@ from typing import Any
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import read_json, remove_tree, write_json
 from nfbench.core.provenance import file_hash, file_sha256
-from nfbench.datasets.base import find_dataset
-from nfbench.datasets.download import Policy, download
-from nfbench.datasets.sources import Archive, Source, find_source, record_path
-from nfbench.datasets.unpack import BadArchive, unpack
+from nfbench.datasets._base import find_dataset
+from nfbench.datasets._download import Policy, download
+from nfbench.datasets._sources import Archive, Source, find_source, record_path
+from nfbench.datasets._unpack import BadArchive, unpack
 
 __all__ = ["fetch"]
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import read_json, write_json
-from nfbench.datasets.staging import staged_folder
+from nfbench.datasets._staging import staged_folder
 
 __all__ = ["extract_frames", "load_masks", "write_masks"]
 

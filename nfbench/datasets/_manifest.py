@@ -16,9 +16,9 @@ from nfbench.core.files import write_text
 from nfbench.core.progress import progress
 from nfbench.core.provenance import derive_seed
 from nfbench.core.seals import verified
-from nfbench.datasets.base import Sample
-from nfbench.datasets.images import MANY_VALUES, open_picture, read_image, read_mask
-from nfbench.datasets.rows import read_table
+from nfbench.datasets._base import Sample
+from nfbench.datasets._images import MANY_VALUES, open_picture, read_image, read_mask
+from nfbench.datasets._rows import read_table
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin
-from nfbench.datasets.listing import files_below, list_images
+from nfbench.datasets._listing import files_below, list_images
 
 __all__ = ["Counts", "Dataset", "Faults", "FaultyCategory", "Sample", "find_dataset"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nfbench.backbones.base import Backbone
+from nfbench.backbones._base import Backbone
 from nfbench.core.deferred import deferred
 from nfbench.core.torchvision_guard import import_torchvision
 

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from nfbench.config.validation import Model, validate
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
-from nfbench.datasets.base import Counts, Dataset
+from nfbench.datasets._base import Counts, Dataset
 
 __all__ = ["Archive", "FetchedDataset", "Source", "find_source", "read_sources", "record_path"]
 

@@ -7,12 +7,12 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from nfbench.anomalies.selection import choose_anomalies
+from nfbench.anomalies._selection import choose_anomalies
 from nfbench.config import AnomaliesConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import derive_seed
 from nfbench.core.registry import plugin
-from nfbench.datasets.manifest import Entry, read_checked_image
+from nfbench.datasets._manifest import Entry, read_checked_image
 
 __all__ = [
     "AnomalyGenerator",

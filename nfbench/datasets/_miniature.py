@@ -15,7 +15,7 @@ from PIL import Image
 
 from nfbench.core.files import atomic_path
 from nfbench.core.provenance import derive_seed
-from nfbench.datasets.base import Counts
+from nfbench.datasets._base import Counts
 
 __all__ = ["COUNTS", "Painter", "make_layout", "save_array", "write_once"]
 

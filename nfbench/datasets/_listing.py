@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from nfbench.core.errors import NfbenchError, valid_utf8
-from nfbench.datasets.images import IMAGE_ENDINGS
+from nfbench.datasets._images import IMAGE_ENDINGS
 
 __all__ = ["files_below", "files_in", "folders_in", "group_left_out", "list_images"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import derive_seed
-from nfbench.datasets.manifest import Entry, read_checked_mask
+from nfbench.datasets._manifest import Entry, read_checked_mask
 
 __all__ = ["choose_anomalies"]
 

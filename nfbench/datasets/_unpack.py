@@ -18,7 +18,7 @@ from typing import IO, Any, NamedTuple, TypeVar
 
 from nfbench.core.errors import NfbenchError, one_line
 from nfbench.core.files import full_disk, remove_tree
-from nfbench.datasets.download import require_space
+from nfbench.datasets._download import require_space
 
 __all__ = ["BadArchive", "unpack"]
 

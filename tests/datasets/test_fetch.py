@@ -149,7 +149,7 @@ def test_archives_of_the_user_are_read_and_kept(packed, tmp_path):
 FETCH = """
 import sys
 from pathlib import Path
-from nfbench.datasets import _fetch as fetch, unpack
+from nfbench.datasets import _fetch as fetch, _unpack as unpack
 from nfbench.datasets._sources import Source
 {before}
 fetch.fetch("btad", Path(sys.argv[2]), source=Source.model_validate_json(sys.argv[1]))

@@ -8,7 +8,7 @@ from PIL import Image
 
 from nfbench.config import DatasetConfig
 from nfbench.datasets import _check as check
-from nfbench.datasets import manifest
+from nfbench.datasets import _manifest as manifest
 from nfbench.datasets._base import Counts, find_dataset
 from nfbench.datasets._check import check_dataset
 from nfbench.datasets._manifest import build_manifest, read_manifest, select_subset, write_manifest

@@ -22,6 +22,7 @@ LAYERS = [
     {"methods"},
     {"scoring"},
     {"training"},
+    {"detector"},
     {"search"},
     {"results"},
     {"tables"},

@@ -1,6 +1,7 @@
 """The documents: every command of the README is run, and the worked examples of docs/contributing.md work."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -94,8 +95,22 @@ def test_variants_of_the_readme():
         resolve_settings(values["method"], overrides=values["settings"])
 
 
-def test_python_of_the_readme(capsys):
-    (block,) = blocks(README, "python")
+@pytest.mark.slow
+@pytest.mark.parametrize("document", ["README.md", "docs/python.md"])
+def test_python_of_the_documents_scores_images(document, tmp_path, monkeypatch, capsys):
+    make_image_folder(tmp_path / "own", "part")
+    (tmp_path / "parts").mkdir()
+    shutil.move(tmp_path / "own/part/train/good", tmp_path / "parts/good")
+    shutil.move(tmp_path / "own/part/test/good", tmp_path / "parts/new")
+    monkeypatch.chdir(tmp_path)
+    found: dict = {}
+    exec(blocks((ROOT / document).read_text(), "python")[0], found)
+    assert found["scores"].images.shape == (found["scores"].maps.shape[0],)
+    assert capsys.readouterr().out
+
+
+def test_python_of_the_readme_measures_maps(capsys):
+    block = blocks(README, "python")[1]
     exec(block, {})
     first, legacy, found = capsys.readouterr().out.splitlines()
     assert first.startswith("1.0 ")

@@ -34,6 +34,7 @@ __all__ = [
     "read_manifest",
     "read_mask",
     "select_subset",
+    "unlisted",
     "write_manifest",
 ]
 
@@ -84,6 +85,11 @@ def build_manifest(samples: Sequence[Sample]) -> list[Entry]:
         what = "%d masks, such as %s, have more than %d values, as soft edges have; all above 0 count as defective"
         _log.warning(what, len(shaded), min(shaded), MANY_VALUES)
     return entries
+
+
+def unlisted(path: Path) -> Entry:
+    """The entry of an image that no manifest lists: there is no hash that it could be checked against."""
+    return Entry("test", 0, "", str(path), "", 0, 0, "", "")
 
 
 def select_subset(samples: Sequence[Sample], config: DatasetConfig) -> list[Sample]:

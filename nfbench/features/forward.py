@@ -25,6 +25,7 @@ __all__ = [
     "BATCH_SIZE",
     "DTYPE",
     "TRANSFORM",
+    "Picture",
     "as_fp16",
     "channels_last",
     "extract_batch",
@@ -36,17 +37,22 @@ __all__ = [
     "thread_pool",
 ]
 
+Picture = Entry | Image.Image
+"""An image: an entry of a manifest, or what is decoded already."""
+
 DTYPE = np.dtype(np.float16)
 TRANSFORM = "RGB, resized to a square by Pillow's bilinear filter"
 BATCH_SIZE = {"cpu": 2, "cuda": 16}
 """Images per forward pass; on a CPU, few at a time stay in the core's cache."""
 
 
-def read_images(entries: Sequence[Entry], input_size: int, angles: Sequence[Sequence[float]] | None = None) -> Tensor:
-    """Decoded images, each checked against the hash in its manifest entry.
+def read_images(
+    pictures: Sequence[Picture], input_size: int, angles: Sequence[Sequence[float]] | None = None
+) -> Tensor:
+    """Decoded images; entries of a manifest are checked against their hashes.
 
     Args:
-        entries: ``B`` images.
+        pictures: ``B`` images.
         input_size: side ``S`` of the square that they are resized to.
         angles: ``K`` rotations for each image in degrees, counter-clockwise, by the nearest pixel, with black corners;
             None for the image as it is.
@@ -58,8 +64,8 @@ def read_images(entries: Sequence[Entry], input_size: int, angles: Sequence[Sequ
         NfbenchError: an image cannot be read, or has changed since the manifest was made.
     """
     images = []
-    for number, entry in enumerate(entries):
-        image = read_checked_image(entry).resize((input_size, input_size), resample=Image.Resampling.BILINEAR)
+    for number, picture in enumerate(pictures):
+        image = _open(picture).resize((input_size, input_size), resample=Image.Resampling.BILINEAR)
         if angles is None:
             images.append(np.array(image))
         else:
@@ -67,6 +73,12 @@ def read_images(entries: Sequence[Entry], input_size: int, angles: Sequence[Sequ
                 np.stack([np.array(image.rotate(angle, Image.Resampling.NEAREST)) for angle in angles[number]])
             )
     return torch.from_numpy(np.stack(images)).movedim(-1, -3)
+
+
+def _open(picture: Picture) -> Image.Image:
+    if isinstance(picture, Image.Image):
+        return picture.convert("RGB")
+    return read_checked_image(picture)
 
 
 def load_recipe(backbone: BackboneConfig) -> tuple[Recipe, nn.Module]:
@@ -158,12 +170,12 @@ def images_hash(entries: Sequence[Entry]) -> str:
 
 
 def as_fp16(features: Tensor, backbone: str, level: str) -> np.ndarray:
-    """One level's features as the cache holds them.
+    """One level's features as the cache holds them, in the same order in memory: sums of other orders round otherwise.
 
     Raises:
         NfbenchError: values beyond the range of fp16.
     """
-    values = features.half()
+    values = features.half().contiguous()
     if not torch.isfinite(torch.stack(values.aminmax())).all():
         raise NfbenchError(f"backbone '{backbone}', {level}: values beyond fp16 ({features.abs().max():.3g})")
     return values.cpu().numpy()

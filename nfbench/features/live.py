@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets._manifest import Entry, read_manifest
+from nfbench.datasets._manifest import read_manifest
 from nfbench.features.forward import (
     BATCH_SIZE,
     DTYPE,
+    Picture,
     as_fp16,
     channels_last,
     extract_batch,
@@ -27,7 +28,7 @@ from nfbench.features.forward import (
 from nfbench.features.meta import FeatureMeta
 from nfbench.features.recipe import Recipe
 
-__all__ = ["LiveLevel", "live_levels"]
+__all__ = ["ComputedFeatures", "LiveLevel", "live_levels"]
 
 
 class LiveLevel:
@@ -43,9 +44,9 @@ class LiveLevel:
     nbytes = sys.maxsize
     """No memory takes it: readers keep a level in memory where its bytes fit."""
 
-    def __init__(self, features: "_Features", number: int, shape: Sequence[int]) -> None:
+    def __init__(self, features: "ComputedFeatures", number: int, shape: Sequence[int]) -> None:
         self.features, self.number = features, number
-        self.shape = (len(features.entries), *shape)
+        self.shape = (len(features.pictures), *shape)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -67,15 +68,30 @@ def live_levels(meta: FeatureMeta) -> list[LiveLevel]:
     if images_hash(entries) != meta.images_sha256:
         raise NfbenchError(f"manifest {source.manifest} has other images than its features; extract them again")
     device = torch.device(source.device if torch.cuda.is_available() else "cpu")
-    features, recipe = _Features(entries, meta.recipe, device), meta.recipe
+    features, recipe = ComputedFeatures(entries, meta.recipe, device), meta.recipe
     return [LiveLevel(features, number, (*recipe.views, *shape)) for number, shape in enumerate(recipe.arrays.values())]
 
 
-class _Features:
-    """Computes all levels of images, and keeps the last ones: levels are read one after the other."""
+class ComputedFeatures:
+    """Computes all levels of images, and keeps the last ones: levels are read one after the other.
 
-    def __init__(self, entries: Sequence[Entry], recipe: Recipe, device: torch.device) -> None:
-        self.entries, self.recipe, self.device = entries, recipe, device
+    Args:
+        pictures: the images.
+        recipe: how features are made.
+        device: where they are computed.
+        model: the extractor on the device; loaded when it is first needed without.
+    """
+
+    def __init__(
+        self,
+        pictures: Sequence[Picture],
+        recipe: Recipe,
+        device: torch.device,
+        model: torch.nn.Module | None = None,
+    ) -> None:
+        self.pictures, self.recipe, self.device = pictures, recipe, device
+        if model is not None:
+            self.model = model
         self.last: tuple[bytes, list[np.ndarray]] | None = None
 
     @cached_property
@@ -84,7 +100,7 @@ class _Features:
         return channels_last(load_extractor(self.recipe), self.device)
 
     def read(self, rows: np.ndarray) -> list[np.ndarray]:
-        """All levels of the images ``rows``."""
+        """All arrays of the images ``rows``, in the order of ``Recipe.arrays``, as a cache has them."""
         if self.last is None or self.last[0] != rows.tobytes():
             self.last = None  # frees it before the next are made
             self.last = rows.tobytes(), self._compute(rows)
@@ -100,6 +116,6 @@ class _Features:
     def _forward(self, model: torch.nn.Module, rows: np.ndarray) -> list[np.ndarray]:
         backbone = self.recipe.backbone
         angles = [self.recipe.angles] * len(rows) if backbone.rotations else None
-        images = read_images([self.entries[row] for row in rows], backbone.input_size, angles)
+        images = read_images([self.pictures[row] for row in rows], backbone.input_size, angles)
         levels = extract_batch(model, images, self.recipe, self.device)
         return [as_fp16(x, backbone.name, name) for x, name in zip(levels, self.recipe.arrays, strict=True)]

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from nfbench.anomalies._base import AnomalyGenerator
 from nfbench.blocks.features import Features
-from nfbench.datasets._manifest import Entry
-from nfbench.features.forward import channels_last, extract_batch, load_extractor, read_images, thread_pool
-from nfbench.features.meta import FeatureMeta
+from nfbench.features.forward import Picture, channels_last, extract_batch, load_extractor, read_images, thread_pool
+from nfbench.features.recipe import Recipe
 
 __all__ = ["Drawn", "OnlineFeatures", "RandomRotations", "pseudo_anomalies"]
 
@@ -33,19 +32,17 @@ class OnlineFeatures:
     Args:
         draw: makes the image of this index from this seed.
         n_images: number of images that ``draw`` knows.
-        meta: description of the cache whose recipe is followed.
+        recipe: how features are made.
         device: where features are computed and wanted.
 
     Raises:
-        NfbenchError: the weights cannot be had, or are not those of the cache.
+        NfbenchError: the weights cannot be had, or are not those of the recipe.
     """
 
-    def __init__(
-        self, draw: Callable[[int, int], Drawn], n_images: int, meta: FeatureMeta, device: torch.device
-    ) -> None:
+    def __init__(self, draw: Callable[[int, int], Drawn], n_images: int, recipe: Recipe, device: torch.device) -> None:
         self.draw, self.n_images, self.device = draw, n_images, device
-        self.recipe = meta.recipe
-        self.model = channels_last(load_extractor(meta.recipe), device)
+        self.recipe = recipe
+        self.model = channels_last(load_extractor(recipe), device)
 
     def __len__(self) -> int:
         return self.n_images
@@ -68,18 +65,18 @@ class RandomRotations:
     """Rotates images by random angles.
 
     Args:
-        entries: images, in the order of the cache.
+        pictures: images, in the order of the cache.
         input_size: side of the square that they are resized to.
         degrees: angles are uniform in ``[-degrees, degrees]``.
         views: rotated views of each image; None for one, without an axis of its own.
     """
 
-    def __init__(self, entries: Sequence[Entry], input_size: int, degrees: float, views: int | None) -> None:
-        self.entries, self.input_size, self.degrees, self.views = entries, input_size, degrees, views
+    def __init__(self, pictures: Sequence[Picture], input_size: int, degrees: float, views: int | None) -> None:
+        self.pictures, self.input_size, self.degrees, self.views = pictures, input_size, degrees, views
 
     def __call__(self, index: int, seed: int) -> Drawn:
         """One image, rotated."""
-        views = read_images([self.entries[index]], self.input_size, [self.angles(seed)])[0]
+        views = read_images([self.pictures[index]], self.input_size, [self.angles(seed)])[0]
         return Drawn(views if self.views else views[0])
 
     def angles(self, seed: int) -> list[float]:

@@ -10,9 +10,8 @@ from nfbench.blocks.maps import smooth
 from nfbench.blocks.method import Method
 from nfbench.core.progress import progress
 from nfbench.core.torchvision_guard import import_torchvision
-from nfbench.datasets._manifest import Entry
-from nfbench.features.forward import load_extractor, normalize, read_images
-from nfbench.features.meta import FeatureMeta
+from nfbench.features.forward import Picture, load_extractor, normalize, read_images
+from nfbench.features.recipe import Recipe
 
 __all__ = ["GradientMaps"]
 
@@ -25,20 +24,20 @@ class GradientMaps:
 
     Args:
         method: method on ``device``, with ``gradient_maps``.
-        entries: images.
-        meta: description of their cached features.
+        pictures: images.
+        recipe: how their features are made.
         device: where to compute.
 
     Raises:
-        NfbenchError: the backbone's weights cannot be had, or are not those of the cache.
+        NfbenchError: the backbone's weights cannot be had, or are not those of the recipe.
     """
 
-    def __init__(self, method: Method, entries: Sequence[Entry], meta: FeatureMeta, device: torch.device) -> None:
+    def __init__(self, method: Method, pictures: Sequence[Picture], recipe: Recipe, device: torch.device) -> None:
         self.method = method
-        self.entries = entries
-        self.recipe = meta.recipe
+        self.pictures = pictures
+        self.recipe = recipe
         self.device = device
-        self.model = load_extractor(meta.recipe).to(device)
+        self.model = load_extractor(recipe).to(device)
         n_views, self.sigma = method.gradient_maps
         self.angles = [360 * number / n_views for number in range(n_views)]
 
@@ -53,7 +52,7 @@ class GradientMaps:
         from torchvision.transforms import InterpolationMode
         from torchvision.transforms.functional import rotate
 
-        images = read_images([self.entries[index]], self.recipe.backbone.input_size, [self.angles])[0]
+        images = read_images([self.pictures[index]], self.recipe.backbone.input_size, [self.angles])[0]
         inputs = normalize(images, self.recipe, self.device).requires_grad_()
         log_likelihood = self.method.log_likelihood(Features(self.model(inputs))).sum()
         (gradients,) = torch.autograd.grad(log_likelihood, inputs)

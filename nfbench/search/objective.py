@@ -81,7 +81,7 @@ def measure(metric: str, model: Method, judged: Judged, device: torch.device) ->
 
     def score(features: CachedFeatures, entries: Sequence[Entry], meta: FeatureMeta) -> ScoredImages:
         features = of_class(features, 0) if model.takes_class else features
-        localize = GradientMaps(model, entries, meta, device) if model.gradient_maps else None
+        localize = GradientMaps(model, entries, meta.recipe, device) if model.gradient_maps else None
         return score_images(model, features, device, localize=localize)
 
     named = find_metric(metric)

@@ -66,7 +66,7 @@ def evaluate_run(spec: EvaluateSpec, device: str = "auto", threads: int | None =
     views = Views(normal, features)
     if model.gradient_maps:
         shown = [[entry for entry in entries if entry.split == "train"], truth.entries]
-        views = Views(normal, features, *(GradientMaps(model, part, cache.meta, where) for part in shown))
+        views = Views(normal, features, *(GradientMaps(model, part, cache.meta.recipe, where) for part in shown))
 
     made = _pseudo_positions(training, pseudo, entries, where)
     likelihoods = {"before": _likelihoods(model, features, truth, made, where)}
@@ -177,7 +177,7 @@ def _pseudo_positions(
     config = AnomaliesConfig(generator=found.generator, real=len(found.real))
     size = training.features.input_size
     generator, _ = make_generator(config, entries, training.spec.cell.seed, size)
-    source = OnlineFeatures(pseudo_anomalies([generator]), len(generator), training.features, device)
+    source = OnlineFeatures(pseudo_anomalies([generator]), len(generator), training.features.recipe, device)
     images = torch.arange(min(_PSEUDO_IMAGES, len(generator)))
     features, masks = source.read(images, images)  # any seeds do
     return [Positions(features, masks.cpu().numpy(), groups)]

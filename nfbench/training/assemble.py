@@ -22,7 +22,7 @@ from nfbench.features.online import OnlineFeatures, RandomRotations, pseudo_anom
 from nfbench.features.stacked import StackedArrays
 from nfbench.training.data import CachedImages, CachedViews, JoinedSources, Source, TrainingData
 
-__all__ = ["Images", "assemble", "of_class"]
+__all__ = ["Images", "assemble", "of_class", "rotation_of"]
 
 _NEAREST = Image.Resampling.NEAREST
 
@@ -95,7 +95,7 @@ def assemble(method: Method, images: Sequence[Images], seed: int, device: torch.
     for one in images:
         _check(method, one)
         one.features.require_same_source(images[0].features.meta, images[0].features.path)
-    source = _rotated_source(method, images, device) if _rotation(method) else None
+    source = _rotated_source(method, images, device) if rotation_of(method) else None
     joined = [(_real_source(one, device), one.anomalies.repeats) for one in images if one.real]
     first = images[0]
     if first.generator and first.generator.needs_real:
@@ -136,11 +136,11 @@ def _features(method: Method, images: Sequence[Images]) -> CachedFeatures:
 def _rotated_source(method: Method, images: Sequence[Images], device: torch.device) -> Source:
     meta = images[0].features.meta
     train = [entry for one in images for entry in one.entries if entry.split == "train"]
-    rotations = RandomRotations(train, meta.input_size, _rotation(method), method.views or None)
-    return OnlineFeatures(rotations, len(train), meta, device)
+    rotations = RandomRotations(train, meta.input_size, rotation_of(method), method.views or None)
+    return OnlineFeatures(rotations, len(train), meta.recipe, device)
 
 
-def _rotation(method: Method) -> float:
+def rotation_of(method: Method) -> float:
     """Degrees of random rotation of the training images, 0 for none."""
     return method.settings.online_rotation if isinstance(method.settings, TrainedSettings) else 0
 
@@ -151,7 +151,7 @@ def _check(method: Method, images: Images) -> None:
     if method.takes_image != images.features.meta.stores_image:
         key = "needs 'image: true'" if method.takes_image else "takes no 'image: true'"
         raise NfbenchError(f"method '{method.title}' {key} in its backbone")
-    if method.takes_class and _rotation(method):
+    if method.takes_class and rotation_of(method):
         raise NfbenchError(f"method '{method.title}' reads its features from the cache; set 'online_rotation: 0'")
     if images.anomalies and not method.takes_anomalies:
         raise NfbenchError(
@@ -163,7 +163,7 @@ def _check(method: Method, images: Images) -> None:
             "{generator: blend}"
         )
     if images.anomalies and images.anomalies.generator:
-        if _rotation(method):
+        if rotation_of(method):
             raise NfbenchError("'online_rotation' of the settings and a 'generator' of anomalies exclude each other")
         if method.settings.val_fraction:
             raise NfbenchError(
@@ -177,7 +177,7 @@ def _pseudo_source(images: Sequence[Images], device: torch.device) -> Source:
     if images[0].anomalies.online:
         generators = [one.generator for one in images]
         total = sum(map(len, generators))
-        return OnlineFeatures(pseudo_anomalies(generators), total, images[0].features.meta, device)
+        return OnlineFeatures(pseudo_anomalies(generators), total, images[0].features.meta.recipe, device)
     single = len(images) == 1
     views = [CachedViews(one.pseudo.features, one.pseudo.masks, device, resident=single) for one in images]
     return views[0] if single else JoinedSources(views, device)

@@ -17,7 +17,7 @@ from nfbench.training.checkpoint import SideFolder
 from nfbench.training.data import TrainingData
 from nfbench.training.loop import OnKept, TrainingResult, train
 
-__all__ = ["Fitted", "fit"]
+__all__ = ["Fitted", "fit", "initialization_of", "seed_of"]
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,24 @@ def fit(
     Raises:
         NfbenchError: method and data do not go together, or the training was lost.
     """
-    cache = images[0].features
-    seed = derive_seed(cell.seed, *cell.__dict__.values())
-    initialization = derive_seed(seed, "initialization")
+    cache, seed = images[0].features, seed_of(cell)
+    initialization = initialization_of(seed)
     model = build_method(method, cache.shapes, settings, cache.meta.map_size, initialization, len(images)).to(device)
     data = assemble(model, images, seed, device)
     side = SideFolder(folder, _fingerprint(cell, settings, images, origin))
     side.begin()
     result = train(model, data, settings, side, str(cell), checkpoint_seconds, on_kept)
     return Fitted(model.eval(), data, result, initialization, side)
+
+
+def seed_of(cell: Cell) -> int:
+    """Seed of split, order and random draws of a cell's training."""
+    return derive_seed(cell.seed, *cell.__dict__.values())
+
+
+def initialization_of(seed: int) -> int:
+    """Seed of the initial weights of a training with this seed."""
+    return derive_seed(seed, "initialization")
 
 
 def _fingerprint(cell: Cell, settings: MethodSettings, images: Sequence[Images], origin: str) -> str:

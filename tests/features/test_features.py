@@ -235,7 +235,7 @@ def test_inputs_too_small_to_reflect_are_named(entries, tmp_path):
 def test_online_features_without_rotation_are_the_cached_ones(entries, meta_path):
     cache = FeatureCache(meta_path)
     unrotated = RandomRotations(entries, 64, degrees=0.0, views=None)
-    online = OnlineFeatures(unrotated, len(entries), cache.meta, CPU)
+    online = OnlineFeatures(unrotated, len(entries), cache.meta.recipe, CPU)
     features, masks = online.read(torch.tensor([3, 0]), torch.tensor([1, 2]))
     assert masks is None
     for level, cached in zip(features.levels, cache.features.levels, strict=True):
@@ -251,7 +251,7 @@ def test_online_rotations_follow_from_the_draw(entries, meta_path):
     assert len(set(flat)) == flat.size
     assert -30 <= flat.min() < -29
     assert 29 < flat.max() <= 30
-    online = OnlineFeatures(rotations, len(entries), FeatureCache(meta_path).meta, CPU)
+    online = OnlineFeatures(rotations, len(entries), FeatureCache(meta_path).meta.recipe, CPU)
     views = online.read(torch.tensor([1]), torch.tensor([2]))[0].levels[0]
     assert views.shape == (1, 4, *BACKBONE.shapes(64)[0])
     assert not torch.equal(views[0, 0], views[0, 1])

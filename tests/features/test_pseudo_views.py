@@ -87,7 +87,7 @@ def test_online_anomalies_are_the_cached_ones_where_seeds_agree(entries, tmp_pat
     extract(entries, tmp_path / "meta.json")
     cache = FeatureCache(tmp_path / "meta.json")
     generator, _ = make_generator(AnomaliesConfig(generator="blend"), entries, 0, 64)
-    online = OnlineFeatures(pseudo_anomalies([generator]), len(generator), cache.meta, CPU)
+    online = OnlineFeatures(pseudo_anomalies([generator]), len(generator), cache.meta.recipe, CPU)
     features, masks = online.read(torch.tensor([4]), torch.tensor([view_seed("blend", 0, 4, 2)]))
     assert np.array_equal((255 * masks[0]).round().numpy(), cache.masks[4, 2])
     for level, cached in zip(features.parts(), cache.features.parts(), strict=True):

@@ -41,7 +41,7 @@ def differnet(meta, **overrides):
 
 def test_one_unblurred_view_is_the_gradient_itself(entries, meta):
     method = differnet(meta, localization_views=1, localization_sigma=0)
-    maps = GradientMaps(method, entries, meta, CPU)
+    maps = GradientMaps(method, entries, meta.recipe, CPU)
     x = normalize(read_images(entries[2:3], SIZE), meta.recipe, CPU).requires_grad_()
     method.log_likelihood(Features(load_extractor(meta.recipe)(x))).sum().backward()
     expected = x.grad[0].abs().mean(0)
@@ -55,7 +55,7 @@ def test_maps_turn_with_the_image(image_folder, entries, meta):
     for number, image in enumerate([array, np.rot90(array)]):
         Image.fromarray(image).save(image_folder / "part" / "train" / "good" / f"turned{number}.png")
     turned = build_manifest(find_dataset("folder").samples(image_folder, "part"))
-    maps = GradientMaps(method, [entry for entry in turned if "turned" in entry.image], meta, CPU)([0, 1])
+    maps = GradientMaps(method, [entry for entry in turned if "turned" in entry.image], meta.recipe, CPU)([0, 1])
     torch.testing.assert_close(maps[1], maps[0].rot90(), atol=1e-8, rtol=1e-4)
     assert not torch.allclose(maps[1], maps[0], rtol=0.1)
 
@@ -64,7 +64,7 @@ def test_they_are_the_maps_of_scored_images(entries, meta):
     method = differnet(meta, localization_views=2)
     levels = [np.random.default_rng(0).normal(size=(6, 2, *shape)).astype(np.float16) for shape in meta.shapes]
     features = Features(levels)
-    maps = GradientMaps(method, entries, meta, CPU)
+    maps = GradientMaps(method, entries, meta.recipe, CPU)
     scored = score_images(method, features, CPU, [4, 1], maps)
     np.testing.assert_array_equal(scored.maps, maps([4, 1]).numpy())
     assert scored.images["paper"].shape == (2,)
@@ -75,4 +75,4 @@ def test_they_are_the_maps_of_scored_images(entries, meta):
 def test_other_weights_are_refused(entries, meta):
     changed = meta.model_copy(update={"recipe": meta.recipe.model_copy(update={"weights_sha256": "0"})})
     with pytest.raises(NfbenchError, match=r"weights of backbone 'resnet18.tv_in1k' \(random\) have changed"):
-        GradientMaps(differnet(meta), entries, changed, CPU)
+        GradientMaps(differnet(meta), entries, changed.recipe, CPU)

@@ -30,6 +30,7 @@ __all__ = [
     "Tiny",
     "build_method",
     "build_to_count",
+    "check_backbone",
     "count_parameters",
     "load_method",
     "resolve_settings",
@@ -309,6 +310,26 @@ def resolve_settings(
     if epochs_at_most is None or not isinstance(settings, TrainedSettings):
         return settings
     return settings.model_copy(update={"epochs": min(settings.epochs, epochs_at_most)})
+
+
+def check_backbone(method: "Method | type[Method]", *, levels: bool, image: bool) -> None:
+    """Refuses a backbone that has not what a method reads.
+
+    Args:
+        method: the method.
+        levels: whether the backbone has levels.
+        image: whether the normalized image is kept.
+
+    Raises:
+        NfbenchError: says what the backbone has to be.
+    """
+    if method.takes_levels and not levels:
+        raise NfbenchError(f"method '{method.title}' reads levels, and its backbone has none; choose another one")
+    if levels and not method.takes_levels:
+        raise NfbenchError(f"method '{method.title}' reads the image alone; give it the backbone 'image'")
+    if method.takes_image != image:
+        key = "needs 'image: true'" if method.takes_image else "takes no 'image: true'"
+        raise NfbenchError(f"method '{method.title}' {key} in its backbone")
 
 
 def build_method(

@@ -3,6 +3,7 @@
 import inspect
 import json
 from collections.abc import Iterable
+from itertools import product
 from typing import Annotated, Literal
 
 import typer
@@ -12,7 +13,7 @@ from nfbench.cli.load import Overrides, load
 from nfbench.cli.options import Set, parse_numbers, parse_overrides
 from nfbench.config import BackboneConfig, Config, Experiment, FigureConfig, TableConfig, validate
 from nfbench.core.errors import NfbenchError
-from nfbench.core.registry import plugin_names
+from nfbench.core.registry import plugin, plugin_names
 from nfbench.metrics import metric_list
 
 __all__ = ["check_device", "check_variants", "describe", "errata", "list_names", "schema"]
@@ -53,8 +54,6 @@ def describe(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Build a method without data or weights; print levels, latent shapes and trainable parameters."""
-    from itertools import product
-
     from nfbench.blocks.method import LevelShape, build_to_count, count_parameters, resolve_settings
 
     described = find_backbone(backbone)
@@ -115,10 +114,11 @@ def errata() -> None:
 
 
 def check_variants(overrides: Overrides = "{}") -> None:
-    """Check the settings of all variants, before anything is computed with them."""
-    from nfbench.blocks.method import resolve_settings
+    """Check the settings and backbones of all variants, before anything is computed with them."""
+    from nfbench.blocks.method import PACKAGE, check_backbone, resolve_settings
 
-    for name, variant in load(overrides).variants.items():
+    bench = load(overrides)
+    for name, variant in bench.variants.items():
         try:
             resolve_settings(variant.method, overrides=variant.settings)
             if variant.search:
@@ -127,6 +127,15 @@ def check_variants(overrides: Overrides = "{}") -> None:
                 search_space(variant)
         except NfbenchError as error:
             raise NfbenchError(f"variant '{name}': {error}") from error
+    blocks = ((name, block) for name, experiment in bench.experiments.items() for block in experiment.grid)
+    for experiment, block in blocks:
+        for method, backbone in product(block.methods, block.backbones):
+            try:
+                found = plugin(PACKAGE, bench.variant(method).method).METHOD
+                check_backbone(found, levels=bool(backbone.level_shapes), image=backbone.stores_image)
+            except NfbenchError as error:
+                message = f"experiment '{experiment}', '{method}' on '{backbone.tag}': {error}"
+                raise NfbenchError(message) from error
 
 
 def check_device() -> None:

@@ -81,3 +81,24 @@ def test_an_unknown_device_is_no_choice():
     done = CliRunner().invoke(app, ["train_flow", "--device", "gpu"])
     assert done.exit_code == 2
     assert "'auto', 'cpu', 'cuda'" in done.output
+
+
+@pytest.mark.parametrize(
+    ("method", "backbone", "message"),
+    [
+        ("padim", "{name: image}", "'padim' on 'image@256': method 'PaDiM' reads levels, and its backbone has none"),
+        ("ae_ssim", "{name: tf_efficientnet_lite0, image: true}", "method 'AE-SSIM' reads the image alone; give it"),
+        ("sanflow", "{name: tf_efficientnet_lite0}", "method 'SANFlow' needs 'image: true' in its backbone"),
+        ("fastflow", "{name: tf_efficientnet_lite0, image: true}", "method 'FastFlow' takes no 'image: true'"),
+    ],
+)
+def test_methods_and_backbones_that_do_not_go_together_are_named_before_the_first_job(
+    folder, method, backbone, message
+):
+    text = EXPERIMENT.replace("[padim]", f"[{method}]").replace("[tf_efficientnet_lite0]", f"[{backbone}]")
+    (folder / "workflow" / "experiments" / "quickstart.yaml").write_text(text)
+    done = CliRunner().invoke(app, ["check_variants"], catch_exceptions=True)
+    assert done.exit_code == 1
+    assert "experiment 'quickstart'" in str(done.exception)
+    assert message in str(done.exception)
+    assert "\n" not in str(done.exception)

@@ -24,7 +24,6 @@ rule build_report:
         runtime=time_limit(30),
     params:
         spec=spec("build_report"),
-        code=code("build_report"),
     message:
         "Write the report of {wildcards.experiment}"
     shell:

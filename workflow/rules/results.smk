@@ -27,7 +27,6 @@ rule aggregate_results:
         runtime=time_limit(30),
     params:
         spec=spec("aggregate_results"),
-        code=code("aggregate_results"),
     message:
         "Gather the results of {wildcards.experiment}"
     shell:
@@ -60,7 +59,6 @@ rule build_table:
         runtime=time_limit(30),
     params:
         spec=spec("build_table"),
-        code=code("build_table"),
         title=lambda wildcards: PLAN.table(wildcards.experiment, wildcards.table).spec.table.title,
     message:
         "Build the table {output.csv}"
@@ -93,7 +91,6 @@ rule build_figure:
         runtime=time_limit(30),
     params:
         spec=spec("build_figure"),
-        code=code("build_figure"),
         kind=lambda wildcards: PLAN.figure(wildcards.experiment, wildcards.figure).spec.figure.kind,
     message:
         "Draw the figure {output.png}"

@@ -78,15 +78,13 @@ class Detector:
         seed: int = 0,
         device: str = "auto",
     ) -> None:
-        if not isinstance(backbone, BackboneConfig):
-            given = {"name": backbone} if isinstance(backbone, str) else dict(backbone)
-            backbone = validate(BackboneConfig, given, "backbone")
+        config = _config(backbone)
         self.device, self.seed = pick_device(device), seed
-        self.settings = resolve_settings(method, backbone=backbone.name, overrides=settings)
-        self.recipe, extractor = load_recipe(backbone)
+        self.settings = resolve_settings(method, backbone=config.name, overrides=settings)
+        self.recipe, extractor = load_recipe(config)
         self._extractor = channels_last(extractor, self.device)
         shapes = [LevelShape(*shape) for shape in self.recipe.level_shapes.values()]
-        size = (backbone.input_size, backbone.input_size)
+        size = (config.input_size, config.input_size)
         self.model = build_method(method, shapes, self.settings, size, initialization_of(seed)).to(self.device)
         if self.model.needs_anomalies:
             raise NfbenchError(
@@ -136,6 +134,12 @@ class Detector:
         computed = ComputedFeatures(pictures, self.recipe, self.device, self._extractor)
         features = self.recipe.features(computed.read(np.arange(len(pictures))))
         return of_class(features, 0) if self.model.takes_class else features
+
+
+def _config(backbone: str | Mapping[str, Any] | BackboneConfig) -> BackboneConfig:
+    if isinstance(backbone, BackboneConfig):
+        return backbone
+    return validate(BackboneConfig, {"name": backbone} if isinstance(backbone, str) else dict(backbone), "backbone")
 
 
 def _pictures(images: Images) -> list[Picture]:

@@ -15,11 +15,11 @@ https://github.com/vislearn/FrEIA). With ``x1`` the first ``C - C//2`` channels 
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from nfbench.blocks.freia import InvertibleModule
@@ -137,7 +137,7 @@ class _Affine(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: Any,
         x1: Tensor,
         x2: Tensor,
         subnet_output: Tensor,
@@ -168,7 +168,7 @@ class _Affine(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad_y: Tensor, grad_log_det: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_y: Tensor, grad_log_det: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of ``x1``, ``x2``, ``a``, ``g`` and ``o``."""
         x2, tanh, exp_s, g, o, y, inverse_order = ctx.saved_tensors
         active = x2.shape[1]

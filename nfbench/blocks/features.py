@@ -2,16 +2,28 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from operator import itemgetter
+from typing import Any, Generic, Protocol, TypeVar
 
-__all__ = ["Features"]
+from nfbench.core.errors import required
 
-T = TypeVar("T")
-U = TypeVar("U")
+__all__ = ["Features", "Rows"]
+
+
+class Rows(Protocol):
+    """An array or a tensor: values of one image after the other."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any) -> Any: ...
+
+
+T_co = TypeVar("T_co", bound=Rows, covariant=True)
+U = TypeVar("U", bound=Rows)
 
 
 @dataclass(frozen=True)
-class Features(Generic[T]):
+class Features(Generic[T_co]):
     """Features of ``B`` images: tensors of a batch, or the arrays that batches are read from.
 
     Attributes:
@@ -21,38 +33,53 @@ class Features(Generic[T]):
         classes: number of each image's class, ``(B,)``; None where there is no need to know it.
     """
 
-    levels: Sequence[T]
-    image: T | None = None
-    classes: T | None = None
+    levels: Sequence[T_co]
+    image: T_co | None = None
+    classes: T_co | None = None
 
     __iter__ = None  # indices would make it yield images without an axis of the batch
 
     def __len__(self) -> int:
         return len(next(self.parts()))
 
-    def map(self, function: Callable[[T], U]) -> "Features[U]":
+    @property
+    def required_image(self) -> T_co:
+        """The image, for methods with ``takes_image``.
+
+        Raises:
+            ValueError: it was not kept.
+        """
+        return required(self.image, "the image of the features")
+
+    @property
+    def required_classes(self) -> T_co:
+        """The classes, for methods with ``takes_class``.
+
+        Raises:
+            ValueError: they are not known.
+        """
+        return required(self.classes, "the class of the images")
+
+    def map(self, function: Callable[[T_co], U]) -> "Features[U]":
         """Applies a function to each part that is there."""
+        image, classes = (None if part is None else function(part) for part in (self.image, self.classes))
+        return Features([function(level) for level in self.levels], image, classes)
 
-        def applied(part: T | None) -> U | None:
-            return None if part is None else function(part)
-
-        return Features([function(level) for level in self.levels], applied(self.image), applied(self.classes))
-
-    def __getitem__(self, rows: Any) -> "Features[T]":
+    def __getitem__(self, rows: Any) -> "Features[T_co]":
         """The features of some images."""
-        return self.map(lambda part: part[rows])
+        return self.map(itemgetter(rows))
 
     @classmethod
-    def join(cls, parts: "Sequence[Features[T]]", function: Callable[[list[T]], U]) -> "Features[U]":
+    def join(cls, parts: "Sequence[Features[T_co]]", function: Callable[[list[T_co]], U]) -> "Features[U]":
         """Joins features of several sets of images, such as by ``torch.cat``; all have the same parts."""
-
-        def joined(found: Sequence[T | None]) -> U | None:
-            return None if found[0] is None else function(list(found))
-
         levels = [function(list(level)) for level in zip(*(part.levels for part in parts), strict=True)]
-        return Features(levels, joined([part.image for part in parts]), joined([part.classes for part in parts]))
+        images = [part.image for part in parts if part.image is not None]
+        classes = [part.classes for part in parts if part.classes is not None]
+        if not {len(images), len(classes)} <= {0, len(parts)}:
+            raise ValueError("some of the features have an image or classes, and others have none")
+        return Features(levels, function(images) if images else None, function(classes) if classes else None)
 
-    def parts(self) -> Iterator[T]:
+    def parts(self) -> Iterator[T_co]:
         """Each part that is there."""
         yield from self.levels
         yield from (part for part in (self.image, self.classes) if part is not None)

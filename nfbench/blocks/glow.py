@@ -131,11 +131,11 @@ class TwoSidedFlow(InvertibleModule):
         self, x: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
     ) -> tuple[list[Tensor], Tensor]:
         """Applies all steps, or their inverses from the last to the first; ``log|det J|`` is ``(B,)``."""
-        x, log_det = list(x), x[0].new_zeros(len(x[0]))
+        y, log_det = list(x), x[0].new_zeros(len(x[0]))
         for step in reversed(self.steps) if rev else self.steps:
-            x, step_log_det = step(x, rev=rev)
+            y, step_log_det = step(y, rev=rev)
             log_det = log_det + step_log_det
-        return x, log_det
+        return y, log_det
 
     def output_dims(self, input_dims: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
         """The flow keeps its inputs' shapes."""

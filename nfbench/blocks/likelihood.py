@@ -16,7 +16,7 @@ from nfbench.blocks.all_in_one import AllInOneStep, ClampRule, Permutation
 from nfbench.blocks.features import Features
 from nfbench.blocks.freia import SequenceINN
 from nfbench.blocks.maps import resize_maps
-from nfbench.blocks.method import HALF_LOG_TWO_PI, Method, Passes, Scores, Tiny
+from nfbench.blocks.method import HALF_LOG_TWO_PI, Batches, Method, Scores, Tiny
 from nfbench.blocks.positional import sinusoidal_code
 from nfbench.blocks.settings import TrainedSettings
 from nfbench.blocks.subnets import fc_subnet
@@ -58,6 +58,7 @@ class FibreFlowMethod(Method):
 
     transductive = True
     settings: FibreFlowSettings
+    reference: Tensor
     tiny = Tiny({"coupling_blocks": 4, "condition_dim": 16})
     search_space = {
         "lr": Range(low=1e-5, high=1e-2, log=True),
@@ -118,11 +119,13 @@ class FibreFlowMethod(Method):
 
     def log_likelihood(self, features: Features[Tensor]) -> Tensor:
         """Log-density of all fibres together in nats per dimension, ``(B,)``; fibres are independent of each other."""
-        levels = [z.shape[1] * values.flatten(1).sum(1) for z, values in self.position_log_likelihoods(features)]
-        return sum(levels) / self.dimensions
+        first, *others = [
+            z.shape[1] * values.flatten(1).sum(1) for z, values in self.position_log_likelihoods(features)
+        ]
+        return sum(others, first) / self.dimensions
 
     @torch.no_grad()
-    def calibrate(self, passes: Passes) -> None:
+    def calibrate(self, passes: Batches) -> None:
         """Takes each level's largest log-likelihood per dimension over all positions of a set of images."""
         maxima = [
             torch.stack([values.amax() for _, values in self.position_log_likelihoods(features)])
@@ -164,7 +167,7 @@ def log_density(z: Tensor, log_det: Tensor) -> Tensor:
     return -HALF_LOG_TWO_PI * z.shape[1] - 0.5 * z.square().sum(1) + log_det
 
 
-def position_mask(masks: Tensor, size: tuple[int, int]) -> Tensor:
+def position_mask(masks: Tensor, size: Sequence[int]) -> Tensor:
     """Which positions are anomalous, ``(B, H, W)`` bool: those whose nearest pixel of ``(B, S, S)`` is above 0."""
     return functional.interpolate(masks[:, None], size, mode="nearest")[:, 0] > 0
 

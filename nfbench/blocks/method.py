@@ -5,7 +5,7 @@ A method sees features only. It reads no files, knows no dataset, and has no tra
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
@@ -21,6 +21,7 @@ from nfbench.core.registry import nearest, plugin
 __all__ = [
     "HALF_LOG_TWO_PI",
     "Batch",
+    "Batches",
     "GradientSettings",
     "LevelShape",
     "Method",
@@ -54,6 +55,10 @@ class Passes(Protocol):
 
     def generator(self, *names: object) -> torch.Generator:
         """Random draws that follow from the training's seed and ``names``."""
+
+
+Batches = Callable[[], Iterable[Features[Tensor]]]
+"""A set of images in order, batch by batch; each call goes over them again."""
 
 
 class LevelShape(NamedTuple):
@@ -207,7 +212,7 @@ class Method(nn.Module, ABC):
         Checkpoints are written between epochs: what is interrupted here starts again.
         """
 
-    def calibrate(self, passes: Passes) -> None:
+    def calibrate(self, passes: Batches) -> None:
         """Takes from a set of images what scores are relative to.
 
         Called with the training images whenever a model is kept; for the published scores of transductive methods,

@@ -1,12 +1,13 @@
 """Normalizations of features before a flow. Each maps ``(B, C, H, W)`` to the same shape."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from nfbench.blocks.method import LevelShape, Passes
+from nfbench.core.errors import required
 
 __all__ = ["Normalization", "build_normalization", "fit_normalizations"]
 
@@ -43,6 +44,10 @@ class _Fitted(nn.Module):
         by_position: statistics for each position, else one per channel.
         rotate: decorrelate the channels.
     """
+
+    mean: Tensor
+    std: Tensor
+    rotation: Tensor | None
 
     def __init__(self, shape: LevelShape, by_position: bool, rotate: bool) -> None:
         super().__init__()
@@ -92,7 +97,9 @@ class _Fitted(nn.Module):
         covariance[still] = covariance[:, still] = 0
         covariance.diagonal()[still] = 1
         values, vectors = torch.linalg.eigh(covariance)
-        self.rotation.copy_((values.clamp_min(0) + _SMALLEST_EIGENVALUE).rsqrt()[:, None] * vectors.T)
+        required(self.rotation, "the rotation").copy_(
+            (values.clamp_min(0) + _SMALLEST_EIGENVALUE).rsqrt()[:, None] * vectors.T
+        )
 
 
 def build_normalization(kind: Normalization, shape: LevelShape) -> nn.Module:
@@ -111,7 +118,7 @@ def build_normalization(kind: Normalization, shape: LevelShape) -> nn.Module:
 
 
 @torch.no_grad()
-def fit_normalizations(normalizations: Sequence[nn.Module], passes: Passes) -> None:
+def fit_normalizations(normalizations: Iterable[nn.Module], passes: Passes) -> None:
     """Fits the normalizations that have statistics, one per level, in float64; two passes at most."""
     fitted = {level: module for level, module in enumerate(normalizations) if isinstance(module, _Fitted)}
     if not fitted:

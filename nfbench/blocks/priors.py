@@ -18,6 +18,14 @@ class Prior(nn.Module, ABC):
     Log-densities ``(B, P)`` are up to the constant ``-D/2 log 2 pi``.
     """
 
+    def class_log_weights(self) -> Tensor:
+        """Log-weights of the classes up to a constant, ``(K,)``."""
+        raise NotImplementedError("this prior has no classes")
+
+    def class_energies(self, z: Tensor) -> Tensor:
+        """``-||z - mu_y||^2 / 2`` to the centre of every class, ``(B, P, K)``."""
+        raise NotImplementedError("this prior has no classes")
+
     @abstractmethod
     def marginal(self, z: Tensor, classes: Tensor) -> Tensor:
         """What the likelihood loss maximizes."""
@@ -66,11 +74,11 @@ class ClassPrior(Prior):
             self.intra_weights = nn.Parameter(torch.zeros(classes, intra_centres))
 
     def class_log_weights(self) -> Tensor:
-        """Log-weights of the classes up to a constant, ``(K,)``: all are alike."""
+        """All are alike."""
         return torch.zeros_like(self.centres[:, 0])
 
     def class_energies(self, z: Tensor) -> Tensor:
-        """``-||z - mu_y||^2 / 2`` to the centre of every class, ``(B, P, K)``."""
+        """By matrix products."""
         return -0.5 * _squared_distances(z, self.centres.expand(len(z), -1, -1))
 
     def marginal(self, z: Tensor, classes: Tensor) -> Tensor:

@@ -12,14 +12,14 @@ from nfbench.backbones._base import backbone_names, find_backbone
 from nfbench.cli.load import Overrides, load
 from nfbench.cli.options import Set, parse_numbers, parse_overrides
 from nfbench.config import BackboneConfig, Config, Experiment, FigureConfig, TableConfig, validate
-from nfbench.core.errors import NfbenchError
+from nfbench.core.errors import NfbenchError, required
 from nfbench.core.registry import plugin, plugin_names
 from nfbench.metrics import metric_list
 
 __all__ = ["check_device", "check_variants", "describe", "errata", "list_names", "schema"]
 
 
-_KINDS = {"tables": TableConfig, "figures": FigureConfig}
+_KINDS: dict[str, type[TableConfig] | type[FigureConfig]] = {"tables": TableConfig, "figures": FigureConfig}
 
 
 def list_names(
@@ -30,7 +30,10 @@ def list_names(
     """List methods, backbones, datasets, metrics (a table in Markdown), experiments, or kinds of tables or figures."""
     if kind in _KINDS:
         models = {name: _KINDS[kind].of_kind(name) for name in plugin_names(f"nfbench.{kind}")}
-        names = [f"{name}: {inspect.getdoc(model).splitlines()[0]}" for name, model in models.items()]
+        names = [
+            f"{name}: {required(inspect.getdoc(model), f'docstring of {name}').splitlines()[0]}"
+            for name, model in models.items()
+        ]
     elif kind == "backbones":
         names = backbone_names()
     elif kind == "metrics":

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 from pydantic import GetJsonSchemaHandler, ValidationError, model_validator
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
 from nfbench.config.validation import Model
 from nfbench.core.registry import nearest, plugin, plugin_names
@@ -60,7 +60,11 @@ class Kind(Model):
             return handler(values)
         kind, known = values.get("kind"), plugin_names(cls.package)
         what = f"unknown kind '{kind}'{nearest(str(kind), known)}" if kind else f"missing; known: {', '.join(known)}"
-        fault = {"type": PydanticCustomError("unknown_kind", "{what}", {"what": what}), "loc": ("kind",), "input": kind}
+        fault: InitErrorDetails = {
+            "type": PydanticCustomError("unknown_kind", "{what}", {"what": what}),
+            "loc": ("kind",),
+            "input": kind,
+        }
         raise ValidationError.from_exception_data(cls.__name__, [fault])
 
     @classmethod

@@ -7,7 +7,7 @@ a model takes anything, such as the settings of a method, ``typed`` makes them b
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
 from pydantic import BeforeValidator
@@ -21,13 +21,19 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\
 _WORDS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 
 
+if TYPE_CHECKING:
+    from yaml import SafeLoader as _Fastest
+else:
+    _Fastest = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
 class _Plain(str):
     """A scalar that was written without quotes."""
 
     __slots__ = ()
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+class _Loader(_Fastest):
     """Keeps scalars as they are written, and refuses a key that comes twice; libyaml makes it fast."""
 
     yaml_implicit_resolvers: ClassVar = {

@@ -2,8 +2,11 @@
 
 import errno
 import os
+from typing import TypeVar
 
-__all__ = ["NfbenchError", "one_line", "system_error", "valid_utf8"]
+__all__ = ["NfbenchError", "one_line", "required", "system_error", "valid_utf8"]
+
+T = TypeVar("T")
 
 _WHAT_TO_DO = {
     errno.ENOSPC: "free some space and run again",
@@ -28,6 +31,17 @@ class NfbenchError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(valid_utf8(message))
+
+
+def required(value: T | None, what: str) -> T:
+    """A value that an earlier check has made sure of; a type checker cannot know.
+
+    Raises:
+        ValueError: it is None; names ``what`` is missing.
+    """
+    if value is None:
+        raise ValueError(f"{what} is missing")
+    return value
 
 
 def valid_utf8(text: str) -> str:

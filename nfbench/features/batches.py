@@ -7,21 +7,21 @@ import torch
 from torch import Tensor
 
 from nfbench.blocks.features import Features
-from nfbench.features.stacked import StackedArrays
+from nfbench.features.shards import StoredArray
 
 __all__ = ["BATCH", "CachedFeatures", "read_batch", "read_batches"]
 
 BATCH = 16
 """Images of a batch where no setting says another number."""
 
-CachedFeatures = Features[np.ndarray | StackedArrays | Tensor]
+CachedFeatures = Features[StoredArray | Tensor]
 """Features of all images of a view as they are stored, or in memory; each array is indexed by image."""
 
 
 def read_batch(features: CachedFeatures, indices: Tensor, device: torch.device) -> Features[Tensor]:
     """Features of some images on the device, as float32; classes stay integers."""
 
-    def read(part: np.ndarray | StackedArrays | Tensor) -> Tensor:
+    def read(part: StoredArray | Tensor) -> Tensor:
         if isinstance(part, Tensor):
             rows = part.index_select(0, indices.to(part.device))
         else:

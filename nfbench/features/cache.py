@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import atomic_path, read_model, remove_stale
 from nfbench.core.provenance import file_sha256
 from nfbench.core.seals import read_sealed
 from nfbench.datasets._manifest import Entry
-from nfbench.features.batches import CachedFeatures
 from nfbench.features.forward import DTYPE, images_hash
 from nfbench.features.live import live_levels
 from nfbench.features.meta import CachedFile, FeatureMeta, cache_key, describe_difference
@@ -27,6 +27,7 @@ from nfbench.features.shards import (
     SHARD_BYTES,
     ShardIndex,
     Shards,
+    StoredArray,
     finished_shards,
     plan_shards,
     remove_other_shards,
@@ -66,13 +67,10 @@ class FeatureCache:
         self.meta = read_sealed(FeatureMeta, self.path)
         if cache_key(self.meta) != self.meta.key:
             raise NfbenchError(f"{self.path}: its key does not belong to its contents; delete it and extract again")
-        if self.meta.online:
-            stored, self.masks = live_levels(self.meta), None
-        else:
-            arrays = {name: self._array(files) for name, files in _by_level(self.meta.files).items()}
-            self.masks = arrays.pop(MASKS, None)
-            stored = list(arrays.values())
-        self.features: CachedFeatures = self.meta.recipe.features(stored)
+        arrays = {name: self._array(files) for name, files in _by_level(self.meta.files).items()}
+        self.masks = arrays.pop(MASKS, None)
+        stored: Sequence[StoredArray] = live_levels(self.meta) if self.meta.online else list(arrays.values())
+        self.features: Features[StoredArray] = self.meta.recipe.features(stored)
 
     def __len__(self) -> int:
         return self.meta.n_images
@@ -81,6 +79,21 @@ class FeatureCache:
     def shapes(self) -> list[LevelShape]:
         """Shape of each level."""
         return [LevelShape(*shape) for shape in self.meta.shapes]
+
+    @property
+    def pseudo_views(self) -> tuple[Features[np.ndarray], np.ndarray]:
+        """Features and masks of pseudo-anomalies, which are in one piece always.
+
+        Raises:
+            NfbenchError: they are features of other images.
+        """
+
+        def whole(array: object) -> np.ndarray:
+            if not isinstance(array, np.ndarray):
+                raise NfbenchError(f"{self.path} has no pseudo-anomalies; delete it and extract again")
+            return array
+
+        return self.features.map(whole), whole(self.masks)
 
     def require_same_source(self, other: FeatureMeta, other_path: str | Path) -> None:
         """Refuses to go on when another cache's ``meta`` is of another backbone, size or transform.
@@ -104,7 +117,7 @@ class FeatureCache:
                 f"'{self.meta.view}'; delete {self.path} and run 'snakemake' again"
             )
 
-    def _array(self, files: Sequence[CachedFile]) -> "np.ndarray | Shards":
+    def _array(self, files: Sequence[CachedFile]) -> StoredArray:
         """One level: a file of its own, or shards, each of which is opened and verified when it is first read."""
         first = self._open(files[0])
         if len(files) == 1:
@@ -164,7 +177,9 @@ def fill_cache(meta_path: str | Path, meta: FeatureMeta, fill: Fill, limit: int 
 def _kinds(meta: FeatureMeta) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """Format and shape of one image's values, by array."""
     outer = (meta.views,) if meta.views else ()
-    kinds = {name: (DTYPE, (*outer, *shape)) for name, shape in meta.recipe.arrays.items()}
+    kinds: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
+        name: (DTYPE, (*outer, *shape)) for name, shape in meta.recipe.arrays.items()
+    }
     if meta.synthesis:
         kinds[MASKS] = (np.dtype(np.uint8), (*outer, *meta.map_size))
     return kinds
@@ -182,7 +197,7 @@ def _arrays(
     with ExitStack() as stack:
         temporary = {name: stack.enter_context(atomic_path(folder / named[name])) for name in kinds}
         arrays = [_allocate(temporary[name], dtype, (len(images), *shape)) for name, (dtype, shape) in kinds.items()]
-        yield arrays, files
+        yield list(arrays), files
         for array in arrays:
             array.flush()
         files += [
@@ -198,7 +213,7 @@ def _by_level(files: Sequence[CachedFile]) -> dict[str, list[CachedFile]]:
     return levels
 
 
-def _allocate(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+def _allocate(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
     """An array in a file whose whole space is reserved at once."""
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     reserve(path)

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Self, TypeVar
 
-from nfbench.blocks.features import Features
+from nfbench.blocks.features import Features, Rows
 from nfbench.config import BackboneConfig
 from nfbench.config.backbone import Shape
 from nfbench.core.record import Record
 
 __all__ = ["Recipe"]
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Rows)
 
 
 class Recipe(Record):

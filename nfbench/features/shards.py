@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -24,6 +24,7 @@ __all__ = [
     "SHARD_BYTES",
     "ShardIndex",
     "Shards",
+    "StoredArray",
     "finished_shards",
     "plan_shards",
     "remove_other_shards",
@@ -38,7 +39,28 @@ _CHUNK = 1 << 24
 SHARD_BYTES = 2 << 30
 """Caches of more bytes are written in shards of no more."""
 
-Load = Callable[[], np.ndarray]
+
+class StoredArray(Protocol):
+    """Values of all images of a view: in memory, on disk or computed when they are read; an array is one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of images, and shape of the values of one."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Number format."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes in memory, as large as can be where it is to stay out of it."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Any: ...
+
+
+Load = Callable[[], StoredArray]
 
 
 class ShardIndex(Record):
@@ -59,7 +81,7 @@ class Shards:
 
     def __init__(self, loads: Sequence[Load], lengths: Sequence[int], shape: Sequence[int], dtype: np.dtype) -> None:
         self._loads = list(loads)
-        self._opened: dict[int, np.ndarray] = {}
+        self._opened: dict[int, StoredArray] = {}
         self._first = np.cumsum([0, *lengths])
         self.shape, self.dtype = (int(self._first[-1]), *shape), np.dtype(dtype)
 
@@ -90,7 +112,7 @@ class Shards:
             found[own] = self._open(shard)[rows[own] - self._first[shard]]
         return found
 
-    def _open(self, shard: int) -> np.ndarray:
+    def _open(self, shard: int) -> StoredArray:
         if shard not in self._opened:
             self._opened[shard] = self._loads[shard]()
         return self._opened[shard]

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from nfbench.features.shards import Shards
+from nfbench.features.shards import Shards, StoredArray
 
 __all__ = ["StackedArrays"]
 
@@ -24,15 +24,15 @@ class StackedArrays(Shards):
     nbytes = sys.maxsize
     """No memory takes it: readers keep a level in memory where its bytes fit."""
 
-    def __init__(self, arrays: Sequence[np.ndarray]) -> None:
+    def __init__(self, arrays: Sequence[StoredArray]) -> None:
         loads = [partial(_map, array) for array in arrays]
         super().__init__(loads, list(map(len, arrays)), arrays[0].shape[1:], arrays[0].dtype)
 
-    def _open(self, shard: int) -> np.ndarray:
+    def _open(self, shard: int) -> StoredArray:
         return self._loads[shard]()
 
 
-def _map(array: np.ndarray) -> np.ndarray:
-    if not isinstance(array, np.memmap):
+def _map(array: StoredArray) -> StoredArray:
+    if not isinstance(array, np.memmap) or array.filename is None:
         return array
     return np.memmap(array.filename, array.dtype, "r", array.offset, array.shape)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nfbench.config.validation import printable
+from nfbench.core.errors import required
 from nfbench.core.files import atomic_path, remove_stale
 from nfbench.datasets._manifest import Entry, read_checked_image, read_checked_mask
 from nfbench.plan.cells import Cell
@@ -62,6 +63,16 @@ class DrawnRun:
     def title(self) -> str:
         """Method and backbone."""
         return f"{self.record.cell.title}\n{self.cell.backbone}"
+
+    @property
+    def contour(self) -> float:
+        """Threshold of its maps above which a contour is drawn, of a run with maps."""
+        return required(self.record.contour, f"the contour of {self.cell}")
+
+    def last(self, metric: str) -> float:
+        """A metric's value at the last epoch; NaN where it is undefined."""
+        value = self.record.selections["last"].metrics[metric]
+        return math.nan if value is None else value
 
     @property
     def column(self) -> Column:

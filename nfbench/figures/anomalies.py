@@ -58,8 +58,8 @@ class AnomaliesFigure(FigureConfig):
         if not sheets:
             raise NfbenchError("a figure of kind 'anomalies' needs a variant with 'anomalies: {generator: ...}'")
         rows = [min(_IMAGES, len(generator)) for generator, _ in sheets.values()]
-        size = (_CELL * _VIEWS + 0.5, sum(_height(count) for count in rows))
-        figure = new_figure(*size, layout="constrained")
+        height = sum(_height(count) for count in rows)
+        figure = new_figure(_CELL * _VIEWS + 0.5, height, layout="constrained")
         parts = figure.subfigures(len(sheets), 1, squeeze=False, height_ratios=[_height(count) for count in rows])
         for part, ((*_, category), (generator, seed_of)) in zip(parts[:, 0], sheets.items(), strict=True):
             _fill(part, generator, _IMAGES, _VIEWS, seed_of)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from nfbench.config.tables import FigureConfig
 from nfbench.figures._base import COLORS, Column, DrawnRun, Legend, columns_of, draw_grid
@@ -39,8 +39,9 @@ class CurvesFigure(FigureConfig):
             right = _draw(axis, chosen)
             if column == next(reversed(columns)):
                 right.set_ylabel("AUROC in percent", fontsize=8)
-            handles = zip(axis.get_legend_handles_labels(), right.get_legend_handles_labels(), strict=True)
-            return tuple(left + other for left, other in handles)
+            handles, labels = axis.get_legend_handles_labels()
+            more_handles, more_labels = right.get_legend_handles_labels()
+            return handles + more_handles, labels + more_labels
 
         return draw_grid(runs, columns, draw, (3.6, 2.3), ("epoch", "nats per dimension"))
 
@@ -51,16 +52,17 @@ def _draw(axis: Axes, runs: Sequence[DrawnRun]) -> Axes:
     for number, run in enumerate(runs):
         history = read_rows(Epoch, run.training_folder)
         epochs = [row.epoch for row in history]
-        label = {"label": "training loss"} if number == 0 else {}
+        label: dict[str, Any] = {"label": "training loss"} if number == 0 else {}
         axis.plot(epochs, [row.loss for row in history], color=COLORS["neutral"], lw=1, **label)
-        if history and history[0].val_log_likelihood is not None:
+        held_out = [row.val_log_likelihood for row in history if row.val_log_likelihood is not None]
+        if held_out:
             # the loss leaves the constant log(2 pi) / 2 out
-            held_out = [-row.val_log_likelihood - 0.918938533 for row in history]
+            losses = [-value - 0.918938533 for value in held_out]
             label = {"label": "held-out normal images"} if number == 0 else {}
-            axis.plot(epochs, held_out, color=COLORS["normal"], lw=1, ls="--", **label)
+            axis.plot(epochs, losses, color=COLORS["normal"], lw=1, ls="--", **label)
         for metric, color in _METRICS.items():
             named = find_metric(metric)
-            kept = {int(e): m[metric] for e, m in run.record.by_epoch.items() if m.get(metric) is not None}
+            kept = {int(e): v for e, m in run.record.by_epoch.items() if (v := m.get(metric)) is not None}
             label = {"label": named.title} if number == 0 else {}
             values = [named.metric.unit.factor * value for value in kept.values()]
             right.plot(list(kept), values, ".-", color=color, lw=0.8, ms=4, **label)

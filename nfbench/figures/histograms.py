@@ -43,13 +43,12 @@ def _draw(axis: Axes, runs: Sequence[DrawnRun], column: Column) -> Legend | None
     for label, name in enumerate(["normal", "anomalous"]):
         values = scores[labels == label]
         weights = np.full(len(values), 1 / max(len(values), 1))
-        axis.hist(values, bins, weights=weights, color=COLORS[name], alpha=0.6, label=name)
+        axis.hist(values, bins.tolist(), weights=weights, color=COLORS[name], alpha=0.6, label=name)
     named = find_metric("image_auroc")
-    auroc = run.record.selections["last"].metrics[named.name]
     axis.text(
         0.97,
         0.95,
-        f"AUROC {named.metric.unit.factor * auroc:.1f}",
+        f"AUROC {named.metric.unit.factor * run.last(named.name):.1f}",
         transform=axis.transAxes,
         ha="right",
         va="top",

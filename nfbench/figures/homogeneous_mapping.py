@@ -22,7 +22,7 @@ _STYLES = {"one-class": "-", "unified": "--"}
 _ALPHA = 0.45
 _CUT = 0.01
 
-Rows = list[dict[str, str]]
+Rows = list[Bin]
 
 
 class HomogeneousMappingFigure(FigureConfig):
@@ -43,7 +43,7 @@ class HomogeneousMappingFigure(FigureConfig):
         """
         rows = {run.folder: read_rows(Bin, run.folder) for run in of_first_seed(runs)}
         shown = [run for run in of_first_seed(runs) if rows[run.folder]]
-        panels: dict[tuple[str, ...], dict[str, Rows]] = {}
+        panels: dict[tuple[str, str, str, str], dict[str, Rows]] = {}
         for run in shown:
             key = (run.cell.dataset, run.cell.category, run.cell.method, run.cell.backbone)
             panels.setdefault(key, {})[run.cell.setting] = rows[run.folder]
@@ -60,15 +60,15 @@ class HomogeneousMappingFigure(FigureConfig):
         ratios = [*([1.0] * len(categories)), 1.2]
         figure = new_figure(*size)
         axes = figure.subplots(len(ratios), len(methods), squeeze=False, height_ratios=ratios)
-        for column, (key, title) in zip(axes.T, methods.items(), strict=True):
+        for column, (method, title) in zip(axes.T, methods.items(), strict=True):
             for axis, category in zip(column, categories, strict=False):
-                if (*category, *key) in panels:
-                    _draw_histograms(axis, panels[*category, *key])
-                if key == next(iter(methods)):
+                if (*category, *method) in panels:
+                    _draw_histograms(axis, panels[*category, *method])
+                if method == next(iter(methods)):
                     axis.set_ylabel("\n".join(category), fontsize=8)
             column[0].set_title(title, fontsize=8)
             column[-2].set_xlabel("log-likelihood in nats per dimension", fontsize=8)
-            _draw_losses(column[-1], [run for run in shown if (run.cell.method, run.cell.backbone) == key])
+            _draw_losses(column[-1], [run for run in shown if (run.cell.method, run.cell.backbone) == method])
         axes[-1, 0].set_ylabel("training loss", fontsize=8)
         _legend(figure)
         return figure
@@ -121,10 +121,11 @@ def _legend(figure: Figure) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles = {f"{group} positions": Patch(color=COLORS[group], alpha=_ALPHA) for group in _GROUPS}
-    handles["loss of one category"] = Line2D([], [], color=COLORS["neutral"], ls=_STYLES["one-class"], lw=0.8)
-    handles["loss of all categories"] = Line2D([], [], color=COLORS["anomalous"], ls=_STYLES["unified"], lw=1.4)
-    legend_above(figure, (list(handles.values()), list(handles)))
+    patches = [Patch(color=COLORS[group], alpha=_ALPHA) for group in _GROUPS]
+    one = Line2D([], [], color=COLORS["neutral"], ls=_STYLES["one-class"], lw=0.8)
+    joint = Line2D([], [], color=COLORS["anomalous"], ls=_STYLES["unified"], lw=1.4)
+    labels = [*(f"{group} positions" for group in _GROUPS), "loss of one category", "loss of all categories"]
+    legend_above(figure, ([*patches, one, joint], labels))
 
 
 FIGURE = HomogeneousMappingFigure

@@ -50,12 +50,12 @@ class MapsFigure(FigureConfig):
                 for column, key in enumerate(columns):
                     run = find_run(category_runs, key)
                     number = examples[run.folder].row(index) if run else None
-                    if number is not None:
+                    if run is not None and number is not None:
                         maps = examples[run.folder].maps["maps"]
-                        limits = (min(run.record.contour, float(maps.min())), float(maps.max()))
+                        limits = (min(run.contour, float(maps.min())), float(maps.max()))
                         pair = row[2 + 2 * column : 4 + 2 * column]
-                        _draw_map(pair, entries[index], maps[number], run.record.contour, limits)
-        _label_columns(axes[0], [find_run(shown, key) for key in columns])
+                        _draw_map(pair, entries[index], maps[number], run.contour, limits)
+        _label_columns(axes[0], list({run.column: run.record.cell.title for run in shown}.values()))
         figure.subplots_adjust(wspace=0.04, hspace=0.04)
         return figure
 
@@ -77,12 +77,12 @@ def _draw_map(
         axes[1].add_patch(Rectangle((0, 0), entry.width - 1, entry.height - 1, fill=False, ec="#ff2d2d", lw=2))
 
 
-def _label_columns(axes: Sequence[Axes], runs: Sequence[DrawnRun]) -> None:
+def _label_columns(axes: Sequence[Axes], titles: Sequence[str]) -> None:
     axes[0].set_title("image", fontsize=7)
     axes[1].set_title("ground truth", fontsize=7)
-    for column, run in enumerate(runs):
-        axes[2 + 2 * column].set_title(f"{run.record.cell.title}\nmap", fontsize=7)
-        axes[3 + 2 * column].set_title(f"{run.record.cell.title}\ncontour", fontsize=7)
+    for column, title in enumerate(titles):
+        axes[2 + 2 * column].set_title(f"{title}\nmap", fontsize=7)
+        axes[3 + 2 * column].set_title(f"{title}\ncontour", fontsize=7)
 
 
 FIGURE = MapsFigure

@@ -30,18 +30,16 @@ class SearchFigure(FigureConfig):
         Raises:
             NfbenchError: no run has settings that were searched for.
         """
-        found = dict.fromkeys(run.study for run in runs if run.record.search)
-        if not found:
+        searched = [(run, run.study) for run in runs if run.record.search and run.study]
+        if not searched:
             raise NfbenchError("a figure of the kind 'search' needs variants with a 'search' in the grid")
-        studies = [read_study(path) for path in found]
-        for run in (run for run in runs if run.record.search):
-            if run.record.specs.study != studies[list(found).index(run.study)].spec:
-                raise NfbenchError(
-                    f"{run.study} is not the search that {run.cell} takes its settings from; search again"
-                )
+        studies = {path: read_study(path) for path in dict.fromkeys(path for _, path in searched)}
+        for run, path in searched:
+            if run.record.specs.study != studies[path].spec:
+                raise NfbenchError(f"{path} is not the search that {run.cell} takes its settings from; search again")
         figure = new_figure(9, 2.5 * len(studies), layout="constrained")
         axes = figure.subplots(len(studies), 2, squeeze=False, width_ratios=(3, 2))
-        for (left, right), record in zip(axes, studies, strict=True):
+        for (left, right), record in zip(axes, studies.values(), strict=True):
             _draw_history(left, record)
             _draw_importances(right, record)
         shown = {
@@ -63,8 +61,8 @@ def _draw_history(axis: Axes, record: StudyRecord) -> None:
     scale = named.metric.unit.factor if named else 1
     best_so_far = np.maximum if record.study.direction == "maximize" else np.minimum
     order = {trial.number: place for place, trial in enumerate(record.trials, 1)}
-    complete = [trial for trial in record.trials if trial.state == "complete"]
-    places, values = [order[t.number] for t in complete], [scale * t.value for t in complete]
+    complete = [t for t in record.trials if t.state == "complete"]
+    places, values = [order[t.number] for t in complete], [scale * t.value for t in complete if t.value is not None]
     axis.plot(places, values, "o", color=COLORS["normal"], ms=4, label="complete")
     axis.step(places, best_so_far.accumulate(values), where="post", color=COLORS["neutral"], lw=1, label="best so far")
     for state, marker in (("pruned", "v"), ("failed", "x")):
@@ -74,7 +72,8 @@ def _draw_history(axis: Axes, record: StudyRecord) -> None:
             axis.plot(
                 ended, [0.03] * len(ended), marker, color=COLORS["anomalous"], ms=4, transform=at_edge, label=state
             )
-    axis.plot(order[record.best.number], scale * record.best.value, "*", color=COLORS["pseudo"], ms=11, label="best")
+    if best := record.best:
+        axis.plot(order[best.number], scale * best.value, "*", color=COLORS["pseudo"], ms=11, label="best")
     study = record.study
     title = f"{study.name}, {study.cell['dataset']} {study.cell['category']}, {record.seconds:.0f} s"
     axis.set_title(title, fontsize=8, loc="left")

@@ -81,8 +81,9 @@ class SegmentationFigure(FigureConfig):
                         continue
                     found = examples[run.folder]
                     number = next(iter(found.suspects[rank:]), None) if suspect else index
-                    if number is not None and found.row(number) is not None:
-                        _draw(row[2 + 3 * column : 5 + 3 * column], entries[number], run, found.maps, found.row(number))
+                    kept = None if number is None else found.row(number)
+                    if number is not None and kept is not None:
+                        _draw(row[2 + 3 * column : 5 + 3 * column], entries[number], run, found.maps, kept)
         for column, title in enumerate(titles.values()):
             for axis, name in zip(
                 axes[0, 2 + 3 * column :], ("anomaly map", "log10 NFA", "segmentation"), strict=False
@@ -108,8 +109,8 @@ def _draw(axes: Sequence[Axes], entry: Entry, run: DrawnRun, maps: dict[str, np.
     )
     # the scales end where it no longer matters how far beyond: maps and log NFA of flows may have a heavy tail
     low, high = float(maps["maps"].min()), float(maps["maps"].max())
-    if run.record.contour > low:
-        high = min(high, low + 3 * (run.record.contour - low))
+    if run.contour > low:
+        high = min(high, low + 3 * (run.contour - low))
     axes[0].imshow(score_map, cmap="inferno", vmin=low, vmax=high)
     highest = max(float(maps["nfa"].max()), 1.0)
     axes[1].imshow(log_nfa, cmap="RdGy", vmin=-highest, vmax=highest)

@@ -65,7 +65,7 @@ class SpeedFigure(FigureConfig):
             fmt, color = _MARKERS[number % len(_MARKERS)], _PALETTE[number % len(_PALETTE)]
             axis.errorbar(point.speed, point.auroc, error, fmt=fmt, color=color, ms=_MARKER_SIZE, lw=1.2, capsize=3)
         _arrange(axis, [run for found in chosen.values() for run in found], sorted(common))
-        _label(axis, points)
+        _label(figure, axis, points)
         return figure
 
 
@@ -96,9 +96,7 @@ def _point(label: str, runs: Sequence[DrawnRun]) -> _Point:
 
     by_seed: dict[int, list[float]] = {}
     for run in runs:
-        by_seed.setdefault(run.cell.seed, []).append(
-            _METRIC.metric.unit.factor * run.record.selections["last"].metrics[_METRIC.name]
-        )
+        by_seed.setdefault(run.cell.seed, []).append(_METRIC.metric.unit.factor * run.last(_METRIC.name))
     aurocs = [float(np.mean(values)) for values in by_seed.values()]
     seconds = np.mean([_seconds_per_image(run.record.images_per_second) for run in runs])
     std = float(np.std(aurocs, ddof=1)) if len(aurocs) > 1 else math.nan
@@ -136,10 +134,10 @@ def _arrange(axis: Axes, runs: Sequence[DrawnRun], categories: Sequence[tuple[st
     axis.tick_params(labelsize=8)
 
 
-def _label(axis: Axes, points: Sequence[_Point]) -> None:
+def _label(figure: Figure, axis: Axes, points: Sequence[_Point]) -> None:
     """Writes each label as near its point as it covers neither points nor other labels."""
-    axis.figure.tight_layout()
-    axis.figure.canvas.draw()
+    figure.tight_layout()
+    figure.canvas.draw()
     taken = [_extent(axis, point) for point in points]
     for point in points:
         taken.append(_place(axis, point, taken))
@@ -189,7 +187,7 @@ def _pixels(text: Annotation) -> Bbox:
     """What the words of a label cover, without its line."""
     from matplotlib.text import Text
 
-    text.update_positions(text.figure.canvas.get_renderer())
+    text.get_window_extent()  # places the words
     return Text.get_window_extent(text)
 
 

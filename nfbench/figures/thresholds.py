@@ -50,17 +50,17 @@ def _draw(axis: Axes, runs: Sequence[DrawnRun], panel: tuple[Column, str]) -> Le
     label, optimum, chosen = _MAPS[name]
     run = find_run(runs, column)
     rows = [row for row in read_rows(MeanIou, run.folder) if row.map == name] if run else []
-    if not rows:
+    if run is None or not rows:
         return None
     x = np.array([row.threshold for row in rows])
     for aggregation, color in _COLORS.items():
         axis.plot(x, [getattr(row, aggregation) for row in rows], color=color, lw=1.2, label=_LABELS[aggregation])
-    thresholds, metrics = run.record.segmentation.thresholds, run.record.selections["last"].metrics
+    thresholds = run.record.segmentation.thresholds
     sign = -1 if name == "nfa" else 1
     best = sign * thresholds[optimum] if optimum in thresholds else x[-1]  # nothing detected may be best
     automatic = 0.0 if name == "nfa" else thresholds["fair"]
-    axis.plot(best, metrics[optimum], "*", color="black", ms=9, label="best on the test set")
-    axis.plot(automatic, metrics[chosen], "o", color="black", ms=5, label="chosen without anomalies")
+    axis.plot(best, run.last(optimum), "*", color="black", ms=9, label="best on the test set")
+    axis.plot(automatic, run.last(chosen), "o", color="black", ms=5, label="chosen without anomalies")
     axis.axvline(automatic, color="black", lw=0.6, ls=":")
     linear = abs(x[0]) if name == "nfa" else abs(automatic)
     if np.abs(x).max() > 10 * linear > 0:

@@ -95,6 +95,8 @@ class AeSsim(Method):
     title = "AE-SSIM"
     settings_type = AeSsimSettings
     settings: AeSsimSettings
+    mean: Tensor
+    std: Tensor
     tiny = Tiny({"patch_size": 64, "latent_channels": 16, "width": 8, "patches": 1}, shapes=(), side=64)
     takes_levels = False
     takes_image = True
@@ -160,7 +162,7 @@ class AeSsim(Method):
 
     def _pixels(self, features: Features[Tensor]) -> Tensor:
         """The image in [0, 1]."""
-        return features.image * self.std + self.mean
+        return features.required_image * self.std + self.mean
 
 
 METHOD = AeSsim

@@ -43,9 +43,10 @@ class FastFlow(SteppedFlowMethod):
     title = "FastFlow"
     settings_type = FastFlowSettings
     settings: FastFlowSettings
+    flow: nn.ModuleList
     backbone_settings = {"resnet18": {"kernels": "3x3"}}
 
-    def build_flow(self, generator: torch.Generator) -> nn.Module:
+    def build_flow(self, generator: torch.Generator) -> nn.ModuleList:
         """One sequence of steps per level."""
         return nn.ModuleList(self._level(shape, generator) for shape in self.shapes)
 

@@ -41,7 +41,8 @@ from torch.nn import functional
 from nfbench.blocks.features import Features
 from nfbench.blocks.likelihood import FibreFlowMethod, FibreFlowSettings, normality_map, to_fibres
 from nfbench.blocks.maps import smooth
-from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch, ParameterGroup, Passes, Scores, Tiny
+from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch, Batches, ParameterGroup, Scores, Tiny
+from nfbench.blocks.modules import Modules
 from nfbench.blocks.priors import ClassPrior, MixturePrior, Prior, StandardPrior
 from nfbench.core.errors import NfbenchError
 
@@ -100,6 +101,7 @@ class HGAD(FibreFlowMethod):
     settings_type = HGADSettings
     takes_class = True
     settings: HGADSettings
+    largest: Tensor
     tiny = Tiny({"coupling_blocks": 4, "condition_dim": 16, "criterion": "likelihood", "intra_from": 0})
 
     def build(self, generator: torch.Generator) -> None:
@@ -111,7 +113,7 @@ class HGAD(FibreFlowMethod):
                 f"HGAD has a direction in the latents for each class: {self.n_classes} classes are too many for a "
                 f"level of {narrowest} channels; give its backbone other 'levels'"
             )
-        self.prior = nn.ModuleList(self._prior(shape.channels, generator) for shape in self.shapes)
+        self.prior: Modules[Prior] = Modules(self._prior(shape.channels, generator) for shape in self.shapes)
         n_levels = len(self.shapes)
         self.register_buffer("reference", torch.zeros(2, n_levels, self.n_classes, dtype=torch.float64))
         self.register_buffer("largest", torch.full((2, self.n_classes), float(n_levels), dtype=torch.float64))
@@ -135,7 +137,7 @@ class HGAD(FibreFlowMethod):
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
         """One loss per level, of all positions of the batch together."""
-        settings, classes = self.settings, batch.features.classes
+        settings, classes = self.settings, batch.features.required_classes
         of_classes = settings.information_weight > 0 or settings.entropy_weight > 0
         within_classes = settings.intra_centres > 0 and settings.meta_epoch(batch.progress) >= settings.intra_from
         for level, (x, prior) in enumerate(zip(batch.features.levels, self.prior, strict=True)):
@@ -148,7 +150,7 @@ class HGAD(FibreFlowMethod):
                 loss = loss + self._class_loss(prior, z, classes)
             yield loss + self._intra_loss(prior, z, log_det, classes) if within_classes else loss
 
-    def _class_loss(self, prior: ClassPrior, z: Tensor, classes: Tensor) -> Tensor:
+    def _class_loss(self, prior: Prior, z: Tensor, classes: Tensor) -> Tensor:
         """``-lambda2 MI + L_e``."""
         energies = prior.class_energies(z)
         labels = functional.one_hot(classes, self.n_classes).to(z.dtype)
@@ -159,7 +161,7 @@ class HGAD(FibreFlowMethod):
         entropy = _entropy(energies).mean()
         return self.settings.entropy_weight * entropy - self.settings.information_weight * mutual_information
 
-    def _intra_loss(self, prior: ClassPrior, z: Tensor, log_det: Tensor, classes: Tensor) -> Tensor:
+    def _intra_loss(self, prior: Prior, z: Tensor, log_det: Tensor, classes: Tensor) -> Tensor:
         """``L_in + L_z``."""
         per_dimension = (prior.conditional(z, classes) + log_det) / z.shape[2]
         loss = -per_dimension.mean()
@@ -170,38 +172,38 @@ class HGAD(FibreFlowMethod):
     def position_log_likelihoods(self, features: Features[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Latents, and log-likelihoods of positions given the class of the image, level by level."""
         for prior, (z, log_det) in zip(self.prior, self.encode_levels(features.levels), strict=True):
-            energy = prior.conditional(z.flatten(2).transpose(1, 2), features.classes)
+            energy = prior.conditional(z.flatten(2).transpose(1, 2), features.required_classes)
             yield z, (energy.view_as(log_det) + log_det) / z.shape[1] - HALF_LOG_TWO_PI
 
     def criteria(self, features: Features[Tensor]) -> Criteria:
         """What the maps are made of; the entropies are 0 where there is one class only."""
         found = Criteria([], [])
-        for level, (z, log_likelihood) in enumerate(self.position_log_likelihoods(features)):
+        for prior, (z, log_likelihood) in zip(self.prior, self.position_log_likelihoods(features), strict=True):
             found.likelihood.append(log_likelihood)
             certainty = torch.zeros_like(log_likelihood)
             if self.criterion != "likelihood":
-                energies = self.prior[level].class_energies(z.flatten(2).transpose(1, 2))
+                energies = prior.class_energies(z.flatten(2).transpose(1, 2))
                 certainty = -_entropy(energies).view_as(log_likelihood)
             found.entropy.append(certainty)
         return found
 
     @torch.no_grad()
-    def calibrate(self, passes: Passes) -> None:
+    def calibrate(self, passes: Batches) -> None:
         """Takes the maxima over a set of images, class by class; classes without an image keep theirs."""
         reference = self.reference.new_full(self.reference.shape, -torch.inf)
         for features in passes():
             maxima = [torch.stack([x.flatten(1).amax(1) for x in levels]) for levels in self.criteria(features)]
-            _raise_to(reference, torch.stack(maxima), features.classes)
+            _raise_to(reference, torch.stack(maxima), features.required_classes)
         seen = reference[0, 0].isfinite()
         self.reference[..., seen] = reference[..., seen]
         largest = self.largest.new_full(self.largest.shape, -torch.inf)
         for features in passes():
-            _raise_to(largest, self._normality(features).flatten(2).amax(2), features.classes)
+            _raise_to(largest, self._normality(features).flatten(2).amax(2), features.required_classes)
         self.largest[:, seen] = largest[:, seen]
 
     def score(self, features: Features[Tensor]) -> Scores:
         """The product of the maps of likelihood and entropy, or one of them by ``criterion``, and its maximum."""
-        missing = (self.largest[:, features.classes, None, None] - self._normality(features)).clamp_min(0)
+        missing = (self.largest[:, features.required_classes, None, None] - self._normality(features)).clamp_min(0)
         sigma = self.settings.smoothing * max(self.map_size)
         by_likelihood, by_entropy = (smooth(x, sigma, "reflect") for x in missing)
         maps = {"likelihood": by_likelihood, "entropy": by_entropy, "both": by_likelihood * by_entropy}[self.criterion]
@@ -209,7 +211,7 @@ class HGAD(FibreFlowMethod):
 
     def _normality(self, features: Features[Tensor]) -> Tensor:
         """``S`` of the likelihood and of the entropy, ``(2, B, H, W)``."""
-        references = self.reference[..., features.classes, None, None]
+        references = self.reference[..., features.required_classes, None, None]
         pairs = zip(self.criteria(features), references, strict=True)
         return torch.stack([normality_map(levels, reference, self.map_size) for levels, reference in pairs])
 

@@ -58,6 +58,9 @@ class Padim(PatchMethod):
     title = "PaDiM"
     settings_type = PadimSettings
     settings: PadimSettings
+    channels: Tensor
+    mean: Tensor
+    whitening: Tensor
     tiny = Tiny({"reduced_dimensions": 16})
     search_space = {
         "reduced_dimensions": Range(low=50, high=1000),
@@ -84,7 +87,7 @@ class Padim(PatchMethod):
     @torch.no_grad()
     def prepare(self, passes: Passes) -> None:
         """Fits the Gaussians in float64: means, then covariances, as many positions at a time as ``_SUMS`` holds."""
-        n_images, total = 0, 0
+        n_images, total = 0, torch.zeros_like(self.mean, dtype=torch.float64)
         for features in passes():
             x = self._vectors(features)
             n_images += x.shape[1]

@@ -59,6 +59,8 @@ class PatchCore(PatchMethod):
     title = "PatchCore"
     settings_type = PatchCoreSettings
     settings: PatchCoreSettings
+    memory_bank: Tensor
+    projection: Tensor | None
     tiny = Tiny({"pretrain_dim": 24, "target_dim": 24})
     search_space = {
         "coreset_ratio": Choices(choices=(0.01, 0.1, 0.25)),

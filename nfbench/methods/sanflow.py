@@ -58,6 +58,7 @@ __all__ = [
     "SANFlowSettings",
     "Statistics",
     "StatisticsNetwork",
+    "Variance",
     "kl_to_prior",
     "paper_loss",
     "repository_loss",
@@ -124,19 +125,28 @@ class Fibres(NamedTuple):
     abnormal: Tensor
 
 
+class Variance(NamedTuple):
+    """Predicted variances of positions, ``IG(alpha, beta)``; tensors of one shape."""
+
+    log_alpha: Tensor
+    log_beta: Tensor
+
+    @property
+    def mode(self) -> Tensor:
+        """``beta / (alpha + 1)``, at most 5."""
+        return (self.log_beta.exp() / (self.log_alpha.exp() + 1)).clamp_max(_LARGEST_VARIANCE)
+
+
 class Statistics(NamedTuple):
     """Predictions for positions, tensors of one shape; of what is fixed, None."""
 
-    log_alpha: Tensor | None
-    log_beta: Tensor | None
+    variance: Variance | None
     mean: Tensor | None
 
-    @property
-    def mode(self) -> Tensor | None:
-        """Mode of the variance, ``beta / (alpha + 1)``, at most 5."""
-        if self.log_alpha is None:
-            return None
-        return (self.log_beta.exp() / (self.log_alpha.exp() + 1)).clamp_max(_LARGEST_VARIANCE)
+    def flatten(self) -> "Statistics":
+        """From images, ``(B, H, W)`` each, to fibres, ``(B*H*W,)``."""
+        variance = None if self.variance is None else Variance(*(x.flatten() for x in self.variance))
+        return Statistics(variance, None if self.mean is None else self.mean.flatten())
 
 
 class SANFlow(FibreFlowMethod):
@@ -176,15 +186,14 @@ class SANFlow(FibreFlowMethod):
             abnormal = torch.zeros(len(fibres), dtype=torch.bool, device=x.device)
             if batch.masks is not None and settings.mixture:
                 abnormal = position_mask(batch.masks, x.shape[2:]).flatten()
-            predicted = self._predict(batch.features.image, x.shape[2:])
-            statistics = Statistics(*(s if s is None else s.flatten() for s in predicted))
+            statistics = self._predict(batch.features, x.shape[2:]).flatten()
             yield loss(Fibres(z, log_det, abnormal), statistics, bce_weight, settings.kl_weight)
 
     def position_log_likelihoods(self, features: Features[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Latents divided by their predicted deviation, and log-likelihoods with the mode of the variance."""
         for z, log_det in self.encode_levels(features.levels):
-            predicted = self._predict(features.image, z.shape[2:])
-            variance = torch.ones_like(log_det) if predicted.mode is None else predicted.mode
+            predicted = self._predict(features, z.shape[2:])
+            variance = torch.ones_like(log_det) if predicted.variance is None else predicted.variance.mode
             centred = z if predicted.mean is None else z - predicted.mean[:, None]
             standard = centred / variance.sqrt()[:, None]
             channels = z.shape[1]
@@ -196,18 +205,18 @@ class SANFlow(FibreFlowMethod):
         groups = super().parameter_groups()
         return groups if self.statistics is None else {**groups, "statistics": list(self.statistics.parameters())}
 
-    def _predict(self, image: Tensor, size: tuple[int, int]) -> Statistics:
+    def _predict(self, features: Features[Tensor], size: Sequence[int]) -> Statistics:
         """Statistics of a level's positions by the nearest pixel, ``(B, H, W)`` each."""
         if self.statistics is None:
-            return Statistics(None, None, None)
-        side = self.settings.statistics_size
+            return Statistics(None, None)
+        image, side = features.required_image, self.settings.statistics_size
         if side is not None:
             image = functional.interpolate(image, (side, side), mode="area")
         raw = self.statistics(image).to(image.dtype)  # digamma and lgamma need more than autocast's bf16
         log_alpha, log_beta, *mean = functional.interpolate(raw, size, mode="nearest").unbind(1)
         if self.settings.variance == "fixed":
-            return Statistics(None, None, *mean)
-        return Statistics(log_alpha.clamp(*_LOG_ALPHA_RANGE), log_beta, mean[0] if mean else None)
+            return Statistics(None, *mean)
+        return Statistics(Variance(log_alpha.clamp(*_LOG_ALPHA_RANGE), log_beta), mean[0] if mean else None)
 
 
 def paper_loss(fibres: Fibres, statistics: Statistics, bce_weight: float, kl_weight: float) -> Tensor:
@@ -215,17 +224,18 @@ def paper_loss(fibres: Fibres, statistics: Statistics, bce_weight: float, kl_wei
     z, log_det, abnormal = fibres
     channels = z.shape[1]
     precision, expected_log_variance = torch.ones_like(log_det), torch.zeros_like(log_det)
-    if statistics.log_alpha is not None:
-        precision = (statistics.log_alpha - statistics.log_beta).exp()
-        expected_log_variance = statistics.log_beta - torch.digamma(statistics.log_alpha.exp())
+    if statistics.variance is not None:
+        log_alpha, log_beta = statistics.variance
+        precision = (log_alpha - log_beta).exp()
+        expected_log_variance = log_beta - torch.digamma(log_alpha.exp())
     constant = -channels * (HALF_LOG_TWO_PI + 0.5 * expected_log_variance)
     normal, anomalous = (constant - 0.5 * precision * distance for distance in _squared_distances(z, statistics.mean))
     loss = -torch.where(abnormal, anomalous, normal) - log_det
     if bce_weight:
         is_normal = (~abnormal).to(z.dtype)
         loss = loss + bce_weight * functional.binary_cross_entropy_with_logits(normal - anomalous, is_normal)
-    if statistics.log_alpha is not None:
-        loss = loss + kl_weight * kl_to_prior(statistics.log_alpha, statistics.log_beta)
+    if statistics.variance is not None:
+        loss = loss + kl_weight * kl_to_prior(*statistics.variance)
     return loss.mean() / channels
 
 
@@ -240,19 +250,18 @@ def repository_loss(fibres: Fibres, statistics: Statistics, bce_weight: float, k
     channels = z.shape[1]
     distance_normal, distance_anomalous = _squared_distances(z, statistics.mean)
     constant = -channels * HALF_LOG_TWO_PI
-    kl = 0.0
-    if statistics.log_alpha is None:
+    kl = torch.zeros_like(log_det)
+    if statistics.variance is None:
         normal, anomalous = constant - 0.5 * distance_normal, constant - 0.5 * distance_anomalous
     else:
-        log_alpha = statistics.log_alpha
+        log_alpha, log_beta = statistics.variance
         log_ratio, log_beta = (
-            torch.where(abnormal, values.detach(), values)
-            for values in (log_alpha - statistics.log_beta, statistics.log_beta)
+            torch.where(abnormal, values.detach(), values) for values in (log_alpha - log_beta, log_beta)
         )
         normal = (
             constant - channels * (log_beta - torch.digamma(log_alpha.exp())) - 0.5 * log_ratio.exp() * distance_normal
         )
-        variance = statistics.mode.detach()
+        variance = statistics.variance.mode.detach()
         anomalous = constant - 0.5 * distance_anomalous / variance - 0.5 * channels * variance.log()
         kl = _kl(log_alpha.exp(), log_beta, log_ratio.exp())
     total = torch.where(abnormal, anomalous, normal) + log_det - kl_weight * kl

@@ -58,6 +58,7 @@ class UFlow(SteppedFlowMethod):
 
     title = "U-Flow"
     settings_type = UFlowSettings
+    settings: UFlowSettings
     category_settings = {
         "mvtec_ad": {
             category: {"batch_size": batch_size, "lr": lr, "epochs": epochs}

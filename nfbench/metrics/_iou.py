@@ -49,8 +49,8 @@ class Optimum(NamedTuple):
 class IouSweep(NamedTuple):
     """Over all distinct scores the optimum, and ``(T,)`` values at the thresholds asked for; each by aggregation."""
 
-    optimum: dict[Aggregation, Optimum]
-    curve: dict[Aggregation, np.ndarray]
+    optimum: dict[str, Optimum]
+    curve: dict[str, np.ndarray]
 
 
 def miou(maps: Sequence[Any], masks: Sequence[Any], threshold: float, aggregation: Aggregation = "all") -> float:
@@ -77,7 +77,7 @@ def miou(maps: Sequence[Any], masks: Sequence[Any], threshold: float, aggregatio
     return value
 
 
-def mean_iou(detected: Iterable[Any], masks: Iterable[Any]) -> dict[Aggregation, float]:
+def mean_iou(detected: Iterable[Any], masks: Iterable[Any]) -> dict[str, float]:
     """Mean IoU of detected masks ``(H, W)``, by aggregation; NaN for ``anomalous`` where no image has a defect.
 
     Args:
@@ -96,7 +96,7 @@ def mean_iou(detected: Iterable[Any], masks: Iterable[Any]) -> dict[Aggregation,
     return _aggregate(*np.array(counts).T)
 
 
-def miou_curve(maps: Sequence[Any], masks: Sequence[Any], thresholds: Sequence[float]) -> dict[Aggregation, np.ndarray]:
+def miou_curve(maps: Sequence[Any], masks: Sequence[Any], thresholds: Sequence[float]) -> dict[str, np.ndarray]:
     """Mean IoU at each threshold, ``(T,)`` by aggregation; as for ``miou``, without the warning."""
     return iou_sweep(rank(maps, masks), thresholds).curve
 
@@ -109,7 +109,7 @@ def miou_oracle(maps: Sequence[Any], masks: Sequence[Any], aggregation: Aggregat
     return optimum
 
 
-def fair_threshold(normal_maps: Sequence[Any], pixels_per_image: float = 1.0) -> float:
+def fair_threshold(normal_maps: Sequence[Any] | np.ndarray, pixels_per_image: float = 1.0) -> float:
     """The smallest threshold with at most so many false positive pixels per normal image, on average.
 
     An exact quantile. The official code of U-Flow interpolates a ROC curve whose points scikit-learn has thinned, and
@@ -170,7 +170,7 @@ def iou_sweep(ranked: RankedScores, thresholds: Sequence[float] = ()) -> IouSwee
 
 def _after_each_score(
     image: np.ndarray, is_region: np.ndarray, last: np.ndarray, counts: tuple[np.ndarray, np.ndarray, np.ndarray]
-) -> dict[Aggregation, np.ndarray]:
+) -> dict[str, np.ndarray]:
     """Mean IoU when the scores up to each of ``last`` are detected, in addition to ``counts``."""
     tp, n_detected, n_anomalous = counts
     order = np.argsort(image.astype(np.uint16) if len(tp) < 1 << 16 else image, kind="stable")
@@ -208,7 +208,7 @@ def _overlap(found: np.ndarray, mask: np.ndarray, index: int) -> tuple[int, int,
     """Pixels that are both, that are detected, and that are defective."""
     if found.shape != mask.shape:
         raise ValueError(f"image {index}: the mask has shape {mask.shape}, what is detected {found.shape}")
-    return np.count_nonzero(found & mask), np.count_nonzero(found), np.count_nonzero(mask)
+    return int(np.count_nonzero(found & mask)), int(np.count_nonzero(found)), int(np.count_nonzero(mask))
 
 
 def _check_aggregation(aggregation: str) -> None:
@@ -228,7 +228,7 @@ def _warn_if_undefined(value: float) -> None:
         warnings.warn("mIoU over anomalous images is undefined without one", stacklevel=3)
 
 
-def _aggregate(tp: np.ndarray, n_detected: np.ndarray, n_anomalous: np.ndarray) -> dict[Aggregation, float]:
+def _aggregate(tp: np.ndarray, n_detected: np.ndarray, n_anomalous: np.ndarray) -> dict[str, float]:
     iou = _iou(tp, n_detected, n_anomalous)
     has_defect = n_anomalous > 0
     return {

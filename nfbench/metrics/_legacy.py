@@ -175,7 +175,7 @@ def _collect(maps: Images, masks: Images, dtype: type = np.float64, fill_holes: 
     """Scores by region; with ``fill_holes``, those of a region's holes belong to it, but do not add to its size."""
     normal, regions, sizes = [], [], []
     for score_map, mask in zip(maps, masks, strict=True):
-        scores = np.asarray(score_map, dtype=dtype)
+        scores: np.ndarray = np.asarray(score_map, dtype=dtype)
         normal.append(scores[~mask])
         labels = label_regions(mask)
         for number, box in enumerate(ndimage.find_objects(labels), start=1):

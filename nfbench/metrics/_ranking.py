@@ -178,9 +178,8 @@ def areas_under_curves(ranked: RankedScores, fpr_limits: Sequence[float] = (0.3,
             best_f1, f1_threshold = float(f1.max()), just_below(values[f1.argmax()])
     areas = (auroc / (n_negative * n_positive), average_precision / n_positive)
     # sums of many small areas stray by some 1e-15
-    return Areas(
-        *np.minimum(areas, 1).tolist(), tuple(np.minimum(aupro / fpr_limits, 1).tolist()), best_f1, f1_threshold
-    )
+    auroc, average_precision = np.minimum(areas, 1).tolist()
+    return Areas(auroc, average_precision, tuple(np.minimum(aupro / fpr_limits, 1).tolist()), best_f1, f1_threshold)
 
 
 def just_below(score: np.floating) -> float:

@@ -6,6 +6,7 @@ the run asks for the family. Then its evaluation, and nothing before it, runs ag
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from nfbench.config import Experiment, metrics_in
 from nfbench.core.errors import NfbenchError
@@ -24,9 +25,9 @@ def as_measured(job: Job, asked: Callable[[], set[str]]) -> Job:
         job: the evaluation, of all families.
         asked: gives the families that tables and figures with its run ask for.
     """
-    if not job.record.is_file() or job.state == "done":
+    if job.record is None or not job.record.is_file() or job.state == "done":
         return job
-    measured = _measured(job)
+    measured = _measured(job.record)
     if not set(measured) < set(job.spec.metrics) or not asked() <= set(measured):
         return job
     spec = job.spec.model_copy(update={"metrics": measured})
@@ -49,9 +50,9 @@ def has_cell(experiment: Experiment, cell: Cell) -> bool:
     )
 
 
-def _measured(job: Job) -> tuple[str, ...]:
+def _measured(record: Path) -> tuple[str, ...]:
     """The families that the record of an evaluation lists; none of a record that cannot be used."""
     try:
-        return tuple(read_sealed_values(job.record)["specs"]["evaluate"]["metrics"])
+        return tuple(read_sealed_values(record)["specs"]["evaluate"]["metrics"])
     except (NfbenchError, KeyError, TypeError):
         return ()

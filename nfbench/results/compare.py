@@ -30,8 +30,8 @@ class Comparison:
         status: ``reproduced``, ``close`` or ``off`` by the stated tolerance; ``missing`` where a value is published
             but none measured; ``measured`` where none is published; ``incomparable`` where the published value is
             one of other data, so that there is no difference.
-        holes: runs that ought to be part of the mean and are not done.
         runs: the results that it is the mean of, rows of the aggregated results.
+        holes: runs that ought to be part of the mean and are not done.
     """
 
     mean: float
@@ -40,8 +40,8 @@ class Comparison:
     published: PublishedValue | None
     difference: float
     status: Status
+    runs: pd.DataFrame = field(compare=False, repr=False)
     holes: int = 0
-    runs: pd.DataFrame | None = field(default=None, compare=False, repr=False)
 
 
 def compare(
@@ -49,9 +49,9 @@ def compare(
     published: PublishedValue | None = None,
     tolerance: tuple[float, float] = (0, 0),
     *,
+    runs: pd.DataFrame,
     factor: float = SHARE.factor,
     comparable: bool = True,
-    runs: pd.DataFrame | None = None,
 ) -> Comparison:
     """Compares the values of all seeds with a published value.
 
@@ -59,9 +59,9 @@ def compare(
         values: values as in run records, one per seed.
         published: published value as it is printed, or None.
         tolerance: largest absolute differences in points that count as ``reproduced`` and as ``close``.
+        runs: the results behind the values.
         factor: values are printed times this, see ``nfbench.metrics.Unit``.
         comparable: whether the published value is one of the same data.
-        runs: the results behind the values.
     """
     import numpy as np
 
@@ -70,7 +70,7 @@ def compare(
     std = float(np.std(printed, ddof=1)) if len(printed) > 1 else float("nan")
     difference = mean - published.value if published and comparable else float("nan")
     status = _status(mean, published, difference, tolerance)
-    return Comparison(mean, std, len(printed), published, difference, status, runs=runs)
+    return Comparison(mean, std, len(printed), published, difference, status, runs)
 
 
 def _status(mean: float, published: PublishedValue | None, difference: float, tolerance: tuple[float, float]) -> Status:

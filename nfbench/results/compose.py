@@ -125,10 +125,10 @@ def _specs(found: Evaluated) -> SpecsRecord:
 
 def _segmentation(scored: Scored) -> dict[str, Any]:
     """Thresholds and false alarms of the last epoch."""
-    normals = np.flatnonzero(scored.truth.labels == 0)
+    normals = np.flatnonzero(scored.truth.labels == 0).tolist()
     false_alarms = {
         name: {
-            "per_normal_image": float(counts[normals].mean()) if normals.size else None,
+            "per_normal_image": float(counts[normals].mean()) if normals else None,
             "images": {scored.truth.entries[index].image: int(counts[index]) for index in normals if counts[index]},
         }
         for name, counts in scored.evaluation.detections.items()

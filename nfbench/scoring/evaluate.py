@@ -281,14 +281,14 @@ def select(by_epoch: dict[int, Metrics], val_log_likelihood: dict[int, float | N
     """
     last = max(by_epoch)
     selections: dict[str, dict[str, Any]] = {"last": {"epoch": last, "metrics": by_epoch[last]}}
-    held_out = {epoch: val_log_likelihood.get(epoch) for epoch in by_epoch}
-    if all(value is not None for value in held_out.values()):
+    held_out = {epoch: value for epoch in by_epoch if (value := val_log_likelihood.get(epoch)) is not None}
+    if len(held_out) == len(by_epoch):
         best = max(held_out, key=held_out.__getitem__)
         selections["val"] = {"epoch": best, "metrics": by_epoch[best]}
-    best_epochs = {
-        name: max(by_epoch, key=lambda epoch, name=name: _goodness(name, by_epoch[epoch][name]))
-        for name in by_epoch[last]
+    goodness = {
+        name: {epoch: _goodness(name, metrics[name]) for epoch, metrics in by_epoch.items()} for name in by_epoch[last]
     }
+    best_epochs = {name: max(found, key=found.__getitem__) for name, found in goodness.items()}
     selections["oracle"] = {
         "epoch": best_epochs,
         "metrics": {name: by_epoch[epoch][name] for name, epoch in best_epochs.items()},

@@ -8,6 +8,7 @@ from torch import Tensor
 from nfbench.blocks.features import Features
 from nfbench.blocks.maps import smooth
 from nfbench.blocks.method import Method
+from nfbench.core.errors import required
 from nfbench.core.progress import progress
 from nfbench.core.torchvision_guard import import_torchvision
 from nfbench.features.forward import Picture, load_extractor, normalize, read_images
@@ -38,7 +39,7 @@ class GradientMaps:
         self.recipe = recipe
         self.device = device
         self.model = load_extractor(recipe).to(device)
-        n_views, self.sigma = method.gradient_maps
+        n_views, self.sigma = required(method.gradient_maps, "'gradient_maps' of the method")
         self.angles = [360 * number / n_views for number in range(n_views)]
 
     def __call__(self, indices: Sequence[int]) -> Tensor:
@@ -54,8 +55,8 @@ class GradientMaps:
 
         images = read_images([self.pictures[index]], self.recipe.backbone.input_size, [self.angles])[0]
         inputs = normalize(images, self.recipe, self.device).requires_grad_()
-        log_likelihood = self.method.log_likelihood(Features(self.model(inputs))).sum()
-        (gradients,) = torch.autograd.grad(log_likelihood, inputs)
+        log_likelihood = self.method.log_likelihood(Features(self.model(inputs)))
+        (gradients,) = torch.autograd.grad(required(log_likelihood, "the log-likelihood").sum(), inputs)
         back = [
             rotate(gradient[None], -angle, InterpolationMode.BILINEAR)[0]
             for gradient, angle in zip(gradients, self.angles, strict=True)

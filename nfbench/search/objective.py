@@ -13,14 +13,15 @@ import optuna
 import torch
 from optuna.trial import Trial, TrialState
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import Method, resolve_settings
 from nfbench.blocks.settings import epochs_of
 from nfbench.config import VariantConfig
 from nfbench.core.errors import NfbenchError, one_line
 from nfbench.datasets._manifest import Entry
-from nfbench.features.batches import CachedFeatures
 from nfbench.features.cache import FeatureCache
 from nfbench.features.meta import FeatureMeta
+from nfbench.features.shards import StoredArray
 from nfbench.metrics import find_metric
 from nfbench.plan.cells import Cell
 from nfbench.scoring.evaluate import GroundTruth, ScoredSet, log_nfa_maps
@@ -79,7 +80,7 @@ def measure(metric: str, model: Method, judged: Judged, device: torch.device) ->
         NfbenchError: it is not defined on these images.
     """
 
-    def score(features: CachedFeatures, entries: Sequence[Entry], meta: FeatureMeta) -> ScoredImages:
+    def score(features: Features[StoredArray], entries: Sequence[Entry], meta: FeatureMeta) -> ScoredImages:
         features = of_class(features, 0) if model.takes_class else features
         localize = GradientMaps(model, entries, meta.recipe, device) if model.gradient_maps else None
         return score_images(model, features, device, localize=localize)

@@ -21,7 +21,7 @@ def judging_images(entries: Sequence[Entry], search: SearchConfig) -> list[Entry
     Raises:
         NfbenchError: the metric is not defined on them, or they cannot be split.
     """
-    if search.objective == "log_likelihood":
+    if search.judged_by is None:
         return []
     tested = [entry for entry in entries if entry.split == "test"]
     if search.judged_by.metric.needs_masks and not all(entry.mask for entry in tested if entry.label):

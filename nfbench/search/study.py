@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from filelock import FileLock
@@ -29,6 +29,8 @@ __all__ = ["FAILURE", "SAMPLER", "SharedStudy"]
 
 SAMPLER = "TPE, new for each trial, seeded by the number of trials before it"
 WORKER, FAILURE, SECONDS, BEGUN = "worker", "failure", "seconds", "begun"
+
+Direction = Literal["maximize", "minimize"]
 
 _NAME = "study"
 _RANDOM_TRIALS = 10
@@ -53,7 +55,7 @@ class SharedStudy:
         study: as Optuna knows it, to be read.
     """
 
-    def __init__(self, path: Path, seed: int, pruning: bool, direction: str = "maximize") -> None:
+    def __init__(self, path: Path, seed: int, pruning: bool, direction: Direction = "maximize") -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.seed, self.direction = seed, direction
         self._lock = FileLock(f"{path}.lock")

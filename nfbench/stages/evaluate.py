@@ -11,7 +11,7 @@ from nfbench.anomalies._base import make_generator
 from nfbench.blocks.method import Method, build_method, load_method, resolve_settings
 from nfbench.config import AnomaliesConfig
 from nfbench.core.device import peak_memory_mb, pick_device
-from nfbench.core.errors import NfbenchError
+from nfbench.core.errors import NfbenchError, required
 from nfbench.core.files import atomic_path, remove_stale
 from nfbench.core.progress import progress
 from nfbench.core.seals import known_files, read_sealed, verified
@@ -82,15 +82,16 @@ def evaluate_run(spec: EvaluateSpec, device: str = "auto", threads: int | None =
     likelihoods["after"] = _likelihoods(model, features, truth, made, where)
     if _training_of(spec, source) != training:
         raise NfbenchError(f"{source} has changed while its model was evaluated; run 'snakemake' again")
-    if spec.save_maps and scored.test.maps is None:
+    maps = scored.test.maps if spec.save_maps else None
+    if spec.save_maps and maps is None:
         raise NfbenchError(
             f"'save_maps' is on for {spec.cell}, and method '{model.title}' makes no maps; set it to false"
         )
     remove_stale(run)
     write_artifacts(run, scored, likelihoods, images)
-    if spec.save_maps:
+    if maps is not None:
         with atomic_path(run / "maps.npy") as temporary:
-            np.save(temporary, scored.test.maps)
+            np.save(temporary, maps)
     written = known_files(run, [*EVALUATED[1:], *(["maps.npy"] if spec.save_maps else [])])
     found = Evaluated(spec, training, history, train_cache.meta, cache.meta, by_epoch, scored, where)
     write_record(run / "run.json", compose_record(found, peak_memory_mb(where), written))
@@ -169,8 +170,8 @@ def _pseudo_positions(
     """Positions of some pseudo-anomalies: the first cached views, or new ones where they are made online."""
     groups = (None, "pseudo")
     if pseudo is not None:
-        first = np.s_[:_PSEUDO_IMAGES, 0]
-        return [Positions(pseudo.features[first], pseudo.masks[first], groups)]
+        first, (cached, cached_masks) = np.s_[:_PSEUDO_IMAGES, 0], pseudo.pseudo_views
+        return [Positions(cached[first], cached_masks[first], groups)]
     found = training.anomalies
     if found is None or found.generator is None:
         return []
@@ -180,4 +181,4 @@ def _pseudo_positions(
     source = OnlineFeatures(pseudo_anomalies([generator]), len(generator), training.features.recipe, device)
     images = torch.arange(min(_PSEUDO_IMAGES, len(generator)))
     features, masks = source.read(images, images)  # any seeds do
-    return [Positions(features, masks.cpu().numpy(), groups)]
+    return [Positions(features, required(masks, "the mask of a pseudo-anomaly").cpu().numpy(), groups)]

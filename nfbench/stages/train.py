@@ -18,6 +18,7 @@ from nfbench.core.provenance import provenance
 from nfbench.core.seals import known_files, write_sealed
 from nfbench.datasets._manifest import read_manifest
 from nfbench.features.cache import FeatureCache
+from nfbench.plan.cells import Cell
 from nfbench.plan.origin import require_origin
 from nfbench.plan.paths import TRAINED
 from nfbench.plan.specs import ExtractSpec, StudySpec, TrainSpec
@@ -50,7 +51,7 @@ def train_flow(
     images = _read_images(spec)
     _check_setting(spec, images)
     meta = images[0].features.meta
-    found, search, study = _best_of(spec) if spec.study else ({}, None, None)
+    found, search, study = _best_of(spec.study, spec.cell) if spec.study else ({}, None, None)
     settings = resolve_settings(
         spec.method,
         dataset=spec.reader,
@@ -149,27 +150,27 @@ def _describe_anomalies(images: Sequence[Images]) -> AnomaliesRecord | None:
     return AnomaliesRecord(**kept, real=[entry.image for one in images for entry in one.real])
 
 
-def _best_of(spec: TrainSpec) -> tuple[dict[str, Any], SearchRecord, StudySpec]:
+def _best_of(study: str, cell: Cell) -> tuple[dict[str, Any], SearchRecord, StudySpec]:
     """The best settings that a search found on a cell's backbone, and what the record says of the search.
 
     Raises:
         NfbenchError: it is a search for another cell, or has no complete trial on the backbone.
     """
-    record, cell = read_study(spec.study), spec.cell
+    record = read_study(study)
     searched = record.spec
     found = (searched.setting, searched.dataset, searched.category, searched.name)
     asked = (cell.setting, cell.dataset, cell.category, cell.method)
     if found != asked:
-        raise NfbenchError(f"{spec.study} is the study of {'/'.join(found)}, not of {'/'.join(asked)}")
+        raise NfbenchError(f"{study} is the study of {'/'.join(found)}, not of {'/'.join(asked)}")
     best = record.by_backbone.get(cell.backbone)
     if best is None:
-        raise NfbenchError(f"{spec.study}: no trial on '{cell.backbone}' completed; give the search more trials")
+        raise NfbenchError(f"{study}: no trial on '{cell.backbone}' completed; give the search more trials")
     described = SearchRecord(
         objective=record.study.objective,
         metric=record.study.metric,
         trial=best.number,
         value=best.value,
-        chosen=record.best.backbone == cell.backbone,
+        chosen=record.best is not None and record.best.backbone == cell.backbone,
         settings=best.settings,
         trials={state: record.count(state) for state in ("complete", "pruned", "failed")},
         seconds=record.seconds,

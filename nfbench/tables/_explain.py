@@ -123,7 +123,7 @@ def commands_of(record: RunRecord) -> list[str]:
     specs, made = record.specs, record.provenance
     commands = [_command(spec, made["extract"]) for spec in specs.extract]
     if specs.study:
-        workers = range(specs.study.variant.search.workers)
+        workers = range(specs.study.variant.searched.workers)
         commands.append(_command(specs.study))
         commands += [_command(SearchSpec(study=specs.study, worker=number), made["train"]) for number in workers]
         commands.append(_command(SummarizeSpec(study=specs.study)))

@@ -186,16 +186,16 @@ def _measured(cell: Comparison) -> str:
 
 def _plain(cell: Cell) -> str:
     shown, *beside = _parts(cell)
-    return shown.text + (f" [{beside[0].text}]" if beside and cell.published else "")
+    return shown.text + (f" [{beside[0].text}]" if isinstance(cell, Comparison) and cell.published else "")
 
 
 def _latex_body(table: Table, width: int) -> list[str]:
     lines: list[str] = []
     group = None
     for row in table.rows:
-        labels = row.labels
+        labels: Sequence[str] = row.labels
         if table.grouped:
-            first, *labels = labels
+            first, *labels = row.labels
             if first != group:
                 lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\emph{{{escape_latex(first)}}}}} \\"]
             group = first
@@ -210,7 +210,7 @@ def _latex_body(table: Table, width: int) -> list[str]:
 def _latex(cell: Cell, table: Table) -> list[str]:
     """A cell in LaTeX: the status is a mark behind the difference."""
     shown, *beside = (escape_latex(part.text) for part in _parts(cell))
-    if not beside or not table.source:
+    if isinstance(cell, Text) or not table.source:
         return [shown]
     published, difference, _ = beside
     return [shown, published, f"{difference.replace('-', '$-$')} {_STATUS_MARKS[cell.status]}".strip()]

@@ -32,7 +32,7 @@ from nfbench.tables._comparison import (
     require_metrics,
     shown_backbone,
 )
-from nfbench.tables._model import AVERAGE, Column, Row, Source, Table, published_cell
+from nfbench.tables._model import AVERAGE, Cell, Column, Row, Source, Table, published_cell
 from nfbench.tables._titles import metric_title, sizes, titles
 
 if TYPE_CHECKING:
@@ -83,25 +83,25 @@ class ResultsTable(ComparedTableConfig):
             if isinstance(printed, Mapping) and names:
                 yield from unknown(f"{key}.published_as.{method}", "backbone among its runs", printed, names)
         if self.published is not None:
-            yield from self._published_faults(key, shown)
+            yield from self._published_faults(key, self.published, shown)
 
-    def _published_faults(self, key: str, shown: Runs) -> Iterator[str]:
-        if fault := file_fault(self.published):
+    def _published_faults(self, key: str, published: str, shown: Runs) -> Iterator[str]:
+        if fault := file_fault(published):
             yield f"'{key}.published': {fault}"
             return
-        if self.published_by not in (columns := printed_rows(self.published)[0]):
+        if self.published_by not in (columns := printed_rows(published)[0]):
             hint = nearest(self.published_by, columns)
-            yield f"'{key}.published_by': '{self.published}' has no column '{self.published_by}'{hint}"
+            yield f"'{key}.published_by': '{published}' has no column '{self.published_by}'{hint}"
             return
         for dataset in dict.fromkeys(self.published_datasets.get(dataset) for dataset in shown.datasets):
             try:
-                found = published_table(self.published, shown.printed_settings, dataset, self.published_by)
+                found = published_table(published, shown.printed_settings, dataset, self.published_by)
             except NfbenchError as error:
                 yield f"'{key}.{'published_datasets' if dataset else 'published'}': {error}"
                 continue
             titles = found.methods(self.metric)
             if not titles:
-                yield f"'{key}.metric': published table '{self.published}' has no values of '{self.metric}'"
+                yield f"'{key}.metric': published table '{published}' has no values of '{self.metric}'"
                 continue
             for method, printed in self.published_as.items():
                 wanted = list(printed.values()) if isinstance(printed, Mapping) else [printed]
@@ -140,7 +140,7 @@ class ResultsTable(ComparedTableConfig):
             part = chosen[chosen.dataset == dataset]
             for label, over in labelled:
                 printed = _Printed(by_dataset[dataset], self.metric, over)
-                cells = [self._cell(part, column, printed) for column in columns]
+                cells: list[Cell] = [self._cell(part, column, printed) for column in columns]
                 cells += [published_cell(printed.value(method), status="published only") for method in others]
                 rows.append(Row((dataset, label), tuple(cells)))
         columns += [Column(method, is_text=True, group="published only") for method in others]
@@ -231,8 +231,9 @@ class _Printed(NamedTuple):
 
         if self.table is None:
             return None
-        values = [self.table.value(method, category, self.metric) for category in self.categories]
-        if any(value is None for value in values):
+        found = [self.table.value(method, category, self.metric) for category in self.categories]
+        values = [value for value in found if value is not None]
+        if len(values) < len(found):
             return None
         notes = "; ".join(sorted({value.note for value in values if value.note}))
         mean = float(np.mean([value.value for value in values]))
@@ -244,7 +245,7 @@ def _shared_tags(results: pd.DataFrame) -> dict[tuple[str, str], tuple[str, ...]
 
     They share a column where no category has two of them; so do the best backbones of a search, whatever they are.
     """
-    shared = {}
+    shared: dict[tuple[str, str], tuple[str, ...]] = {}
     names = shown_backbone(results).map(_backbone_name)
     for (method, _), part in results.groupby(["method", names], sort=False):
         tags = tuple(part.backbone.unique())

@@ -10,7 +10,7 @@ from pydantic import Field
 from nfbench.config.metrics import MetricName
 from nfbench.config.runs import Runs
 from nfbench.config.tables import Selection, TableConfig
-from nfbench.core.errors import NfbenchError
+from nfbench.core.errors import NfbenchError, required
 from nfbench.results.compare import Comparison, compare
 from nfbench.tables._captions import caption_of_means
 from nfbench.tables._comparison import common_categories, compare_runs, require_metrics, unit_factor
@@ -47,7 +47,7 @@ class SettingsTable(TableConfig):
         Raises:
             NfbenchError: a method has runs of one setting only, or no run has a metric.
         """
-        results = source.results
+        results = required(source.results, "the aggregated results")
         results = results[results.setting.isin(_SETTINGS) & (results.selection == self.selection)]
         require_metrics(name, self.metrics, results)
         for method, part in results.groupby("method"):

@@ -13,12 +13,13 @@ from nfbench.blocks.features import Features
 from nfbench.blocks.method import Method, check_backbone
 from nfbench.blocks.settings import TrainedSettings
 from nfbench.config import AnomaliesConfig
-from nfbench.core.errors import NfbenchError
+from nfbench.core.errors import NfbenchError, required
 from nfbench.datasets._manifest import Entry, read_checked_mask
 from nfbench.features.batches import CachedFeatures
 from nfbench.features.cache import FeatureCache
 from nfbench.features.forward import images_hash
 from nfbench.features.online import OnlineFeatures, RandomRotations, pseudo_anomalies
+from nfbench.features.shards import StoredArray
 from nfbench.features.stacked import StackedArrays
 from nfbench.training.data import CachedImages, CachedViews, JoinedSources, Source, TrainingData
 
@@ -64,8 +65,13 @@ class Images:
         if self.anomalies.generator:
             size = self.features.meta.input_size
             self.generator, used = make_generator(self.anomalies, self.entries, self.seed, size)
-            if not self.anomalies.online:
-                self._check_cache("pseudo", self.pseudo, self.anomalies.view(self.seed), used)
+            if view := self.anomalies.view(self.seed):
+                self._check_cache("pseudo", self.pseudo, view, used)
+
+    @property
+    def repeats(self) -> int:
+        """How often each anomaly joins the normal images of an epoch."""
+        return self.anomalies.repeats if self.anomalies else 0
 
     def _check_cache(self, key: str, cache: FeatureCache | None, view: str, entries: Sequence[Entry]) -> None:
         """Refuses features of another view, seed or category."""
@@ -96,10 +102,10 @@ def assemble(method: Method, images: Sequence[Images], seed: int, device: torch.
         _check(method, one)
         one.features.require_same_source(images[0].features.meta, images[0].features.path)
     source = _rotated_source(method, images, device) if rotation_of(method) else None
-    joined = [(_real_source(one, device), one.anomalies.repeats) for one in images if one.real]
+    joined: list[tuple[Source, int]] = [(_real_source(one, device), one.repeats) for one in images if one.real]
     first = images[0]
     if first.generator and first.generator.needs_real:
-        joined.append((_pseudo_source(images, device), first.anomalies.repeats))
+        joined.append((_pseudo_source(images, device), first.repeats))
     elif first.generator:
         source = _pseudo_source(images, device)
     data = TrainingData(_features(method, images), method.settings.val_fraction, seed, device, source, joined)
@@ -120,7 +126,7 @@ def _check_split(data: TrainingData, images: Sequence[Images], val_fraction: flo
         first = last
 
 
-def of_class(features: CachedFeatures, number: int) -> CachedFeatures:
+def of_class(features: Features[StoredArray], number: int) -> Features[StoredArray]:
     """Features of images of one class, with its number."""
     return replace(features, classes=np.full(len(features), number))
 
@@ -170,12 +176,13 @@ def _check(method: Method, images: Images) -> None:
 
 def _pseudo_source(images: Sequence[Images], device: torch.device) -> Source:
     """Where pseudo-anomalies come from, each made of images of its own category."""
-    if images[0].anomalies.online:
-        generators = [one.generator for one in images]
+    caches = [one.pseudo for one in images if one.pseudo is not None]
+    if not caches:  # they are made online
+        generators = [one.generator for one in images if one.generator is not None]
         total = sum(map(len, generators))
         return OnlineFeatures(pseudo_anomalies(generators), total, images[0].features.meta.recipe, device)
-    single = len(images) == 1
-    views = [CachedViews(one.pseudo.features, one.pseudo.masks, device, resident=single) for one in images]
+    single = len(caches) == 1
+    views = [CachedViews(*cache.pseudo_views, device, resident=single) for cache in caches]
     return views[0] if single else JoinedSources(views, device)
 
 
@@ -193,4 +200,4 @@ def _real_source(images: Images, device: torch.device) -> CachedImages:
                 "other anomalies by another seed"
             )
         masks.append(np.array(mask))
-    return CachedImages(images.test.features[indices], device, np.stack(masks))
+    return CachedImages(required(images.test, "'test_features'").features[indices], device, np.stack(masks))

@@ -148,6 +148,7 @@ class SideFolder:
         Raises:
             NfbenchError: it has.
         """
+        holder: str | None
         try:
             holder = self._claim.read_text()
         except FileNotFoundError:  # no training is under way but this one's copies; one may have ended

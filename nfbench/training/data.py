@@ -66,10 +66,11 @@ class CachedViews:
     """
 
     def __init__(
-        self, features: CachedFeatures, masks: np.ndarray, device: torch.device, *, resident: bool = True
+        self, features: Features[np.ndarray], masks: np.ndarray, device: torch.device, *, resident: bool = True
     ) -> None:
         flat = features.map(lambda part: part.reshape(-1, *part.shape[2:]))
-        self.features = _resident(flat, device) if resident else flat.map(lambda part: StackedArrays([part]))
+        mapped: CachedFeatures = flat if resident else flat.map(lambda part: StackedArrays([part]))
+        self.features = _resident(mapped, device) if resident else mapped
         self.n_images, self.n_views = masks.shape[:2]
         self.masks = StackedArrays([masks.reshape(-1, *masks.shape[2:])])
         self.device = device

@@ -240,8 +240,9 @@ def _val_log_likelihood(method: Method, data: TrainingData, settings: TrainedSet
     if not len(data.val):
         return None
     method.eval()
-    found = [method.log_likelihood(batch) for batch in data.ordered(data.val, settings.batch_size)]
-    return None if found[0] is None else float(torch.cat(found).double().mean())
+    batches = data.ordered(data.val, settings.batch_size)
+    found = [values for values in map(method.log_likelihood, batches) if values is not None]
+    return float(torch.cat(found).double().mean()) if found else None
 
 
 def _resume(method: Method, optimizer: Adam | OwnOptimizer, state: dict[str, Any]) -> TrainingResult:

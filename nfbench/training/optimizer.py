@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 from nfbench.blocks.method import ParameterGroup
+from nfbench.core.errors import required
 
 __all__ = ["Adam", "OwnOptimizer"]
 
@@ -67,7 +68,7 @@ class Adam:
                 parameter.mul_(1 - lr * group.weight_decay)
         adam(
             pick(self.parameters),
-            [parameter.grad for parameter in pick(self.parameters)],
+            [required(parameter.grad, "a gradient") for parameter in pick(self.parameters)],
             pick(self.first),
             pick(self.second),
             [],

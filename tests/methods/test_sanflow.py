@@ -15,6 +15,7 @@ from nfbench.methods.sanflow import (
     Fibres,
     Statistics,
     StatisticsNetwork,
+    Variance,
     kl_to_prior,
     paper_loss,
     repository_loss,
@@ -56,12 +57,14 @@ def positions():
     log_alpha = torch.tensor([0.1, 2.0, 4.0, 3.0, 1.0], requires_grad=True)
     log_beta = torch.tensor([-1.0, 0.5, 1.8, 0.2, 2.0], requires_grad=True)
     abnormal = torch.tensor([False, False, False, True, True])
-    return Fibres(z.requires_grad_(), log_det, abnormal), Statistics(log_alpha, log_beta, None)
+    return Fibres(z.requires_grad_(), log_det, abnormal), Statistics(Variance(log_alpha, log_beta), None)
 
 
 def rows(values, chosen):
     """Of some positions; what is None stays None."""
-    return type(values)(*(value if value is None else value[chosen] for value in values))
+    if isinstance(values, tuple):
+        return type(values)(*(rows(value, chosen) for value in values))
+    return None if values is None else values[chosen]
 
 
 def test_parameter_counts_are_the_published_ones():
@@ -73,8 +76,8 @@ def test_parameter_counts_are_the_published_ones():
 def test_mode_of_the_prior():
     log_alpha, log_beta = torch.tensor(PRIOR_ALPHA).log(), torch.tensor(PRIOR_BETA).log()
     assert pytest.approx(0.1, abs=1e-15) == PRIOR_BETA / (PRIOR_ALPHA + 1)
-    assert Statistics(log_alpha, log_beta, None).mode == pytest.approx(0.1, abs=1e-6)
-    assert Statistics(log_alpha, log_beta + 9, None).mode == 5  # bounded
+    assert Variance(log_alpha, log_beta).mode == pytest.approx(0.1, abs=1e-6)
+    assert Variance(log_alpha, log_beta + 9).mode == 5  # bounded
 
 
 def test_divergence_is_zero_at_the_prior_and_positive_elsewhere():
@@ -97,7 +100,7 @@ def test_divergence_equals_a_monte_carlo_estimate(alpha, beta):
 
 def expected_terms(statistics, distance):
     """Expected log-density of a normal variable whose variance is inverse gamma, by drawing variances."""
-    alpha, beta = (float(value.detach().double().exp()) for value in (statistics.log_alpha, statistics.log_beta))
+    alpha, beta = (float(value.detach().double().exp()) for value in statistics.variance)
     variances = stats.invgamma(alpha, scale=beta).rvs(400_000, random_state=0)
     return (-6 * G - 3 * torch.log(torch.tensor(variances)) - distance / (2 * torch.tensor(variances))).mean()
 
@@ -113,9 +116,9 @@ def test_paper_loss_is_the_expectation_of_the_slides(positions):
 
 
 def test_paper_loss_adds_classification_and_divergence(positions):
-    (z, log_det, abnormal), (log_alpha, log_beta, _) = positions
+    (z, log_det, abnormal), ((log_alpha, log_beta), _) = positions
     z, log_det, log_alpha, log_beta = (value.double() for value in (z, log_det, log_alpha, log_beta))
-    fibres, statistics = Fibres(z, log_det, abnormal), Statistics(log_alpha, log_beta, None)
+    fibres, statistics = Fibres(z, log_det, abnormal), Statistics(Variance(log_alpha, log_beta), None)
     plain, whole = (paper_loss(fibres, statistics, *weights) for weights in ((0, 0), (0.2, 1.5)))
     # log p^n - log p^a has only the distances in it: alpha/(2 beta) (C - 2 sum z)
     logit = 0.5 * (log_alpha - log_beta).exp() * (6 - 2 * z.sum(1))
@@ -126,7 +129,7 @@ def test_paper_loss_adds_classification_and_divergence(positions):
 
 def test_repository_loss_follows_its_formula(positions):
     fibres, statistics = positions
-    (z, log_det, abnormal), (log_alpha, log_beta, _) = fibres, statistics
+    (z, log_det, abnormal), ((log_alpha, log_beta), _) = fibres, statistics
     alpha, beta = log_alpha.exp(), log_beta.exp()
     normal = -6 * G - 6 * (log_beta - torch.digamma(alpha)) - z.square().sum(1) * alpha / (2 * beta)
     v = (beta / (alpha + 1)).clamp(max=5)
@@ -140,7 +143,7 @@ def test_repository_loss_follows_its_formula(positions):
 
 @pytest.mark.parametrize("loss", [paper_loss, repository_loss])
 def test_gradients_at_abnormal_positions(positions, loss):
-    (z, _, abnormal), (log_alpha, log_beta, _) = positions
+    (z, _, abnormal), ((log_alpha, log_beta), _) = positions
     loss(*positions, bce_weight=0.2, kl_weight=1).backward()
     assert (z.grad != 0).all()
     assert (log_alpha.grad != 0).all()
@@ -150,9 +153,9 @@ def test_gradients_at_abnormal_positions(positions, loss):
 
 def test_alpha_at_abnormal_positions_learns_of_its_own_terms_only(positions):
     """In the repository's form: (alpha - a) psi(alpha) - ln Gamma(alpha) - alpha, divided by C, through the sigmoid."""
-    fibres, (log_alpha, log_beta, _) = (rows(values, slice(3, None)) for values in positions)
+    fibres, ((log_alpha, log_beta), _) = (rows(values, slice(3, None)) for values in positions)
     log_alpha, log_beta = log_alpha.detach().requires_grad_(), log_beta.detach().requires_grad_()
-    repository_loss(fibres, Statistics(log_alpha, log_beta, None), bce_weight=0, kl_weight=1).backward()
+    repository_loss(fibres, Statistics(Variance(log_alpha, log_beta), None), bce_weight=0, kl_weight=1).backward()
     z, log_det, _ = fibres
     free = log_alpha.detach().requires_grad_()
     alpha = free.exp()
@@ -184,7 +187,7 @@ def test_soft_masks_mark_positions():
 def test_statistics_stay_in_full_precision_under_autocast():
     method = build(form="paper")
     with torch.autocast("cpu", torch.bfloat16):
-        predicted = method._predict(draw().image, (4, 4))
+        predicted = method._predict(draw(), (4, 4)).variance
     assert predicted.log_alpha.dtype == predicted.log_beta.dtype == torch.float32
 
 
@@ -211,7 +214,7 @@ def test_ablations_have_the_outputs_that_they_need(overrides, outputs):
 
 def test_estimated_means_shift_the_latents():
     method = build(mean="estimated", variance="fixed").eval()
-    shifted = method._predict(draw().image, (4, 4)).mean
+    shifted = method._predict(draw(), (4, 4)).mean
     (standard, log_likelihood), *_ = method.position_log_likelihoods(draw())
     z, log_det = next(method.encode_levels(draw().levels))
     torch.testing.assert_close(standard, z - shifted[:, None])
@@ -221,7 +224,7 @@ def test_estimated_means_shift_the_latents():
 
 def test_score_takes_the_mode_of_the_variance():
     method = build().eval()
-    mode = method._predict(draw().image, (4, 4)).mode
+    mode = method._predict(draw(), (4, 4)).variance.mode
     (_, log_likelihood), *_ = method.position_log_likelihoods(draw())
     z, log_det = next(method.encode_levels(draw().levels))
     expected = torch.distributions.Normal(0.0, mode.sqrt()[:, None]).log_prob(z).sum(1) + log_det
@@ -232,8 +235,8 @@ def test_statistics_of_a_level_are_those_of_the_nearest_pixels():
     method = build().eval()
     image = draw().image
     raw = method.statistics(image)
-    torch.testing.assert_close(method._predict(image, (4, 4)).log_beta, raw[:, 1, ::4, ::4])
+    torch.testing.assert_close(method._predict(Features([], image), (4, 4)).variance.log_beta, raw[:, 1, ::4, ::4])
     small = build(statistics_size=8).eval()
     small.load_state_dict(method.state_dict())
     halved = small.statistics(functional.avg_pool2d(image, 2))
-    torch.testing.assert_close(small._predict(image, (4, 4)).log_beta, halved[:, 1, ::2, ::2])
+    torch.testing.assert_close(small._predict(Features([], image), (4, 4)).variance.log_beta, halved[:, 1, ::2, ::2])

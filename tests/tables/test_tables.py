@@ -114,11 +114,11 @@ def test_published_methods_that_were_not_measured_stand_beside(table):
 )
 def test_status_follows_the_tolerance(measured, status):
     values = pd.Series([] if measured is None else [measured])
-    assert compare(values, PublishedValue(98.2, True, ""), (0.5, 1.5)).status == status
+    assert compare(values, PublishedValue(98.2, True, ""), (0.5, 1.5), runs=pd.DataFrame()).status == status
 
 
 def test_without_a_published_value_a_cell_is_measured():
-    cell = compare(pd.Series([0.5, 0.7]), None, (0.5, 1.5))
+    cell = compare(pd.Series([0.5, 0.7]), None, (0.5, 1.5), runs=pd.DataFrame())
     assert (cell.status, cell.published) == ("measured", None)
     assert np.isnan(cell.difference)
 

@@ -20,7 +20,7 @@ Deliberate deviations:
   gradients. A chunk without normal fibres has no boundary and makes no step, where the repository stops.
 - ``boundary: pull``, the variant without anomalies, has ``boundary_weight`` as well, where the repository's has none.
   It is meant without focal weights (``focal: false``).
-- The focal weight of abnormal fibres has a pole at ``q = 0``; it is bounded by ``focal_bound``.
+- The focal weight of abnormal fibres has a pole at ``q = 0``; it is at most 100.
 - In the first meta-epoch, batches are drawn from the same list as later and their anomalous images are left out, where
   the repository has a list of its own.
 - A meta-epoch is a share of the training rather than 8 passes, so that other numbers of epochs keep the proportion.
@@ -44,6 +44,7 @@ __all__ = ["BGAD", "METHOD", "BGADSettings", "abnormal_weight", "normal_weight",
 
 _NORMAL_JOIN, _ABNORMAL_JOIN = -0.2, -1.0
 _NORMAL_SCALE, _ABNORMAL_SCALE = 11.7, 0.53
+_LARGEST_WEIGHT = 100.0
 
 
 class BGADSettings(NFADSettings):
@@ -57,7 +58,6 @@ class BGADSettings(NFADSettings):
     normalizer: float = Field(10.0, gt=0, description="divides log-likelihoods per dimension, to about [-1, 0]")
     boundary_weight: float = Field(1.0, ge=0, description="lambda, weight of the semi-push-pull loss")
     focal: bool = Field(True, description="weights that grow towards the boundary, for normal and abnormal fibres")
-    focal_bound: float = Field(100.0, gt=0, description="largest focal weight of an abnormal fibre")
 
 
 class BGAD(NFAD):
@@ -100,7 +100,7 @@ class BGAD(NFAD):
         q = log_likelihood / settings.normalizer
         weights = torch.ones_like(q)
         if guided and settings.focal:
-            weights = torch.where(abnormal, abnormal_weight(q, settings.focal_bound), normal_weight(q)).detach()
+            weights = torch.where(abnormal, abnormal_weight(q), normal_weight(q)).detach()
         likelihood_loss = -(weights * functional.logsigmoid(log_likelihood))[~abnormal].mean()
         if not guided or (self.takes_anomalies and not abnormal.any()):
             return likelihood_loss
@@ -137,10 +137,10 @@ def normal_weight(q: Tensor) -> Tensor:
     return torch.where(q > _NORMAL_JOIN, 1.0, _NORMAL_SCALE * (1 - below.exp()).sqrt() * below.abs())
 
 
-def abnormal_weight(q: Tensor, bound: float) -> Tensor:
-    """Focal weight of abnormal fibres: 1 up to -1, above it ``0.53 * (1 + e^q)^2 / |q|``, at most ``bound``."""
+def abnormal_weight(q: Tensor) -> Tensor:
+    """Focal weight of abnormal fibres: 1 up to -1, above it ``0.53 * (1 + e^q)^2 / |q|``, at most 100."""
     above = q.clamp_min(_ABNORMAL_JOIN)
-    weight = (_ABNORMAL_SCALE * (1 + above.exp()).square() / above.abs()).clamp_max(bound)
+    weight = (_ABNORMAL_SCALE * (1 + above.exp()).square() / above.abs()).clamp_max(_LARGEST_WEIGHT)
     return torch.where(q <= _ABNORMAL_JOIN, 1.0, weight)
 
 

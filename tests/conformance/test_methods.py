@@ -6,6 +6,7 @@ import gc
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from FrEIA.modules import InvertibleModule
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import PACKAGE, build_method, load_method, resolve_settings
 from nfbench.blocks.settings import MethodSettings, TrainedSettings, epochs_of
+from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin, plugin_names
 from nfbench.features.batches import read_batch
 from nfbench.features.stacked import StackedArrays
@@ -80,11 +82,11 @@ def plant(features, rows=slice(None)):
             part[rows, ..., :n, :n] += 4 * np.sign(part[rows, ..., :n, :n])
 
 
-def anomalous_views(method, number=0):
+def anomalous_views(method, number=0, count=N_TRAIN):
     """For methods that learn from anomalies: each image as it is, and with an anomaly."""
-    normal, anomalous = (features_of(method, N_TRAIN, 1, number) for _ in range(2))
+    normal, anomalous = (features_of(method, count, 1, number) for _ in range(2))
     plant(anomalous)
-    masks = np.zeros((N_TRAIN, 2, *method.map_size), np.uint8)
+    masks = np.zeros((count, 2, *method.map_size), np.uint8)
     masks[:, 1, :8, :8] = 255
     return CachedViews(Features.join([normal, anomalous], lambda pair: np.stack(pair, 1)), masks, CPU)
 
@@ -299,3 +301,91 @@ def test_memory_of_scoring_does_not_grow_with_the_number_of_images(fitted):
     many = peak_memory(lambda: score(method, features))
     outputs = 3 * 1024 * (math.prod(method.map_size) * 4 + 12 * sum(h * w for _, h, w in method.shapes))
     assert many < few + outputs + 32e6
+
+
+OTHER = {
+    "betas": (0.5, 0.9),
+    "compile": None,  # leaves the numbers, see test_settings_and_splits.py
+    "eps": 1e-2,
+    "gradient_clip": 1e-4,
+    "kernel_sizes": (3,),
+    "margin": 2.0,
+    "meta_epochs": 3,
+    "online_rotation": None,  # chooses where features come from, see tests/features/test_features.py
+    "smoothing": 0.01,
+    "train_views": 2,
+}
+"""Values for which twice or half the default is no choice; None where no number of the model follows from them."""
+GIVEN = {
+    "checkpoints": {"epochs": 2},
+    "fibre_batch": {"fibre_batch": 64},
+    "meta_epochs": {"schedule": "warmup_cosine"},
+    "projection_dim": {"projection_dim": 8},
+    "reweighting_neighbors": {"reweighting": True},
+}
+"""What gives a setting its meaning in a tiny model."""
+
+
+def other_value(name, key):
+    """A legal value of a setting that is not the tiny model's; None where there is no rule for one."""
+    if key in OTHER:
+        return OTHER[key]
+    now = getattr(small(name, **GIVEN.get(key, {})), key)
+    if isinstance(now, bool):
+        return not now
+    if isinstance(now, str):
+        candidates = get_args(find(name).settings_type.model_fields[key].annotation)
+    elif isinstance(now, int | float):
+        candidates = (2 * now, now // 2 if isinstance(now, int) else now / 2, 1, 0.5)
+    else:
+        return None
+    return next((value for value in candidates if value != now and is_legal(name, key, value)), None)
+
+
+def is_legal(name, key, value):
+    try:
+        small(name, **{key: value})
+    except NfbenchError:
+        return False
+    return True
+
+
+def small(name, **overrides):
+    own = {"epochs": 1, "batch_size": 3, "lr": 1e-3, "checkpoints": 1} if epochs_of(resolve_settings(name)) else {}
+    return settings_of(name, **{**own, **overrides})
+
+
+def outcome(name, folder, **overrides):
+    """All numbers of an epoch of seven images in batches of three, and of the scores of two images."""
+    tiny, n_classes = find(name).tiny, 1 + find(name).takes_class
+    side = (tiny.side if tiny.shapes else 2 * tiny.side,) * 2  # patches of an image are smaller than it
+    method = build_method(name, tiny.shapes, small(name, **overrides), side, 0, n_classes)
+    numbers = range(n_classes)
+    features = Features.join([features_of(method, 7, 1, number) for number in numbers], np.concatenate)
+    views = JoinedSources([anomalous_views(method, n, 7) for n in numbers], CPU) if method.needs_anomalies else None
+    data = TrainingData(features, method.settings.val_fraction, 0, CPU, views)
+    result = train(method, data, method.settings, SideFolder(folder, "conformance"), name, math.inf)
+    scores = method.eval().score(read_batch(features, torch.arange(2), CPU))
+    numbers = {f"{epoch} {key}": value for epoch, kept in result.kept.items() for key, value in kept.items()}
+    return {**numbers, "maps": scores.maps, "images": scores.images, "gradients": method.gradient_maps}
+
+
+def same(one, other):
+    tensor = isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)
+    return torch.equal(one, other) if tensor else one == other
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_setting_has_an_effect(name, tmp_path):
+    usual, idle = {}, []
+    for key in find(name).settings_type.model_fields:
+        value, given = other_value(name, key), GIVEN.get(key, {})
+        if value is None:
+            continue
+        if str(given) not in usual:
+            usual[str(given)] = outcome(name, tmp_path, **given)
+        found = outcome(name, tmp_path, **{**given, key: value})
+        expected = usual[str(given)]
+        if found.keys() == expected.keys() and all(same(found[part], expected[part]) for part in expected):
+            idle.append(key)
+    assert not idle

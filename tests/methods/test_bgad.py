@@ -52,13 +52,12 @@ def test_focal_weights_at_their_joins_and_beyond():
     expected = [11.7 * math.sqrt(1 - math.exp(float(q))) * abs(float(q)) for q in at[1:]]
     torch.testing.assert_close(weights[1:], torch.tensor(expected), rtol=1e-4, atol=1e-4)
     at = torch.tensor([-3.0, -1.0, -0.9999, -0.5, -0.005, 0.0, 0.3])
-    weights = abnormal_weight(at, bound=100.0)
+    weights = abnormal_weight(at)
     assert weights[0] == weights[1] == 1
     assert weights[2] == pytest.approx(0.992, abs=1e-3)
     assert weights[3] == pytest.approx(0.53 * (1 + math.exp(-0.5)) ** 2 / 0.5, rel=1e-5)
     assert weights[4] == weights[5] == 100  # 422 and infinite without the bound
     assert weights[6] == pytest.approx(0.53 * (1 + math.exp(0.3)) ** 2 / 0.3, rel=1e-5)
-    assert abnormal_weight(torch.tensor([-0.005]), bound=1e9) == pytest.approx(422, rel=0.01)
 
 
 def test_boundary_pulls_and_pushes_what_is_on_the_wrong_side():
@@ -117,15 +116,16 @@ def test_a_chunk_without_abnormal_fibres_has_the_weighted_likelihood_loss():
         torch.testing.assert_close(loss, -(weights * functional.logsigmoid(encoded)).mean())
 
 
-def test_loss_is_likelihood_and_boundary():
-    method = build(fibre_batch=10_000, boundary_weight=2.0)
+@pytest.mark.parametrize("normalizer", [5.0, 10.0])
+def test_loss_is_likelihood_and_boundary(normalizer):
+    method = build(fibre_batch=10_000, boundary_weight=2.0, normalizer=normalizer)
     given = batch(masks=masks_of(0, 2))
     loss = losses(method, given)[0]
     fibres = to_fibres(given.features.levels[0])
     encoded = log_density(*method.encode(0, fibres, torch.arange(len(fibres)))) / fibres.shape[1]
     abnormal = (given.masks[:, ::2, ::2] > 0).flatten()
-    q = encoded / 10
-    weights = torch.where(abnormal, abnormal_weight(q, 100.0), normal_weight(q)).detach()
+    q = encoded / normalizer
+    weights = torch.where(abnormal, abnormal_weight(q), normal_weight(q)).detach()
     likelihood = -(weights * functional.logsigmoid(encoded))[~abnormal].mean()
     pull, push = semi_push_pull(q, abnormal, weights, 0.01, 0.1)
     assert float(push) > 0

@@ -105,9 +105,11 @@ def test_latents_far_from_all_centres_are_no_explosion(tmp_path):
     assert history[-1]["loss"] < history[0]["loss"] < 1e3
 
 
-def test_losses_within_classes_begin_with_the_third_meta_epoch():
-    method = build()
-    early, late = gradients(method, 1.99 / 25), gradients(method, 2 / 25)
+@pytest.mark.parametrize("number", [2, 5])
+def test_losses_within_classes_begin_with_their_meta_epoch(number):
+    method = build(intra_from=number)
+    assert resolve_settings("hgad").intra_from == 2
+    early, late = gradients(method, (number - 0.01) / 25), gradients(method, number / 25)
     assert early["prior.0.offsets"] is None
     assert early["prior.0.intra_weights"] is None
     assert late["prior.0.offsets"].abs().sum() > 0
@@ -124,6 +126,14 @@ def test_losses_within_classes_leave_the_centres_alone():
             assert grad is None or not grad.any()
         assert found[f"prior.{level}.offsets"].abs().sum() > 0
     assert sum(grad.abs().sum() for name, grad in found.items() if name.startswith("flow.0")) > 0
+
+
+def test_the_extra_loss_is_that_of_the_likelihood_within_classes():
+    batch = features([0, 1, 2])
+    both, without = (losses(build(extra_loss=extra), batch, 0.5) for extra in (True, False))
+    likelihoods = [values for _, values in build().position_log_likelihoods(batch)]
+    for level, values in enumerate(likelihoods):
+        torch.testing.assert_close(both[level] - without[level], -functional.logsigmoid(values).mean())
 
 
 def test_class_weights_learn_through_the_likelihood_alone():

@@ -11,7 +11,7 @@ from nfbench.anomalies._selection import choose_anomalies
 from nfbench.config import AnomaliesConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import derive_seed
-from nfbench.core.registry import plugin
+from nfbench.core.registry import exported
 from nfbench.datasets._manifest import Entry, read_checked_image
 
 __all__ = [
@@ -104,7 +104,7 @@ class AnomalyGenerator(ABC):
 
 def find_generator(name: str) -> type[AnomalyGenerator]:
     """The generator of this name; an error names the nearest one."""
-    return plugin(PACKAGE, name).GENERATOR
+    return exported(PACKAGE, name, "GENERATOR", subclass_of=AnomalyGenerator)
 
 
 def make_generator(

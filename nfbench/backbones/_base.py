@@ -1,12 +1,12 @@
 """What a backbone is: a timm model with its weight tag, its levels, its input and where its weights come from."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
 from nfbench.core.errors import NfbenchError
-from nfbench.core.registry import import_plugins, nearest
+from nfbench.core.registry import exported, nearest, plugin_names
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -148,11 +148,13 @@ class Backbone:
 def _all_backbones() -> dict[str, tuple[Backbone, str]]:
     """All backbones by name, each with the module that describes it."""
     found: dict[str, tuple[Backbone, str]] = {}
-    for module in import_plugins(PACKAGE):
-        for backbone in module.BACKBONES:
+    for family in plugin_names(PACKAGE):
+        for backbone in exported(PACKAGE, family, "BACKBONES", instance_of=Sequence):
             if backbone.name in found:
-                raise ValueError(f"backbone '{backbone.name}' is described twice, again in {module.__name__}")
-            found[backbone.name] = backbone, module.__name__
+                raise NfbenchError(
+                    f"backbone '{backbone.name}' is described twice, again in nfbench/backbones/{family}.py"
+                )
+            found[backbone.name] = backbone, f"{PACKAGE}.{family}"
     return found
 
 

@@ -16,7 +16,7 @@ from nfbench.blocks.features import Features
 from nfbench.blocks.settings import MethodSettings, TrainedSettings
 from nfbench.config import Dimension
 from nfbench.core.errors import NfbenchError
-from nfbench.core.registry import nearest, plugin
+from nfbench.core.registry import exported, nearest
 
 __all__ = [
     "HALF_LOG_TWO_PI",
@@ -294,7 +294,7 @@ def resolve_settings(
     Raises:
         NfbenchError: unknown method, unknown setting or a value out of range; names the key.
     """
-    method_type: type[Method] = plugin(PACKAGE, method).METHOD
+    method_type: type[Method] = exported(PACKAGE, method, "METHOD", subclass_of=Method)
     by_paper = {
         **method_type.backbone_settings.get(backbone.partition(".")[0], {}),
         **method_type.category_settings.get(dataset, {}).get(category, {}),
@@ -352,7 +352,7 @@ def build_method(
     Raises:
         NfbenchError: the method reads levels, and there are none; or levels that it does not take.
     """
-    method_type: type[Method] = plugin(PACKAGE, method).METHOD
+    method_type: type[Method] = exported(PACKAGE, method, "METHOD", subclass_of=Method)
     if method_type.takes_levels and not shapes:
         raise NfbenchError(f"method '{method_type.title}' reads levels, and its backbone has none; choose another one")
     with torch.random.fork_rng(devices=[]):

@@ -13,7 +13,7 @@ from nfbench.cli.load import Overrides, load
 from nfbench.cli.options import Set, parse_numbers, parse_overrides
 from nfbench.config import BackboneConfig, Config, Experiment, FigureConfig, TableConfig, validate
 from nfbench.core.errors import NfbenchError, required
-from nfbench.core.registry import plugin, plugin_names
+from nfbench.core.registry import exported, plugin_names
 from nfbench.metrics import metric_list
 
 __all__ = ["check_device", "check_variants", "describe", "errata", "list_names", "schema"]
@@ -118,7 +118,7 @@ def errata() -> None:
 
 def check_variants(overrides: Overrides = "{}") -> None:
     """Check the settings and backbones of all variants, before anything is computed with them."""
-    from nfbench.blocks.method import PACKAGE, check_backbone, resolve_settings
+    from nfbench.blocks.method import PACKAGE, Method, check_backbone, resolve_settings
 
     bench = load(overrides)
     for name, variant in bench.variants.items():
@@ -134,7 +134,7 @@ def check_variants(overrides: Overrides = "{}") -> None:
     for experiment, block in blocks:
         for method, backbone in product(block.methods, block.backbones):
             try:
-                found = plugin(PACKAGE, bench.variant(method).method).METHOD
+                found: type[Method] = exported(PACKAGE, bench.variant(method).method, "METHOD", subclass_of=Method)
                 check_backbone(found, levels=bool(backbone.level_shapes), image=backbone.stores_image)
             except NfbenchError as error:
                 message = f"experiment '{experiment}', '{method}' on '{backbone.tag}': {error}"

@@ -12,7 +12,7 @@ from nfbench.config.names import FolderPath, Name, Names
 from nfbench.config.tables import AnyFigure, AnyTable
 from nfbench.config.validation import Model
 from nfbench.core.errors import NfbenchError
-from nfbench.core.registry import nearest, plugin
+from nfbench.core.registry import exported, nearest
 
 __all__ = ["Bench", "Config", "Experiment"]
 
@@ -97,7 +97,7 @@ class Bench(Model):
     def official_categories(self, name: str) -> tuple[str, ...]:
         """All categories that a dataset can have; none for unions, and for folders, whose categories are on disk."""
         dataset = self.dataset(name)
-        return () if dataset.union else plugin("nfbench.datasets", dataset.dataset).DATASET.categories
+        return () if dataset.union else exported("nfbench.datasets", dataset.dataset, "DATASET").categories
 
     def variant(self, name: str) -> VariantConfig:
         """A variant by its name: one defined in config or experiments, or a method with its defaults."""

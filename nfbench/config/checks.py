@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from nfbench.config.backbone import BackboneConfig
 from nfbench.config.grid import AvailableAmong, Categories, DatasetConfig, GridBlock, VariantConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.core.registry import nearest, plugin, plugin_names
+from nfbench.core.registry import exported, nearest, plugin_names
 
 __all__ = ["Known", "backbone_faults", "dataset_faults", "grid_faults", "official_categories", "variant_faults"]
 
@@ -51,7 +51,7 @@ class Known:
 def official_categories(known: Known, dataset: str) -> tuple[str, ...]:
     """The categories that a dataset can have; none where they are whatever folders there are."""
     reader = known.reader_of(dataset)
-    return plugin("nfbench.datasets", reader).DATASET.categories if reader else ()
+    return exported("nfbench.datasets", reader, "DATASET").categories if reader else ()
 
 
 def backbone_faults(key: str, backbone: BackboneConfig) -> Iterator[str]:

@@ -7,7 +7,8 @@ from pydantic import GetJsonSchemaHandler, ValidationError, model_validator
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
 from nfbench.config.validation import Model
-from nfbench.core.registry import nearest, plugin, plugin_names
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import exported, nearest, plugin_names
 
 __all__ = ["Kind"]
 
@@ -39,9 +40,13 @@ class Kind(Model):
         """The model of a kind.
 
         Raises:
-            NfbenchError: there is no such kind; the message names the nearest one.
+            NfbenchError: there is no such kind, and the message names the nearest one; or its file has no such model.
         """
-        return getattr(plugin(cls.package, kind), cls.attribute)
+        model: type[Self] = exported(cls.package, kind, cls.attribute, subclass_of=cls)
+        if "kind" not in model.model_fields or model.model_fields["kind"].default != kind:
+            file = f"{cls.package.replace('.', '/')}/{kind}.py"
+            raise NfbenchError(f'{file}: {model.__name__} needs the field \'kind: Literal["{kind}"] = "{kind}"\'')
+        return model
 
     @classmethod
     def meant_by(cls, values: Any) -> type[Self]:

@@ -14,6 +14,7 @@ from nfbench.config.runs import Runs
 from nfbench.config.validation import Model, find_faults
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
+from nfbench.metrics import known_metrics
 
 __all__ = ["load_bench", "read_config"]
 
@@ -40,6 +41,7 @@ def load_bench(values: Mapping[str, Any], experiments_folder: Path) -> Bench:
     Raises:
         NfbenchError: a file, key or name is wrong; one line for each fault of all files.
     """
+    known_metrics()  # a fault in their files is told once, not for each name of one
     config, faults = find_faults(Config, values, _CONFIG)
     paths = {path.stem: path for path in sorted(experiments_folder.glob("*.yaml"))}
     unread = set() if config else _names_in(values)

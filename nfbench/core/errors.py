@@ -2,9 +2,12 @@
 
 import errno
 import os
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
-__all__ = ["NfbenchError", "one_line", "required", "system_error", "valid_utf8"]
+__all__ = ["NfbenchError", "faults_of", "one_line", "required", "system_error", "valid_utf8"]
 
 T = TypeVar("T")
 
@@ -57,6 +60,22 @@ def system_error(error: OSError) -> NfbenchError:
     where = ", for ".join(paths) or "a file that the system does not name"
     hint = _WHAT_TO_DO.get(error.errno)
     return NfbenchError(f"{where}: {error.strerror or os.strerror(error.errno)}{f'; {hint}' if hint else ''}")
+
+
+@contextmanager
+def faults_of(plugin: str) -> Iterator[None]:
+    """Makes one line of any error of a plug-in's code: the plug-in, the error, and the line of code that raised it.
+
+    Errors of the user, of the operating system and of memory stay what they are.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, NfbenchError | OSError | MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            raise
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = "" if isinstance(error, SyntaxError) else f" ({os.path.basename(last.filename)}, line {last.lineno})"
+        raise NfbenchError(f"{plugin}: {type(error).__name__}: {one_line(error)}{place}") from error
 
 
 def one_line(error: object, limit: int = 300) -> str:

@@ -6,14 +6,16 @@ Listing names imports nothing but the package itself, so that ``--help`` and the
 import difflib
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from nfbench.core.errors import NfbenchError
+from nfbench.core.errors import NfbenchError, faults_of
 
-__all__ = ["import_plugins", "nearest", "package_folder", "plugin", "plugin_names", "plugin_text"]
+__all__ = ["exported", "nearest", "package_folder", "plugin", "plugin_names", "plugin_text"]
 
 
 def plugin_names(package: str) -> list[str]:
@@ -26,19 +28,45 @@ def plugin(package: str, name: str) -> ModuleType:
     """Imports the plug-in ``name`` of ``package``.
 
     Raises:
-        NfbenchError: there is no such plug-in; the message names the nearest one.
+        NfbenchError: there is no such plug-in, and the message names the nearest one; or it cannot be imported.
     """
     names = plugin_names(package)
     if name not in names:
         plural = package.rpartition(".")[2]
         kind = f"{plural[:-3]}y" if plural.endswith("ies") else plural.removesuffix("s")
         raise NfbenchError(f"unknown {kind} '{name}'{nearest(name, names)}")
-    return importlib.import_module(f"{package}.{name}")
+    with faults_of(f"{_file(package, name)} cannot be imported"):
+        return importlib.import_module(f"{package}.{name}")
 
 
-def import_plugins(package: str) -> list[ModuleType]:
-    """Imports all plug-ins of a package, in the order of their names."""
-    return [importlib.import_module(f"{package}.{name}") for name in plugin_names(package)]
+def exported(package: str, name: str, attribute: str, *, instance_of: type = object, subclass_of: type = object) -> Any:
+    """What the module of a plug-in has under the name that its package prescribes.
+
+    Args:
+        package: of the plug-ins.
+        name: of the plug-in.
+        attribute: such as ``METHOD``.
+        instance_of: what it has to be, of packages whose plug-ins are objects.
+        subclass_of: what it has to derive from, of packages whose plug-ins are classes.
+
+    Raises:
+        NfbenchError: there is no such plug-in, or its module does not have that; names the file.
+    """
+    value = getattr(plugin(package, name), attribute, None)
+    is_class, file = subclass_of is not object, _file(package, name)
+    fits = isinstance(value, type) and issubclass(value, subclass_of) if is_class else isinstance(value, instance_of)
+    if value is None or not fits:
+        wanted = f"a class derived from {subclass_of.__name__}" if is_class else f"of type {instance_of.__name__}"
+        raise NfbenchError(f"{file}: '{attribute}' must be {wanted}, got {value!r}")
+    declared = inspect.get_annotations(subclass_of if is_class else instance_of)
+    missing = [key for key, kind in declared.items() if "ClassVar" in str(kind) and not hasattr(value, key)]
+    if missing := [*missing, *sorted(getattr(value, "__abstractmethods__", ()))]:
+        raise NfbenchError(f"{file}: '{attribute}' does not define {', '.join(missing)}")
+    return value
+
+
+def _file(package: str, name: str) -> str:
+    return f"{package.replace('.', '/')}/{name}.py"
 
 
 def package_folder(package: str) -> Path | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 from nfbench.core.errors import NfbenchError
-from nfbench.core.registry import plugin
+from nfbench.core.registry import exported
 from nfbench.datasets._listing import files_below, list_images
 
 __all__ = ["Counts", "Dataset", "Faults", "FaultyCategory", "Sample", "find_dataset"]
@@ -182,4 +182,4 @@ class Dataset(ABC):
 
 def find_dataset(name: str) -> Dataset:
     """The dataset reader of this name; an error names the nearest one."""
-    return plugin(PACKAGE, name).DATASET
+    return exported(PACKAGE, name, "DATASET", instance_of=Dataset)

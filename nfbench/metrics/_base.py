@@ -7,13 +7,14 @@ for. Values are computed by functions of ``nfbench.scoring.evaluate.ScoredSet``.
 
 import difflib
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
 from nfbench.core.errors import NfbenchError
-from nfbench.core.registry import import_plugins, nearest, plugin_names
+from nfbench.core.registry import exported, nearest, plugin_names
 
 if TYPE_CHECKING:
     from nfbench.scoring.evaluate import ScoredSet
@@ -174,8 +175,28 @@ class Named:
 @cache
 def families() -> dict[str, tuple[Named, ...]]:
     """Metrics under all their names, by the name of the module that has them."""
-    found = {module.__name__.rpartition(".")[2]: module.METRICS for module in import_plugins(PACKAGE)}
+    found = {family: _listed(family) for family in plugin_names(PACKAGE)}
     return {family: tuple(named for metric in own for named in metric.names(family)) for family, own in found.items()}
+
+
+def _listed(family: str) -> Sequence[Metric]:
+    """The list ``METRICS`` of a family.
+
+    Raises:
+        NfbenchError: it has something else in it, or a name that cannot be one; names the file.
+    """
+    found: Sequence[Metric] = exported(PACKAGE, family, "METRICS", instance_of=Sequence)
+    for metric in found:
+        fault = ""
+        if not isinstance(metric, Metric) or not callable(metric.value):
+            fault = f"'METRICS' must list Metrics with functions, got {metric!r}"
+        elif not re.fullmatch("[a-z][a-z0-9_]*", metric.name):
+            fault = f"'{metric.name}' is no name of a metric: take a-z, 0-9 and _"
+        elif not metric.title.isprintable():
+            fault = f"the title of '{metric.name}' must be one line"
+        if fault:
+            raise NfbenchError(f"nfbench/metrics/{family}.py: {fault}")
+    return found
 
 
 def metrics_of(chosen: Sequence[str] = ()) -> list[Named]:
@@ -197,7 +218,9 @@ def known_metrics() -> dict[str, Named]:
     found = {named.name: named for named in listed}
     if len(found) < len(listed):
         names = [named.name for named in listed]
-        raise ValueError(f"two metrics have the name '{next(name for name in names if names.count(name) > 1)}'")
+        twice = next(name for name in names if names.count(name) > 1)
+        files = sorted({f"nfbench/metrics/{named.family}.py" for named in listed if named.name == twice})
+        raise NfbenchError(f"{' and '.join(files)}: two metrics have the name '{twice}'")
     return found
 
 

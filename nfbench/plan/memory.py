@@ -17,7 +17,7 @@ from functools import cache
 
 from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.core.registry import plugin_text
+from nfbench.core.registry import nearest, plugin_text
 from nfbench.datasets._manifest import Entry, read_manifest
 from nfbench.plan.specs import EvaluateSpec, SearchSpec, Spec, TrainSpec
 
@@ -58,7 +58,12 @@ def coefficients(method: str) -> Mapping[str, float]:
     """What the memory of a method depends on: its module's ``MEMORY``, those of a flow where it says nothing."""
     for node in ast.parse(plugin_text("nfbench.methods", method)).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "MEMORY":
-            return {**_FLOW, **ast.literal_eval(node.value)}
+            found = {**_FLOW, **ast.literal_eval(node.value)}
+            if unknown := sorted(found.keys() - _FLOW.keys()):
+                raise NfbenchError(
+                    f"nfbench/methods/{method}.py: 'MEMORY' has no '{unknown[0]}'{nearest(unknown[0], _FLOW)}"
+                )
+            return found
     return _FLOW
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from nfbench.core.errors import NfbenchError, faults_of
 from nfbench.datasets._manifest import Entry, read_checked_mask
 from nfbench.metrics import BY_RULE, Named, find_metric, metrics_of
 from nfbench.metrics._inputs import label_regions
@@ -231,22 +232,41 @@ def evaluate(
         normal_maps: ``(M, h, w)``, maps of the normal training images, for the fair threshold; None without maps.
         log_nfa: what ``log_nfa_maps`` says of the test images.
         measured: families of metrics, by default all.
+
+    Raises:
+        NfbenchError: a metric fails, or is infinite; names it and its file.
     """
     test = ScoredSet(scored, truth, lambda: normal_maps, log_nfa)
     chosen = [named for named in metrics_of(measured) if test.measures(named)]
     metrics: Metrics = {}
     thresholds = {"fair": test.fair_threshold} if "fair" in test.detectors else {}
     for named in sorted(chosen, key=lambda named: named.metric.needs_latents):  # so that each map is sorted once
-        value = named.metric.value(test, named.variant)
-        metrics[named.name] = None if math.isnan(value) else float(value)
+        value = _measured(named, named.metric.value, test)
+        if math.isinf(value):
+            raise NfbenchError(f"{_plugin(named)} is infinite; it must be a number, or NaN where it is undefined")
+        metrics[named.name] = None if math.isnan(value) else value
         if named.metric.threshold:
-            thresholds[named.name] = named.metric.threshold(test, named.variant)
+            thresholds[named.name] = _measured(named, named.metric.threshold, test)
     return Evaluation(
         metrics,
         {name: float(value) for name, value in thresholds.items() if math.isfinite(value)},
         {detector: test.detections(detector) for detector in test.detectors},
         {name: test.curve(name) for name in test.maps if truth.has_masks},
     )
+
+
+def _measured(named: Named, function: Callable[[ScoredSet, str], float], test: ScoredSet) -> float:
+    """A value of a metric.
+
+    Raises:
+        NfbenchError: its function fails, or gives no number; names the metric and its file.
+    """
+    with faults_of(_plugin(named)):
+        return float(function(test, named.variant))
+
+
+def _plugin(named: Named) -> str:
+    return f"metric '{named.name}' of nfbench/metrics/{named.family}.py"
 
 
 def log_nfa_maps(scored: ScoredImages) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from nfbench.blocks.features import Features
 from nfbench.blocks.maps import top_percent_mean
-from nfbench.blocks.method import Method
+from nfbench.blocks.method import Method, Scores
 from nfbench.core.errors import NfbenchError
 from nfbench.features.batches import CachedFeatures, read_batches
 from nfbench.scoring.a_contrario import energy
@@ -69,7 +69,7 @@ def score_images(
         localize: makes the maps where the method does not.
 
     Raises:
-        NfbenchError: a score is NaN or infinite; names the image's number.
+        NfbenchError: a score is NaN or infinite, and the message names the image's number; or has another shape.
     """
     chosen = torch.arange(len(features)) if indices is None else torch.as_tensor(indices)
     parts, maps, n_done = [], None, 0
@@ -90,7 +90,10 @@ def score_images(
     finite = [[torch.isfinite(image).all() for image in values] for values in checked]
     bad = ~torch.tensor(finite).all(0)
     if bad.any():
-        raise NfbenchError(f"the scores of {int(bad.sum())} images are not finite, first image {int(bad.nonzero()[0])}")
+        raise NfbenchError(
+            f"method '{method.title}': the scores of {int(bad.sum())} images are not finite, first image "
+            f"{int(bad.nonzero()[0])}"
+        )
     energies = tuple(scale.numpy() for scale in scales)
     shown = None if maps is None else maps.numpy()
     return ScoredImages(shown, image_scores(maps, paper), energies, parts[0].channels)
@@ -105,11 +108,25 @@ class _Part(NamedTuple):
 
 def _score(method: Method, features: Features[Tensor]) -> _Part:
     """Scores one batch and leaves of its latents, which may be large, their energies."""
-    scores = method.score(features)
+    scores, count = method.score(features), len(features)
+    if not isinstance(scores, Scores):
+        raise NfbenchError(f"method '{method.title}': 'score' must return Scores, got {type(scores).__name__}")
+    _check_shape(method, "images", scores.images, (count,))
+    if scores.maps is not None:
+        _check_shape(method, "maps", scores.maps, (count, "H", "W"))
     latents = scores.latents or []
+    for z in latents:
+        _check_shape(method, "latents", z, (count, "C", "H", "W"))
     energies = tuple(energy(z) for z in latents)
     maps = None if scores.maps is None else scores.maps.float().cpu()
     return _Part(maps, scores.images.cpu(), energies, tuple(z.shape[1] for z in latents))
+
+
+def _check_shape(method: Method, part: str, values: object, wanted: tuple[int | str, ...]) -> None:
+    shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+    if not isinstance(values, Tensor) or values.ndim != len(wanted) or len(values) != wanted[0]:
+        expected = ", ".join(map(str, wanted))
+        raise NfbenchError(f"method '{method.title}': '{part}' of its Scores must be ({expected}), got {shape}")
 
 
 def image_scores(maps: Tensor | None, paper: Tensor) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from nfbench.blocks.method import PACKAGE, Method, resolve_settings
 from nfbench.blocks.settings import MethodSettings, epochs_of
 from nfbench.config import Choices, Dimension, VariantConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.core.registry import plugin
+from nfbench.core.registry import exported
 
 __all__ = ["BACKBONE", "default_point", "distributions", "search_space", "split_point"]
 
@@ -34,7 +34,7 @@ def search_space(variant: VariantConfig) -> dict[str, Dimension]:
         NfbenchError: nothing is left, a dimension is no setting or has values out of range, or the trials could not be
             judged by the objective.
     """
-    search, method_type = variant.searched, plugin(PACKAGE, variant.method).METHOD
+    search, method_type = variant.searched, exported(PACKAGE, variant.method, "METHOD", subclass_of=Method)
     asked = {**method_type.search_space, **search.space}
     space = {name: found for name, found in asked.items() if found is not None and name not in variant.settings}
     for name, dimension in space.items():

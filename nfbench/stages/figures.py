@@ -1,6 +1,6 @@
 """From run records to figures."""
 
-from nfbench.core.errors import NfbenchError
+from nfbench.core.errors import NfbenchError, faults_of
 from nfbench.figures._base import read_runs, write_figure
 from nfbench.plan.made import write_made
 from nfbench.plan.origin import expected_runs
@@ -21,7 +21,11 @@ def build_figure(spec: FigureSpec) -> None:
         raise NfbenchError(
             f"figure '{spec.name}': experiment '{spec.experiment}' has no runs in its setting '{setting}'"
         )
-    figure = spec.figure.draw(read_runs(expected, spec.paths))
+    runs = read_runs(expected, spec.paths)
+    with faults_of(f"figure '{spec.name}' of {spec.figure.module}"):
+        figure = spec.figure.draw(runs)
+        if figure is None:
+            raise TypeError("'draw' must return a figure, got None")
     files = [spec.paths.figure(spec.experiment, spec.name, ending) for ending in ("png", "pdf")]
     write_figure(figure, files)
     write_made(spec, files)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from nfbench.core.errors import faults_of
 from nfbench.core.files import remove_stale, write_text
 from nfbench.plan.made import write_made
 from nfbench.plan.specs import TableSpec
@@ -28,5 +29,8 @@ def build_table(spec: TableSpec) -> None:
 def table_of(spec: TableSpec) -> Table:
     """The table, with marks where runs are missing."""
     results = read_results(Path(spec.results), spec.origin) if spec.table.from_runs else None
-    table = spec.table.make(spec.name, Source(results, spec.notes, spec.variants))
-    return table if results is None else mark_holes(table, holes_of(results))
+    with faults_of(f"table '{spec.name}' of {spec.table.module}"):
+        table = spec.table.make(spec.name, Source(results, spec.notes, spec.variants))
+        if not isinstance(table, Table):
+            raise TypeError(f"'make' must return a Table, got {table!r}")
+        return table if results is None else mark_holes(table, holes_of(results))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nfbench.config import VariantConfig
+from nfbench.core.errors import NfbenchError
 from nfbench.plan.specs import DatasetNote
 from nfbench.reference import PublishedValue
 from nfbench.results.compare import Comparison
@@ -147,6 +148,12 @@ class Table:
     keys: tuple[str, str, str] = ("method", "backbone", "selection")
     grouped: bool = True
     notes: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row.cells) != len(self.columns):
+                found = f"{len(row.cells)} cells for {len(self.columns)} columns"
+                raise NfbenchError(f"table '{self.name}': row '{row.label}' has {found}")
 
     @property
     def measured(self) -> tuple[Column, ...]:

@@ -207,12 +207,15 @@ def _train_epoch(
         progressed = (epoch - 1 + number / batches) / settings.epochs
         share = method.own_schedule(progressed)
         lr = optimizer.lr = learning_rate(settings, progressed) if share is None else share * settings.lr
-        losses = method.losses(batch._replace(progress=progressed), data.generator("losses", epoch, number))
+        losses = iter(method.losses(batch._replace(progress=progressed), data.generator("losses", epoch, number)))
         while True:
             with torch.autocast(data.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
                 loss = next(losses, None)
             if loss is None:
                 break
+            if not (isinstance(loss, Tensor) and loss.ndim == 0 and loss.requires_grad):
+                found = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) and loss.ndim else "none"
+                raise NfbenchError(f"{label}: a loss of '{method.title}' must be a scalar with a gradient, got {found}")
             steps += 1
             value = loss.detach().double().cpu() / method.loss_scale
             if not value.abs() < EXPLODED:  # also when it is NaN
@@ -242,6 +245,8 @@ def _val_log_likelihood(method: Method, data: TrainingData, settings: TrainedSet
     method.eval()
     batches = data.ordered(data.val, settings.batch_size)
     found = [values for values in map(method.log_likelihood, batches) if values is not None]
+    if any(values.ndim != 1 for values in found):
+        raise NfbenchError(f"method '{method.title}': 'log_likelihood' must be (B,), got {tuple(found[0].shape)}")
     return float(torch.cat(found).double().mean()) if found else None
 
 

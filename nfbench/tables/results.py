@@ -121,7 +121,7 @@ class ResultsTable(ComparedTableConfig):
             if method not in plugin_names("nfbench.methods"):
                 hint = nearest(method, plugin_names("nfbench.methods"))
                 raise NfbenchError(f"table '{name}': 'metric_of' names no method '{method}'{hint}")
-        own_metric = results.variant_of.map(self.metric_of).fillna(self.metric)
+        own_metric = results.variant_of.map(lambda method: self.metric_of.get(method, self.metric))
         require_metrics(name, own_metric.unique(), results)
         chosen = results[results.metric == own_metric]
         without = sorted(set(results.dataset) - set(chosen.dataset))

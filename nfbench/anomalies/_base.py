@@ -48,7 +48,7 @@ class AnomalyGenerator(ABC):
 
     Class attributes:
         title: name in tables and figures.
-        needs_real: whether the anomalies are made of real ones.
+        needs_real: whether the anomalies are made of real ones; the module then has the literal ``NEEDS_REAL = True``.
 
     Args:
         normals: normal training images of one category.

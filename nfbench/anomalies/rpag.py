@@ -31,6 +31,9 @@ from nfbench.datasets._manifest import Entry, read_checked_image, read_checked_m
 
 __all__ = ["GENERATOR", "RealAnomalies", "augment", "paste_in_foreground"]
 
+NEEDS_REAL = True
+"""Read without importing the module, while experiments are checked."""
+
 N_OPERATIONS = 3
 """Operations that each anomaly goes through, out of ten."""
 IN_PLACE_SHARE = 2 / 3
@@ -46,7 +49,7 @@ class RealAnomalies(AnomalyGenerator):
     """
 
     title = "BGAD's pasted real anomalies"
-    needs_real = True
+    needs_real = NEEDS_REAL
 
     def __init__(self, normals: Sequence[Entry], anomalies: Sequence[Entry], size: int) -> None:
         super().__init__(normals, anomalies, size)

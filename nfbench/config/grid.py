@@ -13,7 +13,7 @@ from nfbench.config.reading import Typed
 from nfbench.config.search import SearchConfig
 from nfbench.config.validation import Model, validate
 from nfbench.core.errors import NfbenchError
-from nfbench.core.registry import plugin_names
+from nfbench.core.registry import nearest, plugin_literal, plugin_names
 
 __all__ = [
     "AnomaliesConfig",
@@ -27,7 +27,8 @@ __all__ = [
     "Variants",
 ]
 
-_PSEUDO_VIEW = re.compile(r"pseudo-(?P<generator>[a-z]+)-k(?P<views>\d+)(-real(?P<real>\d+)-seed(?P<seed>\d+))?")
+_GENERATORS = "nfbench.anomalies"
+_PSEUDO_VIEW = re.compile(r"pseudo-(?P<generator>[a-z0-9_]+?)-k(?P<views>\d+)(-real(?P<real>\d+)-seed(?P<seed>\d+))?")
 
 Setting = Literal["one-class", "unified", "few-anomaly"]
 
@@ -88,11 +89,21 @@ class DatasetConfig(Model):
         return self.stride > 1 or any((self.max_train, self.max_test_normal, self.max_test_anomalous))
 
 
+def _is_generator(name: str) -> str:
+    names = plugin_names(_GENERATORS)
+    if name not in names:
+        text = f"unknown generator '{name}'{nearest(name, names)}"
+        raise PydanticCustomError("unknown_generator", "{text}", {"text": text})
+    return name
+
+
 class AnomaliesConfig(Model):
     """Anomalous images that a method is trained with, beside or instead of the normal ones."""
 
-    generator: Literal["blend", "cutpaste", "rpag"] | None = Field(
-        None, description="pseudo-anomalies: SANFlow's blends and scars, CutPaste, or BGAD's of real anomalies (rpag)"
+    generator: Annotated[str, AfterValidator(_is_generator)] | None = Field(
+        None,
+        description="pseudo-anomalies: SANFlow's blends and scars (blend), CutPaste (cutpaste), BGAD's of real "
+        "anomalies (rpag), or another module of nfbench/anomalies",
     )
     views: int = Field(8, ge=1, description="seeded variants of each image that are cached")
     online: bool = Field(False, description="make a new variant whenever an image is asked for, instead of the cache")
@@ -108,17 +119,24 @@ class AnomaliesConfig(Model):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "AnomaliesConfig":
-        if self.generator == "rpag" and not self.real:
-            raise PydanticCustomError("no_real", "generator rpag makes its anomalies of real ones; set 'real'")
+        if self.needs_real and not self.real:
+            given = {"generator": self.generator}
+            text = "generator {generator} makes its anomalies of real ones; set 'real'"
+            raise PydanticCustomError("no_real", text, given)
         if self.generator is None and not self.real:
             raise PydanticCustomError("no_anomalies", "give a 'generator', a number of 'real' anomalies, or both")
         return self
+
+    @property
+    def needs_real(self) -> bool:
+        """Whether the pseudo-anomalies are made of real ones."""
+        return self.generator is not None and bool(plugin_literal(_GENERATORS, self.generator, "NEEDS_REAL"))
 
     def view(self, seed: int) -> str | None:
         """Name of the cached view of pseudo-anomalies, with the seed where they are made of that seed's anomalies."""
         if self.generator is None or self.online:
             return None
-        of_seed = f"-real{self.real}-seed{seed}" if self.generator == "rpag" else ""
+        of_seed = f"-real{self.real}-seed{seed}" if self.needs_real else ""
         return f"pseudo-{self.generator}-k{self.views}{of_seed}"
 
     @classmethod

@@ -3,6 +3,7 @@
 Listing names imports nothing but the package itself, so that ``--help`` and the workflow stay free of torch.
 """
 
+import ast
 import difflib
 import importlib
 import importlib.util
@@ -15,7 +16,7 @@ from typing import Any
 
 from nfbench.core.errors import NfbenchError, faults_of
 
-__all__ = ["exported", "nearest", "package_folder", "plugin", "plugin_names", "plugin_text"]
+__all__ = ["exported", "nearest", "package_folder", "plugin", "plugin_literal", "plugin_names"]
 
 
 def plugin_names(package: str) -> list[str]:
@@ -75,10 +76,13 @@ def package_folder(package: str) -> Path | None:
     return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
 
 
-def plugin_text(package: str, name: str) -> str:
-    """Source of a plug-in, without importing it."""
+def plugin_literal(package: str, name: str, variable: str) -> Any:
+    """The value of a literal at the top of a plug-in's file, read without importing it; None where it has none."""
     (folder,) = importlib.import_module(package).__path__
-    return Path(folder, f"{name}.py").read_text()
+    for node in ast.parse(Path(folder, f"{name}.py").read_text()).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == variable:
+            return ast.literal_eval(node.value)
+    return None
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

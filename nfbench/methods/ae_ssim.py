@@ -142,7 +142,8 @@ class AeSsim(Method):
     def score(self, features: Features[Tensor]) -> Scores:
         """``1 - SSIM`` of image and reconstruction, and its maximum."""
         images = self._pixels(features)
-        maps = 1 - ssim(images.double(), self.reconstruct(images).double())
+        pairs = zip(images.split(1), self.reconstruct(images).split(1), strict=True)
+        maps = torch.cat([1 - ssim(image.double(), other.double()) for image, other in pairs])
         return Scores(maps, maps.flatten(1).amax(1))
 
     def reconstruct(self, images: Tensor) -> Tensor:

@@ -10,14 +10,13 @@ the method, since the plan is made where torch may be missing:
 ``patches``: bytes for each position of the finest level in each training image.
 """
 
-import ast
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 
 from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.core.registry import nearest, plugin_text
+from nfbench.core.registry import nearest, plugin_literal
 from nfbench.datasets._manifest import Entry, read_manifest
 from nfbench.plan.specs import EvaluateSpec, SearchSpec, Spec, TrainSpec
 
@@ -56,15 +55,10 @@ def memory_mb(spec: Spec, default: int) -> int:
 @cache
 def coefficients(method: str) -> Mapping[str, float]:
     """What the memory of a method depends on: its module's ``MEMORY``, those of a flow where it says nothing."""
-    for node in ast.parse(plugin_text("nfbench.methods", method)).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "MEMORY":
-            found = {**_FLOW, **ast.literal_eval(node.value)}
-            if unknown := sorted(found.keys() - _FLOW.keys()):
-                raise NfbenchError(
-                    f"nfbench/methods/{method}.py: 'MEMORY' has no '{unknown[0]}'{nearest(unknown[0], _FLOW)}"
-                )
-            return found
-    return _FLOW
+    found = {**_FLOW, **(plugin_literal("nfbench.methods", method, "MEMORY") or {})}
+    if unknown := sorted(found.keys() - _FLOW.keys()):
+        raise NfbenchError(f"nfbench/methods/{method}.py: 'MEMORY' has no '{unknown[0]}'{nearest(unknown[0], _FLOW)}")
+    return found
 
 
 def _training(method: str, backbone: BackboneConfig, images: int) -> float:

@@ -394,7 +394,7 @@ class Plan:
                 continue
             for seed in range(seeds):
                 if view := anomalies.view(seed):
-                    own = anomalies.generator == "rpag"
+                    own = anomalies.needs_real
                     made = AnomaliesConfig(**anomalies.model_dump(include={"generator", "views", *(["real"] * own)}))
                     found[view] = made, seed if own else 0
         return found

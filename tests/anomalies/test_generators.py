@@ -10,11 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import ValidationError
 from scipy import ndimage
 
 from nfbench.anomalies import blend
 from nfbench.anomalies._base import PACKAGE, Synthetic, find_generator, jitter_colors
 from nfbench.anomalies.cutpaste import draw_patch_shape
+from nfbench.config import AnomaliesConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin_names
 from nfbench.datasets._manifest import build_manifest, read_image, write_manifest
@@ -303,3 +305,23 @@ def test_real_images_change_below_their_mask_alone(mvtec_root, name, category):
         changed = (made.image != square(normals[index], 256)).any(axis=2)
         assert not (changed & (made.mask == 0)).any()
         assert not made.mask.any() or changed.any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_experiment_knows_a_generator_by_its_file(name):
+    needs_real = find_generator(name).needs_real
+    config = AnomaliesConfig(generator=name, real=3, views=4)
+    assert config.needs_real == needs_real
+    view = config.view(seed=2)
+    found, seed = AnomaliesConfig.of_view(view)
+    assert (found.view(seed), seed) == (view, 2 if needs_real else 0)
+    if needs_real:
+        with pytest.raises(ValidationError, match=f"generator {name} makes its anomalies of real ones; set 'real'"):
+            AnomaliesConfig(generator=name)
+    else:
+        assert AnomaliesConfig(generator=name).real == 0
+
+
+def test_an_unknown_generator_is_named_with_the_nearest_one():
+    with pytest.raises(ValidationError, match="unknown generator 'blent'; did you mean 'blend'"):
+        AnomaliesConfig(generator="blent")

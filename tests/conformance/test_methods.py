@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from FrEIA.modules import InvertibleModule
+from torch import nn
 
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import PACKAGE, build_method, load_method, resolve_settings
@@ -330,6 +331,8 @@ def other_value(name, key):
     """A legal value of a setting that is not the tiny model's; None where there is no rule for one."""
     if key in OTHER:
         return OTHER[key]
+    if key == "precision" and not any(isinstance(part, nn.Linear | nn.Conv2d) for part in build(name).modules()):
+        return None  # autocast concerns matrix products alone
     now = getattr(small(name, **GIVEN.get(key, {})), key)
     if isinstance(now, bool):
         return not now

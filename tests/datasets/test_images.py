@@ -36,7 +36,7 @@ def test_images_are_what_they_show(tmp_path, case):
     assert difference.max() <= (1 if case.name.startswith("half") else 0)
 
 
-@pytest.mark.parametrize("case", hostile.refused(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", list(hostile.refused()), ids=lambda case: case.name)
 def test_images_without_an_exact_conversion_are_refused_by_name(tmp_path, case):
     path = written(tmp_path, case)
     with pytest.raises(NfbenchError, match=case.name) as refusal:

@@ -54,7 +54,7 @@ def test_ssim_is_that_of_other_libraries(size):
 
 def test_each_step_has_patches_of_its_own_and_draws_repeat():
     method, batch = build(96, patches=2, patch_steps=3), Batch(normalized(torch.rand(4, 3, 96, 96)))
-    found = [[float(loss) for loss in method.losses(batch, torch.Generator().manual_seed(seed))] for seed in (0, 0, 1)]
+    found = [[loss.item() for loss in method.losses(batch, torch.Generator().manual_seed(seed))] for seed in (0, 0, 1)]
     assert found[0] == found[1] != found[2]
     assert len(set(found[0])) == 3
 

@@ -124,7 +124,7 @@ def test_paper_loss_adds_classification_and_divergence(positions):
     logit = 0.5 * (log_alpha - log_beta).exp() * (6 - 2 * z.sum(1))
     bce = torch.where(abnormal, 1 + logit.exp(), 1 + (-logit).exp()).log().mean()
     expected = 0.2 * bce + 1.5 * kl_to_prior(log_alpha, log_beta).mean()
-    assert float(6 * (whole - plain)) == pytest.approx(float(expected), rel=1e-4)
+    assert (6 * (whole - plain)).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_repository_loss_follows_its_formula(positions):

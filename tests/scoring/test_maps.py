@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 class InDoublePrecision:
     """Maps are the features, in float64, of which the batches that are still in memory are counted."""
 
-    gradient_maps = None
+    title, gradient_maps = "In double precision", None
 
     def __init__(self):
         self.made, self.largest = [], 0

@@ -66,7 +66,7 @@ def test_one_image_is_enough_to_train_on_or_one_line_says_how_many_are(name, cou
     assert result.kept
     found = score(method.eval(), features_of(method, 3, 2))
     assert np.isfinite(found.images["paper"]).all()
-    assert localize(method) or np.isfinite(found.maps).all()
+    assert localize(method) or found.maps is None or np.isfinite(found.maps).all()
 
 
 @pytest.mark.parametrize("name", METHODS)

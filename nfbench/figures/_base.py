@@ -6,14 +6,16 @@ Kinds are imported while the workflow is parsed: matplotlib and numpy are import
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nfbench.config.runs import Runs
 from nfbench.config.validation import printable
 from nfbench.core.errors import required
 from nfbench.core.files import atomic_path, remove_stale
+from nfbench.core.registry import plugin_defines, plugin_names
 from nfbench.datasets._manifest import Entry, read_checked_image, read_checked_mask
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
@@ -25,22 +27,39 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLORS",
+    "GROUPS",
     "Column",
     "DrawnRun",
     "Legend",
+    "bands_of",
     "by_category",
     "columns_of",
     "draw_example",
     "draw_grid",
     "find_run",
+    "lacking",
     "legend_above",
+    "level_name",
     "new_figure",
     "of_first_seed",
     "read_runs",
     "write_figure",
 ]
 
-COLORS = {"normal": "#1f77b4", "anomalous": "#d62728", "pseudo": "#ff7f0e", "neutral": "#555555"}
+COLORS = {
+    "normal": "#1f77b4",
+    "anomalous": "#d62728",
+    "learned": "#9467bd",
+    "pseudo": "#ff7f0e",
+    "neutral": "#555555",
+}
+GROUPS = {
+    "normal": "normal",
+    "anomalous": "anomalous",
+    "learned": "anomalous, learned from",
+    "pseudo": "pseudo-anomalous",
+}
+"""Groups of positions, with their names in legends."""
 
 Column = tuple[str, str, str]
 """Setting, method and backbone."""
@@ -120,6 +139,41 @@ def by_category(runs: Sequence[DrawnRun]) -> dict[tuple[str, str], list[DrawnRun
     for run in runs:
         grouped.setdefault((run.cell.dataset, run.cell.category), []).append(run)
     return grouped
+
+
+def bands_of(runs: Sequence[DrawnRun]) -> list[tuple[str, DrawnRun]]:
+    """Runs by category and then by column, each with a title, for figures with a band of panels for each run."""
+    grouped, columns = by_category(runs), columns_of(runs)
+    found = [
+        (f"{' '.join(category)}, {' on '.join(title.splitlines())}", find_run(of_category, column))
+        for category, of_category in grouped.items()
+        for column, title in columns.items()
+    ]
+    return [(title, run) for title, run in found if run is not None]
+
+
+def level_name(level: int, count: int) -> str:
+    """A level by its place among the run's own, which backbones may count otherwise."""
+    ends = {0: ", finest", count - 1: ", coarsest"} if count > 1 else {}
+    return f"level {level + 1} of {count}{ends.get(level, '')}"
+
+
+def lacking(key: str, runs: Runs, members: Sequence[str], what: str) -> Iterator[str]:
+    """The fault of a figure that none of the methods of its experiment has anything for.
+
+    Args:
+        key: where the figure is in its file.
+        runs: runs that it draws.
+        members: names of methods of ``Method``, one of which it needs.
+        what: what these give, for the message.
+    """
+    known = [name for name in plugin_names("nfbench.methods") if _has(name, members)]
+    if not runs.plain_methods & {*known}:
+        yield f"'{key}': none of its methods has {what}; those that have: {', '.join(known)}"
+
+
+def _has(method: str, members: Sequence[str]) -> bool:
+    return plugin_defines("nfbench.methods", method, "METHOD", members, root="Method")
 
 
 def new_figure(width: float, height: float, **options: Any) -> Figure:

@@ -1,0 +1,88 @@
+"""Where a method puts normal positions, anomalies that it has learned from, and others: planes of largest variance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from nfbench.config.runs import Runs
+from nfbench.config.tables import FigureConfig
+from nfbench.core.errors import NfbenchError
+from nfbench.figures._base import COLORS, GROUPS, DrawnRun, bands_of, lacking, legend_above, level_name, new_figure
+from nfbench.figures._representations import MEMBERS, WHAT, read_shown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from nfbench.scoring.representations import Representation
+
+__all__ = ["FIGURE", "ProjectionsFigure"]
+
+_SIZE = 8
+
+
+class ProjectionsFigure(FigureConfig):
+    """Positions of test images in the plane of their largest variance."""
+
+    kind: Literal["projections"] = "projections"
+
+    def faults(self, key: str, runs: Runs) -> Iterator[str]:
+        """A method that represents positions has to be among the runs."""
+        yield from super().faults(key, runs)
+        yield from lacking(key, runs.of(self.setting), MEMBERS, WHAT)
+
+    def draw(self, runs: Sequence[DrawnRun]) -> Figure:
+        """One row per category, method and representation, a column per level, fine to coarse; first seed.
+
+        A panel has at most 300 normal, anomalous, and learned anomalous positions each, by their first two principal
+        components. Methods without representations are left out.
+
+        Raises:
+            NfbenchError: no run of the first seed has representations and masks.
+        """
+        from matplotlib.lines import Line2D
+
+        shown = read_shown("projections", runs)
+        drawn = {str(group) for _, found in shown.values() for one in found for group in one.groups}
+        if not drawn:
+            raise NfbenchError("a figure of kind 'projections' needs images with masks, and there are none")
+        bands = bands_of([run for run, _ in shown.values()])
+        steps = [(title, name, run) for title, run in bands for name in _names(shown[run.folder][1])]
+        count = max(one.level + 1 for _, found in shown.values() for one in found)
+        figure = new_figure(max(3 * count, 6), 2.7 * len(steps) + 0.3)
+        axes = figure.subplots(len(steps), count, squeeze=False)
+        for row, (title, name, run) in zip(axes, steps, strict=True):
+            found = [one for one in shown[run.folder][1] if one.name == name]
+            for axis, one in zip(row, found, strict=False):
+                _draw(axis, one)
+                axis.set_title(level_name(one.level, len(found)) if len(found) > 1 else "", fontsize=7, loc="right")
+            for axis in row[len(found) :]:
+                axis.set_axis_off()
+            row[0].set_ylabel(f"{name}\n{row[0].get_ylabel()}", fontsize=8)
+            if name == _names(shown[run.folder][1])[0]:
+                row[0].set_title(title, fontsize=8, loc="left")
+        dot = {"marker": "o", "ls": "", "ms": 4}
+        handles = {GROUPS[group]: Line2D([], [], color=COLORS[group], **dot) for group in GROUPS if group in drawn}
+        legend_above(figure, ([*handles.values()], [*handles]))
+        return figure
+
+
+def _names(found: Sequence[Representation]) -> list[str]:
+    return list(dict.fromkeys(one.name for one in found))
+
+
+def _draw(axis: Axes, one: Representation) -> None:
+    for group in GROUPS:
+        x, y = one.points[one.groups == group].T
+        axis.scatter(x, y, s=_SIZE, color=COLORS[group], alpha=0.5, lw=0)
+    labels = [
+        f"{number} component, {100 * share:.0f} %"
+        for number, share in zip(("first", "second"), one.shares, strict=True)
+    ]
+    axis.set_xlabel(labels[0], fontsize=7)
+    axis.set_ylabel(labels[1], fontsize=7)
+    axis.tick_params(labelsize=6)
+
+
+FIGURE = ProjectionsFigure

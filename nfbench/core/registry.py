@@ -106,9 +106,10 @@ def plugin_defines(package: str, name: str, attribute: str, members: Iterable[st
                 return not own.isdisjoint(members) or any(defined(module, base) for base in bases)
             if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == sought:
                 return isinstance(node.value, ast.Name) and defined(module, node.value.id)
-            for found in node.names if isinstance(node, ast.ImportFrom) and node.module else ():
-                if sought == (found.asname or found.name):
-                    return defined(str(node.module), found.name)
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [found.name for found in node.names if sought == (found.asname or found.name)]
+                if names:
+                    return defined(node.module, names[0])
         return False
 
     return defined(f"{package}.{name}", attribute)

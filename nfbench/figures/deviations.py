@@ -73,7 +73,7 @@ def _draw(axis: Axes, pair: Sequence[Representation]) -> None:
     import numpy as np
 
     largest = max(float(np.quantile(one.deviations, _LARGEST)) for one in pair)
-    edges = np.linspace(0, max(largest, np.finfo(np.float32).tiny), _BINS + 1)
+    edges = np.linspace(0, max(largest, 1e-12), _BINS + 1)
     for one, color in zip(pair, _COLORS, strict=True):
         counts, _ = np.histogram(one.deviations.astype(float).clip(max=edges[-1]), edges)
         axis.stairs(counts, edges, fill=True, color=color, alpha=_ALPHA)

@@ -62,8 +62,11 @@ class ProjectionsFigure(FigureConfig):
             row[0].set_ylabel(f"{name}\n{row[0].get_ylabel()}", fontsize=8)
             if name == _names(shown[run.folder][1])[0]:
                 row[0].set_title(title, fontsize=8, loc="left")
-        dot = {"marker": "o", "ls": "", "ms": 4}
-        handles = {GROUPS[group]: Line2D([], [], color=COLORS[group], **dot) for group in GROUPS if group in drawn}
+        handles = {
+            GROUPS[group]: Line2D([], [], color=COLORS[group], marker="o", ls="", ms=4)
+            for group in GROUPS
+            if group in drawn
+        }
         legend_above(figure, ([*handles.values()], [*handles]))
         return figure
 

@@ -1,7 +1,6 @@
 """Share of normal test images with a detected region, at thresholds that are chosen without anomalies."""
 
 from nfbench.metrics import MAP_SIZE, Metric
-from nfbench.metrics._false_alarms import per_normal_image
 
 __all__ = ["METRICS"]
 
@@ -11,7 +10,7 @@ def _at(name: str, title: str, detector: str, log_nfa: float = 0.0) -> Metric:
     return Metric(
         f"alarmed_{name}",
         f"normal test images with a false alarm, {title}",
-        lambda test, _: per_normal_image(test, test.detections(detector, log_nfa) > 0),
+        lambda test, _: test.per_normal_image(test.detections(detector, log_nfa) > 0),
         higher_is_better=False,
         needs_latents=detector != "fair",
         size=MAP_SIZE,

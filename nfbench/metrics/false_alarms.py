@@ -1,7 +1,6 @@
 """Detected regions per normal test image, at thresholds that are chosen without anomalies."""
 
 from nfbench.metrics import MAP_SIZE, PER_100_IMAGES, Metric
-from nfbench.metrics._false_alarms import per_normal_image
 
 __all__ = ["METRICS"]
 
@@ -11,7 +10,7 @@ def _at(detector: str, title: str) -> Metric:
     return Metric(
         f"false_alarms_{detector}",
         f"detected regions per 100 normal test images, {title}",
-        lambda test, _: per_normal_image(test, test.detections(detector)),
+        lambda test, _: test.per_normal_image(test.detections(detector)),
         unit=PER_100_IMAGES,
         higher_is_better=False,
         needs_latents=detector != "fair",

@@ -1,7 +1,6 @@
 """Detections at NFA < 1e-6, one false alarm in a million images, as U-Flow's paper reports next to NFA < 1."""
 
 from nfbench.metrics import BY_AGGREGATION, MAP_SIZE, ORIGINAL_SIZE, OVER_IMAGES, PER_100_IMAGES, Metric
-from nfbench.metrics._false_alarms import per_normal_image
 
 __all__ = ["METRICS"]
 
@@ -22,7 +21,7 @@ METRICS = [
     Metric(
         "false_alarms_nfa_1e6",
         "detected regions per 100 normal test images, NFA < 1e-6",
-        lambda test, _: per_normal_image(test, test.detections("nfa", _LOG_NFA)),
+        lambda test, _: test.per_normal_image(test.detections("nfa", _LOG_NFA)),
         unit=PER_100_IMAGES,
         higher_is_better=False,
         needs_latents=True,

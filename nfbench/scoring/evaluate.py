@@ -150,6 +150,11 @@ class ScoredSet:
             self._detections[detector, log_nfa] = np.array([ndimage.label(mask)[1] for mask in detected])
         return self._detections[detector, log_nfa]
 
+    def per_normal_image(self, counts: np.ndarray) -> float:
+        """Mean over the normal test images of a count by image ``(N,)``; NaN without such images."""
+        normal = counts[self.labels == 0]
+        return float(normal.mean()) if normal.size else math.nan
+
     def iou(self, detector: str, log_nfa: float = 0.0) -> dict[str, float]:
         """Mean IoU of what a detector finds, by aggregation; arguments as for ``detections``."""
         of_sweep = {("fair", 0.0): "score", ("nfa", 0.0): "nfa"}

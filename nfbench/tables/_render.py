@@ -13,15 +13,16 @@ import jinja2
 from nfbench.core.files import shield
 from nfbench.results.compare import Comparison
 from nfbench.tables._holes import HOLE_MARK
-from nfbench.tables._model import AVERAGE, Cell, Column, Table, Text, exact, published_cell
+from nfbench.tables._model import PUBLISHED_ONLY, Cell, Column, Table, Text, exact, published_cell
 
 __all__ = ["to_csv", "to_html", "to_latex", "to_text"]
 
 _STATUS_MARKS = {
     "reproduced": "=", "close": r"$\approx$", "off": r"$\neq$", "missing": "--", "measured": "", "incomparable": "",
+    PUBLISHED_ONLY: "",
 }  # fmt: skip
 _COMPARED = ("measured", "published", "difference", "status")
-_CSV_VALUES = ("mean", "std", "n_seeds", "published", "difference", "status", "trust", "holes")
+_CSV_VALUES = ("mean", "std", "n_seeds", "published", "published_std", "difference", "status", "trust", "holes")
 
 _LATEX_ESCAPES = str.maketrans(
     {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
@@ -76,7 +77,7 @@ tr.average td { border-top: 1px solid #999; border-bottom: 1px solid #999; font-
 </thead>
 <tbody>
 {% for row in table.rows %}
-<tr{% if row.label == average %} class="average"{% endif %}>\
+<tr{% if row.is_average %} class="average"{% endif %}>\
 {% for label in row.labels %}<td>{{ label }}</td>{% endfor %}
 
 {% for part in parts(row) %}
@@ -87,7 +88,7 @@ tr.average td { border-top: 1px solid #999; border-bottom: 1px solid #999; font-
 </tbody>
 </table>
 </div>
-{% for mark, note in table.notes.items() %}
+{% for mark, note in table.footnotes.items() %}
 <p>{{ mark }}: {{ note }}</p>
 {% endfor %}
 </body>
@@ -101,7 +102,6 @@ def to_html(table: Table) -> str:
     heads = [head for column in table.columns for head in ([column.title] if column.is_text else names)]
     return _HTML.render(
         table=table,
-        average=AVERAGE,
         headings=_headings(table, len(names)),
         heads=heads,
         parts=lambda row: [part for cell in row.cells for part in _parts(cell)[: len(names)]],
@@ -129,11 +129,11 @@ def to_latex(table: Table) -> str:
         ]
         above = [latex_line([*blank, *titles]), latex_line([*blank, *details]), " ".join(rules), *above]
     below = []
-    if table.source and any(cell.status != "incomparable" for _, _, cell in table.comparisons()):
+    if table.source and any(cell.status not in ("incomparable", PUBLISHED_ONLY) for _, _, cell in table.comparisons()):
         below.append(r"\par\smallskip\footnotesize = reproduced, $\approx$ close, $\neq$ off")
-    if table.notes:
+    if table.footnotes:
         below.append(r"\smallskip\footnotesize\raggedright")
-        below += [rf"\par\textsuperscript{{{mark}}} {escape_latex(note)}" for mark, note in table.notes.items()]
+        below += [rf"\par\textsuperscript{{{mark}}} {escape_latex(note)}" for mark, note in table.footnotes.items()]
     return latex_table(table.name, table.caption, aligned, above, _latex_body(table, len(heads)), below)
 
 
@@ -152,7 +152,7 @@ def to_text(table: Table) -> str:
     heads = [[*table.heads, *(column.title if column.is_text else table.details(column) for column in columns)]]
     if table.measured:
         heads.insert(0, [*[""] * len(table.heads), *("" if c.is_text else c.title for c in columns)])
-    notes = [f"{mark}: {note}" for mark, note in table.notes.items()]
+    notes = [f"{mark}: {note}" for mark, note in table.footnotes.items()]
     return "\n".join([align(heads, body), *([""] if notes else []), *notes])
 
 
@@ -201,7 +201,7 @@ def _latex_body(table: Table, width: int) -> list[str]:
             group = first
         elif not lines:
             lines.append(r"\midrule")
-        if row.label == AVERAGE:
+        if row.is_average:
             lines.append(r"\addlinespace")
         lines.append(latex_line([*map(escape_latex, labels), *(part for c in row.cells for part in _latex(c, table))]))
     return lines

@@ -18,6 +18,7 @@ __all__ = [
     "PublishedTable",
     "PublishedValue",
     "find_printed",
+    "printed_cells",
     "printed_rows",
     "published_hashes",
     "published_names",
@@ -28,6 +29,7 @@ __all__ = [
 _PERCENT = {"percent": 1.0, "fraction": 100.0}
 _WHOLE = ("average_total", "all")
 """Categories that stand for all of a dataset."""
+_MEAN_OF_ROWS = "mean of its rows"
 _IN_LABEL = ("method", "dataset", "category")
 
 
@@ -56,8 +58,10 @@ class PrintedCell(NamedTuple):
     def doubt(self) -> str:
         """Why the value is doubtful as printed, or lost; empty for most. Averages must follow from their rows."""
         row = self.printed
-        doubtful = row["trust"] != "trusted" or row["arithmetic"] == "mismatch"
-        return (row["trust_note"] or "doubtful") if doubtful else ""
+        reason, mean, rows = row["trust_note"].partition(_MEAN_OF_ROWS)
+        if row["trust"] != "trusted":
+            return reason.rstrip("; ") or "doubtful"
+        return f"average; {mean}{rows}" if row["arithmetic"] == "mismatch" else ""
 
 
 class PublishedValue(NamedTuple):
@@ -182,7 +186,7 @@ def published_table(
         NfbenchError: no such table or column; names the nearest one. Or it has nothing of these settings or this
             dataset.
     """
-    cells = [cell for cell in _cells(name) if cell.printed.get("unit") in _PERCENT]
+    cells = [cell for cell in printed_cells(name) if cell.printed.get("unit") in _PERCENT]
     cells = [cell for cell in cells if cell.is_known or cell.is_lost]
     if not cells:
         raise NfbenchError(f"published table '{name}' has no percentages or fractions")
@@ -224,7 +228,7 @@ def quoted_rows(
         shown: cells that are left out.
     """
     found: dict[str, dict[str, PublishedValue]] = {}
-    for cell in _cells(name):
+    for cell in printed_cells(name):
         row = cell.printed
         if cell in shown or row["metric"] not in metrics or dataset not in (None, row["dataset"]):
             continue
@@ -235,7 +239,8 @@ def quoted_rows(
     return found
 
 
-def _cells(name: str) -> list[PrintedCell]:
+def printed_cells(name: str) -> list[PrintedCell]:
+    """All cells of a published table."""
     return [PrintedCell(name, number) for number in range(len(printed_rows(name)))]
 
 
@@ -282,7 +287,9 @@ def find_printed(name: str, where: Mapping[str, str], metric: str | None = None)
     for column in where:
         if column not in rows[0]:
             raise NfbenchError(f"published table '{name}' has no column '{column}'{nearest(column, rows[0])}")
-    found = [cell for cell in _cells(name) if all(cell.printed[column] == value for column, value in where.items())]
+    found = [
+        cell for cell in printed_cells(name) if all(cell.printed[column] == value for column, value in where.items())
+    ]
     if metric is not None and found:
         found = [cell for cell in found if cell.printed["metric"] == metric]
         if not found:

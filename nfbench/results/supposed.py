@@ -17,7 +17,7 @@ _SELECTIONS = ("last", "val", "oracle")
 
 
 def official_results(bench: Bench, experiment: str, metrics: Collection[str]) -> pd.DataFrame:
-    """Made-up results of one seed over all official categories, with the columns of ``aggregate``.
+    """Made-up results over all official categories, with the columns of ``aggregate``.
 
     Args:
         bench: configuration and experiments.
@@ -29,7 +29,7 @@ def official_results(bench: Bench, experiment: str, metrics: Collection[str]) ->
         union = bench.dataset(dataset).union
         return list(members(bench, dataset, official) if union else bench.official_categories(dataset))
 
-    cells = [cell for cell in cells_of(expand_blocks(bench, experiment, official)) if cell.seed == 0]
+    cells = cells_of(expand_blocks(bench, experiment, official))
     common = {cell: _columns(bench, cell) for cell in cells}
     return pd.DataFrame(
         {**common[cell], "selection": selection, "metric": metric, "value": _VALUE}

@@ -198,12 +198,12 @@ class Table:
         return tuple(column for column in self.columns if not column.is_text)
 
     @property
-    def published(self) -> Iterator[tuple[Row, Column, Cell, PublishedValue | PrintedValue]]:
+    def published(self) -> Iterator[tuple[Column, Cell, PublishedValue | PrintedValue]]:
         """All published values with the cells that show them."""
         for row in self.rows:
             for column, cell in zip(self.columns, row.cells, strict=True):
                 if cell.published:
-                    yield row, column, cell, cell.published
+                    yield column, cell, cell.published
 
     @property
     def footnotes(self) -> Mapping[str, str]:

@@ -5,6 +5,7 @@ import io
 import itertools
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -32,6 +33,12 @@ _LATEX_ESCAPES = str.maketrans(
 
 _LIGATURE = re.compile("(?<=-)(?=-)|(?<=')(?=')|(?<=`)(?=`)|(?<=[!?])(?=`)")
 """Between characters that LaTeX would print as one, such as two hyphens as a dash."""
+
+_UPRIGHT = 12
+"""Columns, at most, of LaTeX tables that are not turned."""
+
+_HEADING = 24
+"""Characters, at most, in a line of a heading in LaTeX."""
 
 _NO_LABEL = re.compile(r"[^\w.:+@=-]")
 """Characters that a label cannot have."""
@@ -122,8 +129,8 @@ def to_latex(table: Table) -> str:
         for *_, width in headings:
             rules.append(rf"\cmidrule(lr){{{last + 1}-{last + width}}}")
             last += width
-        titles = [rf"\multicolumn{{{width}}}{{c}}{{{escape_latex(title)}}}" for title, _, width in headings]
-        small = [rf"\footnotesize {escape_latex(text)}" if text else "" for _, text, _ in headings]
+        titles = [rf"\multicolumn{{{width}}}{{c}}{{{_stacked(title)}}}" for title, _, width in headings]
+        small = [rf"\footnotesize {_stacked(text)}" if text else "" for _, text, _ in headings]
         details = [
             rf"\multicolumn{{{width}}}{{c}}{{{text}}}" for text, (*_, width) in zip(small, headings, strict=True)
         ]
@@ -243,6 +250,13 @@ def escape_latex(text: str) -> str:
     return _LIGATURE.sub("{}", line)
 
 
+def _stacked(text: str) -> str:
+    """A heading in LaTeX, over several lines if it is long."""
+    lines = [escape_latex(line) for line in textwrap.wrap(text, _HEADING, break_long_words=False)]
+    stacked = r" \\ ".join(lines)
+    return rf"\shortstack{{{stacked}}}" if len(lines) > 1 else stacked
+
+
 def latex_line(cells: Iterable[str]) -> str:
     r"""A line of a LaTeX table; its cells are escaped already.
 
@@ -257,6 +271,8 @@ def latex_table(
 ) -> str:
     r"""A ``table`` environment that needs ``booktabs`` and ``graphicx``; it shrinks to the width of the line.
 
+    A wide one is a ``sidewaystable``, which stands on a page of its own and needs ``rotating`` too.
+
     Args:
         name: of the table, its label.
         caption: not escaped yet.
@@ -265,8 +281,9 @@ def latex_table(
         body: lines of the rows, with the rules between them.
         below: lines below the table.
     """
+    environment = "sidewaystable" if len(columns) > _UPRIGHT else "table"
     lines = [
-        r"\begin{table}",
+        rf"\begin{{{environment}}}",
         r"\centering",
         rf"\caption{{{escape_latex(caption)}}}",
         rf"\label{{tab:{_NO_LABEL.sub('-', name)}}}",
@@ -279,7 +296,7 @@ def latex_table(
         r"\bottomrule",
         r"\end{tabular}}",
         *below,
-        r"\end{table}",
+        rf"\end{{{environment}}}",
     ]
     return "\n".join(lines) + "\n"
 

@@ -23,6 +23,7 @@ from nfbench.tables._comparison import (
     metrics_faults,
     of_setting,
     printed_cell,
+    quoted_only,
     require_metrics,
     row_faults,
 )
@@ -102,9 +103,11 @@ class BackbonesTable(ComparedTableConfig):
                     same = (part.backbone == row.backbone.tag) & (part.method == column.method)
                     runs = part[same & (part.metric == column.metric) & (part.selection == column.selection)]
                     where = {"method": column.published_as, **row.published} if row.published else None
-                    published = printed_cell(name, self.published, where, column.metric, part)
+                    published = printed_cell(name, self, where, column.metric, part)
                     cells.append(compare_runs(runs, published, self.tolerance, comparable=comparable))
                 rows.append(Row((dataset, row.label), tuple(cells)))
+            named, metrics = [row.published for row in self.rows], [column.metric for column in columns]
+            rows += quoted_only(self, dataset, metrics, named, rows, results)
         caption = caption_of_means(
             self.title,
             self.metrics,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import product
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
@@ -29,6 +30,7 @@ from nfbench.tables._comparison import (
     metrics_faults,
     of_setting,
     printed_cell,
+    quoted_only,
     require_metrics,
     row_faults,
     shown_backbone,
@@ -126,9 +128,10 @@ class MethodsTable(ComparedTableConfig):
         """Faults of the one published value that each metric of a row is compared with."""
         if self.published is None or row.published is None or file_fault(self.published):
             return
-        for metric in self.metrics:
+        for metric, dataset in product(self.metrics, runs.datasets):
+            where = self.published_row(row.published, dataset)
             try:
-                printed = find_printed(self.published, row.published, find_metric(metric).printed_as)
+                printed = find_printed(self.published, where, find_metric(metric).printed_as)
             except NfbenchError as error:
                 yield f"'{key}.published': {error}"
                 continue
@@ -139,7 +142,8 @@ class MethodsTable(ComparedTableConfig):
     def make(self, name: str, source: Source) -> Table:
         """Averages over the categories of a dataset, by seed; one row per method and backbone, or those asked for.
 
-        Rows that are asked for are means over the categories that all of them have. A published mean is one over all
+        Rows that are asked for are means over the categories that all of them have. Below them is what the published
+        table has of a dataset besides. A published mean is one over all
         official categories. Where fewer were measured, or not all of their images, it is shown, but without a
         difference and a status.
 
@@ -162,11 +166,13 @@ class MethodsTable(ComparedTableConfig):
                 chosen = part[part.selection == self.selection]
                 cells = []
                 for metric in self.metrics:
-                    published = printed_cell(name, self.published, row.published, metric, part)
+                    published = printed_cell(name, self, row.published, metric, part)
                     runs = chosen[chosen.metric == metric]
                     cells.append(compare_runs(runs, published, self.tolerance, comparable=comparable))
                 cells += [_cost(chosen, cost) for cost in self.costs]
                 rows.append(Row((dataset, _label(part, results)), tuple(cells)))
+            named = [row.published for row in self.rows]
+            rows += quoted_only(self, dataset, [*self.metrics, *[""] * len(self.costs)], named, rows, results)
         columns = [Column(metric_title(metric), metric, metric, self.selection) for metric in self.metrics]
         columns += [Column(COSTS[cost][0], cost, cost) for cost in self.costs]
         return Table(

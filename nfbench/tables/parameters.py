@@ -133,7 +133,7 @@ class _Count(NamedTuple):
             trust, doubt = ("trusted", "") if published.trusted else ("doubtful", " ?")
             record = {"published": published.text, "unit": published.unit}
             beside = [
-                Text(f"{published.text} {letter}{doubt}", record, "published"),
+                Text(f"{published.text} {letter}{doubt}", record, "published", published=published),
                 Text(equal, {"equal": equal, "trust": trust}, "reproduced" if found else "off"),
             ]
         return (*numbers, *beside, Text(mark, {"explanation": self.explanation}))

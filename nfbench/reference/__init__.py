@@ -30,7 +30,7 @@ _PERCENT = {"percent": 1.0, "fraction": 100.0}
 _WHOLE = ("average_total", "all")
 """Categories that stand for all of a dataset."""
 _MEAN_OF_ROWS = "mean of its rows"
-_IN_LABEL = ("method", "dataset", "category")
+_IN_LABEL = ("method", "backbone", "dataset", "category")
 
 
 class PrintedCell(NamedTuple):
@@ -216,26 +216,25 @@ def published_table(
 
 
 def quoted_rows(
-    name: str, metrics: Container[str], dataset: str | None, by: Sequence[str], shown: Container[PrintedCell]
+    name: str, settings: frozenset[str], dataset: str | None, by: Sequence[str], shown: Container[PrintedCell]
 ) -> dict[str, dict[str, PublishedValue]]:
     """Published means over a dataset's categories that are not among ``shown``, by label and metric.
 
     Args:
         name: name of the table.
-        metrics: as papers print them.
+        settings: those of the runs; other ones are part of the label.
         dataset: by the name that the table gives it; None for a table of one dataset.
         by: columns that tell rows of one method apart; they are part of the label.
         shown: cells that are left out.
     """
-    found: dict[str, dict[str, PublishedValue]] = {}
-    for cell in printed_cells(name):
-        row = cell.printed
-        if cell in shown or row["metric"] not in metrics or dataset not in (None, row["dataset"]):
-            continue
-        if row["category"] in _WHOLE and (cell.is_known or cell.is_lost):
+    cells = [cell for cell in printed_cells(name) if cell.printed["category"] in _WHOLE]
+    cells = [cell for cell in cells if dataset in (None, cell.printed["dataset"]) and (cell.is_known or cell.is_lost)]
+    names, found = _names(cells, "method", settings), dict[str, dict[str, PublishedValue]]()
+    for cell in cells:
+        if cell not in shown:
+            row = cell.printed
             named = [f"{column} {row[column]}" for column in by if row[column] and column not in _IN_LABEL]
-            label = ", ".join([row["method"], *named])
-            found.setdefault(label, {})[row["metric"]] = _in_percent(cell)
+            found.setdefault(", ".join([names[cell], *named]), {})[row["metric"]] = _in_percent(cell)
     return found
 
 

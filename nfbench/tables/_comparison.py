@@ -169,26 +169,28 @@ def quoted_only(
         metrics: of the columns; empty for a column that nothing is published of.
         named: what the rows name in the published table.
         rows: of the table.
-        results: any results.
+        results: results of the rows.
     """
     wheres = [where for where in named if where is not None]
-    if table.published is None or not wheres:
-        return []
     of = {table.published_row(where, dataset).get("dataset") for where in wheres}
+    if table.published is None or len(of) != 1:
+        return []
     by = list(dict.fromkeys(column for where in wheres for column in where))
     shown = {cell for row in rows for found in row.cells if found.published for cell in found.published.cells}
     printed_as = [find_metric(metric).printed_as if metric else "" for metric in metrics]
-    found = quoted_rows(table.published, printed_as, of.pop(), by, shown) if len(of) == 1 else {}
+    quoted = quoted_rows(table.published, printed_settings(results), of.pop(), by, shown)
     none = results.iloc[:0]
     return [
-        Row((dataset, f"{label} ({PUBLISHED_ONLY})"), tuple(quote(values.get(metric), none) for metric in printed_as))
-        for label, values in found.items()
+        Row(
+            (dataset, f"{label}, {PUBLISHED_ONLY}"),
+            tuple(
+                Comparison(math.nan, math.nan, 0, values.get(metric), math.nan, PUBLISHED_ONLY, none)
+                for metric in printed_as
+            ),
+        )
+        for label, values in quoted.items()
+        if set(values) & set(printed_as)
     ]
-
-
-def quote(published: PublishedValue | None, none: pd.DataFrame) -> Comparison:
-    """A published value in a column of measured ones, or nothing."""
-    return Comparison(math.nan, math.nan, 0, published, math.nan, PUBLISHED_ONLY, none)
 
 
 def metrics_faults(key: str, published: str | None, metrics: Collection[str]) -> Iterator[str]:

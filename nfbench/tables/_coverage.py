@@ -1,6 +1,6 @@
 """Which published values the tables of all experiments show, compared or quoted; found in the tables themselves."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from itertools import groupby
 from typing import NamedTuple
 
@@ -80,7 +80,7 @@ def coverage_page(bench: Bench) -> str:
     found: dict[str, list[Shown]] = {name: [] for name in _indexed()}
     for one in shown_cells(bench):
         found.setdefault(one.cell.table, []).append(one)
-    known = {name: [cell for cell in printed_cells(name) if cell.is_known] for name in _indexed()}
+    known = {name: {cell for cell in printed_cells(name) if cell.is_known} for name in _indexed()}
     lost = sum(cell.is_lost for name in known for cell in printed_cells(name))
     lines = [_INTRODUCTION.format(share=_share(known, known, found), lost=lost)]
     for source, group in groupby(sorted(printed_rows("index"), key=_source), key=_source):
@@ -95,14 +95,14 @@ def coverage_page(bench: Bench) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _share(names: Iterable[str], known: Mapping[str, list[PrintedCell]], found: Mapping[str, list[Shown]]) -> str:
+def _share(names: Iterable[str], known: Mapping[str, Set[PrintedCell]], found: Mapping[str, list[Shown]]) -> str:
     """How many of the known values of published tables are shown."""
     names = list(names)
-    shown = sum(len({one.cell for one in found[name]} & set(known[name])) for name in names)
+    shown = sum(len({one.cell for one in found[name]} & known[name]) for name in names)
     return f"{shown:,} of {sum(len(known[name]) for name in names):,}"
 
 
-def _table_lines(head: str, known: Collection[PrintedCell], found: Iterable[Shown]) -> Iterator[str]:
+def _table_lines(head: str, known: Set[PrintedCell], found: Iterable[Shown]) -> Iterator[str]:
     """One line for each experiment that shows values of a published table, the one that compares most first."""
     by_experiment: dict[str, list[Shown]] = {}
     for one in found:

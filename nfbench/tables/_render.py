@@ -54,7 +54,7 @@ _HTML = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; white-space: nowrap; }
-caption { caption-side: top; text-align: left; white-space: normal; margin-bottom: 1rem; }
+caption { caption-side: top; text-align: left; white-space: normal; margin-bottom: 1rem; max-width: min(73rem, 94vw); }
 th, td { padding: .3rem .7rem; text-align: right; }
 th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left; }
 thead tr:last-child th { border-bottom: 2px solid #222; }

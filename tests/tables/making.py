@@ -20,4 +20,4 @@ def others(table: Table) -> list[str]:
 
 def own_rows(table: Table) -> list[Row]:
     """Rows of runs; below them are those of published values alone."""
-    return [row for row in table.rows if not row.label.endswith(f"({PUBLISHED_ONLY})")]
+    return [row for row in table.rows if not row.label.endswith(f", {PUBLISHED_ONLY}")]

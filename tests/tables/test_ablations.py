@@ -11,7 +11,8 @@ from nfbench.core.errors import NfbenchError
 from nfbench.datasets._base import find_dataset
 from nfbench.plan.catalogue import Catalogue
 from nfbench.plan.cells import expand
-from nfbench.tables._datasets import DatasetNote, official_categories
+from nfbench.results.supposed import official_results
+from nfbench.tables._datasets import DatasetNote
 from nfbench.tables._render import to_csv, to_html, to_latex, to_text
 from nfbench.tables.methods import MethodsTable
 from tests.tables.making import make_table, others, own_rows
@@ -125,24 +126,9 @@ def bench():
     return load_bench({}, EXPERIMENTS)
 
 
-def invented(bench, experiment, available=lambda dataset: list(EVERY)):
-    """Results of all cells of an experiment, where nothing else is said of all 15 categories."""
-    frames = []
+def invented(bench, experiment):
     metrics = ("image_auroc", "pixel_auroc", "pixel_aupro")
-    for cell in expand(bench, experiment, available):
-        variant = bench.variant(cell.method)
-        anomalies = variant.anomalies
-        common = {
-            **cell.__dict__, "variant_of": variant.method, "title": variant.title or variant.method,
-            "method_title": variant.method, "input_size": 256, "levels": "1,2,3", "weights": "pretrained",
-            "n_train": 9, "n_val": 1, "n_test": 9, "n_regions": 5, "epochs": 8, "image_score": "", "machine": "CPU",
-            "n_real": anomalies.real if anomalies else 0, "generator": (anomalies and anomalies.generator) or "",
-            "search": "", "search_metric": "", "search_chosen": True, "n_validation": 0, "n_classes": 40,
-            "value": 0.97,
-        }  # fmt: skip
-        named = [f"{metric}{suffix}" for metric in metrics for suffix in ("", "_transductive")]
-        frames += [{**common, "metric": m, "selection": s} for m in named for s in ("last", "oracle")]
-    return pd.DataFrame(frames)
+    return official_results(bench, experiment, [m + suffix for m in metrics for suffix in ("", "_transductive")])
 
 
 @pytest.mark.parametrize(
@@ -166,7 +152,7 @@ def test_every_row_of_the_experiments_finds_its_published_mean(bench, experiment
 def test_a_union_is_whole_with_all_categories_of_its_datasets(bench):
     table, notes = "hgad_datasets_union", Catalogue(bench).notes
     config = bench.experiment("hgad_datasets").tables[table]
-    found = invented(bench, "hgad_datasets", lambda dataset: list(official_categories(dataset, notes)))
+    found = invented(bench, "hgad_datasets")
     whole = make_table(config, found, notes)
     assert whole.rows[0].cells[0].status in ("reproduced", "close", "off")
     assert "union, 40 of 40 categories" in whole.caption

@@ -21,7 +21,10 @@ __all__ = [
 Spec = Annotated[str, typer.Option(help="What to do: JSON, or a file with JSON. 'nfbench explain' prints it.")]
 Checkpoints = Annotated[
     float,
-    typer.Option(envvar="NFBENCH_CHECKPOINT_SECONDS", help="Minimum number of seconds between two checkpoints."),
+    typer.Option(
+        envvar="NFBENCH_CHECKPOINT_SECONDS",
+        help="Minimum number of seconds between two checkpoints, which take 5 % of the time at most; 0: every epoch.",
+    ),
 ]
 
 

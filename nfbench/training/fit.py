@@ -58,7 +58,7 @@ def fit(
         folder: of the run, takes the side folder of checkpoints.
         origin: hash of what else the training follows from: its spec, or the code alone, see
             ``nfbench.plan.job.code_of``.
-        checkpoint_seconds: at least so long between two checkpoints.
+        checkpoint_seconds: shortest time between two checkpoints; see ``CheckpointPace``.
         on_kept: see ``train``.
 
     Raises:

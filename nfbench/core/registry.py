@@ -8,7 +8,7 @@ import difflib
 import importlib
 import importlib.util
 import inspect
-import pkgutil
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -21,8 +21,8 @@ __all__ = ["exported", "nearest", "package_folder", "plugin", "plugin_literal", 
 
 def plugin_names(package: str) -> list[str]:
     """Names of the plug-in modules of a package: all but those with a leading underscore."""
-    module = importlib.import_module(package)
-    return sorted(found.name for found in pkgutil.iter_modules(module.__path__) if not found.name.startswith("_"))
+    files = [file for folder in importlib.import_module(package).__path__ for file in os.listdir(folder)]
+    return sorted(file.removesuffix(".py") for file in files if file.endswith(".py") and not file.startswith("_"))
 
 
 def plugin(package: str, name: str) -> ModuleType:

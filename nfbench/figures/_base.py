@@ -223,6 +223,7 @@ def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
         remove_stale(folder)
     for path in paths:
         metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
+        quick = {"compress_level": 3} if path.suffix == ".png" else None
         with atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=130, bbox_inches="tight", metadata=metadata)
+            figure.savefig(temporary, dpi=130, bbox_inches="tight", metadata=metadata, pil_kwargs=quick)
     pyplot.close(figure)

@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 import os
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -79,7 +80,12 @@ def package_folder(package: str) -> Path | None:
 def plugin_literal(package: str, name: str, variable: str) -> Any:
     """The value of a literal at the top of a plug-in's file, read without importing it; None where it has none."""
     (folder,) = importlib.import_module(package).__path__
-    for node in ast.parse(Path(folder, f"{name}.py").read_text()).body:
+    return _literal(Path(folder, f"{name}.py").read_text(), variable)
+
+
+@cache
+def _literal(code: str, variable: str) -> Any:
+    for node in ast.parse(code).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == variable:
             return ast.literal_eval(node.value)
     return None

@@ -152,7 +152,7 @@ PLANS = [
             published_datasets={"own": "MVTec"},
             rows=[{"method": "v", "published": {"method": "PaDiM"}}],
         ),
-        "'tables.t.rows.0.published.dataset': 'uflow_table1_pixel_auroc' has no 'MVTec' there; did you mean 'MVTec AD'?",
+        f"'tables.t.rows.0.published.dataset': '{TABLE_1}' has no 'MVTec' there; did you mean 'MVTec AD'?",
     ),
     (
         methods_table(published_datasets={"onw": "MVTec AD"}),

@@ -106,10 +106,21 @@ class ComparedTableConfig(RunsTableConfig):
         (0.5, 1.5), description="points within which a cell is 'reproduced' and 'close'; beyond, it is 'off'"
     )
 
+    def faults_in_setting(self, key: str, shown: Runs, runs: Runs) -> Iterator[str]:
+        """Datasets that were not run."""
+        yield from unknown(
+            f"{key}.published_datasets", "dataset among the runs", self.published_datasets, shown.datasets
+        )
+
     def published_row(self, where: Mapping[str, str], dataset: str) -> dict[str, str]:
         """Columns that name a row of the published table; of several datasets there, that of ``dataset``."""
         named = self.published_datasets.get(dataset)
         return {"dataset": named, **where} if named else dict(where)
+
+    def published_rows(self, where: Mapping[str, str] | None, datasets: Sequence[str]) -> list[dict[str, str]]:
+        """The rows that ``published_row`` names on datasets, each once."""
+        rows = [] if where is None else [self.published_row(where, dataset) for dataset in datasets]
+        return [row for number, row in enumerate(rows) if row not in rows[:number]]
 
 
 class FigureConfig(Kind):

@@ -8,7 +8,7 @@ import torch
 
 from nfbench.anomalies._base import make_generator
 from nfbench.blocks.method import Method, build_method, load_method, resolve_settings
-from nfbench.config import AnomaliesConfig
+from nfbench.config import AnomaliesConfig, Kept
 from nfbench.core.device import peak_memory_mb, pick_device
 from nfbench.core.errors import NfbenchError, required
 from nfbench.core.files import atomic_path, remove_stale
@@ -19,7 +19,7 @@ from nfbench.features.batches import CachedFeatures
 from nfbench.features.cache import FeatureCache
 from nfbench.features.online import OnlineFeatures, pseudo_anomalies
 from nfbench.plan.origin import require_origin
-from nfbench.plan.paths import EVALUATED
+from nfbench.plan.paths import EVALUATED, TRAINED
 from nfbench.plan.specs import EvaluateSpec
 from nfbench.results.artifacts import write_artifacts
 from nfbench.results.compose import Evaluated, compose_record
@@ -37,10 +37,13 @@ from nfbench.training.record import TrainingRecord
 __all__ = ["evaluate_run"]
 
 _PSEUDO_IMAGES = 40
+_DELETED: dict[Kept, Sequence[str]] = {"all": (), "last": TRAINED[1:2], "none": TRAINED[:2]}
 
 
-def evaluate_run(spec: EvaluateSpec, device: str = "auto", threads: int | None = None) -> None:
-    """Scores the test images with every kept model and writes the run record."""
+def evaluate_run(
+    spec: EvaluateSpec, device: str = "auto", threads: int | None = None, keep_models: Kept = "all"
+) -> None:
+    """Scores the test images with every kept model, writes the run record, and deletes models that are not to stay."""
     require_origin(spec)
     where = pick_device(device, threads)
     trained, run = Path(spec.trained), Path(spec.run)
@@ -97,6 +100,8 @@ def evaluate_run(spec: EvaluateSpec, device: str = "auto", threads: int | None =
     written = known_files(run, [*EVALUATED[1:], *(["maps.npy"] if spec.save_maps else [])])
     found = Evaluated(spec, training, history, train_cache.meta, cache.meta, by_epoch, scored, where)
     write_record(run / "run.json", compose_record(found, peak_memory_mb(where), written))
+    for name in _DELETED[keep_models]:
+        (trained / name).unlink(missing_ok=True)
 
 
 def _training_of(spec: EvaluateSpec, source: Path) -> TrainingRecord:

@@ -205,10 +205,8 @@ def metrics_faults(key: str, published: str | None, metrics: Collection[str]) ->
         yield f"'{key}.metrics': published table '{published}' has none of them, only {', '.join(sorted(found))}"
 
 
-def row_faults(key: str, published: str | None, where: Mapping[str, str] | None) -> Iterator[str]:
+def row_faults(key: str, published: str | None, where: Mapping[str, str]) -> Iterator[str]:
     """Columns that a published table does not have, and values that no row has."""
-    if where is None:
-        return
     if published is None:
         yield f"'{key}.published': the table has no 'published', the file that this row is in"
         return

@@ -253,7 +253,7 @@ def escape_latex(text: str) -> str:
 def _stacked(text: str) -> str:
     """A heading in LaTeX, over several lines if it is long."""
     lines = [escape_latex(line) for line in textwrap.wrap(text, _HEADING, break_long_words=False)]
-    stacked = r" \\ ".join(lines)
+    stacked = r" \\{} ".join(lines)  # else, a bracket or star would be an argument
     return rf"\shortstack{{{stacked}}}" if len(lines) > 1 else stacked
 
 

@@ -69,11 +69,13 @@ class BackbonesTable(ComparedTableConfig):
 
     def faults_in_setting(self, key: str, shown: Runs, runs: Runs) -> Iterator[str]:
         """Backbones that were not run, and published values that are not there."""
+        yield from super().faults_in_setting(key, shown, runs)
         tags = [backbone.tag for backbone in shown.backbones]
         for number, row in enumerate(self.rows):
             of_row = f"{key}.rows.{number}"
             yield from unknown(f"{of_row}.backbone", "run with the backbone", [row.backbone.tag], tags)
-            yield from row_faults(of_row, self.published, row.published)
+            for where in self.published_rows(row.published, shown.datasets):
+                yield from row_faults(of_row, self.published, where)
         yield from metrics_faults(key, self.published, self.metrics)
 
     def make(self, name: str, source: Source) -> Table:

@@ -110,6 +110,7 @@ class MethodsTable(ComparedTableConfig):
 
     def faults_in_setting(self, key: str, shown: Runs, runs: Runs) -> Iterator[str]:
         """Datasets and methods that were not run, and published values that are not there."""
+        yield from super().faults_in_setting(key, shown, runs)
         yield from unknown(f"{key}.datasets", "dataset among the runs", self.datasets or (), shown.datasets)
         for number, row in enumerate(self.rows):
             of_row = f"{key}.rows.{number}"
@@ -120,16 +121,16 @@ class MethodsTable(ComparedTableConfig):
             if row.backbone:
                 tags = [backbone.tag for backbone in of_method.backbones]
                 yield from unknown(f"{of_row}.backbone", f"run of '{row.method}' on", [row.backbone.tag], tags)
-            faults = list(row_faults(of_row, self.published, row.published))
+            wheres = self.published_rows(row.published, of_method.datasets)
+            faults = [fault for where in wheres for fault in row_faults(of_row, self.published, where)]
             yield from faults or self._value_faults(of_row, row, of_method)
         yield from metrics_faults(key, self.published, self.metrics)
 
     def _value_faults(self, key: str, row: MethodRow, runs: Runs) -> Iterator[str]:
         """Faults of the one published value that each metric of a row is compared with."""
-        if self.published is None or row.published is None or file_fault(self.published):
+        if self.published is None or file_fault(self.published):
             return
-        for metric, dataset in product(self.metrics, runs.datasets):
-            where = self.published_row(row.published, dataset)
+        for metric, where in product(self.metrics, self.published_rows(row.published, runs.datasets)):
             try:
                 printed = find_printed(self.published, where, find_metric(metric).printed_as)
             except NfbenchError as error:

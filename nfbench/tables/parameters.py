@@ -60,7 +60,8 @@ class ParametersTable(TableConfig):
             if fault := runs.known.method_fault(row.method):
                 yield f"'{of_row}.method': {fault}"
             yield from backbone_faults(f"{of_row}.backbone", row.backbone)
-            yield from row_faults(of_row, self.published, row.published)
+            if row.published is not None:
+                yield from row_faults(of_row, self.published, row.published)
         if self.published and (fault := file_fault(self.published)):
             yield f"'{key}.published': {fault}"
 

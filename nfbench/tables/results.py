@@ -75,9 +75,7 @@ class ResultsTable(ComparedTableConfig):
         """Names of methods and datasets that were not run, and published values that are not there."""
         yield from unknown(f"{key}.metric_of", "method among the experiment's", self.metric_of, runs.plain_methods)
         yield from unknown(f"{key}.published_as", "method among the runs", self.published_as, shown.methods)
-        yield from unknown(
-            f"{key}.published_datasets", "dataset among the runs", self.published_datasets, shown.datasets
-        )
+        yield from super().faults_in_setting(key, shown, runs)
         for method, printed in self.published_as.items():
             names = [backbone.name for backbone in shown.of_method(method).backbones]
             if isinstance(printed, Mapping) and names:

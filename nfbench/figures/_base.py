@@ -147,13 +147,13 @@ def by_category(runs: Sequence[DrawnRun]) -> dict[tuple[str, str], list[DrawnRun
 
 def bands_of(runs: Sequence[DrawnRun]) -> list[tuple[str, DrawnRun]]:
     """Runs by category and then by column, each with a title, for figures with a band of panels for each run."""
-    grouped, columns = by_category(runs), columns_of(runs)
-    found = [
-        (f"{' '.join(category)}, {' on '.join(title.splitlines())}", find_run(of_category, column))
-        for category, of_category in grouped.items()
-        for column, title in columns.items()
-    ]
-    return [(title, run) for title, run in found if run is not None]
+    columns, bands = columns_of(runs), []
+    for category, of_category in by_category(runs).items():
+        for column, title in columns.items():
+            if run := find_run(of_category, column):
+                method, backbone, *setting = title.splitlines()
+                bands.append((", ".join([" ".join(category), f"{method} on {backbone}", *setting]), run))
+    return bands
 
 
 def level_name(level: int, count: int) -> str:
@@ -236,17 +236,22 @@ def draw_grid(
     return figure
 
 
-def legend_above(figure: Figure, shown: Legend) -> None:
+def legend_above(figure: Figure, shown: Legend, bands: Mapping[Axes, str] | None = None) -> None:
     """Arranges the figure with one legend above all axes, where it covers nothing.
 
     Args:
         figure: the figure.
         shown: handles and labels.
+        bands: titles of bands of panels by their first axes; they may be wider than these.
     """
+    for axis in bands or ():
+        axis.set_title(" ", fontsize=8, loc="left")
     n_columns = max(1, min(len(shown[0]), int(figure.get_figwidth() / 2)))
     inches = 0.1 + 0.2 * math.ceil(len(shown[0]) / n_columns)
     share = 1 - inches / figure.get_figheight()
     figure.tight_layout(rect=(0, 0, 1, share))
+    for axis, title in (bands or {}).items():
+        axis.set_title(title, fontsize=8, loc="left")
     figure.legend(*shown, loc="upper center", ncols=n_columns, fontsize=8, frameon=False)
 
 

@@ -51,7 +51,7 @@ class DeviationsFigure(FigureConfig):
         count = max(one.level + 1 for _, found in shown.values() for one in found)
         figure = new_figure(max(3.2 * count, 6.4), 2.3 * len(bands) + 0.3)
         axes = figure.subplots(len(bands), count, squeeze=False)
-        for row, (title, run) in zip(axes, bands, strict=True):
+        for row, (_, run) in zip(axes, bands, strict=True):
             found = shown[run.folder][1]
             levels = 1 + max(one.level for one in found)
             for level, axis in enumerate(row):
@@ -59,13 +59,13 @@ class DeviationsFigure(FigureConfig):
                 _draw(axis, [chosen[0], chosen[-1]]) if chosen else axis.set_axis_off()
                 name = level_name(level, levels) if levels > 1 else ""
                 axis.text(0.97, 0.95, name, transform=axis.transAxes, ha="right", va="top", fontsize=7)
-            row[0].set_title(title, fontsize=8, loc="left")
             row[0].set_ylabel("number of dimensions", fontsize=8)
         names = dict.fromkeys((found[0].name, found[-1].name) for _, found in shown.values())
         handles = {
             name: Patch(color=color, alpha=_ALPHA) for pair in names for name, color in zip(pair, _COLORS, strict=True)
         }
-        legend_above(figure, ([*handles.values()], [*handles]))
+        titles = {axis: title for axis, (title, _) in zip(axes[:, 0], bands, strict=True)}
+        legend_above(figure, ([*handles.values()], [*handles]), titles)
         return figure
 
 

@@ -62,13 +62,13 @@ class LikelihoodsFigure(FigureConfig):
         size = (max(3.2 * len(levels), 6.4), 3.8 * len(bands))
         figure = new_figure(*size)
         axes = figure.subplots(2 * len(bands), len(levels), squeeze=False)
-        for number, (title, run) in enumerate(bands):
+        for number, (_, run) in enumerate(bands):
             pair = axes[2 * number : 2 * number + 2]
             _draw_run(pair, histograms[run.folder], levels)
-            pair[0, 0].set_title(title, fontsize=8, loc="left")
         drawn = {row.group for rows in histograms.values() for row in rows}
         handles = {GROUPS[group]: Patch(color=COLORS[group], alpha=_ALPHA) for group in GROUPS if group in drawn}
-        legend_above(figure, ([*handles.values()], [*handles]))
+        titles = {axis: title for axis, (title, _) in zip(axes[::2, 0], bands, strict=True)}
+        legend_above(figure, ([*handles.values()], [*handles]), titles)
         return figure
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["FIGURE", "ProjectionsFigure"]
 
 _SIZE = 8
+_OUTER = 0.01
+_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1}
 
 
 class ProjectionsFigure(FigureConfig):
@@ -36,56 +38,55 @@ class ProjectionsFigure(FigureConfig):
         """One row per category, method and representation, a column per level, fine to coarse; first seed.
 
         A panel has at most 300 normal, anomalous, and learned anomalous positions each, by their first two principal
-        components. Methods without representations are left out.
+        components. The outermost percent on each side lies at the border. Methods without representations are left out,
+        as are runs without masks.
 
         Raises:
             NfbenchError: no run of the first seed has representations and masks.
         """
         from matplotlib.lines import Line2D
 
-        shown = read_shown("projections", runs)
+        everything = read_shown("projections", runs).items()
+        shown = {folder: (run, found) for folder, (run, found) in everything if all(len(one.points) for one in found)}
         drawn = {str(group) for _, found in shown.values() for one in found for group in one.groups}
         if not drawn:
             raise NfbenchError("a figure of kind 'projections' needs images with masks, and there are none")
         bands = bands_of([run for run, _ in shown.values()])
-        steps = [(title, name, run) for title, run in bands for name in _names(shown[run.folder][1])]
-        count = max(one.level + 1 for _, found in shown.values() for one in found)
-        figure = new_figure(max(3 * count, 6), 2.7 * len(steps) + 0.3)
-        axes = figure.subplots(len(steps), count, squeeze=False)
-        for row, (title, name, run) in zip(axes, steps, strict=True):
-            found = [one for one in shown[run.folder][1] if one.name == name]
+        rows = [row for title, run in bands for row in _rows(title, shown[run.folder][1])]
+        count = max(len(found) for _, found in rows)
+        figure = new_figure(max(3 * count, 6), 2.7 * len(rows) + 0.3)
+        axes = figure.subplots(len(rows), count, squeeze=False)
+        for row, (_, found) in zip(axes, rows, strict=True):
             for axis, one in zip(row, found, strict=False):
-                _draw(axis, one)
-                axis.set_title(level_name(one.level, len(found)) if len(found) > 1 else "", fontsize=7, loc="right")
+                _draw(axis, one, level_name(one.level, len(found)) if len(found) > 1 else "")
             for axis in row[len(found) :]:
                 axis.set_axis_off()
-            row[0].set_ylabel(f"{name}\n{row[0].get_ylabel()}", fontsize=8)
-            if name == _names(shown[run.folder][1])[0]:
-                row[0].set_title(title, fontsize=8, loc="left")
-        handles = {
-            GROUPS[group]: Line2D([], [], color=COLORS[group], marker="o", ls="", ms=4)
-            for group in GROUPS
-            if group in drawn
-        }
-        legend_above(figure, ([*handles.values()], [*handles]))
+            row[0].set_ylabel(f"{found[0].name}\n{row[0].get_ylabel()}", fontsize=8)
+        groups = [group for group in GROUPS if group in drawn]
+        handles = [Line2D([], [], color=COLORS[group], marker="o", ls="", ms=4) for group in groups]
+        titles = {axis: title for axis, (title, _) in zip(axes[:, 0], rows, strict=True) if title}
+        legend_above(figure, (handles, [GROUPS[group] for group in groups]), titles)
         return figure
 
 
-def _names(found: Sequence[Representation]) -> list[str]:
-    return list(dict.fromkeys(one.name for one in found))
+def _rows(title: str, found: Sequence[Representation]) -> Iterator[tuple[str, list[Representation]]]:
+    """The levels of each representation of a run, with the title above, which the first one alone has."""
+    for number, name in enumerate(dict.fromkeys(one.name for one in found)):
+        yield "" if number else title, [one for one in found if one.name == name]
 
 
-def _draw(axis: Axes, one: Representation) -> None:
-    for group in GROUPS:
-        x, y = one.points[one.groups == group].T
-        axis.scatter(x, y, s=_SIZE, color=COLORS[group], alpha=0.5, lw=0)
-    labels = [
-        f"{number} component, {100 * share:.0f} %"
-        for number, share in zip(("first", "second"), one.shares, strict=True)
-    ]
-    axis.set_xlabel(labels[0], fontsize=7)
-    axis.set_ylabel(labels[1], fontsize=7)
+def _draw(axis: Axes, one: Representation, level: str) -> None:
+    import numpy as np
+
+    order = np.random.default_rng(0).permutation(len(one.points))  # so that no group covers another
+    x, y = one.points.clip(*np.quantile(one.points, (_OUTER, 1 - _OUTER), axis=0))[order].T
+    axis.scatter(x, y, s=_SIZE, c=[COLORS[group] for group in one.groups[order]], alpha=0.6, lw=0)
+    first, second = (f"{100 * share:.0f} %" for share in one.shares)
+    axis.set_xlabel(f"first component, {first}", fontsize=7)
+    axis.set_ylabel(f"second component, {second}", fontsize=7)
     axis.tick_params(labelsize=6)
+    if level:
+        axis.text(0.97, 0.97, level, transform=axis.transAxes, ha="right", va="top", fontsize=7, bbox=_BOX)
 
 
 FIGURE = ProjectionsFigure

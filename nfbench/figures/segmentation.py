@@ -119,7 +119,8 @@ def _alarms(runs: Sequence[DrawnRun], nfa: float) -> str:
     regions = [(run.cell, row) for run in runs for row in read_rows(DetectedRegion, run.folder) if row.map == "nfa"]
     alarmed = {(cell, row.image) for cell, row in regions if not row.label and row.log_nfa < math.log10(nfa)}
     total = sum(run.record.data.n_test_normal for run in runs)
-    return f"NFA < {nfa:g}\nalarms in {len(alarmed)} of {total}\nnormal images"
+    limit = f"{nfa:g}".replace("e-0", "e-")
+    return f"NFA < {limit}\nalarms in {len(alarmed)} of {total}\nnormal images"
 
 
 def _draw(

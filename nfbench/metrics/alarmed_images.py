@@ -19,7 +19,7 @@ def _at(name: str, title: str, detector: str, log_nfa: float = 0.0) -> Metric:
 
 
 METRICS = [
-    _at("fair", "at one false positive pixel per training image", "fair"),
+    _at("fair", "at one false positive pixel per normal image", "fair"),
     _at("nfa", "NFA < 1", "nfa"),
     _at("nfa_1e6", "NFA < 1e-6", "nfa", -6.0),
 ]

@@ -185,6 +185,10 @@ PLANS = [
         {"tables": {"t": {**COUNTED, "rows": [{"method": "padm", "backbone": {"name": "resnt"}}]}}},
         "'tables.t.rows.0.method': no method or variant 'padm'",
     ),
+    (
+        {"tables": {"t": {"kind": "alarms", "title": "t", "metrics": ["false_alarms_nfa"]}}},
+        "'tables.t.metrics': 'false_alarms_nfa' is no share of normal images with a false alarm; known: alarmed_fair",
+    ),
     ({"figures": {"f": {"kind": "map"}}}, "'figures.f.kind'"),
     (
         {"figures": {"f": {"kind": "maps", "setting": "unified"}}},

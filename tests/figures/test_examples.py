@@ -64,7 +64,7 @@ def test_detections_are_drawn_and_alarms_counted_at_each_nfa(runs):
     totals = [run.record.data.n_test_normal for run in runs]
     for column, total in zip((4, 9), totals, strict=True):
         titles = [axis.get_title() for axis in axes[0, column : column + 3]]
-        found = zip(("1", "1e-06", "0.01"), (2, 1, 2), strict=True)
+        found = zip(("1", "1e-6", "0.01"), (2, 1, 2), strict=True)
         assert titles == [f"NFA < {nfa}\nalarms in {count} of {total}\nnormal images" for nfa, count in found]
     for row, number in enumerate([2, 1, 3]):  # log NFA is -number everywhere
         masks = [axis.get_images()[1].get_array()[..., 3] for axis in axes[row, 4:7]]

@@ -86,17 +86,24 @@ def test_deviations_are_counted_before_and_after(tmp_path):
 def test_points_have_the_colour_of_their_group(tmp_path):
     found = list(made(["features", "latents"], 2))
     few = list(made(["before", "after"], 1))
-    figure = ProjectionsFigure().draw([run(tmp_path, "nfad", found), run(tmp_path, "simplenet", few)])
+    figure = ProjectionsFigure().draw(
+        [
+            run(tmp_path, "nfad", found),
+            run(tmp_path, "nfad", made(["features"], 2, masks=False), category="mono"),
+            run(tmp_path, "simplenet", few),
+        ]
+    )
     panels = [axis for axis in figure.axes if axis.axison]
     assert len(panels) == 4 + 2
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["normal", "anomalous", "anomalous, learned from"]
     for one, axis in zip([*found, *few], panels, strict=True):
-        drawn = {
-            to_hex(dots.get_facecolor()[0]): dots.get_offsets() for dots in axis.collections if len(dots.get_offsets())
-        }
+        (dots,) = axis.collections
+        colors = np.array([to_hex(color) for color in dots.get_facecolor()])
+        points = one.points.clip(*np.quantile(one.points, (0.01, 0.99), axis=0))
         for group in GROUPS:
-            np.testing.assert_allclose(drawn[COLORS[group]], one.points[one.groups == group])
+            drawn = sorted(dots.get_offsets()[colors == COLORS[group]].tolist())
+            np.testing.assert_allclose(drawn, sorted(points[one.groups == group].tolist()), rtol=1e-6)
         assert "50 %" in axis.get_xlabel()
 
 

@@ -102,9 +102,9 @@ class Official:
 
     def _link(self, left: Path, cell: Cell) -> Path:
         """A folder of a run's own, with the files of all like it."""
-        folder = self.folder / "runs" / str(cell).replace("/", "_")
+        folder = self.paths.run_record(cell).parent
         if not folder.exists():
-            folder.parent.mkdir(exist_ok=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
             folder.symlink_to(left)
         return folder
 

@@ -13,8 +13,12 @@ from matplotlib.axes import Axes
 from nfbench.config import load_bench, metrics_in
 from nfbench.figures._base import by_category
 from nfbench.plan.catalogue import Catalogue
+from nfbench.report.data import ReportSource, collect
+from nfbench.report.gallery import gallery
+from nfbench.report.page import render_page
 from nfbench.results.aggregate import aggregate
 from nfbench.results.compare import Comparison
+from nfbench.results.ledger import Account, Stock
 from nfbench.tables._model import Source
 from nfbench.tables._render import to_csv, to_html, to_latex
 from tests.official import Official
@@ -45,15 +49,18 @@ def with_all_columns(runs):
     return kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_every_table_is_made_and_every_figure_is_drawn(official, notes, name):
+def test_all_tables_figures_and_the_report_are_made(official, notes, name):
     experiment = official.bench.experiment(name)
     metrics = {*metrics_in([*experiment.tables.values()]), *(DRAWN if experiment.figures else ())}
     runs = official.runs(name, metrics) if experiment.grid else []
     results = aggregate(run.record for run in runs) if runs else None
+    tables = []
     for key, config in experiment.tables.items():
         variants = {method: official.bench.variant(method) for method, _ in config.built}
         table = config.make(key, Source(results, notes, variants))
+        tables.append(table)
         rows = [[cell for cell in row.cells if isinstance(cell, Comparison)] for row in own_rows(table)]
         for group in filter(None, (*rows, *zip(*rows, strict=True))):
             assert not all(np.isnan(cell.mean) for cell in group), f"{key}: a row or column without values"
@@ -63,3 +70,7 @@ def test_every_table_is_made_and_every_figure_is_drawn(official, notes, name):
         drawn = figure.draw(with_all_columns(shown))
         assert any(axis.has_data() for axis in drawn.findobj(Axes)), f"{key}: nothing is drawn"
         plt.close(drawn)
+    if runs:
+        done = Stock(tuple(Account(run.cell, "done") for run in runs), {run.cell: run.record for run in runs})
+        source = ReportSource(name, experiment.title, done, results, tables, [], {}, official.paths)
+        assert render_page({**collect(source), "gallery": gallery(done.records, official.paths, 1)})

@@ -138,7 +138,7 @@ def invented(bench, experiment, available=lambda dataset: list(EVERY)):
             "n_train": 9, "n_val": 1, "n_test": 9, "n_regions": 5, "epochs": 8, "image_score": "", "machine": "CPU",
             "n_real": anomalies.real if anomalies else 0, "generator": (anomalies and anomalies.generator) or "",
             "search": "", "search_metric": "", "search_chosen": True, "n_validation": 0, "n_classes": 40,
-            "value": 0.97,
+            "threshold_images": "", "value": 0.97,
         }  # fmt: skip
         named = [f"{metric}{suffix}" for metric in metrics for suffix in ("", "_transductive")]
         frames += [{**common, "metric": m, "selection": s} for m in named for s in ("last", "oracle")]

@@ -32,6 +32,7 @@ from nfbench.scoring.likelihoods import Positions, likelihood_histograms, positi
 from nfbench.scoring.protocol import Views, score_and_evaluate
 from nfbench.training.assemble import of_class
 from nfbench.training.checkpoint import load_kept, load_state
+from nfbench.training.crossfit import load_tails
 from nfbench.training.record import TrainingRecord
 
 __all__ = ["evaluate_run"]
@@ -75,11 +76,12 @@ def evaluate_run(
     likelihoods = {"before": _likelihoods(model, features, truth, made, where)}
     by_epoch: dict[int, dict[str, float | None]] = {}
     held_out = training.classes[spec.cell.category].held_out
+    tail = load_tails(verified(trained / "held_out.safetensors", source)).get(spec.cell.category)
     kept = load_kept(verified(trained / "checkpoints.safetensors", source))
     kept[training.epochs] = load_state(verified(trained / "model.safetensors", source))
     history = read_rows(Epoch, trained)
     for epoch, state in progress(kept.items(), total=len(kept), label=f"evaluate {spec.cell}"):
-        scored = score_and_evaluate(load_method(model, state), views, truth, where, held_out, spec.metrics)
+        scored = score_and_evaluate(load_method(model, state), views, truth, where, held_out, spec.metrics, tail)
         by_epoch[epoch] = scored.evaluation.metrics
 
     likelihoods["after"] = _likelihoods(model, features, truth, made, where)

@@ -78,7 +78,7 @@ def test_snakemake_makes_nothing_when_all_looks_change_and_plugins_come(finished
     ("edits", "expected"),
     [
         ([("methods/fastflow.py", "FastFlow")], ONE_METHOD),
-        ([("scoring/maps.py", "_CONTOUR_QUANTILE")], EVALUATED),
+        ([("scoring/maps.py", "_CONTOUR_SHARE")], EVALUATED),
         ([("tables/_captions.py", "caption_of_runs")], {"build_table": 3, "build_report": 1}),
         ([("methods/padim.py", "Padim"), ("anomalies/blend.py", "CANVAS"), ("figures/speed.py", "_point")], {}),
     ],

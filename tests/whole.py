@@ -15,7 +15,9 @@ from nfbench.metrics import known_metrics
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
 from nfbench.plan.specs import StudySpec
-from nfbench.results.files import Bin, Epoch, ImageScore, MeanIou, Quantile, write_rows
+from nfbench.results.artifacts import write_representations
+from nfbench.results.files import Bin, DetectedRegion, Epoch, ImageScore, MeanIou, Quantile, write_rows
+from nfbench.scoring.representations import Representation
 from nfbench.search.record import BestTrial, StudyDescription, StudyRecord, TrialRecord, write_study
 from tests.conftest import make_image_folder
 from tests.made_up import made_up_record, made_up_specs, write_listing
@@ -26,14 +28,19 @@ EDGES = np.linspace(-2, 2, 5)
 FILES = {
     Epoch: [(1, 3.0, -1.5, 0.1, 1.0), (2, 2.0, -1.2, 0.1, 1.0)],
     ImageScore: [(f"{number}.png", number % 2, "x", *[float(number)] * 4) for number in range(6)],
+    DetectedRegion: [("0.png", 0, "nfa", 4, 0, 0, 2, 2, -5.0)],
     MeanIou: [(name, float(x), 0.2, 0.3, 0.4) for name in ("score", "nfa") for x in range(-2, 3)],
     Quantile: [(images, 0, 4, p, p, 1.1 * p) for images in ("training", "test") for p in (0.1, 0.5, 0.9)],
     Bin: [
         (moment, level, group, left, right, 0.25)
-        for moment, level, group in product(("before", "after"), (0, 1), ("normal", "anomalous", "pseudo"))
+        for moment, level, group in product(("before", "after"), (0, 1), ("normal", "anomalous", "learned", "pseudo"))
         for left, right in pairwise(EDGES)
     ],
 }
+REPRESENTATIONS = [
+    Representation(name, level, EDGES + 2, np.stack([EDGES, EDGES**2], 1), EDGES[-2:] / 4, np.repeat("normal", 5))
+    for name, level in product(("features", "latents"), (0, 1))
+]
 
 
 def whole_runs(
@@ -61,7 +68,7 @@ def _manifest(paths: Paths, category: str) -> Path:
 def _run(paths: Paths, cell: Cell, title: str) -> DrawnRun:
     value = 0.9 + 0.02 * cell.seed + 0.01 * (cell.setting == "unified")
     by_epoch = {epoch: dict.fromkeys(known_metrics(), value) for epoch in (1, 2)}
-    study, manifest = _study(paths, cell), _manifest(paths, cell.category)
+    study, manifest = made_up_study(paths, cell), _manifest(paths, cell.category)
     specs = made_up_specs(cell, cell.method, paths).model_copy(update={"study": study})
     record = made_up_record(cell, cell.method, title, by_epoch, specs)
     anomalies = {"generator": GENERATOR, "views": 2, "online": False, "repeats": 1, "real": []}
@@ -87,12 +94,13 @@ def _run(paths: Paths, cell: Cell, title: str) -> DrawnRun:
     maps = np.linspace(0, 1, 4 * 64, dtype=np.float32).reshape(4, 8, 8)
     index, suspect = np.arange(4), np.arange(4) == 3
     np.savez(run / "examples.npz", index=index, suspect=suspect, maps=maps, nfa=1 - 2 * maps)
+    write_representations(run, REPRESENTATIONS)
     for kept in ("run.json", "training.json"):
         write_listing(run / kept)
     return DrawnRun(cell, type(record).model_validate(values), run, run, Path(study.study) / "study.json")
 
 
-def _study(paths: Paths, cell: Cell) -> StudySpec:
+def made_up_study(paths: Paths, cell: Cell) -> StudySpec:
     """Writes the study of a cell, with a trial of each state."""
     path, now = paths.study_of(cell), datetime.now(UTC)
     search = {"backbones": [BACKBONE], "objective": "validation"}

@@ -244,6 +244,14 @@ class Method(nn.Module, ABC):
         """
         return None
 
+    def representations(self, features: Features[Tensor]) -> Mapping[str, Sequence[Tensor]]:
+        """What the method makes of each position, step by step: ``(B, C, H, W)`` by level and name of the step.
+
+        For figures. By default the features and the latents of ``position_log_likelihoods``; nothing without these.
+        """
+        found = self.position_log_likelihoods(features)
+        return {} if found is None else {"features": features.levels, "latents": [z for z, _ in found]}
+
     @abstractmethod
     def score(self, features: Features[Tensor]) -> Scores:
         """Anomaly maps and image scores of a batch."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from nfbench.core.errors import NfbenchError, faults_of
 
-__all__ = ["exported", "nearest", "package_folder", "plugin", "plugin_literal", "plugin_names"]
+__all__ = ["exported", "nearest", "package_folder", "plugin", "plugin_defines", "plugin_literal", "plugin_names"]
 
 
 def plugin_names(package: str) -> list[str]:
@@ -89,6 +89,36 @@ def _literal(code: str, variable: str) -> Any:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == variable:
             return ast.literal_eval(node.value)
     return None
+
+
+def plugin_defines(package: str, name: str, attribute: str, members: Iterable[str], root: str) -> bool:
+    """Whether a plug-in's class, or a base of it, has one of ``members`` of its own; read without importing it.
+
+    Args:
+        package: of the plug-ins.
+        name: of the plug-in.
+        attribute: under which its module has the class, such as ``METHOD``.
+        members: names of methods.
+        root: name of the base that all classes of the package have in common, which does not count.
+    """
+
+    def defined(module: str, sought: str) -> bool:
+        ours = sought != root and module.partition(".")[0] == package.partition(".")[0]
+        spec = importlib.util.find_spec(module) if ours else None
+        for node in ast.parse(Path(spec.origin).read_text()).body if spec and spec.origin else ():
+            if isinstance(node, ast.ClassDef) and node.name == sought:
+                own = {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
+                bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
+                return not own.isdisjoint(members) or any(defined(module, base) for base in bases)
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == sought:
+                return isinstance(node.value, ast.Name) and defined(module, node.value.id)
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [found.name for found in node.names if sought == (found.asname or found.name)]
+                if names:
+                    return defined(node.module, names[0])
+        return False
+
+    return defined(f"{package}.{name}", attribute)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -6,14 +6,16 @@ Kinds are imported while the workflow is parsed: matplotlib and numpy are import
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nfbench.config.runs import Runs
 from nfbench.config.validation import printable
 from nfbench.core.errors import required
 from nfbench.core.files import atomic_path, remove_stale
+from nfbench.core.registry import plugin_defines, plugin_names
 from nfbench.datasets._manifest import Entry, read_checked_image, read_checked_mask
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
@@ -25,28 +27,49 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLORS",
+    "GROUPS",
     "Column",
     "DrawnRun",
     "Legend",
+    "bands_of",
     "by_category",
     "columns_of",
     "draw_example",
     "draw_grid",
     "find_run",
+    "lacking",
     "legend_above",
+    "level_name",
     "new_figure",
     "of_first_seed",
     "read_runs",
     "write_figure",
 ]
 
-COLORS = {"normal": "#1f77b4", "anomalous": "#d62728", "pseudo": "#ff7f0e", "neutral": "#555555"}
+COLORS = {
+    "normal": "#1f77b4",
+    "anomalous": "#d62728",
+    "learned": "#9467bd",
+    "pseudo": "#ff7f0e",
+    "neutral": "#555555",
+}
+GROUPS = {
+    "normal": "normal",
+    "anomalous": "anomalous",
+    "learned": "anomalous, learned from",
+    "pseudo": "pseudo-anomalous",
+}
+"""Groups of positions, with their names in legends."""
 
 Column = tuple[str, str, str]
 """Setting, method and backbone."""
 
 Legend = tuple[list[Any], list[str]]
 """Handles and labels."""
+
+_DPI = 130
+_LONGEST = 60_000
+"""Pixels of the longest side; matplotlib draws none of 2^16, and cutting to what is drawn may add a few."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +145,41 @@ def by_category(runs: Sequence[DrawnRun]) -> dict[tuple[str, str], list[DrawnRun
     return grouped
 
 
+def bands_of(runs: Sequence[DrawnRun]) -> list[tuple[str, DrawnRun]]:
+    """Runs by category and then by column, each with a title, for figures with a band of panels for each run."""
+    columns, bands = columns_of(runs), []
+    for category, of_category in by_category(runs).items():
+        for column, title in columns.items():
+            if run := find_run(of_category, column):
+                method, backbone, *setting = title.splitlines()
+                bands.append((", ".join([" ".join(category), f"{method} on {backbone}", *setting]), run))
+    return bands
+
+
+def level_name(level: int, count: int) -> str:
+    """A level by its place among the run's own, which backbones may count otherwise."""
+    ends = {0: ", finest", count - 1: ", coarsest"} if count > 1 else {}
+    return f"level {level + 1} of {count}{ends.get(level, '')}"
+
+
+def lacking(key: str, runs: Runs, members: Sequence[str], what: str) -> Iterator[str]:
+    """The fault of a figure that none of the methods of its experiment has anything for.
+
+    Args:
+        key: where the figure is in its file.
+        runs: runs that it draws.
+        members: names of methods of ``Method``, one of which it needs.
+        what: what these give, for the message.
+    """
+    known = [name for name in plugin_names("nfbench.methods") if _has(name, members)]
+    if not runs.plain_methods & {*known}:
+        yield f"'{key}': none of its methods has {what}; those that have: {', '.join(known)}"
+
+
+def _has(method: str, members: Sequence[str]) -> bool:
+    return plugin_defines("nfbench.methods", method, "METHOD", members, root="Method")
+
+
 def new_figure(width: float, height: float, **options: Any) -> Figure:
     """An empty figure in inches, for no display, that shows text as it is.
 
@@ -178,17 +236,22 @@ def draw_grid(
     return figure
 
 
-def legend_above(figure: Figure, shown: Legend) -> None:
+def legend_above(figure: Figure, shown: Legend, bands: Mapping[Axes, str] | None = None) -> None:
     """Arranges the figure with one legend above all axes, where it covers nothing.
 
     Args:
         figure: the figure.
         shown: handles and labels.
+        bands: titles of bands of panels by their first axes; they may be wider than these.
     """
+    for axis in bands or ():
+        axis.set_title(" ", fontsize=8, loc="left")
     n_columns = max(1, min(len(shown[0]), int(figure.get_figwidth() / 2)))
     inches = 0.1 + 0.2 * math.ceil(len(shown[0]) / n_columns)
     share = 1 - inches / figure.get_figheight()
     figure.tight_layout(rect=(0, 0, 1, share))
+    for axis, title in (bands or {}).items():
+        axis.set_title(title, fontsize=8, loc="left")
     figure.legend(*shown, loc="upper center", ncols=n_columns, fontsize=8, frameon=False)
 
 
@@ -212,6 +275,7 @@ def draw_example(axes: Sequence[Axes], entry: Entry, label: str) -> None:
 def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
     """Writes a figure under each path, in the format of its ending, and closes it.
 
+    A figure that would be too large is written at a lower resolution.
     All text is shown as it is; control characters, and bytes of names that are not UTF-8, by their numbers.
     """
     from matplotlib import pyplot
@@ -221,10 +285,11 @@ def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
         text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
     for folder in {path.parent for path in paths}:
         remove_stale(folder)
+    dpi = min(_DPI, _LONGEST / max(figure.get_size_inches()))
     for path in paths:
         options: dict[str, Any] = {"metadata": {"CreationDate": None}}
         if path.suffix == ".png":
             options = {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 3}}  # faster, 12 % larger
         with atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=130, bbox_inches="tight", **options)
+            figure.savefig(temporary, dpi=dpi, bbox_inches="tight", **options)
     pyplot.close(figure)

@@ -10,11 +10,11 @@ from nfbench.config.tables import FigureConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.figures._base import (
     COLORS,
+    GROUPS,
     DrawnRun,
-    by_category,
-    columns_of,
-    find_run,
+    bands_of,
     legend_above,
+    level_name,
     new_figure,
     of_first_seed,
 )
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["FIGURE", "LikelihoodsFigure"]
 
 _MOMENTS = ("before", "after")
-_GROUPS = {"normal": "normal", "anomalous": "anomalous", "pseudo": "pseudo-anomalous"}
 _ALPHA = 0.45
 
 
@@ -58,30 +57,24 @@ class LikelihoodsFigure(FigureConfig):
                 "a figure of kind 'likelihoods' needs a method that leaves likelihoods.csv, one with likelihoods of "
                 "positions that may learn from anomalies: sanflow, nfad or bgad"
             )
-        columns = columns_of(shown)
-        bands = [
-            (category, run)
-            for category, of_category in by_category(shown).items()
-            for run in (find_run(of_category, column) for column in columns)
-            if run is not None
-        ]
+        bands = bands_of(shown)
         levels = sorted({row.level for rows in histograms.values() for row in rows})
         size = (max(3.2 * len(levels), 6.4), 3.8 * len(bands))
         figure = new_figure(*size)
         axes = figure.subplots(2 * len(bands), len(levels), squeeze=False)
-        for number, (category, run) in enumerate(bands):
+        for number, (_, run) in enumerate(bands):
             pair = axes[2 * number : 2 * number + 2]
             _draw_run(pair, histograms[run.folder], levels)
-            pair[0, 0].set_title(f"{' '.join(category)}, {' on '.join(run.title.splitlines())}", fontsize=8, loc="left")
         drawn = {row.group for rows in histograms.values() for row in rows}
-        groups = [group for group in _GROUPS if group in drawn]
-        handles = [Patch(color=COLORS[group], alpha=_ALPHA) for group in groups]
-        legend_above(figure, (handles, [_GROUPS[group] for group in groups]))
+        handles = {GROUPS[group]: Patch(color=COLORS[group], alpha=_ALPHA) for group in GROUPS if group in drawn}
+        titles = {axis: title for axis, (title, _) in zip(axes[::2, 0], bands, strict=True)}
+        legend_above(figure, ([*handles.values()], [*handles]), titles)
         return figure
 
 
 def _draw_run(axes: NDArray[np.object_], rows: Sequence[Bin], levels: Sequence[int]) -> None:
     """The panels of one run: before training above, after training below."""
+    count = 1 + max(row.level for row in rows)
     for row, moment in zip(axes, _MOMENTS, strict=True):
         for axis, level in zip(row, levels, strict=True):
             chosen = [r for r in rows if (r.moment, r.level) == (moment, level)]
@@ -89,20 +82,13 @@ def _draw_run(axes: NDArray[np.object_], rows: Sequence[Bin], levels: Sequence[i
                 axis.set_axis_off()
                 continue
             _draw(axis, chosen)
-            axis.text(0.03, 0.95, _name(level, rows), transform=axis.transAxes, va="top", fontsize=7)
+            axis.text(0.03, 0.95, level_name(level, count), transform=axis.transAxes, va="top", fontsize=7)
             axis.set_xlabel("log-likelihood in nats per dimension" if moment == _MOMENTS[-1] else "", fontsize=8)
         row[0].set_ylabel(f"{moment} training\nshare of positions", fontsize=8)
 
 
-def _name(level: int, rows: Sequence[Bin]) -> str:
-    """A level by its place among the run's own, which backbones may count otherwise."""
-    count = 1 + max(row.level for row in rows)
-    ends = {0: ", finest", count - 1: ", coarsest"} if count > 1 else {}
-    return f"level {level + 1} of {count}{ends.get(level, '')}"
-
-
 def _draw(axis: Axes, rows: Sequence[Bin]) -> None:
-    for group in _GROUPS:
+    for group in GROUPS:
         bins = {(row.left, row.right): row.share for row in rows if row.group == group}
         if not bins:
             continue

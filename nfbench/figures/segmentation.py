@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from pydantic import Field
+
+from nfbench.config.runs import Runs
 from nfbench.config.tables import FigureConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets._manifest import Entry, read_checked_image
@@ -14,10 +18,12 @@ from nfbench.figures._base import (
     columns_of,
     draw_example,
     find_run,
+    lacking,
     legend_above,
     new_figure,
     of_first_seed,
 )
+from nfbench.results.files import DetectedRegion, read_rows
 from nfbench.results.record import tested_images
 
 if TYPE_CHECKING:
@@ -35,13 +41,22 @@ class SegmentationFigure(FigureConfig):
     """A contrario segmentations of examples."""
 
     kind: Literal["segmentation"] = "segmentation"
+    nfa: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (1.0,), min_length=1, description="draw detections at these numbers of false alarms, at most 1 each"
+    )
+
+    def faults(self, key: str, runs: Runs) -> Iterator[str]:
+        """A method with latents has to be among the runs."""
+        yield from super().faults(key, runs)
+        yield from lacking(key, runs.of(self.setting), ["latent_shapes"], "standard normal latents")
 
     def draw(self, runs: Sequence[DrawnRun]) -> Figure:
         """One row per example, first seed, methods that have an NFA; below, each method's most anomalous normal images.
 
-        Per method: anomaly map, log10 NFA (white at 0, red below, where it is meaningful), and the image with the
-        automatic mask, NFA < 1, filled, and the outline of the mask at the threshold that is best on the test set. A
-        method that keeps no map of an example, since it made use of that image, has nothing there.
+        Per method: anomaly map, log10 NFA (white at 0, red below, where it is meaningful), and for each of ``nfa`` the
+        image with the automatic mask filled, and the outline of the mask at the threshold that is best on the test set.
+        Above stands in how many of the normal test images of all categories there is a false alarm. A method that keeps
+        no map of an example, since it made use of that image, has nothing there.
         """
         from matplotlib.lines import Line2D
         from matplotlib.patches import Patch
@@ -53,7 +68,8 @@ class SegmentationFigure(FigureConfig):
             raise NfbenchError("a figure of kind 'segmentation' needs a method with standard normal latents")
         grouped, titles = by_category(with_nfa), columns_of(with_nfa)
         examples = {run.folder: read_examples(run.folder) for run in with_nfa}
-        n_columns = 2 + 3 * len(titles)
+        width = 2 + len(self.nfa)
+        n_columns = 2 + width * len(titles)
         of_first = {key: examples[category_runs[0].folder] for key, category_runs in grouped.items()}
         n_rows = sum(len(first.images) + len(first.suspects) for first in of_first.values())
         figure = new_figure(_CELL * n_columns, _CELL * n_rows)
@@ -83,24 +99,39 @@ class SegmentationFigure(FigureConfig):
                     number = next(iter(found.suspects[rank:]), None) if suspect else index
                     kept = None if number is None else found.row(number)
                     if number is not None and kept is not None:
-                        _draw(row[2 + 3 * column : 5 + 3 * column], entries[number], run, found.maps, kept)
-        for column, title in enumerate(titles.values()):
-            for axis, name in zip(
-                axes[0, 2 + 3 * column :], ("anomaly map", "log10 NFA", "segmentation"), strict=False
-            ):
-                axis.set_title(f"{title}\n{name}" if name == "log10 NFA" else name, fontsize=7)
+                        panels = row[2 + width * column : 2 + width * (column + 1)]
+                        _draw(panels, entries[number], run, found.maps, kept, self.nfa)
+        for column, (key, title) in enumerate(titles.items()):
+            alarms = [_alarms([run for run in with_nfa if run.column == key], nfa) for nfa in self.nfa]
+            names = ["anomaly map", f"{title}\nlog10 NFA", *alarms]
+            for axis, name in zip(axes[0, 2 + width * column :], names, strict=False):
+                axis.set_title(name, fontsize=7)
         axes[0, 0].set_title("image", fontsize=7)
         axes[0, 1].set_title("ground truth", fontsize=7)
         handles = [Patch(color=_AUTOMATIC, alpha=0.5), Line2D([], [], color=_ORACLE)]
-        legend_above(figure, (handles, ["automatic: NFA < 1", "best threshold of log NFA"]))
+        legend_above(figure, (handles, ["automatic, by NFA", "best threshold of log NFA"]))
         figure.subplots_adjust(wspace=0.04, hspace=0.04)
         return figure
 
 
-def _draw(axes: Sequence[Axes], entry: Entry, run: DrawnRun, maps: dict[str, np.ndarray], number: int) -> None:
+def _alarms(runs: Sequence[DrawnRun], nfa: float) -> str:
+    """How many normal test images of all runs have a false alarm; regions are known up to NFA < 1."""
+    regions = [(run.cell, row) for run in runs for row in read_rows(DetectedRegion, run.folder) if row.map == "nfa"]
+    alarmed = {(cell, row.image) for cell, row in regions if not row.label and row.log_nfa < math.log10(nfa)}
+    total = sum(run.record.data.n_test_normal for run in runs)
+    limit = f"{nfa:g}".replace("e-0", "e-")
+    return f"NFA < {limit}\nalarms in {len(alarmed)} of {total}\nnormal images"
+
+
+def _draw(
+    axes: Sequence[Axes],
+    entry: Entry,
+    run: DrawnRun,
+    maps: dict[str, np.ndarray],
+    number: int,
+    limits: Sequence[float],
+) -> None:
     import numpy as np
-    from matplotlib.colors import to_rgb
-    from matplotlib.patches import Rectangle
 
     from nfbench.scoring.maps import resize_map
 
@@ -117,17 +148,26 @@ def _draw(axes: Sequence[Axes], entry: Entry, run: DrawnRun, maps: dict[str, np.
     smallest = f"min {log_nfa.min():.0f}"
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1}
     axes[1].text(0.03, 0.04, smallest, fontsize=6, transform=axes[1].transAxes, bbox=box)
-    axes[2].imshow(read_checked_image(entry))
-    automatic = log_nfa < 0
+    for axis, nfa in zip(axes[2:], limits, strict=True):
+        _draw_mask(axis, entry, log_nfa, math.log10(nfa), run.record.segmentation.thresholds.get("miou_nfa_oracle"))
+
+
+def _draw_mask(axis: Axes, entry: Entry, log_nfa: np.ndarray, limit: float, oracle: float | None) -> None:
+    """The image with the mask below ``limit`` filled, and the outline of the one below ``oracle``."""
+    import numpy as np
+    from matplotlib.colors import to_rgb
+    from matplotlib.patches import Rectangle
+
+    axis.imshow(read_checked_image(entry))
+    automatic = log_nfa < limit
     overlay = np.zeros((*automatic.shape, 4))
     overlay[automatic] = (*to_rgb(_AUTOMATIC), 0.5)
-    axes[2].imshow(overlay)
-    oracle = run.record.segmentation.thresholds.get("miou_nfa_oracle")
+    axis.imshow(overlay)
     if oracle is not None and log_nfa.min() < oracle < log_nfa.max():
-        axes[2].contour(log_nfa, levels=[oracle], colors=[_ORACLE], linewidths=0.9, linestyles="solid")
+        axis.contour(log_nfa, levels=[oracle], colors=[_ORACLE], linewidths=0.9, linestyles="solid")
     elif oracle is not None and log_nfa.max() <= oracle:
         frame = Rectangle((0, 0), entry.width - 1, entry.height - 1, fill=False, ec=_ORACLE, lw=1.5)
-        axes[2].add_patch(frame)
+        axis.add_patch(frame)
 
 
 FIGURE = SegmentationFigure

@@ -103,6 +103,12 @@ class SimpleNet(PatchMethod):
         scores = -self.discriminator(self._adapt(features)).view(len(features), *self.embedding.grid)
         return Scores(self.maps(scores), scores.flatten(1).amax(1))
 
+    def representations(self, features: Features[Tensor]) -> dict[str, list[Tensor]]:
+        """The patches before and after the adaptor."""
+        patches = self.embedding(features.levels)
+        steps = {"before the adaptor": patches, "after the adaptor": self.adaptor(patches)}
+        return {name: [values.mT.unflatten(2, self.embedding.grid)] for name, values in steps.items()}
+
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
         """Parameters of the adaptor and of the discriminator."""
         return {"adaptor": list(self.adaptor.parameters()), "discriminator": list(self.discriminator.parameters())}

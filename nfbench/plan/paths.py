@@ -28,7 +28,16 @@ WILDCARDS = {
 TRAINED = ("model.safetensors", "checkpoints.safetensors", "held_out.safetensors", "history.csv", "training.json")
 """Files that a training leaves in its run's folder, the one that says that it is whole last."""
 
-EVALUATED = ("run.json", "scores.csv", "regions.csv", "miou.csv", "calibration.csv", "likelihoods.csv", "examples.npz")
+EVALUATED = (
+    "run.json",
+    "scores.csv",
+    "regions.csv",
+    "miou.csv",
+    "calibration.csv",
+    "likelihoods.csv",
+    "examples.npz",
+    "representations.npz",
+)
 """Files that an evaluation leaves in its run's folder."""
 
 _FEATURES = f"features/{WILDCARDS['extract_features']}"

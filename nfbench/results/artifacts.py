@@ -8,18 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from nfbench.core.files import atomic_path, write_csv
+from nfbench.core.files import atomic_path
 from nfbench.datasets._manifest import Entry
 from nfbench.metrics._calibration import chi_square_quantiles
 from nfbench.metrics._iou import AGGREGATIONS
 from nfbench.results.examples import EXAMPLES
-from nfbench.results.files import Bin, ImageScore, MeanIou, Quantile, write_rows
+from nfbench.results.files import Bin, DetectedRegion, ImageScore, MeanIou, Quantile, write_rows
+from nfbench.results.representations import REPRESENTATIONS
 from nfbench.scoring.a_contrario import regions
 from nfbench.scoring.evaluate import Evaluation
 from nfbench.scoring.maps import IMAGE_SCORES
 from nfbench.scoring.protocol import Scored
+from nfbench.scoring.representations import Representation
 
-__all__ = ["write_artifacts"]
+__all__ = ["write_artifacts", "write_representations"]
 
 _EXAMPLE_DEFECTS = 4
 _SUSPECTS = 2
@@ -28,7 +30,11 @@ _Rows = Iterator[tuple[Any, ...]]
 
 
 def write_artifacts(
-    run: Path, scored: Scored, likelihoods: Mapping[str, Sequence[tuple[Any, ...]]], images: Sequence[Entry]
+    run: Path,
+    scored: Scored,
+    likelihoods: Mapping[str, Sequence[tuple[Any, ...]]],
+    representations: Sequence[Representation],
+    images: Sequence[Entry],
 ) -> None:
     """Writes the files that go with a run record.
 
@@ -37,21 +43,32 @@ def write_artifacts(
     of the latents of normal images. ``likelihoods.csv``: histograms of the log-likelihoods of positions in nats per
     dimension, before and after training, empty for methods without such. ``examples.npz``: ``index``, ``maps``, ``nfa``
     and ``nfa_guard`` of a few images; ``suspect`` marks normal images, those that look most anomalous.
+    ``representations.npz``: deviations of dimensions and projections of positions, by representation and level.
 
     Args:
         run: folder of the run.
         scored: of the images that were tested.
         likelihoods: histograms by moment.
+        representations: of the method after training.
         images: the test split of the manifest, which has images that were not tested where a run made use of them;
             ``index`` counts in it.
     """
     write_rows(ImageScore, run, _scores(scored))
-    box = ("top", "left", "bottom", "right")
-    write_csv(run / "regions.csv", ("image", "label", "map", "area", *box, "log_nfa"), _regions(scored))
+    write_rows(DetectedRegion, run, _regions(scored))
     write_rows(MeanIou, run, _curves(scored.evaluation))
     write_rows(Quantile, run, _calibration(scored))
     write_rows(Bin, run, ((moment, *row) for moment, rows in likelihoods.items() for row in rows))
     _write_examples(run / EXAMPLES, scored, images)
+    write_representations(run, representations)
+
+
+def write_representations(run: Path, representations: Sequence[Representation]) -> None:
+    """Writes ``representations.npz``, numbers as float32."""
+    arrays = {}
+    for name, level, *values in representations:
+        for field, array in zip(Representation._fields[2:], values, strict=True):
+            arrays[f"{name}/{level}/{field}"] = array.astype(np.float32) if array.dtype.kind == "f" else array
+    _write_npz(run / REPRESENTATIONS, arrays)
 
 
 def _scores(scored: Scored) -> _Rows:

@@ -11,6 +11,7 @@ from nfbench.core.seals import verified
 
 __all__ = [
     "Bin",
+    "DetectedRegion",
     "Epoch",
     "ImageScore",
     "MeanIou",
@@ -45,6 +46,20 @@ class ImageScore(NamedTuple):
     top1: float | None
 
 
+class DetectedRegion(NamedTuple):
+    """A region with NFA < 1 in a log-NFA ``map`` of a test image, in the map's pixels; see ``a_contrario.Region``."""
+
+    image: str
+    label: int
+    map: str
+    area: int
+    top: int
+    left: int
+    bottom: int
+    right: int
+    log_nfa: float
+
+
 class MeanIou(NamedTuple):
     """Mean IoU by aggregation at a threshold of the map ``score`` or ``nfa``."""
 
@@ -77,11 +92,12 @@ class Bin(NamedTuple):
     share: float
 
 
-Row = TypeVar("Row", Epoch, ImageScore, MeanIou, Quantile, Bin)
+Row = TypeVar("Row", Epoch, ImageScore, DetectedRegion, MeanIou, Quantile, Bin)
 
 _FILES: dict[type, str] = {
     Epoch: "history.csv",
     ImageScore: "scores.csv",
+    DetectedRegion: "regions.csv",
     MeanIou: "miou.csv",
     Quantile: "calibration.csv",
     Bin: "likelihoods.csv",

@@ -104,7 +104,8 @@ class ScoredSet:
         self._maps, self._normal, self._log_nfa = scored.maps, normal, log_nfa
         self._ranked: tuple[str, RankedScores] | None = None
         self._sweeps: dict[str, IouSweep] = {}
-        self._detections: dict[str, np.ndarray] = {}
+        self._detections: dict[tuple[str, float], np.ndarray] = {}
+        self._ious: dict[tuple[str, float], dict[str, float]] = {}
 
     @cached_property
     def image_areas(self) -> dict[str, Areas]:
@@ -137,23 +138,33 @@ class ScoredSet:
         """What decides without anomalies which pixels are detected; see ``detections``."""
         return [] if self._maps is None else ["fair", *self._log_nfa]
 
-    def detections(self, detector: str) -> np.ndarray:
+    def detections(self, detector: str, log_nfa: float = 0.0) -> np.ndarray:
         """Number of detected regions of each image ``(N,)`` at the maps' own size.
 
         Args:
             detector: ``fair``, or of methods with white latents ``nfa`` and ``nfa_guard``, NFA < 1.
+            log_nfa: log10 of the NFA below which ``nfa`` and ``nfa_guard`` detect.
         """
-        if detector not in self._detections:
-            detected = self._map("score") > self.fair_threshold if detector == "fair" else self._log_nfa[detector] < 0
-            self._detections[detector] = np.array([ndimage.label(mask)[1] for mask in detected])
-        return self._detections[detector]
+        if (detector, log_nfa) not in self._detections:
+            fair = detector == "fair"
+            detected = self._map("score") > self.fair_threshold if fair else self._log_nfa[detector] < log_nfa
+            self._detections[detector, log_nfa] = np.array([ndimage.label(mask)[1] for mask in detected])
+        return self._detections[detector, log_nfa]
 
-    def iou(self, detector: str) -> dict[str, float]:
-        """Mean IoU of what a detector finds, by aggregation."""
-        of_sweep = {"fair": "score", "nfa": "nfa"}
-        if detector in of_sweep:
-            return {over: float(values[0]) for over, values in self.sweep(of_sweep[detector]).curve.items()}
-        return mean_iou((resized < 0 for resized in self.truth.resized(self._log_nfa[detector])), self.truth.masks())
+    def per_normal_image(self, counts: np.ndarray) -> float:
+        """Mean over the normal test images of a count by image ``(N,)``; NaN without such images."""
+        normal = counts[self.labels == 0]
+        return float(normal.mean()) if normal.size else math.nan
+
+    def iou(self, detector: str, log_nfa: float = 0.0) -> dict[str, float]:
+        """Mean IoU of what a detector finds, by aggregation; arguments as for ``detections``."""
+        of_sweep = {("fair", 0.0): "score", ("nfa", 0.0): "nfa"}
+        if name := of_sweep.get((detector, log_nfa)):
+            return {over: float(values[0]) for over, values in self.sweep(name).curve.items()}
+        if (detector, log_nfa) not in self._ious:
+            detected = (resized < log_nfa for resized in self.truth.resized(self._log_nfa[detector]))
+            self._ious[detector, log_nfa] = mean_iou(detected, self.truth.masks())
+        return self._ious[detector, log_nfa]
 
     def sweep(self, name: str) -> IouSweep:
         """Mean IoU over all thresholds, and at the automatic one followed by those of the curve.

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +29,7 @@ from nfbench.scoring.evaluate import GroundTruth
 from nfbench.scoring.gradients import GradientMaps
 from nfbench.scoring.likelihoods import Positions, likelihood_histograms, positions_of_test
 from nfbench.scoring.protocol import Views, score_and_evaluate
+from nfbench.scoring.representations import describe_representations
 from nfbench.training.assemble import of_class
 from nfbench.training.checkpoint import load_kept, load_state
 from nfbench.training.crossfit import load_tails
@@ -63,17 +63,19 @@ def evaluate_run(
     tested = _tested(training, images, spec.manifest, source)
     truth = GroundTruth(list(tested.values()))
     normal, features = train_cache.features, cache.features
-    if len(tested) < len(cache):
-        features = features[list(tested)]
     if model.takes_class:
         normal, features = of_class(normal, number), of_class(features, number)
+    learned = _learned_positions(training, images, features, model.map_size[0])
+    if len(tested) < len(cache):
+        features = features[list(tested)]
     views = Views(normal, features)
     if model.gradient_maps:
-        shown = [[entry for entry in entries if entry.split == "train"], truth.entries]
-        views = Views(normal, features, *(GradientMaps(model, part, cache.meta.recipe, where) for part in shown))
+        splits = [[entry for entry in entries if entry.split == "train"], truth.entries]
+        views = Views(normal, features, *(GradientMaps(model, part, cache.meta.recipe, where) for part in splits))
 
-    made = _pseudo_positions(training, pseudo, entries, where)
-    likelihoods = {"before": _likelihoods(model, features, truth, made, where)}
+    shown = [positions_of_test(features, truth, model.map_size[0]), *learned] if truth.has_masks else []
+    drawn = [*shown, *_pseudo_positions(training, pseudo, entries, where)] if shown else []
+    likelihoods = {"before": list(likelihood_histograms(model, drawn, where))}
     by_epoch: dict[int, dict[str, float | None]] = {}
     held_out = training.classes[spec.cell.category].held_out
     tail = load_tails(verified(trained / "held_out.safetensors", source)).get(spec.cell.category)
@@ -84,7 +86,7 @@ def evaluate_run(
         scored = score_and_evaluate(load_method(model, state), views, truth, where, held_out, spec.metrics, tail)
         by_epoch[epoch] = scored.evaluation.metrics
 
-    likelihoods["after"] = _likelihoods(model, features, truth, made, where)
+    likelihoods["after"] = list(likelihood_histograms(model, drawn, where))
     if _training_of(spec, source) != training:
         raise NfbenchError(f"{source} has changed while its model was evaluated; run 'snakemake' again")
     maps = scored.test.maps if spec.save_maps else None
@@ -93,7 +95,7 @@ def evaluate_run(
             f"'save_maps' is on for {spec.cell}, and method '{model.title}' makes no maps; set it to false"
         )
     remove_stale(run)
-    write_artifacts(run, scored, likelihoods, images)
+    write_artifacts(run, scored, likelihoods, describe_representations(model, normal, shown, where), images)
     if maps is not None:
         with atomic_path(run / "maps.npy") as temporary:
             np.save(temporary, maps)
@@ -157,18 +159,16 @@ def _class_number(training: TrainingRecord, category: str, train_features: Featu
     return list(classes).index(category)
 
 
-def _likelihoods(
-    model: Method,
-    features: CachedFeatures,
-    truth: GroundTruth,
-    pseudo: list[Positions],
-    device: torch.device,
-) -> list[tuple[Any, ...]]:
-    """Histograms of the log-likelihoods of positions; none of methods without such, or where masks are missing."""
-    if not truth.has_masks:
+def _learned_positions(
+    training: TrainingRecord, images: Sequence[Entry], features: CachedFeatures, side: int
+) -> list[Positions]:
+    """Positions of the anomalous test images that were learned from, if any and if they have masks."""
+    learned = set(training.anomalies.real if training.anomalies else ())
+    rows = [row for row, entry in enumerate(images) if entry.image in learned]
+    truth = GroundTruth([images[row] for row in rows])
+    if not rows or not truth.has_masks:
         return []
-    images = [positions_of_test(features, truth, model.map_size[0]), *pseudo]
-    return list(likelihood_histograms(model, images, device))
+    return [positions_of_test(features[rows], truth, side)._replace(groups=(None, "learned"))]
 
 
 def _pseudo_positions(

@@ -87,7 +87,7 @@ GRIDS = [
 ]
 PLANS = [
     (table(metric="image_aurok"), "'tables.t.metric': unknown metric 'image_aurok'; did you mean 'image_auroc'?"),
-    (table(metric="nothing"), "'nothing'; known: false_alarms_fair, "),
+    (table(metric="nothing"), "'nothing'; known: alarmed_fair, "),
     (table(metric_of={"padim": "pixel_aurc"}), "'tables.t.metric_of.padim': unknown metric 'pixel_aurc'; did you mean"),
     (table(metric_of={"uflow": "miou_nfa"}), "'tables.t.metric_of': no method among the experiment's 'uflow'"),
     (table(metric_of={"v": "miou_fair"}), "'tables.t.metric_of': no method among the experiment's 'v'"),
@@ -184,6 +184,10 @@ PLANS = [
     (
         {"tables": {"t": {**COUNTED, "rows": [{"method": "padm", "backbone": {"name": "resnt"}}]}}},
         "'tables.t.rows.0.method': no method or variant 'padm'",
+    ),
+    (
+        {"tables": {"t": {"kind": "alarms", "title": "t", "metrics": ["false_alarms_nfa"]}}},
+        "'tables.t.metrics': 'false_alarms_nfa' is no share of normal images with a false alarm; known: alarmed_fair",
     ),
     ({"figures": {"f": {"kind": "map"}}}, "'figures.f.kind'"),
     (

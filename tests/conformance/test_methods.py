@@ -18,9 +18,10 @@ from nfbench.blocks.features import Features
 from nfbench.blocks.method import PACKAGE, Method, Scores, build_method, load_method, resolve_settings
 from nfbench.blocks.settings import MethodSettings, TrainedSettings, epochs_of
 from nfbench.core.errors import NfbenchError
-from nfbench.core.registry import plugin, plugin_names
+from nfbench.core.registry import plugin, plugin_defines, plugin_names
 from nfbench.features.batches import read_batch
 from nfbench.features.stacked import StackedArrays
+from nfbench.figures._representations import MEMBERS
 from nfbench.metrics._ranking import image_areas
 from nfbench.scoring.maps import score_images
 from nfbench.training.checkpoint import SideFolder, load_kept, save_kept
@@ -267,6 +268,15 @@ def test_latents_have_the_shapes_that_are_said(fitted):
     scores = method.score(tensors(features_of(method, 2, 2)))
     if scores.latents is not None:
         assert [tuple(z.shape[1:]) for z in scores.latents] == method.latent_shapes()
+
+
+def test_representations_are_of_positions_and_known_without_an_import(fitted):
+    name, method, _ = fitted
+    with torch.inference_mode():
+        steps = method.representations(tensors(features_of(method, 2, 2)))
+    assert bool(steps) == (name in METHODS and plugin_defines(PACKAGE, name, "METHOD", MEMBERS, "Method"))
+    for levels in zip(*steps.values(), strict=True):
+        assert {(x.ndim, len(x), *x.shape[2:]) for x in levels} == {(4, 2, *levels[0].shape[2:])}
 
 
 def test_every_invertible_step_inverts_and_knows_its_jacobian(fitted):

@@ -46,14 +46,15 @@ class Truth:
 
 def scored_set(labels=(0, 1, 0, 1, 1, 0), *, quality=0.0, seed=0, change=lambda scores: scores):
     """A test set whose maps and image scores rise with the truth by ``quality``; all of its scores go through
-    ``change``, and its log-NFA maps are such that NFA < 1 is where the threshold of the maps is passed."""
+    ``change``, and its log-NFA maps are such that NFA < 1 and NFA < 1e-6 are where the maps were above 0 and 0.5."""
     rng, truth = np.random.default_rng(seed), Truth(labels)
     noise = rng.uniform(-1, 1, (len(labels), SIZE, SIZE))
     maps = noise + quality * (2.0 * np.stack(truth.masks()) - 1)
     images = {rule: change(rng.uniform(-1, 1, len(labels)) + quality * (2.0 * truth.labels - 1)) for rule in BY_RULE}
     normal = change(np.full((3, SIZE, SIZE), 1.0 - abs(quality)))
     scores = change(maps).astype(np.float32)
-    log_nfa = {name: -scores + change(0.0) for name in ("nfa", "nfa_guard")}
+    rarity = (change(maps) - change(0.0)) / (change(0.5) - change(0.0))
+    log_nfa = {name: (-6 * rarity).astype(np.float32) for name in ("nfa", "nfa_guard")}
     return ScoredSet(ScoredImages(scores, images), truth, lambda: UpperTail(3).add(normal.astype(np.float32)), log_nfa)
 
 

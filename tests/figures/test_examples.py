@@ -10,7 +10,19 @@ from matplotlib import pyplot as plt
 from nfbench.figures._base import read_runs
 from nfbench.figures.maps import MapsFigure
 from nfbench.figures.segmentation import SegmentationFigure
+from nfbench.results.files import DetectedRegion, write_rows
 from tests.made_up import MadeUp, relist
+
+REGIONS = [  # of normal images: one with NFA < 1e-6, another with NFA < 1
+    (image, label, name, 4, 0, 0, 2, 2, log_nfa)
+    for image, label, name, log_nfa in [
+        ("0.png", 0, "nfa", -7.5),
+        ("0.png", 0, "nfa", -0.5),
+        ("2.png", 0, "nfa", -5.5),
+        ("1.png", 1, "nfa", -90.0),
+        ("4.png", 0, "nfa_guard", -90.0),
+    ]
+]
 
 
 @pytest.fixture
@@ -23,6 +35,7 @@ def runs(tmp_path):
         maps = np.stack([np.full((8, 8), number, dtype=np.float32) for number in index])
         suspect = np.arange(len(index)) >= n_shown
         np.savez(run.folder / "examples.npz", index=np.array(index), suspect=suspect, maps=maps, nfa=-maps)
+        write_rows(DetectedRegion, run.folder, REGIONS)
         relist(run.folder / "run.json")
     segmentation = SimpleNamespace(false_alarms={"nfa": None}, thresholds={})
     yield [replace(run, record=run.record.model_copy(update={"segmentation": segmentation})) for run in found]
@@ -43,6 +56,19 @@ def test_maps_lie_beside_their_images(runs):
 def test_segmentations_lie_beside_their_images(runs):
     """The last rows are each run's own most anomalous normal images, of which the second run has one."""
     assert drawn(SegmentationFigure().draw(runs), 5, [2, 5]) == [[2, 2], [1, None], [3, 3], [0, 0], [4, None]]
+
+
+def test_detections_are_drawn_and_alarms_counted_at_each_nfa(runs):
+    figure = SegmentationFigure(nfa=(1, 1e-6, 1e-2)).draw(runs)
+    axes = np.array(figure.axes).reshape(5, 12)
+    totals = [run.record.data.n_test_normal for run in runs]
+    for column, total in zip((4, 9), totals, strict=True):
+        titles = [axis.get_title() for axis in axes[0, column : column + 3]]
+        found = zip(("1", "1e-6", "0.01"), (2, 1, 2), strict=True)
+        assert titles == [f"NFA < {nfa}\nalarms in {count} of {total}\nnormal images" for nfa, count in found]
+    for row, number in enumerate([2, 1, 3]):  # log NFA is -number everywhere
+        masks = [axis.get_images()[1].get_array()[..., 3] for axis in axes[row, 4:7]]
+        assert [bool(mask.all()) for mask in masks] == [True, False, number > 2]
 
 
 def test_a_run_that_is_missing_leaves_its_columns_empty(tmp_path):

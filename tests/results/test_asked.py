@@ -169,7 +169,7 @@ def test_an_evaluation_of_a_training_that_was_replaced_meanwhile_is_an_error(pla
     kept = source.read_bytes()
     other = source.read_bytes().replace(b'"n_val"', b'"n_train_"', 1)
     record = plan.paths.run_record(PART).read_bytes()
-    monkeypatch.setattr("nfbench.stages.evaluate._likelihoods", lambda *_: source.write_bytes(other) and [])
+    monkeypatch.setattr("nfbench.stages.evaluate.likelihood_histograms", lambda *_: source.write_bytes(other) and [])
     try:
         with pytest.raises(NfbenchError, match=r"training\.json"):
             run_job(plan.evaluate(PART))

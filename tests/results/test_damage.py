@@ -78,11 +78,12 @@ FILES = {
     f"{RUN}/training.json": "evaluate curves report tracking",
     f"{RUN}/run.json": "aggregate status explain report tracking maps histograms",
     f"{RUN}/scores.csv": "histograms report tracking",
-    f"{RUN}/regions.csv": "report tracking",
+    f"{RUN}/regions.csv": "segmentation report tracking",
     f"{RUN}/miou.csv": "thresholds report tracking",
     f"{RUN}/calibration.csv": "calibration report tracking",
     f"{RUN}/likelihoods.csv": "report tracking",
     f"{RUN}/examples.npz": "maps segmentation report tracking",
+    f"{RUN}/representations.npz": "deviations projections report tracking",
     f"{RUN}/maps.npy": "report tracking",
     "experiments/tiny/results.parquet": "table explain",
 }

@@ -15,7 +15,7 @@ __all__ = ["FIGURES", "OTHER", "PART", "TAG", "finish_tiny"]
 
 BACKBONE = "tf_efficientnet_lite0"
 SETTINGS = {"epochs": 2, "batch_size": 3, "flow_steps": 1, "checkpoints": 2}
-FIGURES = ("maps", "segmentation", "histograms", "curves", "thresholds", "calibration")
+FIGURES = ("maps", "segmentation", "histograms", "curves", "thresholds", "calibration", "deviations", "projections")
 EXPERIMENT = {
     "title": "Tiny",
     "datasets": {"own": {"dataset": "folder", "root": "images"}},

@@ -100,6 +100,21 @@ def test_a_contrario_metrics(truth):
     assert mean_iou(masks, truth.masks())["all"] == pytest.approx(metrics["miou_nfa_oracle"], abs=1e-12)
 
 
+def test_detections_at_one_false_alarm_per_million(truth):
+    """A weak detection on a normal image and a strong one on a defect, in maps of log NFA as they are."""
+    log_nfa = np.ones((4, 20, 30), dtype=np.float32)
+    log_nfa[0, 3:6, 3:6], log_nfa[3, 3:6, 3:6], log_nfa[3, 9, 9] = -3, -8, -6.5
+    log_nfa[2, 10:15, 20:25], log_nfa[2, 10:15, 25:27] = -50, -4
+    maps = np.zeros((4, 20, 30), dtype=np.float32)
+    scored = ScoredImages(maps, image_scores(torch.from_numpy(maps), torch.arange(4.0)))
+    metrics = evaluate(scored, truth, maps[:1], {"nfa": log_nfa, "nfa_guard": log_nfa}).metrics
+    assert (metrics["false_alarms_nfa"], metrics["false_alarms_nfa_1e6"]) == (1.5, 1.0)
+    assert (metrics["alarmed_fair"], metrics["alarmed_nfa"], metrics["alarmed_nfa_1e6"]) == (0.0, 1.0, 0.5)
+    assert metrics["miou_nfa"] == pytest.approx(25 / 36 / 4, abs=1e-12)  # none of the good images is without an alarm
+    assert metrics["miou_nfa_1e6"] == pytest.approx((1 + 25 / 26) / 4, abs=1e-12)
+    assert metrics["miou_nfa_1e6_pooled"] == pytest.approx(25 / (31 + 10), abs=1e-12)
+
+
 def test_the_metrics_that_a_table_may_ask_for_are_those_that_are_measured(truth):
     maps = np.random.default_rng(0).random((4, 10, 15)).astype(np.float32)
     images = image_scores(torch.from_numpy(maps), torch.arange(4.0))
@@ -130,7 +145,8 @@ def test_without_masks_there_are_no_pixel_metrics(tmp_path):
     scored = ScoredImages(maps, image_scores(torch.from_numpy(maps), torch.arange(2.0)))
     metrics = evaluate(scored, GroundTruth(entries), tail(maps[:1]), {}).metrics
     assert {name for name in metrics if not known_metrics()[name].metric.name.startswith("image_")} == {
-        "false_alarms_fair"
+        "false_alarms_fair",
+        "alarmed_fair",
     }
 
 

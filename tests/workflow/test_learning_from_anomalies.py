@@ -81,8 +81,8 @@ def test_only_views_that_are_asked_for_are_cached(finished):
 
 
 def test_likelihoods_of_positions_before_and_after(finished):
-    groups = {"nfad": {"normal", "anomalous"}, "bgad": {"normal", "anomalous", "pseudo"}}
-    groups["sanflow-online"] = groups["bgad"]
+    groups = {"nfad": {"normal", "anomalous"}, "sanflow-online": {"normal", "anomalous", "pseudo"}}
+    groups["bgad"] = {*groups["sanflow-online"], "learned"}
     for method, expected in groups.items():
         found = pd.DataFrame(rows(folder(finished, method) / "likelihoods.csv"))
         assert set(found.moment) == {"before", "after"}

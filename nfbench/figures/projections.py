@@ -1,0 +1,92 @@
+"""Where a method puts normal positions, anomalies that it has learned from, and others: planes of largest variance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from nfbench.config.runs import Runs
+from nfbench.config.tables import FigureConfig
+from nfbench.core.errors import NfbenchError
+from nfbench.figures._base import COLORS, GROUPS, DrawnRun, bands_of, lacking, legend_above, level_name, new_figure
+from nfbench.figures._representations import MEMBERS, WHAT, read_shown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from nfbench.scoring.representations import Representation
+
+__all__ = ["FIGURE", "ProjectionsFigure"]
+
+_SIZE = 8
+_OUTER = 0.01
+_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1}
+
+
+class ProjectionsFigure(FigureConfig):
+    """Positions of test images in the plane of their largest variance."""
+
+    kind: Literal["projections"] = "projections"
+
+    def faults(self, key: str, runs: Runs) -> Iterator[str]:
+        """A method that represents positions has to be among the runs."""
+        yield from super().faults(key, runs)
+        yield from lacking(key, runs.of(self.setting), MEMBERS, WHAT)
+
+    def draw(self, runs: Sequence[DrawnRun]) -> Figure:
+        """One row per category, method and representation, a column per level, fine to coarse; first seed.
+
+        A panel has at most 300 normal, anomalous, and learned anomalous positions each, by their first two principal
+        components. The outermost percent on each side lies at the border. Methods without representations are left out,
+        as are runs without masks.
+
+        Raises:
+            NfbenchError: no run of the first seed has representations and masks.
+        """
+        from matplotlib.lines import Line2D
+
+        everything = read_shown("projections", runs).items()
+        shown = {folder: (run, found) for folder, (run, found) in everything if all(len(one.points) for one in found)}
+        drawn = {str(group) for _, found in shown.values() for one in found for group in one.groups}
+        if not drawn:
+            raise NfbenchError("a figure of kind 'projections' needs images with masks, and there are none")
+        bands = bands_of([run for run, _ in shown.values()])
+        rows = [row for title, run in bands for row in _rows(title, shown[run.folder][1])]
+        count = max(len(found) for _, found in rows)
+        figure = new_figure(max(3 * count, 6), 2.7 * len(rows) + 0.3)
+        axes = figure.subplots(len(rows), count, squeeze=False)
+        for row, (_, found) in zip(axes, rows, strict=True):
+            for axis, one in zip(row, found, strict=False):
+                _draw(axis, one, level_name(one.level, len(found)) if len(found) > 1 else "")
+            for axis in row[len(found) :]:
+                axis.set_axis_off()
+            row[0].set_ylabel(f"{found[0].name}\n{row[0].get_ylabel()}", fontsize=8)
+        groups = [group for group in GROUPS if group in drawn]
+        handles = [Line2D([], [], color=COLORS[group], marker="o", ls="", ms=4) for group in groups]
+        titles = {axis: title for axis, (title, _) in zip(axes[:, 0], rows, strict=True) if title}
+        legend_above(figure, (handles, [GROUPS[group] for group in groups]), titles)
+        return figure
+
+
+def _rows(title: str, found: Sequence[Representation]) -> Iterator[tuple[str, list[Representation]]]:
+    """The levels of each representation of a run, with the title above, which the first one alone has."""
+    for number, name in enumerate(dict.fromkeys(one.name for one in found)):
+        yield "" if number else title, [one for one in found if one.name == name]
+
+
+def _draw(axis: Axes, one: Representation, level: str) -> None:
+    import numpy as np
+
+    order = np.random.default_rng(0).permutation(len(one.points))  # so that no group covers another
+    x, y = one.points.clip(*np.quantile(one.points, (_OUTER, 1 - _OUTER), axis=0))[order].T
+    axis.scatter(x, y, s=_SIZE, c=[COLORS[group] for group in one.groups[order]], alpha=0.6, lw=0)
+    first, second = (f"{100 * share:.0f} %" for share in one.shares)
+    axis.set_xlabel(f"first component, {first}", fontsize=7)
+    axis.set_ylabel(f"second component, {second}", fontsize=7)
+    axis.tick_params(labelsize=6)
+    if level:
+        axis.text(0.97, 0.97, level, transform=axis.transAxes, ha="right", va="top", fontsize=7, bbox=_BOX)
+
+
+FIGURE = ProjectionsFigure

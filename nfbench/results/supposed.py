@@ -64,7 +64,7 @@ def _columns(bench: Bench, cell: Cell) -> dict[str, Any]:
         **dict.fromkeys(("search_trials", "search_pruned", "search_failed"), 0),
         "search_seconds": 0.0,
         "epochs": 1,
-        "image_score": "",
+        **dict.fromkeys(("image_score", "threshold_images"), ""),
         "parameters": 1,
         **dict.fromkeys(("train_seconds", "score_images_per_second", "peak_memory_mb"), 1.0),
         "machine": "none",

@@ -47,7 +47,10 @@ def drawn_run(folder: Path, method: str, category: str, setting: str = "one-clas
         cell=SimpleNamespace(title=method.upper()),
         selections={"last": SimpleNamespace(metrics=metrics)},
         by_epoch={2: metrics},
-        segmentation=SimpleNamespace(thresholds={"miou_oracle": 1.0, "miou_nfa_oracle": -1.0, "fair": 0.5}),
+        segmentation=SimpleNamespace(
+            thresholds={"miou_oracle": 1.0, "miou_nfa_oracle": -1.0, "fair": 0.5},
+            threshold_images=SimpleNamespace(source="cross-fitted"),
+        ),
     )
     cell = SimpleNamespace(
         setting=setting, dataset="mvtec_ad", category=category, method=method, backbone="b@256", seed=0

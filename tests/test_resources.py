@@ -42,6 +42,8 @@ def test_every_rule_with_a_job_says_what_it_needs(repository):
         (["nvidia3"], "-1", 0),
         (["nvidia0", "nvidia1"], "1", 1),
         (["nvidiactl", "nvidia-uvm", "nvidia-caps"], None, 0),
+        (["dxg"], None, 1),
+        (["dxg"], "-1", 0),
         ([], "0", 0),
         ([], None, 0),
     ],

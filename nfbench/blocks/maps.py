@@ -1,8 +1,6 @@
 """From scores of positions to anomaly maps and image scores."""
 
-import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,16 +16,26 @@ def resize_maps(maps: Sequence[Tensor], size: tuple[int, int], align_corners: bo
     )
 
 
-def smooth(maps: Tensor, sigma: float, border: Literal["replicate", "reflect"] = "replicate") -> Tensor:
-    """Gaussian blur of ``(B, H, W)``, ``sigma`` in pixels, cut at 4 sigma, with the borders repeated or mirrored."""
-    if not sigma:
+def smooth(maps: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of ``(B, H, W)``, ``sigma`` in pixels, as ``scipy.ndimage.gaussian_filter`` has it.
+
+    The kernel ends at 4 sigma, and maps of any size are mirrored at their borders, border pixels included.
+    """
+    radius = int(4 * sigma + 0.5)
+    if not radius:
         return maps
-    radius = math.ceil(4 * sigma)
     offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
     kernel = torch.exp(-0.5 * (offsets / sigma).square())
     kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
-    padded = functional.pad(maps[:, None], [radius] * 4, mode=border)
-    return functional.conv2d(functional.conv2d(padded, kernel), kernel.transpose(2, 3))[:, 0]
+    x = maps[:, None, :, _mirrored(maps.shape[2], radius, maps.device)]
+    x = functional.conv2d(x, kernel)[:, :, _mirrored(maps.shape[1], radius, maps.device)]
+    return functional.conv2d(x, kernel.transpose(2, 3))[:, 0]
+
+
+def _mirrored(size: int, margin: int, device: torch.device) -> Tensor:
+    """Indices ``-margin`` to ``size + margin - 1`` of a signal that is mirrored at its ends, in ``[0, size)``."""
+    index = torch.arange(-margin, size + margin, device=device) % (2 * size)
+    return torch.minimum(index, 2 * size - 1 - index)
 
 
 def top_percent_mean(maps: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """What PatchCore, SimpleNet and PaDiM share: locally aware patch embeddings, and maps from the scores of patches."""
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -12,7 +11,6 @@ from torch.nn import functional
 from nfbench.blocks.maps import resize_maps, smooth
 from nfbench.blocks.method import LevelShape, Method
 from nfbench.blocks.settings import MethodSettings
-from nfbench.core.errors import NfbenchError
 
 __all__ = ["Embedding", "PatchEmbedding", "PatchMethod", "PatchSettings"]
 
@@ -33,18 +31,9 @@ class PatchMethod(Method):
 
     settings: PatchSettings
 
-    def build(self, generator: torch.Generator) -> None:
-        """Refuses a blur that is wider than the maps."""
-        smoothing, (height, width) = self.settings.smoothing, self.map_size
-        if math.ceil(4 * smoothing) >= min(height, width):
-            raise NfbenchError(
-                f"setting 'smoothing' is {smoothing:g}, but maps of {height} x {width} pixels, mirrored at their "
-                f"border, allow less than {min(height, width) / 4:g}; lower it"
-            )
-
     def maps(self, patch_scores: Tensor) -> Tensor:
         """Scores of patches ``(B, H_1, W_1)``, up-sampled bilinearly to ``map_size`` and smoothed."""
-        return smooth(resize_maps([patch_scores], self.map_size)[0], self.settings.smoothing, border="reflect")
+        return smooth(resize_maps([patch_scores], self.map_size)[0], self.settings.smoothing)
 
 
 class PatchEmbedding(nn.Module):

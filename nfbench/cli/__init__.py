@@ -45,6 +45,7 @@ for command in (
     check.check,
     explore.describe,
     explore.errata,
+    explore.coverage,
     explore.schema,
     explore.check_variants,
     explore.check_device,

@@ -16,8 +16,11 @@ from nfbench.core.errors import NfbenchError, required
 from nfbench.core.registry import exported, plugin_names
 from nfbench.metrics import metric_list
 
-__all__ = ["check_device", "check_variants", "describe", "errata", "list_names", "schema"]
+__all__ = ["check_device", "check_variants", "coverage", "describe", "errata", "list_names", "schema"]
 
+
+_WHOLE = '{"categories": null, "seeds": 1, "miniature": false}'
+"""What makes the configuration one of all official categories."""
 
 _KINDS: dict[str, type[TableConfig] | type[FigureConfig]] = {"tables": TableConfig, "figures": FigureConfig}
 
@@ -114,6 +117,13 @@ def errata() -> None:
     from nfbench.reference.errata import errata_page
 
     typer.echo(errata_page(), nl=False)
+
+
+def coverage() -> None:
+    """Print the page of published tables and figures, with what makes them and how many values are shown."""
+    from nfbench.tables._coverage import coverage_page
+
+    typer.echo(coverage_page(load(_WHOLE)), nl=False)
 
 
 def check_variants(overrides: Overrides = "{}") -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from nfbench.cli.options import Device, Threads
+from nfbench.config import Kept
 from nfbench.plan.specs import EvaluateSpec, ExtractSpec, PrepareSpec, SearchSpec, StudySpec, SummarizeSpec, TrainSpec
 
 __all__ = [
@@ -21,8 +22,12 @@ __all__ = [
 Spec = Annotated[str, typer.Option(help="What to do: JSON, or a file with JSON. 'nfbench explain' prints it.")]
 Checkpoints = Annotated[
     float,
-    typer.Option(envvar="NFBENCH_CHECKPOINT_SECONDS", help="Minimum number of seconds between two checkpoints."),
+    typer.Option(
+        envvar="NFBENCH_CHECKPOINT_SECONDS",
+        help="Minimum number of seconds between two checkpoints, which take 5 % of the time at most; 0: every epoch.",
+    ),
 ]
+KeepModels = Annotated[Kept, typer.Option(help="Models that stay after the evaluation; others are deleted.")]
 
 
 def prepare_data(spec: Spec) -> None:
@@ -69,8 +74,8 @@ def train_flow(
     train.train_flow(TrainSpec.parse(spec), device, threads, checkpoint_seconds)
 
 
-def evaluate_run(spec: Spec, device: Device = "auto", threads: Threads = None) -> None:
+def evaluate_run(spec: Spec, device: Device = "auto", threads: Threads = None, keep_models: KeepModels = "all") -> None:
     """Score the test images with every kept model and write the run record."""
     from nfbench.stages import evaluate
 
-    evaluate.evaluate_run(EvaluateSpec.parse(spec), device, threads)
+    evaluate.evaluate_run(EvaluateSpec.parse(spec), device, threads, keep_models)

@@ -4,7 +4,7 @@ Every key has its default and meaning here and nowhere else; the JSON schema is 
 """
 
 from nfbench.config.backbone import BackboneConfig
-from nfbench.config.bench import Bench, Config, Experiment
+from nfbench.config.bench import Bench, Config, Experiment, Kept
 from nfbench.config.grid import (
     AnomaliesConfig,
     AvailableAmong,
@@ -36,6 +36,7 @@ __all__ = [
     "Experiment",
     "FigureConfig",
     "GridBlock",
+    "Kept",
     "Range",
     "SearchConfig",
     "Setting",

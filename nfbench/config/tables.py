@@ -4,7 +4,7 @@ Kinds are imported while the workflow is parsed, with what Snakemake brings alon
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny
@@ -99,9 +99,28 @@ class ComparedTableConfig(RunsTableConfig):
     """A table of the runs of one setting, next to published values."""
 
     published: str | None = Field(None, description="file of nfbench/reference without its ending")
+    published_datasets: dict[str, str] = Field(
+        default_factory=dict, description="the published table's names of datasets, where it has rows of several"
+    )
     tolerance: tuple[float, float] = Field(
         (0.5, 1.5), description="points within which a cell is 'reproduced' and 'close'; beyond, it is 'off'"
     )
+
+    def faults_in_setting(self, key: str, shown: Runs, runs: Runs) -> Iterator[str]:
+        """Datasets that were not run."""
+        yield from unknown(
+            f"{key}.published_datasets", "dataset among the runs", self.published_datasets, shown.datasets
+        )
+
+    def published_row(self, where: Mapping[str, str], dataset: str) -> dict[str, str]:
+        """Columns that name a row of the published table; of several datasets there, that of ``dataset``."""
+        named = self.published_datasets.get(dataset)
+        return {"dataset": named, **where} if named else dict(where)
+
+    def published_rows(self, where: Mapping[str, str] | None, datasets: Sequence[str]) -> list[dict[str, str]]:
+        """The rows that ``published_row`` names on datasets, each once."""
+        rows = [] if where is None else [self.published_row(where, dataset) for dataset in datasets]
+        return [row for number, row in enumerate(rows) if row not in rows[:number]]
 
 
 class FigureConfig(Kind):

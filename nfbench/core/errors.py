@@ -2,12 +2,13 @@
 
 import errno
 import os
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-__all__ = ["NfbenchError", "faults_of", "one_line", "required", "system_error", "valid_utf8"]
+__all__ = ["NfbenchError", "faults_of", "memory_faults", "one_line", "required", "system_error", "valid_utf8"]
 
 T = TypeVar("T")
 
@@ -24,6 +25,9 @@ _WHAT_TO_DO = {
     errno.EMFILE: "raise the limit of open files ('ulimit -n')",
     errno.ESTALE: "the shared disk has lost it; run again",
 }
+
+_NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory|ALLOC_FAILED", re.IGNORECASE)
+"""What CUDA, cuBLAS and torch's allocator for CPUs say in a plain ``RuntimeError``."""
 
 
 class NfbenchError(Exception):
@@ -71,11 +75,29 @@ def faults_of(plugin: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, NfbenchError | OSError | MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        if isinstance(error, NfbenchError | OSError) or _is_of_memory(error):
             raise
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = "" if isinstance(error, SyntaxError) else f" ({os.path.basename(last.filename)}, line {last.lineno})"
         raise NfbenchError(f"{plugin}: {type(error).__name__}: {one_line(error)}{place}") from error
+
+
+@contextmanager
+def memory_faults(what: str, hint: str) -> Iterator[None]:
+    """Turns an error about memory, of a GPU or the machine, into one line: what ran out of it, the error, a hint."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_of_memory(error):
+            raise
+        said = one_line(error, 120).rstrip(".")
+        raise NfbenchError(f"{what}: out of memory ({said}); {hint}") from error
+
+
+def _is_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error)))
 
 
 def one_line(error: object, limit: int = 300) -> str:

@@ -8,8 +8,9 @@ import difflib
 import importlib
 import importlib.util
 import inspect
-import pkgutil
+import os
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,8 +22,8 @@ __all__ = ["exported", "nearest", "package_folder", "plugin", "plugin_defines", 
 
 def plugin_names(package: str) -> list[str]:
     """Names of the plug-in modules of a package: all but those with a leading underscore."""
-    module = importlib.import_module(package)
-    return sorted(found.name for found in pkgutil.iter_modules(module.__path__) if not found.name.startswith("_"))
+    files = [file for folder in importlib.import_module(package).__path__ for file in os.listdir(folder)]
+    return sorted(file.removesuffix(".py") for file in files if file.endswith(".py") and not file.startswith("_"))
 
 
 def plugin(package: str, name: str) -> ModuleType:
@@ -79,7 +80,12 @@ def package_folder(package: str) -> Path | None:
 def plugin_literal(package: str, name: str, variable: str) -> Any:
     """The value of a literal at the top of a plug-in's file, read without importing it; None where it has none."""
     (folder,) = importlib.import_module(package).__path__
-    for node in ast.parse(Path(folder, f"{name}.py").read_text()).body:
+    return _literal(Path(folder, f"{name}.py").read_text(), variable)
+
+
+@cache
+def _literal(code: str, variable: str) -> Any:
+    for node in ast.parse(code).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == variable:
             return ast.literal_eval(node.value)
     return None

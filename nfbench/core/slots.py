@@ -27,8 +27,8 @@ _JOBS_PER_GPU = "NFBENCH_JOBS_PER_GPU"
 
 
 def device_files(folder: Path = Path("/dev")) -> list[Path]:
-    """The files of NVIDIA's GPUs; a container with one GPU of several may have ``nvidia3`` alone."""
-    return [path for path in folder.glob("nvidia*") if re.fullmatch(r"nvidia[0-9]+", path.name)]
+    """The files of NVIDIA's GPUs; a container with one GPU of several may have ``nvidia3`` alone, WSL 2 has ``dxg``."""
+    return [path for path in folder.glob("*") if re.fullmatch(r"nvidia[0-9]+|dxg", path.name)]
 
 
 def visible_gpus(devices: Path = Path("/dev")) -> list[str]:

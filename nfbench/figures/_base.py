@@ -281,7 +281,9 @@ def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
     for folder in {path.parent for path in paths}:
         remove_stale(folder)
     for path in paths:
-        metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
+        options: dict[str, Any] = {"metadata": {"CreationDate": None}}
+        if path.suffix == ".png":
+            options = {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 3}}  # faster, 12 % larger
         with atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=130, bbox_inches="tight", metadata=metadata)
+            figure.savefig(temporary, dpi=130, bbox_inches="tight", **options)
     pyplot.close(figure)

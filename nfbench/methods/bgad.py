@@ -20,6 +20,7 @@ Deliberate deviations:
   gradients. A chunk without normal fibres has no boundary and makes no step, where the repository stops.
 - ``boundary: pull``, the variant without anomalies, has ``boundary_weight`` as well, where the repository's has none.
   It is meant without focal weights (``focal: false``).
+- Means over the fibres beyond a boundary and focal weights, as in the repository; the paper's slides print plain sums.
 - The focal weight of abnormal fibres has a pole at ``q = 0``; it is at most 100.
 - In the first meta-epoch, batches are drawn from the same list as later and their anomalous images are left out, where
   the repository has a list of its own.

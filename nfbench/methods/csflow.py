@@ -3,8 +3,8 @@
 Compared with the description of marco-rudolph/cs-flow at 88a13b8, and with anomalib's port by tests.
 Score: mean over all positions, channels and scales of z^2 / 2. Map: mean_c(z_0^2) of the finest scale, up-sampled.
 
-Deliberate deviation: the reverse pass is the exact inverse, where the repository's mixes variables; neither training
-nor scores use it.
+Deliberate deviations: the reverse pass is the exact inverse, where the repository's mixes variables; neither training
+nor scores use it. Permutations are drawn by the run's seed; the repository has the same in every run.
 """
 
 from collections.abc import Sequence

@@ -6,7 +6,8 @@ Score: mean of z^2 over all views and dimensions. Map: gradient of the log-likel
 Deliberate deviations: views are fixed rotations, so that features can be cached and scores repeat; the repository draws
 4 rotations per training image and 64 per test image from all angles, and fixed ones only for maps. The nets have no
 batch normalization, which the repository declares (12,288 parameters) but never applies. Maps take 8 views instead of
-64: each is one more pass through the backbone and back, for every image.
+64: each is one more pass through the backbone and back, for every image. Permutations are drawn by the run's seed; the
+repository has the same in every run.
 """
 
 from collections.abc import Iterator, Sequence

@@ -15,8 +15,8 @@ Compared with the description of xcyao00/HGAD at fb935ef. The flows are CFLOW-AD
 The loss is ``lambda1 L_g - lambda2 MI + L_e``, and ``+ L_in + L_z`` from the third of 25 meta-epochs on.
 
 Score: the product of two maps, of ``logp_y / D`` and of minus the entropy. Each is ``max S - S`` with
-``S = sum_l Up(exp(v_l - max v_l))``, smoothed by a Gaussian; both maxima are over images of the class. High entropy is
-anomalous. The score of an image is the largest of its map.
+``S = sum_l Up(exp(v_l - max v_l))`` at 256 x 256 pixels, smoothed by a Gaussian; both maxima are over images of the
+class. High entropy is anomalous. The score of an image is the largest of its map.
 
 Deliberate deviations:
 
@@ -40,7 +40,7 @@ from torch.nn import functional
 
 from nfbench.blocks.features import Features
 from nfbench.blocks.likelihood import FibreFlowMethod, FibreFlowSettings, normality_map, to_fibres
-from nfbench.blocks.maps import smooth
+from nfbench.blocks.maps import resize_maps, smooth
 from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch, Batches, ParameterGroup, Scores, Tiny
 from nfbench.blocks.modules import Modules
 from nfbench.blocks.priors import ClassPrior, MixturePrior, Prior, StandardPrior
@@ -74,6 +74,7 @@ class HGADSettings(FibreFlowSettings):
     extra_loss: bool = Field(True, description="L_z, a loss of the repository that the paper does not have")
     intra_from: int = Field(2, ge=0, description="meta-epochs, of 'meta_epochs', before the losses within classes")
     criterion: Literal["likelihood", "entropy", "both"] = Field("both", description="what maps are made of")
+    map_side: int = Field(256, ge=1, description="side of the maps until they are blurred and multiplied, in pixels")
     smoothing: float = Field(4 / 256, ge=0, description="sigma of a Gaussian on each map, as a share of its side")
 
     @model_validator(mode="after")
@@ -202,18 +203,26 @@ class HGAD(FibreFlowMethod):
         self.largest[:, seen] = largest[:, seen]
 
     def score(self, features: Features[Tensor]) -> Scores:
-        """The product of the maps of likelihood and entropy, or one of them by ``criterion``, and its maximum."""
+        """The product of the maps of likelihood and entropy, or one of them by ``criterion``, and its maximum.
+
+        Maps of ``map_side`` are resized bilinearly to the input's size.
+        """
         missing = (self.largest[:, features.required_classes, None, None] - self._normality(features)).clamp_min(0)
-        sigma = self.settings.smoothing * max(self.map_size)
-        by_likelihood, by_entropy = (smooth(x, sigma, "reflect") for x in missing)
+        sigma = self.settings.smoothing * max(self._side)
+        by_likelihood, by_entropy = (smooth(x, sigma) for x in missing)
         maps = {"likelihood": by_likelihood, "entropy": by_entropy, "both": by_likelihood * by_entropy}[self.criterion]
-        return Scores(maps, maps.flatten(1).amax(1))
+        return Scores(resize_maps([maps], self.map_size)[0], maps.flatten(1).amax(1))
+
+    @property
+    def _side(self) -> tuple[int, int]:
+        height, width = (min(self.settings.map_side, side) for side in self.map_size)
+        return height, width
 
     def _normality(self, features: Features[Tensor]) -> Tensor:
-        """``S`` of the likelihood and of the entropy, ``(2, B, H, W)``."""
+        """``S`` of the likelihood and of the entropy, at ``map_side``, ``(2, B, H, W)``."""
         references = self.reference[..., features.required_classes, None, None]
         pairs = zip(self.criteria(features), references, strict=True)
-        return torch.stack([normality_map(levels, reference, self.map_size) for levels, reference in pairs])
+        return torch.stack([normality_map(levels, reference, self._side) for levels, reference in pairs])
 
     def latent_shapes(self) -> list[tuple[int, ...]]:
         """None: latents are not standard normal."""

@@ -74,7 +74,6 @@ class Padim(PatchMethod):
 
     def build(self, generator: torch.Generator) -> None:
         """Draws the channels, and makes room for the Gaussians."""
-        super().build(generator)
         n_channels = sum(shape.channels for shape in self.shapes)
         drawn = torch.randperm(n_channels, generator=generator, device="cpu")
         drawn = drawn[: self.settings.reduced_dimensions].sort().values

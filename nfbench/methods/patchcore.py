@@ -70,7 +70,6 @@ class PatchCore(PatchMethod):
 
     def build(self, generator: torch.Generator) -> None:
         """Draws the projection and the first points of the coreset."""
-        super().build(generator)
         settings = self.settings
         self.embedding = PatchEmbedding(self.shapes, settings.pretrain_dim, settings.target_dim, settings.embedding)
         self.register_buffer("memory_bank", torch.empty(0, self.embedding.dim))

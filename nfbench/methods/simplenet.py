@@ -63,7 +63,6 @@ class SimpleNet(PatchMethod):
 
     def build(self, generator: torch.Generator) -> None:
         """Makes adaptor and discriminator."""
-        super().build(generator)
         settings = self.settings
         self.embedding = PatchEmbedding(self.shapes, settings.embedding_dim, settings.embedding_dim, settings.embedding)
         dim = self.embedding.dim

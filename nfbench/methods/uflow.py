@@ -3,6 +3,9 @@
 Compared with the description of mtailanian/uflow at d621784, and with anomalib's port by tests.
 Score: equation (2), 1 - (1/L) * sum_l Up(exp(-mean_c(z_l^2) / 2)); see ``FlowMethod.level_maps``.
 
+Where paper and repository differ, this is the repository: maps of levels are up-sampled after the exponential, where
+equation (2) up-samples the latents; channels are permuted by drawn indices, where the text has 1 x 1 convolutions.
+
 Deliberate deviation: the learning rate stays constant. The repository's linear decay is stepped once per epoch but
 sized in iterations, so that in effect it hardly moves.
 """

@@ -1,21 +1,22 @@
-"""Which families of metrics an evaluation measures: all that there are.
+"""What experiments with a run ask of its evaluation: families of metrics to measure, and models to keep.
 
-A run that was evaluated before a family was added stays as it is, unless a table or figure of an experiment that has
-the run asks for the family. Then its evaluation, and nothing before it, runs again.
+All families are measured. A run that was evaluated before a family was added stays as it is, unless a table or figure
+of an experiment with the run asks for the family. Then its evaluation, and nothing before it, runs again.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
-from nfbench.config import Experiment, metrics_in
+from nfbench.config import Bench, Experiment, Kept, metrics_in
 from nfbench.core.errors import NfbenchError
 from nfbench.core.seals import read_sealed_values
 from nfbench.metrics import find_metric
 from nfbench.plan.cells import Cell
 from nfbench.plan.job import Job, code_of
 
-__all__ = ["as_measured", "asked_families", "has_cell"]
+__all__ = ["as_measured", "asked_families", "has_cell", "kept_models"]
 
 
 def as_measured(job: Job, asked: Callable[[], set[str]]) -> Job:
@@ -39,6 +40,19 @@ def asked_families(experiment: Experiment) -> set[str]:
     """Families of the metrics that the tables and figures of an experiment show."""
     shown = metrics_in([*experiment.tables.values(), *experiment.figures.values()])
     return {find_metric(name).family for name in shown}
+
+
+def kept_models(bench: Bench, cell: Cell) -> Kept:
+    """Models of a run that stay after its evaluation: what the configuration says, else the experiments with the run.
+
+    One model of several categories stays, since each of their evaluations reads it.
+    """
+    if cell.setting == "unified":
+        return "all"
+    if bench.config.keep_models:
+        return bench.config.keep_models
+    asked = {one.keep_models for one in bench.experiments.values() if not one.runs_of and has_cell(one, cell)}
+    return next((kept for kept in get_args(Kept) if kept in asked), "all")
 
 
 def has_cell(experiment: Experiment, cell: Cell) -> bool:

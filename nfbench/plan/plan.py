@@ -335,6 +335,7 @@ class Plan:
     def _features(self, cell: Cell, category: str, view: str) -> Job[ExtractSpec]:
         return self.extract(cell.backbone, self.catalogue.source(cell.dataset, category), category, view)
 
+    @_once
     def _of_experiment(self, experiment: str) -> dict[str, Any]:
         root = str(self.paths.root)
         origin = digests_of(self.evaluate(cell).spec for cell in self.cells(experiment))
@@ -384,9 +385,8 @@ class Plan:
     @cached_property
     def views(self) -> dict[str, tuple[AnomaliesConfig | None, int]]:
         """All views that features are cached of, and what those of pseudo-anomalies are made from, with its seed."""
-        seeds = max(
-            [self.bench.config.seeds or 0, *(experiment.seeds for experiment in self.bench.experiments.values())]
-        )
+        experiments = self.bench.experiments.values()
+        seeds = max([self.bench.config.seeds or 0, *(experiment.seeds for experiment in experiments)])
         found: dict[str, tuple[AnomaliesConfig | None, int]] = {"train": (None, 0), "test": (None, 0)}
         for variant in self.bench.variants.values():
             anomalies = variant.anomalies

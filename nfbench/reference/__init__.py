@@ -3,7 +3,8 @@
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -12,27 +13,75 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
 
 __all__ = [
+    "PrintedCell",
     "PrintedValue",
     "PublishedTable",
     "PublishedValue",
     "find_printed",
+    "printed_cells",
     "printed_rows",
     "published_hashes",
     "published_names",
     "published_table",
+    "quoted_rows",
 ]
 
 _PERCENT = {"percent": 1.0, "fraction": 100.0}
+_WHOLE = ("average_total", "all")
+"""Categories that stand for all of a dataset."""
+_MEAN_OF_ROWS = "mean of its rows"
+_IN_LABEL = ("method", "backbone", "dataset", "category")
+
+
+class PrintedCell(NamedTuple):
+    """A cell of a published table: the name of its file, and the number of its row there, from 0."""
+
+    table: str
+    row: int
+
+    @property
+    def printed(self) -> Mapping[str, str]:
+        """All columns of the row."""
+        return printed_rows(self.table)[self.row]
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether a value is printed, but not known: the text that the table was read from lacks it."""
+        return self.printed.get("status") == "missing_in_extraction"
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a value is printed and known."""
+        return bool(self.printed["value"])
+
+    @property
+    def doubt(self) -> str:
+        """Why the value is doubtful as printed, or lost; empty for most. Averages must follow from their rows."""
+        row = self.printed
+        reason, mean, rows = row["trust_note"].partition(_MEAN_OF_ROWS)
+        if row["trust"] != "trusted":
+            return reason.rstrip("; ") or "doubtful"
+        return f"average; {mean}{rows}" if row["arithmetic"] == "mismatch" else ""
 
 
 class PublishedValue(NamedTuple):
     """One published cell, in percent."""
 
     value: float
+    """NaN where the cell is printed, and lost in the text that the table was read from."""
     trusted: bool
     note: str
     source: str = ""
     """Paper and table, where a table of ours has values of several."""
+    std: float = math.nan
+    """What the paper prints after ±."""
+    cells: tuple[PrintedCell, ...] = ()
+    """The printed cells that it shows; several for a mean of ours."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the cell is printed, but its value not known."""
+        return math.isnan(self.value)
 
 
 class PrintedValue(NamedTuple):
@@ -46,6 +95,8 @@ class PrintedValue(NamedTuple):
     """Paper and table."""
     setting: str
     """One-class, unified or supervised-N; empty where the table does not say."""
+    cells: tuple[PrintedCell, ...]
+    """The one cell that it is."""
 
     def equals(self, value: float) -> bool:
         """Whether ``value``, in the same unit, is the printed number at its precision."""
@@ -60,7 +111,7 @@ class PrintedValue(NamedTuple):
         """
         if self.unit not in _PERCENT:
             raise NfbenchError(f"{self.source}: '{self.text} {self.unit}' is no percentage or fraction")
-        return PublishedValue(float(self.text) * _PERCENT[self.unit], self.trusted, self.note, self.source)
+        return _in_percent(self.cells[0])
 
 
 class PublishedTable(NamedTuple):
@@ -71,13 +122,16 @@ class PublishedTable(NamedTuple):
         table: number and caption in the paper.
         values: by (method as the paper prints it, category, metric); the category is the corrected one where the
             printed row label is known to be wrong. Where a method has values on several backbones, each is a method of
-            its own, such as ``SANFlow (WRN-50)``.
+            its own, such as ``SANFlow (WRN-50)``; so is a method of another setting than those asked for, such as
+            ``BGAD (supervised-10)``.
+        kinds: of categories, such as ``texture`` and ``object``.
         ambiguous: what is published of several datasets, where it was not said of which.
     """
 
     paper: str
     table: str
     values: dict[tuple[str, str, str], PublishedValue]
+    kinds: dict[str, str]
     ambiguous: frozenset[tuple[str, str, str]] = frozenset()
 
     def methods(self, metric: str) -> list[str]:
@@ -124,7 +178,7 @@ def published_table(
 
     Args:
         name: name of the table.
-        settings: keep the values of these settings only, and those whose setting the table does not say.
+        settings: those of the runs; a method of another one is told apart by its name. None where that is no matter.
         dataset: keep the values of this dataset only, by the name that the table gives it.
         by: column that names the methods, for tables of variants of one method.
 
@@ -132,37 +186,87 @@ def published_table(
         NfbenchError: no such table or column; names the nearest one. Or it has nothing of these settings or this
             dataset.
     """
-    rows = [row for row in printed_rows(name) if row.get("value") and row.get("unit") in _PERCENT]
-    if not rows:
+    cells = [cell for cell in printed_cells(name) if cell.printed.get("unit") in _PERCENT]
+    cells = [cell for cell in cells if cell.is_known or cell.is_lost]
+    if not cells:
         raise NfbenchError(f"published table '{name}' has no percentages or fractions")
-    if by not in rows[0]:
-        raise NfbenchError(f"published table '{name}' has no column '{by}'{nearest(by, rows[0])}")
-    found = sorted({row.get("setting") or "" for row in rows})
-    if settings is not None:
-        rows = [row for row in rows if not row.get("setting") or row["setting"] in settings]
-    if not rows:
-        wanted = ", ".join(sorted(settings or ()))
+    if by not in (columns := cells[0].printed):
+        raise NfbenchError(f"published table '{name}' has no column '{by}'{nearest(by, columns)}")
+    found = sorted({cell.printed.get("setting") or "" for cell in cells})
+    if settings is not None and not {"", *settings} & set(found):
+        wanted = ", ".join(sorted(settings))
         raise NfbenchError(f"published table '{name}' has values of the settings {', '.join(found)}, not of {wanted}")
-    datasets = {row["dataset"] for row in rows if row.get("dataset")}
     if dataset is not None:
-        rows = [row for row in rows if row.get("dataset") == dataset]
-        if not rows:
+        datasets = {cell.printed["dataset"] for cell in cells if cell.printed.get("dataset")}
+        cells = [cell for cell in cells if cell.printed.get("dataset") == dataset]
+        if not cells:
             raise NfbenchError(f"published table '{name}' has no dataset '{dataset}'{nearest(dataset, datasets)}")
-    backbones: dict[str, set[str]] = {}
-    for row in rows:
-        backbones.setdefault(row["method"], set()).add(row.get("backbone") or "")
     values: dict[tuple[str, str, str], PublishedValue] = {}
     of: dict[tuple[str, str, str], set[str | None]] = {}
-    for row in rows:
-        category = row.get("category_corrected") or row["category"]
-        scaled = float(row["value"]) * _PERCENT[row["unit"]]
-        several = by == "method" and len(backbones[row["method"]]) > 1 and row["backbone"]
-        method = f"{row['method']} ({row['backbone']})" if several else row[by]
-        key = method, category, row["metric"]
-        values[key] = PublishedValue(scaled, row["trust"] == "trusted", row["trust_note"])
+    names = _names(cells, by, settings)
+    for cell in cells:
+        row = cell.printed
+        key = names[cell], row.get("category_corrected") or row["category"], row["metric"]
+        values[key] = _in_percent(cell)
         of.setdefault(key, set()).add(row.get("dataset"))
     ambiguous = frozenset(key for key, named in of.items() if len(named) > 1)
-    return PublishedTable(rows[0]["paper"], rows[0]["table"], values, ambiguous)
+    kinds = {cell.printed["category"]: cell.printed["category_kind"] for cell in cells}
+    paper = cells[0].printed["paper"], cells[0].printed["table"]
+    return PublishedTable(*paper, values, {c: kind for c, kind in kinds.items() if kind != "average"}, ambiguous)
+
+
+def quoted_rows(
+    name: str, settings: frozenset[str], dataset: str | None, by: Sequence[str], shown: Container[PrintedCell]
+) -> dict[str, dict[str, PublishedValue]]:
+    """Published means over a dataset's categories that are not among ``shown``, by label and metric.
+
+    Args:
+        name: name of the table.
+        settings: those of the runs; other ones are part of the label.
+        dataset: by the name that the table gives it; None for a table of one dataset.
+        by: columns that tell rows of one method apart; they are part of the label.
+        shown: cells that are left out.
+    """
+    cells = [cell for cell in printed_cells(name) if cell.printed["category"] in _WHOLE]
+    cells = [cell for cell in cells if dataset in (None, cell.printed["dataset"]) and (cell.is_known or cell.is_lost)]
+    names, found = _names(cells, "method", settings), dict[str, dict[str, PublishedValue]]()
+    for cell in cells:
+        if cell not in shown:
+            row = cell.printed
+            named = [f"{column} {row[column]}" for column in by if row[column] and column not in _IN_LABEL]
+            found.setdefault(", ".join([names[cell], *named]), {})[row["metric"]] = _in_percent(cell)
+    return found
+
+
+def printed_cells(name: str) -> list[PrintedCell]:
+    """All cells of a published table."""
+    return [PrintedCell(name, number) for number in range(len(printed_rows(name)))]
+
+
+def _names(cells: Iterable[PrintedCell], by: str, settings: frozenset[str] | None) -> dict[PrintedCell, str]:
+    """What the method of each cell is called, so that no name is one of several backbones or settings."""
+    backbones: dict[str, set[str]] = {}
+    for cell in cells:
+        backbones.setdefault(cell.printed["method"], set()).add(cell.printed.get("backbone") or "")
+    names = {}
+    for cell in cells:
+        row = cell.printed
+        backbone, setting = row.get("backbone"), row.get("setting")
+        several = by == "method" and len(backbones[row["method"]]) > 1 and backbone
+        other = setting if settings is not None and setting and setting not in settings else ""
+        details = ", ".join(filter(None, [backbone if several else "", other]))
+        names[cell] = f"{row[by]} ({details})" if details else row[by]
+    return names
+
+
+def _in_percent(cell: PrintedCell) -> PublishedValue:
+    row = cell.printed
+    value, std = (_PERCENT[row["unit"]] * float(row[column] or math.nan) for column in ("value", "std"))
+    return PublishedValue(value, not cell.doubt, row["trust_note"], _source(row), std, (cell,))
+
+
+def _source(row: Mapping[str, str]) -> str:
+    return f"{row['paper']}, {row['table']}"
 
 
 def find_printed(name: str, where: Mapping[str, str], metric: str | None = None) -> PrintedValue | None:
@@ -182,21 +286,22 @@ def find_printed(name: str, where: Mapping[str, str], metric: str | None = None)
     for column in where:
         if column not in rows[0]:
             raise NfbenchError(f"published table '{name}' has no column '{column}'{nearest(column, rows[0])}")
-    found = [row for row in rows if all(row[column] == value for column, value in where.items())]
+    found = [
+        cell for cell in printed_cells(name) if all(cell.printed[column] == value for column, value in where.items())
+    ]
     if metric is not None and found:
-        found = [row for row in found if row["metric"] == metric]
+        found = [cell for cell in found if cell.printed["metric"] == metric]
         if not found:
             return None
     if len(found) != 1:
         wanted = ", ".join(f"{column} '{value}'" for column, value in where.items())
         wanted += f" and metric '{metric}'" if metric else ""
         raise NfbenchError(f"published table '{name}' has {len(found)} rows with {wanted}; it takes one")
-    (row,) = found
-    if not row["value"]:
+    (cell,) = found
+    if not cell.is_known:
         return None
-    source = f"{row['paper']}, {row['table']}"
-    setting = row.get("setting") or ""
-    return PrintedValue(row["value"], row["unit"], row["trust"] == "trusted", row["trust_note"], source, setting)
+    row, setting = cell.printed, cell.printed.get("setting") or ""
+    return PrintedValue(row["value"], row["unit"], not cell.doubt, row["trust_note"], _source(row), setting, (cell,))
 
 
 @cache

@@ -19,7 +19,7 @@ from nfbench.results.ledger import Stock
 from nfbench.results.record import CellRecord, RunRecord
 from nfbench.tables._captions import search_note
 from nfbench.tables._explain import commands_of
-from nfbench.tables._model import Table
+from nfbench.tables._model import PUBLISHED_ONLY, Table
 
 __all__ = ["Index", "ReportSource", "collect", "printed"]
 
@@ -207,7 +207,7 @@ def _short(value: float) -> float:
 def _published(table: Table) -> Iterable[dict[str, Any]]:
     """Cells of a table that stand beside a published value."""
     for row, column, cell in table.comparisons():
-        if cell.published is not None:
+        if cell.published and not cell.published.is_lost and cell.status != PUBLISHED_ONLY:
             yield {
                 "table": table.name,
                 "source": table.source,

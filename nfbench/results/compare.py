@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "compare"]
 
-Status = Literal["reproduced", "close", "off", "missing", "measured", "incomparable"]
+Status = Literal["reproduced", "close", "off", "missing", "measured", "incomparable", "published only"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Comparison:
         difference: mean minus published, in points; NaN where one of them is missing.
         status: ``reproduced``, ``close`` or ``off`` by the stated tolerance; ``missing`` where a value is published
             but none measured; ``measured`` where none is published; ``incomparable`` where the published value is
-            one of other data, so that there is no difference.
+            one of other data, so that there is no difference; ``published only`` where nothing of ours is compared.
         runs: the results that it is the mean of, rows of the aggregated results.
         holes: runs that ought to be part of the mean and are not done.
     """
@@ -76,7 +76,7 @@ def compare(
 def _status(mean: float, published: PublishedValue | None, difference: float, tolerance: tuple[float, float]) -> Status:
     if math.isnan(mean):
         return "missing"
-    if published is None:
+    if published is None or published.is_lost:
         return "measured"
     if math.isnan(difference):
         return "incomparable"

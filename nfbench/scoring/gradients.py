@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,7 +11,6 @@ from nfbench.blocks.maps import smooth
 from nfbench.blocks.method import Method
 from nfbench.core.errors import required
 from nfbench.core.progress import progress
-from nfbench.core.torchvision_guard import import_torchvision
 from nfbench.features.forward import Picture, load_extractor, normalize, read_images
 from nfbench.features.recipe import Recipe
 
@@ -20,8 +20,8 @@ __all__ = ["GradientMaps"]
 class GradientMaps:
     """Gradients of the negative log-likelihood with respect to the image, over fixed rotations.
 
-    For each of ``gradient_maps.views`` rotations, the gradient is rotated back and blurred; the map is the mean over
-    rotations and colours of its absolute value.
+    For each of ``gradient_maps.views`` rotations, the gradient is rotated back by cubic splines and blurred; the map is
+    the mean over rotations and colours of its absolute value. Rotation runs on the CPU, by SciPy, as in the repository.
 
     Args:
         method: method on ``device``, with ``gradient_maps``.
@@ -49,17 +49,14 @@ class GradientMaps:
     @torch.inference_mode(False)
     @torch.enable_grad()
     def _map(self, index: int) -> Tensor:
-        import_torchvision()
-        from torchvision.transforms import InterpolationMode
-        from torchvision.transforms.functional import rotate
+        from scipy import ndimage
 
         images = read_images([self.pictures[index]], self.recipe.backbone.input_size, [self.angles])[0]
         inputs = normalize(images, self.recipe, self.device).requires_grad_()
         log_likelihood = self.method.log_likelihood(Features(self.model(inputs)))
         (gradients,) = torch.autograd.grad(required(log_likelihood, "the log-likelihood").sum(), inputs)
         back = [
-            rotate(gradient[None], -angle, InterpolationMode.BILINEAR)[0]
-            for gradient, angle in zip(gradients, self.angles, strict=True)
+            ndimage.rotate(gradient, -angle, axes=(2, 1), reshape=False)
+            for gradient, angle in zip(gradients.cpu().numpy(), self.angles, strict=True)
         ]
-        blurred = smooth(torch.cat(back), self.sigma)
-        return blurred.abs().mean(0).detach()
+        return smooth(torch.from_numpy(np.concatenate(back)), self.sigma).abs().mean(0).to(self.device)

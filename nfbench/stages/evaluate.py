@@ -8,7 +8,7 @@ import torch
 
 from nfbench.anomalies._base import make_generator
 from nfbench.blocks.method import Method, build_method, load_method, resolve_settings
-from nfbench.config import AnomaliesConfig
+from nfbench.config import AnomaliesConfig, Kept
 from nfbench.core.device import peak_memory_mb, pick_device
 from nfbench.core.errors import NfbenchError, required
 from nfbench.core.files import atomic_path, remove_stale
@@ -19,7 +19,7 @@ from nfbench.features.batches import CachedFeatures
 from nfbench.features.cache import FeatureCache
 from nfbench.features.online import OnlineFeatures, pseudo_anomalies
 from nfbench.plan.origin import require_origin
-from nfbench.plan.paths import EVALUATED
+from nfbench.plan.paths import EVALUATED, TRAINED
 from nfbench.plan.specs import EvaluateSpec
 from nfbench.results.artifacts import write_artifacts
 from nfbench.results.compose import Evaluated, compose_record
@@ -28,7 +28,7 @@ from nfbench.results.record import write_record
 from nfbench.scoring.evaluate import GroundTruth
 from nfbench.scoring.gradients import GradientMaps
 from nfbench.scoring.likelihoods import Positions, likelihood_histograms, positions_of_test
-from nfbench.scoring.protocol import Views, score_and_evaluate
+from nfbench.scoring.protocol import Scored, Views, score_and_evaluate
 from nfbench.scoring.representations import describe_representations
 from nfbench.training.assemble import of_class
 from nfbench.training.checkpoint import load_kept, load_state
@@ -37,10 +37,13 @@ from nfbench.training.record import TrainingRecord
 __all__ = ["evaluate_run"]
 
 _PSEUDO_IMAGES = 40
+_DELETED: dict[Kept, Sequence[str]] = {"all": (), "last": TRAINED[1:2], "none": TRAINED[:2]}
 
 
-def evaluate_run(spec: EvaluateSpec, device: str = "auto", threads: int | None = None) -> None:
-    """Scores the test images with every kept model and writes the run record."""
+def evaluate_run(
+    spec: EvaluateSpec, device: str = "auto", threads: int | None = None, keep_models: Kept = "all"
+) -> None:
+    """Scores the test images with every kept model, writes the run record, and deletes models that are not to stay."""
     require_origin(spec)
     where = pick_device(device, threads)
     trained, run = Path(spec.trained), Path(spec.run)
@@ -84,11 +87,7 @@ def evaluate_run(spec: EvaluateSpec, device: str = "auto", threads: int | None =
     likelihoods["after"] = list(likelihood_histograms(model, drawn, where))
     if _training_of(spec, source) != training:
         raise NfbenchError(f"{source} has changed while its model was evaluated; run 'snakemake' again")
-    maps = scored.test.maps if spec.save_maps else None
-    if spec.save_maps and maps is None:
-        raise NfbenchError(
-            f"'save_maps' is on for {spec.cell}, and method '{model.title}' makes no maps; set it to false"
-        )
+    maps = _saved_maps(spec, model, scored)
     remove_stale(run)
     write_artifacts(run, scored, likelihoods, describe_representations(model, normal, shown, where), images)
     if maps is not None:
@@ -97,6 +96,8 @@ def evaluate_run(spec: EvaluateSpec, device: str = "auto", threads: int | None =
     written = known_files(run, [*EVALUATED[1:], *(["maps.npy"] if spec.save_maps else [])])
     found = Evaluated(spec, training, history, train_cache.meta, cache.meta, by_epoch, scored, where)
     write_record(run / "run.json", compose_record(found, peak_memory_mb(where), written))
+    for name in _DELETED[keep_models]:
+        (trained / name).unlink(missing_ok=True)
 
 
 def _training_of(spec: EvaluateSpec, source: Path) -> TrainingRecord:
@@ -162,6 +163,19 @@ def _learned_positions(
     if not rows or not truth.has_masks:
         return []
     return [positions_of_test(features[rows], truth, side)._replace(groups=(None, "learned"))]
+
+
+def _saved_maps(spec: EvaluateSpec, model: Method, scored: Scored) -> np.ndarray | None:
+    """The maps of all test images where they are to be kept.
+
+    Raises:
+        NfbenchError: they are, and the method makes none.
+    """
+    if spec.save_maps and scored.test.maps is None:
+        raise NfbenchError(
+            f"'save_maps' is on for {spec.cell}, and method '{model.title}' makes no maps; set it to false"
+        )
+    return scored.test.maps if spec.save_maps else None
 
 
 def _pseudo_positions(

@@ -44,7 +44,7 @@ def train_flow(
         spec: what to train on what.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: CPU threads, by default all.
-        checkpoint_seconds: minimum number of seconds between two checkpoints.
+        checkpoint_seconds: shortest time between two checkpoints; see ``CheckpointPace``.
     """
     require_origin(spec)
     where = pick_device(device, threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,11 +11,14 @@ from pydantic import Field
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
 from nfbench.metrics import SHARE, find_metric
-from nfbench.reference import PublishedValue, find_printed, printed_rows, published_names
+from nfbench.reference import PublishedValue, find_printed, printed_rows, published_names, quoted_rows
 from nfbench.results.compare import Comparison, compare
+from nfbench.tables._model import PUBLISHED_ONLY, Row
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from nfbench.config.tables import ComparedTableConfig
 
 __all__ = [
     "PublishedRow",
@@ -25,6 +29,7 @@ __all__ = [
     "of_setting",
     "printed_cell",
     "printed_settings",
+    "quoted_only",
     "require_metrics",
     "row_faults",
     "shown_backbone",
@@ -121,23 +126,24 @@ def unit_factor(runs: pd.DataFrame) -> float:
 
 
 def printed_cell(
-    name: str, published: str | None, where: Mapping[str, str] | None, metric: str, results: pd.DataFrame
+    name: str, table: ComparedTableConfig, where: Mapping[str, str] | None, metric: str, results: pd.DataFrame
 ) -> PublishedValue | None:
     """The published value of a row of a table; None where none is asked for, or its row has none of this metric.
 
     Args:
         name: name of the table.
-        published: name of the published table.
-        where: columns that name a row of it.
+        table: the table.
+        where: columns that name a row of its published table.
         metric: the metric; papers print transductive scores under the metric's plain name.
-        results: results that the value is set beside.
+        results: results of one dataset that the value is set beside.
 
     Raises:
         NfbenchError: no such row, or one of another setting than that of ``results``, or no percentage.
     """
-    if published is None or where is None:
+    if table.published is None or where is None:
         return None
-    printed = find_printed(published, where, find_metric(metric).printed_as)
+    where = table.published_row(where, results.dataset.iloc[0])
+    printed = find_printed(table.published, where, find_metric(metric).printed_as)
     if printed and printed.setting and printed.setting not in printed_settings(results):
         found = ", ".join(sorted(printed_settings(results)))
         raise NfbenchError(
@@ -145,6 +151,46 @@ def printed_cell(
             f"of {found}; leave 'published' of this row out, or take its runs from another setting"
         )
     return printed.in_percent() if printed else None
+
+
+def quoted_only(
+    table: ComparedTableConfig,
+    dataset: str,
+    metrics: Sequence[str],
+    named: Sequence[Mapping[str, str] | None],
+    rows: Iterable[Row],
+    results: pd.DataFrame,
+) -> list[Row]:
+    """Rows of published means of a dataset that no row of a table is compared with, such as those of competitors.
+
+    Args:
+        table: the table.
+        dataset: name of the dataset.
+        metrics: of the columns; empty for a column that nothing is published of.
+        named: what the rows name in the published table.
+        rows: of the table.
+        results: results of the rows.
+    """
+    wheres = [where for where in named if where is not None]
+    of = {table.published_row(where, dataset).get("dataset") for where in wheres}
+    if table.published is None or len(of) != 1:
+        return []
+    by = list(dict.fromkeys(column for where in wheres for column in where))
+    shown = {cell for row in rows for found in row.cells if found.published for cell in found.published.cells}
+    printed_as = [find_metric(metric).printed_as if metric else "" for metric in metrics]
+    quoted = quoted_rows(table.published, printed_settings(results), of.pop(), by, shown)
+    none = results.iloc[:0]
+    return [
+        Row(
+            (dataset, f"{label}, {PUBLISHED_ONLY}"),
+            tuple(
+                Comparison(math.nan, math.nan, 0, values.get(metric), math.nan, PUBLISHED_ONLY, none)
+                for metric in printed_as
+            ),
+        )
+        for label, values in quoted.items()
+        if set(values) & set(printed_as)
+    ]
 
 
 def metrics_faults(key: str, published: str | None, metrics: Collection[str]) -> Iterator[str]:
@@ -159,10 +205,8 @@ def metrics_faults(key: str, published: str | None, metrics: Collection[str]) ->
         yield f"'{key}.metrics': published table '{published}' has none of them, only {', '.join(sorted(found))}"
 
 
-def row_faults(key: str, published: str | None, where: Mapping[str, str] | None) -> Iterator[str]:
+def row_faults(key: str, published: str | None, where: Mapping[str, str]) -> Iterator[str]:
     """Columns that a published table does not have, and values that no row has."""
-    if where is None:
-        return
     if published is None:
         yield f"'{key}.published': the table has no 'published', the file that this row is in"
         return

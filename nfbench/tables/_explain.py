@@ -77,7 +77,9 @@ def describe_cell(found: TableCell) -> Iterator[str]:
         yield f"{where}: {cell.mean:.10g}{spread}, mean over {cell.n_seeds} seeds{categories}, {len(runs)} runs"
     if cell.holes:
         yield f"runs that it lacks: {cell.holes}; 'nfbench status' names them"
-    if cell.published:
+    if cell.published and cell.published.is_lost:
+        yield f"published in {found.table.source}: lost, {cell.published.note}"
+    elif cell.published:
         trust = "" if cell.published.trusted else f", doubtful: {cell.published.note}"
         difference = "" if math.isnan(cell.difference) else f", difference {cell.difference:+.2f}, {cell.status}"
         yield f"published in {found.table.source}: {cell.published.value:g}{trust}{difference}"

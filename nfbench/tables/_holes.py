@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from nfbench.results.compare import Comparison
 from nfbench.results.ledger import Account, describe_holes
-from nfbench.tables._model import AVERAGE, Cell, Column, Row, Table, Text
+from nfbench.tables._model import Cell, Column, Row, Table, Text
 
 __all__ = ["HOLE_MARK", "mark_holes"]
 
@@ -32,13 +32,13 @@ def mark_holes(table: Table, holes: Sequence[Account]) -> Table:
 
 def _marked(table: Table, row: Row, holes: Sequence[Account], settings: Collection[str]) -> Row:
     labels = dict(zip(table.heads, row.labels, strict=True))
-    category = None if row.label == AVERAGE else labels.get("category")
+    categories = row.categories if row.is_average or "category" not in labels else (labels["category"],)
 
     def marked(column: Column, cell: Cell) -> Cell:
         if isinstance(cell, Text):
             return cell
         who = _who(column, cell, settings)
-        return replace(cell, holes=sum(_concerns(hole, labels["dataset"], category, who) for hole in holes))
+        return replace(cell, holes=sum(_concerns(hole, labels["dataset"], categories, who) for hole in holes))
 
     return replace(row, cells=tuple(map(marked, table.columns, row.cells)))
 
@@ -50,7 +50,7 @@ def _who(column: Column, cell: Comparison, settings: Collection[str]) -> set[tup
     return set(zip(cell.runs.setting, cell.runs.method, cell.runs.backbone, strict=True))
 
 
-def _concerns(hole: Account, dataset: str, category: str | None, who: Collection[tuple[str, str, str]]) -> bool:
+def _concerns(hole: Account, dataset: str, categories: Collection[str], who: Collection[tuple[str, str, str]]) -> bool:
     cell = hole.cell
-    same = cell.dataset == dataset and category in (None, cell.category)
+    same = cell.dataset == dataset and (not categories or cell.category in categories)
     return same and (cell.setting, cell.method, cell.backbone) in who

@@ -5,21 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from nfbench.config import VariantConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.plan.specs import DatasetNote
-from nfbench.reference import PublishedValue
+from nfbench.reference import PrintedValue, PublishedValue
 from nfbench.results.compare import Comparison
 from nfbench.tables._titles import short_metric
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["AVERAGE", "Cell", "Column", "Row", "Source", "Table", "Text", "exact", "papers_of", "published_cell"]
+__all__ = [
+    "AVERAGE",
+    "PUBLISHED_ONLY",
+    "Cell",
+    "Column",
+    "Row",
+    "Source",
+    "Table",
+    "Text",
+    "average_label",
+    "exact",
+    "papers_of",
+    "published_cell",
+]
 
 AVERAGE = "average"
+PUBLISHED_ONLY: Final = "published only"
 
 
 @dataclass(frozen=True)
@@ -76,6 +90,7 @@ class Text:
         style: class in HTML.
         hint: text that HTML shows on demand.
         trace: lines that tell how it came about.
+        published: the published value that it shows, if it is one.
     """
 
     text: str
@@ -83,6 +98,7 @@ class Text:
     style: str = ""
     hint: str = ""
     trace: tuple[str, ...] = ()
+    published: PublishedValue | PrintedValue | None = None
 
 
 Cell = Comparison | Text
@@ -91,10 +107,18 @@ Cell = Comparison | Text
 def published_cell(value: PublishedValue | None, **record: Any) -> Text:
     """A published value as tables print it, with a mark where it is doubtful; ``record`` is what CSV says besides."""
     if value is None:
-        return Text("–", {"published": "", "trust": "", **record}, "published")
-    mark, style, trust = ("", "published", "trusted") if value.trusted else (" ?", "published doubtful", "doubtful")
-    record = {"published": exact(value.value), "trust": trust, **record}
-    return Text(f"{value.value:.2f}{mark}", record, style, value.note)
+        return Text("–", {"published": "", "published_std": "", "trust": "", **record}, "published")
+    trust = "lost" if value.is_lost else "trusted" if value.trusted else "doubtful"
+    style, mark = ("published", "") if value.trusted else ("published doubtful", " ?")
+    spread = "" if math.isnan(value.std) else f" ± {value.std:.2f}"
+    text = "lost" if value.is_lost else f"{value.value:.2f}{spread}{mark}"
+    record = {"published": exact(value.value), "published_std": exact(value.std), "trust": trust, **record}
+    return Text(text, record, style, value.note, published=value)
+
+
+def average_label(kind: str = "") -> str:
+    """Label of the row of means over all categories of a dataset, or over those of one kind, such as ``texture``."""
+    return f"{AVERAGE} {kind}".strip()
 
 
 def papers_of(rows: Iterable[Row]) -> str:
@@ -112,10 +136,23 @@ def exact(value: float) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """Labels, such as dataset and category, and one cell per column."""
+    """Labels, such as dataset and category, and one cell per column.
+
+    Attributes:
+        labels, cells: of the row.
+        kind: of the categories that its cells are means over, where a table has averages by kind.
+        categories: of that kind.
+    """
 
     labels: tuple[str, ...]
     cells: tuple[Cell, ...]
+    kind: str = ""
+    categories: tuple[str, ...] = ()
+
+    @property
+    def is_average(self) -> bool:
+        """Whether its cells are averages over rows above."""
+        return self.label == average_label(self.kind)
 
     @property
     def label(self) -> str:
@@ -131,7 +168,7 @@ class Table:
         name: file name without ending, also the LaTeX label.
         caption: title, and what a reader must know before comparing.
         columns: one or more.
-        rows: the last label of an average over the rows above is ``AVERAGE``.
+        rows: the last label of an average over rows above is ``average_label`` of their kind.
         source: the paper of the published values, empty without.
         heads: headings of the labels.
         keys: what CSV calls the title of a measured column, its backbone and its selection.
@@ -159,6 +196,24 @@ class Table:
     def measured(self) -> tuple[Column, ...]:
         """Columns of measured values."""
         return tuple(column for column in self.columns if not column.is_text)
+
+    @property
+    def published(self) -> Iterator[tuple[Column, Cell, PublishedValue | PrintedValue]]:
+        """All published values with the cells that show them."""
+        for row in self.rows:
+            for column, cell in zip(self.columns, row.cells, strict=True):
+                if cell.published:
+                    yield column, cell, cell.published
+
+    @property
+    def footnotes(self) -> Mapping[str, str]:
+        """Texts below the table by their marks: its notes, and why published values are doubtful or lost."""
+        doubts: dict[str, dict[str, None]] = {"?": {}, "lost": {}}
+        for *_, value in self.published:
+            for cell in value.cells:
+                if cell.doubt:
+                    doubts["lost" if cell.is_lost else "?"][f"{cell.printed['method']}: {cell.doubt}"] = None
+        return {**self.notes, **{mark: "; ".join(reasons) for mark, reasons in doubts.items() if reasons}}
 
     def details(self, column: Column) -> str:
         """Second line of a column's heading: its selection, its backbone where there are several, its own metric."""

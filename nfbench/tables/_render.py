@@ -5,6 +5,7 @@ import io
 import itertools
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -13,15 +14,16 @@ import jinja2
 from nfbench.core.files import shield
 from nfbench.results.compare import Comparison
 from nfbench.tables._holes import HOLE_MARK
-from nfbench.tables._model import AVERAGE, Cell, Column, Table, Text, exact, published_cell
+from nfbench.tables._model import PUBLISHED_ONLY, Cell, Column, Table, Text, exact, published_cell
 
 __all__ = ["to_csv", "to_html", "to_latex", "to_text"]
 
 _STATUS_MARKS = {
     "reproduced": "=", "close": r"$\approx$", "off": r"$\neq$", "missing": "--", "measured": "", "incomparable": "",
+    PUBLISHED_ONLY: "",
 }  # fmt: skip
 _COMPARED = ("measured", "published", "difference", "status")
-_CSV_VALUES = ("mean", "std", "n_seeds", "published", "difference", "status", "trust", "holes")
+_CSV_VALUES = ("mean", "std", "n_seeds", "published", "published_std", "difference", "status", "trust", "holes")
 
 _LATEX_ESCAPES = str.maketrans(
     {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
@@ -31,6 +33,12 @@ _LATEX_ESCAPES = str.maketrans(
 
 _LIGATURE = re.compile("(?<=-)(?=-)|(?<=')(?=')|(?<=`)(?=`)|(?<=[!?])(?=`)")
 """Between characters that LaTeX would print as one, such as two hyphens as a dash."""
+
+_UPRIGHT = 12
+"""Columns, at most, of LaTeX tables that are not turned."""
+
+_HEADING = 24
+"""Characters, at most, in a line of a heading in LaTeX."""
 
 _NO_LABEL = re.compile(r"[^\w.:+@=-]")
 """Characters that a label cannot have."""
@@ -46,7 +54,7 @@ _HTML = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; white-space: nowrap; }
-caption { caption-side: top; text-align: left; white-space: normal; margin-bottom: 1rem; }
+caption { caption-side: top; text-align: left; white-space: normal; margin-bottom: 1rem; max-width: min(73rem, 94vw); }
 th, td { padding: .3rem .7rem; text-align: right; }
 th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left; }
 thead tr:last-child th { border-bottom: 2px solid #222; }
@@ -76,7 +84,7 @@ tr.average td { border-top: 1px solid #999; border-bottom: 1px solid #999; font-
 </thead>
 <tbody>
 {% for row in table.rows %}
-<tr{% if row.label == average %} class="average"{% endif %}>\
+<tr{% if row.is_average %} class="average"{% endif %}>\
 {% for label in row.labels %}<td>{{ label }}</td>{% endfor %}
 
 {% for part in parts(row) %}
@@ -87,7 +95,7 @@ tr.average td { border-top: 1px solid #999; border-bottom: 1px solid #999; font-
 </tbody>
 </table>
 </div>
-{% for mark, note in table.notes.items() %}
+{% for mark, note in table.footnotes.items() %}
 <p>{{ mark }}: {{ note }}</p>
 {% endfor %}
 </body>
@@ -101,7 +109,6 @@ def to_html(table: Table) -> str:
     heads = [head for column in table.columns for head in ([column.title] if column.is_text else names)]
     return _HTML.render(
         table=table,
-        average=AVERAGE,
         headings=_headings(table, len(names)),
         heads=heads,
         parts=lambda row: [part for cell in row.cells for part in _parts(cell)[: len(names)]],
@@ -122,18 +129,18 @@ def to_latex(table: Table) -> str:
         for *_, width in headings:
             rules.append(rf"\cmidrule(lr){{{last + 1}-{last + width}}}")
             last += width
-        titles = [rf"\multicolumn{{{width}}}{{c}}{{{escape_latex(title)}}}" for title, _, width in headings]
-        small = [rf"\footnotesize {escape_latex(text)}" if text else "" for _, text, _ in headings]
+        titles = [rf"\multicolumn{{{width}}}{{c}}{{{_stacked(title)}}}" for title, _, width in headings]
+        small = [rf"\footnotesize {_stacked(text)}" if text else "" for _, text, _ in headings]
         details = [
             rf"\multicolumn{{{width}}}{{c}}{{{text}}}" for text, (*_, width) in zip(small, headings, strict=True)
         ]
         above = [latex_line([*blank, *titles]), latex_line([*blank, *details]), " ".join(rules), *above]
     below = []
-    if table.source and any(cell.status != "incomparable" for _, _, cell in table.comparisons()):
+    if table.source and any(cell.status not in ("incomparable", PUBLISHED_ONLY) for _, _, cell in table.comparisons()):
         below.append(r"\par\smallskip\footnotesize = reproduced, $\approx$ close, $\neq$ off")
-    if table.notes:
+    if table.footnotes:
         below.append(r"\smallskip\footnotesize\raggedright")
-        below += [rf"\par\textsuperscript{{{mark}}} {escape_latex(note)}" for mark, note in table.notes.items()]
+        below += [rf"\par\textsuperscript{{{mark}}} {escape_latex(note)}" for mark, note in table.footnotes.items()]
     return latex_table(table.name, table.caption, aligned, above, _latex_body(table, len(heads)), below)
 
 
@@ -152,7 +159,7 @@ def to_text(table: Table) -> str:
     heads = [[*table.heads, *(column.title if column.is_text else table.details(column) for column in columns)]]
     if table.measured:
         heads.insert(0, [*[""] * len(table.heads), *("" if c.is_text else c.title for c in columns)])
-    notes = [f"{mark}: {note}" for mark, note in table.notes.items()]
+    notes = [f"{mark}: {note}" for mark, note in table.footnotes.items()]
     return "\n".join([align(heads, body), *([""] if notes else []), *notes])
 
 
@@ -201,7 +208,7 @@ def _latex_body(table: Table, width: int) -> list[str]:
             group = first
         elif not lines:
             lines.append(r"\midrule")
-        if row.label == AVERAGE:
+        if row.is_average:
             lines.append(r"\addlinespace")
         lines.append(latex_line([*map(escape_latex, labels), *(part for c in row.cells for part in _latex(c, table))]))
     return lines
@@ -243,6 +250,13 @@ def escape_latex(text: str) -> str:
     return _LIGATURE.sub("{}", line)
 
 
+def _stacked(text: str) -> str:
+    """A heading in LaTeX, over several lines if it is long."""
+    lines = [escape_latex(line) for line in textwrap.wrap(text, _HEADING, break_long_words=False)]
+    stacked = r" \\{} ".join(lines)  # else, a bracket or star would be an argument
+    return rf"\shortstack{{{stacked}}}" if len(lines) > 1 else stacked
+
+
 def latex_line(cells: Iterable[str]) -> str:
     r"""A line of a LaTeX table; its cells are escaped already.
 
@@ -257,6 +271,8 @@ def latex_table(
 ) -> str:
     r"""A ``table`` environment that needs ``booktabs`` and ``graphicx``; it shrinks to the width of the line.
 
+    A wide one is a ``sidewaystable``, which stands on a page of its own and needs ``rotating`` too.
+
     Args:
         name: of the table, its label.
         caption: not escaped yet.
@@ -265,8 +281,9 @@ def latex_table(
         body: lines of the rows, with the rules between them.
         below: lines below the table.
     """
+    environment = "sidewaystable" if len(columns) > _UPRIGHT else "table"
     lines = [
-        r"\begin{table}",
+        rf"\begin{{{environment}}}",
         r"\centering",
         rf"\caption{{{escape_latex(caption)}}}",
         rf"\label{{tab:{_NO_LABEL.sub('-', name)}}}",
@@ -279,7 +296,7 @@ def latex_table(
         r"\bottomrule",
         r"\end{tabular}}",
         *below,
-        r"\end{table}",
+        rf"\end{{{environment}}}",
     ]
     return "\n".join(lines) + "\n"
 

@@ -23,6 +23,7 @@ from nfbench.tables._comparison import (
     metrics_faults,
     of_setting,
     printed_cell,
+    quoted_only,
     require_metrics,
     row_faults,
 )
@@ -68,11 +69,13 @@ class BackbonesTable(ComparedTableConfig):
 
     def faults_in_setting(self, key: str, shown: Runs, runs: Runs) -> Iterator[str]:
         """Backbones that were not run, and published values that are not there."""
+        yield from super().faults_in_setting(key, shown, runs)
         tags = [backbone.tag for backbone in shown.backbones]
         for number, row in enumerate(self.rows):
             of_row = f"{key}.rows.{number}"
             yield from unknown(f"{of_row}.backbone", "run with the backbone", [row.backbone.tag], tags)
-            yield from row_faults(of_row, self.published, row.published)
+            for where in self.published_rows(row.published, shown.datasets):
+                yield from row_faults(of_row, self.published, where)
         yield from metrics_faults(key, self.published, self.metrics)
 
     def make(self, name: str, source: Source) -> Table:
@@ -102,9 +105,11 @@ class BackbonesTable(ComparedTableConfig):
                     same = (part.backbone == row.backbone.tag) & (part.method == column.method)
                     runs = part[same & (part.metric == column.metric) & (part.selection == column.selection)]
                     where = {"method": column.published_as, **row.published} if row.published else None
-                    published = printed_cell(name, self.published, where, column.metric, part)
+                    published = printed_cell(name, self, where, column.metric, part)
                     cells.append(compare_runs(runs, published, self.tolerance, comparable=comparable))
                 rows.append(Row((dataset, row.label), tuple(cells)))
+            named, metrics = [row.published for row in self.rows], [column.metric for column in columns]
+            rows += quoted_only(self, dataset, metrics, named, rows, results)
         caption = caption_of_means(
             self.title,
             self.metrics,

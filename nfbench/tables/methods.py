@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import product
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
@@ -29,6 +30,7 @@ from nfbench.tables._comparison import (
     metrics_faults,
     of_setting,
     printed_cell,
+    quoted_only,
     require_metrics,
     row_faults,
     shown_backbone,
@@ -108,6 +110,7 @@ class MethodsTable(ComparedTableConfig):
 
     def faults_in_setting(self, key: str, shown: Runs, runs: Runs) -> Iterator[str]:
         """Datasets and methods that were not run, and published values that are not there."""
+        yield from super().faults_in_setting(key, shown, runs)
         yield from unknown(f"{key}.datasets", "dataset among the runs", self.datasets or (), shown.datasets)
         for number, row in enumerate(self.rows):
             of_row = f"{key}.rows.{number}"
@@ -118,17 +121,18 @@ class MethodsTable(ComparedTableConfig):
             if row.backbone:
                 tags = [backbone.tag for backbone in of_method.backbones]
                 yield from unknown(f"{of_row}.backbone", f"run of '{row.method}' on", [row.backbone.tag], tags)
-            faults = list(row_faults(of_row, self.published, row.published))
+            wheres = self.published_rows(row.published, of_method.datasets)
+            faults = [fault for where in wheres for fault in row_faults(of_row, self.published, where)]
             yield from faults or self._value_faults(of_row, row, of_method)
         yield from metrics_faults(key, self.published, self.metrics)
 
     def _value_faults(self, key: str, row: MethodRow, runs: Runs) -> Iterator[str]:
         """Faults of the one published value that each metric of a row is compared with."""
-        if self.published is None or row.published is None or file_fault(self.published):
+        if self.published is None or file_fault(self.published):
             return
-        for metric in self.metrics:
+        for metric, where in product(self.metrics, self.published_rows(row.published, runs.datasets)):
             try:
-                printed = find_printed(self.published, row.published, find_metric(metric).printed_as)
+                printed = find_printed(self.published, where, find_metric(metric).printed_as)
             except NfbenchError as error:
                 yield f"'{key}.published': {error}"
                 continue
@@ -139,7 +143,8 @@ class MethodsTable(ComparedTableConfig):
     def make(self, name: str, source: Source) -> Table:
         """Averages over the categories of a dataset, by seed; one row per method and backbone, or those asked for.
 
-        Rows that are asked for are means over the categories that all of them have. A published mean is one over all
+        Rows that are asked for are means over the categories that all of them have. Below them is what the published
+        table has of a dataset besides. A published mean is one over all
         official categories. Where fewer were measured, or not all of their images, it is shown, but without a
         difference and a status.
 
@@ -162,11 +167,13 @@ class MethodsTable(ComparedTableConfig):
                 chosen = part[part.selection == self.selection]
                 cells = []
                 for metric in self.metrics:
-                    published = printed_cell(name, self.published, row.published, metric, part)
+                    published = printed_cell(name, self, row.published, metric, part)
                     runs = chosen[chosen.metric == metric]
                     cells.append(compare_runs(runs, published, self.tolerance, comparable=comparable))
                 cells += [_cost(chosen, cost) for cost in self.costs]
                 rows.append(Row((dataset, _label(part, results)), tuple(cells)))
+            named = [row.published for row in self.rows]
+            rows += quoted_only(self, dataset, [*self.metrics, *[""] * len(self.costs)], named, rows, results)
         columns = [Column(metric_title(metric), metric, metric, self.selection) for metric in self.metrics]
         columns += [Column(COSTS[cost][0], cost, cost) for cost in self.costs]
         return Table(

@@ -60,7 +60,8 @@ class ParametersTable(TableConfig):
             if fault := runs.known.method_fault(row.method):
                 yield f"'{of_row}.method': {fault}"
             yield from backbone_faults(f"{of_row}.backbone", row.backbone)
-            yield from row_faults(of_row, self.published, row.published)
+            if row.published is not None:
+                yield from row_faults(of_row, self.published, row.published)
         if self.published and (fault := file_fault(self.published)):
             yield f"'{key}.published': {fault}"
 
@@ -133,7 +134,7 @@ class _Count(NamedTuple):
             trust, doubt = ("trusted", "") if published.trusted else ("doubtful", " ?")
             record = {"published": published.text, "unit": published.unit}
             beside = [
-                Text(f"{published.text} {letter}{doubt}", record, "published"),
+                Text(f"{published.text} {letter}{doubt}", record, "published", published=published),
                 Text(equal, {"equal": equal, "trust": trust}, "reproduced" if found else "off"),
             ]
         return (*numbers, *beside, Text(mark, {"explanation": self.explanation}))

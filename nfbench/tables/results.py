@@ -32,13 +32,16 @@ from nfbench.tables._comparison import (
     require_metrics,
     shown_backbone,
 )
-from nfbench.tables._model import AVERAGE, Cell, Column, Row, Source, Table, published_cell
+from nfbench.tables._datasets import is_whole
+from nfbench.tables._model import PUBLISHED_ONLY, Cell, Column, Row, Source, Table, average_label, published_cell
 from nfbench.tables._titles import metric_title, sizes, titles
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["TABLE", "ResultsTable"]
+
+_AVERAGES = "averages as printed where all official categories are shown with all their images, else of those shown"
 
 
 class ResultsTable(ComparedTableConfig):
@@ -62,9 +65,6 @@ class ResultsTable(ComparedTableConfig):
     published_by: str = Field(
         "method", description="column of that file that names the methods, such as method_published"
     )
-    published_datasets: dict[str, str] = Field(
-        default_factory=dict, description="the published table's names of datasets, where it has rows of several"
-    )
     published_as: dict[str, str | dict[str, str]] = Field(
         default_factory=dict,
         description="published method that a method or variant is compared with, by default the one of its method's "
@@ -75,9 +75,7 @@ class ResultsTable(ComparedTableConfig):
         """Names of methods and datasets that were not run, and published values that are not there."""
         yield from unknown(f"{key}.metric_of", "method among the experiment's", self.metric_of, runs.plain_methods)
         yield from unknown(f"{key}.published_as", "method among the runs", self.published_as, shown.methods)
-        yield from unknown(
-            f"{key}.published_datasets", "dataset among the runs", self.published_datasets, shown.datasets
-        )
+        yield from super().faults_in_setting(key, shown, runs)
         for method, printed in self.published_as.items():
             names = [backbone.name for backbone in shown.of_method(method).backbones]
             if isinstance(printed, Mapping) and names:
@@ -131,19 +129,17 @@ class ResultsTable(ComparedTableConfig):
         self._check_published_as(name, results, published)
         columns = self._columns(results)
         own = {column.published_as for column in columns}
-        others = [method for method in published.methods(self.metric) if method not in own] if published else []
+        printed_methods = (method for table in by_dataset.values() if table for method in table.methods(self.metric))
+        others = [method for method in dict.fromkeys(printed_methods) if method not in own]
         rows: list[Row] = []
         for dataset, of_dataset in results.groupby("dataset", sort=False):
-            categories = list(of_dataset.category.unique())
-            labelled = [(category, [category]) for category in categories]
-            labelled += [(AVERAGE, categories)] if len(categories) > 1 else []
-            part = chosen[chosen.dataset == dataset]
-            for label, over in labelled:
-                printed = _Printed(by_dataset[dataset], self.metric, over)
+            categories, part = list(of_dataset.category.unique()), chosen[chosen.dataset == dataset]
+            whole = is_whole(dataset, of_dataset, source.notes)
+            for printed in _printed_rows(by_dataset[dataset], self.metric, categories, whole):
                 cells: list[Cell] = [self._cell(part, column, printed) for column in columns]
-                cells += [published_cell(printed.value(method), status="published only") for method in others]
-                rows.append(Row((dataset, label), tuple(cells)))
-        columns += [Column(method, is_text=True, group="published only") for method in others]
+                cells += [published_cell(printed.value(method), status=PUBLISHED_ONLY) for method in others]
+                rows.append(Row((dataset, printed.label), tuple(cells), printed.kind, printed.of_kind))
+        columns += [Column(method, is_text=True, group=PUBLISHED_ONLY) for method in others]
         caption = self._caption(results, source, published) + _shared_columns(columns, results)
         if without:
             have = "has" if len(without) == 1 else "have"
@@ -162,7 +158,7 @@ class ResultsTable(ComparedTableConfig):
             more.append(image_score_note(results))
         if published:
             printed, own = f"{published.paper}, {published.table}", "the papers' own backbones, input sizes, settings"
-            more.append(published_note(printed, own, "averages over the categories shown", self.tolerance))
+            more.append(published_note(printed, own, _AVERAGES, self.tolerance))
         return caption_of_runs(
             f"{self.title}: {shown}, {spread(results)}",
             results,
@@ -219,25 +215,71 @@ class ResultsTable(ComparedTableConfig):
 
 
 class _Printed(NamedTuple):
-    """Published values of a row."""
+    """Published values of a row: of a category, or averages.
+
+    Attributes:
+        table: what is published, None without.
+        metric: of the values.
+        label: of the row.
+        categories: that are measured.
+        average: of the paper over the same categories, as its table names it; empty where it has none.
+        kind: of the categories that averages are over, empty for all.
+        of_kind: all categories of that kind.
+    """
 
     table: PublishedTable | None
     metric: str
+    label: str
     categories: Sequence[str]
+    average: str = ""
+    kind: str = ""
+    of_kind: tuple[str, ...] = ()
 
     def value(self, method: str) -> PublishedValue | None:
-        """The value of a category, or the average over the same categories; None where one of them is missing."""
+        """The value of a category; of an average the printed one, or our own of the printed values of its categories.
+
+        None where one of these is missing.
+        """
         import numpy as np
 
         if self.table is None:
             return None
+        if self.average and (printed := self.table.value(method, self.average, self.metric)):
+            return printed
         found = [self.table.value(method, category, self.metric) for category in self.categories]
         values = [value for value in found if value is not None]
-        if len(values) < len(found):
+        if len(values) == 1:
+            return values[0]
+        if len(values) < len(found) or any(value.is_lost for value in values):
             return None
         notes = "; ".join(sorted({value.note for value in values if value.note}))
         mean = float(np.mean([value.value for value in values]))
-        return PublishedValue(mean, all(value.trusted for value in values), notes)
+        cells = tuple(cell for value in values for cell in value.cells)
+        return PublishedValue(mean, all(value.trusted for value in values), notes, cells=cells)
+
+
+def _printed_rows(table: PublishedTable | None, metric: str, measured: list[str], whole: bool) -> Iterator[_Printed]:
+    """Rows of a dataset: its categories, the averages by kind that the paper prints, and that over all.
+
+    Args:
+        table: what is published of the dataset, None without.
+        metric: of the values.
+        measured: categories.
+        whole: whether they are all official ones, with all their images.
+    """
+    for category in measured:
+        yield _Printed(table, metric, category, [category])
+    if len(measured) < 2:
+        return
+    printed = {category for _, category, found in table.values if found == metric} if table else set()
+    kinds = dict.fromkeys(table.kinds.values()) if table else ()
+    for kind in kinds:
+        of_kind = tuple(category for category in table.kinds if table.kinds[category] == kind) if table else ()
+        mine = [category for category in measured if category in of_kind]
+        average = f"average_{kind}"
+        if average in printed and 1 < len(mine) < len(measured):
+            yield _Printed(table, metric, average_label(kind), mine, average if whole else "", kind, of_kind)
+    yield _Printed(table, metric, average_label(), measured, "average_total" if whole else "")
 
 
 def _shared_tags(results: pd.DataFrame) -> dict[tuple[str, str], tuple[str, ...]]:

@@ -15,6 +15,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -30,11 +31,13 @@ from torch import Tensor
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import atomic_path, read_json, remove_stale, write_text
 
-__all__ = ["SideFolder", "load_kept", "load_state", "save_kept", "save_state"]
+__all__ = ["CheckpointPace", "SideFolder", "load_kept", "load_state", "save_kept", "save_state"]
 
 _log = logging.getLogger(__name__)
 _SEPARATOR = "/"
 _MARKER = "training.json"
+_LARGEST_SHARE = 0.05
+_ASSUMED_SPEED = 200e6
 _UNDER_REMOVAL = retry(
     retry=retry_if_exception_type((FileNotFoundError, FileExistsError)),
     stop=stop_after_attempt(100),
@@ -57,6 +60,7 @@ class SideFolder:
         self.run, self.fingerprint = run_folder, fingerprint
         self.folder = run_folder / ".resume" / fingerprint
         self.path = self.folder / "state.pt"
+        self._before = self.folder / "before.pt"
         self._finished = self.folder / "finished"
         self._claim = self.folder.with_name("claim")
 
@@ -69,27 +73,52 @@ class SideFolder:
 
     @_UNDER_REMOVAL
     def save(self, state: dict[str, Any]) -> None:
-        """Writes the state of a training after an epoch.
+        """Writes the state of a training after an epoch, and the models in ``state["kept"]`` that are new.
+
+        The checkpoint before it stays until the next one is written.
 
         Raises:
             NfbenchError: the disk is full, or another training has claimed the folder.
         """
         self._require_claim()
         remove_stale(self.folder)
-        with atomic_path(self.path) as temporary:
-            _save_torch({**state, "fingerprint": self.fingerprint}, temporary, self.path)
+        for epoch, model in state["kept"].items():
+            if not self._kept(epoch).exists():
+                self._write({"model": model}, self._kept(epoch))
+        with suppress(FileNotFoundError):  # it is the first, or another copy has moved it
+            self.path.replace(self._before)
+        self._write({**state, "kept": list(state["kept"])}, self.path)
 
     def load(self) -> dict[str, Any] | None:
-        """The last state, on the CPU; None where there is none, or a damaged one, which is set aside."""
+        """The last state that is whole, on the CPU, None where there is none; damaged files are set aside."""
+        for path in (self.path, self._before):
+            state = self._read(path)
+            kept = {epoch: self._read(self._kept(epoch)) for epoch in state["kept"]} if state else {}
+            if state and all(kept.values()):
+                return {**state, "kept": {epoch: found["model"] for epoch, found in kept.items() if found}}
+        return None
+
+    def _kept(self, epoch: int) -> Path:
+        return self.folder / f"kept{epoch}.pt"
+
+    def _write(self, content: dict[str, Any], path: Path) -> None:
+        with atomic_path(path) as temporary:
+            _save_torch({**content, "fingerprint": self.fingerprint}, temporary, path)
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
         try:
-            return _load_torch(self.path, self.fingerprint)
+            return _load_torch(path, self.fingerprint)
         except FileNotFoundError:
             return None
         except NfbenchError as error:
-            aside = self.path.with_name("state.damaged.pt")
+            aside = path.with_suffix(".damaged.pt")
             with suppress(FileNotFoundError):  # another copy has set it aside
-                self.path.replace(aside)
-            _log.warning("%s; it is now %s, and the training starts at its first epoch", error, aside.name)
+                path.replace(aside)
+            _log.warning(
+                "%s; it is now %s, and the training continues from the checkpoint before it, or from the start",
+                error,
+                aside.name,
+            )
             return None
 
     @contextmanager
@@ -163,6 +192,36 @@ class SideFolder:
     def remove(self) -> None:
         """Removes the side folder, and those of other fingerprints: the run is done."""
         shutil.rmtree(self.folder.parent, ignore_errors=True)
+
+
+class CheckpointPace:
+    """When the next checkpoint is due: writing takes at most 5 % of the time of a training.
+
+    Args:
+        seconds: shortest time between two checkpoints; with 0 each epoch has one, however long writing takes.
+        size: bytes of the first checkpoint, whose time is not known yet: 200 MB/s are assumed.
+    """
+
+    def __init__(self, seconds: float, size: int) -> None:
+        self._seconds = seconds
+        self._expected = size / _ASSUMED_SPEED
+        self._spent = 0.0
+        self._started = self._last = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether a checkpoint written now keeps to both limits."""
+        now = time.monotonic()
+        affordable = self._spent + self._expected <= _LARGEST_SHARE * (now - self._started)
+        return now - self._last >= self._seconds and (affordable or not self._seconds)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Measures how long a checkpoint takes."""
+        started = time.monotonic()
+        yield
+        self._last = time.monotonic()
+        self._expected = self._last - started
+        self._spent += self._expected
 
 
 def save_state(path: Path, state: Mapping[str, Tensor]) -> None:

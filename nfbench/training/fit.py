@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from nfbench.blocks.method import Method, build_method
-from nfbench.blocks.settings import MethodSettings
+from nfbench.blocks.settings import MethodSettings, TrainedSettings
+from nfbench.core.errors import memory_faults
 from nfbench.core.provenance import derive_seed
 from nfbench.plan.cells import Cell
 from nfbench.training.assemble import Images, assemble
@@ -58,20 +59,29 @@ def fit(
         folder: of the run, takes the side folder of checkpoints.
         origin: hash of what else the training follows from: its spec, or the code alone, see
             ``nfbench.plan.job.code_of``.
-        checkpoint_seconds: at least so long between two checkpoints.
+        checkpoint_seconds: shortest time between two checkpoints; see ``CheckpointPace``.
         on_kept: see ``train``.
 
     Raises:
-        NfbenchError: method and data do not go together, or the training was lost.
+        NfbenchError: method and data do not go together, the training was lost, or it does not fit the memory.
     """
     cache, seed = images[0].features, seed_of(cell)
     initialization = initialization_of(seed)
-    model = build_method(method, cache.shapes, settings, cache.meta.map_size, initialization, len(images)).to(device)
-    data = assemble(model, images, seed, device)
     side = SideFolder(folder, _fingerprint(cell, settings, images, origin))
-    side.begin()
-    result = train(model, data, settings, side, str(cell), checkpoint_seconds, on_kept)
+    with memory_faults(str(cell), _less_memory(settings)):
+        model = build_method(method, cache.shapes, settings, cache.meta.map_size, initialization, len(images))
+        data = assemble(model.to(device), images, seed, device)
+        side.begin()
+        result = train(model, data, settings, side, str(cell), checkpoint_seconds, on_kept)
     return Fitted(model.eval(), data, result, initialization, side)
+
+
+def _less_memory(settings: MethodSettings) -> str:
+    """What to lower where a training does not fit."""
+    image = "the backbone's 'input_size'"
+    if isinstance(settings, TrainedSettings):
+        return f"lower the variant's 'batch_size' (now {settings.batch_size}) or {image}"
+    return f"lower {image} or choose fewer 'levels'"
 
 
 def seed_of(cell: Cell) -> int:

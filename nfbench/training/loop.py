@@ -13,7 +13,7 @@ from nfbench.blocks.method import Method, load_method
 from nfbench.blocks.settings import MethodSettings, TrainedSettings
 from nfbench.core.errors import NfbenchError
 from nfbench.core.progress import progress
-from nfbench.training.checkpoint import SideFolder
+from nfbench.training.checkpoint import CheckpointPace, SideFolder
 from nfbench.training.data import TrainingData
 from nfbench.training.optimizer import Adam, OwnOptimizer
 
@@ -104,7 +104,7 @@ def train(
         settings: epochs, batch size, optimizer; of a method that is only fitted, without these.
         side: where checkpoints go; an unfinished training there is resumed, bit-equal on CPU.
         label: names the cell in messages and in the progress bar.
-        checkpoint_seconds: at least so long between two checkpoints.
+        checkpoint_seconds: shortest time between two checkpoints; see ``CheckpointPace``.
         on_kept: called whenever a model is kept; what it raises ends the training.
 
     Raises:
@@ -126,7 +126,7 @@ def train(
     wanted = set(kept_epochs(settings.epochs, settings.checkpoints))
     if settings.compile:
         _compile(method)
-    last_write = time.monotonic()
+    pace = CheckpointPace(checkpoint_seconds, 3 * sum(value.nbytes for value in method.state_dict().values()))
     epochs = progress(
         range(first, settings.epochs + 1),
         total=settings.epochs,
@@ -147,9 +147,9 @@ def train(
             result.kept[epoch] = _calibrated_state(method, data)
             if on_kept:
                 on_kept(method, epoch, val)
-        if epoch < settings.epochs and time.monotonic() - last_write >= checkpoint_seconds:
-            _write_checkpoint(method, optimizer, result, epoch, side)
-            last_write = time.monotonic()
+        if epoch < settings.epochs and pace.is_due():
+            with pace.writing():
+                _write_checkpoint(method, optimizer, result, epoch, side)
     return result
 
 

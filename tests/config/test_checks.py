@@ -146,6 +146,19 @@ PLANS = [
         "rows with method 'PaDiM' and metric 'pixel_auroc'; it takes one",
     ),
     (
+        methods_table(
+            published=TABLE_1,
+            metrics=["pixel_auroc"],
+            published_datasets={"own": "MVTec"},
+            rows=[{"method": "v", "published": {"method": "PaDiM"}}],
+        ),
+        f"'tables.t.rows.0.published.dataset': '{TABLE_1}' has no 'MVTec' there; did you mean 'MVTec AD'?",
+    ),
+    (
+        methods_table(published_datasets={"onw": "MVTec AD"}),
+        "'tables.t.published_datasets': no dataset among the runs 'onw'; did you mean 'own'?",
+    ),
+    (
         methods_table(published=LAMBDA, rows=[{"method": "v", "published": {"lambda1": "1", "lambda2": "1"}}]),
         "its value is of the setting unified, the runs are of one-class",
     ),

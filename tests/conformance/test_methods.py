@@ -353,6 +353,7 @@ OTHER = {
     "eps": 1e-2,
     "gradient_clip": 1e-4,
     "kernel_sizes": (3,),
+    "map_side": 8,
     "margin": 2.0,
     "meta_epochs": 3,
     "online_rotation": None,  # chooses where features come from, see tests/features/test_features.py

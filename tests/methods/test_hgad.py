@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch.nn import functional
 
 from nfbench.blocks.features import Features
-from nfbench.blocks.maps import smooth
 from nfbench.blocks.method import Batch, LevelShape, build_method, build_to_count, count_parameters, resolve_settings
 from nfbench.blocks.priors import MixturePrior, spread_centres
 from nfbench.core.errors import NfbenchError
@@ -196,9 +196,24 @@ def test_the_map_is_the_product_as_published():
             total = (
                 total + functional.interpolate(normality[:, None], (32, 32), mode="bilinear", align_corners=True)[:, 0]
             )
-        maps.append(smooth(total.max() - total, 0.5, "reflect"))
+        maps.append(torch.from_numpy(gaussian_filter((total.max() - total).detach().numpy(), (0, 0.5, 0.5))))
     torch.testing.assert_close(method.score(batch).maps, maps[0] * maps[1])
     torch.testing.assert_close(method.score(batch).images, (maps[0] * maps[1]).flatten(1).amax(1))
+
+
+def test_maps_of_a_smaller_side_are_resized_at_the_end():
+    """And the score is the maximum before, as published at 256 pixels."""
+    batch = features([1, 1, 1], seed=3)
+    whole, half = build(), build(map_side=16)
+    half.map_size = (16, 16)
+    expected = half.score(batch)
+    half.map_size = whole.map_size
+    found = half.score(batch)
+    assert found.maps.shape == (3, 32, 32)
+    torch.testing.assert_close(found.images, expected.images)
+    resized = functional.interpolate(expected.maps[:, None], (32, 32), mode="bilinear")[:, 0]
+    torch.testing.assert_close(found.maps, resized)
+    assert not torch.allclose(whole.score(batch).images, found.images)
 
 
 def test_maxima_are_those_of_the_own_class():

@@ -1,4 +1,7 @@
-"""PaDiM and PatchCore against anomalib's modules, on the same features."""
+"""PaDiM and PatchCore against anomalib's modules, on the same features.
+
+Maps are compared before they are blurred: anomalib mirrors them without their border pixels.
+"""
 
 import pytest
 import torch
@@ -41,12 +44,14 @@ def run(peer, features, size):
 def padim():
     torch.manual_seed(0)
     peer = PADIM.PadimModel("resnet18", LAYERS, pre_trained=False, n_features=30)
-    peer.feature_extractor = Given()
+    peer.feature_extractor, peer.anomaly_map_generator.blur = Given(), nn.Identity()
     train, test = draw(20, 3, 1), draw(3, 3, 2)
     run(peer.train(), train, 48)
     peer.fit()
     # anomalib adds 1e-5 to the diagonal on top of 0.01
-    settings = resolve_settings("padim", overrides={"reduced_dimensions": 30, "regularization": 0.01001})
+    settings = resolve_settings(
+        "padim", overrides={"reduced_dimensions": 30, "regularization": 0.01001, "smoothing": 0}
+    )
     ours = build_method("padim", SHAPES, settings, (48, 48), 0)
     return peer.eval(), ours, train, test
 
@@ -95,7 +100,7 @@ def test_patchcore(neighbors, monkeypatch):
     monkeypatch.setattr(SAMPLING.module, "SparseRandomProjection", _Unprojected)
     train, test = draw(3, 2, 1), draw(2, 2, 2)
     peer = PATCHCORE.PatchcoreModel(LAYERS[:2], "resnet18", pre_trained=False, num_neighbors=neighbors)
-    peer.feature_extractor = Given()
+    peer.feature_extractor, peer.anomaly_map_generator.blur = Given(), nn.Identity()
     torch.manual_seed(0)
     start = int(torch.randint(3 * 576, (1,)))
     run(peer.train(), train, 24)
@@ -103,7 +108,7 @@ def test_patchcore(neighbors, monkeypatch):
     peer.subsample_embedding(0.1)
     overrides = {
         "embedding": "average", "distance": "euclidean", "reweighting": neighbors > 1, "start": "point",
-        "reweighting_neighbors": neighbors, "projection_dim": 192,
+        "reweighting_neighbors": neighbors, "projection_dim": 192, "smoothing": 0,
     }  # fmt: skip
     ours = build_method("patchcore", SHAPES[:2], resolve_settings("patchcore", overrides=overrides), (24, 24), 0)
     ours.start_points[0] = (start + 0.5) / (3 * 576)

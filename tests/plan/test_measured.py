@@ -1,11 +1,17 @@
 """A new family of metrics leaves finished evaluations as they are, until a table asks for it; trainings always."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import yaml
 
+from nfbench.config import Experiment
 from nfbench.core.registry import plugin_names
 from nfbench.metrics import PACKAGE
 from nfbench.plan import plan as planning
+from nfbench.plan.cells import Cell
+from nfbench.plan.measured import kept_models
 from nfbench.plan.paths import EVALUATED
 from tests.made_up import MadeUp
 
@@ -69,3 +75,26 @@ def test_trainings_know_no_metrics(made):
     plan = made.plan
     specs = [plan.train(cell.trained).spec for cell in made.cells]
     assert not [module for spec in specs for module in spec.plugins if module.startswith(PACKAGE)]
+
+
+@pytest.mark.parametrize(
+    ("experiments", "config", "expected"),
+    [
+        ({}, None, "all"),
+        ({"e": "none"}, None, "none"),
+        ({"e": "none", "f": "last"}, None, "last"),
+        ({"e": "none", "f": "last"}, "all", "all"),
+        ({"e": "last"}, "none", "none"),
+    ],
+)
+def test_models_stay_as_the_configuration_says_or_the_experiment_that_keeps_most(experiments, config, expected):
+    cell = Cell("one-class", "mvtec_ad", "bottle", "uflow", "resnet18.tv_in1k@256", 0)
+    grid = [{"methods": ["uflow"], "backbones": [{"name": "resnet18.tv_in1k"}], "datasets": {"mvtec_ad": "available"}}]
+    both = {name: Experiment(title="E", grid=grid, keep_models=kept) for name, kept in experiments.items()}
+    others = {
+        "table": Experiment(title="E", runs_of="e"),
+        "other": Experiment(title="E", grid=[{**grid[0], "methods": ["padim"]}]),
+    }
+    bench = SimpleNamespace(experiments={**both, **others}, config=SimpleNamespace(keep_models=config))
+    assert kept_models(bench, cell) == expected
+    assert kept_models(bench, replace(cell, setting="unified")) == "all"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
 
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
@@ -47,6 +48,18 @@ def test_one_unblurred_view_is_the_gradient_itself(entries, meta):
     expected = x.grad[0].abs().mean(0)
     assert expected.max() > 0
     torch.testing.assert_close(maps([2])[0], expected)
+
+
+def test_gradients_are_rotated_back_and_blurred_as_scipy_does_it(entries, meta):
+    method = differnet(meta, localization_views=3)
+    rotated = normalize(read_images(entries[2:3], SIZE, [[0, 120, 240]])[0], meta.recipe, CPU).requires_grad_()
+    method.log_likelihood(Features(load_extractor(meta.recipe)(rotated))).sum().backward()
+    back = [
+        ndimage.rotate(x, -120 * n, axes=(2, 1), reshape=False, order=3) for n, x in enumerate(rotated.grad.numpy())
+    ]
+    expected = np.abs(ndimage.gaussian_filter(np.concatenate(back), (0, 3, 3))).mean(0)
+    found = GradientMaps(method, entries, meta.recipe, CPU)([2])[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * expected.max())
 
 
 def test_maps_turn_with_the_image(image_folder, entries, meta):

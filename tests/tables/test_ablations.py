@@ -11,10 +11,11 @@ from nfbench.core.errors import NfbenchError
 from nfbench.datasets._base import find_dataset
 from nfbench.plan.catalogue import Catalogue
 from nfbench.plan.cells import expand
-from nfbench.tables._datasets import DatasetNote, official_categories
+from nfbench.results.supposed import official_results
+from nfbench.tables._datasets import DatasetNote
 from nfbench.tables._render import to_csv, to_html, to_latex, to_text
 from nfbench.tables.methods import MethodsTable
-from tests.tables.making import make_table, others
+from tests.tables.making import make_table, others, own_rows
 from tests.tables.test_tables import results
 
 EXPERIMENTS = Path(__file__).parents[2] / "workflow" / "experiments"
@@ -48,8 +49,8 @@ def changed(**change):
 
 def test_rows_come_in_order_with_published_values():
     table = make_table(CONFIG, runs())
-    assert [row.label for row in table.rows] == ["(3b)", "Method a", "Method c"]
-    (b_image, b_pixel, cost), (a_image, _, _), (c_image, _, _) = (row.cells for row in table.rows)
+    assert [row.label for row in own_rows(table)] == ["(3b)", "Method a", "Method c"]
+    (b_image, b_pixel, cost), (a_image, _, _), (c_image, _, _) = (row.cells for row in own_rows(table))
     assert (b_image.published.value, a_image.published.value) == (97.0, 97.6)
     assert b_pixel.published is c_image.published is cost.published is None
     assert b_image.mean == pytest.approx(np.mean([98, 99, 88, 89]) + 1)
@@ -65,7 +66,7 @@ def test_published_means_are_compared_where_all_categories_were_measured():
     assert np.isnan(some.rows[0].cells[0].difference)
     assert "mean over 2 of 15 categories, the published mean is over all 15: no difference, no status" in some.caption
     whole = make_table(CONFIG, runs(EVERY).assign(value=0.972))
-    assert [row.cells[0].status for row in whole.rows] == ["reproduced", "reproduced", "measured"]
+    assert [row.cells[0].status for row in own_rows(whole)] == ["reproduced", "reproduced", "measured"]
     assert whole.rows[0].cells[0].difference == pytest.approx(0.2)
     assert "means over all official categories on both sides; status by" in whole.caption
     assert "SANFlow, slide: Ablations, statistics estimation" in whole.caption
@@ -77,7 +78,7 @@ def test_published_means_are_compared_where_all_categories_were_measured():
 def test_rows_are_means_over_the_same_categories():
     frame = runs()
     table = make_table(CONFIG, frame[(frame.method != "c") | (frame.category == "bottle")])
-    means = [row.cells[0].mean for row in table.rows]
+    means = [row.cells[0].mean for row in own_rows(table)]
     assert means == pytest.approx([99.5, 100.5, 98.5])
     assert "1 of 15 categories (bottle)" in table.caption
 
@@ -125,24 +126,9 @@ def bench():
     return load_bench({}, EXPERIMENTS)
 
 
-def invented(bench, experiment, available=lambda dataset: list(EVERY)):
-    """Results of all cells of an experiment, where nothing else is said of all 15 categories."""
-    frames = []
+def invented(bench, experiment):
     metrics = ("image_auroc", "pixel_auroc", "pixel_aupro")
-    for cell in expand(bench, experiment, available):
-        variant = bench.variant(cell.method)
-        anomalies = variant.anomalies
-        common = {
-            **cell.__dict__, "variant_of": variant.method, "title": variant.title or variant.method,
-            "method_title": variant.method, "input_size": 256, "levels": "1,2,3", "weights": "pretrained",
-            "n_train": 9, "n_val": 1, "n_test": 9, "n_regions": 5, "epochs": 8, "image_score": "", "machine": "CPU",
-            "n_real": anomalies.real if anomalies else 0, "generator": (anomalies and anomalies.generator) or "",
-            "search": "", "search_metric": "", "search_chosen": True, "n_validation": 0, "n_classes": 40,
-            "value": 0.97,
-        }  # fmt: skip
-        named = [f"{metric}{suffix}" for metric in metrics for suffix in ("", "_transductive")]
-        frames += [{**common, "metric": m, "selection": s} for m in named for s in ("last", "oracle")]
-    return pd.DataFrame(frames)
+    return official_results(bench, experiment, [m + suffix for m in metrics for suffix in ("", "_transductive")])
 
 
 @pytest.mark.parametrize(
@@ -158,14 +144,15 @@ def invented(bench, experiment, available=lambda dataset: list(EVERY)):
 def test_every_row_of_the_experiments_finds_its_published_mean(bench, experiment, table, published):
     config = bench.experiment(experiment).tables[table]
     made = make_table(config, invented(bench, experiment))
-    assert [row.cells[0].published.value for row in made.rows] == pytest.approx(published)
-    assert all(cell.status in ("reproduced", "close", "off") for row in made.rows for cell in row.cells[:1])
+    cells = [row.cells[0] for row in own_rows(made)]
+    assert [cell.published.value for cell in cells] == pytest.approx(published)
+    assert all(cell.status in ("reproduced", "close", "off") for cell in cells)
 
 
 def test_a_union_is_whole_with_all_categories_of_its_datasets(bench):
     table, notes = "hgad_datasets_union", Catalogue(bench).notes
     config = bench.experiment("hgad_datasets").tables[table]
-    found = invented(bench, "hgad_datasets", lambda dataset: list(official_categories(dataset, notes)))
+    found = invented(bench, "hgad_datasets")
     whole = make_table(config, found, notes)
     assert whole.rows[0].cells[0].status in ("reproduced", "close", "off")
     assert "union, 40 of 40 categories" in whole.caption

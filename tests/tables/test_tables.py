@@ -260,7 +260,9 @@ def test_latex_compiles(table, tmp_path):
 
 
 def compile_latex(body, folder):
-    document = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}" + body + r"\end{document}"
+    document = (
+        r"\documentclass{article}\usepackage{booktabs,graphicx,rotating}\begin{document}" + body + r"\end{document}"
+    )
     (folder / "t.tex").write_text(document)
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

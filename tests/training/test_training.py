@@ -1,15 +1,20 @@
 """Training: resumes bit-equal, stops when the loss is lost, keeps the right models, splits by seed."""
 
 import time
+from itertools import pairwise
+from unittest.mock import patch
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.core.errors import NfbenchError
-from nfbench.training.checkpoint import SideFolder, load_kept, load_state, save_kept, save_state
+from nfbench.training.checkpoint import CheckpointPace, SideFolder, load_kept, load_state, save_kept, save_state
 from nfbench.training.data import CachedViews, TrainingData
 from nfbench.training.loop import Diverged, kept_epochs, learning_rate, train
 
@@ -35,6 +40,15 @@ def prepare(features, tmp_path, name="side", **overrides):
         "cell",
         0.0,
     )
+
+
+class Clock:
+    """Stands for the module ``time``."""
+
+    now = 0.0
+
+    def monotonic(self):
+        return self.now
 
 
 def without_times(history):
@@ -82,23 +96,63 @@ DAMAGES = {
 }
 
 
+@pytest.mark.parametrize(
+    ("files", "goes_on_after"),
+    [(["state.pt"], 4), (["kept4.pt"], 0), (["state.pt", "before.pt"], 0)],
+    ids=["last", "kept", "both"],
+)
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_checkpoint_is_set_aside_and_the_training_starts_again(features, tmp_path, damage, caplog):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
+    features, tmp_path, damage, files, goes_on_after, caplog
+):
     whole = train(*prepare(features, tmp_path))
-    state = SideFolder(tmp_path / "side", "f").path
-    state.write_bytes(damage(state.read_bytes()))
+    side = SideFolder(tmp_path / "side", "f")
+    for file in files:
+        path = side.folder / file
+        path.write_bytes(damage(path.read_bytes()))
+    found = side.load()
+    assert (found["epoch"] if found else 0) == goes_on_after
+    for file in files:
+        assert f"{side.folder / file} is damaged" in caplog.text
+        assert (side.folder / file).with_suffix(".damaged.pt").is_file()
     again = train(*prepare(features, tmp_path))
     assert without_times(again.history) == without_times(whole.history)
-    assert f"{state} is damaged" in caplog.text
-    assert state.with_name("state.damaged.pt").is_file()
-    assert SideFolder(tmp_path / "side", "f").load()["epoch"] == 5
+    assert again.kept.keys() == whole.kept.keys() == side.load()["kept"].keys() | {6}
+
+
+def test_kept_models_are_written_once(features, tmp_path, monkeypatch):
+    written = []
+    save = torch.save
+    monkeypatch.setattr(torch, "save", lambda state, path: (written.append(path.name.split(".")[1]), save(state, path)))
+    train(*prepare(features, tmp_path))  # six epochs, of which three are kept
+    assert written == ["state", "kept2", "state", "state", "kept4", "state", "state"]
+
+
+@pytest.mark.parametrize("speed", [20e6, 200e6, 2e9])
+@given(epoch=st.floats(5, 500), size=st.integers(1, 10**10))
+@hypothesis.settings(max_examples=25)
+def test_checkpoints_take_at_most_a_twentieth_of_the_time(speed, epoch, size):
+    """Whatever their size, at any speed of the disk once one is written; and they are not put off for ever."""
+    clock = Clock()
+    with patch("nfbench.training.checkpoint.time", clock):
+        pace, writes = CheckpointPace(20.0, size), []
+        while clock.now < 4000 + 100 * epoch + 100 * size / speed:
+            clock.now += epoch
+            if pace.is_due():
+                with pace.writing():
+                    clock.now += size / speed
+                writes.append(clock.now)
+    assert writes
+    assert all(later - earlier >= 20 for earlier, later in pairwise(writes))
+    for count, end in list(enumerate(writes, 1))[1 if speed < 200e6 else 0 :]:
+        assert count * size / speed <= 0.0501 * end
 
 
 def test_the_checkpoint_of_another_training_is_not_gone_on_with(features, tmp_path, caplog):
     train(*prepare(features, tmp_path, "other", epochs=3))
     own, other = SideFolder(tmp_path / "side", "f"), SideFolder(tmp_path / "other", "f")
     other.path.rename(other.path.with_name("copy.pt"))
-    SideFolder(tmp_path / "other", "g").save({"epoch": 2})
+    SideFolder(tmp_path / "other", "g").save({"epoch": 2, "kept": {}})
     own.folder.mkdir(parents=True)
     (tmp_path / "other" / ".resume" / "g" / "state.pt").rename(own.path)
     assert own.load() is None

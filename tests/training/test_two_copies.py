@@ -24,7 +24,7 @@ import torch
 from nfbench.training.checkpoint import SideFolder
 
 side, end = SideFolder(Path(sys.argv[1]), "f"), time.monotonic() + 2
-state = {"model": {str(n): torch.zeros(1000) for n in range(20)}, "epoch": 1}
+state = {"model": {str(n): torch.zeros(1000) for n in range(20)}, "epoch": 1, "kept": {}}
 while time.monotonic() < end:
     side.save(state)
     side.load()
@@ -199,7 +199,7 @@ def test_a_training_that_lost_its_folder_ends_at_its_next_checkpoint(two, newer_
     if newer_has_ended:
         publish(newer)
     with pytest.raises(NfbenchError, match="run it again"):
-        older.save({"epoch": 1})
+        older.save({"epoch": 1, "kept": {}})
     assert not older_files.exists()
 
 

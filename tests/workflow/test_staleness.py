@@ -160,3 +160,18 @@ def test_snakemake_makes_what_follows_from_changed_files(own, change):
         act(own.folder / "own/part")
         jobs = own.jobs("own")
     assert jobs == ({**FOLLOWS, "own": 1, "total": 9} if prepared_again else {})
+
+
+@pytest.mark.parametrize(
+    ("kept", "files"),
+    [("last", {"model.safetensors"}), ("none", set()), (None, {"model.safetensors", "checkpoints.safetensors"})],
+)
+def test_models_that_are_not_to_stay_are_deleted_and_nothing_misses_them(own, kept, files):
+    """Until the evaluation has to be repeated, for which the model is trained again."""
+    record = next(own.folder.glob("results/runs/one-class/own-parts/*/*/*/*/run.json"))
+    record.unlink()
+    jobs = count_jobs(own.snakemake("own", *(["--config", f"keep_models={kept}"] if kept else [])))
+    assert {path.name for path in record.parent.glob("*.safetensors")} == files
+    assert jobs["evaluate_run"] == 1
+    assert "extract_features" not in jobs
+    assert own.jobs("own") == {}

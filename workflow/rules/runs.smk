@@ -47,10 +47,11 @@ rule evaluate_run:
         runtime=time_limit(120),
         gpu=GPUS,
         device=DEVICE,
+        keep_models=lambda wildcards: kept_models(BENCH, cell_of(wildcards)),
     params:
         spec=spec("evaluate_run"),
     message:
         "Evaluate {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
     shell:
         "python -m nfbench --log {log:q} evaluate_run --spec {params.spec:q} --device {resources.device:q}"
-        " --threads {threads}"
+        " --threads {threads} --keep-models {resources.keep_models:q}"

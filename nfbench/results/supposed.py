@@ -1,0 +1,66 @@
+"""Results as if all runs of an experiment were done, to see what its tables show before anything runs."""
+
+from collections.abc import Collection
+from itertools import product
+from typing import Any
+
+import pandas as pd
+
+from nfbench.config import Bench
+from nfbench.core.registry import exported
+from nfbench.plan.cells import Cell, cells_of, expand_blocks, members
+
+__all__ = ["official_results"]
+
+_VALUE = 0.5
+_SELECTIONS = ("last", "val", "oracle")
+
+
+def official_results(bench: Bench, experiment: str, metrics: Collection[str]) -> pd.DataFrame:
+    """Made-up results over all official categories, with the columns of ``aggregate``.
+
+    Args:
+        bench: configuration and experiments.
+        experiment: name of the experiment.
+        metrics: metrics that all runs have, at each selection.
+    """
+
+    def official(dataset: str) -> list[str]:
+        union = bench.dataset(dataset).union
+        return list(members(bench, dataset, official) if union else bench.official_categories(dataset))
+
+    cells = cells_of(expand_blocks(bench, experiment, official))
+    common = {cell: _columns(bench, cell) for cell in cells}
+    return pd.DataFrame(
+        {**common[cell], "selection": selection, "metric": metric, "value": _VALUE}
+        for cell, selection, metric in product(cells, _SELECTIONS, metrics)
+    )
+
+
+def _columns(bench: Bench, cell: Cell) -> dict[str, Any]:
+    variant = bench.variant(cell.method)
+    title = exported("nfbench.methods", variant.method, "METHOD").title
+    search, anomalies = variant.search, variant.anomalies
+    first = search is None or search.backbones[0].tag == cell.backbone
+    return {
+        **vars(cell),
+        "variant_of": variant.method,
+        "method_title": title,
+        "title": variant.title or title,
+        "input_size": 256,
+        "levels": "",
+        "weights": "pretrained",
+        **dict.fromkeys(("n_train", "n_val", "n_classes", "n_test", "n_test_normal", "n_regions", "n_validation"), 1),
+        "n_real": anomalies.real if anomalies else 0,
+        "generator": (anomalies.generator if anomalies else None) or "",
+        "search": search.objective if search else "",
+        "search_metric": search.metric if search else "",
+        "search_chosen": first,
+        **dict.fromkeys(("search_trials", "search_pruned", "search_failed"), 0),
+        "search_seconds": 0.0,
+        "epochs": 1,
+        "image_score": "",
+        "parameters": 1,
+        **dict.fromkeys(("train_seconds", "score_images_per_second", "peak_memory_mb"), 1.0),
+        "machine": "none",
+    }

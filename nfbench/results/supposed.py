@@ -55,7 +55,7 @@ def _columns(bench: Bench, cell: Cell) -> dict[str, Any]:
         "input_size": 256,
         "levels": "",
         "weights": "pretrained",
-        **dict.fromkeys(("n_train", "n_val", "n_classes", "n_test", "n_regions", "n_validation"), 1),
+        **dict.fromkeys(("n_train", "n_val", "n_classes", "n_test", "n_test_normal", "n_regions", "n_validation"), 1),
         "n_real": anomalies.real if anomalies else 0,
         "generator": (anomalies.generator if anomalies else None) or "",
         "search": search.objective if search else "",

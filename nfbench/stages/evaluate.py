@@ -29,7 +29,7 @@ from nfbench.results.record import write_record
 from nfbench.scoring.evaluate import GroundTruth
 from nfbench.scoring.gradients import GradientMaps
 from nfbench.scoring.likelihoods import Positions, likelihood_histograms, positions_of_test
-from nfbench.scoring.protocol import Scored, Views, score_and_evaluate
+from nfbench.scoring.protocol import Views, score_and_evaluate
 from nfbench.scoring.representations import describe_representations
 from nfbench.training.assemble import of_class
 from nfbench.training.checkpoint import load_kept, load_state

@@ -8,6 +8,7 @@ from scipy import stats
 from torch.nn import functional
 
 from nfbench.blocks.features import Features
+from nfbench.blocks.likelihood import to_fibres
 from nfbench.blocks.method import Batch, LevelShape, build_method, build_to_count, count_parameters, resolve_settings
 from nfbench.methods.sanflow import (
     PRIOR_ALPHA,
@@ -229,6 +230,25 @@ def test_score_takes_the_mode_of_the_variance():
     z, log_det = next(method.encode_levels(draw().levels))
     expected = torch.distributions.Normal(0.0, mode.sqrt()[:, None]).log_prob(z).sum(1) + log_det
     torch.testing.assert_close(log_likelihood, expected / 6)
+
+
+@pytest.mark.parametrize("variance", ["estimated", "fixed"])
+def test_the_score_of_the_slides_is_the_expected_density_of_the_latents(variance):
+    kwargs = {"variance": variance, "mean": "estimated"}
+    method, default = build(score="expected", **kwargs).eval(), build(**kwargs).eval()
+    z, _ = next(method.encode_levels(draw().levels))
+    found, *_ = method.scored_positions(draw())
+    assert all(torch.equal(*pair) for pair in zip(found[:1], next(default.scored_positions(draw()))[:1], strict=True))
+    predicted = method._predict(draw(), (4, 4)).flatten()
+    fibres = Fibres(to_fibres(z), torch.zeros(48), torch.zeros(48, dtype=torch.bool))
+    for index, density in enumerate(found[1].flatten()):
+        loss = paper_loss(rows(fibres, slice(index, index + 1)), rows(predicted, slice(index, index + 1)), 0, 0)
+        torch.testing.assert_close(density, -loss)
+    method.calibrate(lambda: [draw()])
+    assert float(method.reference[0]) == pytest.approx(float(found[1].detach().max()), rel=1e-6)
+    scores = [one.score(draw()).maps for one in (method, default)]
+    assert not torch.allclose(*scores)
+    torch.testing.assert_close(*(one.log_likelihood(draw()) for one in (method, default)))
 
 
 def test_statistics_of_a_level_are_those_of_the_nearest_pixels():

@@ -261,7 +261,9 @@ def made_up_record(
             "oracle": {"epoch": best, "metrics": {name: by_epoch[epoch][name] for name, epoch in best.items()}},
         },
         by_epoch=by_epoch,
-        segmentation={"thresholds": {}, "false_alarms": {}},
+        segmentation={
+            "thresholds": {}, "false_alarms": {}, "threshold_images": {"source": "held out", "n_images": 10},
+        },
         data={
             "manifest": "m.csv", "manifest_sha256": "0" * 64, "n_train": 90, "n_val": 10,
             "classes": {cell.category: "0" * 64}, "n_test_normal": 12, "n_test_anomalous": 12,

@@ -68,7 +68,7 @@ def _manifest(paths: Paths, category: str) -> Path:
 def _run(paths: Paths, cell: Cell, title: str) -> DrawnRun:
     value = 0.9 + 0.02 * cell.seed + 0.01 * (cell.setting == "unified")
     by_epoch = {epoch: dict.fromkeys(known_metrics(), value) for epoch in (1, 2)}
-    study, manifest = _study(paths, cell), _manifest(paths, cell.category)
+    study, manifest = made_up_study(paths, cell), _manifest(paths, cell.category)
     specs = made_up_specs(cell, cell.method, paths).model_copy(update={"study": study})
     record = made_up_record(cell, cell.method, title, by_epoch, specs)
     anomalies = {"generator": GENERATOR, "views": 2, "online": False, "repeats": 1, "real": []}
@@ -100,7 +100,7 @@ def _run(paths: Paths, cell: Cell, title: str) -> DrawnRun:
     return DrawnRun(cell, type(record).model_validate(values), run, run, Path(study.study) / "study.json")
 
 
-def _study(paths: Paths, cell: Cell) -> StudySpec:
+def made_up_study(paths: Paths, cell: Cell) -> StudySpec:
     """Writes the study of a cell, with a trial of each state."""
     path, now = paths.study_of(cell), datetime.now(UTC)
     search = {"backbones": [BACKBONE], "objective": "validation"}

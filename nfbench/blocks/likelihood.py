@@ -4,7 +4,7 @@ A fibre is the feature vector of one position. Each level has a flow from its fi
 conditioned on a code of the position. Fibres of a batch are numbered image by image, row by row.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -16,7 +16,7 @@ from nfbench.blocks.all_in_one import AllInOneStep, ClampRule, Permutation
 from nfbench.blocks.features import Features
 from nfbench.blocks.freia import SequenceINN
 from nfbench.blocks.maps import resize_maps
-from nfbench.blocks.method import HALF_LOG_TWO_PI, Batches, Method, Scores, Tiny
+from nfbench.blocks.method import HALF_LOG_TWO_PI, Batches, Method, ParameterGroup, Scores, Tiny
 from nfbench.blocks.positional import sinusoidal_code
 from nfbench.blocks.settings import TrainedSettings
 from nfbench.blocks.subnets import fc_subnet
@@ -46,6 +46,10 @@ class FibreFlowSettings(TrainedSettings):
         description="learning rate: constant; cosine by step; or CFLOW-AD's, a cosine by meta-epoch after a warm-up",
     )
     drop_last: bool = Field(True, description="leave out the last, incomplete batch of an epoch")
+    resting_levels: Literal["still", "moving"] = Field(
+        "moving",
+        description="while another level is trained, stand still or, as published, move on by Adam's momentum",
+    )
     coupling_blocks: int = Field(8, ge=1, description="steps per level")
     condition_dim: int = Field(128, ge=4, multiple_of=4, description="channels of the code of a position")
     clamp: float = Field(1.9, gt=0, description="largest absolute log-scale of a coupling")
@@ -149,6 +153,24 @@ class FibreFlowMethod(Method):
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
         """Parameters of all levels' flows."""
         return {"flow": list(self.flow.parameters())}
+
+    def optimizer_groups(self) -> list[ParameterGroup]:
+        """A group for the flow of each level, and one for what all levels share."""
+        decay = self.settings.weight_decay
+        groups = self.level_groups(self.flow, decay)
+        of_levels = {id(parameter) for group in groups for parameter in group.parameters}
+        shared = [p for p in self.parameters() if p.requires_grad and id(p) not in of_levels]
+        return [*groups, *([ParameterGroup(shared, weight_decay=decay)] if shared else [])]
+
+    def level_groups(self, parts: Iterable[nn.Module], weight_decay: float = 0.0) -> list[ParameterGroup]:
+        """Groups of the trained parameters of each level's part, which rest by ``resting_levels``."""
+        moving = self.settings.resting_levels == "moving"
+        trained = [[p for p in part.parameters() if p.requires_grad] for part in parts]
+        return [
+            ParameterGroup(parameters, weight_decay=weight_decay, used_by=flow if moving else None)
+            for flow, parameters in zip(self.flow, trained, strict=True)
+            if parameters
+        ]
 
 
 def to_fibres(x: Tensor) -> Tensor:

@@ -121,6 +121,9 @@ class ParameterGroup(NamedTuple):
     weight_decay: float = 0.0
     decoupled: bool = False
     """Weight decay apart from the gradient, as in AdamW, instead of an L2 penalty."""
+    used_by: nn.Module | None = None
+    """Module whose calls use these parameters, which then move on by momentum in steps that leave them without a
+    gradient, as with a gradient of zero. None lets them stand still."""
 
 
 class Method(nn.Module, ABC):

@@ -1,10 +1,11 @@
 """Settings that methods share: what all have, and how they are trained by gradient."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
-__all__ = ["MethodSettings", "TrainedSettings", "epochs_of"]
+__all__ = ["FittedSettings", "MethodSettings", "TrainedSettings", "epochs_of"]
 
 
 class MethodSettings(BaseModel):
@@ -14,6 +15,24 @@ class MethodSettings(BaseModel):
 
     val_fraction: float = Field(
         0.1, ge=0, lt=1, description="share of the normal training images held out for the selection 'val'"
+    )
+
+
+def _splits(folds: int) -> int:
+    if folds == 1:
+        raise PydanticCustomError("one_fold", "one fold leaves nothing to fit to; take 2 or more, or 0 for none")
+    return folds
+
+
+class FittedSettings(MethodSettings):
+    """Of methods that ``prepare`` fits and nothing trains: cheap enough to fit again to a part of the images."""
+
+    folds: Annotated[int, AfterValidator(_splits)] = Field(
+        5,
+        ge=0,
+        description="parts of the normal training images; each is scored by a model fitted to the others, and "
+        "thresholds are taken from these maps; 0 takes them from the training images, as papers do; without effect "
+        "where 'val_fraction' holds images out",
     )
 
 

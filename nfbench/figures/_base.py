@@ -67,6 +67,10 @@ Column = tuple[str, str, str]
 Legend = tuple[list[Any], list[str]]
 """Handles and labels."""
 
+_DPI = 130
+_LONGEST = 60_000
+"""Pixels of the longest side; matplotlib draws none of 2^16, and cutting to what is drawn may add a few."""
+
 
 @dataclass(frozen=True)
 class DrawnRun:
@@ -271,6 +275,7 @@ def draw_example(axes: Sequence[Axes], entry: Entry, label: str) -> None:
 def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
     """Writes a figure under each path, in the format of its ending, and closes it.
 
+    A figure that would be too large is written at a lower resolution.
     All text is shown as it is; control characters, and bytes of names that are not UTF-8, by their numbers.
     """
     from matplotlib import pyplot
@@ -280,10 +285,11 @@ def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
         text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
     for folder in {path.parent for path in paths}:
         remove_stale(folder)
+    dpi = min(_DPI, _LONGEST / max(figure.get_size_inches()))
     for path in paths:
         options: dict[str, Any] = {"metadata": {"CreationDate": None}}
         if path.suffix == ".png":
             options = {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 3}}  # faster, 12 % larger
         with atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=130, bbox_inches="tight", **options)
+            figure.savefig(temporary, dpi=dpi, bbox_inches="tight", **options)
     pyplot.close(figure)

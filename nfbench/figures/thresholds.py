@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from nfbench.config.tables import FigureConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.figures._base import Column, DrawnRun, Legend, columns_of, draw_grid, find_run, of_first_seed
+from nfbench.metrics import ThresholdSource
 from nfbench.results.files import MeanIou, read_rows
 
 if TYPE_CHECKING:
@@ -24,6 +25,12 @@ _MAPS = {
     "nfa": ("threshold of \N{MINUS SIGN}log10 NFA", "miou_nfa_oracle", "miou_nfa"),
 }
 
+_IMAGES: dict[ThresholdSource, str] = {
+    "held out": "held-out normal images",
+    "cross-fitted": "cross-fitted normal images",
+    "training": "training images",
+}
+
 
 class ThresholdsFigure(FigureConfig):
     """Mean IoU by threshold."""
@@ -33,8 +40,8 @@ class ThresholdsFigure(FigureConfig):
     def draw(self, runs: Sequence[DrawnRun]) -> Figure:
         """One row per category; per method the curves of its anomaly map and of its log-NFA map, first seed.
 
-        Marked are the best threshold over all images and the one chosen without anomalies: one false positive pixel per
-        normal training image, or NFA < 1.
+        Marked are the best threshold over all images and the one chosen without anomalies: NFA < 1, or one false
+        positive pixel per normal image; the axis says of which images.
         """
         shown = [run for run in of_first_seed(runs) if read_rows(MeanIou, run.folder)]
         if not shown:
@@ -71,7 +78,9 @@ def _draw(axis: Axes, runs: Sequence[DrawnRun], panel: tuple[Column, str]) -> Le
         axis.set_xticks(list(ticks), list(ticks.values()), minor=False)
         axis.set_xticks([], minor=True)
         axis.set_xlim(x[0], x[-1])
-    axis.set_xlabel(label, fontsize=8)
+    source = run.record.segmentation.threshold_images
+    chosen_on = f"\nchosen on {_IMAGES[source.source]}" if source and name == "score" else ""
+    axis.set_xlabel(label + chosen_on, fontsize=8)
     axis.set_ylim(0, 1)
     axis.tick_params(labelsize=7)
     return axis.get_legend_handles_labels()

@@ -1,6 +1,7 @@
 """CFLOW-AD: conditional flows on the feature vectors of positions (Gudovskiy et al., WACV 2022, arXiv 2107.12571).
 
 Compared with the description of gudovskiy/cflow-ad at b2ebf9e, and with anomalib's port by tests.
+While one level is trained, the others rest: ``resting_levels``, see ``nfbench.training.optimizer``.
 Score: L - sum_l Up(exp(logp_l / C_l - max logp_l / C_l)), with aligned corners; see ``likelihood_map``.
 
 Deliberate deviations:
@@ -8,9 +9,6 @@ Deliberate deviations:
 - The maximum is taken over the training images, so that an image's score does not depend on other test images. The
   published score, with the maximum over the test set, is obtained by ``calibrate`` on the test images. It further
   subtracts from the largest sum over the test set instead of L, which shifts all scores by one constant.
-- While one level is trained, the others stand still. The repository shares one Adam and was made for torch below 2,
-  where gradients of the others are zeros and momentum keeps moving them: over 12 steps, a level with 2 steps of its
-  own moves by 3.1e-4 (root mean square) here and by 6.5e-4 there.
 - A batch with fewer fibres than ``fibre_batch`` is one step of all of them, where anomalib's port stops.
 
 The paper's features are those of WRN-50-2 with torchvision's weights and reflecting borders in all convolutions, levels

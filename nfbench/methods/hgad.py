@@ -23,7 +23,6 @@ Deliberate deviations:
 - The maxima are taken over the training images of the class; the published ones, over the class's test images, are had
   by ``calibrate`` with these. A sum above the largest of the training images counts as that.
 - Covariances are the identity, as in the repository; the paper's are learned.
-- While one level is trained, the others stand still; see ``nfbench.methods.cflow``.
 - The repository asks for a threefold learning rate of the centres, which its schedule overwrites; here they have one.
 - A meta-epoch is a share of the training rather than 8 passes, so that other numbers of epochs keep the proportion.
 - With one class there is nothing that its entropy could say, and the score is that of the likelihood alone.
@@ -234,10 +233,8 @@ class HGAD(FibreFlowMethod):
         return {**super().parameter_groups(), **({"prior": prior} if prior else {})}
 
     def optimizer_groups(self) -> list[ParameterGroup]:
-        """Weight decay for the flows only."""
-        groups = self.parameter_groups()
-        flow = ParameterGroup(groups["flow"], weight_decay=self.settings.weight_decay)
-        return [flow, *([ParameterGroup(groups["prior"])] if "prior" in groups else [])]
+        """Flows with weight decay and priors without, level by level."""
+        return [*self.level_groups(self.flow, self.settings.weight_decay), *self.level_groups(self.prior)]
 
 
 def _entropy(logits: Tensor) -> Tensor:

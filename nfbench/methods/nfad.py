@@ -8,8 +8,7 @@ Deliberate deviations:
 
 - The maximum in the score is taken over the training images; the published score, with the maximum over the test set,
   is reported beside it, as for CFLOW-AD.
-- While one level is trained, the others stand still, and a batch with fewer fibres than ``fibre_batch`` is one step of
-  all of them; see ``cflow``.
+- A batch with fewer fibres than ``fibre_batch`` is one step of all of them; see ``cflow``.
 
 The paper's features are those of EfficientNet-B6 (AutoAugment weights) at 256 pixels, levels with 40, 72 and 200
 channels (``workflow/experiments/bgad_mvtec.yaml``).
@@ -26,7 +25,6 @@ class NFADSettings(CFlowSettings):
     """Defaults of the repository: 25 meta-epochs of 8 passes, as CFLOW-AD's."""
 
     fibre_batch: int = Field(4096, ge=1, description="fibres per step")
-    drop_last: bool = Field(False, description="leave out the last, incomplete batch of an epoch")
     online_rotation: float = Field(
         0.0,
         ge=0,

@@ -21,6 +21,7 @@ from torch.nn import functional
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Passes, Scores, Tiny
 from nfbench.blocks.patches import PatchMethod, PatchSettings
+from nfbench.blocks.settings import FittedSettings
 from nfbench.config import Range
 from nfbench.core.errors import NfbenchError
 
@@ -37,7 +38,7 @@ _SMALLEST_SHARE = 1e-13
 """Share of the sum of the variances below which an eigenvalue is an error of rounding."""
 
 
-class PadimSettings(PatchSettings):
+class PadimSettings(PatchSettings, FittedSettings):
     """Defaults of xiahaifeng1995's repository for WRN-50, on levels 1 to 3 of the backbone."""
 
     reduced_dimensions: int = Field(

@@ -20,6 +20,7 @@ from nfbench.blocks.coreset import select_coreset
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Passes, Scores, Tiny
 from nfbench.blocks.patches import Embedding, PatchEmbedding, PatchMethod, PatchSettings
+from nfbench.blocks.settings import FittedSettings
 from nfbench.config import Choices, Range
 from nfbench.core.errors import NfbenchError
 
@@ -32,7 +33,7 @@ _START_POINTS = 10
 _LARGEST_BLOCK = 2**24
 
 
-class PatchCoreSettings(PatchSettings):
+class PatchCoreSettings(PatchSettings, FittedSettings):
     """Defaults of the repository's script for 224 pixels (sample_training.sh), on levels 2 and 3 of the backbone."""
 
     embedding: Embedding = Field(

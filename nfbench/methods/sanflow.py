@@ -28,7 +28,6 @@ Deliberate deviations:
 - The slides' mask is the complement of what their formula says, and they drop a minus before ``log p``; both as above.
 - The maximum in the score is taken over the training images; the published score, with the maximum over the test set,
   is reported beside it, as for CFLOW-AD.
-- While one level is trained, the flows of the others stand still; see ``cflow``.
 - The paper's form is divided by ``C``. Adam does not see that in the flows; in the statistics network it makes the
   levels count alike, as in the repository's form.
 - ``mean: estimated``, of which the sources give no formula: a third output of the network is the mean ``mu_i`` of all

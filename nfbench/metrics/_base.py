@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import exported, nearest, plugin_names
@@ -31,6 +31,7 @@ __all__ = [
     "TRANSDUCTIVE",
     "Metric",
     "Named",
+    "ThresholdSource",
     "Unit",
     "families",
     "family_modules",
@@ -41,6 +42,10 @@ __all__ = [
 ]
 
 PACKAGE = "nfbench.metrics"
+
+ThresholdSource = Literal["held out", "cross-fitted", "training"]
+"""Normal images that a threshold is taken from: those that the training held out; all, each scored by a model that was
+fitted without it; or, as in papers, those that the model was trained on."""
 
 TRANSDUCTIVE = "_transductive"
 """Ends the names of metrics of scores that are relative to the whole test set, as some papers publish them."""
@@ -95,6 +100,7 @@ class Metric:
         unit: of the values.
         higher_is_better: otherwise lower values are.
         needs_masks: it is not measured on datasets without masks.
+        needs_normal: its threshold is taken from normal images, and captions say from which.
         needs_latents: it is not measured of methods without white latents, which give log-NFA maps.
         variants: what captions say of each variant, by key; the first has the plain name.
         threshold: threshold that goes with the value in ``run.json``, where the metric chooses one; NaN without.
@@ -110,6 +116,7 @@ class Metric:
     unit: Unit = SHARE
     higher_is_better: bool = True
     needs_masks: bool = False
+    needs_normal: bool = False
     needs_latents: bool = False
     variants: Mapping[str, str] = field(default_factory=lambda: {"": ""})
     threshold: "Callable[[ScoredSet, str], float] | None" = None

@@ -20,12 +20,14 @@ import numpy as np
 from nfbench.metrics._inputs import as_array, as_truth, check_maps, check_pairs
 from nfbench.metrics._pixel import rank
 from nfbench.metrics._ranking import RankedScores, just_below
+from nfbench.metrics._tails import UpperTail, largest
 
 __all__ = [
     "AGGREGATIONS",
     "IouSweep",
     "Optimum",
     "fair_threshold",
+    "fair_threshold_of",
     "iou_sweep",
     "mean_iou",
     "miou",
@@ -116,7 +118,7 @@ def fair_threshold(normal_maps: Sequence[Any] | np.ndarray, pixels_per_image: fl
     so arrives near the largest score of all; see docs/metrics.md.
 
     Args:
-        normal_maps: maps ``(H, W)`` of normal training images.
+        normal_maps: maps ``(H, W)`` of normal images, best of ones that the model was not fitted to.
         pixels_per_image: pixels allowed above the threshold, per image; 0 gives the largest score.
 
     Raises:
@@ -128,8 +130,13 @@ def fair_threshold(normal_maps: Sequence[Any] | np.ndarray, pixels_per_image: fl
     allowed = math.floor(pixels_per_image * len(maps) + 1e-9)  # 0.29 * 100 is 29 images, not 28
     if allowed >= sum(score_map.size for score_map in maps):
         return -np.inf
-    tops = [_largest(score_map.ravel(), allowed + 1) for score_map in maps]
-    return float(_largest(np.concatenate(tops), allowed + 1).min())
+    tops = [largest(score_map.ravel(), allowed + 1) for score_map in maps]
+    return float(largest(np.concatenate(tops), allowed + 1).min())
+
+
+def fair_threshold_of(tail: UpperTail) -> float:
+    """``fair_threshold`` with one pixel per image, of the largest pixels alone."""
+    return float(tail.values[tail.n_images]) if tail.n_images < tail.n_pixels else -np.inf
 
 
 def iou_sweep(ranked: RankedScores, thresholds: Sequence[float] = ()) -> IouSweep:
@@ -240,7 +247,3 @@ def _aggregate(tp: np.ndarray, n_detected: np.ndarray, n_anomalous: np.ndarray) 
 
 def _iou(tp: np.ndarray, n_detected: np.ndarray, n_anomalous: np.ndarray) -> np.ndarray:
     return (tp + _EPS) / (n_detected + n_anomalous - tp + _EPS)
-
-
-def _largest(values: np.ndarray, count: int) -> np.ndarray:
-    return np.partition(values, -count)[-count:] if count < values.size else values

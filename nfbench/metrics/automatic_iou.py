@@ -12,6 +12,7 @@ def _at(detector: str, name: str, title: str, *, short: str = "") -> Metric:
         f"mean IoU of {title}",
         lambda test, over: test.iou(detector)[over],
         needs_masks=True,
+        needs_normal=detector == "fair",
         needs_latents=detector != "fair",
         variants=BY_AGGREGATION,
         size=ORIGINAL_SIZE,
@@ -21,7 +22,7 @@ def _at(detector: str, name: str, title: str, *, short: str = "") -> Metric:
 
 
 METRICS = [
-    _at("fair", "miou_fair", "the anomaly map at one false positive pixel per normal training image"),
+    _at("fair", "miou_fair", "the anomaly map at one false positive pixel per normal image"),
     _at("nfa", "miou_nfa", "the a contrario mask, NFA < 1", short="NFA < 1"),
     _at(
         "nfa_guard",

@@ -25,7 +25,7 @@ WILDCARDS = {
 }
 """What tells the jobs of a stage apart, in the paths of all that they write."""
 
-TRAINED = ("model.safetensors", "checkpoints.safetensors", "history.csv", "training.json")
+TRAINED = ("model.safetensors", "checkpoints.safetensors", "held_out.safetensors", "history.csv", "training.json")
 """Files that a training leaves in its run's folder, the one that says that it is whole last."""
 
 EVALUATED = (

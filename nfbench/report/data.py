@@ -132,7 +132,7 @@ def _described(system: tuple[str, ...], results: pd.DataFrame) -> dict[str, Any]
 def _run(record: RunRecord, systems: Index, categories: Index, texts: Index) -> dict[str, Any]:
     """A run: what it is, what it cost, and what made it; texts that come often are numbers."""
     cell, recipe = record.cell.cell, record.features.recipe
-    made = record.provenance["train"]
+    made, found = record.provenance["train"], record.segmentation.threshold_images
     return {
         "system": systems(tuple(getattr(record.cell, name) for name in _SHARED)),
         "category": categories((cell.dataset, cell.category)),
@@ -144,6 +144,7 @@ def _run(record: RunRecord, systems: Index, categories: Index, texts: Index) -> 
             round(max(record.peak_memory_mb.values())),
         ],
         "epochs": record.epochs,
+        "thresholds": texts(f"{found.n_images} images, {found.source}" if found else "none"),
         "commit": texts(f"{made['commit'] or 'unknown'}{' with uncommitted changes' if made['dirty'] else ''}"),
         "machine": texts(describe_machine(made)),
         "packages": texts(", ".join(f"{k} {v}" for k, v in {"nfbench": made["nfbench"], **made["packages"]}.items())),

@@ -180,6 +180,7 @@ function showRuns(system, category) {
     const commands = run.commands.map((number) => fill(data.texts[number], { cell, place: `${dataset}/${name}`, category: name, seed: run.seed }));
     parts.push(make("h3", {}, `Seed ${run.seed}: ${metricTitle()} ${values}`), make("p", {}, `Record runs/${cell}/run.json`),
       make("p", {}, `Commit ${data.texts[run.commit]}; ${data.texts[run.machine]}; weights ${data.texts[run.weights]}; images ${data.texts[run.images]}`),
+      make("p", {}, `Normal images that the fair threshold is from: ${data.texts[run.thresholds]}`),
       make("pre", {}, commands.join("\n\n")));
   }
   for (const hole of data.ledger.filter((h) => h.dataset === dataset && h.category === name && h.method === method && h.backbone === backbone && h.setting === setting)) {

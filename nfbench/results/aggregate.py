@@ -27,7 +27,8 @@ def aggregate(records: Iterable[RunRecord]) -> pd.DataFrame:
         ``n_train``, ``n_val``, ``n_classes`` (categories that the model was trained on), ``n_test``,
         ``n_test_normal`` of these, ``n_regions``,
         ``n_real`` (anomalous test images that were learned from, and left out of ``n_test`` and ``n_regions``),
-        ``generator`` (of pseudo-anomalies, empty without), ``epochs``, ``image_score``, ``parameters``,
+        ``generator`` (of pseudo-anomalies, empty without), ``threshold_images`` (source of thresholds that are chosen
+        without anomalies, empty without maps), ``epochs``, ``image_score``, ``parameters``,
         ``train_seconds``, ``score_images_per_second``, ``peak_memory_mb``, ``machine``. Of the search that settings
         come from: its objective ``search`` (empty without), ``search_metric``, ``search_chosen`` (whether the backbone
         is its best one), ``search_trials`` and how many of them are ``search_pruned`` and ``search_failed``,
@@ -113,6 +114,7 @@ def _rows(record: RunRecord) -> list[dict[str, Any]]:
         "n_regions": record.data.n_regions,
         "n_real": len(anomalies.real) if anomalies else 0,
         "generator": (anomalies.generator if anomalies else None) or "",
+        "threshold_images": source.source if (source := record.segmentation.threshold_images) else "",
         "search": search.objective if search else "",
         "search_metric": search.metric if search else "",
         "search_chosen": search.chosen if search else True,

@@ -96,7 +96,7 @@ def _curves(evaluation: Evaluation) -> _Rows:
 def _calibration(scored: Scored) -> _Rows:
     normal_test = scored.truth.labels == 0
     for scale, channels in enumerate(scored.test.channels):
-        sets = {"training": scored.normal.energies[scale], "test": scored.test.energies[scale][normal_test]}
+        sets = {"training": scored.normal_energies[scale], "test": scored.test.energies[scale][normal_test]}
         for name, energies in sets.items():
             for quantile in chi_square_quantiles(energies, channels) if energies.size else ():
                 yield name, scale, channels, *quantile

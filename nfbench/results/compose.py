@@ -87,7 +87,7 @@ def compose_record(found: Evaluated, memory: Mapping[str, float], written: Mappi
             "extract_train": found.train_features.seconds,
             "extract_test": found.features.seconds,
             **({} if own.pseudo_seconds is None else {"extract_pseudo": own.pseudo_seconds}),
-            "train": training.seconds["train"],
+            **{name: value for name, value in training.seconds.items() if name != "train_stage"},
             **scored.seconds,
         },
         images_per_second={
@@ -133,7 +133,8 @@ def _segmentation(scored: Scored) -> dict[str, Any]:
         }
         for name, counts in scored.evaluation.detections.items()
     }
-    return {"thresholds": scored.evaluation.thresholds, "false_alarms": false_alarms}
+    source = scored.threshold_images and dict(zip(("source", "n_images"), scored.threshold_images, strict=True))
+    return {"thresholds": scored.evaluation.thresholds, "false_alarms": false_alarms, "threshold_images": source}
 
 
 def _rate(count: int, seconds: float) -> float:

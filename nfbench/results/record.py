@@ -12,7 +12,7 @@ from nfbench.core.record import Record
 from nfbench.core.seals import KnownFile, read_sealed, write_sealed
 from nfbench.datasets._manifest import Entry, read_manifest
 from nfbench.features.recipe import Recipe
-from nfbench.metrics import known_metrics
+from nfbench.metrics import ThresholdSource, known_metrics
 from nfbench.plan.cells import Cell
 from nfbench.plan.origin import digest_of
 from nfbench.plan.specs import EvaluateSpec, ExtractSpec, StudySpec, TrainSpec
@@ -114,16 +114,30 @@ class Detections(Record):
     images: dict[str, int]
 
 
+class ThresholdImages(Record):
+    """Normal images that the fair threshold and the contour are taken from.
+
+    Attributes:
+        source: which ones.
+        n_images: number of them.
+    """
+
+    source: ThresholdSource
+    n_images: NonNegativeInt
+
+
 class SegmentationRecord(Record):
     """Thresholds of the last epoch, those of NFA in log10 NFA, and the false alarms that they give.
 
     Attributes:
         thresholds: by name, see ``nfbench.scoring.evaluate.Evaluation``.
         false_alarms: at the fair threshold, at NFA < 1 (``nfa``) and the same with the guard (``nfa_guard``).
+        threshold_images: images that thresholds without anomalies are taken from; None without maps.
     """
 
     thresholds: dict[str, float]
     false_alarms: dict[str, Detections]
+    threshold_images: ThresholdImages | None = None
 
 
 class SpecsRecord(Record):
@@ -152,8 +166,9 @@ class RunRecord(Record):
         data: images that went in.
         features: features that went in.
         parameters: trainable parameters by part, and ``total``.
-        seconds: wall time of ``extract_train``, ``extract_test``, ``extract_pseudo`` if any, ``train``, ``score``,
-            which is one pass over the test images, and ``log_nfa``, their maps of log NFA with and without the guard.
+        seconds: wall time of ``extract_train``, ``extract_test``, ``extract_pseudo`` if any, ``train``,
+            ``cross_fit`` if any, ``score``, which is one pass over the test images, and ``log_nfa``, their maps of log
+            NFA with and without the guard.
         images_per_second: throughput of extraction, of training and of scoring cached features.
         peak_memory_mb: largest resident memory of training and evaluation, and of the GPU if one was used.
         contour: threshold of the maps above which figures draw a contour; None without maps.

@@ -10,7 +10,7 @@ from nfbench.config import Bench
 from nfbench.core.registry import exported
 from nfbench.plan.cells import Cell, cells_of, expand_blocks, members
 
-__all__ = ["official_results"]
+__all__ = ["official_cells", "official_results"]
 
 _VALUE = 0.5
 _SELECTIONS = ("last", "val", "oracle")
@@ -24,17 +24,22 @@ def official_results(bench: Bench, experiment: str, metrics: Collection[str]) ->
         experiment: name of the experiment.
         metrics: metrics that all runs have, at each selection.
     """
-
-    def official(dataset: str) -> list[str]:
-        union = bench.dataset(dataset).union
-        return list(members(bench, dataset, official) if union else bench.official_categories(dataset))
-
-    cells = cells_of(expand_blocks(bench, experiment, official))
+    cells = official_cells(bench, experiment)
     common = {cell: _columns(bench, cell) for cell in cells}
     return pd.DataFrame(
         {**common[cell], "selection": selection, "metric": metric, "value": _VALUE}
         for cell, selection, metric in product(cells, _SELECTIONS, metrics)
     )
+
+
+def official_cells(bench: Bench, experiment: str) -> list[Cell]:
+    """Cells of an experiment over all official categories, also those that are not on disk."""
+
+    def official(dataset: str) -> list[str]:
+        union = bench.dataset(dataset).union
+        return list(members(bench, dataset, official) if union else bench.official_categories(dataset))
+
+    return cells_of(expand_blocks(bench, experiment, official))
 
 
 def _columns(bench: Bench, cell: Cell) -> dict[str, Any]:
@@ -59,7 +64,7 @@ def _columns(bench: Bench, cell: Cell) -> dict[str, Any]:
         **dict.fromkeys(("search_trials", "search_pruned", "search_failed"), 0),
         "search_seconds": 0.0,
         "epochs": 1,
-        "image_score": "",
+        **dict.fromkeys(("image_score", "threshold_images"), ""),
         "parameters": 1,
         **dict.fromkeys(("train_seconds", "score_images_per_second", "peak_memory_mb"), 1.0),
         "machine": "none",

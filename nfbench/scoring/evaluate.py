@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from nfbench.core.errors import NfbenchError, faults_of
+from nfbench.core.errors import NfbenchError, faults_of, required
 from nfbench.datasets._manifest import Entry, read_checked_mask
 from nfbench.metrics import BY_RULE, Named, find_metric, metrics_of
 from nfbench.metrics._inputs import label_regions
-from nfbench.metrics._iou import IouSweep, fair_threshold, iou_sweep, mean_iou
+from nfbench.metrics._iou import IouSweep, fair_threshold_of, iou_sweep, mean_iou
 from nfbench.metrics._ranking import Areas, RankedScores, areas_under_curves, image_areas
+from nfbench.metrics._tails import UpperTail
 from nfbench.scoring.a_contrario import log_nfa_of_energies
 from nfbench.scoring.maps import ScoredImages, resize_map
 
@@ -84,7 +85,7 @@ class ScoredSet:
     Args:
         scored: of the test images.
         truth: their labels and regions.
-        normal_maps: gives maps ``(M, h, w)`` of the normal training images, for the fair threshold; None without maps.
+        normal: gives the largest pixels of maps of normal images, for the fair threshold; None without maps.
         log_nfa: what ``log_nfa_maps`` says of the test images.
 
     Attributes:
@@ -96,11 +97,11 @@ class ScoredSet:
         self,
         scored: ScoredImages,
         truth: GroundTruth,
-        normal_maps: Callable[[], np.ndarray | None],
+        normal: Callable[[], UpperTail | None],
         log_nfa: Mapping[str, np.ndarray],
     ) -> None:
         self.labels, self.images, self.truth = truth.labels, scored.images, truth
-        self._maps, self._normal_maps, self._log_nfa = scored.maps, normal_maps, log_nfa
+        self._maps, self._normal, self._log_nfa = scored.maps, normal, log_nfa
         self._ranked: tuple[str, RankedScores] | None = None
         self._sweeps: dict[str, IouSweep] = {}
         self._detections: dict[tuple[str, float], np.ndarray] = {}
@@ -124,8 +125,8 @@ class ScoredSet:
 
     @cached_property
     def fair_threshold(self) -> float:
-        """The anomaly map's threshold with one false positive pixel per normal training image."""
-        return fair_threshold(self._found(self._normal_maps()))
+        """The anomaly map's threshold with one false positive pixel per normal image."""
+        return fair_threshold_of(required(self._normal(), "the maps of normal images"))
 
     @property
     def maps(self) -> list[str]:
@@ -188,13 +189,7 @@ class ScoredSet:
         return bool(has_maps and has_all) and not named.transductive
 
     def _map(self, name: str) -> np.ndarray:
-        return self._found(self._maps) if name == "score" else -self._log_nfa[name]
-
-    @staticmethod
-    def _found(maps: np.ndarray | None) -> np.ndarray:
-        if maps is None:
-            raise ValueError("the method makes no maps")
-        return maps
+        return required(self._maps, "the maps of the method") if name == "score" else -self._log_nfa[name]
 
     def _rank(self, name: str) -> RankedScores:
         """The pixels of a map; those of one map at a time, since they take 8 bytes each."""
@@ -231,7 +226,7 @@ class Evaluation(NamedTuple):
 def evaluate(
     scored: ScoredImages,
     truth: GroundTruth,
-    normal_maps: np.ndarray | None,
+    normal: UpperTail | None,
     log_nfa: Mapping[str, np.ndarray],
     measured: Sequence[str] = (),
 ) -> Evaluation:
@@ -240,14 +235,14 @@ def evaluate(
     Args:
         scored: of the test images.
         truth: their labels and regions.
-        normal_maps: ``(M, h, w)``, maps of the normal training images, for the fair threshold; None without maps.
+        normal: largest pixels of maps of normal images, for the fair threshold; None without maps.
         log_nfa: what ``log_nfa_maps`` says of the test images.
         measured: families of metrics, by default all.
 
     Raises:
         NfbenchError: a metric fails, or is infinite; names it and its file.
     """
-    test = ScoredSet(scored, truth, lambda: normal_maps, log_nfa)
+    test = ScoredSet(scored, truth, lambda: normal, log_nfa)
     chosen = [named for named in metrics_of(measured) if test.measures(named)]
     metrics: Metrics = {}
     thresholds = {"fair": test.fair_threshold} if "fair" in test.detectors else {}

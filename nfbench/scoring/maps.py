@@ -13,6 +13,7 @@ from nfbench.blocks.maps import top_percent_mean
 from nfbench.blocks.method import Method, Scores
 from nfbench.core.errors import NfbenchError
 from nfbench.features.batches import CachedFeatures, read_batches
+from nfbench.metrics._tails import UpperTail
 from nfbench.scoring.a_contrario import energy
 
 __all__ = [
@@ -25,7 +26,7 @@ __all__ = [
     "score_images",
 ]
 
-_CONTOUR_QUANTILE = 0.999
+_CONTOUR_SHARE = 0.001
 
 IMAGE_SCORES = ("paper", "max", "mean", "top1")
 """Rules for the score of an image: the method's own, maximum, mean, and mean of the top 1 % of its map."""
@@ -138,9 +139,12 @@ def image_scores(maps: Tensor | None, paper: Tensor) -> dict[str, np.ndarray]:
     return {rule: scores[rule].numpy() for rule in IMAGE_SCORES}
 
 
-def contour_threshold(maps: np.ndarray) -> float:
-    """Threshold that one in a thousand pixels of maps ``(N, H, W)`` of normal images exceeds; figures draw contours."""
-    return float(np.quantile(maps, _CONTOUR_QUANTILE))  # that of torch takes 2^24 values at most
+def contour_threshold(tail: UpperTail) -> float:
+    """Threshold that one in a thousand pixels of maps of normal images exceeds; figures draw contours."""
+    rank = _CONTOUR_SHARE * (tail.n_pixels - 1)
+    above = int(rank)
+    upper, lower = tail.values[above : above + 2].astype(float)[[0, -1]]  # as np.quantile, between two values
+    return float(upper + (rank - above) * (lower - upper))
 
 
 def resize_map(score_map: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What is scored of a run, and in which order: normal training images, test images, and both again as published."""
+"""What is scored of a run, and in which order: normal images, test images, and both again as published."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -9,13 +9,12 @@ import torch
 
 from nfbench.blocks.method import Method
 from nfbench.features.batches import CachedFeatures, read_batches
-from nfbench.metrics import TRANSDUCTIVE
+from nfbench.metrics import TRANSDUCTIVE, ThresholdSource
+from nfbench.metrics._tails import UpperTail
 from nfbench.scoring.evaluate import Evaluation, GroundTruth, evaluate, log_nfa_maps
 from nfbench.scoring.maps import Localizer, ScoredImages, contour_threshold, score_images
 
-__all__ = ["Scored", "Views", "score_and_evaluate"]
-
-_CONTOUR_IMAGES = 32
+__all__ = ["Scored", "Views", "score_and_evaluate", "tail_of"]
 
 
 class Views(NamedTuple):
@@ -28,20 +27,22 @@ class Views(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """A scored test set, and the scores of the normal training images.
+    """A scored test set, and what is known of the normal training images.
 
     Attributes:
-        normal: without maps, which thresholds take and nothing else.
+        normal_energies: of the training images, as ``ScoredImages.energies``.
         contour: threshold of the maps above which figures draw a contour; None without maps.
+        threshold_images: where it and the fair threshold come from, and from how many images; None without maps.
         seconds: ``score``, one pass over the test images; ``log_nfa``, their maps of log NFA, with and without guard.
     """
 
     truth: GroundTruth
     test: ScoredImages
-    normal: ScoredImages
+    normal_energies: tuple[np.ndarray, ...]
     log_nfa: Mapping[str, np.ndarray]
     evaluation: Evaluation
     contour: float | None
+    threshold_images: tuple[ThresholdSource, int] | None
     seconds: dict[str, float]
 
 
@@ -52,6 +53,7 @@ def score_and_evaluate(
     device: torch.device,
     held_out: Sequence[int] = (),
     measured: Sequence[str] = (),
+    cross_fitted: UpperTail | None = None,
 ) -> Scored:
     """Scores and measures a trained method.
 
@@ -60,32 +62,40 @@ def score_and_evaluate(
         views: features of normal training images and of test images.
         truth: labels and masks of the test images.
         device: where to compute.
-        held_out: rows of the training images that the method was not trained on; the contour is theirs, if any.
+        held_out: rows of the training images that the method was not trained on; thresholds are theirs, if any.
         measured: families of metrics, by default all.
+        cross_fitted: what thresholds are taken from instead of this method's maps of normal images.
 
     The scores of an image do not depend on other test images. For transductive methods the metrics hold, under names
     that end in ``_transductive``, those of the published scores as well. ``method`` is left calibrated by its last use.
     """
-    normal = score_images(method, views.normal, device, localize=views.localize_normal)
+    tail = cross_fitted
+    normal_energies: tuple[np.ndarray, ...] = ()
+    if cross_fitted is None or method.latent_shapes():
+        normal = score_images(method, views.normal, device, localize=views.localize_normal)
+        tail, normal_energies = cross_fitted or tail_of(normal, held_out), normal.energies
+        del normal  # its maps may be most of the memory
     clock = [time.monotonic()]
     test = score_images(method, views.test, device, localize=views.localize_test)
     clock.append(time.monotonic())
     log_nfa = log_nfa_maps(test)
     clock.append(time.monotonic())
-    evaluation = evaluate(test, truth, normal.maps, log_nfa, measured)
+    evaluation = evaluate(test, truth, tail, log_nfa, measured)
     if method.transductive:
         method.calibrate(lambda: read_batches(views.test, torch.arange(len(views.test)), device))
         of_set = [score_images(method, features, device) for features in (views.test, views.normal)]
-        published = evaluate(of_set[0], truth, of_set[1].maps, {}, measured)
+        published = evaluate(of_set[0], truth, tail_of(of_set[1], held_out), {}, measured)
         evaluation.metrics.update({f"{name}{TRANSDUCTIVE}": value for name, value in published.metrics.items()})
     seconds = dict(zip(("score", "log_nfa"), np.diff(clock).round(3).tolist(), strict=True))
-    contour = None
-    if normal.maps is not None:
-        contour = contour_threshold(_spread(normal.maps[list(held_out)] if len(held_out) else normal.maps))
-    normal = normal._replace(maps=None)
-    return Scored(truth, test, normal, log_nfa, evaluation, contour, seconds)
+    source: ThresholdSource = "cross-fitted" if cross_fitted else "held out" if len(held_out) else "training"
+    contour = None if tail is None else contour_threshold(tail)
+    chosen_on = None if tail is None else (source, tail.n_images)
+    return Scored(truth, test, normal_energies, log_nfa, evaluation, contour, chosen_on, seconds)
 
 
-def _spread(maps: np.ndarray) -> np.ndarray:
-    """At most ``_CONTOUR_IMAGES`` of the maps, evenly spaced."""
-    return maps[np.linspace(0, len(maps) - 1, min(len(maps), _CONTOUR_IMAGES)).astype(int)]
+def tail_of(normal: ScoredImages, held_out: Sequence[int] = ()) -> UpperTail | None:
+    """The largest pixels of maps of training images, of those held out if any; None without maps."""
+    if normal.maps is None:
+        return None
+    maps = normal.maps[list(held_out)] if len(held_out) else normal.maps
+    return UpperTail(len(maps)).add(maps)

@@ -4,7 +4,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,14 +23,18 @@ from nfbench.features.cache import FeatureCache
 from nfbench.features.meta import FeatureMeta
 from nfbench.features.shards import StoredArray
 from nfbench.metrics import find_metric
+from nfbench.metrics._tails import UpperTail
 from nfbench.plan.cells import Cell
 from nfbench.scoring.evaluate import GroundTruth, ScoredSet, log_nfa_maps
 from nfbench.scoring.gradients import GradientMaps
 from nfbench.scoring.maps import ScoredImages, score_images
+from nfbench.scoring.protocol import tail_of
 from nfbench.search.space import split_point
 from nfbench.search.study import SharedStudy
 from nfbench.training.assemble import Images, of_class
-from nfbench.training.fit import fit
+from nfbench.training.crossfit import cross_fit
+from nfbench.training.data import split_rows
+from nfbench.training.fit import fit, seed_of
 from nfbench.training.loop import Diverged
 
 __all__ = ["Judged", "Objective", "measure"]
@@ -73,8 +77,23 @@ class Judged:
         return cls(features, GroundTruth(chosen), rows, normal_features, [e for e in entries if e.split == "train"])
 
 
-def measure(metric: str, model: Method, judged: Judged, device: torch.device) -> float:
+def measure(
+    metric: str,
+    model: Method,
+    judged: Judged,
+    device: torch.device,
+    held_out: Sequence[int] = (),
+    cross_fitted: Callable[[], UpperTail | None] = lambda: None,
+) -> float:
     """A metric of a model in evaluation mode, the same number as a run record has.
+
+    Args:
+        metric: its name.
+        model: the model.
+        judged: the images.
+        device: where to compute.
+        held_out: rows of the normal images that the model was not trained on.
+        cross_fitted: gives what thresholds are taken from instead of the model's maps of normal images, if anything.
 
     Raises:
         NfbenchError: it is not defined on these images.
@@ -91,7 +110,7 @@ def measure(metric: str, model: Method, judged: Judged, device: torch.device) ->
     test = ScoredSet(
         scored,
         judged.truth,
-        lambda: score(normal.features, judged.normal, normal.meta).maps,
+        lambda: cross_fitted() or tail_of(score(normal.features, judged.normal, normal.meta), held_out),
         log_nfa_maps(scored) if named.metric.needs_latents else {},
     )
     value = named.metric.value(test, named.variant) if test.measures(named) else math.nan
@@ -168,10 +187,18 @@ class Objective:
             epochs_at_most=self.epochs_at_most,
         )
         values: list[float] = []
+        _, held_out = split_rows(len(images.features), settings.val_fraction, seed_of(cell))
+
+        def cross_fitted() -> UpperTail | None:
+            return next(iter(cross_fit(cell, self.variant.method, settings, [images], self.device)), None)
+
+        def measured(model: Method, judged: Judged) -> float:
+            metric = self.variant.searched.metric
+            return measure(metric, model, judged, self.device, held_out.tolist(), cross_fitted)
 
         def judge(model: Method, epoch: int, log_likelihood: float | None) -> None:
             judged = self.judged.get(backbone)
-            value = measure(self.variant.searched.metric, model, judged, self.device) if judged else log_likelihood
+            value = measured(model, judged) if judged else log_likelihood
             if value is None or not np.isfinite(value):
                 raise Diverged(f"{cell}: the held-out log-likelihood is {value} in epoch {epoch}")
             values.append(value)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nfbench.anomalies._base import make_generator
 from nfbench.blocks.method import Method, build_method, load_method, resolve_settings
@@ -28,10 +29,11 @@ from nfbench.results.record import write_record
 from nfbench.scoring.evaluate import GroundTruth
 from nfbench.scoring.gradients import GradientMaps
 from nfbench.scoring.likelihoods import Positions, likelihood_histograms, positions_of_test
-from nfbench.scoring.protocol import Scored, Views, score_and_evaluate
+from nfbench.scoring.protocol import Views, score_and_evaluate
 from nfbench.scoring.representations import describe_representations
 from nfbench.training.assemble import of_class
 from nfbench.training.checkpoint import load_kept, load_state
+from nfbench.training.crossfit import load_tails
 from nfbench.training.record import TrainingRecord
 
 __all__ = ["evaluate_run"]
@@ -77,22 +79,25 @@ def evaluate_run(
     likelihoods = {"before": list(likelihood_histograms(model, drawn, where))}
     by_epoch: dict[int, dict[str, float | None]] = {}
     held_out = training.classes[spec.cell.category].held_out
-    kept = load_kept(verified(trained / "checkpoints.safetensors", source))
-    kept[training.epochs] = load_state(verified(trained / "model.safetensors", source))
+    tail = load_tails(verified(trained / "held_out.safetensors", source)).get(spec.cell.category)
+    kept = _models(training, source)
     history = read_rows(Epoch, trained)
     for epoch, state in progress(kept.items(), total=len(kept), label=f"evaluate {spec.cell}"):
-        scored = score_and_evaluate(load_method(model, state), views, truth, where, held_out, spec.metrics)
+        scored = score_and_evaluate(load_method(model, state), views, truth, where, held_out, spec.metrics, tail)
         by_epoch[epoch] = scored.evaluation.metrics
 
     likelihoods["after"] = list(likelihood_histograms(model, drawn, where))
     if _training_of(spec, source) != training:
         raise NfbenchError(f"{source} has changed while its model was evaluated; run 'snakemake' again")
-    maps = _saved_maps(spec, model, scored)
+    if spec.save_maps and scored.test.maps is None:
+        raise NfbenchError(
+            f"'save_maps' is on for {spec.cell}, and method '{model.title}' makes no maps; set it to false"
+        )
     remove_stale(run)
     write_artifacts(run, scored, likelihoods, describe_representations(model, normal, shown, where), images)
-    if maps is not None:
+    if spec.save_maps:
         with atomic_path(run / "maps.npy") as temporary:
-            np.save(temporary, maps)
+            np.save(temporary, required(scored.test.maps, "the maps"))
     written = known_files(run, [*EVALUATED[1:], *(["maps.npy"] if spec.save_maps else [])])
     found = Evaluated(spec, training, history, train_cache.meta, cache.meta, by_epoch, scored, where)
     write_record(run / "run.json", compose_record(found, peak_memory_mb(where), written))
@@ -110,6 +115,12 @@ def _training_of(spec: EvaluateSpec, source: Path) -> TrainingRecord:
     if training.spec.cell != spec.cell.trained:
         raise NfbenchError(f"{source} is the training of {training.spec.cell}, not of {spec.cell.trained}; train again")
     return training
+
+
+def _models(training: TrainingRecord, source: Path) -> dict[int, dict[str, Tensor]]:
+    """States of the kept models by epoch, that of the last epoch at the end."""
+    last = load_state(verified(source.with_name("model.safetensors"), source))
+    return {**load_kept(verified(source.with_name("checkpoints.safetensors"), source)), training.epochs: last}
 
 
 def _build(training: TrainingRecord, cache: FeatureCache) -> Method:
@@ -163,19 +174,6 @@ def _learned_positions(
     if not rows or not truth.has_masks:
         return []
     return [positions_of_test(features[rows], truth, side)._replace(groups=(None, "learned"))]
-
-
-def _saved_maps(spec: EvaluateSpec, model: Method, scored: Scored) -> np.ndarray | None:
-    """The maps of all test images where they are to be kept.
-
-    Raises:
-        NfbenchError: they are, and the method makes none.
-    """
-    if spec.save_maps and scored.test.maps is None:
-        raise NfbenchError(
-            f"'save_maps' is on for {spec.cell}, and method '{model.title}' makes no maps; set it to false"
-        )
-    return scored.test.maps if spec.save_maps else None
 
 
 def _pseudo_positions(

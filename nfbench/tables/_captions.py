@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from nfbench.metrics import BY_RULE
+from nfbench.metrics import BY_RULE, ThresholdSource, find_metric
 from nfbench.tables._datasets import DatasetNotes, comparability, official_categories, subset
 from nfbench.tables._titles import metric_title, sizes, titles
 
@@ -22,6 +22,7 @@ __all__ = [
     "search_note",
     "sentences",
     "spread",
+    "threshold_note",
     "value_range",
 ]
 
@@ -29,6 +30,12 @@ _SELECTIONS = {
     "last": "the last epoch",
     "val": "checkpoint with the best likelihood on held-out normal images",
     "oracle": "best checkpoint on the test set (optimistic)",
+}
+
+_THRESHOLD_IMAGES: dict[ThresholdSource, str] = {
+    "held out": "held out of the training",
+    "cross-fitted": "each scored by a model that was not fitted to it",
+    "training": "that the model was trained on, as in the papers",
 }
 
 
@@ -103,7 +110,7 @@ def caption_of_means(
         results,
         selections,
         (data_note(results, notes, named=True), backbones or backbone_note(results)),
-        (image_score_note(results), *more, published),
+        (image_score_note(results), threshold_note(results[results.metric.isin(metrics)]), *more, published),
         measured=sizes(metrics),
         setting=setting,
     )
@@ -166,6 +173,15 @@ def image_score_note(results: pd.DataFrame) -> str:
     """Rules of the image scores of methods that have a choice."""
     rules = sorted(filter(None, (BY_RULE.get(rule) for rule in results.image_score.unique())))
     return f"image score: {'; '.join(rules)}" if rules else ""
+
+
+def threshold_note(shown: pd.DataFrame) -> str:
+    """Normal images that thresholds of the metrics shown are taken from, by method; empty where there are none."""
+    needing = [metric for metric in shown.metric.unique() if find_metric(metric).metric.needs_normal]
+    found = shown[shown.metric.isin(needing) & (shown.threshold_images != "")]
+    by_source = found.groupby("threshold_images", sort=False).title.unique()
+    notes = (f"{_THRESHOLD_IMAGES[source]} ({', '.join(titles)})" for source, titles in by_source.items())
+    return f"threshold from normal images {'; or '.join(notes)}" if len(by_source) else ""
 
 
 def published_note(source: str, own: str, over: str, tolerance: tuple[float, float]) -> str:

@@ -22,6 +22,7 @@ from nfbench.tables._captions import (
     image_score_note,
     published_note,
     spread,
+    threshold_note,
     value_range,
 )
 from nfbench.tables._comparison import (
@@ -156,6 +157,8 @@ class ResultsTable(ComparedTableConfig):
             more.append(_regions_note(results))
         if named.metric.variants == BY_RULE and named.plain:
             more.append(image_score_note(results))
+        own_metric = results.variant_of.map(lambda method: self.metric_of.get(method, self.metric))
+        more.append(threshold_note(results[results.metric == own_metric]))
         if published:
             printed, own = f"{published.paper}, {published.table}", "the papers' own backbones, input sizes, settings"
             more.append(published_note(printed, own, _AVERAGES, self.tolerance))

@@ -15,7 +15,7 @@ from nfbench.core.provenance import derive_seed
 from nfbench.features.batches import BATCH, CachedFeatures, read_batch, read_batches
 from nfbench.features.stacked import StackedArrays
 
-__all__ = ["CachedImages", "CachedViews", "JoinedSources", "Source", "TrainingData"]
+__all__ = ["CachedImages", "CachedViews", "JoinedSources", "Passes", "Source", "TrainingData", "split_rows"]
 
 _RESIDENT_SHARE = 0.5
 _DRAWS = 2**62
@@ -143,11 +143,7 @@ class TrainingData:
     ) -> None:
         self.device = device
         self.seed = seed
-        n_images = len(features)
-        shuffled = torch.randperm(n_images, generator=_generator(seed, "split"))
-        n_val = held_out_count(n_images, val_fraction)
-        self.val = shuffled[:n_val].sort().values
-        self.train = shuffled[n_val:].sort().values
+        self.train, self.val = split_rows(len(features), val_fraction, seed)
         self.features = _resident(features, device)
         normal = images or CachedImages(self.features, device)
         self.source = JoinedSources([normal, *(source for source, _ in anomalies)], device)
@@ -169,7 +165,7 @@ class TrainingData:
     @property
     def passes(self) -> "Passes":
         """Goes over the normal training images, from the cache."""
-        return Passes(self)
+        return Passes(self, self.train)
 
     def ordered(self, indices: Tensor, batch_size: int = BATCH) -> Iterator[Features[Tensor]]:
         """Batches of the normal images ``indices``, in order."""
@@ -187,22 +183,30 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Passes:
-    """See ``nfbench.blocks.method.Passes``."""
+    """See ``nfbench.blocks.method.Passes``; over the normal images ``rows``, ``(N,)``."""
 
     data: TrainingData
+    rows: Tensor
 
     def __call__(self) -> Iterator[Features[Tensor]]:
-        """All normal training images in order, batch by batch."""
-        return self.data.ordered(self.data.train)
+        """All of them in order, batch by batch."""
+        return self.data.ordered(self.rows)
 
     def shuffled(self, number: int, batch_size: int) -> Iterator[Features[Tensor]]:
         """All of them in the order of this number."""
-        drawn = torch.randperm(len(self.data.train), generator=_generator(self.data.seed, "passes", number))
-        return self.data.ordered(self.data.train[drawn], batch_size)
+        drawn = torch.randperm(len(self.rows), generator=_generator(self.data.seed, "passes", number))
+        return self.data.ordered(self.rows[drawn], batch_size)
 
     def generator(self, *names: object) -> torch.Generator:
         """Random draws that follow from the training's seed and ``names``."""
         return self.data.generator("passes", *names)
+
+
+def split_rows(n_images: int, val_fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Rows of the images to train on and of those held out, ascending; errors as for ``held_out_count``."""
+    shuffled = torch.randperm(n_images, generator=_generator(seed, "split"))
+    n_val = held_out_count(n_images, val_fraction)
+    return shuffled[n_val:].sort().values, shuffled[:n_val].sort().values
 
 
 def held_out_count(n_images: int, val_fraction: float) -> int:

@@ -150,6 +150,7 @@ def train(
         if epoch < settings.epochs and pace.is_due():
             with pace.writing():
                 _write_checkpoint(method, optimizer, result, epoch, side)
+    optimizer.close()
     return result
 
 
@@ -231,6 +232,7 @@ def _train_epoch(
                 torch.nn.utils.clip_grad_norm_(optimizer.parameters, limit)
             optimizer.step()
             total += value
+    optimizer.catch_up()
     if not steps:
         raise NfbenchError(
             f"{label}: epoch {epoch} had no batch that the method learns from; do all images show anomalies?"

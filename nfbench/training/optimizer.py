@@ -3,9 +3,21 @@
 ``torch.optim.Adam`` imports torch's compiler with its first step, which costs more than a second in every job; the
 function that it calls for the arithmetic does not. Steps are bit-equal to those of ``torch.optim.Adam(fused=True)``,
 which a test holds it to.
+
+Parameters at rest, which a step leaves without a gradient, stand still, as in torch since 2.0. With
+``ParameterGroup.used_by`` they move on as in torch 1, whose ``zero_grad`` left zeros: from their first gradient on,
+each step decays their moments and moves them by what remains of the first. Nothing reads them until their module is
+called again, so all ``k`` steps at rest are taken just before that, in one pass. After ``t`` others, step ``j`` is
+
+    p -= lr * a_j * m / (s_j * sqrt(v) + eps),  a_j = b1^j / (1 - b1^(t+j)),  s_j = sqrt(b2^j / (1 - b2^(t+j)))
+
+and their sum ``lr * S * m / (sqrt(v) + eps * B / S)`` with ``S = sum(a_j / s_j)`` and ``B = sum(a_j / s_j^2)``, up to
+terms of second order in ``eps / sqrt(v)``. With weight decay, or without ``b1 < b2``, the steps are taken one by one.
 """
 
-from collections.abc import Sequence
+import functools
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -13,9 +25,10 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 from nfbench.blocks.method import ParameterGroup
-from nfbench.core.errors import required
 
 __all__ = ["Adam", "OwnOptimizer"]
+
+_NEGLIGIBLE = 1e-17
 
 
 class Adam:
@@ -36,13 +49,33 @@ class Adam:
         eps: float = 1e-8,
     ) -> None:
         self.groups = list(groups)
-        self.lr = lr
+        self._lr = lr
         self.betas = betas
         self.eps = eps
         self.parameters = [parameter for group in self.groups for parameter in group.parameters]
         self.first = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.second = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = [torch.zeros((), device=parameter.device) for parameter in self.parameters]
+        self._taken = [0] * len(self.parameters)  # the same numbers; to read those of a GPU takes time
+        self._resting = [0] * len(self.parameters)  # steps at rest that are still to be taken
+        ends = list(itertools.accumulate(len(group.parameters) for group in self.groups))
+        self._members = list(zip(self.groups, map(range, [0, *ends], ends), strict=False))
+        self._hooks = [
+            group.used_by.register_forward_pre_hook(lambda *_, of=(group, members): self._catch_up(*of))
+            for group, members in self._members
+            if group.used_by is not None
+        ]
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the next step."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        if value != self._lr:
+            self.catch_up()
+        self._lr = value
 
     def zero_grad(self) -> None:
         """Forgets the gradients."""
@@ -51,14 +84,49 @@ class Adam:
 
     @torch.no_grad()
     def step(self) -> None:
-        """One step; parameters without a gradient stand still, as in torch."""
-        first = 0
-        for group in self.groups:
-            last = first + len(group.parameters)
-            self._step(group, [index for index in range(first, last) if self.parameters[index].grad is not None])
-            first = last
+        """One step of the parameters that have a gradient; those at rest take theirs later, or none."""
+        for group, members in self._members:
+            gradients = {index: grad for index in members if (grad := self.parameters[index].grad) is not None}
+            self._step(group, list(gradients), list(gradients.values()))
+            for index in members if group.used_by is not None else ():
+                self._resting[index] += index not in gradients and self._taken[index] > 0
 
-    def _step(self, group: ParameterGroup, chosen: list[int]) -> None:
+    def catch_up(self) -> None:
+        """Takes all steps at rest; called before parameters are read other than by a call of their module."""
+        for group, members in self._members:
+            self._catch_up(group, members)
+
+    def close(self) -> None:
+        """Takes all steps at rest, and leaves the modules alone from now on."""
+        self.catch_up()
+        for hook in self._hooks:
+            hook.remove()
+
+    @torch.no_grad()
+    def _catch_up(self, group: ParameterGroup, members: Iterable[int]) -> None:
+        resting = [index for index in members if self._resting[index]]
+        if group.weight_decay or self.betas[0] >= self.betas[1]:
+            while resting:
+                self._step(group, resting, [torch.zeros_like(self.parameters[index]) for index in resting])
+                for index in resting:
+                    self._resting[index] -= 1
+                resting = [index for index in resting if self._resting[index]]
+        for index in resting:
+            self._coast(index, group.lr_factor * self.lr)
+
+    def _coast(self, index: int, lr: float) -> None:
+        """Takes all steps at rest of a parameter in one pass; see the module's description."""
+        count, (beta1, beta2) = self._resting[index], self.betas
+        factor, eps_factor = _factors_at_rest(self.betas, self._taken[index], count)
+        root = self.second[index].sqrt().add_(self.eps * eps_factor)
+        self.parameters[index].addcdiv_(self.first[index], root, value=-lr * factor)
+        self.first[index].mul_(beta1**count)
+        self.second[index].mul_(beta2**count)
+        self.steps[index].add_(count)
+        self._taken[index] += count
+        self._resting[index] = 0
+
+    def _step(self, group: ParameterGroup, chosen: list[int], gradients: list[Tensor]) -> None:
         def pick(tensors: Sequence[Tensor]) -> list[Tensor]:
             return [tensors[index] for index in chosen]
 
@@ -68,7 +136,7 @@ class Adam:
                 parameter.mul_(1 - lr * group.weight_decay)
         adam(
             pick(self.parameters),
-            [required(parameter.grad, "a gradient") for parameter in pick(self.parameters)],
+            gradients,
             pick(self.first),
             pick(self.second),
             [],
@@ -82,9 +150,12 @@ class Adam:
             maximize=False,
             fused=True,
         )
+        for index in chosen:
+            self._taken[index] += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Moments and step counts, for a checkpoint."""
+        """Moments and step counts, for a checkpoint; all steps at rest are taken."""
+        self.catch_up()
         return {"first": self.first, "second": self.second, "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -92,6 +163,21 @@ class Adam:
         for ours, theirs in zip((self.first, self.second, self.steps), state.values(), strict=True):
             for tensor, value in zip(ours, theirs, strict=True):
                 tensor.copy_(value)
+        self._taken = [int(steps) for steps in self.steps]
+
+
+@functools.lru_cache(maxsize=64)
+def _factors_at_rest(betas: tuple[float, float], taken: int, count: int) -> tuple[float, float]:
+    """``S`` and ``B / S`` of the module's description, for ``count`` steps at rest after ``taken`` steps."""
+    total = squared = 0.0
+    for number in range(1, count + 1):
+        scale = (betas[1] ** number / (1 - betas[1] ** (taken + number))) ** 0.5
+        step = betas[0] ** number / (1 - betas[0] ** (taken + number)) / scale
+        total += step
+        squared += step / scale
+        if step <= _NEGLIGIBLE * total:
+            break
+    return total, squared / total if total else 1.0
 
 
 class OwnOptimizer:
@@ -107,6 +193,11 @@ class OwnOptimizer:
         self.state_dict, self.load_state_dict = optimizer.state_dict, optimizer.load_state_dict
         self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._ratios = [group["lr"] / optimizer.param_groups[0]["lr"] for group in optimizer.param_groups]
+
+    def catch_up(self) -> None:
+        """Does nothing: parameters at rest are the optimizer's own affair."""
+
+    close = catch_up
 
     @property
     def lr(self) -> float:

@@ -84,7 +84,7 @@ class TrainingRecord(Record):
         n_items: images of an epoch, with anomalies and their repeats.
         classes: by name, in the order of their numbers.
         features: description of the features of the first class.
-        seconds: ``train``, in the loop, and ``train_stage``, of the whole stage.
+        seconds: ``train``, in the loop, ``cross_fit`` of methods that are, and ``train_stage``, of the whole stage.
         peak_memory_mb: largest memory by kind.
         fingerprint: hash of all that determines the training.
         written: the files next to the record.

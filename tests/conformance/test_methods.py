@@ -351,6 +351,7 @@ OTHER = {
     "betas": (0.5, 0.9),
     "compile": None,  # leaves the numbers, see test_settings_and_splits.py
     "eps": 1e-2,
+    "folds": None,  # chooses where thresholds come from, see tests/training/test_crossfit.py
     "gradient_clip": 1e-4,
     "kernel_sizes": (3,),
     "map_side": 8,

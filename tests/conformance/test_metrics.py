@@ -11,6 +11,7 @@ from nfbench.core.registry import plugin_names
 from nfbench.metrics import BY_RULE, PACKAGE, families, known_metrics
 from nfbench.metrics._inputs import label_regions
 from nfbench.metrics._ranking import RankedScores
+from nfbench.metrics._tails import UpperTail
 from nfbench.scoring.evaluate import ScoredSet
 from nfbench.scoring.maps import ScoredImages
 
@@ -54,7 +55,7 @@ def scored_set(labels=(0, 1, 0, 1, 1, 0), *, quality=0.0, seed=0, change=lambda 
     scores = change(maps).astype(np.float32)
     rarity = (change(maps) - change(0.0)) / (change(0.5) - change(0.0))
     log_nfa = {name: (-6 * rarity).astype(np.float32) for name in ("nfa", "nfa_guard")}
-    return ScoredSet(ScoredImages(scores, images), truth, lambda: normal.astype(np.float32), log_nfa)
+    return ScoredSet(ScoredImages(scores, images), truth, lambda: UpperTail(3).add(normal.astype(np.float32)), log_nfa)
 
 
 def value(named, test):

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 from matplotlib import pyplot as plt
+from PIL import Image
 
 from nfbench.config import FigureConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.figures._base import DrawnRun
+from nfbench.figures._base import DrawnRun, new_figure, write_figure
 from nfbench.results.files import Epoch, ImageScore, MeanIou, Quantile
 from tests.made_up import write_known
 
@@ -46,7 +47,10 @@ def drawn_run(folder: Path, method: str, category: str, setting: str = "one-clas
         cell=SimpleNamespace(title=method.upper()),
         selections={"last": SimpleNamespace(metrics=metrics)},
         by_epoch={2: metrics},
-        segmentation=SimpleNamespace(thresholds={"miou_oracle": 1.0, "miou_nfa_oracle": -1.0, "fair": 0.5}),
+        segmentation=SimpleNamespace(
+            thresholds={"miou_oracle": 1.0, "miou_nfa_oracle": -1.0, "fair": 0.5},
+            threshold_images=SimpleNamespace(source="cross-fitted"),
+        ),
     )
     cell = SimpleNamespace(
         setting=setting, dataset="mvtec_ad", category=category, method=method, backbone="b@256", seed=0
@@ -82,3 +86,10 @@ def test_settings_have_columns_of_their_own(tmp_path):
     figure = FigureConfig.of_kind("calibration")().draw(runs)
     assert [axis.get_title() for axis in figure.axes] == ["UFLOW\nb@256\none-class", "UFLOW\nb@256\nunified"]
     plt.close("all")
+
+
+def test_a_figure_that_is_too_long_is_written_at_a_lower_resolution(tmp_path):
+    figure = new_figure(0.2, 700)
+    figure.add_axes((0, 0, 1, 1))
+    write_figure(figure, [tmp_path / "f.png"])
+    assert 50_000 < Image.open(tmp_path / "f.png").height < 2**16

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -10,6 +11,7 @@ from nfbench.blocks.features import Features
 from nfbench.blocks.likelihood import log_density, to_fibres
 from nfbench.blocks.method import Batch, LevelShape, build_method, build_to_count, count_parameters, resolve_settings
 from nfbench.methods.bgad import abnormal_weight, normal_weight, semi_push_pull
+from nfbench.training.data import TrainingData
 
 B6 = [LevelShape(40, 64, 64), LevelShape(72, 32, 32), LevelShape(200, 16, 16)]
 SHAPES = [LevelShape(6, 8, 8), LevelShape(8, 4, 4)]
@@ -42,6 +44,16 @@ def losses(method, given):
 def test_parameter_count_is_that_of_the_repository(method):
     counts = count_parameters(build_to_count(method, B6, resolve_settings(method), (256, 256)))
     assert counts == {"flow": 2_641_920, "total": 2_641_920}
+
+
+@pytest.mark.parametrize("method", ["bgad", "nfad"])
+@pytest.mark.parametrize(("images", "seen"), [(60, [32]), (64, [32, 32]), (20, [20])])
+def test_an_incomplete_batch_is_left_out_unless_it_is_the_only_one(method, images, seen):
+    settings = resolve_settings(method, overrides={"val_fraction": 0})
+    features = Features([np.zeros((images, 2, 1, 1), np.float16)])
+    data = TrainingData(features, settings.val_fraction, 0, torch.device("cpu"))
+    batches = data.batches(1, settings.batch_size, settings.drop_last)
+    assert [len(given.features) for given in batches] == seen
 
 
 def test_focal_weights_at_their_joins_and_beyond():

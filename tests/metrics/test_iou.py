@@ -8,7 +8,8 @@ from sklearn.metrics import jaccard_score, roc_curve
 
 from nfbench.metrics import _ranking as ranking
 from nfbench.metrics import fair_threshold, miou, miou_curve, miou_oracle
-from nfbench.metrics._iou import AGGREGATIONS
+from nfbench.metrics._iou import AGGREGATIONS, fair_threshold_of
+from nfbench.metrics._tails import UpperTail
 from tests.metrics.test_pixel import KINDS, make
 
 EPS = np.finfo(np.float64).eps
@@ -144,3 +145,15 @@ def test_bad_input_is_refused():
         miou([np.zeros((2, 2))], [np.zeros((2, 2))], np.nan)
     with pytest.raises(ValueError, match="a mask holds 0 and 1"):
         miou([np.zeros((2, 2))], [np.full((2, 2), 2)], 0.5)
+
+
+@pytest.mark.parametrize("shape", [(7, 20, 30), (300, 2, 5), (4, 1, 1)])
+def test_the_upper_tail_gives_the_fair_threshold_of_all_pixels(shape):
+    """Also where there are more images than a thousandth of the pixels, or no more pixels than images."""
+    maps = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    tail = UpperTail(len(maps))
+    for batch in np.array_split(maps, 3):
+        tail = tail.add(batch)
+    assert fair_threshold_of(tail) == fair_threshold(maps)
+    assert tail.n_pixels == maps.size
+    assert len(tail.values) <= max(len(maps), maps.size / 1000) + 2

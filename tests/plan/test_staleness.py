@@ -51,7 +51,7 @@ EDITS = [
     ("datasets/synthetic.py", "Synthetic", PREPARED),
     ("datasets/_drawing.py", "SEED", PREPARED),
     ("datasets/_manifest.py", "select_subset", PREPARED),
-    ("scoring/maps.py", "_CONTOUR_QUANTILE", EVALUATED),
+    ("scoring/maps.py", "_CONTOUR_SHARE", EVALUATED),
     ("metrics/_ranking.py", "image_areas", EVALUATED),
     ("metrics/f1.py", "METRICS", EVALUATED),
     ("results/aggregate.py", "aggregate", GATHERED),

@@ -250,6 +250,7 @@ def test_commands_of_all_runs_of_a_system_are_one_text_and_are_those_of_each_run
         commands = commands_of(read_record(made.paths.run_record(cell)))
         expected = [re.sub(',"origin":"[0-9a-f]*"', "", command) for command in commands]
         assert [filled(text, values) for text in texts] == expected
+        assert data["texts"][run["thresholds"]] == "10 images, held out"
         if category == "bottle":
             seen.setdefault(method, set()).add(tuple(texts))
     assert [len(found) for found in seen.values()] == [1, 1]

@@ -9,7 +9,14 @@ from nfbench.core.errors import NfbenchError
 from nfbench.features.recipe import Recipe
 from nfbench.plan.cells import Cell
 from nfbench.results.aggregate import aggregate, read_results, write_results
-from nfbench.results.record import AnomaliesRecord, CellRecord, DataRecord, SearchRecord, Selection
+from nfbench.results.record import (
+    AnomaliesRecord,
+    CellRecord,
+    DataRecord,
+    SearchRecord,
+    SegmentationRecord,
+    Selection,
+)
 
 CELL = Cell("few-anomaly", "mvtec_ad", "bottle", "bgad-2", "b6@256", 0)
 
@@ -25,7 +32,7 @@ RECIPE = Recipe(
 )
 
 
-def record(anomalies, search=None):
+def record(anomalies, search=None, chosen_on=None):
     return SimpleNamespace(
         cell=CellRecord(**CELL.__dict__, variant_of="bgad", method_title="BGAD", title="BGAD"),
         features=SimpleNamespace(recipe=RECIPE),
@@ -34,6 +41,7 @@ def record(anomalies, search=None):
             manifest="m", manifest_sha256="0", n_train=9, n_val=1, classes={"bottle": "k"}, n_test_normal=4,
             n_test_anomalous=3, n_regions=5, resolution="original", anomalies=anomalies,
         ),
+        segmentation=SegmentationRecord(thresholds={}, false_alarms={}, threshold_images=chosen_on),
         epochs=8, settings={},
         parameters={"total": 1},
         seconds={"train": 1.0},
@@ -65,6 +73,11 @@ def test_rows_say_what_was_searched():
     assert row.n_validation == 2
     (row,) = aggregate([record(None)]).itertuples()
     assert (row.search, row.search_chosen, row.search_trials) == ("", True, 0)
+
+
+def test_rows_say_which_images_thresholds_are_from():
+    rows = aggregate([record(None), record(None, None, {"source": "cross-fitted", "n_images": 9})])
+    assert rows.threshold_images.tolist() == ["", "cross-fitted"]
 
 
 def test_results_of_an_older_version_are_named(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nfbench.datasets._manifest import Entry
+from nfbench.metrics._tails import UpperTail
 from nfbench.results.artifacts import write_artifacts
 from nfbench.results.examples import read_examples
 from nfbench.scoring.evaluate import GroundTruth, evaluate, log_nfa_maps
@@ -26,7 +27,8 @@ def scored(entries, channels=(64,)):
     images = ScoredImages(maps, dict.fromkeys(IMAGE_SCORES, maps.max((1, 2))), energies, channels)
     truth = GroundTruth(entries)
     log_nfa = log_nfa_maps(images)
-    return Scored(truth, images, images, log_nfa, evaluate(images, truth, maps, log_nfa), contour=0.5, seconds={})
+    measured = evaluate(images, truth, UpperTail(len(maps)).add(maps), log_nfa)
+    return Scored(truth, images, energies, log_nfa, measured, 0.5, ("training", len(maps)), seconds={})
 
 
 @pytest.mark.filterwarnings("ignore:areas are undefined")

@@ -139,7 +139,7 @@ def test_of_two_trainings_into_one_folder_the_later_one_has_it(other_run, monkey
         training.train_flow(first, "cpu", 1)
     assert settings_in(Path(first.run)) == 3
     assert sorted(path.name for path in Path(first.run).iterdir() if path.is_file()) == [
-        "checkpoints.safetensors", "history.csv", "model.safetensors", "training.json"
+        "checkpoints.safetensors", "held_out.safetensors", "history.csv", "model.safetensors", "training.json"
     ]  # fmt: skip
 
 

@@ -73,6 +73,7 @@ FILES = {
     f"{FEATURES}/test/level2.npy": "evaluate",
     f"{RUN}/model.safetensors": "evaluate",
     f"{RUN}/checkpoints.safetensors": "evaluate",
+    f"{RUN}/held_out.safetensors": "evaluate",
     f"{RUN}/history.csv": "evaluate curves report tracking",
     f"{RUN}/training.json": "evaluate curves report tracking",
     f"{RUN}/run.json": "aggregate status explain report tracking maps histograms",

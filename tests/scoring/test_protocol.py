@@ -9,7 +9,8 @@ from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.core.provenance import file_sha256
 from nfbench.datasets._manifest import Entry
-from nfbench.metrics import TRANSDUCTIVE
+from nfbench.metrics import TRANSDUCTIVE, miou
+from nfbench.metrics._tails import UpperTail
 from nfbench.scoring.evaluate import GroundTruth
 from nfbench.scoring.protocol import Views, score_and_evaluate
 
@@ -77,9 +78,33 @@ def test_maps_that_are_kept_do_not_depend_on_other_test_images(truth):
 
 def test_maps_of_training_images_are_let_go_of(truth):
     """They may be most of the memory of an evaluation, which would hold them twice while it scores the next model."""
-    normal = score_and_evaluate(build("fastflow"), views(), truth, CPU).normal
-    assert normal.maps is None
-    assert len(normal.images["paper"]) == len(normal.energies[0]) == 12
+    scored = score_and_evaluate(build("fastflow"), views(), truth, CPU)
+    assert [energies.shape for energies in scored.normal_energies] == [(12, 8, 8), (12, 4, 4)]
+
+
+def test_thresholds_are_those_of_held_out_images(truth):
+    """Published scores too, which are relative to the test set."""
+    method, held_out = build("cflow"), [1, 4, 5]
+    scored = score_and_evaluate(method, views(), truth, CPU, held_out)
+    assert scored.threshold_images == ("held out", 3)
+    normal, test = as_tensors(views().normal), as_tensors(views().test)
+    fair = {}
+    for suffix, of in (("", normal), (TRANSDUCTIVE, test)):
+        method.calibrate(lambda of=of: [of])
+        with torch.inference_mode():
+            maps, found = (method.score(features).maps.numpy() for features in (normal, test))
+        fair[suffix] = np.sort(maps[held_out], axis=None)[-4]
+        value = miou(found, list(truth.masks()), fair[suffix])
+        assert scored.evaluation.metrics[f"miou_fair{suffix}"] == pytest.approx(value, abs=1e-6)
+    assert scored.evaluation.thresholds["fair"] == pytest.approx(fair[""], rel=1e-5)
+    assert score_and_evaluate(build("cflow"), views(), truth, CPU).threshold_images == ("training", 12)
+
+
+def test_cross_fitted_images_decide_alone(truth):
+    tail = UpperTail(2).add(np.full((2, 32, 32), 7, dtype=np.float32))
+    scored = score_and_evaluate(build("cflow"), views(), truth, CPU, cross_fitted=tail)
+    assert scored.evaluation.thresholds["fair"] == scored.contour == 7
+    assert scored.threshold_images == ("cross-fitted", 2)
 
 
 def test_other_methods_have_no_such_metrics(truth):

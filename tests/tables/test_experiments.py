@@ -18,7 +18,7 @@ from tests.plan.test_jobs import jobs_of
 from tests.workflow.conftest import Checkout
 
 EXPERIMENTS = Path(__file__).parents[2] / "workflow" / "experiments"
-COMPARED = ("uflow_table1", "uflow_table2", "uflow_table7")
+COMPARED = ("uflow_table1", "uflow_table2", "uflow_table3", "uflow_table7")
 LOCAL = ("bottle", "transistor")
 
 
@@ -40,9 +40,9 @@ def cells(bench, name, found=LOCAL):
     return expand(bench, name, lambda dataset: list(found))
 
 
-def test_the_three_tables_share_all_runs(bench):
+def test_four_tables_share_all_runs(bench):
     found = [cells(bench, name) for name in COMPARED]
-    assert found[0] == found[1] == found[2]
+    assert all(one == found[0] for one in found)
     assert len({cell.seed for cell in found[0]}) == 3
 
 
@@ -66,7 +66,8 @@ def test_every_compared_method_is_trained_once_per_category(bench):
     [
         ("uflow_table1", {"extract_features": 24, "train_flow": 36, "evaluate_run": 36, "build_table": 2}),
         ("uflow_table7", {"train_flow": 36, "build_table": 2, "build_figure": 1}),
-        ("simplenet_mvtec", {"extract_features": 4, "train_flow": 6, "build_table": 4}),
+        ("simplenet_mvtec", {"extract_features": 16, "train_flow": 24, "build_table": 4}),
+        ("uflow_table3", {"train_flow": 36, "build_table": 6, "build_figure": 3}),
         ("simplenet_backbones", {"extract_features": 16, "train_flow": 24, "build_table": 1}),
         ("simplenet_levels", {"extract_features": 24, "train_flow": 36, "build_table": 1}),
     ],

@@ -16,6 +16,7 @@ from nfbench.results.compare import compare
 from nfbench.tables._datasets import DatasetNote
 from nfbench.tables._render import to_csv, to_html, to_latex, to_text
 from nfbench.tables._titles import metric_title
+from nfbench.tables.methods import MethodsTable
 from nfbench.tables.results import ResultsTable
 from tests.tables.making import make_table, others
 
@@ -32,7 +33,7 @@ def results(categories=("bottle", "carpet"), weights="pretrained", methods=(("uf
                          "method_title": method_title, "title": title, "input_size": 256, "levels": "1,2,3",
                          "weights": weights, "n_train": 188, "n_val": 21, "n_test": 83, "n_regions": 68,
                          "n_real": 0, "generator": "", "search": "", "search_metric": "", "search_chosen": True,
-                         "n_validation": 0, "search_trials": 0, "search_pruned": 0,
+                         "n_validation": 0, "threshold_images": "held out", "search_trials": 0, "search_pruned": 0,
                          "search_failed": 0, "search_seconds": 0.0,
                          "epochs": 16, "image_score": "top1",
                          "parameters": 1, "train_seconds": 1.0, "selection": selection, "metric": "pixel_auroc",
@@ -130,6 +131,21 @@ def test_without_a_published_value_a_cell_is_measured():
 )  # fmt: skip
 def test_caption_says_what_was_measured(table, words):
     assert words.lower() in table.caption.lower()
+
+
+@pytest.mark.parametrize(
+    "kind", [lambda m: ResultsTable(title="T", metric=m), lambda m: MethodsTable(title="T", metrics=[m])]
+)
+def test_caption_tells_which_images_thresholds_are_from(kind):
+    methods = [(name, name.upper(), f"m{name}") for name in "abc"]
+    sources = {"a": "cross-fitted", "b": "training", "c": "training"}
+    made = results(methods=methods)
+    made = made.assign(threshold_images=made.method.map(sources), metric="miou_fair")
+    caption = make_table(kind("miou_fair"), made).caption
+    assert "Threshold from normal images each scored by a model that was not fitted to it (A); or that the" in caption
+    assert "model was trained on, as in the papers (B, C)." in caption
+    both = pd.concat([made, made.assign(metric="miou_oracle")])
+    assert "hreshold from" not in make_table(kind("miou_oracle"), both).caption
 
 
 def test_caption_tells_the_rule_of_the_image_score():

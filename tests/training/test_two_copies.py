@@ -35,6 +35,7 @@ PUBLISHER = """
 import sys, time
 from pathlib import Path
 from nfbench.core.files import write_text
+from nfbench.plan.paths import TRAINED
 from nfbench.training.checkpoint import SideFolder
 
 name, runs = sys.argv[1], [Path(path) for path in sys.argv[2:]]
@@ -45,7 +46,7 @@ for run in runs:
     while len(list(run.glob("ready-*"))) < 2:
         pass
     with side.publish() as folder:
-        for file in ("model.safetensors", "checkpoints.safetensors", "history.csv", "training.json"):
+        for file in TRAINED:
             write_text(folder / file, '{"fingerprint": "f", "by": "%s"}' % name)
 """
 
@@ -76,7 +77,7 @@ def test_results_are_all_of_one_of_two_processes(tmp_path):
     for run in runs:
         files = sorted(path for path in run.iterdir() if not path.name.startswith("ready-"))
         assert [path.name for path in files] == [
-            "checkpoints.safetensors", "history.csv", "model.safetensors", "training.json"
+            "checkpoints.safetensors", "held_out.safetensors", "history.csv", "model.safetensors", "training.json"
         ]  # fmt: skip
         assert len({path.read_text() for path in files}) == 1, run
 

@@ -33,6 +33,17 @@ def test_every_method_is_measured(finished, method):
     assert ("val" in found.selections) == (found.data.n_val > 0)
 
 
+def test_thresholds_are_from_images_that_the_model_did_not_see(finished):
+    sources = {method: record(finished, method).segmentation.threshold_images for method in ("padim", "patchcore")}
+    assert {method: (one.source, one.n_images) for method, one in sources.items()} == dict.fromkeys(
+        sources, ("cross-fitted", 12)
+    )
+    assert record(finished, "simplenet").segmentation.threshold_images.source == "training"
+    held_out = record(finished, "cflow")
+    assert held_out.segmentation.threshold_images.source == "held out"
+    assert held_out.segmentation.threshold_images.n_images == held_out.data.n_val
+
+
 def test_what_is_not_trained_by_gradient_has_no_epochs_and_no_parameters(finished):
     for method in ("patchcore", "padim"):
         found = record(finished, method)

@@ -86,7 +86,7 @@ def extract_command(finished):
 
 
 def assert_same_training(found: Path, undisturbed: Path) -> None:
-    for name in ("model.safetensors", "checkpoints.safetensors"):
+    for name in ("model.safetensors", "checkpoints.safetensors", "held_out.safetensors"):
         assert (found / name).read_bytes() == (undisturbed / name).read_bytes()
     assert sorted(path.name for path in found.iterdir()) == sorted(path.name for path in undisturbed.iterdir())
 

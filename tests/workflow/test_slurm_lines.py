@@ -12,6 +12,7 @@ import yaml
 
 from nfbench.cli.load import load_plan
 from nfbench.core.seals import write_sealed
+from nfbench.plan import paths
 from nfbench.plan.memory import memory_mb
 from tests.workflow import slurm_stub
 from tests.workflow.conftest import environment
@@ -21,7 +22,7 @@ pytest.importorskip("snakemake_executor_plugin_slurm")
 
 TAG = "tf_efficientnet_lite0@64-random"
 RUN = f"results/runs/one-class/synthetic-smoke/fabric/fastflow-smoke/{TAG}/seed0"
-TRAINED = [f"{RUN}/{name}" for name in ("model.safetensors", "checkpoints.safetensors", "history.csv", "training.json")]
+TRAINED = [f"{RUN}/{name}" for name in paths.TRAINED]
 BENCHMARK = f"{RUN}.tsv".replace("/runs/", "/benchmarks/train_flow/")
 FEATURES = f"results/features/{TAG}/synthetic-smoke/fabric/train/meta.json"
 MANIFEST = "results/manifests/synthetic-smoke/fabric.csv"

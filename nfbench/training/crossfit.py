@@ -1,0 +1,131 @@
+"""Cross-fitting: maps of normal images by models that were not fitted to them, which thresholds are taken from.
+
+For methods that are fitted, not trained: the maps of the images that they were fitted to are far too quiet.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nfbench.blocks.method import Method, build_method
+from nfbench.blocks.settings import FittedSettings, MethodSettings
+from nfbench.core.errors import NfbenchError
+from nfbench.core.progress import progress
+from nfbench.core.provenance import derive_seed
+from nfbench.metrics._tails import UpperTail
+from nfbench.plan.cells import Cell
+from nfbench.training.assemble import Images, assemble
+from nfbench.training.checkpoint import load_state, save_state
+from nfbench.training.data import Passes, TrainingData
+from nfbench.training.fit import initialization_of, seed_of
+
+__all__ = ["cross_fit", "load_tails", "save_tails"]
+
+
+def cross_fit(
+    cell: Cell, method: str, settings: MethodSettings, images: Sequence[Images], device: torch.device
+) -> list[UpperTail]:
+    """The largest pixels of the maps of all normal images, each scored by a model that was not fitted to it.
+
+    One model and the maps of one batch are in memory at a time.
+
+    Args:
+        cell: all that is random follows from it, as for the training.
+        method: name of the method.
+        settings: of the method.
+        images: what there is of each class, in the order of the classes' numbers.
+        device: where to compute.
+
+    Returns:
+        Tails by class; none where the settings hold out images by 'val_fraction' or ask for no folds, for methods that
+        are trained, and for those without maps.
+
+    Raises:
+        NfbenchError: too few images, a method whose scores a fold cannot give, or a score that is not finite.
+    """
+    if not isinstance(settings, FittedSettings) or not settings.folds or settings.val_fraction:
+        return []
+    cache, seed, first = images[0].features, seed_of(cell), initialization_of(seed_of(cell))
+    data: TrainingData | None = None
+    fold_of = torch.cat([_deal(one, settings.folds, seed) for one in images])
+    ends = np.cumsum([0, *(len(one.features) for one in images)]).tolist()
+    tails = [UpperTail(last - begin) for begin, last in pairwise(ends)]
+    for number in progress(range(settings.folds), total=settings.folds, label=f"cross-fit {cell}"):
+        if not (fold_of == number).any():
+            continue
+        model = build_method(method, cache.shapes, settings, cache.meta.map_size, first, len(images)).to(device)
+        data = data or assemble(_checked(model), images, seed, device)
+        _fit_without(model, data, fold_of != number, f"{cell}, fold {number + 1} of {settings.folds}")
+        for place, (begin, last) in enumerate(pairwise(ends)):
+            rows = begin + (fold_of[begin:last] == number).nonzero()[:, 0]
+            tails[place] = _score(model, data, rows, tails[place])
+        del model  # one model is in memory at a time
+    return tails if all(tail.n_pixels for tail in tails) else []
+
+
+def _deal(images: Images, folds: int, seed: int) -> Tensor:
+    """Number of each normal image's fold, ``(N,)``; images of equal files share one."""
+    files = [entry.sha256 for entry in images.entries if entry.split == "train"]
+    different = sorted(set(files))
+    if len(different) < 2:
+        raise NfbenchError(
+            f"{images.features.path}: 'folds' holds out normal training images in turn and needs 2 different ones, got "
+            f"{len(different)}; set 'folds: 0', or add images"
+        )
+    generator = torch.Generator().manual_seed(derive_seed(seed, "folds"))
+    shuffled = torch.randperm(len(different), generator=generator).tolist()
+    fold = {different[number]: place % folds for place, number in enumerate(shuffled)}
+    return torch.tensor([fold[file] for file in files])
+
+
+def _checked(model: Method) -> Method:
+    """Refuses methods whose scores are relative to other images, or whose maps are made of images."""
+    if model.transductive or model.gradient_maps:
+        reason = "its scores are relative to the test set" if model.transductive else "its maps are gradients"
+        raise NfbenchError(f"method '{model.title}' cannot be cross-fitted, since {reason}; set 'folds: 0'")
+    return model
+
+
+def _fit_without(model: Method, data: TrainingData, kept: Tensor, label: str) -> None:
+    passes = Passes(data, kept.nonzero()[:, 0])
+    try:
+        model.train().prepare(passes)
+        model.eval().calibrate(passes)
+    except NfbenchError as error:
+        raise NfbenchError(f"{label}: {error}; 'folds: 0' fits to all images alone") from error
+
+
+@torch.inference_mode()
+def _score(model: Method, data: TrainingData, rows: Tensor, tail: UpperTail) -> UpperTail:
+    """The tail with the maps of further images, if there are maps."""
+    for batch in data.ordered(rows):
+        maps = model.score(batch).maps
+        if maps is None:
+            return tail
+        if not torch.isfinite(maps).all():
+            raise NfbenchError(f"method '{model.title}': a map of a normal image that was held out is not finite")
+        tail = tail.add(maps.float().cpu().numpy())
+    return tail
+
+
+def save_tails(path: Path, tails: Mapping[str, UpperTail]) -> None:
+    """Writes tails by class."""
+    state = {}
+    for name, tail in tails.items():
+        state[f"{name}/values"] = torch.from_numpy(tail.values.copy())
+        state[f"{name}/counts"] = torch.tensor((tail.n_images, tail.n_pixels))
+    save_state(path, state)
+
+
+def load_tails(path: Path) -> dict[str, UpperTail]:
+    """Reads tails by class; see ``load_state``."""
+    state = load_state(path)
+    tails = {}
+    for name in (key.removesuffix("/values") for key in state if key.endswith("/values")):
+        n_images, n_pixels = state[f"{name}/counts"].tolist()
+        tails[name] = UpperTail(n_images, n_pixels, state[f"{name}/values"].numpy())
+    return tails

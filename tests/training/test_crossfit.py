@@ -1,0 +1,164 @@
+"""Cross-fitting: every normal image is scored by a model that was not fitted to it, nor to a copy of it."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from nfbench.blocks.features import Features
+from nfbench.blocks.method import PACKAGE, Scores, build_method, resolve_settings
+from nfbench.blocks.settings import FittedSettings
+from nfbench.core.errors import NfbenchError
+from nfbench.core.registry import plugin, plugin_names
+from nfbench.metrics import fair_threshold
+from nfbench.metrics._iou import fair_threshold_of
+from nfbench.plan.cells import Cell
+from nfbench.training import crossfit
+from nfbench.training.crossfit import cross_fit, load_tails, save_tails
+from nfbench.training.fit import initialization_of, seed_of
+
+CPU, CELL = torch.device("cpu"), Cell("one-class", "own", "part", "some", "net", 0)
+TYPES = {name: plugin(PACKAGE, name).METHOD for name in plugin_names(PACKAGE)}
+FITTED = [name for name, method in TYPES.items() if issubclass(method.settings_type, FittedSettings)]
+SIZE = (32, 32)
+
+
+class Cache:
+    """Stands for the cached features of ``count`` images, each an own draw."""
+
+    def __init__(self, count, shapes, number=0):
+        rng, self.shapes, self.path = np.random.default_rng(number), shapes, f"class{number}"
+        self.features = Features([rng.normal(number, 1, (count, *shape)).astype(np.float16) for shape in shapes])
+        self.meta = SimpleNamespace(map_size=SIZE, stores_image=False)
+
+    def __len__(self):
+        return len(self.features)
+
+    def require_same_source(self, meta, path):
+        """All of these are of one source."""
+
+
+def images_of(count, shapes, number=0, files=None):
+    entries = [SimpleNamespace(split="train", sha256=file) for file in files or range(count)]
+    entries = [SimpleNamespace(split="test", sha256="t"), *entries]
+    return SimpleNamespace(
+        features=Cache(count, shapes, number), entries=entries, anomalies=None, real=[], generator=None, repeats=0
+    )
+
+
+def settings_of(name, **overrides):
+    return resolve_settings(name, overrides={**TYPES[name].tiny.settings, "smoothing": 1, **overrides})
+
+
+def shapes_of(name):
+    return TYPES[name].tiny.shapes
+
+
+def maps_by_hand(name, settings, images, kept, rows):
+    """Maps of some images of all classes by a model that is fitted to others, in one batch each."""
+    levels = zip(*(one.features.features.levels for one in images), strict=True)
+    features = Features([torch.from_numpy(np.concatenate(level)).float() for level in levels])
+    first = initialization_of(seed_of(CELL))
+    model = build_method(name, images[0].features.shapes, settings, SIZE, first, len(images))
+    model.prepare(lambda: [features[np.flatnonzero(kept)]])
+    with torch.inference_mode():
+        return model.eval().score(features[np.flatnonzero(rows)]).maps.numpy()
+
+
+def test_fitted_methods_are_found():
+    assert {"padim", "patchcore"} <= set(FITTED)
+
+
+@pytest.mark.parametrize("name", FITTED)
+@pytest.mark.parametrize("folds", [3, 50])
+def test_the_tail_is_that_of_folds_fitted_by_hand(name, folds):
+    settings, one = settings_of(name, folds=folds), images_of(11, shapes_of(name))
+    fold = crossfit._deal(one, folds, seed_of(CELL)).numpy()
+    assert sorted(np.bincount(fold)) == ([3, 4, 4] if folds == 3 else [1] * 11)
+    maps = np.concatenate([maps_by_hand(name, settings, [one], fold != k, fold == k) for k in sorted(set(fold))])
+    (tail,) = cross_fit(CELL, name, settings, [one], CPU)
+    assert (tail.n_images, tail.n_pixels) == (11, maps.size)
+    assert fair_threshold_of(tail) == pytest.approx(fair_threshold(maps), rel=1e-4)
+    everything = np.ones(11, dtype=bool)
+    known = maps_by_hand(name, settings, [one], everything, everything)
+    assert fair_threshold_of(tail) > 1.2 * fair_threshold(known)
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_folds_of_one_model_of_two_classes_have_images_of_both(name):
+    settings = settings_of(name, folds=2)
+    images = [images_of(count, shapes_of(name), number) for number, count in enumerate((6, 5))]
+    fold = np.concatenate([crossfit._deal(one, 2, seed_of(CELL)).numpy() for one in images])
+    number = np.repeat([0, 1], (6, 5))
+    for place, tail in enumerate(cross_fit(CELL, name, settings, images, CPU)):
+        own = [maps_by_hand(name, settings, images, fold != k, (fold == k) & (number == place)) for k in (0, 1)]
+        assert fair_threshold_of(tail) == pytest.approx(fair_threshold(np.concatenate(own)), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_an_image_s_copy_does_not_vouch_for_it(name):
+    """Two files are equal, and unlike all others: neither model of their fold may know one of them."""
+    settings, files = settings_of(name, folds=4), [0, 1, 2, 3, 4, 5, 6, 0]
+    one = images_of(8, shapes_of(name), files=files)
+    for level in one.features.features.levels:
+        level[[0, 7]] = level[0] + 6
+    fold = crossfit._deal(one, 4, seed_of(CELL)).numpy()
+    assert fold[0] == fold[7]
+    (tail,) = cross_fit(CELL, name, settings, [one], CPU)
+    alone = maps_by_hand(name, settings, [one], fold != fold[0], np.arange(8) == 0)
+    assert tail.values[0] == pytest.approx(alone.max(), rel=1e-4)
+    with_copy = maps_by_hand(name, settings, [one], np.arange(8) > 0, np.arange(8) == 0)
+    assert tail.values[0] > 1.5 * with_copy.max()
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_equal_seeds_give_equal_tails_on_any_number_of_threads(name):
+    def run(cell, threads):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        (tail,) = cross_fit(cell, name, settings_of(name), [images_of(9, shapes_of(name))], CPU)
+        torch.set_num_threads(before)
+        return tail.values
+
+    one = run(CELL, 1)
+    np.testing.assert_array_equal(one, run(CELL, 2))
+    assert not np.array_equal(one, run(Cell(**{**vars(CELL), "seed": 1}), 1))
+
+
+@pytest.mark.parametrize("overrides", [{"folds": 0}, {"val_fraction": 0.2}])
+def test_nothing_is_fitted_where_no_fold_is_asked_for(overrides):
+    assert cross_fit(CELL, "padim", settings_of("padim", **overrides), [images_of(9, shapes_of("padim"))], CPU) == []
+    assert cross_fit(CELL, "fastflow", resolve_settings("fastflow"), [], CPU) == []
+
+
+def test_what_cannot_be_cross_fitted_is_refused(monkeypatch):
+    def run(name, *files, **overrides):
+        one = images_of(len(files), shapes_of(name), files=files)
+        return cross_fit(CELL, name, settings_of(name, **overrides), [one], CPU)
+
+    with pytest.raises(NfbenchError, match=r"class0: 'folds' .* needs 2 different ones, got 1; set 'folds: 0'"):
+        run("padim", 3, 3, 3)
+    with pytest.raises(NfbenchError, match=r"fold 1 of 5: PaDiM .* needs 2 or more, got 1; 'folds: 0' fits to all"):
+        run("padim", 1, 2)
+    with pytest.raises(NfbenchError, match="setting 'folds' of method 'padim': one fold leaves nothing to fit to"):
+        settings_of("padim", folds=1)
+    method = TYPES["padim"]
+    monkeypatch.setattr(method, "score", lambda *_: Scores(torch.full((1, *SIZE), torch.nan), torch.zeros(1)))
+    with pytest.raises(NfbenchError, match="'PaDiM': a map of a normal image that was held out is not finite"):
+        run("padim", 1, 2, 3)
+    monkeypatch.setattr(method, "transductive", True)
+    with pytest.raises(NfbenchError, match="'PaDiM' cannot be cross-fitted, since its scores are relative to the test"):
+        run("padim", 1, 2, 3)
+
+
+def test_tails_are_written_and_read(tmp_path):
+    name = FITTED[0]
+    tails = cross_fit(CELL, name, settings_of(name), [images_of(7, shapes_of(name), number) for number in (0, 1)], CPU)
+    save_tails(tmp_path / "t", {"mvtec/a": tails[0], "b": tails[1]})
+    found = load_tails(tmp_path / "t")
+    for one, other in zip((found["mvtec/a"], found["b"]), tails, strict=True):
+        assert (one.n_images, one.n_pixels) == (other.n_images, other.n_pixels)
+        np.testing.assert_array_equal(one.values, other.values)
+    save_tails(tmp_path / "none", {})
+    assert load_tails(tmp_path / "none") == {}

@@ -219,6 +219,12 @@ class SANFlow(FibreFlowMethod):
             log_variance, precision = _expectations(variance, distance)
             yield standard, -HALF_LOG_TWO_PI - 0.5 * log_variance - 0.5 * precision * distance / channels
 
+    def predicted_variances(self, features: Features[Tensor]) -> Tensor | None:
+        """Modes of the variances at the statistics network's resolution, ``(B, H, W)``; None where they are fixed."""
+        side = self.settings.statistics_size
+        variance = self._predict(features, features.required_image.shape[2:] if side is None else (side, side)).variance
+        return None if variance is None else variance.mode
+
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
         """Parameters of all levels' flows, and of the statistics network."""
         groups = super().parameter_groups()

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -21,6 +22,7 @@ from nfbench.methods.sanflow import (
     paper_loss,
     repository_loss,
 )
+from nfbench.scoring.predictions import predicted_variances
 
 WRN_50 = [LevelShape(512, 32, 32), LevelShape(1024, 16, 16), LevelShape(2048, 8, 8)]
 SHAPES = [LevelShape(6, 4, 4), LevelShape(8, 2, 2)]
@@ -249,6 +251,19 @@ def test_the_score_of_the_slides_is_the_expected_density_of_the_latents(variance
     scores = [one.score(draw()).maps for one in (method, default)]
     assert not torch.allclose(*scores)
     torch.testing.assert_close(*(one.log_likelihood(draw()) for one in (method, default)))
+
+
+@pytest.mark.parametrize("side", [None, 8])
+def test_predicted_variances_are_modes_at_the_network_s_resolution(side):
+    method = build(statistics_size=side).eval()
+    images = draw()
+    seen = images.image if side is None else functional.avg_pool2d(images.image, 2)
+    alpha, beta = method.statistics(seen).exp().unbind(1)
+    expected = (beta / (alpha + 1)).clamp(max=5).detach().numpy()[[2, 0]]
+    found = predicted_variances(method, images, torch.device("cpu"), np.array([2, 0]))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    for other in (build(variance="fixed"), build(variance="fixed", mean="estimated")):
+        assert predicted_variances(other, images, torch.device("cpu"), [0]) is None
 
 
 def test_statistics_of_a_level_are_those_of_the_nearest_pixels():

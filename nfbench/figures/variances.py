@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FIGURE", "VariancesFigure"]
 
-_WIDTH, _HEIGHT = 1.9, 1.6
+_CELL, _WITH_BAR, _LABEL = 1.5, 1.8, 0.9
 _OUTER = 0.005
 
 
@@ -59,8 +59,9 @@ class VariancesFigure(FigureConfig):
             raise NfbenchError("a figure of kind 'variances' needs a run that predicts variances, and there is none")
         grouped, columns = by_category(shown), columns_of(shown)
         n_rows = sum(len(everything[of_category[0].folder].images) for of_category in grouped.values())
-        figure = new_figure(_WIDTH * (2 + len(columns)), _HEIGHT * n_rows + 0.4, layout="constrained")
-        axes = figure.subplots(n_rows, 2 + len(columns), squeeze=False)
+        widths = [_CELL, _CELL, *[_WITH_BAR] * len(columns)]
+        figure = new_figure(_LABEL + sum(widths), _CELL * n_rows + 0.4, layout="constrained")
+        axes = figure.subplots(n_rows, len(widths), squeeze=False, width_ratios=widths)
         rows = iter(axes)
         for (dataset, category), of_category in grouped.items():
             entries = tested_images(of_category[0].record)
@@ -84,10 +85,13 @@ def _draw(axis: Axes, variances: np.ndarray, number: int, entry: Entry) -> None:
     from matplotlib.colors import LogNorm
 
     low, high = np.quantile(variances, (_OUTER, 1 - _OUTER))
+    ticks = np.geomspace(low, max(high, 1.01 * low), 5)
     extent = (-0.5, entry.width - 0.5, entry.height - 0.5, -0.5)
-    shown = axis.imshow(variances[number], cmap="viridis", norm=LogNorm(low, max(high, 1.01 * low)), extent=extent)
+    shown = axis.imshow(variances[number], cmap="viridis", norm=LogNorm(ticks[0], ticks[-1]), extent=extent)
     bar = axis.figure.colorbar(shown, ax=axis, fraction=0.046, pad=0.03)
-    bar.ax.tick_params(labelsize=5, which="both")
+    bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
+    bar.ax.minorticks_off()
+    bar.ax.tick_params(labelsize=6)
 
 
 FIGURE = VariancesFigure

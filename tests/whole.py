@@ -93,7 +93,7 @@ def _run(paths: Paths, cell: Cell, title: str) -> DrawnRun:
         write_rows(kind, run, rows)
     maps = np.linspace(0, 1, 4 * 64, dtype=np.float32).reshape(4, 8, 8)
     index, suspect = np.arange(4), np.arange(4) == 3
-    np.savez(run / "examples.npz", index=index, suspect=suspect, maps=maps, nfa=1 - 2 * maps)
+    np.savez(run / "examples.npz", index=index, suspect=suspect, maps=maps, nfa=1 - 2 * maps, variances=0.1 + maps)
     write_representations(run, REPRESENTATIONS)
     for kept in ("run.json", "training.json"):
         write_listing(run / kept)

@@ -165,7 +165,7 @@ def jitter_colors(image: Image.Image, strength: float, rng: np.random.Generator)
     if strength == 0:
         return image
     factors = rng.uniform(1 - strength, 1 + strength, 3)
-    shift = round(255 * rng.uniform(-strength, strength))
+    shift = int(255 * rng.uniform(-strength, strength))  # cut off towards zero, as there
     enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
     for step in rng.permutation(4):
         image = _shift_hue(image, shift) if step == 3 else enhancers[step](image).enhance(float(factors[step]))

@@ -12,7 +12,7 @@ the normalization, which differs by rounding alone.
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 
 from nfbench.anomalies._base import AnomalyGenerator, Synthetic, crop_patch, jitter_colors, random_corner
 from nfbench.core.provenance import derive_seed
@@ -57,7 +57,7 @@ class BlendAndScar(AnomalyGenerator):
         self, image: Image.Image, draw_mask: Callable[[np.random.Generator], Image.Image], rng: np.random.Generator
     ) -> Synthetic:
         drawn = _flip(draw_mask(rng).filter(ImageFilter.BLUR), rng)
-        mask = np.array(drawn.resize((self.size, self.size), Image.Resampling.BILINEAR))
+        mask = np.array(drawn.resize((self.size, self.size), Image.Resampling.BICUBIC))
         normal = np.asarray(image, dtype=np.float32)
         donor = np.asarray(self._donor(rng), dtype=np.float32)
         weight = mask[..., None].astype(np.float32) / 255
@@ -96,12 +96,14 @@ def draw_rectangle(rng: np.random.Generator) -> Image.Image:
 
 
 def draw_circle(rng: np.random.Generator) -> Image.Image:
-    """A disc with a radius of 10 to 15 pixels and its centre 10 to 118 pixels from each edge of a canvas of 128."""
+    """A disc on a canvas of 128 pixels: radius 10 to 15, row and column of the centre 10 to 118, none of them whole.
+
+    Pixels are inside if their centre is at most the radius away.
+    """
     radius = rng.uniform(10, 15)
     x, y = rng.uniform(10, CANVAS - 10, 2)
-    canvas = Image.new("L", (CANVAS, CANVAS))
-    ImageDraw.Draw(canvas).ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
-    return canvas
+    rows, columns = np.ogrid[:CANVAS, :CANVAS]
+    return Image.fromarray(255 * (np.hypot(rows - y, columns - x) <= radius).astype(np.uint8))
 
 
 def draw_scar_mask(size: int, rng: np.random.Generator) -> tuple[tuple[int, int], float, Image.Image]:

@@ -128,18 +128,21 @@ class FibreFlowMethod(Method):
         ]
         return sum(others, first) / self.dimensions
 
+    def scored_positions(self, features: Features[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Latents and what positions are scored by, as ``position_log_likelihoods``, which it is by default."""
+        return self.position_log_likelihoods(features)
+
     @torch.no_grad()
     def calibrate(self, passes: Batches) -> None:
         """Takes each level's largest log-likelihood per dimension over all positions of a set of images."""
         maxima = [
-            torch.stack([values.amax() for _, values in self.position_log_likelihoods(features)])
-            for features in passes()
+            torch.stack([values.amax() for _, values in self.scored_positions(features)]) for features in passes()
         ]
         self.reference.copy_(torch.stack(maxima).amax(0))
 
     def score(self, features: Features[Tensor]) -> Scores:
         """``likelihood_map`` of the log-likelihoods per dimension, its maximum, and the latents."""
-        latents, log_likelihoods = zip(*self.position_log_likelihoods(features), strict=True)
+        latents, log_likelihoods = zip(*self.scored_positions(features), strict=True)
         maps = likelihood_map(log_likelihoods, self.reference, self.map_size)
         return Scores(maps, maps.flatten(1).amax(1), latents)
 

@@ -12,8 +12,14 @@ Compared with the authors' slides (``form: paper``) and with the description of 
 - ``L_BCE``: cross-entropy of ``s = p^n / (p^n + p^a)`` with ``1 - m``;
 - ``L = L_NLL + bce_weight L_BCE + kl_weight L_KL``.
 
-Score: ``log N(z; 0, v) + log|det J|`` with the mode ``v = min(beta/(alpha+1), 5)``, then CFLOW-AD's ``likelihood_map``,
-not smoothed.
+The slides write ``log p^n`` for one channel. Since the ``C`` channels of a position share its variance, ``log 2pi`` and
+``log sigma^2`` count ``C`` times, here and in the repository.
+
+Scores, divided by ``C``, then CFLOW-AD's ``likelihood_map``, not smoothed:
+
+- ``score: mode``, the repository's: ``log N(z; 0, v) + log|det J|`` with the mode ``v = min(beta/(alpha+1), 5)``;
+- ``score: expected``, the slides': ``log p^n(z)``, that is with ``E[log sigma^2]`` and ``E[1/sigma^2]`` for ``log v``
+  and ``1/v``, and without ``log|det J|``.
 
 The form of the repository, which differs in more than constants, is ``repository_loss``.
 
@@ -84,6 +90,9 @@ class SANFlowSettings(FibreFlowSettings):
     bce_weight: float = Field(0.2, ge=0, description="lambda_1, weight of the classification of positions, of mixtures")
     kl_weight: float = Field(
         1.0, ge=0, description="lambda_2, weight of the divergence from the prior of estimated variances"
+    )
+    score: Literal["mode", "expected"] = Field(
+        "mode", description="likelihood with the mode of the variance, or the slides' expected density of the latents"
     )
     statistics_size: int | None = Field(
         None, ge=8, description="side in pixels that the image is scaled to before the statistics network"
@@ -199,6 +208,23 @@ class SANFlow(FibreFlowMethod):
             log_density = -channels * (HALF_LOG_TWO_PI + 0.5 * variance.log()) - 0.5 * standard.square().sum(1)
             yield standard, (log_density + log_det) / channels
 
+    def scored_positions(self, features: Features[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """By ``score``: log-likelihoods, or expected log-densities of the latents, in nats per dimension."""
+        for standard, log_likelihood in self.position_log_likelihoods(features):
+            if self.settings.score == "mode":
+                yield standard, log_likelihood
+                continue
+            variance, channels = self._predict(features, standard.shape[2:]).variance, standard.shape[1]
+            distance = standard.square().sum(1) * (1 if variance is None else variance.mode)
+            log_variance, precision = _expectations(variance, distance)
+            yield standard, -HALF_LOG_TWO_PI - 0.5 * log_variance - 0.5 * precision * distance / channels
+
+    def predicted_variances(self, features: Features[Tensor]) -> Tensor | None:
+        """Modes of the variances at the statistics network's resolution, ``(B, H, W)``; None where they are fixed."""
+        side = self.settings.statistics_size
+        variance = self._predict(features, features.required_image.shape[2:] if side is None else (side, side)).variance
+        return None if variance is None else variance.mode
+
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
         """Parameters of all levels' flows, and of the statistics network."""
         groups = super().parameter_groups()
@@ -222,11 +248,7 @@ def paper_loss(fibres: Fibres, statistics: Statistics, bce_weight: float, kl_wei
     """The slides' loss, divided by ``C``."""
     z, log_det, abnormal = fibres
     channels = z.shape[1]
-    precision, expected_log_variance = torch.ones_like(log_det), torch.zeros_like(log_det)
-    if statistics.variance is not None:
-        log_alpha, log_beta = statistics.variance
-        precision = (log_alpha - log_beta).exp()
-        expected_log_variance = log_beta - torch.digamma(log_alpha.exp())
+    expected_log_variance, precision = _expectations(statistics.variance, log_det)
     constant = -channels * (HALF_LOG_TWO_PI + 0.5 * expected_log_variance)
     normal, anomalous = (constant - 0.5 * precision * distance for distance in _squared_distances(z, statistics.mean))
     loss = -torch.where(abnormal, anomalous, normal) - log_det
@@ -285,6 +307,14 @@ def _kl(alpha: Tensor, log_beta: Tensor, ratio: Tensor) -> Tensor:
         + PRIOR_BETA * ratio
         - alpha
     )
+
+
+def _expectations(variance: Variance | None, like: Tensor) -> tuple[Tensor, Tensor]:
+    """``E[log sigma^2]`` and ``E[1/sigma^2]``; 0 and 1, shaped as ``like``, where the variance is fixed."""
+    if variance is None:
+        return torch.zeros_like(like), torch.ones_like(like)
+    log_alpha, log_beta = variance
+    return log_beta - torch.digamma(log_alpha.exp()), (log_alpha - log_beta).exp()
 
 
 def _squared_distances(z: Tensor, mean: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +35,16 @@ def write_artifacts(
     likelihoods: Mapping[str, Sequence[tuple[Any, ...]]],
     representations: Sequence[Representation],
     images: Sequence[Entry],
+    variances: Callable[[Sequence[int]], np.ndarray | None] = lambda rows: None,
 ) -> None:
     """Writes the files that go with a run record.
 
     ``scores.csv``: image scores by rule. ``regions.csv``: regions with NFA < 1 by image, in pixels of the map, of the
     maps ``nfa`` and ``nfa_guard``. ``miou.csv``: mean IoU against the threshold, by map. ``calibration.csv``: quantiles
     of the latents of normal images. ``likelihoods.csv``: histograms of the log-likelihoods of positions in nats per
-    dimension, before and after training, empty for methods without such. ``examples.npz``: ``index``, ``maps``, ``nfa``
-    and ``nfa_guard`` of a few images; ``suspect`` marks normal images, those that look most anomalous.
+    dimension, before and after training, empty for methods without such. ``examples.npz``: ``index``, ``maps``,
+    ``nfa``, ``nfa_guard`` and predicted ``variances`` of a few images; ``suspect`` marks normal images, those that look
+    most anomalous.
     ``representations.npz``: deviations of dimensions and projections of positions, by representation and level.
 
     Args:
@@ -52,13 +54,14 @@ def write_artifacts(
         representations: of the method after training.
         images: the test split of the manifest, which has images that were not tested where a run made use of them;
             ``index`` counts in it.
+        variances: those that the method predicts for some of the tested images, by their rows; None without such.
     """
     write_rows(ImageScore, run, _scores(scored))
     write_rows(DetectedRegion, run, _regions(scored))
     write_rows(MeanIou, run, _curves(scored.evaluation))
     write_rows(Quantile, run, _calibration(scored))
     write_rows(Bin, run, ((moment, *row) for moment, rows in likelihoods.items() for row in rows))
-    _write_examples(run / EXAMPLES, scored, images)
+    _write_examples(run / EXAMPLES, scored, images, variances)
     write_representations(run, representations)
 
 
@@ -102,7 +105,9 @@ def _calibration(scored: Scored) -> _Rows:
                 yield name, scale, channels, *quantile
 
 
-def _write_examples(path: Path, scored: Scored, images: Sequence[Entry]) -> None:
+def _write_examples(
+    path: Path, scored: Scored, images: Sequence[Entry], variances: Callable[[Sequence[int]], np.ndarray | None]
+) -> None:
     """One normal image, one of each of the first kinds of defect, the middle ones by name; and the suspects."""
     rows = {entry.image: row for row, entry in enumerate(scored.truth.entries)}
     tested = {number: rows[entry.image] for number, entry in enumerate(images) if entry.image in rows}
@@ -116,6 +121,8 @@ def _write_examples(path: Path, scored: Scored, images: Sequence[Entry]) -> None
     row = [tested[number] for number in index]
     found = {**scored.log_nfa} if scored.test.maps is None else {"maps": scored.test.maps, **scored.log_nfa}
     arrays = {name: maps[row] for name, maps in found.items()}
+    if (predicted := variances(row)) is not None:
+        arrays["variances"] = predicted
     _write_npz(path, {"index": index, "suspect": np.arange(len(index)) >= len(chosen), **arrays})
 
 

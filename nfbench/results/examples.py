@@ -20,7 +20,8 @@ class Examples:
     Attributes:
         images: numbers of one normal image and of one of each kind of defect.
         suspects: numbers of the normal images that look most anomalous, the first first; others in each run.
-        maps: ``(N, H, W)`` by name, of ``images`` and then of ``suspects``; none of methods without maps.
+        maps: ``(N, H, W)`` by name, of ``images`` and then of ``suspects``; none of methods without maps. ``variances``
+            may have a resolution of their own.
     """
 
     images: list[int]

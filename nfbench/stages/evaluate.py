@@ -1,6 +1,7 @@
 """From a trained model and cached features to ``run.json`` and what goes with it."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from nfbench.results.record import write_record
 from nfbench.scoring.evaluate import GroundTruth
 from nfbench.scoring.gradients import GradientMaps
 from nfbench.scoring.likelihoods import Positions, likelihood_histograms, positions_of_test
+from nfbench.scoring.predictions import predicted_variances
 from nfbench.scoring.protocol import Views, score_and_evaluate
 from nfbench.scoring.representations import describe_representations
 from nfbench.training.assemble import of_class
@@ -94,7 +96,14 @@ def evaluate_run(
             f"'save_maps' is on for {spec.cell}, and method '{model.title}' makes no maps; set it to false"
         )
     remove_stale(run)
-    write_artifacts(run, scored, likelihoods, describe_representations(model, normal, shown, where), images)
+    write_artifacts(
+        run,
+        scored,
+        likelihoods,
+        describe_representations(model, normal, shown, where),
+        images,
+        partial(predicted_variances, model, features, where),
+    )
     if spec.save_maps:
         with atomic_path(run / "maps.npy") as temporary:
             np.save(temporary, required(scored.test.maps, "the maps"))

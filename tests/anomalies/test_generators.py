@@ -4,14 +4,17 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFilter
 from pydantic import ValidationError
 from scipy import ndimage
+from torch.nn import functional
 
 from nfbench.anomalies import blend
 from nfbench.anomalies._base import PACKAGE, Synthetic, find_generator, jitter_colors
@@ -194,17 +197,28 @@ def test_blends_mix_by_the_mask(normals, monkeypatch):
 
 
 def test_circles_have_the_stated_size():
-    rng = np.random.default_rng(0)
-    for _ in range(300):
-        mask = np.array(blend.draw_circle(rng)) > 0
-        (rows, columns), area = np.nonzero(mask), mask.sum()
-        assert area <= np.pi * 16.5**2
-        inside = rows.min() > 0 and rows.max() < 127 and columns.min() > 0 and columns.max() < 127
-        if inside:
-            assert 20 <= np.ptp(rows) <= 32
-            assert abs(np.ptp(rows) - np.ptp(columns)) <= 2
-            assert 10 - 1 <= rows.mean() <= 119
-            assert area >= np.pi * 9.5**2
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        radius, (x, y) = rng.uniform(10, 15), rng.uniform(10, 118, 2)
+        expected = [[(row - y) ** 2 + (column - x) ** 2 <= radius**2 for column in range(128)] for row in range(128)]
+        mask = np.array(blend.draw_circle(np.random.default_rng(seed)))
+        np.testing.assert_array_equal(mask, 255 * np.array(expected, dtype=np.uint8))
+        if radius < min(x, y) and max(x, y) < 127 - radius:
+            assert mask.astype(bool).sum() == pytest.approx(np.pi * radius**2, rel=0.04)
+
+
+@pytest.mark.parametrize("size", [256, 320])
+def test_masks_of_blends_are_enlarged_bicubically(normals, monkeypatch, size):
+    """Against torch, whose bicubic filter with antialiasing is Pillow's."""
+    drawn = ndimage.gaussian_filter(np.pad(np.full((60, 40), 255.0), ((30, 38), (50, 38))), 1).astype(np.uint8)
+    monkeypatch.setattr(blend, "_flip", lambda image, rng: image)
+    generator = blend.GENERATOR(normals, [], size)
+    blurred = Image.fromarray(drawn).filter(ImageFilter.BLUR)
+    made = generator._blend(generator.read_normal(0), lambda rng: Image.fromarray(drawn), np.random.default_rng(0))
+    enlarged = functional.interpolate(
+        torch.from_numpy(np.array(blurred, np.float32))[None, None], (size, size), mode="bicubic", antialias=True
+    )
+    assert np.abs(made.mask - enlarged[0, 0].clamp(0, 255).numpy()).max() < 1.1
 
 
 def test_rectangles_have_the_stated_sides():
@@ -279,6 +293,20 @@ def test_jitter_of_no_strength_changes_nothing_and_more_changes_more(normals):
     ]
     assert 0 < means[0] < means[1] < means[2]
     assert means[0] < 8
+
+
+@pytest.mark.parametrize("factor", [-0.2, -0.0999, -0.003, 0.003, 0.0999, 0.2])
+def test_hue_is_shifted_as_torchvision_does_it(normals, factor):
+    """Its formula: the shift times 255, cut off to an integer, is added to Pillow's bytes of hue, which wrap."""
+    image = read_image(normals[0].image)
+    rng = SimpleNamespace(
+        uniform=lambda low, high, *shape: np.ones(*shape) if shape else factor, permutation=lambda count: [3]
+    )
+    hue, saturation, value = (np.array(band) for band in image.convert("HSV").split())
+    with np.errstate(over="ignore"):
+        hue = hue + np.array(factor * 255).astype(np.int32).astype(np.uint8)
+    expected = Image.merge("HSV", [Image.fromarray(band) for band in (hue, saturation, value)]).convert("RGB")
+    np.testing.assert_array_equal(jitter_colors(image, 0.2, rng), expected)
 
 
 @pytest.mark.parametrize("name", NAMES)

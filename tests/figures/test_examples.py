@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
+from nfbench.core.errors import NfbenchError
 from nfbench.figures._base import read_runs
 from nfbench.figures.maps import MapsFigure
 from nfbench.figures.segmentation import SegmentationFigure
+from nfbench.figures.variances import VariancesFigure
 from nfbench.results.files import DetectedRegion, write_rows
 from tests.made_up import MadeUp, relist
 
@@ -69,6 +71,25 @@ def test_detections_are_drawn_and_alarms_counted_at_each_nfa(runs):
     for row, number in enumerate([2, 1, 3]):  # log NFA is -number everywhere
         masks = [axis.get_images()[1].get_array()[..., 3] for axis in axes[row, 4:7]]
         assert [bool(mask.all()) for mask in masks] == [True, False, number > 2]
+
+
+def test_variances_lie_beside_the_images_of_the_runs_that_predict_them(runs):
+    with pytest.raises(NfbenchError, match="needs a run that predicts variances, and there is none"):
+        VariancesFigure().draw(runs)
+    variances = np.linspace(0.01, 2, 5)[:, None, None] * np.ones((1, 4, 4), dtype=np.float32)
+    for run in runs[:1]:
+        with np.load(run.folder / "examples.npz") as archive:
+            np.savez(run.folder / "examples.npz", **dict(archive), variances=variances)
+        relist(run.folder / "run.json")
+    figure = VariancesFigure().draw(runs)
+    panels = [axis for axis in figure.axes if axis.get_label() != "<colorbar>"]
+    assert [axis.get_title().splitlines()[-1] for axis in panels[:3]] == ["image", "ground truth", "predicted variance"]
+    for axis, expected in zip(panels[2::3], variances[:3], strict=True):
+        (shown,) = axis.get_images()
+        np.testing.assert_array_equal(shown.get_array(), expected)
+        assert shown.get_extent() == panels[0].get_images()[0].get_extent()
+        assert shown.norm.vmin == pytest.approx(0.01)
+        assert shown.norm.vmax == pytest.approx(2)
 
 
 def test_a_run_that_is_missing_leaves_its_columns_empty(tmp_path):

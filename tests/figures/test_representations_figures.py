@@ -126,6 +126,13 @@ def test_an_experiment_without_a_method_for_it_is_refused_when_it_is_read(tmp_pa
     load_bench({}, tmp_path)
 
 
+def test_variances_of_an_experiment_without_a_method_that_predicts_them_are_refused(tmp_path):
+    text = EXPERIMENT.replace("input_size: 64", "input_size: 64, image: true")
+    (tmp_path / "own.yaml").write_text(text.format(method="nfad", kind="variances"))
+    with pytest.raises(NfbenchError, match=r"none of its methods has predicted variances; those that have: sanflow$"):
+        load_bench({}, tmp_path)
+
+
 def test_a_new_method_is_taken_by_its_file_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(nfbench.methods, "__path__", [*nfbench.methods.__path__, str(tmp_path / "methods")])
     (tmp_path / "methods").mkdir()

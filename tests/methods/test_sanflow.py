@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
 from torch.nn import functional
 
 from nfbench.blocks.features import Features
+from nfbench.blocks.likelihood import to_fibres
 from nfbench.blocks.method import Batch, LevelShape, build_method, build_to_count, count_parameters, resolve_settings
 from nfbench.methods.sanflow import (
     PRIOR_ALPHA,
@@ -20,6 +22,7 @@ from nfbench.methods.sanflow import (
     paper_loss,
     repository_loss,
 )
+from nfbench.scoring.predictions import predicted_variances
 
 WRN_50 = [LevelShape(512, 32, 32), LevelShape(1024, 16, 16), LevelShape(2048, 8, 8)]
 SHAPES = [LevelShape(6, 4, 4), LevelShape(8, 2, 2)]
@@ -229,6 +232,38 @@ def test_score_takes_the_mode_of_the_variance():
     z, log_det = next(method.encode_levels(draw().levels))
     expected = torch.distributions.Normal(0.0, mode.sqrt()[:, None]).log_prob(z).sum(1) + log_det
     torch.testing.assert_close(log_likelihood, expected / 6)
+
+
+@pytest.mark.parametrize("variance", ["estimated", "fixed"])
+def test_the_score_of_the_slides_is_the_expected_density_of_the_latents(variance):
+    kwargs = {"variance": variance, "mean": "estimated"}
+    method, default = build(score="expected", **kwargs).eval(), build(**kwargs).eval()
+    z, _ = next(method.encode_levels(draw().levels))
+    found, *_ = method.scored_positions(draw())
+    assert all(torch.equal(*pair) for pair in zip(found[:1], next(default.scored_positions(draw()))[:1], strict=True))
+    predicted = method._predict(draw(), (4, 4)).flatten()
+    fibres = Fibres(to_fibres(z), torch.zeros(48), torch.zeros(48, dtype=torch.bool))
+    for index, density in enumerate(found[1].flatten()):
+        loss = paper_loss(rows(fibres, slice(index, index + 1)), rows(predicted, slice(index, index + 1)), 0, 0)
+        torch.testing.assert_close(density, -loss)
+    method.calibrate(lambda: [draw()])
+    assert float(method.reference[0]) == pytest.approx(float(found[1].detach().max()), rel=1e-6)
+    scores = [one.score(draw()).maps for one in (method, default)]
+    assert not torch.allclose(*scores)
+    torch.testing.assert_close(*(one.log_likelihood(draw()) for one in (method, default)))
+
+
+@pytest.mark.parametrize("side", [None, 8])
+def test_predicted_variances_are_modes_at_the_network_s_resolution(side):
+    method = build(statistics_size=side).eval()
+    images = draw()
+    seen = images.image if side is None else functional.avg_pool2d(images.image, 2)
+    alpha, beta = method.statistics(seen).exp().unbind(1)
+    expected = (beta / (alpha + 1)).clamp(max=5).detach().numpy()[[2, 0]]
+    found = predicted_variances(method, images, torch.device("cpu"), np.array([2, 0]))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    for other in (build(variance="fixed"), build(variance="fixed", mean="estimated")):
+        assert predicted_variances(other, images, torch.device("cpu"), [0]) is None
 
 
 def test_statistics_of_a_level_are_those_of_the_nearest_pixels():

@@ -79,6 +79,18 @@ def test_examples_are_numbered_as_in_the_manifest_whatever_was_learned_from(tmp_
     assert [examples.row(number) for number in learned] == [None] * len(learned)
 
 
+def test_variances_are_kept_of_the_examples(tmp_path):
+    images = entries_of(LABELS, DEFECTS)
+    tested = [entry for number, entry in enumerate(images) if number not in (0, 7)]
+    predicted = np.arange(len(tested))[:, None, None] * np.ones((1, 3, 3))
+    write_artifacts(tmp_path, scored(tested), {}, [], images, lambda rows: predicted[rows])
+    write_listing(tmp_path / "run.json")
+    examples = read_examples(tmp_path)
+    for number in [*examples.images, *examples.suspects]:
+        kept = examples.maps["variances"][examples.row(number)]
+        assert tested[int(kept[0, 0])] == images[number]
+
+
 def test_a_method_without_latents_has_neither_regions_nor_calibration(tmp_path):
     entries = entries_of([0, 1], ["good", "hole"])
     write_artifacts(tmp_path, scored(entries, channels=()), {}, [], entries)

@@ -61,6 +61,15 @@ def test_learned_anomalies_are_not_tested_on(finished):
     assert all(entries[image].label and entries[image].split == "test" for image in learned)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_predicted_variances_of_examples_are_kept(finished, method):
+    examples = np.load(folder(finished, method) / "examples.npz")
+    assert ("variances" in examples) == method.startswith("sanflow")
+    if "variances" in examples:
+        assert examples["variances"].shape == (len(examples["index"]), 16, 16)
+        assert (examples["variances"] > 0).all()
+
+
 def test_examples_of_a_run_that_learned_from_anomalies_are_of_images_that_it_tested(finished):
     found = record(finished, "bgad")
     images = [entry for entry in read_manifest(finished.folder / found.data.manifest) if entry.split == "test"]

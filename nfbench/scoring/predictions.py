@@ -1,0 +1,34 @@
+"""Maps that a method predicts beside its anomaly map, for figures."""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nfbench.blocks.features import Features
+from nfbench.blocks.method import Method
+from nfbench.features.batches import CachedFeatures, read_batches
+
+__all__ = ["PredictsVariances", "predicted_variances"]
+
+
+@runtime_checkable
+class PredictsVariances(Protocol):
+    """A method that predicts variances of an image's positions."""
+
+    def predicted_variances(self, features: Features[Tensor]) -> Tensor | None:
+        """Variances ``(B, H, W)`` at any resolution, None where they are fixed."""
+
+
+@torch.inference_mode()
+def predicted_variances(
+    method: Method, features: CachedFeatures, device: torch.device, rows: Sequence[int]
+) -> np.ndarray | None:
+    """Predicted variances of some images ``(N, H, W)`` float32, None of methods without such."""
+    if not isinstance(method, PredictsVariances):
+        return None
+    batches = read_batches(features, torch.as_tensor(rows), device)
+    found = [values for batch in batches if (values := method.predicted_variances(batch)) is not None]
+    return torch.cat(found).float().cpu().numpy() if found else None

@@ -267,7 +267,7 @@ def made_up_record(
         data={
             "manifest": "m.csv", "manifest_sha256": "0" * 64, "n_train": 90, "n_val": 10,
             "classes": {cell.category: "0" * 64}, "n_test_normal": 12, "n_test_anomalous": 12,
-            "n_regions": 12, "resolution": "original", "anomalies": None,
+            "n_regions": 12, "n_defects": 2, "image_side": 900, "resolution": "original", "anomalies": None,
         },
         features={
             "recipe": {

@@ -39,7 +39,6 @@ __all__ = [
 
 PACKAGE = "nfbench.methods"
 
-
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 """What a standard normal variable adds to the negative log-likelihood, whatever its value."""
 
@@ -122,8 +121,7 @@ class ParameterGroup(NamedTuple):
     decoupled: bool = False
     """Weight decay apart from the gradient, as in AdamW, instead of an L2 penalty."""
     used_by: nn.Module | None = None
-    """Module whose calls use these parameters, which then move on by momentum in steps that leave them without a
-    gradient, as with a gradient of zero. None lets them stand still."""
+    """Module that uses them: in steps without a gradient they move on by momentum. None lets them stand still."""
 
 
 class Method(nn.Module, ABC):
@@ -231,10 +229,7 @@ class Method(nn.Module, ABC):
         yield self.loss(batch.features)
 
     def log_likelihood(self, features: Features[Tensor]) -> Tensor | None:
-        """Log-likelihood of each image in nats per dimension, ``(B,)``; what the selection 'val' maximizes.
-
-        None where a method has none.
-        """
+        """Log-likelihood of each image in nats per dimension, ``(B,)``, which 'val' maximizes; None of some methods."""
         return None
 
     def position_log_likelihoods(self, features: Features[Tensor]) -> Iterable[tuple[Tensor, Tensor]] | None:

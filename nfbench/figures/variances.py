@@ -89,7 +89,7 @@ def _draw(axis: Axes, variances: np.ndarray, number: int, entry: Entry) -> None:
     extent = (-0.5, entry.width - 0.5, entry.height - 0.5, -0.5)
     shown = axis.imshow(variances[number], cmap="viridis", norm=LogNorm(ticks[0], ticks[-1]), extent=extent)
     bar = axis.figure.colorbar(shown, ax=axis, fraction=0.046, pad=0.03)
-    bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
+    bar.set_ticks(ticks.tolist(), labels=[f"{tick:.2g}" for tick in ticks])
     bar.ax.minorticks_off()
     bar.ax.tick_params(labelsize=6)
 

@@ -25,7 +25,7 @@ def aggregate(records: Iterable[RunRecord]) -> pd.DataFrame:
         Columns of the cell, ``variant_of``, ``method_title``, ``title``, ``selection``, ``metric``, ``value`` as in
         ``run.json`` (NaN where undefined), and what captions need to say: ``input_size``, ``levels``, ``weights``,
         ``n_train``, ``n_val``, ``n_classes`` (categories that the model was trained on), ``n_test``,
-        ``n_test_normal`` of these, ``n_regions``,
+        ``n_test_normal`` of these, ``n_regions``, ``n_defects`` (kinds of defect), ``image_side`` (longest, in pixels),
         ``n_real`` (anomalous test images that were learned from, and left out of ``n_test`` and ``n_regions``),
         ``generator`` (of pseudo-anomalies, empty without), ``threshold_images`` (source of thresholds that are chosen
         without anomalies, empty without maps), ``epochs``, ``image_score``, ``parameters``,
@@ -112,6 +112,8 @@ def _rows(record: RunRecord) -> list[dict[str, Any]]:
         "n_test": record.data.n_test_normal + record.data.n_test_anomalous,
         "n_test_normal": record.data.n_test_normal,
         "n_regions": record.data.n_regions,
+        "n_defects": record.data.n_defects,
+        "image_side": record.data.image_side,
         "n_real": len(anomalies.real) if anomalies else 0,
         "generator": (anomalies.generator if anomalies else None) or "",
         "threshold_images": source.source if (source := record.segmentation.threshold_images) else "",

@@ -73,6 +73,8 @@ def compose_record(found: Evaluated, memory: Mapping[str, float], written: Mappi
             "n_test_normal": len(truth.entries) - n_anomalous,
             "n_test_anomalous": n_anomalous,
             "n_regions": truth.n_regions if truth.has_masks else None,
+            "n_defects": len({entry.defect for entry in truth.entries if entry.label}),
+            "image_side": max((max(entry.height, entry.width) for entry in truth.entries), default=0),
             "resolution": "original",
             "anomalies": training.anomalies,
         },

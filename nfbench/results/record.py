@@ -84,6 +84,8 @@ class DataRecord(Record):
         n_val: normal images of all classes that were held out.
         classes: that the model was trained on, with the keys of their cached features.
         n_test_normal, n_test_anomalous: leave out those that were learned from, or that a search was judged by.
+        n_defects: kinds of defect among the test images.
+        image_side: longest side of a test image, in pixels.
     """
 
     manifest: str
@@ -94,6 +96,8 @@ class DataRecord(Record):
     n_test_normal: NonNegativeInt
     n_test_anomalous: NonNegativeInt
     n_regions: NonNegativeInt | None
+    n_defects: NonNegativeInt
+    image_side: NonNegativeInt
     resolution: str
     anomalies: AnomaliesRecord | None
 

@@ -87,7 +87,7 @@ def describe_cell(found: TableCell) -> Iterator[str]:
 
 def runs_of(found: TableCell) -> Iterator[pd.Series]:
     """The runs that a cell is the mean of; none where it is made from code or printed somewhere."""
-    if isinstance(found.cell, Comparison):
+    if found.cell.runs is not None:
         yield from (run for _, run in found.cell.runs.iterrows())
 
 

@@ -91,6 +91,7 @@ class Text:
         hint: text that HTML shows on demand.
         trace: lines that tell how it came about.
         published: the published value that it shows, if it is one.
+        runs: the results that it is counted in, if any.
     """
 
     text: str
@@ -99,6 +100,7 @@ class Text:
     hint: str = ""
     trace: tuple[str, ...] = ()
     published: PublishedValue | PrintedValue | None = None
+    runs: pd.DataFrame | None = field(default=None, compare=False, repr=False)
 
 
 Cell = Comparison | Text

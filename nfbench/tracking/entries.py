@@ -128,7 +128,7 @@ def _shortened(text: str) -> str:
 
 def _params(cell: Cell, record: RunRecord) -> dict[str, str]:
     settings, recipe = as_texts(record.settings), record.features.recipe
-    data = {"n_train", "n_val", "n_test_normal", "n_test_anomalous", "n_regions", "anomalies"}
+    data = {"n_train", "n_val", "n_test_normal", "n_test_anomalous", "n_regions", "n_defects", "anomalies"}
     other = {
         **{name: getattr(cell, name) for name in _AXES},
         "variant_of": record.cell.variant_of,

@@ -39,7 +39,7 @@ def record(anomalies, search=None, chosen_on=None):
         search=search,
         data=DataRecord(
             manifest="m", manifest_sha256="0", n_train=9, n_val=1, classes={"bottle": "k"}, n_test_normal=4,
-            n_test_anomalous=3, n_regions=5, resolution="original", anomalies=anomalies,
+            n_test_anomalous=3, n_regions=5, n_defects=2, image_side=900, resolution="original", anomalies=anomalies,
         ),
         segmentation=SegmentationRecord(thresholds={}, false_alarms={}, threshold_images=chosen_on),
         epochs=8, settings={},

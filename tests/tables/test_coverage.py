@@ -27,15 +27,10 @@ def shown(bench):
     return list(shown_cells(bench))
 
 
-on_its_way = pytest.mark.xfail(strict=True, reason="the experiments that show the rest are on their way")
-
-
-@on_its_way
 def test_every_published_value_is_in_a_table(shown):
     assert missing_cells(shown) == []
 
 
-@on_its_way
 def test_every_figure_of_the_documents_is_drawn(bench):
     assert figures_without_target(bench) == []
 

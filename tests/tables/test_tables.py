@@ -32,6 +32,7 @@ def results(categories=("bottle", "carpet"), weights="pretrained", methods=(("uf
                          "backbone": "resnet18.tv_in1k@256", "seed": seed, "variant_of": "uflow",
                          "method_title": method_title, "title": title, "input_size": 256, "levels": "1,2,3",
                          "weights": weights, "n_train": 188, "n_val": 21, "n_test": 83, "n_regions": 68,
+                         "n_defects": 3, "image_side": 900, "n_test_normal": 20, "n_classes": 1,
                          "n_real": 0, "generator": "", "search": "", "search_metric": "", "search_chosen": True,
                          "n_validation": 0, "threshold_images": "held out", "search_trials": 0, "search_pruned": 0,
                          "search_failed": 0, "search_seconds": 0.0,

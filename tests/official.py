@@ -76,7 +76,8 @@ class Official:
             update["segmentation"] = self._record.segmentation.model_copy(update={"false_alarms": {}})
         if variant.search:
             update |= {"search": _search(variant, cell), "specs": self._specs_with_study(cell)}
-        left = self._left[has_latents, has_likelihoods or _overrides(method, "representations")]
+        has_positions = has_likelihoods or _overrides(method, "representations")
+        left = self._left[has_latents, has_positions, hasattr(method, "predicted_variances")]
         own, trained = (self._link(left, one) for one in (cell, cell.trained))
         return DrawnRun(cell, self._record.model_copy(update=update), own, trained, self.paths.study_of(cell))
 
@@ -147,14 +148,15 @@ class Official:
         return [entry for entry in read_manifest(self._manifest) if entry.split == "test"]
 
     @cached_property
-    def _left(self) -> dict[tuple[bool, bool], Path]:
-        """What runs leave, by whether their methods have white latents and represent positions."""
+    def _left(self) -> dict[tuple[bool, bool, bool], Path]:
+        """What runs leave, by whether their methods have white latents, represent positions, predict variances."""
         normal, other = (number for number, entry in enumerate(self._entries) if not entry.label)
         index = np.array([normal, next(n for n, entry in enumerate(self._entries) if entry.label), other])
         maps = np.linspace(0, 1, 3 * 64, dtype=np.float32).reshape(3, 8, 8)
         folders = {}
-        for has_latents, has_positions in product((True, False), repeat=2):
-            folder = folders[has_latents, has_positions] = self.folder / f"left-{has_latents}-{has_positions}"
+        for key in product((True, False), repeat=3):
+            has_latents, has_positions, has_variances = key
+            folder = folders[key] = self.folder / "-".join(map(str, key))
             folder.mkdir()
             absent = [*([] if has_latents else [Quantile, DetectedRegion]), *([] if has_positions else [Bin])]
             for kind, rows in FILES.items():
@@ -162,8 +164,9 @@ class Official:
                 if kind is MeanIou and not has_latents:
                     kept = [row for row in rows if row[0] == "score"]
                 write_rows(kind, folder, kept)
-            nfa = {"nfa": 1 - 2 * maps} if has_latents else {}
-            np.savez(folder / "examples.npz", index=index, suspect=np.arange(3) == 2, maps=maps, **nfa)
+            more = {"nfa": 1 - 2 * maps} if has_latents else {}
+            more |= {"variances": 0.1 + maps} if has_variances else {}
+            np.savez(folder / "examples.npz", index=index, suspect=np.arange(3) == 2, maps=maps, **more)
             write_representations(folder, REPRESENTATIONS if has_positions else [])
             for name in ("run.json", "training.json"):
                 write_listing(folder / name)

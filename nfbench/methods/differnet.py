@@ -25,6 +25,9 @@ from nfbench.core.errors import NfbenchError
 
 __all__ = ["METHOD", "DifferNet", "DifferNetSettings"]
 
+MEMORY = {"parameters": 200, "network": 135_000_000}
+"""See ``nfbench.plan.memory``: most of the parameters are between the hidden layers."""
+
 _HIDDEN_LAYERS = 3
 
 

@@ -8,7 +8,7 @@ import numpy as np
 __all__ = ["UpperTail", "largest"]
 
 _SHARE = 1000
-"""One in so many pixels is kept, or one per image where that is more."""
+"""One of this many pixels is kept, or one per image where that is more."""
 
 
 @dataclass(frozen=True)

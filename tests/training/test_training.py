@@ -132,7 +132,7 @@ def test_kept_models_are_written_once(features, tmp_path, monkeypatch):
 @given(epoch=st.floats(5, 500), size=st.integers(1, 10**10))
 @hypothesis.settings(max_examples=25)
 def test_checkpoints_take_at_most_a_twentieth_of_the_time(speed, epoch, size):
-    """Whatever their size, at any speed of the disk once one is written; and they are not put off for ever."""
+    """Of any size, at any speed of the disk once one is written; and they are written at all."""
     clock = Clock()
     with patch("nfbench.training.checkpoint.time", clock):
         pace, writes = CheckpointPace(20.0, size), []

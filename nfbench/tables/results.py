@@ -136,8 +136,9 @@ class ResultsTable(ComparedTableConfig):
         for dataset, of_dataset in results.groupby("dataset", sort=False):
             categories, part = list(of_dataset.category.unique()), chosen[chosen.dataset == dataset]
             whole = is_whole(dataset, of_dataset, source.notes)
+            by_column = [(column, _runs_of(part, column)) for column in columns]
             for printed in _printed_rows(by_dataset[dataset], self.metric, categories, whole):
-                cells: list[Cell] = [self._cell(part, column, printed) for column in columns]
+                cells: list[Cell] = [self._cell(runs, column, printed) for column, runs in by_column]
                 cells += [published_cell(printed.value(method), status=PUBLISHED_ONLY) for method in others]
                 rows.append(Row((dataset, printed.label), tuple(cells), printed.kind, printed.of_kind))
         columns += [Column(method, is_text=True, group=PUBLISHED_ONLY) for method in others]
@@ -209,12 +210,16 @@ class ResultsTable(ComparedTableConfig):
             ]
         return [column for group in columns.values() for column in group]
 
-    def _cell(self, part: pd.DataFrame, column: Column, printed: _Printed) -> Comparison:
-        same = (part.method == column.method) & part.backbone.isin(column.tags)
-        runs = part[same & (part.selection == column.selection) & part.category.isin(printed.categories)]
+    def _cell(self, runs: pd.DataFrame, column: Column, printed: _Printed) -> Comparison:
+        runs = runs[runs.category.isin(printed.categories)]
         if runs.category.nunique() < len(printed.categories):
             runs = runs.iloc[:0]  # an average over some of the rows above it would look like one over all
         return compare_runs(runs, printed.value(column.published_as), self.tolerance)
+
+
+def _runs_of(part: pd.DataFrame, column: Column) -> pd.DataFrame:
+    same = (part.method == column.method) & part.backbone.isin(column.tags)
+    return part[same & (part.selection == column.selection)]
 
 
 class _Printed(NamedTuple):

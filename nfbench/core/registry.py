@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -80,12 +80,7 @@ def package_folder(package: str) -> Path | None:
 def plugin_literal(package: str, name: str, variable: str) -> Any:
     """The value of a literal at the top of a plug-in's file, read without importing it; None where it has none."""
     (folder,) = importlib.import_module(package).__path__
-    return _literal(Path(folder, f"{name}.py").read_text(), variable)
-
-
-@cache
-def _literal(code: str, variable: str) -> Any:
-    for node in ast.parse(code).body:
+    for node in _statements(Path(folder, f"{name}.py")):
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == variable:
             return ast.literal_eval(node.value)
     return None
@@ -105,7 +100,7 @@ def plugin_defines(package: str, name: str, attribute: str, members: Iterable[st
     def defined(module: str, sought: str) -> bool:
         ours = sought != root and module.partition(".")[0] == package.partition(".")[0]
         spec = importlib.util.find_spec(module) if ours else None
-        for node in ast.parse(Path(spec.origin).read_text()).body if spec and spec.origin else ():
+        for node in _statements(Path(spec.origin)) if spec and spec.origin else ():
             if isinstance(node, ast.ClassDef) and node.name == sought:
                 own = {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
                 bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
@@ -119,6 +114,16 @@ def plugin_defines(package: str, name: str, attribute: str, members: Iterable[st
         return False
 
     return defined(f"{package}.{name}", attribute)
+
+
+def _statements(path: Path) -> Sequence[ast.stmt]:
+    """Statements at the top of a file."""
+    return _parsed(path.read_text())
+
+
+@cache
+def _parsed(code: str) -> Sequence[ast.stmt]:
+    return ast.parse(code).body
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from nfbench.cli import check, data, experiments, explain, explore, pages, stages
-from nfbench.core.errors import NfbenchError, one_line, system_error
+from nfbench.core.errors import NfbenchError, is_of_memory, one_line, system_error
 
 __all__ = ["app", "main"]
 
@@ -99,7 +99,7 @@ def _line_of(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError):
         return str(system_error(error))
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported
+    if is_of_memory(error):
         return f"out of memory: {one_line(error)}; take smaller batches or inputs, or a larger machine"
     return None
 

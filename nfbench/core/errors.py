@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-__all__ = ["NfbenchError", "faults_of", "memory_faults", "one_line", "required", "system_error", "valid_utf8"]
+__all__ = [
+    "NfbenchError",
+    "faults_of",
+    "is_of_memory",
+    "memory_faults",
+    "one_line",
+    "required",
+    "system_error",
+    "valid_utf8",
+]
 
 T = TypeVar("T")
 
@@ -75,7 +84,7 @@ def faults_of(plugin: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, NfbenchError | OSError) or _is_of_memory(error):
+        if isinstance(error, NfbenchError | OSError) or is_of_memory(error):
             raise
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = "" if isinstance(error, SyntaxError) else f" ({os.path.basename(last.filename)}, line {last.lineno})"
@@ -88,13 +97,14 @@ def memory_faults(what: str, hint: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _is_of_memory(error):
+        if not is_of_memory(error):
             raise
         said = one_line(error, 120).rstrip(".")
         raise NfbenchError(f"{what}: out of memory ({said}); {hint}") from error
 
 
-def _is_of_memory(error: Exception) -> bool:
+def is_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, of a GPU or of the machine. Torch is not imported for it."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error)))

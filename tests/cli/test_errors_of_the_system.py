@@ -70,7 +70,14 @@ def test_any_error_of_the_system_is_one_line(monkeypatch, capsys, number, messag
     assert message in main(monkeypatch, capsys, "data", "list")
 
 
-@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
 def test_too_little_memory_is_one_line(monkeypatch, capsys, error):
     def fails(*_):
         raise error

@@ -5,12 +5,12 @@ from nfbench.metrics import BY_AGGREGATION, ORIGINAL_SIZE, OVER_IMAGES, Metric
 __all__ = ["METRICS"]
 
 
-def _at(detector: str, name: str, title: str, *, short: str = "") -> Metric:
+def _at(detector: str, name: str, title: str, *, log_nfa: float = 0.0, short: str = "") -> Metric:
     """Mean IoU of what a detector of ``ScoredSet.detections`` finds."""
     return Metric(
         name,
         f"mean IoU of {title}",
-        lambda test, over: test.iou(detector)[over],
+        lambda test, over: test.iou(detector, log_nfa)[over],
         needs_masks=True,
         needs_normal=detector == "fair",
         needs_latents=detector != "fair",
@@ -30,4 +30,5 @@ METRICS = [
         "the a contrario mask, NFA < 1, with the Chernoff guard",
         short="NFA < 1, guard",
     ),
+    _at("nfa", "miou_nfa_1e6", "the a contrario mask, NFA < 1e-6", log_nfa=-6.0, short="NFA < 1e-6"),
 ]

@@ -5,12 +5,12 @@ from nfbench.metrics import MAP_SIZE, PER_100_IMAGES, Metric
 __all__ = ["METRICS"]
 
 
-def _at(detector: str, title: str) -> Metric:
+def _at(name: str, title: str, detector: str, log_nfa: float = 0.0) -> Metric:
     """False alarms of a detector of ``ScoredSet.detections``."""
     return Metric(
-        f"false_alarms_{detector}",
+        f"false_alarms_{name}",
         f"detected regions per 100 normal test images, {title}",
-        lambda test, _: test.per_normal_image(test.detections(detector)),
+        lambda test, _: test.per_normal_image(test.detections(detector, log_nfa)),
         unit=PER_100_IMAGES,
         higher_is_better=False,
         needs_normal=detector == "fair",
@@ -20,7 +20,8 @@ def _at(detector: str, title: str) -> Metric:
 
 
 METRICS = [
-    _at("fair", "at one false positive pixel per normal image"),
-    _at("nfa", "NFA < 1"),
-    _at("nfa_guard", "NFA < 1, with the Chernoff guard"),
+    _at("fair", "at one false positive pixel per normal image", "fair"),
+    _at("nfa", "NFA < 1", "nfa"),
+    _at("nfa_guard", "NFA < 1, with the Chernoff guard", "nfa_guard"),
+    _at("nfa_1e6", "NFA < 1e-6", "nfa", -6.0),
 ]

@@ -12,6 +12,7 @@ def _at(name: str, title: str, detector: str, log_nfa: float = 0.0) -> Metric:
         f"normal test images with a false alarm, {title}",
         lambda test, _: test.per_normal_image(test.detections(detector, log_nfa) > 0),
         higher_is_better=False,
+        needs_normal=detector == "fair",
         needs_latents=detector != "fair",
         size=MAP_SIZE,
         short=title,

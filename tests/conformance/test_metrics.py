@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,6 +130,19 @@ def test_what_is_not_there_is_not_measured(named):
     assert test.measures(named) == (not named.metric.needs_masks)
     test.truth.has_masks, test._log_nfa = True, {}
     assert test.measures(named) == (not named.metric.needs_latents)
+
+
+@pytest.mark.parametrize("named", MEASURED, ids=NAMES)
+def test_it_says_whether_its_threshold_is_from_normal_images(named):
+    """With quiet ones all pixels are above it, with loud ones none is."""
+
+    def with_normal(level):
+        test = scored_set(quality=0.3)
+        tail = test._normal()
+        test._normal = lambda: replace(tail, values=np.full_like(tail.values, level))
+        return value(named, test)
+
+    assert (with_normal(-1e9) != with_normal(1e9)) == named.metric.needs_normal
 
 
 @pytest.mark.parametrize("named", MEASURED, ids=NAMES)

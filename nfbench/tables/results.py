@@ -142,13 +142,16 @@ class ResultsTable(ComparedTableConfig):
                 cells += [published_cell(printed.value(method), status=PUBLISHED_ONLY) for method in others]
                 rows.append(Row((dataset, printed.label), tuple(cells), printed.kind, printed.of_kind))
         columns += [Column(method, is_text=True, group=PUBLISHED_ONLY) for method in others]
-        caption = self._caption(results, source, published) + _shared_columns(columns, results)
+        caption = self._caption(results, chosen, source, published) + _shared_columns(columns, results)
         if without:
             have = "has" if len(without) == 1 else "have"
             caption += f" Not defined on {', '.join(without)}, which {have} no masks."
         return Table(name, caption, tuple(columns), tuple(rows), published.paper if published else "")
 
-    def _caption(self, results: pd.DataFrame, source: Source, published: PublishedTable | None) -> str:
+    def _caption(
+        self, results: pd.DataFrame, chosen: pd.DataFrame, source: Source, published: PublishedTable | None
+    ) -> str:
+        """The caption for results of all metrics, and those that are chosen for the cells."""
         named = find_metric(self.metric)
         names = results.drop_duplicates("variant_of").set_index("variant_of").method_title
         others = [f"; of {names[m]}, {metric_title(metric)}" for m, metric in self.metric_of.items() if m in names]
@@ -158,8 +161,7 @@ class ResultsTable(ComparedTableConfig):
             more.append(_regions_note(results))
         if named.metric.variants == BY_RULE and named.plain:
             more.append(image_score_note(results))
-        own_metric = results.variant_of.map(lambda method: self.metric_of.get(method, self.metric))
-        more.append(threshold_note(results[results.metric == own_metric]))
+        more.append(threshold_note(chosen))
         if published:
             printed, own = f"{published.paper}, {published.table}", "the papers' own backbones, input sizes, settings"
             more.append(published_note(printed, own, _AVERAGES, self.tolerance))

@@ -13,6 +13,7 @@ from nfbench.config.backbone import BackboneConfig
 from nfbench.config.grid import Setting
 from nfbench.config.kinds import Kind
 from nfbench.config.runs import Runs, unknown
+from nfbench.core.registry import plugin_defines, plugin_names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -130,12 +131,21 @@ class FigureConfig(Kind):
     attribute = "FIGURE"
     from_runs: ClassVar[bool] = True
 
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Methods of ``Method``; one of them has to be defined by one of the methods that are drawn, if any is named."""
+    drawn: ClassVar[str] = ""
+    """What these give, for messages."""
+
     setting: Setting | None = Field(None, description="draw the runs of this setting only")
 
     def faults(self, key: str, runs: Runs) -> Iterator[str]:
         """Faults that are known before anything runs, as those of tables."""
         if self.setting is not None:
             yield from unknown(f"{key}.setting", "runs in the setting", [self.setting], runs.settings)
+        if self.needs:
+            known = _defining(self.needs)
+            if not runs.of(self.setting).plain_methods & {*known}:
+                yield f"'{key}': none of its methods has {self.drawn}; those that have: {', '.join(known)}"
 
     @abstractmethod
     def draw(self, runs: "Sequence[DrawnRun]") -> "Figure":
@@ -147,6 +157,12 @@ class FigureConfig(Kind):
         Raises:
             NfbenchError: the runs have nothing that it shows.
         """
+
+
+def _defining(members: Sequence[str]) -> list[str]:
+    """Methods that define one of these members of ``Method``."""
+    package = "nfbench.methods"
+    return [name for name in plugin_names(package) if plugin_defines(package, name, "METHOD", members, root="Method")]
 
 
 AnyTable = SerializeAsAny[TableConfig]

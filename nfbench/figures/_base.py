@@ -6,16 +6,14 @@ Kinds are imported while the workflow is parsed: matplotlib and numpy are import
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nfbench.config.runs import Runs
 from nfbench.config.validation import printable
 from nfbench.core.errors import required
 from nfbench.core.files import atomic_path, remove_stale
-from nfbench.core.registry import plugin_defines, plugin_names
 from nfbench.datasets._manifest import Entry, read_checked_image, read_checked_mask
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
@@ -37,7 +35,6 @@ __all__ = [
     "draw_example",
     "draw_grid",
     "find_run",
-    "lacking",
     "legend_above",
     "level_name",
     "new_figure",
@@ -160,24 +157,6 @@ def level_name(level: int, count: int) -> str:
     """A level by its place among the run's own, which backbones may count otherwise."""
     ends = {0: ", finest", count - 1: ", coarsest"} if count > 1 else {}
     return f"level {level + 1} of {count}{ends.get(level, '')}"
-
-
-def lacking(key: str, runs: Runs, members: Sequence[str], what: str) -> Iterator[str]:
-    """The fault of a figure that none of the methods of its experiment has anything for.
-
-    Args:
-        key: where the figure is in its file.
-        runs: runs that it draws.
-        members: names of methods of ``Method``, one of which it needs.
-        what: what these give, for the message.
-    """
-    known = [name for name in plugin_names("nfbench.methods") if _has(name, members)]
-    if not runs.plain_methods & {*known}:
-        yield f"'{key}': none of its methods has {what}; those that have: {', '.join(known)}"
-
-
-def _has(method: str, members: Sequence[str]) -> bool:
-    return plugin_defines("nfbench.methods", method, "METHOD", members, root="Method")
 
 
 def new_figure(width: float, height: float, **options: Any) -> Figure:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from nfbench.config.runs import Runs
 from nfbench.config.tables import FigureConfig
-from nfbench.figures._base import COLORS, DrawnRun, bands_of, lacking, legend_above, level_name, new_figure
+from nfbench.figures._base import COLORS, DrawnRun, bands_of, legend_above, level_name, new_figure
 from nfbench.figures._representations import MEMBERS, WHAT, read_shown
 
 if TYPE_CHECKING:
@@ -27,12 +26,9 @@ _LARGEST = 0.995
 class DeviationsFigure(FigureConfig):
     """Histograms of the standard deviations of dimensions, before and after a method has changed them."""
 
-    kind: Literal["deviations"] = "deviations"
+    needs, drawn = MEMBERS, WHAT
 
-    def faults(self, key: str, runs: Runs) -> Iterator[str]:
-        """A method that represents positions has to be among the runs."""
-        yield from super().faults(key, runs)
-        yield from lacking(key, runs.of(self.setting), MEMBERS, WHAT)
+    kind: Literal["deviations"] = "deviations"
 
     def draw(self, runs: Sequence[DrawnRun]) -> Figure:
         """One row per category and method, a column per level, fine to coarse; first seed.

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from nfbench.config.runs import Runs
 from nfbench.config.tables import FigureConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.figures._base import COLORS, GROUPS, DrawnRun, bands_of, lacking, legend_above, level_name, new_figure
+from nfbench.figures._base import COLORS, GROUPS, DrawnRun, bands_of, legend_above, level_name, new_figure
 from nfbench.figures._representations import MEMBERS, WHAT, read_shown
 
 if TYPE_CHECKING:
@@ -27,12 +26,9 @@ _BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1}
 class ProjectionsFigure(FigureConfig):
     """Positions of test images in the plane of their largest variance."""
 
-    kind: Literal["projections"] = "projections"
+    needs, drawn = MEMBERS, WHAT
 
-    def faults(self, key: str, runs: Runs) -> Iterator[str]:
-        """A method that represents positions has to be among the runs."""
-        yield from super().faults(key, runs)
-        yield from lacking(key, runs.of(self.setting), MEMBERS, WHAT)
+    kind: Literal["projections"] = "projections"
 
     def draw(self, runs: Sequence[DrawnRun]) -> Figure:
         """One row per category, method and representation, a column per level, fine to coarse; first seed.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from nfbench.config.runs import Runs
 from nfbench.config.tables import FigureConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets._manifest import Entry, read_checked_image
@@ -18,7 +17,6 @@ from nfbench.figures._base import (
     columns_of,
     draw_example,
     find_run,
-    lacking,
     legend_above,
     new_figure,
     of_first_seed,
@@ -40,15 +38,13 @@ _AUTOMATIC, _ORACLE = "#ff2d2d", "#00c8ff"
 class SegmentationFigure(FigureConfig):
     """A contrario segmentations of examples."""
 
+    needs = ("latent_shapes",)
+    drawn = "standard normal latents"
+
     kind: Literal["segmentation"] = "segmentation"
     nfa: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (1.0,), min_length=1, description="draw detections at these numbers of false alarms, at most 1 each"
     )
-
-    def faults(self, key: str, runs: Runs) -> Iterator[str]:
-        """A method with latents has to be among the runs."""
-        yield from super().faults(key, runs)
-        yield from lacking(key, runs.of(self.setting), ["latent_shapes"], "standard normal latents")
 
     def draw(self, runs: Sequence[DrawnRun]) -> Figure:
         """One row per example, first seed, methods that have an NFA; below, each method's most anomalous normal images.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from nfbench.config.runs import Runs
 from nfbench.config.tables import FigureConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets._manifest import Entry
@@ -15,7 +14,6 @@ from nfbench.figures._base import (
     columns_of,
     draw_example,
     find_run,
-    lacking,
     new_figure,
     of_first_seed,
 )
@@ -35,12 +33,10 @@ _OUTER = 0.005
 class VariancesFigure(FigureConfig):
     """Examples with the variances that a method predicts for their positions."""
 
-    kind: Literal["variances"] = "variances"
+    needs = ("predicted_variances",)
+    drawn = "predicted variances"
 
-    def faults(self, key: str, runs: Runs) -> Iterator[str]:
-        """A method that predicts variances has to be among the runs."""
-        yield from super().faults(key, runs)
-        yield from lacking(key, runs.of(self.setting), ["predicted_variances"], "predicted variances")
+    kind: Literal["variances"] = "variances"
 
     def draw(self, runs: Sequence[DrawnRun]) -> Figure:
         """One row per example image, a column per method that predicts variances; first seed.

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from nfbench.config.validation import printable
 from nfbench.core.errors import required
 from nfbench.core.files import atomic_path, remove_stale
-from nfbench.datasets._manifest import Entry, read_checked_image, read_checked_mask
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
 from nfbench.results.record import RunRecord, read_expected
@@ -32,7 +31,6 @@ __all__ = [
     "bands_of",
     "by_category",
     "columns_of",
-    "draw_example",
     "draw_grid",
     "find_run",
     "legend_above",
@@ -232,23 +230,6 @@ def legend_above(figure: Figure, shown: Legend, bands: Mapping[Axes, str] | None
     for axis, title in (bands or {}).items():
         axis.set_title(title, fontsize=8, loc="left")
     figure.legend(*shown, loc="upper center", ncols=n_columns, fontsize=8, frameon=False)
-
-
-def draw_example(axes: Sequence[Axes], entry: Entry, label: str) -> None:
-    """Draws an image and its ground truth on the first two of ``axes``, and takes the ticks off all."""
-    import numpy as np
-
-    axes[0].imshow(read_checked_image(entry))
-    axes[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7)
-    if entry.label and not entry.mask:
-        axes[1].imshow(np.ones((entry.height, entry.width)), cmap="gray", vmin=0, vmax=1)
-        axes[1].text(0.5, 0.5, "no mask", ha="center", va="center", fontsize=7, transform=axes[1].transAxes)
-    else:
-        mask = read_checked_mask(entry) if entry.mask else np.zeros((entry.height, entry.width), dtype=bool)
-        axes[1].imshow(mask, cmap="gray", vmin=0, vmax=1)
-    for axis in axes:
-        axis.set_xticks([])
-        axis.set_yticks([])
 
 
 def write_figure(figure: Figure, paths: Sequence[Path]) -> None:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Literal
 
 from nfbench.config.tables import FigureConfig
 from nfbench.datasets._manifest import Entry, read_checked_image
-from nfbench.figures._base import DrawnRun, by_category, columns_of, draw_example, find_run, new_figure, of_first_seed
-from nfbench.results.record import tested_images
+from nfbench.figures._base import DrawnRun, columns_of, new_figure, of_first_seed
+from nfbench.figures._examples import draw_example, examples_of
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FIGURE", "MapsFigure", "draw_example"]
+__all__ = ["FIGURE", "MapsFigure"]
 
 _CELL = 1.5
 
@@ -35,26 +35,17 @@ class MapsFigure(FigureConfig):
         from nfbench.results.examples import read_examples
 
         shown = of_first_seed(runs)
-        grouped, columns = by_category(shown), columns_of(shown)
-        n_columns = 2 + 2 * len(columns)
-        examples = {run.folder: read_examples(run.folder) for run in shown}
-        n_rows = sum(len(examples[category_runs[0].folder].images) for category_runs in grouped.values())
-        figure = new_figure(_CELL * n_columns, _CELL * n_rows)
-        axes = figure.subplots(n_rows, n_columns, squeeze=False)
-        rows = iter(axes)
-        for (dataset, category), category_runs in grouped.items():
-            entries = tested_images(category_runs[0].record)
-            for index in examples[category_runs[0].folder].images:
-                row = next(rows)
-                draw_example(row, entries[index], f"{dataset}\n{category}\n{entries[index].defect}")
-                for column, key in enumerate(columns):
-                    run = find_run(category_runs, key)
-                    number = examples[run.folder].row(index) if run else None
-                    if run is not None and number is not None:
-                        maps = examples[run.folder].maps["maps"]
-                        limits = (min(run.contour, float(maps.min())), float(maps.max()))
-                        pair = row[2 + 2 * column : 4 + 2 * column]
-                        _draw_map(pair, entries[index], maps[number], run.contour, limits)
+        examples = [*examples_of(shown, {run.folder: read_examples(run.folder) for run in shown})]
+        n_columns = 2 + 2 * len(columns_of(shown))
+        figure = new_figure(_CELL * n_columns, _CELL * len(examples))
+        axes = figure.subplots(len(examples), n_columns, squeeze=False)
+        for row, example in zip(axes, examples, strict=True):
+            draw_example(row, example.entry, example.label)
+            for column, run, kept, number in example.kept:
+                maps = kept["maps"]
+                limits = (min(run.contour, float(maps.min())), float(maps.max()))
+                pair = row[2 + 2 * column : 4 + 2 * column]
+                _draw_map(pair, example.entry, maps[number], run.contour, limits)
         _label_columns(axes[0], list({run.column: run.record.cell.title for run in shown}.values()))
         figure.subplots_adjust(wspace=0.04, hspace=0.04)
         return figure

@@ -15,12 +15,12 @@ from nfbench.figures._base import (
     DrawnRun,
     by_category,
     columns_of,
-    draw_example,
     find_run,
     legend_above,
     new_figure,
     of_first_seed,
 )
+from nfbench.figures._examples import draw_example
 from nfbench.results.files import DetectedRegion, read_rows
 from nfbench.results.record import tested_images
 

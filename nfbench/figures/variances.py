@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from nfbench.config.tables import FigureConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets._manifest import Entry
-from nfbench.figures._base import (
-    DrawnRun,
-    by_category,
-    columns_of,
-    draw_example,
-    find_run,
-    new_figure,
-    of_first_seed,
-)
-from nfbench.results.record import tested_images
+from nfbench.figures._base import DrawnRun, columns_of, new_figure, of_first_seed
+from nfbench.figures._examples import draw_example, examples_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,22 +45,14 @@ class VariancesFigure(FigureConfig):
         shown = [run for run in of_first_seed(runs) if "variances" in everything[run.folder].maps]
         if not shown:
             raise NfbenchError("a figure of kind 'variances' needs a run that predicts variances, and there is none")
-        grouped, columns = by_category(shown), columns_of(shown)
-        n_rows = sum(len(everything[of_category[0].folder].images) for of_category in grouped.values())
+        examples, columns = [*examples_of(shown, everything)], columns_of(shown)
         widths = [_CELL, _CELL, *[_WITH_BAR] * len(columns)]
-        figure = new_figure(_LABEL + sum(widths), _CELL * n_rows + 0.4, layout="constrained")
-        axes = figure.subplots(n_rows, len(widths), squeeze=False, width_ratios=widths)
-        rows = iter(axes)
-        for (dataset, category), of_category in grouped.items():
-            entries = tested_images(of_category[0].record)
-            for index in everything[of_category[0].folder].images:
-                row = next(rows)
-                draw_example(row, entries[index], f"{dataset}\n{category}\n{entries[index].defect}")
-                for axis, column in zip(row[2:], columns, strict=True):
-                    run = find_run(of_category, column)
-                    number = everything[run.folder].row(index) if run else None
-                    if run is not None and number is not None:
-                        _draw(axis, everything[run.folder].maps["variances"], number, entries[index])
+        figure = new_figure(_LABEL + sum(widths), _CELL * len(examples) + 0.4, layout="constrained")
+        axes = figure.subplots(len(examples), len(widths), squeeze=False, width_ratios=widths)
+        for row, example in zip(axes, examples, strict=True):
+            draw_example(row, example.entry, example.label)
+            for column, _, kept, number in example.kept:
+                _draw(row[2 + column], kept["variances"], number, example.entry)
         titles = ["image", "ground truth", *(f"{title}\npredicted variance" for title in columns.values())]
         for axis, title in zip(axes[0], titles, strict=True):
             axis.set_title(title, fontsize=7)

@@ -15,9 +15,9 @@ SOURCE = Path(nfbench.__file__).parent
 ROOMS = ("core", "config", "plan", "reference", "datasets", "backbones", "metrics")
 KINDS = (TableConfig.package, FigureConfig.package)
 COMPUTING = {
-    "core.device", "core.torchvision_guard", "backbones._extractors", "backbones._weights", "datasets._drawing",
-    "datasets._miniature", "datasets._video", "metrics._calibration", "metrics._inputs", "metrics._iou",
-    "metrics._legacy", "metrics._pixel", "metrics._ranking", "metrics._tails",
+    "core.device", "core.scratch", "core.torchvision_guard", "backbones._extractors", "backbones._weights",
+    "datasets._drawing", "datasets._miniature", "datasets._video", "metrics._calibration", "metrics._inputs",
+    "metrics._iou", "metrics._legacy", "metrics._pixel", "metrics._ranking", "metrics._tails",
 }  # fmt: skip
 """Modules of these rooms that are imported where something is computed."""
 

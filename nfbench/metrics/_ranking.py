@@ -10,20 +10,29 @@ Definitions:
 - F1: 2 TP / (2 TP + FP + FN), at the threshold where it is largest.
 
 Scores are higher where more anomalous. Each score and its region share one 64-bit integer, so that a single in-place
-sort orders both; sums are integers or float64. Memory: 8 bytes per pixel, and a constant.
+sort orders both; sums are integers or float64. Memory: 8 bytes per pixel, and a constant. Beyond 2 GiB, sorted parts
+are kept in files and merged when they are read: the same integers in the same order.
 """
 
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from nfbench.core import scratch
 from nfbench.metrics._inputs import as_array, check_finite, check_labelled
 
 __all__ = ["Areas", "Piece", "RankedScores", "areas_under_curves", "dense_ranks", "image_areas", "just_below"]
 
 _CHUNK = 1 << 18
+_IN_MEMORY = 1 << 28
+"""More scores than this are sorted in parts."""
+_MERGED = 1 << 24
+"""About this many scores of all sorted parts are merged at a time."""
+_STEP = 1 << 14
+"""One of this many scores of a sorted part says where its others are."""
 _LOW = np.uint64(0xFFFFFFFF)
 
 
@@ -57,15 +66,18 @@ class RankedScores:
     Args:
         size: number of scores to come.
         values: sorted distinct scores, if ranks among them are what ``add`` gets (see ``dense_ranks``).
+        folder: of files, where there are too many scores to sort them in memory; see ``nfbench.core.scratch.empty``.
 
     The scores of one region, and the normal ones of one image, share a code, an index into ``image`` and
     ``region_size``.
     """
 
-    def __init__(self, size: int, values: np.ndarray | None = None) -> None:
+    def __init__(self, size: int, values: np.ndarray | None = None, folder: Path | None = None) -> None:
         self.size = size
-        self._packed = np.empty(size, dtype=np.uint64)
+        self._packed = np.empty(min(size, _IN_MEMORY), dtype=np.uint64)
         self._filled = 0
+        self._stored: list[_SortedPart] = []
+        self._folder = folder
         self._sorted = False
         self._values = values
         self._images: list[int] = []
@@ -85,7 +97,7 @@ class RankedScores:
         scores = as_array(scores).ravel()
         keys = scores if self._values is not None else _ascending_keys(scores)
         code, sizes = len(self._images), np.zeros(1, dtype=np.int64)
-        target = self._packed[self._filled : self._filled + scores.size]
+        target = self._space(scores.size)
         np.left_shift(~keys, np.uint64(32), out=target, dtype=np.uint64)
         if regions is None:
             target |= np.uint64(code)
@@ -114,25 +126,87 @@ class RankedScores:
 
     def pieces(self) -> Iterator[Piece]:
         """All scores, from the highest down; sorts them at the first call."""
-        if self._filled != len(self._packed):
-            raise ValueError(f"expected {len(self._packed)} scores, got {self._filled}")
         if not self._sorted:
+            if self._n_scores != self.size:
+                raise ValueError(f"expected {self.size} scores, got {self._n_scores}")
+            if self._stored:
+                self._store()
+                self._packed = self._packed[:0].copy()
             self._packed.sort()
             self._sorted = True
         return self._pieces()
 
+    @property
+    def _n_scores(self) -> int:
+        return self._filled + sum(len(part.packed) for part in self._stored)
+
+    def _space(self, count: int) -> np.ndarray:
+        """Where the next scores go."""
+        if self._n_scores + count > self.size:
+            raise ValueError(f"expected {self.size} scores, got {self._n_scores + count}")
+        if self._filled + count > len(self._packed):
+            self._store()
+            if count > len(self._packed):
+                self._packed = np.empty(count, dtype=np.uint64)
+        return self._packed[self._filled : self._filled + count]
+
+    def _store(self) -> None:
+        """Sorts the scores in memory and moves them to a file."""
+        if self._filled:
+            packed = self._packed[: self._filled]
+            packed.sort()
+            self._stored.append(_SortedPart(scratch.stored(packed, self._folder), packed[::_STEP].copy()))
+            self._filled = 0
+
     def _pieces(self) -> Iterator[Piece]:
-        start = 0
-        while start < len(self._packed):
-            piece = self._packed[start : start + _CHUNK]
-            keys = (self._packed[start : start + _CHUNK + 1] >> np.uint64(32)).astype(np.uint32)
+        for packed in self._chunks():
+            keys = (packed >> np.uint64(32)).astype(np.uint32)
             last = np.flatnonzero(keys[1:] != keys[:-1])
-            if start + _CHUNK >= len(self._packed):
+            if len(packed) <= _CHUNK:
                 last = np.append(last, len(keys) - 1)
             ends = ~keys[last]
             values = _floats(ends) if self._values is None else self._values[ends]
-            yield Piece((piece & _LOW).astype(np.int64), last, values)
-            start += _CHUNK
+            yield Piece((packed[:_CHUNK] & _LOW).astype(np.int64), last, values)
+
+    def _chunks(self) -> Iterator[np.ndarray]:
+        """The sorted scores in pieces of ``_CHUNK``, each with the first of the next one but the last piece."""
+        left = self._packed[:0]
+        for merged in _merged(self._stored) if self._stored else [self._packed]:
+            left = np.concatenate([left, merged]) if len(left) else merged
+            whole = max(len(left) - 1, 0) // _CHUNK * _CHUNK
+            for start in range(0, whole, _CHUNK):
+                yield left[start : start + _CHUNK + 1]
+            left = left[whole:]
+        if len(left):
+            yield left
+
+
+class _SortedPart(NamedTuple):
+    """Packed scores in ascending order, mapped from a file, and each ``_STEP``-th of them in memory."""
+
+    packed: np.ndarray
+    sampled: np.ndarray
+
+    def count_below(self, limit: np.uint64) -> int:
+        """How many are below ``limit``; reads no more than ``_STEP`` of them."""
+        above = int(np.searchsorted(self.sampled, limit))  # the first of the samples that is not below
+        start = max(above - 1, 0) * _STEP
+        return start + int(np.searchsorted(self.packed[start : above * _STEP], limit))
+
+
+def _merged(stored: Sequence[_SortedPart]) -> Iterator[np.ndarray]:
+    """All packed scores in ascending order: of each range of values those of all parts together."""
+    sampled = np.sort(np.concatenate([part.sampled for part in stored]))
+    starts = [0] * len(stored)
+    for limit in [*np.unique(sampled[:: max(_MERGED // _STEP, 1)]), None]:
+        ends = [len(part.packed) if limit is None else part.count_below(limit) for part in stored]
+        between = zip(stored, starts, ends, strict=True)
+        merged = np.concatenate([part.packed[start:end] for part, start, end in between])
+        merged.sort(kind="stable")  # which merges sorted parts
+        for part in stored:
+            scratch.release(part.packed)
+        yield merged
+        starts = ends
 
 
 def areas_under_curves(ranked: RankedScores, fpr_limits: Sequence[float] = (0.3,)) -> Areas:

@@ -28,8 +28,12 @@ class UpperTail:
     def add(self, maps: np.ndarray) -> Self:
         """The tail with further maps ``(B, H, W)``, all of one size."""
         count = max(self.n_images, self.n_images * maps[0].size // _SHARE) + 2  # a quantile lies between two values
-        values = largest(np.concatenate([self.values, maps.ravel()]), count)
-        return replace(self, n_pixels=self.n_pixels + maps.size, values=np.sort(values)[::-1])
+        pixels = maps.ravel()
+        if self.values.size >= count:
+            pixels = pixels[pixels > self.values[-1]]
+        values = np.concatenate([self.values[::-1], np.sort(largest(pixels, count))])
+        values.sort(kind="stable")  # which merges two sorted parts
+        return replace(self, n_pixels=self.n_pixels + maps.size, values=values[-count:][::-1])
 
 
 def largest(values: np.ndarray, count: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nfbench.core import scratch
 from nfbench.core.files import atomic_path
 from nfbench.datasets._manifest import Entry
 from nfbench.metrics._calibration import chi_square_quantiles
@@ -84,7 +85,7 @@ def _scores(scored: Scored) -> _Rows:
 
 def _regions(scored: Scored) -> _Rows:
     for name, maps in scored.log_nfa.items():
-        for entry, log_nfa in zip(scored.truth.entries, maps, strict=True):
+        for entry, log_nfa in zip(scored.truth.entries, scratch.walk(maps), strict=True):
             for region in regions(log_nfa):
                 yield entry.image, entry.label, name, *region
 

@@ -1,13 +1,15 @@
 """Metrics of one scored test set, at the size of the original images."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
+from nfbench.core import scratch
 from nfbench.core.errors import NfbenchError, faults_of, required
 from nfbench.datasets._manifest import Entry, read_checked_mask
 from nfbench.metrics import BY_RULE, Named, find_metric, metrics_of
@@ -26,6 +28,35 @@ _FPR_LIMITS = (0.3, 0.05)
 _CURVE_POINTS = 201
 
 
+class Regions:
+    """Ground-truth regions by image, labelled when they are asked for: one bit of a pixel is kept.
+
+    Args:
+        entries: images whose masks are read.
+    """
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        masks = (read_checked_mask(entry) if entry.mask else None for entry in entries)
+        self._packed = [None if mask is None else (np.packbits(mask), mask.shape) for mask in masks]
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def __getitem__(self, index: int) -> np.ndarray | None:
+        mask = self.mask(index)
+        return None if mask is None else label_regions(mask)
+
+    def __iter__(self) -> Iterator[np.ndarray | None]:
+        return (self[index] for index in range(len(self)))
+
+    def mask(self, index: int) -> np.ndarray | None:
+        """The mask ``(H, W)`` of an image, None where it has none."""
+        if (kept := self._packed[index]) is None:
+            return None
+        bits, shape = kept
+        return np.unpackbits(bits, count=math.prod(shape)).reshape(shape).view(bool)
+
+
 class GroundTruth:
     """Labels and regions of a test set.
 
@@ -42,8 +73,7 @@ class GroundTruth:
         self.entries = entries
         self.labels = np.array([entry.label for entry in entries])
         self.has_masks = all(entry.mask for entry in entries if entry.label)
-        masked = entries if self.has_masks else []
-        self.regions = [label_regions(read_checked_mask(entry)) if entry.mask else None for entry in masked]
+        self.regions = Regions(entries if self.has_masks else [])
 
     @property
     def n_regions(self) -> int:
@@ -54,22 +84,23 @@ class GroundTruth:
         """Number of pixels of all images at their original size."""
         return sum(entry.height * entry.width for entry in self.entries)
 
-    def rank(self, maps: np.ndarray) -> RankedScores:
-        """Collects the pixels of maps ``(N, h, w)``, resized to the images."""
-        ranked = RankedScores(self.pixel_count())
+    def rank(self, maps: Iterable[np.ndarray], folder: Path | None = None) -> RankedScores:
+        """Collects the pixels of maps ``(h, w)``, resized to the images; ``folder`` as for ``RankedScores``."""
+        ranked = RankedScores(self.pixel_count(), folder=folder)
         for resized, regions in zip(self.resized(maps), self.regions, strict=True):
             ranked.add(resized, regions)
         return ranked
 
-    def resized(self, maps: np.ndarray) -> Iterator[np.ndarray]:
-        """Maps ``(N, h, w)`` at the size of the images."""
+    def resized(self, maps: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Maps ``(h, w)`` at the size of the images."""
         for score_map, entry in zip(maps, self.entries, strict=True):
             yield resize_map(score_map, entry.height, entry.width)
 
     def masks(self) -> Iterator[np.ndarray]:
         """Boolean masks ``(H, W)`` of all images."""
-        for entry, regions in zip(self.entries, self.regions, strict=True):
-            yield np.zeros((entry.height, entry.width), dtype=bool) if regions is None else regions > 0
+        for index, entry in enumerate(self.entries):
+            mask = self.regions.mask(index)
+            yield np.zeros((entry.height, entry.width), dtype=bool) if mask is None else mask
 
 
 class Curve(NamedTuple):
@@ -87,6 +118,7 @@ class ScoredSet:
         truth: their labels and regions.
         normal: gives the largest pixels of maps of normal images, for the fair threshold; None without maps.
         log_nfa: what ``log_nfa_maps`` says of the test images.
+        folder: of files for what may not stay in memory; see ``nfbench.core.scratch.empty``.
 
     Attributes:
         labels: ``(N,)``, 1 for anomalous.
@@ -99,11 +131,13 @@ class ScoredSet:
         truth: GroundTruth,
         normal: Callable[[], UpperTail | None],
         log_nfa: Mapping[str, np.ndarray],
+        folder: Path | None = None,
     ) -> None:
         self.labels, self.images, self.truth = truth.labels, scored.images, truth
-        self._maps, self._normal, self._log_nfa = scored.maps, normal, log_nfa
+        self._maps, self._normal, self._log_nfa, self._folder = scored.maps, normal, log_nfa, folder
         self._ranked: tuple[str, RankedScores] | None = None
         self._sweeps: dict[str, IouSweep] = {}
+        self._grids: dict[str, np.ndarray] = {}
         self._detections: dict[tuple[str, float], np.ndarray] = {}
         self._ious: dict[tuple[str, float], dict[str, float]] = {}
 
@@ -146,8 +180,10 @@ class ScoredSet:
             log_nfa: log10 of the NFA below which ``nfa`` and ``nfa_guard`` detect.
         """
         if (detector, log_nfa) not in self._detections:
-            fair = detector == "fair"
-            detected = self._map("score") > self.fair_threshold if fair else self._log_nfa[detector] < log_nfa
+            if detector == "fair":
+                detected = (score_map > self.fair_threshold for score_map in self._images("score"))
+            else:
+                detected = (of_image < log_nfa for of_image in scratch.walk(self._log_nfa[detector]))
             self._detections[detector, log_nfa] = np.array([ndimage.label(mask)[1] for mask in detected])
         return self._detections[detector, log_nfa]
 
@@ -162,7 +198,8 @@ class ScoredSet:
         if name := of_sweep.get((detector, log_nfa)):
             return {over: float(values[0]) for over, values in self.sweep(name).curve.items()}
         if (detector, log_nfa) not in self._ious:
-            detected = (resized < log_nfa for resized in self.truth.resized(self._log_nfa[detector]))
+            resized = self.truth.resized(scratch.walk(self._log_nfa[detector]))
+            detected = (of_image < log_nfa for of_image in resized)
             self._ious[detector, log_nfa] = mean_iou(detected, self.truth.masks())
         return self._ious[detector, log_nfa]
 
@@ -188,21 +225,31 @@ class ScoredSet:
         has_all = (self.truth.has_masks or not metric.needs_masks) and (self._log_nfa or not metric.needs_latents)
         return bool(has_maps and has_all) and not named.transductive
 
-    def _map(self, name: str) -> np.ndarray:
-        return required(self._maps, "the maps of the method") if name == "score" else -self._log_nfa[name]
+    def _images(self, name: str) -> Iterator[np.ndarray]:
+        """A map, image by image."""
+        if name == "score":
+            return scratch.walk(required(self._maps, "the maps of the method"))
+        return (-log_nfa for log_nfa in scratch.walk(self._log_nfa[name]))
 
     def _rank(self, name: str) -> RankedScores:
         """The pixels of a map; those of one map at a time, since they take 8 bytes each."""
         if self._ranked is None or self._ranked[0] != name:
             self._ranked = None
-            self._ranked = name, self.truth.rank(self._map(name))
+            self._ranked = name, self.truth.rank(self._images(name), self._folder)
         return self._ranked[1]
 
     def _grid(self, name: str) -> np.ndarray:
         """Thresholds to draw a curve at: equal steps, and quantiles, since scores may have a heavy tail."""
-        maps = self._map(name)
-        steps = np.linspace(maps.min(), maps.max(), _CURVE_POINTS)
-        return np.unique([*steps, *np.quantile(maps[:, ::4, ::4], np.linspace(0, 1, _CURVE_POINTS))])
+        if name not in self._grids:
+            shape = required(self._maps if name == "score" else self._log_nfa[name], "the maps of the method").shape
+            sampled = np.empty((shape[0], *(math.ceil(side / 4) for side in shape[1:])), np.float32)
+            ends = np.empty((shape[0], 2), np.float32)
+            for row, of_image in enumerate(self._images(name)):
+                sampled[row], ends[row] = of_image[::4, ::4], (of_image.min(), of_image.max())
+            steps = np.linspace(ends.min(), ends.max(), _CURVE_POINTS)
+            quantiles = np.quantile(sampled, np.linspace(0, 1, _CURVE_POINTS), overwrite_input=True)
+            self._grids[name] = np.unique([*steps, *quantiles])
+        return self._grids[name]
 
 
 class Evaluation(NamedTuple):
@@ -229,6 +276,7 @@ def evaluate(
     normal: UpperTail | None,
     log_nfa: Mapping[str, np.ndarray],
     measured: Sequence[str] = (),
+    folder: Path | None = None,
 ) -> Evaluation:
     """Measures one set of scores.
 
@@ -238,11 +286,12 @@ def evaluate(
         normal: largest pixels of maps of normal images, for the fair threshold; None without maps.
         log_nfa: what ``log_nfa_maps`` says of the test images.
         measured: families of metrics, by default all.
+        folder: as for ``ScoredSet``.
 
     Raises:
         NfbenchError: a metric fails, or is infinite; names it and its file.
     """
-    test = ScoredSet(scored, truth, lambda: normal, log_nfa)
+    test = ScoredSet(scored, truth, lambda: normal, log_nfa, folder)
     chosen = [named for named in metrics_of(measured) if test.measures(named)]
     metrics: Metrics = {}
     thresholds = {"fair": test.fair_threshold} if "fair" in test.detectors else {}
@@ -275,22 +324,21 @@ def _plugin(named: Named) -> str:
     return f"metric '{named.name}' of nfbench/metrics/{named.family}.py"
 
 
-def log_nfa_maps(scored: ScoredImages) -> dict[str, np.ndarray]:
-    """Maps of log10 NFA at the size of the anomaly maps, ``(N, H, W)`` float32.
+def log_nfa_maps(scored: ScoredImages, folder: Path | None = None) -> dict[str, np.ndarray]:
+    """Maps of log10 NFA at the size of the anomaly maps, ``(N, H, W)`` float32; ``folder`` as for ``ScoredSet``.
 
     Returns:
         ``nfa`` as published and ``nfa_guard`` with the guard; nothing where the method has no standard normal latents.
     """
     if not scored.energies or scored.maps is None:
         return {}
-    size = scored.maps.shape[1:]
-    images = list(zip(*scored.energies, strict=True))
-    return {
-        name: np.stack([log_nfa_of_energies(image, scored.channels, size, guard) for image in images]).astype(
-            np.float32
-        )
-        for name, guard in (("nfa", False), ("nfa_guard", True))
-    }
+    shape = scored.maps.shape
+    found = {name: scratch.empty(shape, np.float32, folder) for name in ("nfa", "nfa_guard")}
+    for row, image in enumerate(zip(*map(scratch.walk, scored.energies), strict=True)):
+        for name, maps in found.items():
+            maps[row] = log_nfa_of_energies(image, scored.channels, shape[1:], name == "nfa_guard")
+            scratch.release(maps)
+    return found
 
 
 def select(by_epoch: dict[int, Metrics], val_log_likelihood: dict[int, float | None]) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,6 @@ from nfbench.blocks.features import Features
 from nfbench.blocks.maps import smooth
 from nfbench.blocks.method import Method
 from nfbench.core.errors import required
-from nfbench.core.progress import progress
 from nfbench.features.forward import Picture, load_extractor, normalize, read_images
 from nfbench.features.recipe import Recipe
 
@@ -44,7 +43,7 @@ class GradientMaps:
 
     def __call__(self, indices: Sequence[int]) -> Tensor:
         """Maps of some images, ``(B, S, S)`` at the size of the backbone's input."""
-        return torch.stack([self._map(index) for index in progress(indices, total=len(indices), label="gradients")])
+        return torch.stack([self._map(index) for index in indices])
 
     @torch.inference_mode(False)
     @torch.enable_grad()

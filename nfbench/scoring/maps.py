@@ -1,6 +1,7 @@
 """Anomaly maps and image scores."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,19 +12,23 @@ from torch.nn import functional
 from nfbench.blocks.features import Features
 from nfbench.blocks.maps import top_percent_mean
 from nfbench.blocks.method import Method, Scores
+from nfbench.core import scratch
 from nfbench.core.errors import NfbenchError
-from nfbench.features.batches import CachedFeatures, read_batches
+from nfbench.core.progress import progress
+from nfbench.features.batches import BATCH, CachedFeatures, read_batches
 from nfbench.metrics._tails import UpperTail
 from nfbench.scoring.a_contrario import energy
 
 __all__ = [
     "IMAGE_SCORES",
     "Localizer",
+    "NormalImages",
     "ScoredImages",
     "contour_threshold",
     "image_scores",
     "resize_map",
     "score_images",
+    "score_normal",
 ]
 
 _CONTOUR_SHARE = 0.001
@@ -36,7 +41,7 @@ Localizer = Callable[[Sequence[int]], Tensor]
 
 
 class ScoredImages(NamedTuple):
-    """What a method says of ``N`` images.
+    """What a method says of ``N`` images. Arrays may be mapped from files, see ``nfbench.core.scratch``.
 
     Attributes:
         maps: ``(N, H, W)`` float32 at the method's size; None of a method that makes none.
@@ -52,6 +57,18 @@ class ScoredImages(NamedTuple):
     channels: tuple[int, ...] = ()
 
 
+class NormalImages(NamedTuple):
+    """What is kept of normal images.
+
+    Attributes:
+        tail: the largest pixels of their maps; None of a method that makes none.
+        energies: as of ``ScoredImages``.
+    """
+
+    tail: UpperTail | None
+    energies: tuple[np.ndarray, ...]
+
+
 @torch.inference_mode()
 def score_images(
     method: Method,
@@ -59,6 +76,7 @@ def score_images(
     device: torch.device,
     indices: Sequence[int] | None = None,
     localize: Localizer | None = None,
+    folder: Path | None = None,
 ) -> ScoredImages:
     """Scores cached images.
 
@@ -68,36 +86,52 @@ def score_images(
         device: where to compute.
         indices: which images, by default all.
         localize: makes the maps where the method does not.
+        folder: of files for what may not stay in memory; see ``nfbench.core.scratch.empty``.
 
     Raises:
         NfbenchError: a score is NaN or infinite, and the message names the image's number; or has another shape.
     """
     chosen = torch.arange(len(features)) if indices is None else torch.as_tensor(indices)
-    parts, maps, n_done = [], None, 0
-    for batch in read_batches(features, chosen, device):
-        part = _score(method, batch)
-        if part.maps is not None:
-            maps = torch.empty(len(chosen), *part.maps.shape[1:]) if maps is None else maps
-            maps[n_done : n_done + len(part.maps)] = part.maps
-        parts.append(part._replace(maps=None))
-        n_done += len(part.images)
-    if method.gradient_maps:
-        if localize is None:
-            raise ValueError(f"{method.title} makes its maps of images: 'localize' is missing")
-        maps = localize(chosen.tolist()).float().cpu()
-    paper = torch.cat([part.images for part in parts]).float()
-    scales = [torch.cat(scale) for scale in zip(*(part.energies for part in parts), strict=True)]
-    checked = (paper, *scales) if maps is None else (maps, paper, *scales)
-    finite = [[torch.isfinite(image).all() for image in values] for values in checked]
-    bad = ~torch.tensor(finite).all(0)
-    if bad.any():
-        raise NfbenchError(
-            f"method '{method.title}': the scores of {int(bad.sum())} images are not finite, first image "
-            f"{int(bad.nonzero()[0])}"
-        )
-    energies = tuple(scale.numpy() for scale in scales)
-    shown = None if maps is None else maps.numpy()
-    return ScoredImages(shown, image_scores(maps, paper), energies, parts[0].channels)
+    kept, channels = _Kept(len(chosen), folder), tuple[int, ...]()
+    for first, part in _scored(method, features, chosen, device, localize):
+        kept.write(first, {"paper": part.images, **({} if part.maps is None else {"maps": part.maps})})
+        kept.write(first, dict(enumerate(part.energies)))
+        channels = part.channels
+    maps, paper = kept.arrays.get("maps"), torch.from_numpy(kept.arrays["paper"])
+    return ScoredImages(maps, _by_rule(maps, paper), kept.energies, channels)
+
+
+@torch.inference_mode()
+def score_normal(
+    method: Method,
+    features: CachedFeatures,
+    device: torch.device,
+    held_out: Sequence[int] = (),
+    localize: Localizer | None = None,
+    folder: Path | None = None,
+) -> NormalImages:
+    """Scores cached normal images, and keeps the largest pixels of their maps.
+
+    Args:
+        method: as for ``score_images``, and so are all but ``held_out``.
+        features: of the normal images.
+        device: where to compute.
+        held_out: rows of the images whose maps count, by default all.
+        localize: makes the maps where the method does not.
+        folder: of files.
+
+    Raises:
+        NfbenchError: as ``score_images``.
+    """
+    chosen = torch.arange(len(features))
+    counts = np.isin(chosen, list(held_out)) if len(held_out) else np.ones(len(chosen), dtype=bool)
+    kept, tail = _Kept(len(chosen), folder), UpperTail(int(counts.sum()))
+    for first, part in _scored(method, features, chosen, device, localize):
+        kept.write(first, dict(enumerate(part.energies)))
+        counted = counts[first : first + len(part.images)]
+        if part.maps is not None and counted.any():
+            tail = tail.add(part.maps.numpy()[counted])
+    return NormalImages(tail if tail.n_pixels else None, kept.energies)
 
 
 class _Part(NamedTuple):
@@ -105,6 +139,64 @@ class _Part(NamedTuple):
     images: Tensor
     energies: tuple[Tensor, ...]
     channels: tuple[int, ...]
+
+
+class _Kept:
+    """Values of all images by name or, of energies, by scale; filled batch by batch."""
+
+    def __init__(self, count: int, folder: Path | None) -> None:
+        self.count, self.folder = count, folder
+        self.arrays: dict[str | int, np.ndarray] = {}
+
+    @property
+    def energies(self) -> tuple[np.ndarray, ...]:
+        """Of all scales."""
+        return tuple(array for key, array in self.arrays.items() if isinstance(key, int))
+
+    def write(self, first: int, values: Mapping[str, Tensor] | Mapping[int, Tensor]) -> None:
+        """Values of the images from number ``first`` on."""
+        for key, of_part in values.items():
+            rows = of_part.numpy()
+            if key not in self.arrays:
+                self.arrays[key] = scratch.empty((self.count, *rows.shape[1:]), rows.dtype, self.folder)
+            self.arrays[key][first : first + len(rows)] = rows
+            scratch.release(self.arrays[key])
+
+
+def _scored(
+    method: Method, features: CachedFeatures, chosen: Tensor, device: torch.device, localize: Localizer | None
+) -> Iterator[tuple[int, _Part]]:
+    """Scores of some images batch by batch, with the number of those before; see ``score_images``."""
+    if method.gradient_maps and localize is None:
+        raise ValueError(f"{method.title} makes its maps of images: 'localize' is missing")
+    bad: list[bool] = []
+    numbers = chosen.split(BATCH)
+    batches = read_batches(features, chosen, device)
+    if method.gradient_maps:
+        batches = progress(batches, total=len(numbers), label="gradients")
+    for of_batch, batch in zip(numbers, batches, strict=True):
+        part = _score(method, batch)
+        if method.gradient_maps and localize:
+            part = part._replace(maps=localize(of_batch.tolist()).float().cpu())
+        values = [part.images, *part.energies, *([] if part.maps is None else [part.maps])]
+        finite = [torch.isfinite(of_images).reshape(len(of_images), -1).all(1) for of_images in values]
+        yield len(bad), part
+        bad += (~torch.stack(finite).all(0)).tolist()
+    if any(bad):
+        raise NfbenchError(
+            f"method '{method.title}': the scores of {sum(bad)} images are not finite, first image {bad.index(True)}"
+        )
+
+
+def _by_rule(maps: np.ndarray | None, paper: Tensor) -> dict[str, np.ndarray]:
+    """As ``image_scores``, part by part."""
+    if maps is None:
+        return image_scores(None, paper)
+    found, n_done = [], 0
+    for part in scratch.parts(maps):
+        found.append(image_scores(torch.from_numpy(part), paper[n_done : n_done + len(part)]))
+        n_done += len(part)
+    return {rule: np.concatenate([scores[rule] for scores in found]) for rule in IMAGE_SCORES}
 
 
 def _score(method: Method, features: Features[Tensor]) -> _Part:
@@ -120,7 +212,7 @@ def _score(method: Method, features: Features[Tensor]) -> _Part:
         _check_shape(method, "latents", z, (count, "C", "H", "W"))
     energies = tuple(energy(z) for z in latents)
     maps = None if scores.maps is None else scores.maps.float().cpu()
-    return _Part(maps, scores.images.cpu(), energies, tuple(z.shape[1] for z in latents))
+    return _Part(maps, scores.images.float().cpu(), energies, tuple(z.shape[1] for z in latents))
 
 
 def _check_shape(method: Method, part: str, values: object, wanted: tuple[int | str, ...]) -> None:
@@ -151,5 +243,6 @@ def resize_map(score_map: np.ndarray, height: int, width: int) -> np.ndarray:
     """Bilinear resize of one map ``(h, w)`` to ``(height, width)``, pixel centres aligned (``align_corners=False``)."""
     if score_map.shape == (height, width):
         return score_map
-    resized = functional.interpolate(torch.from_numpy(score_map)[None, None], (height, width), mode="bilinear")
+    values = torch.from_numpy(np.require(score_map, requirements="W"))  # torch warns of maps that are mapped to be read
+    resized = functional.interpolate(values[None, None], (height, width), mode="bilinear")
     return resized[0, 0].numpy()

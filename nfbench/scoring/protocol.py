@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,9 +13,9 @@ from nfbench.features.batches import CachedFeatures, read_batches
 from nfbench.metrics import TRANSDUCTIVE, ThresholdSource
 from nfbench.metrics._tails import UpperTail
 from nfbench.scoring.evaluate import Evaluation, GroundTruth, evaluate, log_nfa_maps
-from nfbench.scoring.maps import Localizer, ScoredImages, contour_threshold, score_images
+from nfbench.scoring.maps import Localizer, ScoredImages, contour_threshold, score_images, score_normal
 
-__all__ = ["Scored", "Views", "score_and_evaluate", "tail_of"]
+__all__ = ["Scored", "Views", "score_and_evaluate"]
 
 
 class Views(NamedTuple):
@@ -54,6 +55,7 @@ def score_and_evaluate(
     held_out: Sequence[int] = (),
     measured: Sequence[str] = (),
     cross_fitted: UpperTail | None = None,
+    folder: Path | None = None,
 ) -> Scored:
     """Scores and measures a trained method.
 
@@ -65,6 +67,7 @@ def score_and_evaluate(
         held_out: rows of the training images that the method was not trained on; thresholds are theirs, if any.
         measured: families of metrics, by default all.
         cross_fitted: what thresholds are taken from instead of this method's maps of normal images.
+        folder: of files for what may not stay in memory; see ``nfbench.core.scratch.empty``.
 
     The scores of an image do not depend on other test images. For transductive methods the metrics hold, under names
     that end in ``_transductive``, those of the published scores as well. ``method`` is left calibrated by its last use.
@@ -72,30 +75,22 @@ def score_and_evaluate(
     tail = cross_fitted
     normal_energies: tuple[np.ndarray, ...] = ()
     if cross_fitted is None or method.latent_shapes():
-        normal = score_images(method, views.normal, device, localize=views.localize_normal)
-        tail, normal_energies = cross_fitted or tail_of(normal, held_out), normal.energies
-        del normal  # its maps may be most of the memory
+        normal = score_normal(method, views.normal, device, held_out, views.localize_normal, folder)
+        tail, normal_energies = cross_fitted or normal.tail, normal.energies
     clock = [time.monotonic()]
-    test = score_images(method, views.test, device, localize=views.localize_test)
+    test = score_images(method, views.test, device, localize=views.localize_test, folder=folder)
     clock.append(time.monotonic())
-    log_nfa = log_nfa_maps(test)
+    log_nfa = log_nfa_maps(test, folder)
     clock.append(time.monotonic())
-    evaluation = evaluate(test, truth, tail, log_nfa, measured)
+    evaluation = evaluate(test, truth, tail, log_nfa, measured, folder)
     if method.transductive:
         method.calibrate(lambda: read_batches(views.test, torch.arange(len(views.test)), device))
-        of_set = [score_images(method, features, device) for features in (views.test, views.normal)]
-        published = evaluate(of_set[0], truth, tail_of(of_set[1], held_out), {}, measured)
+        of_set = score_images(method, views.test, device, folder=folder)
+        normal = score_normal(method, views.normal, device, held_out, folder=folder)
+        published = evaluate(of_set, truth, normal.tail, {}, measured, folder)
         evaluation.metrics.update({f"{name}{TRANSDUCTIVE}": value for name, value in published.metrics.items()})
     seconds = dict(zip(("score", "log_nfa"), np.diff(clock).round(3).tolist(), strict=True))
     source: ThresholdSource = "cross-fitted" if cross_fitted else "held out" if len(held_out) else "training"
     contour = None if tail is None else contour_threshold(tail)
     chosen_on = None if tail is None else (source, tail.n_images)
     return Scored(truth, test, normal_energies, log_nfa, evaluation, contour, chosen_on, seconds)
-
-
-def tail_of(normal: ScoredImages, held_out: Sequence[int] = ()) -> UpperTail | None:
-    """The largest pixels of maps of training images, of those held out if any; None without maps."""
-    if normal.maps is None:
-        return None
-    maps = normal.maps[list(held_out)] if len(held_out) else normal.maps
-    return UpperTail(len(maps)).add(maps)

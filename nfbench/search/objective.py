@@ -19,6 +19,7 @@ from nfbench.blocks.settings import epochs_of
 from nfbench.config import VariantConfig
 from nfbench.core.errors import NfbenchError, one_line
 from nfbench.datasets._manifest import Entry
+from nfbench.features.batches import CachedFeatures
 from nfbench.features.cache import FeatureCache
 from nfbench.features.meta import FeatureMeta
 from nfbench.features.shards import StoredArray
@@ -27,8 +28,7 @@ from nfbench.metrics._tails import UpperTail
 from nfbench.plan.cells import Cell
 from nfbench.scoring.evaluate import GroundTruth, ScoredSet, log_nfa_maps
 from nfbench.scoring.gradients import GradientMaps
-from nfbench.scoring.maps import ScoredImages, score_images
-from nfbench.scoring.protocol import tail_of
+from nfbench.scoring.maps import Localizer, score_images, score_normal
 from nfbench.search.space import split_point
 from nfbench.search.study import SharedStudy
 from nfbench.training.assemble import Images, of_class
@@ -84,6 +84,7 @@ def measure(
     device: torch.device,
     held_out: Sequence[int] = (),
     cross_fitted: Callable[[], UpperTail | None] = lambda: None,
+    folder: Path | None = None,
 ) -> float:
     """A metric of a model in evaluation mode, the same number as a run record has.
 
@@ -94,25 +95,30 @@ def measure(
         device: where to compute.
         held_out: rows of the normal images that the model was not trained on.
         cross_fitted: gives what thresholds are taken from instead of the model's maps of normal images, if anything.
+        folder: of files for what may not stay in memory; see ``nfbench.core.scratch.empty``.
 
     Raises:
         NfbenchError: it is not defined on these images.
     """
 
-    def score(features: Features[StoredArray], entries: Sequence[Entry], meta: FeatureMeta) -> ScoredImages:
+    def seen(
+        features: Features[StoredArray], entries: Sequence[Entry], meta: FeatureMeta
+    ) -> tuple[CachedFeatures, Localizer | None]:
         features = of_class(features, 0) if model.takes_class else features
-        localize = GradientMaps(model, entries, meta.recipe, device) if model.gradient_maps else None
-        return score_images(model, features, device, localize=localize)
+        return features, GradientMaps(model, entries, meta.recipe, device) if model.gradient_maps else None
+
+    def tail_of_normal() -> UpperTail | None:
+        if tail := cross_fitted():
+            return tail
+        features, localize = seen(normal.features, judged.normal, normal.meta)
+        return score_normal(model, features, device, held_out, localize, folder).tail
 
     named = find_metric(metric)
     tested, normal = judged.features, judged.normal_features
-    scored = score(tested.features[judged.rows], judged.truth.entries, tested.meta)
-    test = ScoredSet(
-        scored,
-        judged.truth,
-        lambda: cross_fitted() or tail_of(score(normal.features, judged.normal, normal.meta), held_out),
-        log_nfa_maps(scored) if named.metric.needs_latents else {},
-    )
+    features, localize = seen(tested.features[judged.rows], judged.truth.entries, tested.meta)
+    scored = score_images(model, features, device, localize=localize, folder=folder)
+    log_nfa = log_nfa_maps(scored, folder) if named.metric.needs_latents else {}
+    test = ScoredSet(scored, judged.truth, tail_of_normal, log_nfa, folder)
     value = named.metric.value(test, named.variant) if test.measures(named) else math.nan
     if not math.isfinite(value):
         without = "; the method has no white latents" if named.metric.needs_latents and not scored.energies else ""
@@ -194,7 +200,7 @@ class Objective:
 
         def measured(model: Method, judged: Judged) -> float:
             metric = self.variant.searched.metric
-            return measure(metric, model, judged, self.device, held_out.tolist(), cross_fitted)
+            return measure(metric, model, judged, self.device, held_out.tolist(), cross_fitted, self.folder)
 
         def judge(model: Method, epoch: int, log_likelihood: float | None) -> None:
             judged = self.judged.get(backbone)

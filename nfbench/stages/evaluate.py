@@ -85,7 +85,7 @@ def evaluate_run(
     kept = _models(training, source)
     history = read_rows(Epoch, trained)
     for epoch, state in progress(kept.items(), total=len(kept), label=f"evaluate {spec.cell}"):
-        scored = score_and_evaluate(load_method(model, state), views, truth, where, held_out, spec.metrics, tail)
+        scored = score_and_evaluate(load_method(model, state), views, truth, where, held_out, spec.metrics, tail, run)
         by_epoch[epoch] = scored.evaluation.metrics
 
     likelihoods["after"] = list(likelihood_histograms(model, drawn, where))

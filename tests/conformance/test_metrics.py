@@ -32,8 +32,8 @@ class Truth:
         mask[2:5, 2:5] = mask[7:10, 6:11] = 1
         self.regions = [label_regions(mask) if label else None for label in labels]
 
-    def rank(self, maps):
-        ranked = RankedScores(maps.size)
+    def rank(self, maps, folder=None):
+        ranked = RankedScores(len(self.labels) * SIZE * SIZE)
         for score_map, regions in zip(maps, self.regions, strict=True):
             ranked.add(score_map, regions)
         return ranked

@@ -6,7 +6,16 @@ import typer
 
 from nfbench.cli.options import Device, Threads
 from nfbench.config import Kept
-from nfbench.plan.specs import EvaluateSpec, ExtractSpec, PrepareSpec, SearchSpec, StudySpec, SummarizeSpec, TrainSpec
+from nfbench.plan.specs import (
+    EvaluateSpec,
+    ExtractSpec,
+    PrepareSpec,
+    ScoreSpec,
+    SearchSpec,
+    StudySpec,
+    SummarizeSpec,
+    TrainSpec,
+)
 
 __all__ = [
     "Spec",
@@ -14,6 +23,7 @@ __all__ = [
     "evaluate_run",
     "extract_features",
     "prepare_data",
+    "score_run",
     "search_hyperparameters",
     "summarize_study",
     "train_flow",
@@ -74,8 +84,15 @@ def train_flow(
     train.train_flow(TrainSpec.parse(spec), device, threads, checkpoint_seconds)
 
 
-def evaluate_run(spec: Spec, device: Device = "auto", threads: Threads = None, keep_models: KeepModels = "all") -> None:
-    """Score the test images with every kept model and write the run record."""
+def score_run(spec: Spec, device: Device = "auto", threads: Threads = None) -> None:
+    """Score the test images of a category with every kept model."""
+    from nfbench.stages import score
+
+    score.score_run(ScoreSpec.parse(spec), device, threads)
+
+
+def evaluate_run(spec: Spec, threads: Threads = None, keep_models: KeepModels = "all") -> None:
+    """Measure scores and maps, write the run record, and delete what is not to stay."""
     from nfbench.stages import evaluate
 
-    evaluate.evaluate_run(EvaluateSpec.parse(spec), device, threads, keep_models)
+    evaluate.evaluate_run(EvaluateSpec.parse(spec), threads, keep_models)

@@ -18,7 +18,7 @@ from nfbench.metrics._tails import UpperTail
 from nfbench.scoring.a_contrario import log_nfa_of_energies
 from nfbench.scoring.maps import ScoredImages, resize_map
 
-__all__ = ["Curve", "Evaluation", "GroundTruth", "ScoredSet", "evaluate", "log_nfa_maps", "select"]
+__all__ = ["Curve", "Evaluation", "GroundTruth", "ScoredSet", "evaluate", "have_masks", "log_nfa_maps", "select"]
 
 Metrics = dict[str, float | None]
 
@@ -41,7 +41,7 @@ class GroundTruth:
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = entries
         self.labels = np.array([entry.label for entry in entries])
-        self.has_masks = all(entry.mask for entry in entries if entry.label)
+        self.has_masks = have_masks(entries)
         masked = entries if self.has_masks else []
         self.regions = [label_regions(read_checked_mask(entry)) if entry.mask else None for entry in masked]
 
@@ -70,6 +70,11 @@ class GroundTruth:
         """Boolean masks ``(H, W)`` of all images."""
         for entry, regions in zip(self.entries, self.regions, strict=True):
             yield np.zeros((entry.height, entry.width), dtype=bool) if regions is None else regions > 0
+
+
+def have_masks(entries: Sequence[Entry]) -> bool:
+    """Whether every anomalous image has a mask."""
+    return all(entry.mask for entry in entries if entry.label)
 
 
 class Curve(NamedTuple):

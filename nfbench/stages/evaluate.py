@@ -1,12 +1,10 @@
 """From scores and maps to ``run.json`` and what goes with it."""
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from nfbench.config import Kept
 from nfbench.core.device import peak_memory_mb, pick_device
 from nfbench.core.errors import NfbenchError, required
 from nfbench.core.files import atomic_path, remove_stale, remove_tree
@@ -14,7 +12,7 @@ from nfbench.core.progress import progress
 from nfbench.core.seals import known_files, read_sealed, verified
 from nfbench.datasets._manifest import read_manifest
 from nfbench.plan.origin import require_origin
-from nfbench.plan.paths import EVALUATED, SCORED, TRAINED
+from nfbench.plan.paths import EVALUATED, SCORED
 from nfbench.plan.specs import EvaluateSpec
 from nfbench.results.artifacts import write_artifacts
 from nfbench.results.compose import Evaluated, compose_record
@@ -33,17 +31,9 @@ from nfbench.scoring.protocol import measure
 
 __all__ = ["evaluate_run"]
 
-_DELETED: dict[Kept, Sequence[str]] = {"all": (), "last": TRAINED[1:2], "none": TRAINED[:2]}
 
-
-def evaluate_run(spec: EvaluateSpec, threads: int | None = None, keep_models: Kept = "all") -> None:
-    """Measures the scores of every kept model, writes the run record, and deletes what is not to stay.
-
-    Args:
-        spec: what to measure.
-        threads: CPU threads, by default all.
-        keep_models: models that stay; scores and maps do not.
-    """
+def evaluate_run(spec: EvaluateSpec, threads: int | None = None) -> None:
+    """Measures the scores of every kept model, writes the run record, and deletes the scores and maps."""
     require_origin(spec)
     where = pick_device("cpu", threads)
     run, trained, folder = Path(spec.run), Path(spec.trained), Path(spec.run, SCORED).parent
@@ -72,6 +62,4 @@ def evaluate_run(spec: EvaluateSpec, threads: int | None = None, keep_models: Ke
     written = known_files(run, [*EVALUATED[1:], *(["maps.npy"] if spec.save_maps else [])])
     found = Evaluated(spec, training, history, scoring, by_epoch, scored)
     write_record(run / "run.json", compose_record(found, peak_memory_mb(where), written))
-    for name in _DELETED[keep_models]:
-        (trained / name).unlink(missing_ok=True)
     remove_tree(folder)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nfbench.anomalies._base import make_generator
 from nfbench.blocks.method import Method, build_method, load_method, resolve_settings
-from nfbench.config import AnomaliesConfig
+from nfbench.config import AnomaliesConfig, Kept
 from nfbench.core.device import peak_memory_mb, pick_device
 from nfbench.core.errors import NfbenchError, required
 from nfbench.core.files import remove_stale
@@ -26,7 +26,7 @@ from nfbench.features.cache import FeatureCache
 from nfbench.features.online import OnlineFeatures, pseudo_anomalies
 from nfbench.metrics._tails import UpperTail
 from nfbench.plan.origin import require_origin
-from nfbench.plan.paths import SCORED
+from nfbench.plan.paths import SCORED, TRAINED
 from nfbench.plan.specs import ScoreSpec
 from nfbench.results.artifacts import choose_examples, write_likelihoods, write_npz, write_representations
 from nfbench.results.scored import (
@@ -51,10 +51,11 @@ from nfbench.training.record import TrainingRecord
 __all__ = ["score_run"]
 
 _PSEUDO_IMAGES = 40
+_DELETED: dict[Kept, Sequence[str]] = {"all": (), "last": TRAINED[1:2], "none": TRAINED[:2]}
 
 
-def score_run(spec: ScoreSpec, device: str = "auto", threads: int | None = None) -> None:
-    """Scores the test images of a category with every kept model."""
+def score_run(spec: ScoreSpec, device: str = "auto", threads: int | None = None, keep_models: Kept = "all") -> None:
+    """Scores the test images of a category with every kept model, and deletes models that are not to stay."""
     require_origin(spec)
     where = pick_device(device, threads)
     source = Path(spec.trained, "training.json")
@@ -113,6 +114,8 @@ def score_run(spec: ScoreSpec, device: str = "auto", threads: int | None = None)
         written=known_files(folder, names),
     )
     write_sealed(Path(spec.run, SCORED), record)
+    for name in _DELETED[keep_models]:
+        Path(spec.trained, name).unlink(missing_ok=True)
 
 
 def _cross_fitted(training: TrainingRecord, category: str, source: Path) -> UpperTail | None:

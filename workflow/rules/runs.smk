@@ -42,18 +42,20 @@ rule score_run:
     conda:
         "../../envs/nfbench.yaml"
     threads: 1
+    priority: 1  # before the next training, whose models would fill the disk
     resources:
         mem_mb=memory_of("score_run", 6000),
         runtime=time_limit(120),
         gpu=GPUS,
         device=DEVICE,
+        keep_models=lambda wildcards: kept_models(BENCH, cell_of(wildcards)),
     params:
         spec=spec("score_run"),
     message:
         "Score {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
     shell:
         "python -m nfbench --log {log:q} score_run --spec {params.spec:q} --device {resources.device:q}"
-        " --threads {threads}"
+        " --threads {threads} --keep-models {resources.keep_models:q}"
 
 
 rule evaluate_run:
@@ -69,14 +71,13 @@ rule evaluate_run:
     conda:
         "../../envs/nfbench.yaml"
     threads: 1
+    priority: 1
     resources:
         mem_mb=memory_of("evaluate_run", 6000),
         runtime=time_limit(120),
-        keep_models=lambda wildcards: kept_models(BENCH, cell_of(wildcards)),
     params:
         spec=spec("evaluate_run"),
     message:
         "Evaluate {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
     shell:
         "python -m nfbench --log {log:q} evaluate_run --spec {params.spec:q} --threads {threads}"
-        " --keep-models {resources.keep_models:q}"

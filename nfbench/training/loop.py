@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nfbench.blocks.method import Method, load_method
 from nfbench.blocks.settings import MethodSettings, TrainedSettings
+from nfbench.core.device import tf32
 from nfbench.core.errors import NfbenchError
 from nfbench.core.progress import progress
 from nfbench.training.checkpoint import CheckpointPace, SideFolder
@@ -246,8 +247,9 @@ def _train_epoch(
     method.train()
     losses = _Losses(method.loss_scale, diverged)
     try:
-        for batch, loss in _steps(method, optimizer, data, settings, epoch, label):
-            losses.add(batch, loss)
+        with tf32(settings.precision == "tf32"):
+            for batch, loss in _steps(method, optimizer, data, settings, epoch, label):
+                losses.add(batch, loss)
     except Exception:
         losses.look()  # a loss that is lost is the reason for errors of the steps after it
         raise

@@ -1,5 +1,8 @@
 """Where to compute: what is said where a GPU is asked for and there is none."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -76,6 +79,17 @@ def test_a_gpu_computes_with_the_float32_of_ieee_and_the_record_says_so(with_gpu
         within = provenance(device)["arithmetic"]
     assert within == {**IEEE, "fp32_products": "tf32", "fp32_convolutions": "tf32"}
     assert provenance(device)["arithmetic"] == IEEE
+
+
+def test_a_gpu_costs_no_import_of_the_compiler():
+    """More than a second in every job."""
+    script = (
+        "import sys, torch; from nfbench.core.device import pick_device; torch.cuda.is_available = lambda: True;"
+        "torch.version.cuda = None; pick_device('cuda'); assert torch.are_deterministic_algorithms_enabled();"
+        "assert torch.is_deterministic_algorithms_warn_only_enabled(); assert 'torch._dynamo' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_tf32_ends_with_an_error_too(with_gpu):

@@ -43,7 +43,7 @@ def pick_device(name: str, threads: int | None = None) -> torch.device:
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with this only
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # 'use_deterministic_algorithms' would import torch's compiler too
     # by default, each new tensor would be filled once more; none is read before it is written
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     _allow_tf32(products=False, convolutions=False)

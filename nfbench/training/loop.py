@@ -180,6 +180,8 @@ def _compile(method: Method) -> None:
     parts = list(_trained_modules(method))
     if not parts:
         raise NfbenchError(f"'compile: true': method '{method.title}' has no module that is trained; set it to false")
+    if torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(True, warn_only=True)  # now of the compiler too, see 'pick_device'
     for part in parts:
         part.forward = torch.compile(part.forward)  # 'part.compile()' leaves torch's own modules as they are
 

@@ -82,31 +82,37 @@ def other_device(tensor, *where, device=None, **_):
     return any(torch.device(place) != tensor.device for place in wanted)
 
 
-@pytest.mark.parametrize("name", TRAINED)
-def test_steps_do_not_wait(name, tmp_path, monkeypatch):
-    """Nor does the loop, but for a look at the losses every so many steps."""
+def train_watched(name, folder, watcher, monkeypatch):
+    """Two epochs of a method's tiny model under a mode of torch. Steps of each epoch, and the number of batches."""
     method = build(name, epochs=2, batch_size=7)
     data = data_of(method, 30, 0.0)
     batches = {epoch: list(data.batches(epoch, 7, drop_last=False)) for epoch in (1, 2)}
     monkeypatch.setattr(data, "batches", lambda epoch, *_: iter(batches[epoch]))
-    monkeypatch.setattr(loop, "LOOK_EVERY", 4)
-    steps, waits, inner = Counter(), Waits(), loop._train_epoch
+    steps, inner = Counter(), loop._train_epoch
 
     def watched(*arguments):
-        optimizer = arguments[1]
+        optimizer, epoch = arguments[1], arguments[4]
         step = optimizer.step
-        optimizer.step = lambda: (steps.update([arguments[4]]), step())
-        with waits:
+        optimizer.step = lambda: (steps.update([epoch]), step())
+        with watcher:
             result = inner(*arguments)
         optimizer.step = step
         return result
 
     monkeypatch.setattr(loop, "_train_epoch", watched)
-    train(method, data, method.settings, SideFolder(tmp_path, "waits"), name, math.inf)
-    looks = sum(math.ceil(count / 4) for count in steps.values())
-    expected = Counter(tolist=looks)
+    train(method, data, method.settings, SideFolder(folder, "waits"), name, math.inf)
+    return steps, sum(map(len, batches.values()))
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_steps_do_not_wait(name, tmp_path, monkeypatch):
+    """Nor does the loop, but for a look at the losses every so many steps."""
+    monkeypatch.setattr(loop, "LOOK_EVERY", 4)
+    waits = Waits()
+    steps, n_batches = train_watched(name, tmp_path, waits, monkeypatch)
+    expected = Counter(tolist=sum(math.ceil(count / 4) for count in steps.values()))
     for wait, count in PER_BATCH.get(name, {}).items():
-        expected[wait] += count * sum(map(len, batches.values()))
+        expected[wait] += count * n_batches
     assert waits.counts == expected
     assert not waits.operations.counts
 

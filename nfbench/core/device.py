@@ -1,21 +1,29 @@
-"""Where computations run, and how reproducibly."""
+"""Where computations run, how reproducibly, and with which arithmetic.
+
+On a GPU, float32 is IEEE's in matrix products and convolutions alike, in every stage. torch's own default is that for
+matrix products, but TF32, with 10 bits of mantissa instead of 23, for convolutions.
+"""
 
 import os
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.slots import take_slot, visible_gpus
 
-__all__ = ["peak_memory_mb", "pick_device", "require_gpu"]
+__all__ = ["peak_memory_mb", "pick_device", "require_gpu", "tf32"]
 
 _DEVICES = ("auto", "cpu", "cuda")
 
 
 def pick_device(name: str, threads: int | None = None) -> torch.device:
-    """The device to compute on, with deterministic kernels; of several GPUs one that is free, once there is one.
+    """The device to compute on, with deterministic kernels and IEEE's float32.
+
+    Of several GPUs it is one that is free, once there is one.
 
     Args:
         name: ``cpu``, ``cuda``, or ``auto``: a GPU if torch sees one.
@@ -35,8 +43,27 @@ def pick_device(name: str, threads: int | None = None) -> torch.device:
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with this only
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # 'use_deterministic_algorithms' would import torch's compiler too
+    # by default, each new tensor would be filled once more; none is read before it is written
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    _allow_tf32(products=False, convolutions=False)
     return torch.device("cuda")
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Sets for a while whether a GPU may round factors of products and convolutions of float32 to 10 bits."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    _allow_tf32(allowed, allowed)
+    try:
+        yield
+    finally:
+        _allow_tf32(*before)
+
+
+def _allow_tf32(products: bool, convolutions: bool) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = products
+    torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def require_gpu() -> None:

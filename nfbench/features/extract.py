@@ -145,7 +145,7 @@ def _fill(
         def begin(batch: range) -> Callable[[], Extracted]:
             return stream.submit(extractor.begin(read, batch, pool, per_task)).result
 
-        found = in_order(begin, batches, ahead=1 + 2 * threads // size)
+        found = in_order(begin, batches, ahead=2 + 2 * threads // size)
         for batch, (levels, masks) in zip(batches, progress(found, total=len(batches), label=label), strict=True):
             for array, part in zip(arrays, levels if masks is None else [*levels, masks], strict=True):
                 array[batch.start - images.start : batch.stop - images.start] = part.numpy()

@@ -5,6 +5,7 @@ interpreter while they work, no core waits for another, and no feature depends o
 device, threads only read, and the images are passed as one stream of batches, as large as the memory allows.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from nfbench.core.device import free_memory, peak_of
 from nfbench.core.errors import NfbenchError, is_of_memory, one_line
-from nfbench.features.forward import channels_last, extract_batch, load_extractor, to_half
+from nfbench.features.forward import DTYPE, channels_last, extract_batch, load_extractor, to_half
 from nfbench.features.recipe import Recipe
 
 __all__ = ["CPU_BATCH", "Extracted", "Extractor", "Read", "streams", "thread_pool"]
@@ -25,6 +26,8 @@ CPU_BATCH = 2
 """Images that a thread passes at once on a CPU: few at a time stay in the core's cache."""
 LARGEST_BATCH = 128
 """Images of a batch on other devices, at most: more make them no faster."""
+LARGEST_BYTES = 2**29
+"""Bytes of the stored features of such a batch, at most: some batches wait in the host's memory."""
 MEMORY_SHARE = 0.5
 """Share of the free memory of a device that one batch may take."""
 _PROBED = 4
@@ -78,6 +81,7 @@ class Extractor:
         if not streams(self.device):
             return CPU_BATCH
         side = self.recipe.backbone.input_size
+        stored = sum(DTYPE.itemsize * math.prod(shape) for shape in self.recipe.arrays.values())
         images = torch.zeros(_PROBED, 3, side, side, dtype=torch.uint8)
         try:
             taken = peak_of(self.device, lambda: self._pass(images, _PROBED))
@@ -85,7 +89,8 @@ class Extractor:
             if not is_of_memory(error):
                 raise
             return 1
-        return max(1, min(LARGEST_BATCH, int(MEMORY_SHARE * free_memory(self.device) * _PROBED / max(1, taken))))
+        fitting = MEMORY_SHARE * free_memory(self.device) * _PROBED / max(1, taken)
+        return max(1, int(min(LARGEST_BATCH, LARGEST_BYTES / stored, fitting)))
 
     def begin(self, read: Read[T], items: Sequence[T], pool: Executor, per_task: int = 1) -> Callable[[], Extracted]:
         """Begins to extract the features of some images, and returns what waits for them.

@@ -104,11 +104,13 @@ def test_features_are_the_same_for_any_batch_size(entries, device, tmp_path, pas
         assert len({thread for _, thread in passes[1:]}) == 1
 
 
-def test_a_batch_takes_its_share_of_the_memory(entries, device, tmp_path):
+def test_a_batch_takes_its_share_of_the_memory(entries, device, tmp_path, monkeypatch):
     recipe = cached(entries, tmp_path).meta.recipe
     for believed, expected in ((0, 1), (37, 37), (10**9, extractor.LARGEST_BATCH)):
         device.believed = believed
         assert Extractor(recipe, CPU).at_once == expected
+    monkeypatch.setattr(extractor, "LARGEST_BYTES", 2.5 * 2 * (64 * 16**2 + 128 * 8**2 + 256 * 4**2))
+    assert Extractor(recipe, CPU).at_once == 2
 
 
 def test_a_batch_is_halved_until_it_fits(entries, device, tmp_path, passes):

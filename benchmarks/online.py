@@ -46,7 +46,7 @@ def cores_at_hand():
     return 2 * alone / both
 
 
-def main(count=32, rounds=3):
+def main(count=32, rounds=4):
     """Runs the comparison."""
     cpu = torch.device("cpu")
     print(f"online work, {count} images, best of {rounds} rounds; two processes get {cores_at_hand():.2f} cores")

@@ -7,7 +7,7 @@ matrix products, but TF32, with 10 bits of mantissa instead of 23, for convoluti
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -15,9 +15,10 @@ import torch
 from nfbench.core.errors import NfbenchError
 from nfbench.core.slots import take_slot, visible_gpus
 
-__all__ = ["peak_memory_mb", "pick_device", "require_gpu", "tf32"]
+__all__ = ["free_memory", "peak_memory_mb", "peak_of", "pick_device", "require_gpu", "tf32"]
 
 _DEVICES = ("auto", "cpu", "cuda")
+_earlier_peaks: dict[torch.device, int] = {}
 
 
 def pick_device(name: str, threads: int | None = None) -> torch.device:
@@ -102,5 +103,25 @@ def peak_memory_mb(device: torch.device) -> dict[str, float]:
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "darwin" else 1)
     memory = {"host": round(kilobytes / 1024, 1)}
     if device.type == "cuda":
-        memory["gpu"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+        peak = max(torch.cuda.max_memory_allocated(device), _earlier_peaks.get(device, 0))
+        memory["gpu"] = round(peak / 2**20, 1)
     return memory
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of memory that this process can still take, of a GPU those included that torch holds for later."""
+    if device.type == "cuda":
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + held
+    import psutil
+
+    return psutil.virtual_memory().available
+
+
+def peak_of(device: torch.device, work: Callable[[], object]) -> int:
+    """Bytes of a GPU's memory that some work takes at its peak, beyond what is taken before it."""
+    before = torch.cuda.memory_allocated(device)
+    _earlier_peaks[device] = max(torch.cuda.max_memory_allocated(device), _earlier_peaks.get(device, 0))
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    return torch.cuda.max_memory_allocated(device) - before

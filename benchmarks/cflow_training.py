@@ -2,7 +2,8 @@
 
 A step is the loss of 256 fibres of one level, backward and Adam. Prints the median milliseconds of a step by level,
 what steps add up to over a batch (128 + 32 + 8), and the ratio peer / ours; once with permutations of channels,
-anomalib's default, and once with rotations, the paper's. Ours and the peer's steps alternate.
+anomalib's default, and once with rotations, the paper's. Ours and the peer's steps alternate; each has the Adam that it
+is trained by.
 """
 
 import torch
@@ -15,9 +16,10 @@ from anomalib.models.image.cflow.utils import cflow_head, get_logp, positional_e
 from torch.nn import functional
 
 from benchmarks.peers import interleaved
-from benchmarks.training_step import adam
+from benchmarks.training_step import peer_adam
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batch, LevelShape, build_method, resolve_settings
+from nfbench.training.optimizer import Adam
 
 SHAPES = [LevelShape(128, 32, 32), LevelShape(256, 16, 16), LevelShape(512, 8, 8)]
 BATCH = 32
@@ -42,9 +44,8 @@ class PeerCFlow(torch.nn.Module):
             yield -functional.logsigmoid(get_logp(channels, z, log_det) / channels).mean()
 
 
-def step(model, features):
+def step(model, features, optimizer):
     """One optimizer step after the other, as a function without arguments."""
-    optimizer = adam(model)
 
     def endless():
         generator = torch.Generator().manual_seed(0)
@@ -55,7 +56,7 @@ def step(model, features):
 
     def run():
         loss = next(losses)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
@@ -69,7 +70,11 @@ def compare(permutation, rounds):
         features = Features([torch.randn(BATCH, *shape)])
         settings = resolve_settings("cflow", overrides={"permutation": permutation, "fibre_batch": FIBRES})
         ours = build_method("cflow", [shape], settings, (256, 256), 0).train()
-        runs = {"ours": step(ours, features), "anomalib": step(PeerCFlow(shape, permutation), features)}
+        peer = PeerCFlow(shape, permutation)
+        runs = {
+            "ours": step(ours, features, Adam(ours.optimizer_groups(), 1e-4)),
+            "anomalib": step(peer, features, peer_adam(peer)),
+        }
         seconds = interleaved(runs, rounds)
         steps = BATCH * shape.height * shape.width // FIBRES
         for name in totals:

@@ -8,6 +8,7 @@ STAGES = (
     "preparation",
     "unified_memory",
     "extraction",
+    "online",
     "overhead",
     "plan_all",
     "interrupted",

@@ -1,7 +1,7 @@
 """Training step on cached features against anomalib's modules: ResNet-18 levels at 256 pixels, batch 16.
 
 Prints for FastFlow and U-Flow the median seconds of a step (loss, backward, Adam), the ratio peer / ours in fp32, and
-what bf16 autocast adds. Ours and the peer's steps alternate.
+what bf16 autocast adds. Ours and the peer's steps alternate; each has the Adam that it is trained by.
 """
 
 import torch
@@ -9,6 +9,7 @@ import torch
 from benchmarks.peers import PeerFastFlow, PeerUFlow, interleaved
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
+from nfbench.training.optimizer import Adam
 
 SHAPES = [LevelShape(64, 64, 64), LevelShape(128, 32, 32), LevelShape(256, 16, 16)]
 BATCH = 16
@@ -20,7 +21,7 @@ def step(model, features, optimizer, precision="fp32"):
     def run():
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             loss = model.loss(features)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
@@ -29,10 +30,10 @@ def step(model, features, optimizer, precision="fp32"):
 
 def compare(title, method, overrides, peer, features, rounds):
     """Times one method in fp32 and bf16 beside its peer and prints a line."""
-    runs = {"peer": step(peer, features, adam(peer))}
+    runs = {"peer": step(peer, features, peer_adam(peer))}
     for precision in ("fp32", "bf16"):
         ours = build_method(method, SHAPES, resolve_settings(method, overrides=overrides), (256, 256), 0).train()
-        runs[precision] = step(ours, features, adam(ours), precision)
+        runs[precision] = step(ours, features, Adam(ours.optimizer_groups(), 1e-4), precision)
     seconds = interleaved(runs, rounds)
     print(
         f"{title:<28} ours {seconds['fp32']:.3f} s, anomalib {seconds['peer']:.3f} s, "
@@ -42,8 +43,8 @@ def compare(title, method, overrides, peer, features, rounds):
     )
 
 
-def adam(model):
-    """Adam over what is trained; anomalib keeps its permutations as frozen parameters."""
+def peer_adam(model):
+    """torch's Adam over what is trained; anomalib keeps its permutations as frozen parameters."""
     return torch.optim.Adam([parameter for parameter in model.parameters() if parameter.requires_grad], 1e-4)
 
 

@@ -21,7 +21,8 @@ from nfbench.datasets._images import IMAGE_ENDINGS
 from nfbench.datasets._listing import files_below
 from nfbench.datasets._manifest import unlisted
 from nfbench.features.batches import CachedFeatures
-from nfbench.features.forward import Picture, channels_last, load_recipe
+from nfbench.features.extractor import Extractor
+from nfbench.features.forward import Picture, load_recipe
 from nfbench.features.live import ComputedFeatures
 from nfbench.features.online import OnlineFeatures, RandomRotations
 from nfbench.scoring.gradients import GradientMaps
@@ -82,7 +83,7 @@ class Detector:
         self.device, self.seed = pick_device(device), seed
         self.settings = resolve_settings(method, backbone=config.name, overrides=settings)
         self.recipe, extractor = load_recipe(config)
-        self._extractor = channels_last(extractor, self.device)
+        self._extractor = Extractor(self.recipe, self.device, extractor)
         shapes = [LevelShape(*shape) for shape in self.recipe.level_shapes.values()]
         size = (config.input_size, config.input_size)
         self.model = build_method(method, shapes, self.settings, size, initialization_of(seed)).to(self.device)
@@ -131,7 +132,7 @@ class Detector:
         return Scores(found.images["paper"], found.maps)
 
     def _features(self, pictures: Sequence[Picture]) -> CachedFeatures:
-        computed = ComputedFeatures(pictures, self.recipe, self.device, self._extractor)
+        computed = ComputedFeatures(pictures, self._extractor)
         features = self.recipe.features(computed.read(np.arange(len(pictures))))
         return of_class(features, 0) if self.model.takes_class else features
 

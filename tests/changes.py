@@ -14,10 +14,11 @@ import nfbench
 SOURCE = Path(nfbench.__file__).parent
 GATHERED = {"aggregate_results": 1, "build_table": 3, "build_figure": 6, "build_report": 1}
 EVALUATED = {"evaluate_run": 4, **GATHERED}
-TRAINED = {"train_flow": 4, **EVALUATED}
+SCORED = {"score_run": 4, **EVALUATED}
+TRAINED = {"train_flow": 4, **SCORED}
 EXTRACTED = {"extract_features": 4, **TRAINED}
 PREPARED = {"prepare_data": 2, **EXTRACTED}
-ONE_METHOD = {"train_flow": 2, "evaluate_run": 2, **GATHERED}
+ONE_METHOD = {"train_flow": 2, "score_run": 2, "evaluate_run": 2, **GATHERED}
 
 NEW_FILES = {
     "methods/brand_new.py": "methods/padim.py",

@@ -116,8 +116,8 @@ def run_job(job: Job) -> None:
     """Runs one job in this process, on a CPU with one thread."""
     module, _, name = job.spec.function.partition(":")
     stage = getattr(importlib.import_module(f"nfbench.stages.{module}"), name)
-    on_device = "device" in inspect.signature(stage).parameters
-    stage(job.spec, **({"device": "cpu", "threads": 1} if on_device else {}))
+    where = {"device": "cpu", "threads": 1}
+    stage(job.spec, **{name: where[name] for name in inspect.signature(stage).parameters.keys() & where})
 
 
 def exit_code(main: Callable[..., None], *arguments: list[str]) -> int | str | None:

@@ -21,7 +21,7 @@ from nfbench.datasets.mvtec_ad import DATASET
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
 from nfbench.plan.plan import Plan
-from nfbench.plan.specs import EvaluateSpec, ExtractSpec, StudySpec, TrainSpec
+from nfbench.plan.specs import EvaluateSpec, ExtractSpec, ScoreSpec, StudySpec, TrainSpec
 from nfbench.results.files import Epoch, ImageScore, Row, file_of, record_of, write_rows
 from nfbench.results.record import RunRecord, SearchRecord, SpecsRecord, write_record
 
@@ -214,6 +214,7 @@ def planned_specs(cell: Cell, plan: Plan) -> SpecsRecord:
         extract=list(extracted.values()),
         study=studies[0] if studies else None,
         train=plan.train(cell.trained).spec,
+        score=plan.score(cell).spec,
         evaluate=plan.evaluate(cell).spec,
     )
 
@@ -234,10 +235,11 @@ def made_up_specs(cell: Cell, method: str, paths: Paths) -> SpecsRecord:
             cell=cell, method=method, reader=cell.dataset, backbone=backbone, run=run,
             classes=[{"name": cell.category, "manifest": manifest, "features": features["train"]}],
         ),
-        evaluate=EvaluateSpec(
+        score=ScoreSpec(
             cell=cell, method=method, backbone=backbone, trained=run, manifest=manifest, run=run,
             train_features=features["train"], features=features["test"],
         ),
+        evaluate=EvaluateSpec(cell=cell, trained=run, manifest=manifest, run=run),
     )  # fmt: skip
 
 
@@ -284,7 +286,12 @@ def made_up_record(
         specs=specs,
         provenance={
             stage: {**made, "command": f"nfbench {rule} --spec {cell}.json"}
-            for stage, rule in (("extract", "extract_features"), ("train", "train_flow"), ("evaluate", "evaluate_run"))
+            for stage, rule in (
+                ("extract", "extract_features"),
+                ("train", "train_flow"),
+                ("score", "score_run"),
+                ("evaluate", "evaluate_run"),
+            )
         },
     )  # fmt: skip
 

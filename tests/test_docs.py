@@ -128,7 +128,12 @@ def test_lines_of_the_profile_are_explained():
     assert {key for key in profile if f"`{key}" not in CLUSTER} == {
         "executor", "scheduler", "show-failed-logs", "rerun-triggers"
     }  # fmt: skip
-    for rule, path in (("train_flow", "runs"), ("evaluate_run", "runs"), ("extract_features", "features")):
+    for rule, path in (
+        ("train_flow", "runs"),
+        ("score_run", "runs"),
+        ("evaluate_run", "runs"),
+        ("extract_features", "features"),
+    ):
         asked = (ROOT / "workflow" / "rules" / f"{path}.smk").read_text()
         of_rule = asked[asked.index(f"rule {rule}:") :]
         minutes = re.search(r"time_limit\((\d+)\)", of_rule)[1]

@@ -73,6 +73,14 @@ def test_a_private_copy_of_a_file_keeps_its_changes(tmp_path):
     assert array[1].tolist() == [7, 7, 7]
 
 
+def test_a_file_is_that_of_numpy(tmp_path, monkeypatch):
+    monkeypatch.setattr(scratch, "_PART", 1000)
+    array = scratch.stored(np.random.default_rng(0).random((37, 8, 9), dtype=np.float32), tmp_path)
+    scratch.save(tmp_path / "ours.npy", array)
+    np.save(tmp_path / "theirs.npy", array)
+    assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "theirs.npy").read_bytes()
+
+
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -62,7 +62,29 @@ class CrossScaleSubnet(nn.Module):
         hidden = [functional.leaky_relu(enter(value), _LEAK) for enter, value in zip(self.enter, x, strict=True)]
         out = [leave(h) for leave, h in zip(self.leave, hidden, strict=True)]
         for finer, (from_coarser, from_finer) in enumerate(zip(self.from_coarser, self.from_finer, strict=True)):
-            up = functional.interpolate(hidden[finer + 1], scale_factor=2, mode="bilinear", align_corners=False)
-            out[finer] = out[finer] + from_coarser(up)
+            out[finer] = out[finer] + from_coarser(_doubled(hidden[finer + 1]))
             out[finer + 1] = out[finer + 1] + from_finer(hidden[finer])
         return [gamma * r for gamma, r in zip(self.gamma, out, strict=True)]
+
+
+def _doubled(x: Tensor) -> Tensor:
+    """Twice as high and wide, bilinearly."""
+    if x.is_cpu:
+        return functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+    return _doubled_by_products(x)
+
+
+def _doubled_by_products(x: Tensor) -> Tensor:
+    """The same up to rounding, with deterministic gradients.
+
+    Those of torch are not, on a GPU; where they have to be, it gathers four neighbours of each pixel and sorts for the
+    gradient, which takes many times as long.
+    """
+    rows, columns = (_doubling(size, x) for size in x.shape[2:])
+    return rows @ x @ columns.T
+
+
+def _doubling(size: int, like: Tensor) -> Tensor:
+    """The matrix ``(2 * size, size)`` that doubles a line."""
+    eye = torch.eye(size, dtype=like.dtype, device=like.device)
+    return functional.interpolate(eye[None], scale_factor=2, mode="linear", align_corners=False)[0].T

@@ -13,6 +13,7 @@ what couples the scales. ``log|det J|`` is the sum of ``a(s)`` over both sides a
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +71,7 @@ class TwoSidedStep(InvertibleModule):
         """Applies the step, or its inverse with ``rev``; the inverse holds for outputs that were not cut."""
         if rev:
             return self._inverse(x)
-        x1, x2 = self._halves(_permute(x, self.permutations))
+        x1, x2 = self._halves(_permute(x, self.permutations, self.permutations.argsort(1)))
         y1, log_det1 = self._affine(x1, self.net2(x2))
         y2, log_det2 = self._affine(x2, self.net1(y1))
         return [y.clamp(-_LIMIT, _LIMIT) for y in _join(y1, y2)], log_det1 + log_det2
@@ -83,7 +84,7 @@ class TwoSidedStep(InvertibleModule):
         y1, y2 = self._halves(y)
         x2, log_det2 = self._affine(y2, self.net1(y1), rev=True)
         x1, log_det1 = self._affine(y1, self.net2(x2), rev=True)
-        return _permute(_join(x1, x2), self.permutations.argsort(1)), log_det1 + log_det2
+        return _permute(_join(x1, x2), self.permutations.argsort(1), self.permutations), log_det1 + log_det2
 
     def _halves(self, x: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         halves = [value.split(self.splits, dim=1) for value in x]
@@ -176,8 +177,22 @@ class _OnEach(nn.Sequential):
         return [apply(value) for value in x]
 
 
-def _permute(x: Sequence[Tensor], orders: Tensor) -> list[Tensor]:
-    return [value.index_select(1, order) for value, order in zip(x, orders, strict=True)]
+def _permute(x: Sequence[Tensor], orders: Tensor, inverses: Tensor) -> list[Tensor]:
+    return [_Permutation.apply(*arguments) for arguments in zip(x, orders, inverses, strict=True)]
+
+
+class _Permutation(torch.autograd.Function):
+    """Channels in another order. The gradient takes them back; torch, which knows no inverse, adds them up by index."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(order, inverse)
+        return x.index_select(1, order)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        order, inverse = ctx.saved_tensors
+        return _Permutation.apply(gradient, inverse, order), None, None
 
 
 def _join(first: Sequence[Tensor], second: Sequence[Tensor]) -> list[Tensor]:

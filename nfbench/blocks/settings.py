@@ -55,7 +55,11 @@ class TrainedSettings(MethodSettings):
     )
     drop_last: bool = Field(False, description="leave out the last, incomplete batch of an epoch")
     checkpoints: int = Field(5, ge=1, description="models kept, evenly spaced; the selections choose among them")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="autocast of the forward pass")
+    precision: Literal["fp32", "bf16", "tf32"] = Field(
+        "fp32",
+        description="of training steps: fp32; bf16, by autocast of the forward pass; or tf32, to which a GPU rounds "
+        "factors of matrix products and convolutions (a CPU takes fp32); all else is fp32",
+    )
     compile: bool = Field(False, description="torch.compile the modules that are trained")
     online_rotation: float = Field(
         0.0,

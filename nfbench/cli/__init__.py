@@ -31,6 +31,7 @@ for command in (
     stages.search_hyperparameters,
     stages.summarize_study,
     stages.train_flow,
+    stages.score_run,
     stages.evaluate_run,
     experiments.aggregate_results,
     experiments.build_table,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from nfbench.cli.load import Experiment, Overrides, load_experiment
-from nfbench.plan.specs import AggregateSpec, FigureSpec, ReportSpec, TableSpec, TrackSpec
+from nfbench.plan.experiment_specs import AggregateSpec, FigureSpec, ReportSpec, TableSpec, TrackSpec
 
 __all__ = ["aggregate_results", "build_figure", "build_report", "build_table", "report", "show", "track_runs"]
 

@@ -6,7 +6,16 @@ import typer
 
 from nfbench.cli.options import Device, Threads
 from nfbench.config import Kept
-from nfbench.plan.specs import EvaluateSpec, ExtractSpec, PrepareSpec, SearchSpec, StudySpec, SummarizeSpec, TrainSpec
+from nfbench.plan.specs import (
+    EvaluateSpec,
+    ExtractSpec,
+    PrepareSpec,
+    ScoreSpec,
+    SearchSpec,
+    StudySpec,
+    SummarizeSpec,
+    TrainSpec,
+)
 
 __all__ = [
     "Spec",
@@ -14,6 +23,7 @@ __all__ = [
     "evaluate_run",
     "extract_features",
     "prepare_data",
+    "score_run",
     "search_hyperparameters",
     "summarize_study",
     "train_flow",
@@ -27,7 +37,7 @@ Checkpoints = Annotated[
         help="Minimum number of seconds between two checkpoints, which take 5 % of the time at most; 0: every epoch.",
     ),
 ]
-KeepModels = Annotated[Kept, typer.Option(help="Models that stay after the evaluation; others are deleted.")]
+KeepModels = Annotated[Kept, typer.Option(help="Models that stay once they have scored; others are deleted.")]
 
 
 def prepare_data(spec: Spec) -> None:
@@ -74,8 +84,15 @@ def train_flow(
     train.train_flow(TrainSpec.parse(spec), device, threads, checkpoint_seconds)
 
 
-def evaluate_run(spec: Spec, device: Device = "auto", threads: Threads = None, keep_models: KeepModels = "all") -> None:
-    """Score the test images with every kept model and write the run record."""
+def score_run(spec: Spec, device: Device = "auto", threads: Threads = None, keep_models: KeepModels = "all") -> None:
+    """Score the test images of a category with every kept model, and delete models that are not to stay."""
+    from nfbench.stages import score
+
+    score.score_run(ScoreSpec.parse(spec), device, threads, keep_models)
+
+
+def evaluate_run(spec: Spec, threads: Threads = None) -> None:
+    """Measure scores and maps, write the run record, and delete them."""
     from nfbench.stages import evaluate
 
-    evaluate.evaluate_run(EvaluateSpec.parse(spec), device, threads, keep_models)
+    evaluate.evaluate_run(EvaluateSpec.parse(spec), threads)

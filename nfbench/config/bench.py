@@ -17,7 +17,7 @@ from nfbench.core.registry import exported, nearest
 __all__ = ["Bench", "Config", "Experiment", "Kept"]
 
 Kept = Literal["all", "last", "none"]
-"""Models of a run that stay after its evaluation: those of all kept epochs, the last epoch's, none."""
+"""Models of a run that stay once they have scored: those of all kept epochs, the last epoch's, none."""
 
 
 class Experiment(Model):
@@ -30,7 +30,7 @@ class Experiment(Model):
     variants: Variants = Field(default_factory=dict, description="variants defined here")
     grid: tuple[GridBlock, ...] = Field((), description="blocks of cells; tables of parameters need none")
     runs_of: Name | None = Field(None, description="experiment whose grid and seeds this one takes, to share its runs")
-    keep_models: Kept = Field("all", description="models of a run that stay after its evaluation")
+    keep_models: Kept = Field("all", description="models of a run that stay once they have scored")
     tables: dict[Name, AnyTable] = Field(default_factory=dict, description="tables by name")
     figures: dict[Name, AnyFigure] = Field(default_factory=dict, description="figures by name")
 
@@ -60,7 +60,7 @@ class Config(Model):
     )
     save_maps: bool = Field(False, description="keep the anomaly maps of all test images, not of examples only")
     keep_models: Kept | None = Field(
-        None, description="models of a run that stay after its evaluation, instead of the experiment's own choice"
+        None, description="models of a run that stay once they have scored, instead of the experiment's own choice"
     )
     datasets: Datasets = Field(default_factory=dict, description="your own folders and subsets")
     variants: Variants = Field(default_factory=dict, description="your own variants of methods")

@@ -1,21 +1,30 @@
-"""Where computations run, and how reproducibly."""
+"""Where computations run, how reproducibly, and with which arithmetic.
+
+On a GPU, float32 is IEEE's in matrix products and convolutions alike, in every stage. torch's own default is that for
+matrix products, but TF32, with 10 bits of mantissa instead of 23, for convolutions.
+"""
 
 import os
 import socket
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.slots import take_slot, visible_gpus
 
-__all__ = ["peak_memory_mb", "pick_device", "require_gpu"]
+__all__ = ["free_memory", "peak_memory_mb", "peak_of", "pick_device", "require_gpu", "tf32"]
 
 _DEVICES = ("auto", "cpu", "cuda")
+_earlier_peaks: dict[torch.device, int] = {}
 
 
 def pick_device(name: str, threads: int | None = None) -> torch.device:
-    """The device to compute on, with deterministic kernels; of several GPUs one that is free, once there is one.
+    """The device to compute on, with deterministic kernels and IEEE's float32.
+
+    Of several GPUs it is one that is free, once there is one.
 
     Args:
         name: ``cpu``, ``cuda``, or ``auto``: a GPU if torch sees one.
@@ -35,8 +44,27 @@ def pick_device(name: str, threads: int | None = None) -> torch.device:
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with this only
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # 'use_deterministic_algorithms' would import torch's compiler too
+    # by default, each new tensor would be filled once more; none is read before it is written
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    _allow_tf32(products=False, convolutions=False)
     return torch.device("cuda")
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Sets for a while whether a GPU may round factors of products and convolutions of float32 to 10 bits."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    _allow_tf32(allowed, allowed)
+    try:
+        yield
+    finally:
+        _allow_tf32(*before)
+
+
+def _allow_tf32(products: bool, convolutions: bool) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = products
+    torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def require_gpu() -> None:
@@ -75,5 +103,25 @@ def peak_memory_mb(device: torch.device) -> dict[str, float]:
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "darwin" else 1)
     memory = {"host": round(kilobytes / 1024, 1)}
     if device.type == "cuda":
-        memory["gpu"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+        peak = max(torch.cuda.max_memory_allocated(device), _earlier_peaks.get(device, 0))
+        memory["gpu"] = round(peak / 2**20, 1)
     return memory
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of memory that this process can still take, of a GPU those included that torch holds for later."""
+    if device.type == "cuda":
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + held
+    import psutil
+
+    return psutil.virtual_memory().available
+
+
+def peak_of(device: torch.device, work: Callable[[], object]) -> int:
+    """Bytes of a GPU's memory that some work takes at its peak, beyond what is taken before it."""
+    before = torch.cuda.memory_allocated(device)
+    _earlier_peaks[device] = max(torch.cuda.max_memory_allocated(device), _earlier_peaks.get(device, 0))
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    return torch.cuda.max_memory_allocated(device) - before

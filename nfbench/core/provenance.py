@@ -41,6 +41,7 @@ def provenance(device: "torch.device | None" = None) -> dict[str, Any]:
         device: what the process computed on, None where it used no torch.
     """
     torch: Any = sys.modules.get("torch")
+    on_gpu = device is not None and device.type == "cuda"
     return {
         "nfbench": nfbench.__version__,
         **_git(),
@@ -49,7 +50,8 @@ def provenance(device: "torch.device | None" = None) -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": _cpu_name(),
         "cpu_threads": os.cpu_count(),
-        "gpu": torch.cuda.get_device_name(device) if device is not None and device.type == "cuda" else None,
+        "gpu": torch.cuda.get_device_name(device) if on_gpu else None,
+        "arithmetic": _arithmetic(torch) if on_gpu else None,
         "device": None if device is None else device.type,
         "threads": None if torch is None else torch.get_num_threads(),
         "command": shlex.join(["nfbench", *sys.argv[1:]]),
@@ -62,6 +64,16 @@ def describe_machine(record: Mapping[str, Any]) -> str:
         return f"GPU {record['gpu']}"
     threads = record["threads"] or record["cpu_threads"]
     return f"CPU {record['cpu']}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _arithmetic(torch: Any) -> dict[str, Any]:
+    """How this process computes on a GPU: float32 as ``ieee`` or ``tf32``, and whether kernels are deterministic."""
+    names = {False: "ieee", True: "tf32"}
+    return {
+        "fp32_products": names[torch.backends.cuda.matmul.allow_tf32],
+        "fp32_convolutions": names[torch.backends.cudnn.allow_tf32],
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
 
 
 def file_hash(path: str | Path, algorithm: str) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 
 from nfbench.core.files import full_disk
 
-__all__ = ["LARGE", "empty", "parts", "release", "stored", "walk"]
+__all__ = ["LARGE", "empty", "parts", "release", "save", "stored", "walk"]
 
 LARGE = 1 << 29
 """Arrays of more bytes are mapped from a file."""
@@ -75,6 +75,14 @@ def walk(array: np.ndarray) -> Iterator[np.ndarray]:
     """Rows of an array; memory of a mapped one is given back on the way."""
     for part in parts(array):
         yield from part
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    """As ``numpy.save`` with a path that ends in ``.npy``, part by part."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        for part in parts(array):
+            file.write(np.ascontiguousarray(part).data.cast("B"))
 
 
 @contextmanager

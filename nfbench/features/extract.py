@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,24 +13,15 @@ from torch import Tensor
 
 from nfbench.anomalies._base import AnomalyGenerator, view_seed
 from nfbench.config import BackboneConfig
+from nfbench.core.ahead import in_order
 from nfbench.core.errors import NfbenchError
 from nfbench.core.progress import progress
 from nfbench.core.provenance import provenance
 from nfbench.core.seals import read_sealed, write_sealed
 from nfbench.datasets._manifest import Entry
 from nfbench.features.cache import fill_cache
-from nfbench.features.forward import (
-    BATCH_SIZE,
-    DTYPE,
-    TRANSFORM,
-    as_fp16,
-    channels_last,
-    extract_batch,
-    images_hash,
-    load_recipe,
-    read_images,
-    thread_pool,
-)
+from nfbench.features.extractor import CPU_BATCH, Extracted, Extractor, Read, streams, thread_pool
+from nfbench.features.forward import DTYPE, TRANSFORM, images_hash, load_recipe, read_images
 from nfbench.features.meta import FeatureMeta, LiveSource, SynthesisMeta, cache_key, describe_difference
 from nfbench.features.shards import SHARD_BYTES
 from nfbench.plan.specs import ExtractSpec
@@ -99,7 +91,6 @@ def extract_features(
     if synthesis and backbone.rotations:
         raise NfbenchError("'rotations' of a backbone and 'anomalies' of a variant exclude each other")
     recipe, model = load_recipe(backbone)
-    model = channels_last(model, device)
     n_images = len(synthesis.generator) if synthesis else len(entries)
     meta = FeatureMeta(
         recipe=recipe,
@@ -115,29 +106,18 @@ def extract_features(
     )
     _refuse_other_cache(Path(meta_path), meta)
     started = time.monotonic()
-    size = 1 if synthesis else BATCH_SIZE[device.type]
+    extractor = Extractor(recipe, device, model)
 
-    @torch.inference_mode()
-    def forward(batch: range) -> list[np.ndarray]:
-        masks: list[np.ndarray] = []
+    def read(rows: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         if synthesis:
-            drawn, mask = synthesis.draw(batch.start)
-            images, masks = drawn[None], [mask[None]]
-        else:
-            angles = [recipe.angles] * len(batch) if backbone.rotations else None
-            images = read_images(entries[batch.start : batch.stop], backbone.input_size, angles)
-        features = extract_batch(model, images, recipe, device)
-        named = zip(recipe.arrays, features, strict=True)
-        return [*(as_fp16(values, backbone.name, name) for name, values in named), *masks]
+            images, masks = zip(*map(synthesis.draw, rows), strict=True)
+            return torch.stack(images), torch.from_numpy(np.stack(masks))
+        angles = [recipe.angles] * len(rows) if backbone.rotations else None
+        return read_images([entries[row] for row in rows], backbone.input_size, angles), None
 
     def fill(images: range, arrays: list[np.ndarray]) -> None:
-        batches = [range(first, min(first + size, images.stop)) for first in range(images.start, images.stop, size)]
         label = f"extract {view}" if len(images) == n_images else f"extract {view}, {images.start} to {images.stop}"
-        with thread_pool(torch.get_num_threads()) as pool:
-            found = progress(pool.map(forward, batches), total=len(batches), label=label)
-            for batch, values in zip(batches, found, strict=True):
-                for array, part in zip(arrays, values, strict=True):
-                    array[batch.start - images.start : batch.stop - images.start] = part
+        _fill(extractor, read, images, 1 if synthesis else CPU_BATCH, arrays, label)
 
     if online is not None:
         probe = range(min(n_images, _PROBE))
@@ -150,6 +130,25 @@ def extract_features(
     meta = meta.model_copy(update=made)
     write_sealed(meta_path, meta)
     return meta
+
+
+def _fill(
+    extractor: Extractor, read: Read[int], images: range, per_task: int, arrays: Sequence[np.ndarray], label: str
+) -> None:
+    """Extracts images into arrays, those of their masks last; one batch is written while the next is passed."""
+    views = max(1, extractor.recipe.backbone.rotations)
+    size = max(1, extractor.at_once // views) if streams(extractor.device) else per_task
+    batches = [images[first : first + size] for first in range(0, len(images), size)]
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(1) as stream, thread_pool(threads) as pool:
+
+        def begin(batch: range) -> Callable[[], Extracted]:
+            return stream.submit(extractor.begin(read, batch, pool, per_task)).result
+
+        found = in_order(begin, batches, ahead=2 + 2 * threads // size)
+        for batch, (levels, masks) in zip(batches, progress(found, total=len(batches), label=label), strict=True):
+            for array, part in zip(arrays, levels if masks is None else [*levels, masks], strict=True):
+                array[batch.start - images.start : batch.stop - images.start] = part.numpy()
 
 
 def _refuse_other_cache(meta_path: Path, meta: FeatureMeta) -> None:

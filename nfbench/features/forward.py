@@ -1,13 +1,7 @@
-"""One pass: images through a frozen backbone.
-
-Each thread of a pool decodes a few images and passes them through the backbone on one core: Pillow and torch release
-the interpreter while they work, no core waits for another, and no feature depends on the number of cores.
-"""
+"""One pass: images through a frozen backbone."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,11 +16,9 @@ from nfbench.datasets._manifest import Entry, read_checked_image
 from nfbench.features.recipe import Recipe
 
 __all__ = [
-    "BATCH_SIZE",
     "DTYPE",
     "TRANSFORM",
     "Picture",
-    "as_fp16",
     "channels_last",
     "extract_batch",
     "images_hash",
@@ -34,7 +26,7 @@ __all__ = [
     "load_recipe",
     "normalize",
     "read_images",
-    "thread_pool",
+    "to_half",
 ]
 
 Picture = Entry | Image.Image
@@ -42,8 +34,6 @@ Picture = Entry | Image.Image
 
 DTYPE = np.dtype(np.float16)
 TRANSFORM = "RGB, resized to a square by Pillow's bilinear filter"
-BATCH_SIZE = {"cpu": 2, "cuda": 16}
-"""Images per forward pass; on a CPU, few at a time stay in the core's cache."""
 
 
 def read_images(
@@ -130,7 +120,7 @@ def normalize(images: Tensor, recipe: Recipe, device: torch.device) -> Tensor:
     return (scaled - mean) / std
 
 
-def extract_batch(model: nn.Module, images: Tensor, recipe: Recipe, device: torch.device) -> list[Tensor]:
+def extract_batch(model: nn.Module, images: Tensor, recipe: Recipe, device: torch.device, size: int) -> list[Tensor]:
     """Features of a few images.
 
     Args:
@@ -138,6 +128,7 @@ def extract_batch(model: nn.Module, images: Tensor, recipe: Recipe, device: torc
         images: ``(B, 3, S, S)`` uint8, or ``(B, K, 3, S, S)``.
         recipe: how features are made.
         device: where ``model`` is.
+        size: images that ``model`` is given at once.
 
     Returns:
         For each level ``(B, C_l, H_l, W_l)``, or ``(B, K, C_l, H_l, W_l)``; ``(C_l, 1, 1)`` where the recipe pools; the
@@ -146,9 +137,23 @@ def extract_batch(model: nn.Module, images: Tensor, recipe: Recipe, device: torc
     Raises:
         NfbenchError: the input is too small for reflecting padding.
     """
-    backbone, flat = recipe.backbone, normalize(images.flatten(0, -4), recipe, device)
+    backbone, parts = recipe.backbone, []
+    for part in images.flatten(0, -4).split(size):
+        inputs = normalize(part, recipe, device)
+        parts.append(([inputs] if backbone.image else [], _levels(model, inputs, backbone)))
+    image, levels = (_joined(found) for found in zip(*parts, strict=True))
+    if backbone.pooled:
+        levels = [level.mean((2, 3), keepdim=True) for level in levels]
+    return [part.unflatten(0, images.shape[:-3]) for part in [*image, *levels]]
+
+
+def _joined(parts: Sequence[list[Tensor]]) -> list[Tensor]:
+    return parts[0] if len(parts) == 1 else [torch.cat(part) for part in zip(*parts, strict=True)]
+
+
+def _levels(model: nn.Module, inputs: Tensor, backbone: BackboneConfig) -> list[Tensor]:
     try:
-        parts = [model(part) for part in flat.split(BATCH_SIZE[device.type])]
+        return model(inputs)
     except RuntimeError as error:
         if backbone.padding == "reflect" and "adding size should be less" in str(error):
             raise NfbenchError(
@@ -156,12 +161,6 @@ def extract_batch(model: nn.Module, images: Tensor, recipe: Recipe, device: torc
                 "'padding: reflect'; raise 'input_size'"
             ) from error
         raise
-    levels = [torch.cat(level) for level in zip(*parts, strict=True)]
-    if backbone.pooled:
-        levels = [level.mean((2, 3), keepdim=True) for level in levels]
-    if backbone.image:
-        levels = [flat, *levels]
-    return [level.unflatten(0, images.shape[:-3]) for level in levels]
 
 
 def images_hash(entries: Sequence[Entry]) -> str:
@@ -169,7 +168,7 @@ def images_hash(entries: Sequence[Entry]) -> str:
     return hashlib.sha256("".join(entry.sha256 for entry in entries).encode()).hexdigest()
 
 
-def as_fp16(features: Tensor, backbone: str, level: str) -> np.ndarray:
+def to_half(features: Tensor, backbone: str, level: str) -> Tensor:
     """One level's features as the cache holds them, in the same order in memory: sums of other orders round otherwise.
 
     Raises:
@@ -178,15 +177,4 @@ def as_fp16(features: Tensor, backbone: str, level: str) -> np.ndarray:
     values = features.half().contiguous()
     if not torch.isfinite(torch.stack(values.aminmax())).all():
         raise NfbenchError(f"backbone '{backbone}', {level}: values beyond fp16 ({features.abs().max():.3g})")
-    return values.cpu().numpy()
-
-
-@contextmanager
-def thread_pool(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that compute on one core each; what waits in the pool is dropped when the context ends."""
-    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(count)  # the setting of one thread is what later threads start with
+    return values

@@ -5,28 +5,18 @@ reads a cache reads this one, at the price of a pass through the backbone each t
 """
 
 import sys
-from collections.abc import Sequence
-from functools import cached_property, partial
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets._manifest import read_manifest
-from nfbench.features.forward import (
-    BATCH_SIZE,
-    DTYPE,
-    Picture,
-    as_fp16,
-    channels_last,
-    extract_batch,
-    images_hash,
-    load_extractor,
-    read_images,
-    thread_pool,
-)
+from nfbench.features.extractor import CPU_BATCH, Extractor, thread_pool
+from nfbench.features.forward import DTYPE, Picture, images_hash, read_images
 from nfbench.features.meta import FeatureMeta
-from nfbench.features.recipe import Recipe
 
 __all__ = ["ComputedFeatures", "LiveLevel", "live_levels"]
 
@@ -68,7 +58,7 @@ def live_levels(meta: FeatureMeta) -> list[LiveLevel]:
     if images_hash(entries) != meta.images_sha256:
         raise NfbenchError(f"manifest {source.manifest} has other images than its features; extract them again")
     device = torch.device(source.device if torch.cuda.is_available() else "cpu")
-    features, recipe = ComputedFeatures(entries, meta.recipe, device), meta.recipe
+    features, recipe = ComputedFeatures(entries, Extractor(meta.recipe, device)), meta.recipe
     return [LiveLevel(features, number, (*recipe.views, *shape)) for number, shape in enumerate(recipe.arrays.values())]
 
 
@@ -77,45 +67,27 @@ class ComputedFeatures:
 
     Args:
         pictures: the images.
-        recipe: how features are made.
-        device: where they are computed.
-        model: the extractor on the device; loaded when it is first needed without.
+        extractor: makes their features, as a cache stores them.
     """
 
-    def __init__(
-        self,
-        pictures: Sequence[Picture],
-        recipe: Recipe,
-        device: torch.device,
-        model: torch.nn.Module | None = None,
-    ) -> None:
-        self.pictures, self.recipe, self.device = pictures, recipe, device
-        if model is not None:
-            self.model = model
-        self.last: tuple[bytes, list[np.ndarray]] | None = None
-
-    @cached_property
-    def model(self) -> torch.nn.Module:
-        """The extractor, on the device."""
-        return channels_last(load_extractor(self.recipe), self.device)
+    def __init__(self, pictures: Sequence[Picture], extractor: Extractor) -> None:
+        self.pictures, self.extractor = pictures, extractor
+        self.last: tuple[bytes, list[Tensor]] | None = None
 
     def read(self, rows: np.ndarray) -> list[np.ndarray]:
         """All arrays of the images ``rows``, in the order of ``Recipe.arrays``, as a cache has them."""
         if self.last is None or self.last[0] != rows.tobytes():
             self.last = None  # frees it before the next are made
-            self.last = rows.tobytes(), self._compute(rows)
-        return self.last[1]
+            with thread_pool(torch.get_num_threads()) as pool:
+                self.last = rows.tobytes(), self.begin(rows, pool)()
+        return [level.numpy() for level in self.last[1]]
 
-    def _compute(self, rows: np.ndarray) -> list[np.ndarray]:
-        size, forward = BATCH_SIZE[self.device.type], partial(self._forward, self.model)
-        with thread_pool(torch.get_num_threads()) as pool:
-            parts = list(pool.map(forward, [rows[first : first + size] for first in range(0, len(rows), size)]))
-        return [np.concatenate(level) for level in zip(*parts, strict=True)]
+    def begin(self, rows: np.ndarray, pool: Executor) -> Callable[[], list[Tensor]]:
+        """Begins to compute them, and returns what waits for them; see ``Extractor.begin``."""
+        begun = self.extractor.begin(self._read, rows.tolist(), pool, per_task=CPU_BATCH)
+        return lambda: begun().levels
 
-    @torch.inference_mode()
-    def _forward(self, model: torch.nn.Module, rows: np.ndarray) -> list[np.ndarray]:
-        backbone = self.recipe.backbone
-        angles = [self.recipe.angles] * len(rows) if backbone.rotations else None
-        images = read_images([self.pictures[row] for row in rows], backbone.input_size, angles)
-        levels = extract_batch(model, images, self.recipe, self.device)
-        return [as_fp16(x, backbone.name, name) for x, name in zip(levels, self.recipe.arrays, strict=True)]
+    def _read(self, rows: Sequence[int]) -> tuple[Tensor, None]:
+        recipe = self.extractor.recipe
+        angles = [recipe.angles] * len(rows) if recipe.backbone.rotations else None
+        return read_images([self.pictures[row] for row in rows], recipe.backbone.input_size, angles), None

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -11,7 +12,9 @@ from torch import Tensor
 
 from nfbench.anomalies._base import AnomalyGenerator
 from nfbench.blocks.features import Features
-from nfbench.features.forward import Picture, channels_last, extract_batch, load_extractor, read_images, thread_pool
+from nfbench.features.batches import Source
+from nfbench.features.extractor import Extractor
+from nfbench.features.forward import Picture, load_extractor, read_images
 from nfbench.features.recipe import Recipe
 
 __all__ = ["Drawn", "OnlineFeatures", "RandomRotations", "pseudo_anomalies"]
@@ -26,7 +29,7 @@ class Drawn(NamedTuple):
     """``(S, S)`` in [0, 1], above 0 where anomalous."""
 
 
-class OnlineFeatures:
+class OnlineFeatures(Source):
     """Draws an image whenever one is asked for, and extracts its features.
 
     Args:
@@ -40,25 +43,29 @@ class OnlineFeatures:
     """
 
     def __init__(self, draw: Callable[[int, int], Drawn], n_images: int, recipe: Recipe, device: torch.device) -> None:
-        self.draw, self.n_images, self.device = draw, n_images, device
-        self.recipe = recipe
-        self.model = channels_last(load_extractor(recipe), device)
+        self.draw, self.n_images = draw, n_images
+        self.extractor = Extractor(recipe, device, load_extractor(recipe), stored=False)
 
     def __len__(self) -> int:
         return self.n_images
 
-    def read(self, indices: Tensor, draws: Tensor) -> tuple[Features[Tensor], Tensor | None]:
-        """Features as float32, and masks if any."""
+    def begin(
+        self, indices: Tensor, draws: Tensor, pool: Executor
+    ) -> Callable[[], tuple[Features[Tensor], Tensor | None]]:
+        """See ``Source``; each image is drawn by a thread."""
+        extractor = self.extractor
+        begun = extractor.begin(self._drawn, list(zip(indices.tolist(), draws.tolist(), strict=True)), pool)
 
-        @torch.inference_mode()
-        def forward(index: int, seed: int) -> tuple[list[Tensor], Tensor | None]:
-            image, mask = self.draw(index, seed)
-            return extract_batch(self.model, image[None], self.recipe, self.device), mask
+        def end() -> tuple[Features[Tensor], Tensor | None]:
+            levels, masks = begun()
+            features = extractor.recipe.features(levels)
+            return features, None if masks is None else masks.to(extractor.device, non_blocking=True)
 
-        with thread_pool(torch.get_num_threads()) as pool:
-            levels, masks = zip(*pool.map(forward, indices.tolist(), draws.tolist()), strict=True)
-        features = self.recipe.features([torch.cat(level) for level in zip(*levels, strict=True)])
-        return features, None if masks[0] is None else torch.stack(masks).to(self.device)
+        return end
+
+    def _drawn(self, items: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor | None]:
+        images, masks = zip(*(self.draw(index, seed) for index, seed in items), strict=True)
+        return torch.stack(images), None if masks[0] is None else torch.stack(masks)
 
 
 class RandomRotations:

@@ -104,13 +104,18 @@ class Shards:
     def _rows(self, rows: np.ndarray) -> np.ndarray:
         if len(rows) and not -len(self) <= rows.min() <= rows.max() < len(self):
             raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)}")
-        rows = rows % max(1, len(self))
         found = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        for own, array, local in self.split(rows):
+            found[own] = array[local]
+        return found
+
+    def split(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, StoredArray, np.ndarray]]:
+        """For each array with some of the rows: their places among ``rows``, the array, and their rows in it."""
+        rows = rows % max(1, len(self))
         shards = np.searchsorted(self._first, rows, side="right") - 1
         for shard in np.unique(shards).tolist():
-            own = shards == shard
-            found[own] = self._open(shard)[rows[own] - self._first[shard]]
-        return found
+            (own,) = np.nonzero(shards == shard)
+            yield own, self._open(shard), rows[own] - self._first[shard]
 
     def _open(self, shard: int) -> StoredArray:
         if shard not in self._opened:

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from nfbench.features.live import LiveLevel
 from nfbench.features.shards import Shards, StoredArray
 
 __all__ = ["StackedArrays"]
@@ -19,6 +20,9 @@ class StackedArrays(Shards):
 
     Args:
         arrays: ``(N_i, ...)``, alike but for their length.
+
+    Attributes:
+        computed: whether they are computed when they are read.
     """
 
     nbytes = sys.maxsize
@@ -27,6 +31,7 @@ class StackedArrays(Shards):
     def __init__(self, arrays: Sequence[StoredArray]) -> None:
         loads = [partial(_map, array) for array in arrays]
         super().__init__(loads, list(map(len, arrays)), arrays[0].shape[1:], arrays[0].dtype)
+        self.computed = isinstance(arrays[0], LiveLevel)
 
     def _open(self, shard: int) -> StoredArray:
         return self._loads[shard]()

@@ -120,7 +120,7 @@ def _arrange(axis: Axes, runs: Sequence[DrawnRun], categories: Sequence[tuple[st
     axis.set_axisbelow(True)
     machines = [
         f"{what}: {'; '.join(dict.fromkeys(describe_machine(run.record.provenance[stage]) for run in runs))}"
-        for what, stage in (("features", "extract"), ("scores", "evaluate"))
+        for what, stage in (("features", "extract"), ("scores", "score"))
     ]
     speed = "images per second, extraction of features and scoring together"
     random = any(run.record.features.recipe.weights == "random" for run in runs)

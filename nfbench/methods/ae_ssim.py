@@ -126,18 +126,14 @@ class AeSsim(Method):
             yield 1 - ssim(patches, self.autoencoder(patches)).mean()
 
     def _draw(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """``patches`` random patches of each image."""
+        """``patches`` random patches of each image, image after image, and again."""
         side = self.settings.patch_size
-        height, width = (size - side + 1 for size in images.shape[2:])
+        windows = images.unfold(2, side, 1).unfold(3, side, 1)
+        height, width = windows.shape[2:4]
         count = len(images) * self.settings.patches
-        drawn = torch.randint(height * width, (count,), generator=generator, device=generator.device).tolist()
-        corners = [divmod(place, width) for place in drawn]
-        return torch.stack(
-            [
-                images[number % len(images), :, top : top + side, left : left + side]
-                for number, (top, left) in enumerate(corners)
-            ]
-        )
+        corners = torch.randint(height * width, (count,), generator=generator, device=generator.device)
+        numbers = torch.arange(count, device=images.device) % len(images)
+        return windows[numbers, :, corners // width, corners % width]
 
     def score(self, features: Features[Tensor]) -> Scores:
         """``1 - SSIM`` of image and reconstruction, and its maximum."""

@@ -29,7 +29,8 @@ Deliberate deviations:
   normal there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -83,52 +84,74 @@ class BGAD(NFAD):
         levels, masks = batch.features.levels, batch.masks
         guided = self.settings.meta_epoch(batch.progress) >= 1
         if masks is not None and not guided:
-            normal_images = ~masks.flatten(1).any(1)
+            anomalous = masks.flatten(1).any(1)
+            normal_images = _false_rows(anomalous, anomalous.tolist().count(False))
             levels, masks = [x[normal_images] for x in levels], None
-        for level, x in enumerate(levels):
+        for level, (x, chunks) in enumerate(zip(levels, self._chunks(levels, masks, generator), strict=True)):
             fibres = to_fibres(x)
-            abnormal = torch.zeros(len(fibres), dtype=torch.bool, device=x.device)
-            if masks is not None:
-                abnormal = position_mask(masks, x.shape[2:]).flatten()
-            for rows in fibre_chunks(len(fibres), self.settings.fibre_batch, generator) if len(fibres) else ():
-                if not abnormal[rows].all():
+            for rows, abnormal, n_normal in chunks:
+                if n_normal:
                     z, log_det = self.encode(level, fibres, rows)
-                    yield self._chunk_loss(log_density(z, log_det) / z.shape[1], abnormal[rows], guided)
+                    yield self._chunk_loss(log_density(z, log_det) / z.shape[1], abnormal, n_normal, guided)
 
-    def _chunk_loss(self, log_likelihood: Tensor, abnormal: Tensor, guided: bool) -> Tensor:
+    def _chunks(
+        self, levels: Sequence[Tensor], masks: Tensor | None, generator: torch.Generator
+    ) -> list[list[tuple[Tensor, Tensor, int]]]:
+        """Chunks of each level: rows of fibres ``(N,)``, which are abnormal ``(N,)``, and how many are not.
+
+        The numbers of all levels are asked for at once: a GPU has to finish its work for that.
+        """
+        size = self.settings.fibre_batch
+        rows = [torch.stack(list(fibre_chunks(x[:, 0].numel(), size, generator))) for x in levels]
+        if masks is None:
+            abnormal = [torch.zeros_like(of_level, dtype=torch.bool) for of_level in rows]
+            n_normal = [of_level.shape[1] for of_level in rows for _ in of_level]
+        else:
+            at = [position_mask(masks, x.shape[2:]).flatten() for x in levels]
+            abnormal = [of_level[chosen] for of_level, chosen in zip(at, rows, strict=True)]
+            n_normal = torch.cat([(~of_level).sum(1) for of_level in abnormal]).tolist()
+        counts = iter(n_normal)
+        return [
+            list(zip(chosen, of_level, islice(counts, len(chosen)), strict=True))
+            for chosen, of_level in zip(rows, abnormal, strict=True)
+        ]
+
+    def _chunk_loss(self, log_likelihood: Tensor, abnormal: Tensor, n_normal: int, guided: bool) -> Tensor:
         """Loss of fibres with these log-likelihoods per dimension, ``(N,)``, and which of them are abnormal."""
         settings = self.settings
         q = log_likelihood / settings.normalizer
+        normal = _false_rows(abnormal, n_normal)
         weights = torch.ones_like(q)
         if guided and settings.focal:
             weights = torch.where(abnormal, abnormal_weight(q), normal_weight(q)).detach()
-        likelihood_loss = -(weights * functional.logsigmoid(log_likelihood))[~abnormal].mean()
-        if not guided or (self.takes_anomalies and not abnormal.any()):
+        likelihood_loss = -(weights * functional.logsigmoid(log_likelihood))[normal].mean()
+        if not guided or (self.takes_anomalies and n_normal == len(abnormal)):
             return likelihood_loss
-        pull, push = semi_push_pull(q, abnormal, weights, settings.beta, settings.margin)
+        boundary = q[normal].detach().sort().values[int(settings.beta * n_normal)]
+        pull, push = semi_push_pull(q, abnormal, weights, boundary, settings.margin)
         return likelihood_loss + settings.boundary_weight * (pull + push)
 
 
-def semi_push_pull(q: Tensor, abnormal: Tensor, weights: Tensor, beta: float, margin: float) -> tuple[Tensor, Tensor]:
+def semi_push_pull(
+    q: Tensor, abnormal: Tensor, weights: Tensor, boundary: Tensor, margin: float
+) -> tuple[Tensor, Tensor]:
     """Boundary-guided semi-push-pull loss of a chunk.
 
     Args:
         q: normalized log-likelihoods ``(N,)``.
-        abnormal: which fibres are abnormal, ``(N,)`` bool; one at least is not.
+        abnormal: which fibres are abnormal, ``(N,)`` bool.
         weights: of the fibres, ``(N,)``.
-        beta: share of normal fibres below the boundary, which takes no gradient.
+        boundary: of normal fibres, the ``beta`` quantile of their ``q``; a scalar without a gradient.
         margin: distance of the boundary of abnormal fibres below it.
 
     Returns:
         The pull on normal and the push on abnormal fibres, each a mean over the fibres on the wrong side of their
         boundary; 0 where there is none.
     """
-    normal = q[~abnormal].detach().sort().values
-    normal_boundary = normal[int(beta * len(normal))]
-    pulled = ~abnormal & (q <= normal_boundary)
-    pushed = abnormal & (q >= normal_boundary - margin)
-    pull = weights * (normal_boundary - q)
-    push = weights * (q - (normal_boundary - margin))
+    pulled = ~abnormal & (q <= boundary)
+    pushed = abnormal & (q >= boundary - margin)
+    pull = weights * (boundary - q)
+    push = weights * (q - (boundary - margin))
     return _mean_over(pull, pulled), _mean_over(push, pushed)
 
 
@@ -143,6 +166,11 @@ def abnormal_weight(q: Tensor) -> Tensor:
     above = q.clamp_min(_ABNORMAL_JOIN)
     weight = (_ABNORMAL_SCALE * (1 + above.exp()).square() / above.abs()).clamp_max(_LARGEST_WEIGHT)
     return torch.where(q <= _ABNORMAL_JOIN, 1.0, weight)
+
+
+def _false_rows(values: Tensor, count: int) -> Tensor:
+    """Rows of the ``count`` values ``(N,)`` that are False, ascending; that they are counted spares a wait."""
+    return values.argsort(stable=True)[:count]
 
 
 def _mean_over(values: Tensor, chosen: Tensor) -> Tensor:

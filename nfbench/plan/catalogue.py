@@ -3,13 +3,13 @@
 from functools import cached_property
 from pathlib import Path
 
-from nfbench.config import AvailableAmong, Bench, DatasetConfig
+from nfbench.config import AnomaliesConfig, AvailableAmong, Bench, DatasetConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
 from nfbench.datasets._base import Dataset, find_dataset
 from nfbench.datasets._sources import read_sources, record_path
 from nfbench.plan.cells import Cell, classes_of, members
-from nfbench.plan.specs import DatasetNote
+from nfbench.plan.experiment_specs import DatasetNote
 
 __all__ = ["Catalogue"]
 
@@ -49,6 +49,23 @@ class Catalogue:
         fetched = record_path(config.dataset, Path(self.bench.config.data_root)).exists()  # stays an input
         wanted = self.bench.config.fetch and source.access == "open" and not self.bench.dataset_root(dataset).exists()
         return [config.dataset] if fetched or wanted else []
+
+    @cached_property
+    def views(self) -> dict[str, tuple[AnomaliesConfig | None, int]]:
+        """All views that features are cached of, and what those of pseudo-anomalies are made from, with its seed."""
+        experiments = self.bench.experiments.values()
+        seeds = max([self.bench.config.seeds or 0, *(experiment.seeds for experiment in experiments)])
+        found: dict[str, tuple[AnomaliesConfig | None, int]] = {"train": (None, 0), "test": (None, 0)}
+        for variant in self.bench.variants.values():
+            anomalies = variant.anomalies
+            if anomalies is None:
+                continue
+            for seed in range(seeds):
+                if view := anomalies.view(seed):
+                    own = anomalies.needs_real
+                    made = AnomaliesConfig(**anomalies.model_dump(include={"generator", "views", *(["real"] * own)}))
+                    found[view] = made, seed if own else 0
+        return found
 
     def available(self, dataset: str) -> list[str]:
         """Categories of a dataset that can be used.

@@ -10,7 +10,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.seals import files_in, read_sealed_values, resized
 from nfbench.plan.code import code_hash
 from nfbench.plan.made import GATHERED, made_files
-from nfbench.plan.paths import EVALUATED, TRAINED
+from nfbench.plan.paths import EVALUATED, SCORED, TRAINED
 from nfbench.plan.specs import SearchSpec, Spec, StudySpec
 
 __all__ = ["Job", "code_of"]
@@ -31,6 +31,7 @@ _RECORDS: dict[str, Callable[[Any], tuple[Path | str, tuple[str, ...], tuple[str
     "extract_features": lambda spec: (Path(spec.features).parent, ("meta.json",), ("spec",)),
     "create_study": lambda spec: (spec.study, ("description.json",), ("spec",)),
     "train_flow": lambda spec: (spec.run, TRAINED[::-1], ("spec",)),
+    "score_run": lambda spec: (spec.run, (SCORED,), ("spec",)),
     "evaluate_run": lambda spec: (spec.run, EVALUATED, ("specs", "evaluate")),
     **{stage: lambda spec: (*made_files(spec), ("spec",)) for stage in GATHERED},
 }

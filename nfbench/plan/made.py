@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nfbench.core.seals import known_files, read_sealed_values, write_sealed
+from nfbench.plan.experiment_specs import AggregateSpec, ExperimentSpec, FigureSpec, ReportSpec, TableSpec
 from nfbench.plan.paths import Paths
-from nfbench.plan.specs import AggregateSpec, ExperimentSpec, FigureSpec, ReportSpec, TableSpec
 
 __all__ = ["GATHERED", "built_table", "made_files", "write_made"]
 

@@ -43,7 +43,7 @@ def asked_families(experiment: Experiment) -> set[str]:
 
 
 def kept_models(bench: Bench, cell: Cell) -> Kept:
-    """Models of a run that stay after its evaluation: what the configuration says, else the experiments with the run.
+    """Models of a run that stay once they have scored: what the configuration says, else the experiments with the run.
 
     One model of several categories stays, since each of their evaluations reads it.
     """

@@ -18,7 +18,7 @@ from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest, plugin_literal
 from nfbench.datasets._manifest import Entry, read_manifest
-from nfbench.plan.specs import EvaluateSpec, SearchSpec, Spec, TrainSpec
+from nfbench.plan.specs import EvaluateSpec, ScoreSpec, SearchSpec, Spec, TrainSpec
 
 __all__ = ["coefficients", "memory_mb"]
 
@@ -45,6 +45,8 @@ def memory_mb(spec: Spec, default: int) -> int:
         images = _count(_entries(spec.study.manifest), "train", _IMAGES)
         variant = spec.study.variant
         needed = max(_training(variant.method, backbone, images) for backbone in variant.searched.backbones)
+    elif isinstance(spec, ScoreSpec):
+        needed = _scoring(spec)
     elif isinstance(spec, EvaluateSpec):
         needed = _evaluation(spec)
     else:
@@ -71,13 +73,20 @@ def _training(method: str, backbone: BackboneConfig, images: int) -> float:
     return _PROCESS + features + step + _model(method, backbone, images)
 
 
-def _evaluation(spec: EvaluateSpec) -> float:
-    """Bytes: process, model, maps of all images, also of the Number of False Alarms, and the sort of all pixels."""
+def _scoring(spec: ScoreSpec) -> float:
+    """Bytes: process, model, and the maps of all images."""
     entries = _entries(spec.manifest)
     train, test = _count(entries, "train", _IMAGES), _count(entries, "test", _IMAGES)
+    maps = 4.0 * spec.backbone.input_size**2 * (2 * train + 2 * test)
+    return _PROCESS + maps + _model(spec.method, spec.backbone, train)
+
+
+def _evaluation(spec: EvaluateSpec) -> float:
+    """Bytes: process, maps, also of the Number of False Alarms, and the sort of all pixels."""
+    entries = _entries(spec.manifest)
+    test = _count(entries, "test", _IMAGES)
     pixels = sum(entry.height * entry.width for entry in entries if entry.split == "test") or _PIXELS * test
-    maps = 4.0 * spec.backbone.input_size**2 * (2 * train + 5 * test)
-    return _PROCESS + maps + 20.0 * pixels + _model(spec.method, spec.backbone, train)
+    return _PROCESS + (20.0 + 4 * 3) * pixels
 
 
 def _model(method: str, backbone: BackboneConfig, images: int) -> float:

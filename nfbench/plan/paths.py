@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nfbench.plan.cells import Cell
 
-__all__ = ["EVALUATED", "TRAINED", "WILDCARDS", "Paths"]
+__all__ = ["EVALUATED", "SCORED", "TRAINED", "WILDCARDS", "Paths"]
 
 WILDCARDS = {
     "fetch_data": "{reader}",
@@ -16,6 +16,7 @@ WILDCARDS = {
     "search_hyperparameters": "{setting}/{dataset}/{category}/{method}/worker{worker}",
     "summarize_study": "{setting}/{dataset}/{category}/{method}",
     "train_flow": "{setting}/{dataset}/{category}/{method}/{backbone}/seed{seed}",
+    "score_run": "{setting}/{dataset}/{category}/{method}/{backbone}/seed{seed}",
     "evaluate_run": "{setting}/{dataset}/{category}/{method}/{backbone}/seed{seed}",
     "aggregate_results": "{experiment}",
     "build_table": "{experiment}/{table}",
@@ -27,6 +28,9 @@ WILDCARDS = {
 
 TRAINED = ("model.safetensors", "checkpoints.safetensors", "held_out.safetensors", "history.csv", "training.json")
 """Files that a training leaves in its run's folder, the one that says that it is whole last."""
+
+SCORED = "scored/scored.json"
+"""Record of the scores and maps of a run, in its folder; they lie beside it until they are evaluated."""
 
 EVALUATED = (
     "run.json",

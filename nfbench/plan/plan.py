@@ -5,16 +5,25 @@ Each method of ``Plan`` returns the job that makes one thing, with its spec and 
 """
 
 from collections.abc import Callable
-from functools import cached_property, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nfbench.config import AnomaliesConfig, BackboneConfig, Bench, VariantConfig, check_category, require_known
+from nfbench.config import BackboneConfig, Bench, VariantConfig, check_category, require_known
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
 from nfbench.metrics import families
 from nfbench.plan.catalogue import Catalogue
 from nfbench.plan.cells import Block, Cell, cells_of, expand_blocks
+from nfbench.plan.experiment_specs import (
+    AggregateSpec,
+    DatasetNote,
+    FigureSpec,
+    ReportSpec,
+    Skipped,
+    TableSpec,
+    TrackSpec,
+)
 from nfbench.plan.job import Job, code_of
 from nfbench.plan.listing import list_files, token
 from nfbench.plan.measured import as_measured, asked_families, has_cell
@@ -22,24 +31,18 @@ from nfbench.plan.origin import digest_of, digests_of
 from nfbench.plan.paths import Paths
 from nfbench.plan.skipped import skipped_cells
 from nfbench.plan.specs import (
-    AggregateSpec,
     ClassSpec,
-    DatasetNote,
     EvaluateSpec,
     ExtractSpec,
-    FigureSpec,
     PrepareSpec,
-    ReportSpec,
+    ScoreSpec,
     SearchedBackbone,
     SearchSpec,
-    Skipped,
     Spec,
     StudySpec,
     SummarizeSpec,
-    TableSpec,
-    TrackSpec,
     TrainSpec,
-)  # fmt: skip
+)
 from nfbench.reference import published_hashes
 
 __all__ = ["Plan"]
@@ -113,9 +116,9 @@ class Plan:
     def extract(self, backbone: str, dataset: str, category: str, view: str) -> Job[ExtractSpec]:
         """The cached features of one view of a category of a dataset that is no union."""
         prepared = self.prepare(dataset, category)
-        if view not in self.views:
-            raise NfbenchError(f"no variant asks for a view '{view}'{nearest(view, self.views)}")
-        anomalies, seed = self.views[view]
+        if view not in self.catalogue.views:
+            raise NfbenchError(f"no variant asks for a view '{view}'{nearest(view, self.catalogue.views)}")
+        anomalies, seed = self.catalogue.views[view]
         place = {"backbone": backbone, "dataset": dataset, "category": category, "view": view}
         spec = ExtractSpec(
             manifest=prepared.spec.manifest,
@@ -194,7 +197,7 @@ class Plan:
             method=variant.method,
             settings=variant.settings,
             anomalies=variant.anomalies,
-            reader=self._reader(cell),
+            reader=self.bench.dataset(self.catalogue.source(cell.dataset, cell.category)).dataset,
             backbone=self._backbone(cell.backbone),
             classes=tuple(classes),
             test_features=tested and tested.spec.features,
@@ -205,27 +208,42 @@ class Plan:
         return self._derived(spec, *before, *filter(None, (tested, searched)), **vars(cell))
 
     @_once
-    def evaluate(self, cell: Cell) -> Job[EvaluateSpec]:
-        """The evaluation of a cell, which ends with its run record."""
-        variant, trained = self.bench.variant(cell.method), self.train(cell.trained)
-        prepared = self.prepare(self.catalogue.source(cell.dataset, cell.category), cell.category)
+    def score(self, cell: Cell) -> Job[ScoreSpec]:
+        """The scores and maps of the test images of a cell."""
+        variant, prepared, trained = self.bench.variant(cell.method), self._prepared(cell), self.train(cell.trained)
         views = {"train_features": "train", "features": "test", "pseudo": self._pseudo_view(cell)}
         features = {key: self._features(cell, cell.category, view) for key, view in views.items() if view}
-        spec = EvaluateSpec(
+        spec = ScoreSpec(
             cell=cell,
-            title=variant.title or (cell.method if cell.method in self.bench.variants else None),
             method=variant.method,
             anomalies=variant.anomalies,
             backbone=self._backbone(cell.backbone),
             trained=trained.spec.run,
             manifest=prepared.spec.manifest,
             **{key: job.spec.features for key, job in features.items()},
-            save_maps=self.bench.config.save_maps,
-            metrics=tuple(families()),
             run=str(self.paths.run_record(cell).parent),
         )
-        job = self._derived(spec, prepared, *features.values(), trained, **vars(cell))
+        return self._derived(spec, prepared, *features.values(), trained, **vars(cell))
+
+    @_once
+    def evaluate(self, cell: Cell) -> Job[EvaluateSpec]:
+        """The evaluation of a cell, which ends with its run record."""
+        prepared, scored, trained = self._prepared(cell), self.score(cell), self.train(cell.trained)
+        own_name = cell.method if cell.method in self.bench.variants else None
+        spec = EvaluateSpec(
+            cell=cell,
+            title=self.bench.variant(cell.method).title or own_name,
+            trained=trained.spec.run,
+            manifest=prepared.spec.manifest,
+            save_maps=self.bench.config.save_maps,
+            metrics=tuple(families()),
+            run=scored.spec.run,
+        )
+        job = self._derived(spec, prepared, scored, trained, **vars(cell))
         return as_measured(job, lambda: self._asked(cell))
+
+    def _prepared(self, cell: Cell) -> Job[PrepareSpec]:
+        return self.prepare(self.catalogue.source(cell.dataset, cell.category), cell.category)
 
     def _asked(self, cell: Cell) -> set[str]:
         """Families of metrics that experiments with a cell show."""
@@ -360,9 +378,6 @@ class Plan:
             raise NfbenchError(f"no experiment has the backbone '{tag}'{nearest(tag, self.bench.backbones)}")
         return self.bench.backbones[tag]
 
-    def _reader(self, cell: Cell) -> str:
-        return self.bench.dataset(self.catalogue.source(cell.dataset, cell.category)).dataset
-
     def _pseudo_view(self, cell: Cell) -> str | None:
         """Name of the view of pseudo-anomalies that a cell is trained on, None without."""
         anomalies = self.bench.variant(cell.method).anomalies
@@ -381,20 +396,3 @@ class Plan:
     @property
     def _epochs_at_most(self) -> int | None:
         return 1 if self.bench.config.miniature else None
-
-    @cached_property
-    def views(self) -> dict[str, tuple[AnomaliesConfig | None, int]]:
-        """All views that features are cached of, and what those of pseudo-anomalies are made from, with its seed."""
-        experiments = self.bench.experiments.values()
-        seeds = max([self.bench.config.seeds or 0, *(experiment.seeds for experiment in experiments)])
-        found: dict[str, tuple[AnomaliesConfig | None, int]] = {"train": (None, 0), "test": (None, 0)}
-        for variant in self.bench.variants.values():
-            anomalies = variant.anomalies
-            if anomalies is None:
-                continue
-            for seed in range(seeds):
-                if view := anomalies.view(seed):
-                    own = anomalies.needs_real
-                    made = AnomaliesConfig(**anomalies.model_dump(include={"generator", "views", *(["real"] * own)}))
-                    found[view] = made, seed if own else 0
-        return found

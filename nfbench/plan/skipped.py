@@ -4,7 +4,7 @@ from nfbench.config import Bench
 from nfbench.core.errors import NfbenchError
 from nfbench.plan.catalogue import Catalogue
 from nfbench.plan.cells import Block, expand, expand_blocks, members
-from nfbench.plan.specs import Skipped
+from nfbench.plan.experiment_specs import Skipped
 
 __all__ = ["skipped_cells"]
 

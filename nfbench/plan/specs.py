@@ -4,39 +4,30 @@ The plan writes it, ``nfbench STAGE --spec`` takes it, and records keep it. It n
 """
 
 import json
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
 from nfbench.backbones._base import family_of
 from nfbench.config import AnomaliesConfig, BackboneConfig, DatasetConfig, VariantConfig
-from nfbench.config.tables import AnyFigure, AnyTable
 from nfbench.config.validation import Model, validate
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import read_json
 from nfbench.metrics import family_modules
-from nfbench.plan.cells import Block, Cell, cells_of
-from nfbench.plan.paths import TRAINED, Paths
+from nfbench.plan.cells import Cell
+from nfbench.plan.paths import SCORED, TRAINED
 
 __all__ = [
-    "AggregateSpec",
     "ClassSpec",
-    "DatasetNote",
     "DerivedSpec",
     "EvaluateSpec",
-    "ExperimentSpec",
     "ExtractSpec",
-    "FigureSpec",
     "PrepareSpec",
-    "ReportSpec",
+    "ScoreSpec",
     "SearchSpec",
     "SearchedBackbone",
-    "Skipped",
     "Spec",
     "StudySpec",
-    "TableSpec",
-    "TrackSpec",
     "TrainSpec",
 ]
 
@@ -175,26 +166,40 @@ class TrainSpec(_CellSpec):
         return [*own, *filter(None, (self.test_features, self.study))]
 
 
-class EvaluateSpec(_CellSpec):
-    """From a trained model and cached test features to a run record."""
+class ScoreSpec(_CellSpec):
+    """From a trained model and cached features of a category to the scores and maps of its test images."""
 
-    function = "evaluate:evaluate_run"
+    function = "score:score_run"
 
-    title: str | None = Field(None, description="name in tables; by default the method's title")
     trained: str = Field(description="folder of the training")
     manifest: str = Field(description="manifest of the category")
     train_features: str = Field(description="meta.json of the view train, for the fair threshold")
     features: str = Field(description="meta.json of the view test")
     pseudo: str | None = Field(None, description="meta.json of the view of pseudo-anomalies, where it is cached")
-    save_maps: bool = Field(False, description="keep the maps of all test images")
-    metrics: tuple[str, ...] = Field((), description="families of metrics to measure, by default all")
 
     def _inputs(self) -> list[str]:
         from_training = [f"{self.trained}/{name}" for name in TRAINED]
         return [*from_training, self.manifest, self.train_features, self.features, *filter(None, [self.pseudo])]
 
+
+class EvaluateSpec(DerivedSpec):
+    """From the scores and maps of a category's test images to a run record."""
+
+    function = "evaluate:evaluate_run"
+
+    cell: Cell = Field(description="the cell")
+    title: str | None = Field(None, description="name in tables; by default the method's title")
+    trained: str = Field(description="folder of the training")
+    manifest: str = Field(description="manifest of the category")
+    save_maps: bool = Field(False, description="keep the maps of all test images")
+    metrics: tuple[str, ...] = Field((), description="families of metrics to measure, by default all")
+    run: str = Field(description="folder to write to")
+
+    def _inputs(self) -> list[str]:
+        return [self.manifest, f"{self.run}/{SCORED}", *(f"{self.trained}/{name}" for name in TRAINED[-2:])]
+
     def _plugins(self) -> list[str]:
-        return [*super()._plugins(), *family_modules(self.metrics)]
+        return family_modules(self.metrics)
 
 
 class SearchedBackbone(Model):
@@ -258,136 +263,6 @@ class SummarizeSpec(Spec):
     def _inputs(self) -> list[str]:
         folder, workers = self.study.study, range(self.study.variant.searched.workers)
         return [f"{folder}/description.json", *(f"{folder}/worker{number}.json" for number in workers)]
-
-
-class Skipped(Model):
-    """Cells that an experiment leaves out on purpose."""
-
-    block: Block = Field(description="the cells")
-    reason: str = Field(description="why they are left out")
-
-
-class ExperimentSpec(DerivedSpec):
-    """What is made from the runs of an experiment."""
-
-    experiment: str = Field(description="name of the experiment")
-    root: str = Field(description="results_root")
-    blocks: tuple[Block, ...] = Field((), description="cells of the experiment")
-
-    def to_json(self) -> str:
-        """One line of JSON, with the defaults: the kind of a table is one."""
-        return self.model_dump_json()
-
-    @property
-    def cells(self) -> list[Cell]:
-        """Cells of the experiment, each once."""
-        return cells_of(self.blocks)
-
-    @property
-    def paths(self) -> Paths:
-        """Where things lie."""
-        return Paths(self.root)
-
-    @property
-    def records(self) -> list[str]:
-        """``run.json`` of all cells."""
-        return [str(self.paths.run_record(cell)) for cell in self.cells]
-
-    @property
-    def results(self) -> str:
-        """The results of the experiment."""
-        return str(self.paths.experiment(self.experiment, "results.parquet"))
-
-
-class AggregateSpec(ExperimentSpec):
-    """From run records to one table of results and the ledger."""
-
-    function = "gather:aggregate_results"
-
-    skipped: tuple[Skipped, ...] = Field((), description="cells that are left out on purpose")
-
-    def _inputs(self) -> list[str]:
-        return self.records
-
-
-class DatasetNote(Model):
-    """What tables say of a dataset that is not an official one as it is."""
-
-    subset: str = Field("", description="which of its images are read, in words; empty for all of them")
-    members: tuple[str, ...] = Field((), description="of a union, its datasets")
-
-
-class TableSpec(ExperimentSpec):
-    """From results to a table as LaTeX, HTML and CSV."""
-
-    function = "tables:build_table"
-
-    name: str = Field(description="name of the table")
-    table: AnyTable = Field(description="what it shows")
-    notes: dict[str, DatasetNote] = Field(default_factory=dict, description="what to say of datasets")
-    variants: dict[str, VariantConfig] = Field(default_factory=dict, description="variants that are built for it")
-    published: dict[str, str] = Field(default_factory=dict, description="SHA-256 of published tables, by name")
-
-    def _inputs(self) -> list[str]:
-        return [self.results] if self.table.from_runs else []
-
-    def _plugins(self) -> list[str]:
-        methods = [f"nfbench.methods.{self.variants[name].method}" for name, _ in self.table.built]
-        return [self.table.module, *methods, *(family_of(backbone.name) for _, backbone in self.table.built)]
-
-
-class FigureSpec(ExperimentSpec):
-    """From run records to a figure as PDF and PNG."""
-
-    function = "figures:build_figure"
-
-    name: str = Field(description="name of the figure")
-    figure: AnyFigure = Field(description="what it draws")
-
-    def _inputs(self) -> list[str]:
-        return [self.results]
-
-    def _plugins(self) -> list[str]:
-        return [self.figure.module]
-
-
-class ReportSpec(ExperimentSpec):
-    """From run records to the report, one page."""
-
-    function = "report:build_report"
-
-    title: str = Field(description="title of the experiment")
-    tables: dict[str, AnyTable] = Field(default_factory=dict, description="tables by name")
-    notes: dict[str, DatasetNote] = Field(default_factory=dict, description="what to say of datasets")
-    published: dict[str, str] = Field(default_factory=dict, description="SHA-256 of published tables, by name")
-    skipped: tuple[Skipped, ...] = Field((), description="cells that are left out on purpose")
-
-    def _inputs(self) -> list[str]:
-        return [*self.records, self.results]
-
-    def _plugins(self) -> list[str]:
-        return [table.module for table in self.tables.values()]
-
-
-class TrackSpec(ExperimentSpec):
-    """From records and files to runs in MLflow."""
-
-    function = "track:track_runs"
-
-    title: str = Field(description="title of the experiment")
-    name: str = Field(description="name of the experiment in MLflow")
-    studies: tuple[str, ...] = Field((), description="study.json of the searches")
-    tables: tuple[str, ...] = Field((), description="names of the tables")
-    figures: tuple[str, ...] = Field((), description="names of the figures")
-
-    @property
-    def files(self) -> dict[str, list[Path]]:
-        """What is made from the runs, by kind."""
-        files = self.paths.gathered(self.experiment, self.tables, self.figures)
-        return files if self.blocks else {kind: files[kind] for kind in ("tables", "figures")}
-
-    def _inputs(self) -> list[str]:
-        return [*self.records, *self.studies, *(str(path) for paths in self.files.values() for path in paths)]
 
 
 def _generator(anomalies: AnomaliesConfig | None) -> list[str]:

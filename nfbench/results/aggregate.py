@@ -131,7 +131,7 @@ def _rows(record: RunRecord) -> list[dict[str, Any]]:
         "train_seconds": record.seconds["train"],
         "score_images_per_second": record.images_per_second["score"],
         "peak_memory_mb": max(record.peak_memory_mb.values()),
-        "machine": describe_machine(record.provenance["evaluate"]),
+        "machine": describe_machine(record.provenance["score"]),
     }
     return [
         {**common, "selection": name, "metric": metric, "value": float("nan") if value is None else value}

@@ -2,9 +2,9 @@
 
 import io
 import zipfile
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,14 @@ from nfbench.scoring.maps import IMAGE_SCORES
 from nfbench.scoring.protocol import Scored
 from nfbench.scoring.representations import Representation
 
-__all__ = ["write_artifacts", "write_representations"]
+__all__ = [
+    "ChosenExamples",
+    "choose_examples",
+    "write_artifacts",
+    "write_likelihoods",
+    "write_npz",
+    "write_representations",
+]
 
 _EXAMPLE_DEFECTS = 4
 _SUSPECTS = 2
@@ -33,46 +40,42 @@ _Rows = Iterator[tuple[Any, ...]]
 def write_artifacts(
     run: Path,
     scored: Scored,
-    likelihoods: Mapping[str, Sequence[tuple[Any, ...]]],
-    representations: Sequence[Representation],
     images: Sequence[Entry],
-    variances: Callable[[Sequence[int]], np.ndarray | None] = lambda rows: None,
+    variances: np.ndarray | None = None,
 ) -> None:
-    """Writes the files that go with a run record.
+    """Writes the files that go with a run record and follow from its scores and maps.
 
     ``scores.csv``: image scores by rule. ``regions.csv``: regions with NFA < 1 by image, in pixels of the map, of the
     maps ``nfa`` and ``nfa_guard``. ``miou.csv``: mean IoU against the threshold, by map. ``calibration.csv``: quantiles
-    of the latents of normal images. ``likelihoods.csv``: histograms of the log-likelihoods of positions in nats per
-    dimension, before and after training, empty for methods without such. ``examples.npz``: ``index``, ``maps``,
-    ``nfa``, ``nfa_guard`` and predicted ``variances`` of a few images; ``suspect`` marks normal images, those that look
-    most anomalous.
-    ``representations.npz``: deviations of dimensions and projections of positions, by representation and level.
+    of the latents of normal images. ``examples.npz``: ``index``, ``maps``, ``nfa``, ``nfa_guard`` and predicted
+    ``variances`` of a few images; ``suspect`` marks normal images, those that look most anomalous.
 
     Args:
         run: folder of the run.
         scored: of the images that were tested.
-        likelihoods: histograms by moment.
-        representations: of the method after training.
         images: the test split of the manifest, which has images that were not tested where a run made use of them;
             ``index`` counts in it.
-        variances: those that the method predicts for some of the tested images, by their rows; None without such.
+        variances: those that the method predicts for the rows of ``choose_examples``; None without such.
     """
     write_rows(ImageScore, run, _scores(scored))
     write_rows(DetectedRegion, run, _regions(scored))
     write_rows(MeanIou, run, _curves(scored.evaluation))
     write_rows(Quantile, run, _calibration(scored))
-    write_rows(Bin, run, ((moment, *row) for moment, rows in likelihoods.items() for row in rows))
     _write_examples(run / EXAMPLES, scored, images, variances)
-    write_representations(run, representations)
+
+
+def write_likelihoods(run: Path, likelihoods: Mapping[str, Iterable[tuple[Any, ...]]]) -> None:
+    """Writes ``likelihoods.csv``: histograms of the log-likelihoods of positions in nats per dimension, by moment."""
+    write_rows(Bin, run, ((moment, *row) for moment, rows in likelihoods.items() for row in rows))
 
 
 def write_representations(run: Path, representations: Sequence[Representation]) -> None:
-    """Writes ``representations.npz``, numbers as float32."""
+    """Writes ``representations.npz``: deviations of dimensions and projections of positions, numbers as float32."""
     arrays = {}
     for name, level, *values in representations:
         for field, array in zip(Representation._fields[2:], values, strict=True):
             arrays[f"{name}/{level}/{field}"] = array.astype(np.float32) if array.dtype.kind == "f" else array
-    _write_npz(run / REPRESENTATIONS, arrays)
+    write_npz(run / REPRESENTATIONS, arrays)
 
 
 def _scores(scored: Scored) -> _Rows:
@@ -106,28 +109,44 @@ def _calibration(scored: Scored) -> _Rows:
                 yield name, scale, channels, *quantile
 
 
-def _write_examples(
-    path: Path, scored: Scored, images: Sequence[Entry], variances: Callable[[Sequence[int]], np.ndarray | None]
-) -> None:
-    """One normal image, one of each of the first kinds of defect, the middle ones by name; and the suspects."""
-    rows = {entry.image: row for row, entry in enumerate(scored.truth.entries)}
-    tested = {number: rows[entry.image] for number, entry in enumerate(images) if entry.image in rows}
+class ChosenExamples(NamedTuple):
+    """Examples: their numbers in the test split, and their rows among the tested images; suspects last."""
+
+    numbers: list[int]
+    rows: list[int]
+    n_suspects: int
+
+
+def choose_examples(scores: np.ndarray, tested: Sequence[Entry], images: Sequence[Entry]) -> ChosenExamples:
+    """One normal image, one of each of the first kinds of defect, the middle ones by name; and the suspects.
+
+    Args:
+        scores: of the tested images, ``(N,)``; suspects are the normal images with the highest.
+        tested: the tested images.
+        images: the test split of the manifest.
+    """
+    rows = {entry.image: row for row, entry in enumerate(tested)}
+    row_of = {number: rows[entry.image] for number, entry in enumerate(images) if entry.image in rows}
     normal = [number for number, entry in enumerate(images) if not entry.label]
     kinds = sorted({entry.defect for entry in images if entry.label})[:_EXAMPLE_DEFECTS]
     groups = [normal, *([number for number, entry in enumerate(images) if entry.defect == kind] for kind in kinds)]
-    chosen = [number for group in groups for number in _middle(group, tested)]
-    by_score = sorted(tested, key=lambda number: -scored.test.images["paper"][tested[number]])
+    chosen = [number for group in groups for number in _middle(group, row_of)]
+    by_score = sorted(row_of, key=lambda number: -scores[row_of[number]])
     suspects = [number for number in by_score if not images[number].label and number not in chosen][:_SUSPECTS]
-    index = np.array(chosen + suspects)
-    row = [tested[number] for number in index]
+    return ChosenExamples(chosen + suspects, [row_of[number] for number in chosen + suspects], len(suspects))
+
+
+def _write_examples(path: Path, scored: Scored, images: Sequence[Entry], variances: np.ndarray | None) -> None:
+    chosen = choose_examples(scored.test.images["paper"], scored.truth.entries, images)
     found = {**scored.log_nfa} if scored.test.maps is None else {"maps": scored.test.maps, **scored.log_nfa}
-    arrays = {name: maps[row] for name, maps in found.items()}
-    if (predicted := variances(row)) is not None:
-        arrays["variances"] = predicted
-    _write_npz(path, {"index": index, "suspect": np.arange(len(index)) >= len(chosen), **arrays})
+    arrays = {name: maps[chosen.rows] for name, maps in found.items()}
+    if variances is not None:
+        arrays["variances"] = variances
+    suspect = np.arange(len(chosen.rows)) >= len(chosen.rows) - chosen.n_suspects
+    write_npz(path, {"index": np.array(chosen.numbers), "suspect": suspect, **arrays})
 
 
-def _write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """As ``numpy.savez_compressed``, without the time: equal arrays are equal files, whichever process writes them."""
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():

@@ -8,10 +8,10 @@ import torch
 
 from nfbench.core.provenance import file_sha256, provenance
 from nfbench.core.seals import KnownFile
-from nfbench.features.meta import FeatureMeta
 from nfbench.plan.specs import EvaluateSpec
 from nfbench.results.files import Epoch
 from nfbench.results.record import RunRecord, SpecsRecord
+from nfbench.results.scored import ScoringRecord
 from nfbench.scoring.evaluate import select
 from nfbench.scoring.protocol import Scored
 from nfbench.training.record import TrainingRecord
@@ -26,37 +26,35 @@ class Evaluated(NamedTuple):
         spec: what the evaluation was told.
         training: record of the training.
         history: of the training.
-        train_features, features: descriptions of the category's training and test features.
+        scoring: record of the scores.
         by_epoch: metrics of each kept epoch.
         scored: of the last epoch.
-        device: where it was computed.
     """
 
     spec: EvaluateSpec
     training: TrainingRecord
     history: Sequence[Epoch]
-    train_features: FeatureMeta
-    features: FeatureMeta
+    scoring: ScoringRecord
     by_epoch: dict[int, dict[str, float | None]]
     scored: Scored
-    device: torch.device
 
 
 def compose_record(found: Evaluated, memory: Mapping[str, float], written: Mapping[str, KnownFile]) -> RunRecord:
-    """Joins what training and evaluation know of a run.
+    """Joins what training, scoring and evaluation know of a run.
 
     Args:
-        found: both.
+        found: all of it.
         memory: largest memory of the evaluation, in MB by kind.
         written: the files that the evaluation wrote.
     """
-    spec, training, scored, truth = found.spec, found.training, found.scored, found.scored.truth
+    spec, training, scoring, scored = found.spec, found.training, found.scoring, found.scored
+    truth, features = scored.truth, scoring.features
     n_anomalous = int(truth.labels.sum())
     own = training.classes[spec.cell.category]
     return RunRecord(
         cell={
             **vars(spec.cell),
-            "variant_of": spec.method,
+            "variant_of": training.spec.method,
             "method_title": training.method_title,
             "title": spec.title or training.method_title,
         },
@@ -79,33 +77,35 @@ def compose_record(found: Evaluated, memory: Mapping[str, float], written: Mappi
             "anomalies": training.anomalies,
         },
         features={
-            "recipe": found.features.recipe,
-            "train_key": found.train_features.key,
-            "test_key": found.features.key,
+            "recipe": features.recipe,
+            "train_key": scoring.train_features.key,
+            "test_key": features.key,
             "pseudo_key": own.pseudo_key,
         },
         parameters=training.parameters,
         seconds={
-            "extract_train": found.train_features.seconds,
-            "extract_test": found.features.seconds,
+            "extract_train": scoring.train_features.seconds,
+            "extract_test": features.seconds,
             **({} if own.pseudo_seconds is None else {"extract_pseudo": own.pseudo_seconds}),
             **{name: value for name, value in training.seconds.items() if name != "train_stage"},
             **scored.seconds,
         },
         images_per_second={
-            "extract": _rate(found.features.n_images, found.features.seconds),
+            "extract": _rate(features.n_images, features.seconds),
             "train": _rate(training.n_items * len(found.history), training.seconds["train"]),
             "score": _rate(len(truth.entries), scored.seconds["score"]),
         },
         peak_memory_mb={
             **{f"train_{kind}": value for kind, value in training.peak_memory_mb.items()},
+            **{f"score_{kind}": value for kind, value in scoring.peak_memory_mb.items()},
             **{f"evaluate_{kind}": value for kind, value in memory.items()},
         },
         contour=scored.contour,
         provenance={
-            "extract": found.train_features.provenance,
+            "extract": scoring.train_features.provenance,
             "train": training.provenance,
-            "evaluate": provenance(found.device),
+            "score": scoring.provenance,
+            "evaluate": provenance(torch.device("cpu")),
         },
         specs=_specs(found),
         search=training.search,
@@ -115,12 +115,13 @@ def compose_record(found: Evaluated, memory: Mapping[str, float], written: Mappi
 
 def _specs(found: Evaluated) -> SpecsRecord:
     """What all stages were told; features that no stage made have no spec."""
-    own = [meta.spec for meta in (found.train_features, found.features) if meta.spec]
+    own = [meta.spec for meta in (found.scoring.train_features, found.scoring.features) if meta.spec]
     extracted = [*found.training.extracted, *own]
     return SpecsRecord(
         extract=list({spec.features: spec for spec in extracted}.values()),
         study=found.training.study,
         train=found.training.spec,
+        score=found.scoring.spec,
         evaluate=found.spec,
     )
 

@@ -35,7 +35,8 @@ _NEXT = {
     "create_study": "its settings are not searched for yet",
     "search_hyperparameters": "its search is not done yet",
     "summarize_study": "not trained yet",
-    "train_flow": "trained, not evaluated yet",
+    "train_flow": "trained, not scored yet",
+    "score_run": "scored, not evaluated yet",
     "evaluate_run": "evaluated, but its run record is gone",
 }
 """What is to be said of a cell without a record, by the last job that ended."""

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import pandas as pd
 
 from nfbench.plan.cells import Cell
-from nfbench.plan.paths import Paths
+from nfbench.plan.paths import SCORED, Paths
 from nfbench.results.ledger import Account, Status, Stock
 
 __all__ = ["describe_progress", "seconds_left"]
 
-_STAGES = ("train_flow", "evaluate_run")
+_STAGES = ("train_flow", "score_run", "evaluate_run")
 _STATUSES: tuple[Status, ...] = ("done", "running", "missing", "stale", "failed", "skipped")
 _SHOWN = 10
 
@@ -41,7 +41,7 @@ def seconds_left(stock: Stock, paths: Paths) -> float | None:
     """Wall seconds that the cells which are not done take, one after the other; None where nothing tells.
 
     A cell takes what the median cell of its method and backbone took, or the median of all cells where none of those is
-    done. Only training and evaluation are counted, and what a stage that is done took is left out.
+    done. Only training, scoring and evaluation are counted, and what a stage that is done took is left out.
     """
     done = pd.DataFrame([_times(cell, paths) for cell in stock.records]).dropna()
     if done.empty:
@@ -53,6 +53,8 @@ def seconds_left(stock: Stock, paths: Paths) -> float | None:
         key = (hole.cell.method, hole.cell.backbone)
         expected = by_method.loc[key] if key in by_method.index else overall
         total += float(expected["evaluate_run"])
+        if not (paths.run_record(hole.cell).parent / SCORED).is_file():
+            total += float(expected["score_run"])
         if not (paths.run_record(hole.cell.trained).parent / "training.json").is_file():
             total += 0.0 if hole.cell.trained in to_train else float(expected["train_flow"])
             to_train.add(hole.cell.trained)
@@ -67,13 +69,13 @@ def _estimate(stock: Stock, paths: Paths) -> str:
         return "no cell is done whose times would tell how long the rest takes"
     running = len({account.log for account in stock.accounts if account.status == "running"})
     at_once = f", about {_duration(left / running)} with {running} jobs at a time" if running > 1 else ""
-    return f"left: about {_duration(left)} of training and evaluation{at_once}"
+    return f"left: about {_duration(left)} of training, scoring and evaluation{at_once}"
 
 
 def _times(cell: Cell, paths: Paths) -> dict[str, str | float]:
     """Wall seconds of the jobs of a cell, as Snakemake measured them; NaN where it did not."""
     times: dict[str, str | float] = {"method": cell.method, "backbone": cell.backbone}
-    for stage, of_stage in zip(_STAGES, (cell.trained, cell), strict=True):
+    for stage, of_stage in zip(_STAGES, (cell.trained, cell, cell), strict=True):
         path = paths.run_benchmark(stage, of_stage)
         try:
             times[stage] = float(pd.read_csv(path, sep="\t").s.iloc[-1])

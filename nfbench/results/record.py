@@ -15,7 +15,7 @@ from nfbench.features.recipe import Recipe
 from nfbench.metrics import ThresholdSource, known_metrics
 from nfbench.plan.cells import Cell
 from nfbench.plan.origin import digest_of
-from nfbench.plan.specs import EvaluateSpec, ExtractSpec, StudySpec, TrainSpec
+from nfbench.plan.specs import EvaluateSpec, ExtractSpec, ScoreSpec, StudySpec, TrainSpec
 from nfbench.training.record import AnomaliesRecord, SearchRecord
 
 __all__ = [
@@ -155,6 +155,7 @@ class SpecsRecord(Record):
     extract: list[ExtractSpec]
     study: StudySpec | None
     train: TrainSpec
+    score: ScoreSpec
     evaluate: EvaluateSpec
 
 
@@ -174,7 +175,7 @@ class RunRecord(Record):
             ``cross_fit`` if any, ``score``, which is one pass over the test images, and ``log_nfa``, their maps of log
             NFA with and without the guard.
         images_per_second: throughput of extraction, of training and of scoring cached features.
-        peak_memory_mb: largest resident memory of training and evaluation, and of the GPU if one was used.
+        peak_memory_mb: largest resident memory of training, scoring and evaluation, and of the GPU if one was used.
         contour: threshold of the maps above which figures draw a contour; None without maps.
         provenance: what made it, by stage.
         search: where settings were searched for.

@@ -20,7 +20,7 @@ from nfbench.metrics._tails import UpperTail
 from nfbench.scoring.a_contrario import log_nfa_of_energies
 from nfbench.scoring.maps import ScoredImages, resize_map
 
-__all__ = ["Curve", "Evaluation", "GroundTruth", "ScoredSet", "evaluate", "log_nfa_maps", "select"]
+__all__ = ["Curve", "Evaluation", "GroundTruth", "ScoredSet", "evaluate", "have_masks", "log_nfa_maps", "select"]
 
 Metrics = dict[str, float | None]
 
@@ -72,7 +72,7 @@ class GroundTruth:
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = entries
         self.labels = np.array([entry.label for entry in entries])
-        self.has_masks = all(entry.mask for entry in entries if entry.label)
+        self.has_masks = have_masks(entries)
         self.regions = Regions(entries if self.has_masks else [])
 
     @property
@@ -101,6 +101,11 @@ class GroundTruth:
         for index, entry in enumerate(self.entries):
             mask = self.regions.mask(index)
             yield np.zeros((entry.height, entry.width), dtype=bool) if mask is None else mask
+
+
+def have_masks(entries: Sequence[Entry]) -> bool:
+    """Whether every anomalous image has a mask."""
+    return all(entry.mask for entry in entries if entry.label)
 
 
 class Curve(NamedTuple):

@@ -9,8 +9,8 @@ from PIL import Image
 
 from nfbench.blocks.likelihood import position_mask
 from nfbench.blocks.method import Method
+from nfbench.datasets._manifest import Entry, read_checked_mask
 from nfbench.features.batches import CachedFeatures, read_batches
-from nfbench.scoring.evaluate import GroundTruth
 
 __all__ = ["Positions", "likelihood_histograms", "positions_of_test"]
 
@@ -33,15 +33,14 @@ class Positions(NamedTuple):
     groups: tuple[str | None, str]
 
 
-def positions_of_test(features: CachedFeatures, truth: GroundTruth, side: int) -> Positions:
+def positions_of_test(features: CachedFeatures, entries: Sequence[Entry], side: int) -> Positions:
     """Positions of at most 40 test images, evenly spaced, with masks at ``side`` pixels by the nearest pixel."""
-    chosen = np.unique(np.linspace(0, len(truth.entries) - 1, _IMAGES).astype(int))
+    chosen = np.unique(np.linspace(0, len(entries) - 1, _IMAGES).astype(int))
     masks = [np.zeros((side, side), np.uint8) for _ in chosen]
     for number, index in enumerate(chosen):
-        regions = truth.regions[index]
-        if regions is not None:
-            small = Image.fromarray((regions > 0).astype(np.uint8)).resize((side, side), Image.Resampling.NEAREST)
-            masks[number] = np.array(small)
+        if entries[index].mask:
+            mask = Image.fromarray(read_checked_mask(entries[index]).astype(np.uint8))
+            masks[number] = np.array(mask.resize((side, side), Image.Resampling.NEAREST))
     return Positions(features[chosen], np.stack(masks), ("normal", "anomalous"))
 
 

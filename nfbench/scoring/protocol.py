@@ -15,7 +15,7 @@ from nfbench.metrics._tails import UpperTail
 from nfbench.scoring.evaluate import Evaluation, GroundTruth, evaluate, log_nfa_maps
 from nfbench.scoring.maps import Localizer, ScoredImages, contour_threshold, score_images, score_normal
 
-__all__ = ["Scored", "Views", "score_and_evaluate"]
+__all__ = ["Scored", "ScoredViews", "Views", "measure", "score_views"]
 
 
 class Views(NamedTuple):
@@ -25,6 +25,26 @@ class Views(NamedTuple):
     test: CachedFeatures
     localize_normal: Localizer | None = None
     localize_test: Localizer | None = None
+
+
+class ScoredViews(NamedTuple):
+    """What a trained method says of the images of a category.
+
+    Attributes:
+        test: of the test images.
+        normal_energies: of the training images, as ``ScoredImages.energies``.
+        tail: largest pixels of maps of normal images, which thresholds are taken from; None without maps.
+        source: which normal images these are; None without maps.
+        published: of transductive methods, both once more by the published scores.
+        seconds: one pass over the test images.
+    """
+
+    test: ScoredImages
+    normal_energies: tuple[np.ndarray, ...]
+    tail: UpperTail | None
+    source: ThresholdSource | None
+    published: tuple[ScoredImages, UpperTail | None] | None
+    seconds: float
 
 
 class Scored(NamedTuple):
@@ -47,50 +67,63 @@ class Scored(NamedTuple):
     seconds: dict[str, float]
 
 
-def score_and_evaluate(
+def score_views(
     method: Method,
     views: Views,
-    truth: GroundTruth,
     device: torch.device,
     held_out: Sequence[int] = (),
-    measured: Sequence[str] = (),
     cross_fitted: UpperTail | None = None,
     folder: Path | None = None,
-) -> Scored:
-    """Scores and measures a trained method.
+) -> ScoredViews:
+    """Scores the images of a category.
 
     Args:
         method: trained, on ``device``, in evaluation mode.
         views: features of normal training images and of test images.
-        truth: labels and masks of the test images.
         device: where to compute.
         held_out: rows of the training images that the method was not trained on; thresholds are theirs, if any.
-        measured: families of metrics, by default all.
         cross_fitted: what thresholds are taken from instead of this method's maps of normal images.
         folder: of files for what may not stay in memory; see ``nfbench.core.scratch.empty``.
 
-    The scores of an image do not depend on other test images. For transductive methods the metrics hold, under names
-    that end in ``_transductive``, those of the published scores as well. ``method`` is left calibrated by its last use.
+    The scores of an image do not depend on other test images. ``method`` is left calibrated by its last use.
     """
     tail = cross_fitted
     normal_energies: tuple[np.ndarray, ...] = ()
     if cross_fitted is None or method.latent_shapes():
         normal = score_normal(method, views.normal, device, held_out, views.localize_normal, folder)
         tail, normal_energies = cross_fitted or normal.tail, normal.energies
-    clock = [time.monotonic()]
+    started = time.monotonic()
     test = score_images(method, views.test, device, localize=views.localize_test, folder=folder)
-    clock.append(time.monotonic())
-    log_nfa = log_nfa_maps(test, folder)
-    clock.append(time.monotonic())
-    evaluation = evaluate(test, truth, tail, log_nfa, measured, folder)
+    seconds = round(time.monotonic() - started, 3)
+    published = None
     if method.transductive:
         method.calibrate(lambda: read_batches(views.test, torch.arange(len(views.test)), device))
         of_set = score_images(method, views.test, device, folder=folder)
-        normal = score_normal(method, views.normal, device, held_out, folder=folder)
-        published = evaluate(of_set, truth, normal.tail, {}, measured, folder)
-        evaluation.metrics.update({f"{name}{TRANSDUCTIVE}": value for name, value in published.metrics.items()})
-    seconds = dict(zip(("score", "log_nfa"), np.diff(clock).round(3).tolist(), strict=True))
+        published = of_set, score_normal(method, views.normal, device, held_out, folder=folder).tail
     source: ThresholdSource = "cross-fitted" if cross_fitted else "held out" if len(held_out) else "training"
-    contour = None if tail is None else contour_threshold(tail)
-    chosen_on = None if tail is None else (source, tail.n_images)
-    return Scored(truth, test, normal_energies, log_nfa, evaluation, contour, chosen_on, seconds)
+    return ScoredViews(test, normal_energies, tail, None if tail is None else source, published, seconds)
+
+
+def measure(views: ScoredViews, truth: GroundTruth, measured: Sequence[str] = (), folder: Path | None = None) -> Scored:
+    """Measures the scores of a category.
+
+    For transductive methods the metrics hold, under names that end in ``_transductive``, those of the published scores
+    as well.
+
+    Args:
+        views: the scores.
+        truth: labels and masks of the test images.
+        measured: families of metrics, by default all.
+        folder: of files for what may not stay in memory; see ``nfbench.core.scratch.empty``.
+    """
+    started = time.monotonic()
+    log_nfa = log_nfa_maps(views.test, folder)
+    seconds = {"score": views.seconds, "log_nfa": round(time.monotonic() - started, 3)}
+    evaluation = evaluate(views.test, truth, views.tail, log_nfa, measured, folder)
+    if views.published:
+        published = evaluate(views.published[0], truth, views.published[1], {}, measured, folder)
+        evaluation.metrics.update({f"{name}{TRANSDUCTIVE}": value for name, value in published.metrics.items()})
+    contour, chosen_on = None, None
+    if views.tail and views.source:
+        contour, chosen_on = contour_threshold(views.tail), (views.source, views.tail.n_images)
+    return Scored(truth, views.test, views.normal_energies, log_nfa, evaluation, contour, chosen_on, seconds)

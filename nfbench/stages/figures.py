@@ -2,9 +2,9 @@
 
 from nfbench.core.errors import NfbenchError, faults_of
 from nfbench.figures._base import read_runs, write_figure
+from nfbench.plan.experiment_specs import FigureSpec
 from nfbench.plan.made import write_made
 from nfbench.plan.origin import expected_runs
-from nfbench.plan.specs import FigureSpec
 
 __all__ = ["build_figure"]
 

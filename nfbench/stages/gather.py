@@ -6,10 +6,10 @@ from pathlib import Path
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import remove_stale, shield, write_text
 from nfbench.plan.cells import Cell
+from nfbench.plan.experiment_specs import AggregateSpec, Skipped
 from nfbench.plan.made import write_made
 from nfbench.plan.origin import digest_of, expected_runs
 from nfbench.plan.plan import Plan
-from nfbench.plan.specs import AggregateSpec, Skipped
 from nfbench.results.aggregate import aggregate, write_results
 from nfbench.results.ledger import Stock, describe_holes, take_stock
 

@@ -7,9 +7,9 @@ import pandas as pd
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import remove_stale, write_text
+from nfbench.plan.experiment_specs import ReportSpec
 from nfbench.plan.made import write_made
 from nfbench.plan.origin import expected_runs
-from nfbench.plan.specs import ReportSpec
 from nfbench.report.data import ReportSource, collect
 from nfbench.report.gallery import gallery
 from nfbench.report.page import render_page

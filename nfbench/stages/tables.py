@@ -4,8 +4,8 @@ from pathlib import Path
 
 from nfbench.core.errors import faults_of
 from nfbench.core.files import remove_stale, write_text
+from nfbench.plan.experiment_specs import TableSpec
 from nfbench.plan.made import write_made
-from nfbench.plan.specs import TableSpec
 from nfbench.results.aggregate import holes_of, read_results
 from nfbench.tables._holes import mark_holes
 from nfbench.tables._model import Source, Table

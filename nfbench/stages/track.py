@@ -8,8 +8,8 @@ import filelock
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import write_json
+from nfbench.plan.experiment_specs import TrackSpec
 from nfbench.plan.origin import expected_runs
-from nfbench.plan.specs import TrackSpec
 from nfbench.results.ledger import Stock, take_stock
 from nfbench.tracking.entries import Entry, run_entry
 from nfbench.tracking.mirror import Parent, mirror, open_experiment

@@ -154,8 +154,10 @@ def _anomalies_note(results: pd.DataFrame) -> str:
 
 def search_note(results: pd.DataFrame) -> str:
     """Methods whose settings were searched for, by how many trials, and by what these were judged; empty without."""
-    notes = []
     found = results[results.search != ""]
+    if found.empty:  # of each cell of most tables
+        return ""
+    notes = []
     for (objective, metric), part in found.groupby(["search", "search_metric"], sort=False):
         trials = value_range(part.search_trials)
         left_out = value_range(part.n_validation)

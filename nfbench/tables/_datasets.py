@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nfbench.core.registry import plugin_names
 from nfbench.datasets._base import find_dataset
-from nfbench.plan.specs import DatasetNote
+from nfbench.plan.experiment_specs import DatasetNote
 
 if TYPE_CHECKING:
     import pandas as pd

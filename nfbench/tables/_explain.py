@@ -129,7 +129,8 @@ def commands_of(record: RunRecord) -> list[str]:
         commands.append(_command(specs.study))
         commands += [_command(SearchSpec(study=specs.study, worker=number), made["train"]) for number in workers]
         commands.append(_command(SummarizeSpec(study=specs.study)))
-    return [*commands, _command(specs.train, made["train"]), _command(specs.evaluate, made["evaluate"])]
+    of_model = [_command(specs.train, made["train"]), _command(specs.score, made["score"])]
+    return [*commands, *of_model, _command(specs.evaluate)]
 
 
 def _command(spec: Spec, made: Mapping[str, Any] | None = None) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nfbench.config import VariantConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.plan.specs import DatasetNote
+from nfbench.plan.experiment_specs import DatasetNote
 from nfbench.reference import PrintedValue, PublishedValue
 from nfbench.results.compare import Comparison
 from nfbench.tables._titles import short_metric

@@ -15,13 +15,13 @@ from nfbench.blocks.settings import TrainedSettings
 from nfbench.config import AnomaliesConfig
 from nfbench.core.errors import NfbenchError, required
 from nfbench.datasets._manifest import Entry, read_checked_mask
-from nfbench.features.batches import CachedFeatures
+from nfbench.features.batches import CachedFeatures, Source
 from nfbench.features.cache import FeatureCache
 from nfbench.features.forward import images_hash
 from nfbench.features.online import OnlineFeatures, RandomRotations, pseudo_anomalies
 from nfbench.features.shards import StoredArray
 from nfbench.features.stacked import StackedArrays
-from nfbench.training.data import CachedImages, CachedViews, JoinedSources, Source, TrainingData
+from nfbench.training.data import CachedImages, CachedViews, JoinedSources, TrainingData
 
 __all__ = ["Images", "assemble", "of_class", "rotation_of"]
 

@@ -1,8 +1,8 @@
 """Images of one run: split into training and held-out normal ones, joined by anomalies, and handed out in batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,31 +10,28 @@ from torch import Tensor
 
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batch
+from nfbench.core.device import free_memory
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import derive_seed
-from nfbench.features.batches import BATCH, CachedFeatures, read_batch, read_batches
+from nfbench.features.batches import (
+    BATCH,
+    CachedFeatures,
+    Source,
+    begin_batch,
+    begin_rows,
+    prefetched,
+    read_batches,
+)
+from nfbench.features.shards import StoredArray
 from nfbench.features.stacked import StackedArrays
 
-__all__ = ["CachedImages", "CachedViews", "JoinedSources", "Passes", "Source", "TrainingData", "split_rows"]
+__all__ = ["CachedImages", "CachedViews", "JoinedSources", "Passes", "TrainingData", "split_rows"]
 
 _RESIDENT_SHARE = 0.5
 _DRAWS = 2**62
 
 
-class Source(Protocol):
-    """Where the features of some images come from."""
-
-    def __len__(self) -> int:
-        """Number of images."""
-
-    def read(self, indices: Tensor, draws: Tensor) -> tuple[Features[Tensor], Tensor | None]:
-        """Features of the images ``indices`` ``(B,)``, and masks ``(B, S, S)`` if they may be anomalous.
-
-        ``draws`` ``(B,)`` are random integers, from which all that is random follows.
-        """
-
-
-class CachedImages:
+class CachedImages(Source):
     """Features of images as they are.
 
     Args:
@@ -49,13 +46,14 @@ class CachedImages:
     def __len__(self) -> int:
         return len(self.features)
 
-    def read(self, indices: Tensor, draws: Tensor) -> tuple[Features[Tensor], Tensor | None]:
+    def begin(
+        self, indices: Tensor, draws: Tensor, pool: Executor
+    ) -> Callable[[], tuple[Features[Tensor], Tensor | None]]:
         """See ``Source``; nothing is random."""
-        masks = None if self.masks is None else _as_masks(self.masks[indices.numpy()], self.device)
-        return read_batch(self.features, indices, self.device), masks
+        return _begin(self.features, self.masks, indices, self.device, pool)
 
 
-class CachedViews:
+class CachedViews(Source):
     """Features of one of ``K`` cached views of each image, which the draw chooses.
 
     Args:
@@ -78,13 +76,14 @@ class CachedViews:
     def __len__(self) -> int:
         return self.n_images
 
-    def read(self, indices: Tensor, draws: Tensor) -> tuple[Features[Tensor], Tensor | None]:
+    def begin(
+        self, indices: Tensor, draws: Tensor, pool: Executor
+    ) -> Callable[[], tuple[Features[Tensor], Tensor | None]]:
         """See ``Source``."""
-        rows = indices * self.n_views + draws % self.n_views
-        return read_batch(self.features, rows, self.device), _as_masks(self.masks[rows.numpy()], self.device)
+        return _begin(self.features, self.masks, indices * self.n_views + draws % self.n_views, self.device, pool)
 
 
-class JoinedSources:
+class JoinedSources(Source):
     """Images of several sources in one row.
 
     Args:
@@ -99,13 +98,18 @@ class JoinedSources:
     def __len__(self) -> int:
         return self.first[-1]
 
-    def read(self, indices: Tensor, draws: Tensor) -> tuple[Features[Tensor], Tensor | None]:
+    def begin(
+        self, indices: Tensor, draws: Tensor, pool: Executor
+    ) -> Callable[[], tuple[Features[Tensor], Tensor | None]]:
         """See ``Source``; source after source, whatever the order of ``indices``."""
-        parts = []
+        begun = []
         for source, first, last in zip(self.sources, self.first, self.first[1:], strict=False):
             own = (indices >= first) & (indices < last)
             if own.any():
-                parts.append(source.read(indices[own] - first, draws[own]))
+                begun.append(source.begin(indices[own] - first, draws[own], pool))
+        return lambda: self._join([end() for end in begun])
+
+    def _join(self, parts: Sequence[tuple[Features[Tensor], Tensor | None]]) -> tuple[Features[Tensor], Tensor | None]:
         features = Features.join([found for found, _ in parts], torch.cat)
         with_masks = [masks for _, masks in parts if masks is not None]
         if not with_masks:
@@ -154,13 +158,14 @@ class TrainingData:
         self.items = torch.cat([self.train, *joined])
 
     def batches(self, epoch: int, batch_size: int, drop_last: bool) -> Iterator[Batch]:
-        """Batches of one epoch in its own order; at least one, whatever the batch size."""
+        """Batches of one epoch in its own order, the next ones begun ahead; at least one, whatever the batch size."""
         order = self.items[torch.randperm(len(self.items), generator=_generator(self.seed, "order", epoch))]
         draws = torch.randint(_DRAWS, (len(order),), generator=_generator(self.seed, "draws", epoch))
         size = min(batch_size, len(order))
-        for chunk, drawn in zip(order.split(size), draws.split(size), strict=True):
-            if not drop_last or len(chunk) == size:
-                yield Batch(*self.source.read(chunk, drawn))
+        parts = zip(order.split(size), draws.split(size), strict=True)
+        wanted = [part for part in parts if not drop_last or len(part[0]) == size]
+        for found in prefetched(lambda part, pool: self.source.begin(*part, pool), wanted, size):
+            yield Batch(*found)
 
     @property
     def passes(self) -> "Passes":
@@ -228,21 +233,20 @@ def held_out_count(n_images: int, val_fraction: float) -> int:
 
 def _resident(features: CachedFeatures, device: torch.device) -> CachedFeatures:
     """The features on the device where half of its free memory takes them, as they are, memory-mapped, otherwise."""
-    fits = sum(part.nbytes for part in features.parts()) < _RESIDENT_SHARE * _free_memory(device)
+    fits = sum(part.nbytes for part in features.parts()) < _RESIDENT_SHARE * free_memory(device)
     return features.map(lambda part: torch.from_numpy(np.array(part)).to(device)) if fits else features
 
 
-def _as_masks(masks: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.asarray(masks)).to(device).float() / 255
+def _begin(
+    features: CachedFeatures, masks: StoredArray | None, rows: Tensor, device: torch.device, pool: Executor
+) -> Callable[[], tuple[Features[Tensor], Tensor | None]]:
+    """Begins to read features and masks of some rows."""
+    found = begin_batch(features, rows, device, pool)
+    if masks is None:
+        return lambda: (found(), None)
+    marked = begin_rows(masks, rows, device, pool)
+    return lambda: (found(), marked().float() / 255)
 
 
 def _generator(*names: object) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(*names))
-
-
-def _free_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    import psutil
-
-    return psutil.virtual_memory().available

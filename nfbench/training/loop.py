@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nfbench.blocks.method import Method, load_method
 from nfbench.blocks.settings import MethodSettings, TrainedSettings
+from nfbench.core.device import tf32
 from nfbench.core.errors import NfbenchError
 from nfbench.core.progress import progress
 from nfbench.training.checkpoint import CheckpointPace, SideFolder
@@ -24,6 +25,9 @@ OnKept = Callable[[Method, int, float | None], None]
 
 EXPLODED = 1e3
 """Printed loss beyond which a training is lost; a working flow stays below 10 nats per dimension."""
+
+LOOK_EVERY = 64
+"""Steps between two looks at the losses; there is one more at the end of an epoch."""
 
 _WARMUP_META_EPOCHS = 2
 _WARMUP_START = 0.1
@@ -176,6 +180,8 @@ def _compile(method: Method) -> None:
     parts = list(_trained_modules(method))
     if not parts:
         raise NfbenchError(f"'compile: true': method '{method.title}' has no module that is trained; set it to false")
+    if torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(True, warn_only=True)  # now of the compiler too, see 'pick_device'
     for part in parts:
         part.forward = torch.compile(part.forward)  # 'part.compile()' leaves torch's own modules as they are
 
@@ -191,6 +197,37 @@ def _trained_modules(module: nn.Module) -> Iterator[nn.Module]:
             yield child
 
 
+@dataclass
+class _Losses:
+    """Losses of an epoch, in the printed unit, gathered on the device and looked at every ``LOOK_EVERY`` steps.
+
+    To look at one waits until a GPU has done all the steps that are queued, and leaves it idle until the next ones are.
+    """
+
+    scale: float
+    diverged: Callable[[int, float], Diverged]
+    """The error for a batch, by its number from 1, and its loss."""
+    total: float = 0.0
+    steps: int = 0
+    _unseen: list[tuple[int, Tensor]] = field(default_factory=list)
+
+    def add(self, batch: int, loss: Tensor) -> None:
+        self._unseen.append((batch, loss.detach()))
+        self.steps += 1
+        if len(self._unseen) == LOOK_EVERY:
+            self.look()
+
+    def look(self) -> None:
+        """Adds up what was not seen before; raises ``Diverged`` for the first loss that is lost."""
+        unseen, self._unseen = self._unseen, []
+        values = torch.stack([loss for _, loss in unseen]).double().tolist() if unseen else []
+        for (batch, _), value in zip(unseen, values, strict=True):
+            loss = value / self.scale
+            if not abs(loss) < EXPLODED:  # also when it is NaN
+                raise self.diverged(batch, loss)
+            self.total += loss
+
+
 def _train_epoch(
     method: Method,
     optimizer: Adam | OwnOptimizer,
@@ -201,13 +238,46 @@ def _train_epoch(
     side: SideFolder,
 ) -> tuple[float, float]:
     """One pass over the training images; returns the mean loss in the printed unit and the last learning rate."""
+
+    def diverged(batch: int, loss: float) -> Diverged:
+        kept = f"the last good checkpoint is {side.path}" if side.path.exists() else "no checkpoint was written"
+        return Diverged(
+            f"{label}: the loss is {loss:.3g} in epoch {epoch}, batch {batch}; "
+            f"{kept}; try a lower 'lr' (now {settings.lr:g}) or set 'gradient_clip'"
+        )
+
     method.train()
+    losses = _Losses(method.loss_scale, diverged)
+    try:
+        with tf32(settings.precision == "tf32"):
+            for batch, loss in _steps(method, optimizer, data, settings, epoch, label):
+                losses.add(batch, loss)
+    except Exception:
+        losses.look()  # a loss that is lost is the reason for errors of the steps after it
+        raise
+    losses.look()
+    optimizer.catch_up()
+    if not losses.steps:
+        raise NfbenchError(
+            f"{label}: epoch {epoch} had no batch that the method learns from; do all images show anomalies?"
+        )
+    return losses.total / losses.steps, optimizer.lr
+
+
+def _steps(
+    method: Method,
+    optimizer: Adam | OwnOptimizer,
+    data: TrainingData,
+    settings: TrainedSettings,
+    epoch: int,
+    label: str,
+) -> Iterator[tuple[int, Tensor]]:
+    """Takes the steps of an epoch, and yields after each the number of its batch, from 1, and its loss."""
     batches = data.n_batches(settings.batch_size, settings.drop_last)
-    total, steps, lr = torch.zeros((), dtype=torch.float64), 0, settings.lr
     for number, batch in enumerate(data.batches(epoch, settings.batch_size, settings.drop_last)):
         progressed = (epoch - 1 + number / batches) / settings.epochs
         share = method.own_schedule(progressed)
-        lr = optimizer.lr = learning_rate(settings, progressed) if share is None else share * settings.lr
+        optimizer.lr = learning_rate(settings, progressed) if share is None else share * settings.lr
         losses = iter(method.losses(batch._replace(progress=progressed), data.generator("losses", epoch, number)))
         while True:
             with torch.autocast(data.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
@@ -217,27 +287,13 @@ def _train_epoch(
             if not (isinstance(loss, Tensor) and loss.ndim == 0 and loss.requires_grad):
                 found = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) and loss.ndim else "none"
                 raise NfbenchError(f"{label}: a loss of '{method.title}' must be a scalar with a gradient, got {found}")
-            steps += 1
-            value = loss.detach().double().cpu() / method.loss_scale
-            if not value.abs() < EXPLODED:  # also when it is NaN
-                kept = f"the last good checkpoint is {side.path}" if side.path.exists() else "no checkpoint was written"
-                raise Diverged(
-                    f"{label}: the loss is {float(value):.3g} in epoch {epoch}, batch {number + 1}; "
-                    f"{kept}; try a lower 'lr' (now {settings.lr:g}) or set 'gradient_clip'"
-                )
             optimizer.zero_grad()
             loss.backward()
             if settings.gradient_clip is not None:
                 limit = settings.gradient_clip * method.loss_scale  # it is stated for the printed loss
                 torch.nn.utils.clip_grad_norm_(optimizer.parameters, limit)
             optimizer.step()
-            total += value
-    optimizer.catch_up()
-    if not steps:
-        raise NfbenchError(
-            f"{label}: epoch {epoch} had no batch that the method learns from; do all images show anomalies?"
-        )
-    return float(total) / steps, lr
+            yield number + 1, loss
 
 
 @torch.inference_mode()

@@ -1,8 +1,8 @@
 """Adam (Kingma and Ba, ICLR 2015) by torch's own functional form, and any optimizer of torch behind the same interface.
 
-``torch.optim.Adam`` imports torch's compiler with its first step, which costs more than a second in every job; the
-function that it calls for the arithmetic does not. Steps are bit-equal to those of ``torch.optim.Adam(fused=True)``,
-which a test holds it to.
+``torch.optim.Adam`` imports torch's compiler, which costs more than a second and 60 MB in every job; the function that
+it calls for the arithmetic does not. Steps are bit-equal to those of ``torch.optim.Adam(fused=True)``, which a test
+holds it to. No step waits for the device: learning rates are numbers, and step counts are tensors next to parameters.
 
 Parameters at rest, which a step leaves without a gradient, stand still, as in torch since 2.0. With
 ``ParameterGroup.used_by`` they move on as in torch 1, whose ``zero_grad`` left zeros: from their first gradient on,
@@ -111,36 +111,45 @@ class Adam:
                 for index in resting:
                     self._resting[index] -= 1
                 resting = [index for index in resting if self._resting[index]]
+        alike: dict[tuple[int, int, int], list[int]] = {}
         for index in resting:
-            self._coast(index, group.lr_factor * self.lr)
+            alone = index if self.parameters[index].is_cpu else -1  # a CPU's cache holds one parameter at a time
+            alike.setdefault((self._taken[index], self._resting[index], alone), []).append(index)
+        for (taken, count, _), indices in alike.items():
+            self._coast(indices, taken, count, group.lr_factor * self.lr)
 
-    def _coast(self, index: int, lr: float) -> None:
-        """Takes all steps at rest of a parameter in one pass; see the module's description."""
-        count, (beta1, beta2) = self._resting[index], self.betas
-        factor, eps_factor = _factors_at_rest(self.betas, self._taken[index], count)
-        root = self.second[index].sqrt().add_(self.eps * eps_factor)
-        self.parameters[index].addcdiv_(self.first[index], root, value=-lr * factor)
-        self.first[index].mul_(beta1**count)
-        self.second[index].mul_(beta2**count)
-        self.steps[index].add_(count)
-        self._taken[index] += count
-        self._resting[index] = 0
+    def _coast(self, chosen: list[int], taken: int, count: int, lr: float) -> None:
+        """Takes ``count`` steps at rest after ``taken`` others in one pass; see the module's description."""
+        beta1, beta2 = self.betas
+        factor, eps_factor = _factors_at_rest(self.betas, taken, count)
+        parameters, first, second, steps = self._pick(chosen)
+        roots = torch._foreach_sqrt(second)
+        torch._foreach_add_(roots, self.eps * eps_factor)
+        torch._foreach_addcdiv_(parameters, first, roots, value=-lr * factor)
+        torch._foreach_mul_(first, beta1**count)
+        torch._foreach_mul_(second, beta2**count)
+        torch._foreach_add_(steps, count)
+        for index in chosen:
+            self._taken[index] += count
+            self._resting[index] = 0
+
+    def _pick(self, chosen: Sequence[int]) -> list[list[Tensor]]:
+        """Parameters, first and second moments, and step counts of some parameters."""
+        everything = (self.parameters, self.first, self.second, self.steps)
+        return [[tensors[index] for index in chosen] for tensors in everything]
 
     def _step(self, group: ParameterGroup, chosen: list[int], gradients: list[Tensor]) -> None:
-        def pick(tensors: Sequence[Tensor]) -> list[Tensor]:
-            return [tensors[index] for index in chosen]
-
         lr = group.lr_factor * self.lr
+        parameters, first, second, steps = self._pick(chosen)
         if group.decoupled:
-            for parameter in pick(self.parameters):
-                parameter.mul_(1 - lr * group.weight_decay)
+            torch._foreach_mul_(parameters, 1 - lr * group.weight_decay)
         adam(
-            pick(self.parameters),
+            parameters,
             gradients,
-            pick(self.first),
-            pick(self.second),
+            first,
+            second,
             [],
-            pick(self.steps),
+            steps,
             amsgrad=False,
             beta1=self.betas[0],
             beta2=self.betas[1],

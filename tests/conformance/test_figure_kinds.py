@@ -7,7 +7,7 @@ from nfbench.config import FigureConfig
 from nfbench.core.registry import plugin_names
 from nfbench.figures._base import write_figure
 from nfbench.plan.code import reachable
-from nfbench.plan.specs import FigureSpec
+from nfbench.plan.experiment_specs import FigureSpec
 from tests.executed import Executed
 from tests.whole import GENERATOR, whole_runs
 

@@ -9,8 +9,8 @@ import pytest
 from nfbench.config import TableConfig
 from nfbench.core.registry import plugin_names
 from nfbench.plan.code import reachable
+from nfbench.plan.experiment_specs import TableSpec
 from nfbench.plan.paths import Paths
-from nfbench.plan.specs import TableSpec
 from nfbench.results.aggregate import aggregate, write_results
 from nfbench.stages.tables import build_table, table_of
 from nfbench.tables._explain import describe_cell, find_cell, runs_of

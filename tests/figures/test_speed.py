@@ -38,7 +38,7 @@ def run(
         images_per_second={"extract": extract, "score": score, "train": 3},
         provenance={
             "extract": {**CPU, "threads": 8, **machine},
-            "evaluate": {**CPU, "threads": 1, **machine},
+            "score": {**CPU, "threads": 1, **machine},
         },
     )
     return DrawnRun(cell, record, Path(), Path())

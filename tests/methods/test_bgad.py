@@ -36,6 +36,11 @@ def masks_of(*anomalous, count=4):
     return masks
 
 
+def boundary_of(q, abnormal, beta):
+    normal = q[~abnormal].detach().sort().values
+    return normal[int(beta * len(normal))]
+
+
 def losses(method, given):
     return torch.stack(list(method.losses(given, torch.Generator().manual_seed(3))))
 
@@ -77,7 +82,7 @@ def test_boundary_pulls_and_pushes_what_is_on_the_wrong_side():
     q = torch.cat([normal, torch.tensor([-1.5, -1.05, -0.5])]).requires_grad_()
     abnormal = torch.arange(103) >= 100
     weights = torch.ones(103)
-    pull, push = semi_push_pull(q, abnormal, weights, beta=0.03, margin=0.1)
+    pull, push = semi_push_pull(q, abnormal, weights, boundary_of(q, abnormal, 0.03), margin=0.1)
     boundary = float(normal[3])  # floor(0.03 * 100)
     assert float(pull.detach()) == pytest.approx(float((boundary - normal[:4]).mean()), abs=1e-6)
     above = torch.tensor([-1.05, -0.5])  # -1.5 is below the margin already
@@ -91,7 +96,8 @@ def test_boundary_pulls_and_pushes_what_is_on_the_wrong_side():
 
 def test_weights_scale_their_fibres():
     q, abnormal = torch.tensor([-0.9, -0.3, -0.2, -0.1]), torch.tensor([False, False, False, True])
-    one, two = (semi_push_pull(q, abnormal, torch.full((4,), w), beta=0.4, margin=0.1) for w in (1.0, 2.0))
+    boundary = boundary_of(q, abnormal, 0.4)
+    one, two = (semi_push_pull(q, abnormal, torch.full((4,), w), boundary, margin=0.1) for w in (1.0, 2.0))
     assert all(float(b) == pytest.approx(2 * float(a)) for a, b in zip(one, two, strict=True))
     assert float(one[0]) > 0
 
@@ -100,7 +106,7 @@ def test_weights_scale_their_fibres():
 def test_nothing_to_push_is_zero_with_finite_gradients(abnormal_at):
     q = torch.tensor([-0.5, -0.4, -0.3, -0.2 if abnormal_at is None else abnormal_at], requires_grad=True)
     abnormal = torch.tensor([False, False, False, abnormal_at is not None])
-    pull, push = semi_push_pull(q, abnormal, torch.ones(4), beta=0.01, margin=0.1)
+    pull, push = semi_push_pull(q, abnormal, torch.ones(4), boundary_of(q, abnormal, 0.01), margin=0.1)
     assert float(push) == 0
     (pull + push).backward()
     assert torch.isfinite(q.grad).all()
@@ -139,7 +145,7 @@ def test_loss_is_likelihood_and_boundary(normalizer):
     q = encoded / normalizer
     weights = torch.where(abnormal, abnormal_weight(q), normal_weight(q)).detach()
     likelihood = -(weights * functional.logsigmoid(encoded))[~abnormal].mean()
-    pull, push = semi_push_pull(q, abnormal, weights, 0.01, 0.1)
+    pull, push = semi_push_pull(q, abnormal, weights, boundary_of(q, abnormal, 0.01), 0.1)
     assert float(push) > 0
     torch.testing.assert_close(loss, likelihood + 2 * (pull + push))
 
@@ -157,7 +163,8 @@ def test_variant_without_anomalies_pulls_only():
     for level, (ours, plain) in enumerate(zip(losses(method, given), losses(nfad, given), strict=True)):
         fibres = to_fibres(given.features.levels[level])
         q = log_density(*method.encode(level, fibres, torch.arange(len(fibres)))) / fibres.shape[1] / 10
-        pull, _ = semi_push_pull(q, torch.zeros(len(q), dtype=torch.bool), torch.ones_like(q), 0.1, 0.1)
+        abnormal = torch.zeros(len(q), dtype=torch.bool)
+        pull, _ = semi_push_pull(q, abnormal, torch.ones_like(q), boundary_of(q, abnormal, 0.1), 0.1)
         assert float(pull.detach()) > 0
         torch.testing.assert_close(ours, plain + pull)
     torch.testing.assert_close(losses(method, batch(progress=0.0)), losses(nfad, batch()))

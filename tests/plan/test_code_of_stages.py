@@ -1,6 +1,7 @@
 """The code of the stages of nfbench: plug-ins change their own hash alone, and all that runs is reached."""
 
 import ast
+import inspect
 import itertools
 import shutil
 from pathlib import Path
@@ -17,10 +18,11 @@ from nfbench.datasets._base import PACKAGE as DATASETS
 from nfbench.metrics import PACKAGE as METRICS
 from nfbench.plan.cells import Cell
 from nfbench.plan.code import Code, code_hash, reachable
-from nfbench.plan.specs import EvaluateSpec, ExtractSpec, PrepareSpec, TrainSpec
+from nfbench.plan.specs import EvaluateSpec, ExtractSpec, PrepareSpec, ScoreSpec, TrainSpec
 from nfbench.stages.evaluate import evaluate_run
 from nfbench.stages.extract import extract_features
 from nfbench.stages.prepare import prepare_data
+from nfbench.stages.score import score_run
 from nfbench.stages.train import train_flow
 from tests.conftest import make_image_folder
 from tests.executed import Executed
@@ -118,7 +120,7 @@ def test_what_a_training_and_an_evaluation_follow_from():
         "features.shards",
     )
     assert {f"nfbench.{name}" for name in wanted} <= training
-    evaluation = modules_of("nfbench.scoring.protocol:score_and_evaluate")
+    evaluation = modules_of("nfbench.scoring.protocol:score_views", "nfbench.scoring.protocol:measure")
     assert {"nfbench.metrics._ranking", "nfbench.metrics._iou", "nfbench.scoring.maps"} <= evaluation
     rooms = {name.split(".")[1] for name in training | evaluation}
     assert not rooms & {"tables", "figures", "report", "results", "search", "tracking", "cli", "reference"}
@@ -140,7 +142,7 @@ METHODS_RUN = {
 def run_stage(stage, spec, least):
     """Runs a stage of nfbench; all that it executes is part of its job's code."""
     with Executed() as executed:
-        stage(spec) if spec.stage == "prepare_data" else stage(spec, "cpu", 1)
+        stage(spec, **({"device": "cpu"} if "device" in inspect.signature(stage).parameters else {}))
     assert len(executed.names) >= least, sorted(executed.names)
     reached = set(reachable(f"nfbench.stages.{spec.function}", *spec.plugins))
     assert not executed.names - reached, sorted(executed.names - reached)
@@ -180,7 +182,7 @@ def test_all_that_runs_is_part_of_the_jobs_code(extracted, tmp_path, method):
     trained = run_stage(train_flow, spec, 60)
     own = set(reachable(f"nfbench.methods.{method}"))
     assert trained & (own - set(reachable(f"nfbench.stages.{spec.function}"))), "the method's own code did not run"
-    evaluated = EvaluateSpec(
-        **shared, trained=spec.run, manifest=train.manifest, train_features=train.features, features=test.features
-    )
-    run_stage(evaluate_run, evaluated, 60)
+    place = {"trained": spec.run, "manifest": train.manifest}
+    scored = ScoreSpec(**shared, **place, train_features=train.features, features=test.features)
+    run_stage(score_run, scored, 60)
+    run_stage(evaluate_run, EvaluateSpec(cell=cell, **place, run=spec.run), 40)

@@ -11,9 +11,10 @@ from nfbench.blocks.method import resolve_settings
 from nfbench.cli.load import load
 from nfbench.config import load_bench
 from nfbench.core.errors import NfbenchError
-from nfbench.plan.paths import EVALUATED, TRAINED
+from nfbench.plan.experiment_specs import TableSpec
+from nfbench.plan.paths import EVALUATED, SCORED, TRAINED
 from nfbench.plan.plan import Plan
-from nfbench.plan.specs import EvaluateSpec, SearchSpec, SummarizeSpec, TableSpec, TrainSpec
+from nfbench.plan.specs import EvaluateSpec, ScoreSpec, SearchSpec, SummarizeSpec, TrainSpec
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -30,6 +31,7 @@ WRITES = {
     "search_hyperparameters": lambda spec: [f"{spec.study.study}/worker{spec.worker}.json"],
     "summarize_study": lambda spec: [f"{spec.study.study}/{name}" for name in ("study.json", "best.yaml")],
     "train_flow": lambda spec: [f"{spec.run}/{name}" for name in TRAINED],
+    "score_run": lambda spec: [f"{spec.run}/{SCORED}"],
     "evaluate_run": lambda spec: [f"{spec.run}/{name}" for name in EVALUATED],
     "aggregate_results": lambda spec: [
         str(spec.paths.experiment(spec.experiment, name)) for name in ("results.parquet", "ledger.csv")
@@ -238,7 +240,7 @@ def gathers(spec):
 
 def learns(spec, name):
     """Whether the stage learns with the settings of a variant or follows from that, or counts its parameters."""
-    if isinstance(spec, TrainSpec | EvaluateSpec):
+    if isinstance(spec, TrainSpec | ScoreSpec | EvaluateSpec):
         return spec.cell.method == name
     if isinstance(spec, TableSpec):
         return name in spec.variants
@@ -249,11 +251,11 @@ def learns(spec, name):
 @pytest.mark.parametrize(
     ("name", "stages"),
     [
-        ("padim-smoke", {"train_flow", "evaluate_run"}),
-        ("bgad-smoke", {"train_flow", "evaluate_run"}),
+        ("padim-smoke", {"train_flow", "score_run", "evaluate_run"}),
+        ("bgad-smoke", {"train_flow", "score_run", "evaluate_run"}),
         ("uflow-cait", {"build_table"}),
         ("padim-searched-smoke",
-         {"train_flow", "evaluate_run", "create_study", "search_hyperparameters", "summarize_study"}),
+         {"train_flow", "score_run", "evaluate_run", "create_study", "search_hyperparameters", "summarize_study"}),
     ],
 )  # fmt: skip
 def test_settings_of_a_variant_change_its_own_trainings_alone(root, plans, specs, name, stages):
@@ -278,5 +280,5 @@ def test_anomalies_of_a_variant_change_its_own_runs_and_make_views_of_their_own(
     assert [specs[log].view for log in gone] == ["pseudo-rpag-k2-real2-seed0"]
     assert {found[log].view for log in found.keys() - specs.keys()} == {"pseudo-rpag-k3-real2-seed0"}
     assert {(specs[log].stage, specs[log].cell.method) for log in changed} == {
-        ("train_flow", "bgad-smoke"), ("evaluate_run", "bgad-smoke")
+        ("train_flow", "bgad-smoke"), ("score_run", "bgad-smoke"), ("evaluate_run", "bgad-smoke")
     }  # fmt: skip

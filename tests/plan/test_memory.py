@@ -11,7 +11,7 @@ from nfbench.config import BackboneConfig
 from nfbench.core.registry import plugin_names
 from nfbench.plan.cells import Cell
 from nfbench.plan.memory import coefficients, memory_mb
-from nfbench.plan.specs import ClassSpec, EvaluateSpec, PrepareSpec, TrainSpec
+from nfbench.plan.specs import ClassSpec, EvaluateSpec, PrepareSpec, ScoreSpec, TrainSpec
 from tests.conftest import ROOT
 
 COLUMNS = "split,label,defect,image,mask,height,width,sha256,mask_sha256\n"
@@ -66,18 +66,23 @@ def test_measured_peaks_are_covered(tmp_path):
     assert memory_mb(train_spec("padim", manifest), 0) > 1081 + 500
 
 
-def evaluate_spec(manifest, **backbone):
-    train = train_spec(manifest=manifest, **backbone)
+def score_spec(manifest):
+    train = train_spec(manifest=manifest)
     features = {"train_features": "train/meta.json", "features": "test/meta.json"}
-    return EvaluateSpec(
+    return ScoreSpec(
         cell=train.cell, method="fastflow", backbone=train.backbone, trained="run", manifest=str(manifest),
         run="run", **features,
     )  # fmt: skip
 
 
+def evaluate_spec(manifest):
+    return EvaluateSpec(cell=train_spec().cell, trained="run", manifest=str(manifest), run="run")
+
+
 def test_more_images_and_larger_ones_take_more(tmp_path):
     few, many = (write_manifest(tmp_path / f"{n}.csv", n, n, 1024) for n in (100, 4000))
     assert memory_mb(train_spec(manifest=many), 0) > memory_mb(train_spec(manifest=few), 0)
+    assert memory_mb(score_spec(many), 0) > memory_mb(score_spec(few), 0)
     assert memory_mb(evaluate_spec(many), 0) > memory_mb(evaluate_spec(few), 0) + 4000 * 1024 * 1024 * 20 / 1e6
     large = train_spec(manifest=few, name="wide_resnet50_2.tv_in1k", input_size=512)
     assert memory_mb(large, 0) > memory_mb(train_spec(manifest=few), 0)

@@ -7,7 +7,7 @@ import pytest
 
 from nfbench.datasets._manifest import Entry
 from nfbench.metrics._tails import UpperTail
-from nfbench.results.artifacts import write_artifacts
+from nfbench.results.artifacts import choose_examples, write_artifacts
 from nfbench.results.examples import read_examples
 from nfbench.scoring.evaluate import GroundTruth, evaluate, log_nfa_maps
 from nfbench.scoring.maps import IMAGE_SCORES, ScoredImages
@@ -43,7 +43,7 @@ def scored(entries, channels=(64,)):
 )
 def test_examples_of_unusual_sets(tmp_path, labels, defects, shown):
     entries = entries_of(labels, defects)
-    write_artifacts(tmp_path, scored(entries), {}, [], entries)
+    write_artifacts(tmp_path, scored(entries), entries)
     examples = np.load(tmp_path / "examples.npz")
     assert len(examples["index"]) == len(set(examples["index"].tolist())) == shown
     assert not np.array(labels)[examples["index"][examples["suspect"]]].any()
@@ -66,7 +66,7 @@ def test_examples_are_numbered_as_in_the_manifest_whatever_was_learned_from(tmp_
     images = entries_of(LABELS, DEFECTS)
     tested = [number for number in range(len(images)) if number not in learned]
     of_run = scored([images[number] for number in tested])
-    write_artifacts(tmp_path, of_run, {}, [], images)
+    write_artifacts(tmp_path, of_run, images)
     write_listing(tmp_path / "run.json")
     examples = read_examples(tmp_path)
     assert examples.images == shown
@@ -83,7 +83,9 @@ def test_variances_are_kept_of_the_examples(tmp_path):
     images = entries_of(LABELS, DEFECTS)
     tested = [entry for number, entry in enumerate(images) if number not in (0, 7)]
     predicted = np.arange(len(tested))[:, None, None] * np.ones((1, 3, 3))
-    write_artifacts(tmp_path, scored(tested), {}, [], images, lambda rows: predicted[rows])
+    of_run = scored(tested)
+    rows = choose_examples(of_run.test.images["paper"], tested, images).rows
+    write_artifacts(tmp_path, of_run, images, predicted[rows])
     write_listing(tmp_path / "run.json")
     examples = read_examples(tmp_path)
     for number in [*examples.images, *examples.suspects]:
@@ -93,7 +95,7 @@ def test_variances_are_kept_of_the_examples(tmp_path):
 
 def test_a_method_without_latents_has_neither_regions_nor_calibration(tmp_path):
     entries = entries_of([0, 1], ["good", "hole"])
-    write_artifacts(tmp_path, scored(entries, channels=()), {}, [], entries)
+    write_artifacts(tmp_path, scored(entries, channels=()), entries)
     for name in ("regions.csv", "calibration.csv"):
         assert len(list(csv.reader((tmp_path / name).open()))) == 1
     assert "nfa" not in np.load(tmp_path / "examples.npz")
@@ -103,7 +105,7 @@ def test_regions_are_those_of_the_map(tmp_path):
     entries = entries_of([0, 1], ["good", "hole"])
     of_run = scored(entries)
     of_run.log_nfa["nfa"][1, 2:4, 3:7] = -5.5
-    write_artifacts(tmp_path, of_run, {}, [], entries)
+    write_artifacts(tmp_path, of_run, entries)
     row = next(row for row in csv.DictReader((tmp_path / "regions.csv").open()) if row["map"] == "nfa")
     assert [row[name] for name in ("image", "label", "area", "top", "left", "bottom", "right")] == [
         "1.png",

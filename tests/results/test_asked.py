@@ -83,8 +83,11 @@ def test_jobs_of_another_plan_run_again(edited):
     assert {replace(job).state for job in (edited.train(PART), edited.evaluate(PART))} == {"stale"}
 
 
-def test_jobs_refuse_what_was_made_for_another_plan(edited):
+def test_jobs_refuse_what_was_made_for_another_plan(edited, plan):
     """Snakemake makes it again first; a job that is started by hand, or before an orphan ends, says so."""
+    with pytest.raises(NfbenchError, match="was made with other settings, images or code than score_run is"):
+        run_job(edited.score(PART))
+    run_job(plan.score(PART))
     with pytest.raises(NfbenchError, match="was made with other settings, images or code than evaluate_run is"):
         run_job(edited.evaluate(PART))
     if edited.extract(TAG, "own", "part", "train").state == "stale":
@@ -164,15 +167,15 @@ def test_an_orphan_that_ends_first_is_replaced(other_run, monkeypatch):
     assert settings_in(Path(later.run)) == 3
 
 
-def test_an_evaluation_of_a_training_that_was_replaced_meanwhile_is_an_error(plan, monkeypatch):
+def test_scores_of_a_training_that_was_replaced_meanwhile_are_an_error(plan, monkeypatch):
     source = plan.paths.run_record(PART).with_name("training.json")
     kept = source.read_bytes()
     other = source.read_bytes().replace(b'"n_val"', b'"n_train_"', 1)
     record = plan.paths.run_record(PART).read_bytes()
-    monkeypatch.setattr("nfbench.stages.evaluate.likelihood_histograms", lambda *_: source.write_bytes(other) and [])
+    monkeypatch.setattr("nfbench.stages.score.likelihood_histograms", lambda *_: source.write_bytes(other) and [])
     try:
         with pytest.raises(NfbenchError, match=r"training\.json"):
-            run_job(plan.evaluate(PART))
+            run_job(plan.score(PART))
         assert plan.paths.run_record(PART).read_bytes() == record
     finally:
         source.write_bytes(kept)

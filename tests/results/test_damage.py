@@ -11,7 +11,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from nfbench.core.errors import NfbenchError
-from nfbench.plan.paths import TRAINED
+from nfbench.plan.paths import SCORED, TRAINED
 from nfbench.results.aggregate import read_results
 from nfbench.results.progress import describe_progress
 from nfbench.stages.gather import stock_of, write_gathered
@@ -30,8 +30,13 @@ def figure(kind):
     return lambda plan: run_job(plan.figure("tiny", kind))
 
 
-def evaluated(plan):
+def evaluate(plan):
+    run_job(plan.score(PART))
     run_job(plan.evaluate(PART))
+
+
+def evaluated(plan):
+    evaluate(plan)
     record = json.loads(plan.paths.run_record(PART).read_text())
     return json.dumps([record["selections"], record["by_epoch"], record["contour"]])
 
@@ -181,7 +186,7 @@ def test_the_next_run_makes_cut_files_and_damaged_records_again(plan, name):
 
 def test_what_is_made_again_is_what_it_was(plan, reference):
     with damaged(plan, f"{RUN}/scores.csv", "half") as path:
-        run_job(plan.evaluate(PART))
+        evaluate(plan)
         assert replace(plan.evaluate(PART)).state == "done"
         seen = path.read_bytes()
     assert path.read_bytes() == seen
@@ -194,15 +199,55 @@ def test_the_whole_training_of_another_category_is_refused(plan, tmp_path):
     for name in TRAINED:
         shutil.copy(other / name, run / name)
     with pytest.raises(NfbenchError, match=r"training\.json was made with other settings, images or code than"):
-        run_job(plan.evaluate(PART))
+        run_job(plan.score(PART))
     shutil.copytree(tmp_path / "kept", run, dirs_exist_ok=True)
 
 
 def test_features_of_other_images_are_refused(plan, tmp_path):
     """The rest of a spec's origin is the same where a spec is written by hand, without one."""
-    spec = plan.evaluate(PART).spec.model_copy(update={"origin": "", "manifest": plan.evaluate(OTHER).spec.manifest})
+    spec = plan.score(PART).spec.model_copy(update={"origin": "", "manifest": plan.score(OTHER).spec.manifest})
     with pytest.raises(NfbenchError, match=r"meta\.json has the features of other images than manifest .*other\.csv"):
-        run_job(replace(plan.evaluate(PART), spec=spec))
+        run_job(replace(plan.score(PART), spec=spec))
+
+
+@pytest.fixture(scope="module")
+def scored(tiny, tmp_path_factory):
+    """Copies of the folders with the scores of both cells, which evaluations delete."""
+    folder, plan = tiny
+    kept = {}
+    with chdir(folder):
+        for cell in (PART, OTHER):
+            run_job(plan.score(cell))
+            kept[cell] = tmp_path_factory.mktemp("scored") / cell.category
+            shutil.move((plan.paths.run_record(cell).parent / SCORED).parent, kept[cell])
+    return kept
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_scores_are_refused(plan, scored, damage):
+    record = plan.paths.run_record(PART)
+    before, folder = record.read_bytes(), (record.parent / SCORED).parent
+    names = {"1-test.npy", "1.npz", "2-test.npy", "2.npz", "likelihoods.csv", "representations.npz", "scored.json"}
+    assert {path.name for path in scored[PART].iterdir()} == names
+    for name in names:
+        shutil.copytree(scored[PART], folder)
+        data = (folder / name).read_bytes()
+        changed = DAMAGES[damage](data, (scored[OTHER] / name).read_bytes())
+        (folder / name).write_bytes(changed)
+        if changed != data:
+            with pytest.raises(NfbenchError, match=name.replace(".", r"\.")):
+                run_job(plan.evaluate(PART))
+        shutil.rmtree(folder)
+        assert record.read_bytes() == before
+
+
+def test_scores_are_gone_once_they_are_measured(plan, scored):
+    folder = (plan.paths.run_record(PART).parent / SCORED).parent
+    shutil.copytree(scored[PART], folder)
+    assert replace(plan.score(PART)).state == "done"
+    run_job(plan.evaluate(PART))
+    assert not folder.exists()
+    assert replace(plan.evaluate(PART)).state == "done"
 
 
 @pytest.mark.parametrize(("value", "said"), [(95.0, "image_auroc is 95, which"), (-0.5, "image_auroc is -0.5")])

@@ -163,7 +163,11 @@ def test_a_job_runs_as_long_as_its_process_does(made, pid, host, expected):
 
 @pytest.mark.parametrize(
     ("rule", "reason"),
-    [("train_flow", "trained, not evaluated yet"), ("evaluate_run", "evaluated, but its run record is gone")],
+    [
+        ("train_flow", "trained, not scored yet"),
+        ("score_run", "scored, not evaluated yet"),
+        ("evaluate_run", "evaluated, but its run record is gone"),
+    ],
 )
 def test_cells_between_two_jobs_are_missing(made, rule, reason):
     cell = made.cells[0]
@@ -228,22 +232,22 @@ def test_a_union_of_two_parts_of_a_dataset_lacks_nothing_that_either_has(made):
 
 def test_status_estimates_the_rest_by_what_is_done(made):
     for cell in made.cells:
-        for rule, seconds in (("train_flow", 100), ("evaluate_run", 20)):
+        for rule, seconds in (("train_flow", 100), ("score_run", 15), ("evaluate_run", 5)):
             path = made.paths.run_benchmark(rule, cell)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"s\th:m:s\n{seconds + 60 * (cell.method == 'uflow')}\t0:00:00\n")
     stock = stock_of()
     assert list(describe_progress(stock, made.paths))[-1].strip() == "nothing is left to do"
     uflow, fastflow = made.cells[0], made.cells[2]
-    made.paths.run_record(uflow).unlink()  # trained: only the evaluation is left, 80 s
+    made.paths.run_record(uflow).unlink()  # trained: 75 s of scoring and 65 s of evaluation are left
     made.paths.run_record(fastflow).unlink()
     (made.paths.run_record(fastflow).parent / "training.json").unlink()  # 120 s
     stock = stock_of()
-    assert seconds_left(stock, made.paths) == pytest.approx(200)
+    assert seconds_left(stock, made.paths) == pytest.approx(260)
     lines = run("status").output
     assert "6 of 8 cells done (6 done, 2 missing)" in lines
     assert "uflow on resnet18.tv_in1k@256: 3 of 4" in lines
-    assert "left: about 3 min" in lines
+    assert "left: about 4 min" in lines
 
 
 def test_logs_tell_of_errors_that_nobody_foresaw(tmp_path):

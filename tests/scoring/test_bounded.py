@@ -18,7 +18,7 @@ from nfbench.metrics import _ranking as ranking
 from nfbench.results.artifacts import write_artifacts
 from nfbench.scoring.evaluate import GroundTruth, ScoredSet, evaluate, log_nfa_maps
 from nfbench.scoring.maps import ScoredImages, score_images, score_normal
-from nfbench.scoring.protocol import Views, score_and_evaluate
+from nfbench.scoring.protocol import Views, measure, score_views
 
 CPU = torch.device("cpu")
 SHAPES = [LevelShape(6, 8, 8), LevelShape(8, 4, 4)]
@@ -74,10 +74,10 @@ def test_files_change_no_bit(tmp_path, small_limits, name, held_out):
     for folder in (None, tmp_path / "run"):
         if folder:
             small_limits()
-        scored = score_and_evaluate(build(name), seen, truth, CPU, held_out, folder=folder)
+        scored = measure(score_views(build(name), seen, CPU, held_out, folder=folder), truth, folder=folder)
         assert isinstance(scored.test.maps, np.memmap) == (folder is not None)
         target = tmp_path / f"written{len(found)}"
-        write_artifacts(target, scored, {}, [], truth.entries)
+        write_artifacts(target, scored, truth.entries)
         found.append((scored, [(target / file).read_bytes() for file in FILES]))
     (memory, written), (files, written_again) = found
     assert written == written_again

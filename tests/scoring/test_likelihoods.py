@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, resolve_settings
+from nfbench.core.provenance import file_sha256
+from nfbench.datasets._manifest import Entry
 from nfbench.scoring.likelihoods import Positions, likelihood_histograms, positions_of_test
 
 CPU = torch.device("cpu")
@@ -61,19 +64,22 @@ def test_groups_without_a_name_or_a_position_are_left_out(method):
     assert groups == {"normal", "pseudo"}
 
 
-class Truth:
-    """Ground truth of images of which every third has a region."""
+def entries_of(mask, count):
+    """Test images of which every third has a region."""
+    region = np.zeros((64, 96), np.uint8)
+    region[:32, :48] = 255
+    Image.fromarray(region).save(mask)
+    marked, normal = (str(mask), file_sha256(mask)), ("", "")
+    kinds = [marked if index % 3 == 0 else normal for index in range(count)]
+    return [
+        Entry("test", int(bool(path)), "dent", f"{index}.png", path, 64, 96, "", digest)
+        for index, (path, digest) in enumerate(kinds)
+    ]
 
-    def __init__(self, count):
-        self.entries = [None] * count
-        region = np.zeros((64, 96), np.int32)
-        region[:32, :48] = 2
-        self.regions = [region if index % 3 == 0 else None for index in range(count)]
 
-
-def test_positions_are_of_few_images_evenly_spaced():
+def test_positions_are_of_few_images_evenly_spaced(tmp_path):
     features = Features([np.arange(100.0).reshape(-1, 1, 1, 1)])
-    found = positions_of_test(features, Truth(100), 32)
+    found = positions_of_test(features, entries_of(tmp_path / "mask.png", 100), 32)
     numbers = found.features.levels[0].ravel().astype(int)
     assert len(numbers) == 40
     assert (numbers[0], numbers[-1]) == (0, 99)

@@ -83,9 +83,12 @@ def test_tables_figures_and_report_show_what_there_is(finished):
 def test_maps_that_are_asked_for_are_one_clear_line(finished, monkeypatch):
     from nfbench.core.errors import NfbenchError
     from nfbench.stages.evaluate import evaluate_run
+    from nfbench.stages.score import score_run
 
-    spec = read_record(run_of(finished)).specs.evaluate.model_copy(update={"save_maps": True})
+    specs = read_record(run_of(finished)).specs
     score = Padim.score
     monkeypatch.setattr(Padim, "score", lambda self, features: score(self, features)._replace(maps=None))
-    with chdir(finished.parent), pytest.raises(NfbenchError, match=r"'save_maps' is on for .* 'PaDiM' makes no maps"):
-        evaluate_run(spec, device="cpu", threads=1)
+    with chdir(finished.parent):
+        score_run(specs.score, device="cpu", threads=1)
+        with pytest.raises(NfbenchError, match=r"'save_maps' is on for .* 'PaDiM' makes no maps"):
+            evaluate_run(specs.evaluate.model_copy(update={"save_maps": True}), threads=1)

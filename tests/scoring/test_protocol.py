@@ -12,7 +12,7 @@ from nfbench.datasets._manifest import Entry
 from nfbench.metrics import TRANSDUCTIVE, miou
 from nfbench.metrics._tails import UpperTail
 from nfbench.scoring.evaluate import GroundTruth
-from nfbench.scoring.protocol import Views, score_and_evaluate
+from nfbench.scoring.protocol import Views, measure, score_views
 
 CPU = torch.device("cpu")
 SHAPES = [LevelShape(6, 8, 8), LevelShape(8, 4, 4)]
@@ -51,9 +51,13 @@ def build(name):
     return method
 
 
+def measured(method, views, truth, held_out=(), cross_fitted=None):
+    return measure(score_views(method, views, CPU, held_out, cross_fitted), truth)
+
+
 def test_transductive_metrics_are_those_of_the_test_sets_own_maximum(truth):
     method = build("cflow")
-    scored = score_and_evaluate(method, views(), truth, CPU)
+    scored = measured(method, views(), truth)
     metrics = scored.evaluation.metrics
     assert {f"pixel_auroc{TRANSDUCTIVE}", f"image_auroc{TRANSDUCTIVE}", f"miou_fair{TRANSDUCTIVE}"} <= metrics.keys()
     assert not [name for name in metrics if TRANSDUCTIVE in name and "nfa" in name]
@@ -70,22 +74,22 @@ def test_transductive_metrics_are_those_of_the_test_sets_own_maximum(truth):
 
 def test_maps_that_are_kept_do_not_depend_on_other_test_images(truth):
     both = views()
-    whole = score_and_evaluate(build("cflow"), both, truth, CPU)
+    whole = measured(build("cflow"), both, truth)
     half = GroundTruth(truth.entries[:4])
-    part = score_and_evaluate(build("cflow"), both._replace(test=both.test[:4]), half, CPU)
+    part = measured(build("cflow"), both._replace(test=both.test[:4]), half)
     np.testing.assert_allclose(part.test.maps, whole.test.maps[:4], rtol=1e-6)
 
 
 def test_maps_of_training_images_are_let_go_of(truth):
     """They may be most of the memory of an evaluation, which would hold them twice while it scores the next model."""
-    scored = score_and_evaluate(build("fastflow"), views(), truth, CPU)
+    scored = measured(build("fastflow"), views(), truth)
     assert [energies.shape for energies in scored.normal_energies] == [(12, 8, 8), (12, 4, 4)]
 
 
 def test_thresholds_are_those_of_held_out_images(truth):
     """Published scores too, which are relative to the test set."""
     method, held_out = build("cflow"), [1, 4, 5]
-    scored = score_and_evaluate(method, views(), truth, CPU, held_out)
+    scored = measured(method, views(), truth, held_out)
     assert scored.threshold_images == ("held out", 3)
     normal, test = as_tensors(views().normal), as_tensors(views().test)
     fair = {}
@@ -97,16 +101,16 @@ def test_thresholds_are_those_of_held_out_images(truth):
         value = miou(found, list(truth.masks()), fair[suffix])
         assert scored.evaluation.metrics[f"miou_fair{suffix}"] == pytest.approx(value, abs=1e-6)
     assert scored.evaluation.thresholds["fair"] == pytest.approx(fair[""], rel=1e-5)
-    assert score_and_evaluate(build("cflow"), views(), truth, CPU).threshold_images == ("training", 12)
+    assert measured(build("cflow"), views(), truth).threshold_images == ("training", 12)
 
 
 def test_cross_fitted_images_decide_alone(truth):
     tail = UpperTail(2).add(np.full((2, 32, 32), 7, dtype=np.float32))
-    scored = score_and_evaluate(build("cflow"), views(), truth, CPU, cross_fitted=tail)
+    scored = measured(build("cflow"), views(), truth, cross_fitted=tail)
     assert scored.evaluation.thresholds["fair"] == scored.contour == 7
     assert scored.threshold_images == ("cross-fitted", 2)
 
 
 def test_other_methods_have_no_such_metrics(truth):
-    metrics = score_and_evaluate(build("fastflow"), views(), truth, CPU).evaluation.metrics
+    metrics = measured(build("fastflow"), views(), truth).evaluation.metrics
     assert not [name for name in metrics if name.endswith(TRANSDUCTIVE)]

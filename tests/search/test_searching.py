@@ -9,12 +9,22 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.seals import read_sealed
 from nfbench.metrics import find_metric
 from nfbench.plan.cells import Cell
-from nfbench.plan.specs import EvaluateSpec, ExtractSpec, PrepareSpec, SearchSpec, StudySpec, SummarizeSpec, TrainSpec
+from nfbench.plan.specs import (
+    EvaluateSpec,
+    ExtractSpec,
+    PrepareSpec,
+    ScoreSpec,
+    SearchSpec,
+    StudySpec,
+    SummarizeSpec,
+    TrainSpec,
+)
 from nfbench.results.record import read_record
 from nfbench.search.record import StudyStart, read_study
 from nfbench.stages.evaluate import evaluate_run
 from nfbench.stages.extract import extract_features
 from nfbench.stages.prepare import prepare_data
+from nfbench.stages.score import score_run
 from nfbench.stages.search import create_study, search_hyperparameters, summarize_study
 from nfbench.stages.train import train_flow
 
@@ -90,18 +100,14 @@ def train(extracted, study, folder, method, settings, variant="tuned"):
 
 
 def evaluate(extracted, folder, method):
-    evaluate_run(
-        EvaluateSpec(
-            cell=Cell("one-class", "own", "part", "tuned", TAG, 0),
-            method=method,
-            backbone=BACKBONE,
-            trained=str(folder),
-            manifest=str(extracted / "m.csv"),
-            train_features=str(extracted / "train" / "meta.json"),
-            features=str(extracted / "test" / "meta.json"),
-            run=str(folder),
-        ), "cpu", 1
+    place = {"trained": str(folder), "manifest": str(extracted / "m.csv"), "run": str(folder)}
+    cell = Cell("one-class", "own", "part", "tuned", TAG, 0)
+    spec = ScoreSpec(
+        cell=cell, method=method, backbone=BACKBONE, **place,
+        train_features=str(extracted / "train" / "meta.json"), features=str(extracted / "test" / "meta.json"),
     )  # fmt: skip
+    score_run(spec, "cpu", 1)
+    evaluate_run(EvaluateSpec(cell=cell, **place), 1)
     return read_record(folder / "run.json")
 
 

@@ -55,7 +55,7 @@ def test_from_images_to_tables(cluster, checkout, tell):
     tell(expected=planned["evaluate_run"], found=len(list(results.rglob("run.json"))))
 
 
-def test_training_and_evaluation_as_one_job(cluster, checkout, tell):
+def test_training_and_scoring_as_one_job(cluster, checkout, tell):
     """The commented lines of the profile: each cell is one job of Slurm less."""
     profile = checkout.folder / "profiles" / "slurm" / "profile.yaml"
     commented = re.compile(r"^# (groups:|  - \w+=run)$", re.M)
@@ -65,8 +65,8 @@ def test_training_and_evaluation_as_one_job(cluster, checkout, tell):
     before, arguments = len(cluster.finished()), ["smoke", "--config", "device=cpu"]
     planned = checkout.jobs(*arguments)
     checkout.snakemake_apart(*SLURM, *arguments)
-    assert planned["train_flow"] == planned["evaluate_run"] > 1
-    submitted = planned["total"] - sum(planned.get(rule, 0) for rule in LOCAL) - planned["evaluate_run"]
+    assert planned["train_flow"] == planned["score_run"] > 1
+    submitted = planned["total"] - sum(planned.get(rule, 0) for rule in LOCAL) - planned["score_run"]
     assert [job["JobState"] for job in cluster.finished()[before:]] == ["COMPLETED"] * submitted
     assert checkout.jobs(*arguments) == {}
     tell(expected=planned["evaluate_run"], found=len(list(checkout.folder.rglob("run.json"))))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from nfbench.config import TableConfig
-from nfbench.plan.specs import DatasetNote
+from nfbench.plan.experiment_specs import DatasetNote
 from nfbench.tables._model import PUBLISHED_ONLY, Row, Source, Table
 
 

@@ -64,7 +64,10 @@ def test_every_compared_method_is_trained_once_per_category(bench):
 @pytest.mark.parametrize(
     ("experiment", "jobs"),
     [
-        ("uflow_table1", {"extract_features": 24, "train_flow": 36, "evaluate_run": 36, "build_table": 2}),
+        (
+            "uflow_table1",
+            {"extract_features": 24, "train_flow": 36, "score_run": 36, "evaluate_run": 36, "build_table": 2},
+        ),
         ("uflow_table7", {"train_flow": 36, "build_table": 2, "build_figure": 1}),
         ("simplenet_mvtec", {"extract_features": 16, "train_flow": 24, "build_table": 4}),
         ("uflow_table3", {"train_flow": 36, "build_table": 6, "build_figure": 3}),

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from nfbench.cli import app
 from nfbench.core.errors import NfbenchError
-from nfbench.plan.specs import EvaluateSpec, ExtractSpec, TrainSpec
+from nfbench.plan.specs import EvaluateSpec, ExtractSpec, ScoreSpec, TrainSpec
 from nfbench.results.record import read_record
 from tests.made_up import MadeUp
 
@@ -77,19 +77,18 @@ def test_what_made_a_run_is_named(made):
     assert [part for part in parts if part not in text] == []
 
 
-SPECS = {"extract_features": ExtractSpec, "train_flow": TrainSpec, "evaluate_run": EvaluateSpec}
+SPECS = {"extract_features": ExtractSpec, "train_flow": TrainSpec, "score_run": ScoreSpec, "evaluate_run": EvaluateSpec}
 
 
 def test_commands_are_those_of_the_specs_that_made_a_run(made):
     lines = [line.strip() for line in explained("made_up_image_auroc", "bottle", "uflow").splitlines()]
     commands = [shlex.split(line.removeprefix("$ ")) for line in lines if line.startswith("$ nfbench ")]
     records = [read_record(made.paths.run_record(cell)) for cell in made.cells[:2]]
-    wanted = [spec for r in records for spec in (*r.specs.extract, r.specs.train, r.specs.evaluate)]
+    wanted = [spec for r in records for spec in (*r.specs.extract, r.specs.train, r.specs.score, r.specs.evaluate)]
     found = [(command[1], SPECS[command[1]].parse(command[3])) for command in commands if "--spec" in command]
     assert found == [(spec.stage, spec) for spec in wanted]
-    assert {tuple(command[4:]) for command in commands if command[1] in SPECS} == {
-        ("--device", "cpu", "--threads", "1")
-    }
+    where = {command[1]: command[4:] for command in commands if command[1] in SPECS}
+    assert where == {**{stage: ["--device", "cpu", "--threads", "1"] for stage in SPECS}, "evaluate_run": []}
 
 
 def test_records_and_images_that_changed_since_are_named(made):

@@ -243,7 +243,8 @@ def test_the_target_of_an_experiment_makes_first_what_it_lacks_and_no_more(check
     aside = record.rename(record.with_suffix(".aside"))
     jobs = checkout.jobs("track_made_up")
     aside.rename(record)
-    wanted = {"train_flow": 0, "evaluate_run": 1, "build_report": 1, "track_runs": 1}  # one run, which is trained
+    # one run, which is trained
+    wanted = {"train_flow": 0, "score_run": 1, "evaluate_run": 1, "build_report": 1, "track_runs": 1}
     assert {name: jobs.get(name, 0) for name in wanted} == wanted
 
 

@@ -74,7 +74,7 @@ def test_anomalies_join_as_often_as_asked():
 
 def test_views_read_from_disk_are_those_in_memory(monkeypatch):
     resident = CachedViews(numbered(5, 3), masks_of(5, 3), CPU)
-    monkeypatch.setattr("nfbench.training.data._free_memory", lambda device: 0)
+    monkeypatch.setattr("nfbench.training.data.free_memory", lambda device: 0)
     mapped = CachedViews(numbered(5, 3), masks_of(5, 3), CPU)
     indices, draws = torch.tensor([4, 0, 2]), torch.tensor([7, 2, 3])
     (one, _), (other, _) = (views.read(indices, draws) for views in (resident, mapped))

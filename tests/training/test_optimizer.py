@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nfbench.blocks.method import ParameterGroup
 from nfbench.training.optimizer import Adam
@@ -43,6 +44,47 @@ def test_groups_have_their_own_rate_and_decay():
         for optimizer in (mine, adam, adamw):
             optimizer.step()
         assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
+def test_steps_at_rest_are_the_same_for_all_parameters_at_once():
+    torch.manual_seed(0)
+    shapes = [(5,), (2, 3), ()]
+    start = [torch.randn(shape) for shape in shapes]
+    gradients = [torch.randn(shape) for shape in shapes]
+    together, alone = (
+        Adam([ParameterGroup([torch.nn.Parameter(value.clone()) for value in start])], 1e-2) for _ in "ab"
+    )
+    for optimizer in (together, alone):
+        for parameter, gradient in zip(optimizer.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+    with torch.no_grad():
+        together._coast([0, 1, 2], 1, 4, 1e-2)
+        for index in range(3):
+            alone._coast([index], 1, 4, 1e-2)
+    for one, other in zip(together._pick(range(3)), alone._pick(range(3)), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations, each of which is a call of a GPU."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operation, types, arguments=(), keywords=None):
+        self.count += 1
+        return operation(*arguments, **(keywords or {}))
+
+
+def test_a_gpu_takes_the_steps_at_rest_of_all_parameters_in_few_calls():
+    """Parameters that are not on a CPU stand for those of a GPU."""
+    parameters = [torch.nn.Parameter(torch.ones(4, device="meta")) for _ in range(50)]
+    optimizer = Adam([ParameterGroup(parameters, used_by=torch.nn.Identity())], 1e-3)
+    optimizer._taken, optimizer._resting = [3] * 50, [2] * 50
+    with Operations() as operations:
+        optimizer.catch_up()
+    assert operations.count <= 6
+    assert (optimizer._taken, optimizer._resting) == ([5] * 50, [0] * 50)
 
 
 def test_gradients_are_forgotten():

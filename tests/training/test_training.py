@@ -263,7 +263,7 @@ def test_small_sets_still_make_a_batch(features):
 
 def test_memory_mapped_levels_give_the_same_batches(features, monkeypatch):
     resident = TrainingData(features, 0, 0, CPU)
-    monkeypatch.setattr("nfbench.training.data._free_memory", lambda device: 0)
+    monkeypatch.setattr("nfbench.training.data.free_memory", lambda device: 0)
     mapped = TrainingData(features, 0, 0, CPU)
     for one, other in zip(resident.batches(1, 5, False), mapped.batches(1, 5, False), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one.features.levels, other.features.levels, strict=True))

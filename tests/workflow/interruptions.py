@@ -18,7 +18,7 @@ KINDS = {
     "SIGKILL to all": (signal.SIGKILL, True),
     "SIGKILL to Snakemake alone": (signal.SIGKILL, False),  # its jobs run on, beside those of the next run
 }
-JOBS = 7
+JOBS = 8
 TARGET = "results/tables/hit/hit_miou.csv"
 RECORDS = ("meta.json", "training.json", "run.json")
 METRICS = ("selections", "by_epoch", "parameters", "contour")

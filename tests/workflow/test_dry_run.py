@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nfbench.cli.load import load_plan
+from tests.conftest import ROOT
 from tests.in_process import run_snakemake
 
 pytestmark = pytest.mark.workflow
@@ -27,23 +28,23 @@ def mvtec_folder(tmp_path):
 def test_jobs_of_the_embedded_default(checkout):
     # 4 categories, 2 methods, 2 seeds
     assert checkout.jobs() == {
-        "prepare_data": 4, "extract_features": 8, "train_flow": 16, "evaluate_run": 16,
-        "aggregate_results": 1, "build_table": 3, "build_figure": 3, "build_report": 1, "all": 1, "total": 53,
+        "prepare_data": 4, "extract_features": 8, "train_flow": 16, "score_run": 16, "evaluate_run": 16,
+        "aggregate_results": 1, "build_table": 3, "build_figure": 3, "build_report": 1, "all": 1, "total": 69,
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("profile", ["default", "ci"])
 def test_jobs_of_the_smoke_test(checkout, profile):
     assert checkout.jobs("smoke", "--workflow-profile", f"profiles/{profile}") == {
-        "prepare_data": 2, "extract_features": 4, "train_flow": 4, "evaluate_run": 4,
-        "aggregate_results": 1, "build_table": 3, "build_figure": 6, "build_report": 1, "smoke": 1, "total": 26,
+        "prepare_data": 2, "extract_features": 4, "train_flow": 4, "score_run": 4, "evaluate_run": 4,
+        "aggregate_results": 1, "build_table": 3, "build_figure": 6, "build_report": 1, "smoke": 1, "total": 30,
     }  # fmt: skip
 
 
 def test_mvtec_local_takes_the_categories_it_finds(checkout, mvtec_folder):
     jobs = checkout.jobs("mvtec_local", "--config", f"data_root={mvtec_folder}", "seeds=3")
     assert jobs["prepare_data"] == 2
-    assert jobs["train_flow"] == jobs["evaluate_run"] == 2 * 2 * 3
+    assert jobs["train_flow"] == jobs["score_run"] == jobs["evaluate_run"] == 2 * 2 * 3
     jobs = checkout.jobs("mvtec_local", "--config", f"data_root={mvtec_folder}", "categories=screw")
     assert jobs["train_flow"] == 1 * 2 * 3
 
@@ -90,3 +91,11 @@ def test_missing_config_file_is_one_message(new_checkout):
     checkout = new_checkout()
     (checkout.folder / "config.yaml").unlink()
     assert "config.yaml" in run_snakemake(checkout.folder, "--dry-run", fails=True)
+
+
+def test_evaluations_take_no_gpu():
+    """A dry run prints messages instead of resources."""
+    text = "".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+    rules = re.split(r"^(?:local)?rule (\w+):$", text, flags=re.M)[1:]
+    takes = {name for name, body in zip(rules[::2], rules[1::2], strict=True) if "gpu=GPUS" in body}
+    assert takes == {"extract_features", "train_flow", "score_run", "search_hyperparameters"}

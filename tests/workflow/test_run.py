@@ -15,7 +15,15 @@ from nfbench.training.checkpoint import load_kept
 from tests.in_process import run_nfbench
 
 FIGURES = ("maps", "histograms", "curves", "segmentation", "thresholds", "calibration")
-STAGES = ("extract_features", "extract_features", "train_flow", "evaluate_run", "aggregate_results", "build_table")
+STAGES = (
+    "extract_features",
+    "extract_features",
+    "train_flow",
+    "score_run",
+    "evaluate_run",
+    "aggregate_results",
+    "build_table",
+)
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 
@@ -56,7 +64,7 @@ def test_run_records_are_complete(finished):
         assert record.parameters["total"] == record.parameters["flow"] + record.parameters["normalization"]
         assert record.seconds["train"] > 0
         assert record.peak_memory_mb["train_host"] > 50
-        assert set(record.provenance) == {"extract", "train", "evaluate"}
+        assert set(record.provenance) == {"extract", "train", "score", "evaluate"}
         assert record.provenance["train"]["command"].startswith("nfbench --log")
         oracle, last = record.selections["oracle"].metrics, record.selections["last"].metrics
         for name, value in last.items():
@@ -128,8 +136,8 @@ def test_run_records_are_asked_for_and_intermediates_are_not(finished, file, fou
     jobs = finished.jobs("smoke")
     away.rename(path)
     again = {
-        "evaluate_run": 1, "aggregate_results": 1, "build_table": 3, "build_figure": 6, "build_report": 1,
-        "smoke": 1, "total": 13,
+        "score_run": 1, "evaluate_run": 1, "aggregate_results": 1, "build_table": 3, "build_figure": 6,
+        "build_report": 1, "smoke": 1, "total": 14,
     }  # fmt: skip
     assert jobs == (again if found else {})
 

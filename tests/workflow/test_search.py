@@ -92,7 +92,10 @@ def test_explain_goes_back_through_the_study(searched):
     searching = ["search_hyperparameters"] * 2
     stages = re.findall(r"\$ nfbench (?:--log \S+ )?(\w+)", said)
     first = stages.index("create_study")
-    assert stages[first : first + 6] == ["create_study", *searching, "summarize_study", "train_flow", "evaluate_run"]
+    assert stages[first : first + 7] == [
+        *("create_study", *searching, "summarize_study"),
+        *("train_flow", "score_run", "evaluate_run"),
+    ]
 
 
 def test_a_second_run_does_nothing(searched):

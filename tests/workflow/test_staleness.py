@@ -10,11 +10,11 @@ from collections.abc import Callable
 import pytest
 
 from tests.changes import (
-    EVALUATED,
     FILE_CHANGES,
     GATHERED,
     NEW_FILES,
     ONE_METHOD,
+    SCORED,
     SOURCE,
     add_plugin,
     change_looks,
@@ -43,7 +43,7 @@ tables:
   own_image_auroc: {title: Own images, metric: image_auroc}
 """
 FOLLOWS = {
-    "prepare_data": 1, "extract_features": 2, "train_flow": 1, "evaluate_run": 1,
+    "prepare_data": 1, "extract_features": 2, "train_flow": 1, "score_run": 1, "evaluate_run": 1,
     "aggregate_results": 1, "build_table": 1, "build_report": 1,
 }  # fmt: skip
 
@@ -78,7 +78,7 @@ def test_snakemake_makes_nothing_when_all_looks_change_and_plugins_come(finished
     ("edits", "expected"),
     [
         ([("methods/fastflow.py", "FastFlow")], ONE_METHOD),
-        ([("scoring/maps.py", "_CONTOUR_SHARE")], EVALUATED),
+        ([("scoring/maps.py", "_CONTOUR_SHARE")], SCORED),
         ([("tables/_captions.py", "caption_of_runs")], {"build_table": 3, "build_report": 1}),
         ([("methods/padim.py", "Padim"), ("anomalies/blend.py", "CANVAS"), ("figures/speed.py", "_point")], {}),
     ],
@@ -93,7 +93,7 @@ def test_snakemake_makes_what_follows_from_an_edit(finished, dry_run_of_copy, ed
 
 
 def test_snakemake_makes_the_runs_of_a_new_seed_alone(dry_run):
-    assert dry_run("--config", "seeds=2") == {"train_flow": 4, "evaluate_run": 4, **GATHERED}
+    assert dry_run("--config", "seeds=2") == {"train_flow": 4, "score_run": 4, "evaluate_run": 4, **GATHERED}
 
 
 def test_snakemake_makes_nothing_for_keys_that_no_result_follows_from(dry_run):
@@ -120,7 +120,7 @@ def test_records_tell_what_snakemake_does_not_know(finished, dry_run):
             assert dry_run() == ONE_METHOD
         with restored(record):
             record.write_text(record.read_text()[:-50])
-            assert dry_run() == {"evaluate_run": 1, **GATHERED}
+            assert dry_run() == {"score_run": 1, "evaluate_run": 1, **GATHERED}
     finally:
         shutil.rmtree(finished.folder / ".snakemake", ignore_errors=True)
         known.rename(finished.folder / ".snakemake")
@@ -140,7 +140,14 @@ def test_intermediates_are_made_again_only_when_they_are_needed(finished, dry_ru
     with restored(finished.folder / RUN / "run.json"):
         (finished.folder / RUN / "run.json").unlink()
         jobs = dry_run()
-    assert jobs == {"prepare_data": 1, "extract_features": 2, "train_flow": 1, "evaluate_run": 1, **GATHERED}
+    assert jobs == {
+        "prepare_data": 1,
+        "extract_features": 2,
+        "train_flow": 1,
+        "score_run": 1,
+        "evaluate_run": 1,
+        **GATHERED,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +166,7 @@ def test_snakemake_makes_what_follows_from_changed_files(own, change):
     with folder_restored(own.folder / "own"):
         act(own.folder / "own/part")
         jobs = own.jobs("own")
-    assert jobs == ({**FOLLOWS, "own": 1, "total": 9} if prepared_again else {})
+    assert jobs == ({**FOLLOWS, "own": 1, "total": 10} if prepared_again else {})
 
 
 @pytest.mark.parametrize(

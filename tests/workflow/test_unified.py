@@ -10,7 +10,7 @@ import pytest
 
 from nfbench.core.errors import NfbenchError
 from nfbench.results.record import read_record
-from nfbench.stages.evaluate import evaluate_run
+from nfbench.stages.score import score_run
 from tests.in_process import run_experiment, run_nfbench
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
@@ -85,9 +85,9 @@ def test_a_second_run_does_nothing(finished):
 
 
 def test_an_unknown_class_is_refused_by_name(finished, monkeypatch):
-    """Evaluating a category that the model was not trained on."""
-    spec = read_record(folder(finished, "washer") / "run.json").specs.evaluate
+    """Scoring a category that the model was not trained on."""
+    spec = read_record(folder(finished, "washer") / "run.json").specs.score
     unknown = spec.model_copy(update={"cell": replace(spec.cell, category="wash"), "run": "results/other"})
     monkeypatch.chdir(finished.folder)
     with pytest.raises(NfbenchError, match="the model knows no class 'wash', only washer, fabric"):
-        evaluate_run(unknown, "cpu")
+        score_run(unknown, "cpu")

@@ -19,7 +19,7 @@ from nfbench.plan.cells import Cell
 from nfbench.plan.code import code_hash
 from nfbench.plan.measured import kept_models
 from nfbench.plan.memory import memory_mb
-from nfbench.plan.paths import EVALUATED, TRAINED
+from nfbench.plan.paths import EVALUATED, SCORED, TRAINED
 from nfbench.plan.plan import Plan
 from nfbench.tracking.store import Store
 from snakemake.logging import logger
@@ -98,7 +98,7 @@ wildcard_constraints:
     backbone=any_of(BENCH.backbones),
     seed="0|[1-9][0-9]*",
     worker="0|[1-9][0-9]*",
-    view=any_of(PLAN.views),
+    view=any_of(PLAN.catalogue.views),
     experiment=any_of(BENCH.experiments),
     table=any_of(name for e in BENCH.experiments.values() for name in e.tables),
     figure=any_of(name for e in BENCH.experiments.values() for name in e.figures),

@@ -14,6 +14,7 @@ JOBS = {
     "search_hyperparameters": lambda w: PLAN.worker(w.setting, w.dataset, w.category, w.method, int(w.worker)),
     "summarize_study": lambda w: PLAN.summary(w.setting, w.dataset, w.category, w.method),
     "train_flow": lambda w: PLAN.train(cell_of(w)),
+    "score_run": lambda w: PLAN.score(cell_of(w)),
     "evaluate_run": lambda w: PLAN.evaluate(cell_of(w)),
     "aggregate_results": lambda w: PLAN.aggregate(w.experiment),
     "build_table": lambda w: PLAN.table(w.experiment, w.table),

@@ -29,8 +29,37 @@ rule train_flow:
         " --threads {threads}"
 
 
+rule score_run:
+    """Scores the test images of a category with every kept model; maps lie in a folder that the evaluation deletes."""
+    input:
+        inputs("score_run"),
+    output:
+        PATHS.run(SCORED),
+    log:
+        PATHS.log("score_run"),
+    benchmark:
+        PATHS.benchmark("score_run")
+    conda:
+        "../../envs/nfbench.yaml"
+    threads: 1
+    priority: 1  # before the next training, whose models would fill the disk
+    resources:
+        mem_mb=memory_of("score_run", 6000),
+        runtime=time_limit(120),
+        gpu=GPUS,
+        device=DEVICE,
+        keep_models=lambda wildcards: kept_models(BENCH, cell_of(wildcards)),
+    params:
+        spec=spec("score_run"),
+    message:
+        "Score {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
+    shell:
+        "python -m nfbench --log {log:q} score_run --spec {params.spec:q} --device {resources.device:q}"
+        " --threads {threads} --keep-models {resources.keep_models:q}"
+
+
 rule evaluate_run:
-    """Scores the test images of a category with every kept model, at the size of the original images."""
+    """Measures the scores of all kept models, at the size of the original images; needs no GPU."""
     input:
         inputs("evaluate_run"),
     output:
@@ -42,16 +71,13 @@ rule evaluate_run:
     conda:
         "../../envs/nfbench.yaml"
     threads: 1
+    priority: 1
     resources:
         mem_mb=memory_of("evaluate_run", 6000),
         runtime=time_limit(120),
-        gpu=GPUS,
-        device=DEVICE,
-        keep_models=lambda wildcards: kept_models(BENCH, cell_of(wildcards)),
     params:
         spec=spec("evaluate_run"),
     message:
         "Evaluate {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
     shell:
-        "python -m nfbench --log {log:q} evaluate_run --spec {params.spec:q} --device {resources.device:q}"
-        " --threads {threads} --keep-models {resources.keep_models:q}"
+        "python -m nfbench --log {log:q} evaluate_run --spec {params.spec:q} --threads {threads}"

@@ -1,0 +1,154 @@
+"""What the stages are told that make tables, figures and pages from the runs of an experiment."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from nfbench.backbones._base import family_of
+from nfbench.config import VariantConfig
+from nfbench.config.tables import AnyFigure, AnyTable
+from nfbench.config.validation import Model
+from nfbench.plan.cells import Block, Cell, cells_of
+from nfbench.plan.paths import Paths
+from nfbench.plan.specs import DerivedSpec
+
+__all__ = [
+    "AggregateSpec",
+    "DatasetNote",
+    "ExperimentSpec",
+    "FigureSpec",
+    "ReportSpec",
+    "Skipped",
+    "TableSpec",
+    "TrackSpec",
+]
+
+
+class Skipped(Model):
+    """Cells that an experiment leaves out on purpose."""
+
+    block: Block = Field(description="the cells")
+    reason: str = Field(description="why they are left out")
+
+
+class ExperimentSpec(DerivedSpec):
+    """What is made from the runs of an experiment."""
+
+    experiment: str = Field(description="name of the experiment")
+    root: str = Field(description="results_root")
+    blocks: tuple[Block, ...] = Field((), description="cells of the experiment")
+
+    def to_json(self) -> str:
+        """One line of JSON, with the defaults: the kind of a table is one."""
+        return self.model_dump_json()
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Cells of the experiment, each once."""
+        return cells_of(self.blocks)
+
+    @property
+    def paths(self) -> Paths:
+        """Where things lie."""
+        return Paths(self.root)
+
+    @property
+    def records(self) -> list[str]:
+        """``run.json`` of all cells."""
+        return [str(self.paths.run_record(cell)) for cell in self.cells]
+
+    @property
+    def results(self) -> str:
+        """The results of the experiment."""
+        return str(self.paths.experiment(self.experiment, "results.parquet"))
+
+
+class AggregateSpec(ExperimentSpec):
+    """From run records to one table of results and the ledger."""
+
+    function = "gather:aggregate_results"
+
+    skipped: tuple[Skipped, ...] = Field((), description="cells that are left out on purpose")
+
+    def _inputs(self) -> list[str]:
+        return self.records
+
+
+class DatasetNote(Model):
+    """What tables say of a dataset that is not an official one as it is."""
+
+    subset: str = Field("", description="which of its images are read, in words; empty for all of them")
+    members: tuple[str, ...] = Field((), description="of a union, its datasets")
+
+
+class TableSpec(ExperimentSpec):
+    """From results to a table as LaTeX, HTML and CSV."""
+
+    function = "tables:build_table"
+
+    name: str = Field(description="name of the table")
+    table: AnyTable = Field(description="what it shows")
+    notes: dict[str, DatasetNote] = Field(default_factory=dict, description="what to say of datasets")
+    variants: dict[str, VariantConfig] = Field(default_factory=dict, description="variants that are built for it")
+    published: dict[str, str] = Field(default_factory=dict, description="SHA-256 of published tables, by name")
+
+    def _inputs(self) -> list[str]:
+        return [self.results] if self.table.from_runs else []
+
+    def _plugins(self) -> list[str]:
+        methods = [f"nfbench.methods.{self.variants[name].method}" for name, _ in self.table.built]
+        return [self.table.module, *methods, *(family_of(backbone.name) for _, backbone in self.table.built)]
+
+
+class FigureSpec(ExperimentSpec):
+    """From run records to a figure as PDF and PNG."""
+
+    function = "figures:build_figure"
+
+    name: str = Field(description="name of the figure")
+    figure: AnyFigure = Field(description="what it draws")
+
+    def _inputs(self) -> list[str]:
+        return [self.results]
+
+    def _plugins(self) -> list[str]:
+        return [self.figure.module]
+
+
+class ReportSpec(ExperimentSpec):
+    """From run records to the report, one page."""
+
+    function = "report:build_report"
+
+    title: str = Field(description="title of the experiment")
+    tables: dict[str, AnyTable] = Field(default_factory=dict, description="tables by name")
+    notes: dict[str, DatasetNote] = Field(default_factory=dict, description="what to say of datasets")
+    published: dict[str, str] = Field(default_factory=dict, description="SHA-256 of published tables, by name")
+    skipped: tuple[Skipped, ...] = Field((), description="cells that are left out on purpose")
+
+    def _inputs(self) -> list[str]:
+        return [*self.records, self.results]
+
+    def _plugins(self) -> list[str]:
+        return [table.module for table in self.tables.values()]
+
+
+class TrackSpec(ExperimentSpec):
+    """From records and files to runs in MLflow."""
+
+    function = "track:track_runs"
+
+    title: str = Field(description="title of the experiment")
+    name: str = Field(description="name of the experiment in MLflow")
+    studies: tuple[str, ...] = Field((), description="study.json of the searches")
+    tables: tuple[str, ...] = Field((), description="names of the tables")
+    figures: tuple[str, ...] = Field((), description="names of the figures")
+
+    @property
+    def files(self) -> dict[str, list[Path]]:
+        """What is made from the runs, by kind."""
+        files = self.paths.gathered(self.experiment, self.tables, self.figures)
+        return files if self.blocks else {kind: files[kind] for kind in ("tables", "figures")}
+
+    def _inputs(self) -> list[str]:
+        return [*self.records, *self.studies, *(str(path) for paths in self.files.values() for path in paths)]

@@ -1,0 +1,157 @@
+"""Scores and maps of a run between the stage that makes them and the one that measures them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nfbench.core import scratch
+from nfbench.core.errors import NfbenchError
+from nfbench.core.files import atomic_path
+from nfbench.core.record import Record
+from nfbench.core.seals import KnownFile, read_sealed, verified
+from nfbench.datasets._manifest import Entry
+from nfbench.features.meta import FeatureMeta
+from nfbench.metrics import ThresholdSource
+from nfbench.metrics._tails import UpperTail
+from nfbench.plan.cells import Cell
+from nfbench.plan.specs import ScoreSpec
+from nfbench.results.artifacts import write_npz
+from nfbench.results.files import Bin, file_of
+from nfbench.results.representations import REPRESENTATIONS
+from nfbench.scoring.maps import ScoredImages
+from nfbench.scoring.protocol import ScoredViews
+from nfbench.training.record import TrainingRecord
+
+__all__ = [
+    "COPIED",
+    "VARIANCES",
+    "ScoringRecord",
+    "load_scored",
+    "load_variances",
+    "save_scored",
+    "tested_entries",
+    "training_of",
+]
+
+COPIED = (file_of(Bin), REPRESENTATIONS)
+"""Files that the evaluation copies into the folder of the run."""
+
+VARIANCES = "variances.npz"
+
+
+class ScoringRecord(Record):
+    """Scores and maps that are to be measured.
+
+    Attributes:
+        spec: what the stage was told.
+        epochs: the kept epochs, ascending.
+        train_features, features: descriptions of the category's training and test features.
+        peak_memory_mb: largest memory by kind.
+        written: the files next to the record.
+    """
+
+    spec: ScoreSpec
+    epochs: list[int]
+    train_features: FeatureMeta
+    features: FeatureMeta
+    peak_memory_mb: dict[str, float]
+    provenance: dict[str, Any]
+    written: dict[str, KnownFile]
+
+
+def training_of(trained: str, cell: Cell) -> TrainingRecord:
+    """The record of the training that a cell is scored and evaluated with.
+
+    Raises:
+        NfbenchError: it cannot be used, or is that of another cell.
+    """
+    source = Path(trained, "training.json")
+    training = read_sealed(TrainingRecord, source)
+    if training.spec.cell != cell.trained:
+        raise NfbenchError(f"{source} is the training of {training.spec.cell}, not of {cell.trained}; train again")
+    return training
+
+
+def tested_entries(training: TrainingRecord, images: Sequence[Entry], manifest: str) -> dict[int, Entry]:
+    """The test images that were not learned from, and that no search was judged by, by their number.
+
+    Raises:
+        NfbenchError: an image that was learned from is not in the manifest.
+    """
+    learned = set(training.anomalies.real if training.anomalies else ())
+    learned |= set(training.search.validation if training.search else ())
+    unknown = sorted(learned - {entry.image for entry in images})
+    if unknown:
+        raise NfbenchError(
+            f"{training.spec.run}/training.json: made use of {unknown[0]}, which manifest {manifest} does not have in "
+            "its test split; train again"
+        )
+    return {index: entry for index, entry in enumerate(images) if entry.image not in learned}
+
+
+def save_scored(folder: Path, epoch: int, scored: ScoredViews) -> list[str]:
+    """Writes the scores and maps of an epoch; returns the names of the files."""
+    arrays, maps = {"seconds": np.array(scored.seconds), "source": np.array(scored.source or "")}, {}
+    sets = {"test": (scored.test, scored.tail)} | ({"published": scored.published} if scored.published else {})
+    for name, (images, tail) in sets.items():
+        arrays |= {f"{name}/images/{rule}": values for rule, values in images.images.items()}
+        arrays |= _scales(f"{name}/energies", images.energies)
+        arrays[f"{name}/channels"] = np.array(images.channels, dtype=int)
+        if images.maps is not None:
+            maps[f"{epoch}-{name}.npy"] = images.maps
+        if tail is not None:
+            arrays[f"{name}/tail"], arrays[f"{name}/counts"] = tail.values, np.array([tail.n_images, tail.n_pixels])
+    arrays |= _scales("normal", scored.normal_energies)
+    for name, values in maps.items():
+        with atomic_path(folder / name) as temporary:
+            scratch.save(temporary, values)
+    write_npz(folder / f"{epoch}.npz", arrays)
+    return [f"{epoch}.npz", *maps]
+
+
+def load_scored(folder: Path, epoch: int) -> ScoredViews:
+    """Reads the scores of an epoch; maps are memory-mapped.
+
+    Raises:
+        NfbenchError: a file is missing or has changed.
+    """
+    record = folder / "scored.json"
+    with np.load(verified(folder / f"{epoch}.npz", record)) as archive:
+        arrays = dict(archive)
+
+    def images_of(name: str) -> tuple[ScoredImages, UpperTail | None]:
+        rules, maps, tail = _under(f"{name}/images", arrays), None, None
+        if f"{name}/tail" in arrays:
+            maps = np.load(verified(folder / f"{epoch}-{name}.npy", record), mmap_mode="r")
+            n_images, n_pixels = arrays[f"{name}/counts"].tolist()
+            tail = UpperTail(n_images, n_pixels, arrays[f"{name}/tail"])
+        energies = tuple(_under(f"{name}/energies", arrays).values())
+        return ScoredImages(maps, rules, energies, tuple(arrays[f"{name}/channels"].tolist())), tail
+
+    test, tail = images_of("test")
+    source: ThresholdSource | None = arrays["source"].item() or None
+    published = images_of("published") if "published/channels" in arrays else None
+    normal = tuple(_under("normal", arrays).values())
+    return ScoredViews(test, normal, tail, source, published, arrays["seconds"].item())
+
+
+def load_variances(record: ScoringRecord, folder: Path) -> np.ndarray | None:
+    """Predicted variances of the examples ``(N, H, W)``, None of methods without such.
+
+    Raises:
+        NfbenchError: the file is missing or has changed.
+    """
+    if VARIANCES not in record.written:
+        return None
+    with np.load(verified(folder / VARIANCES, folder / "scored.json")) as archive:
+        return archive["variances"]
+
+
+def _scales(name: str, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    return {f"{name}/{scale}": values for scale, values in enumerate(arrays)}
+
+
+def _under(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {key.removeprefix(f"{name}/"): values for key, values in arrays.items() if key.startswith(f"{name}/")}

@@ -1,0 +1,185 @@
+"""From a trained model and cached features to scores and maps, which ``evaluate_run`` measures and then deletes.
+
+Writes in the folder ``scored`` of a run ``<epoch>.npz`` and the maps of each kept epoch, ``likelihoods.csv``,
+``representations.npz``, ``variances.npz`` of methods that predict variances, and ``scored.json``.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nfbench.anomalies._base import make_generator
+from nfbench.blocks.method import Method, build_method, load_method, resolve_settings
+from nfbench.config import AnomaliesConfig, Kept
+from nfbench.core.device import peak_memory_mb, pick_device
+from nfbench.core.errors import NfbenchError, required
+from nfbench.core.files import remove_stale
+from nfbench.core.progress import progress
+from nfbench.core.provenance import provenance
+from nfbench.core.seals import known_files, verified, write_sealed
+from nfbench.datasets._manifest import Entry, read_manifest
+from nfbench.features.batches import CachedFeatures
+from nfbench.features.cache import FeatureCache
+from nfbench.features.online import OnlineFeatures, pseudo_anomalies
+from nfbench.metrics._tails import UpperTail
+from nfbench.plan.origin import require_origin
+from nfbench.plan.paths import SCORED, TRAINED
+from nfbench.plan.specs import ScoreSpec
+from nfbench.results.artifacts import choose_examples, write_likelihoods, write_npz, write_representations
+from nfbench.results.scored import (
+    COPIED,
+    VARIANCES,
+    ScoringRecord,
+    save_scored,
+    tested_entries,
+    training_of,
+)
+from nfbench.scoring.evaluate import have_masks
+from nfbench.scoring.gradients import GradientMaps
+from nfbench.scoring.likelihoods import Positions, likelihood_histograms, positions_of_test
+from nfbench.scoring.predictions import predicted_variances
+from nfbench.scoring.protocol import Views, score_views
+from nfbench.scoring.representations import describe_representations
+from nfbench.training.assemble import of_class
+from nfbench.training.checkpoint import load_kept, load_state
+from nfbench.training.crossfit import load_tails
+from nfbench.training.record import TrainingRecord
+
+__all__ = ["score_run"]
+
+_PSEUDO_IMAGES = 40
+_DELETED: dict[Kept, Sequence[str]] = {"all": (), "last": TRAINED[1:2], "none": TRAINED[:2]}
+
+
+def score_run(spec: ScoreSpec, device: str = "auto", threads: int | None = None, keep_models: Kept = "all") -> None:
+    """Scores the test images of a category with every kept model, and deletes models that are not to stay."""
+    require_origin(spec)
+    where = pick_device(device, threads)
+    source = Path(spec.trained, "training.json")
+    training = training_of(spec.trained, spec.cell)
+    train_cache, cache = FeatureCache(spec.train_features), FeatureCache(spec.features)
+    pseudo = FeatureCache(spec.pseudo) if spec.pseudo else None
+    for used in filter(None, (train_cache, cache, pseudo)):
+        used.require_same_source(training.features, source)
+    number = _class_number(training, spec.cell.category, train_cache, source)
+    model = _build(training, cache).to(where).eval()
+    entries = read_manifest(spec.manifest)
+    for used in (train_cache, cache):
+        used.require_images([entry for entry in entries if entry.split == used.meta.view], spec.manifest)
+    images = [entry for entry in entries if entry.split == "test"]
+    by_number = tested_entries(training, images, spec.manifest)
+    tested = list(by_number.values())
+    normal, features = train_cache.features, cache.features
+    if model.takes_class:
+        normal, features = of_class(normal, number), of_class(features, number)
+    learned = _learned_positions(training, images, features, model.map_size[0])
+    if len(tested) < len(cache):
+        features = features[list(by_number)]
+    views = Views(normal, features)
+    if model.gradient_maps:
+        splits = [[entry for entry in entries if entry.split == "train"], tested]
+        views = Views(normal, features, *(GradientMaps(model, part, cache.meta.recipe, where) for part in splits))
+    shown = [positions_of_test(features, tested, model.map_size[0]), *learned] if have_masks(tested) else []
+    drawn = [*shown, *_pseudo_positions(training, pseudo, entries, where)] if shown else []
+
+    folder = Path(spec.run, SCORED).parent
+    remove_stale(folder)
+    names = [*COPIED]
+    likelihoods = {"before": list(likelihood_histograms(model, drawn, where))}
+    held_out, tail = training.classes[spec.cell.category].held_out, _cross_fitted(training, spec.cell.category, source)
+    kept = _models(training, source)
+    for epoch, state in progress(kept.items(), total=len(kept), label=f"score {spec.cell}"):
+        scored = score_views(load_method(model, state), views, where, held_out, tail, folder)
+        names += save_scored(folder, epoch, scored)
+    likelihoods["after"] = list(likelihood_histograms(model, drawn, where))
+    write_likelihoods(folder, likelihoods)
+    write_representations(folder, describe_representations(model, normal, shown, where))
+    examples = choose_examples(scored.test.images["paper"], tested, images)
+    variances = predicted_variances(model, features, where, examples.rows)
+    if variances is not None:
+        write_npz(folder / VARIANCES, {"variances": variances})
+        names.append(VARIANCES)
+    if training_of(spec.trained, spec.cell) != training:
+        raise NfbenchError(f"{source} has changed while its model was used; run 'snakemake' again")
+    record = ScoringRecord(
+        spec=spec,
+        epochs=list(kept),
+        train_features=train_cache.meta,
+        features=cache.meta,
+        peak_memory_mb=peak_memory_mb(where),
+        provenance=provenance(where),
+        written=known_files(folder, names),
+    )
+    write_sealed(Path(spec.run, SCORED), record)
+    for name in _DELETED[keep_models]:
+        Path(spec.trained, name).unlink(missing_ok=True)
+
+
+def _cross_fitted(training: TrainingRecord, category: str, source: Path) -> UpperTail | None:
+    """The largest pixels of maps of cross-fitted images of a category, if there are any."""
+    return load_tails(verified(source.with_name("held_out.safetensors"), source)).get(category)
+
+
+def _models(training: TrainingRecord, source: Path) -> dict[int, dict[str, Tensor]]:
+    """States of the kept models by epoch, that of the last epoch at the end."""
+    last = load_state(verified(source.with_name("model.safetensors"), source))
+    return {**load_kept(verified(source.with_name("checkpoints.safetensors"), source)), training.epochs: last}
+
+
+def _build(training: TrainingRecord, cache: FeatureCache) -> Method:
+    """The method as it was before training."""
+    name = training.spec.method
+    settings = resolve_settings(name, overrides=training.settings)
+    size, n_classes = cache.meta.map_size, len(training.classes)
+    return build_method(name, cache.shapes, settings, size, training.initialization, n_classes)
+
+
+def _class_number(training: TrainingRecord, category: str, train_features: FeatureCache, source: Path) -> int:
+    """Number of the class of a category among those that the model was trained on, by its whole name.
+
+    Raises:
+        NfbenchError: it was trained on others, or on other images of this one.
+    """
+    classes = training.classes
+    if category not in classes:
+        raise NfbenchError(f"{source}: the model knows no class '{category}', only {', '.join(classes)}")
+    if classes[category].key != train_features.meta.key:
+        raise NfbenchError(
+            f"{source}: the model was trained on other features of '{category}' than {train_features.path}; train again"
+        )
+    return list(classes).index(category)
+
+
+def _learned_positions(
+    training: TrainingRecord, images: Sequence[Entry], features: CachedFeatures, side: int
+) -> list[Positions]:
+    """Positions of the anomalous test images that were learned from, if any and if they have masks."""
+    learned = set(training.anomalies.real if training.anomalies else ())
+    rows = [row for row, entry in enumerate(images) if entry.image in learned]
+    shown = [images[row] for row in rows]
+    if not rows or not have_masks(shown):
+        return []
+    return [positions_of_test(features[rows], shown, side)._replace(groups=(None, "learned"))]
+
+
+def _pseudo_positions(
+    training: TrainingRecord, pseudo: FeatureCache | None, entries: Sequence[Entry], device: torch.device
+) -> list[Positions]:
+    """Positions of some pseudo-anomalies: the first cached views, or new ones where they are made online."""
+    groups = (None, "pseudo")
+    if pseudo is not None:
+        first, (cached, cached_masks) = np.s_[:_PSEUDO_IMAGES, 0], pseudo.pseudo_views
+        return [Positions(cached[first], cached_masks[first], groups)]
+    found = training.anomalies
+    if found is None or found.generator is None:
+        return []
+    config = AnomaliesConfig(generator=found.generator, real=len(found.real))
+    size = training.features.input_size
+    generator, _ = make_generator(config, entries, training.spec.cell.seed, size)
+    source = OnlineFeatures(pseudo_anomalies([generator]), len(generator), training.features.recipe, device)
+    images = torch.arange(min(_PSEUDO_IMAGES, len(generator)))
+    features, masks = source.read(images, images)  # any seeds do
+    return [Positions(features, required(masks, "the mask of a pseudo-anomaly").cpu().numpy(), groups)]

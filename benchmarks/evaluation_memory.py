@@ -2,7 +2,7 @@
 
 Scores made-up maps and latents, keeps them as the stage does, measures them and writes what a run leaves, once for each
 share of the full size (11,100 training and 4,000 test frames of 480 x 856 pixels, maps of 768 x 768), each in a process
-of its own. Files lie below ``--folder``: 51 GB at full size.
+of its own. Files lie below ``--folder``: 42 GB at full size.
 """
 
 import argparse

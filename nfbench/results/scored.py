@@ -92,49 +92,53 @@ def tested_entries(training: TrainingRecord, images: Sequence[Entry], manifest: 
 
 
 def save_scored(folder: Path, epoch: int, scored: ScoredViews) -> list[str]:
-    """Writes the scores and maps of an epoch; returns the names of the files."""
-    arrays, maps = {"seconds": np.array(scored.seconds), "source": np.array(scored.source or "")}, {}
+    """Writes the scores and maps of an epoch; returns the names of the files. Arrays of images have one each."""
+    arrays = {"seconds": np.array(scored.seconds), "source": np.array(scored.source or "")}
     sets = {"test": (scored.test, scored.tail)} | ({"published": scored.published} if scored.published else {})
     for name, (images, tail) in sets.items():
-        arrays |= {f"{name}/images/{rule}": values for rule, values in images.images.items()}
-        arrays |= _scales(f"{name}/energies", images.energies)
-        arrays[f"{name}/channels"] = np.array(images.channels, dtype=int)
+        arrays |= {f"{name}.images.{rule}": values for rule, values in images.images.items()}
+        arrays |= _scales(f"{name}.energies", images.energies)
+        arrays[f"{name}.channels"] = np.array(images.channels, dtype=int)
         if images.maps is not None:
-            maps[f"{epoch}-{name}.npy"] = images.maps
+            arrays[f"{name}.maps"] = images.maps
         if tail is not None:
-            arrays[f"{name}/tail"], arrays[f"{name}/counts"] = tail.values, np.array([tail.n_images, tail.n_pixels])
+            arrays[f"{name}.tail"], arrays[f"{name}.counts"] = tail.values, np.array([tail.n_images, tail.n_pixels])
     arrays |= _scales("normal", scored.normal_energies)
-    for name, values in maps.items():
+    large = {f"{epoch}-{key}.npy": values for key, values in arrays.items() if values.ndim == 3}
+    for name, values in large.items():
         with atomic_path(folder / name) as temporary:
             scratch.save(temporary, values)
-    write_npz(folder / f"{epoch}.npz", arrays)
-    return [f"{epoch}.npz", *maps]
+    write_npz(folder / f"{epoch}.npz", {key: values for key, values in arrays.items() if values.ndim < 3})
+    return [f"{epoch}.npz", *large]
 
 
-def load_scored(folder: Path, epoch: int) -> ScoredViews:
-    """Reads the scores of an epoch; maps are memory-mapped.
+def load_scored(record: ScoringRecord, folder: Path, epoch: int) -> ScoredViews:
+    """Reads the scores of an epoch; maps and energies are memory-mapped.
 
     Raises:
         NfbenchError: a file is missing or has changed.
     """
-    record = folder / "scored.json"
-    with np.load(verified(folder / f"{epoch}.npz", record)) as archive:
+    known = folder / "scored.json"
+    with np.load(verified(folder / f"{epoch}.npz", known)) as archive:
         arrays = dict(archive)
+    for name in record.written:
+        if name.startswith(f"{epoch}-"):
+            key = name.removeprefix(f"{epoch}-").removesuffix(".npy")
+            arrays[key] = np.load(verified(folder / name, known), mmap_mode="r")
 
     def images_of(name: str) -> tuple[ScoredImages, UpperTail | None]:
-        rules, maps, tail = _under(f"{name}/images", arrays), None, None
-        if f"{name}/tail" in arrays:
-            maps = np.load(verified(folder / f"{epoch}-{name}.npy", record), mmap_mode="r")
-            n_images, n_pixels = arrays[f"{name}/counts"].tolist()
-            tail = UpperTail(n_images, n_pixels, arrays[f"{name}/tail"])
-        energies = tuple(_under(f"{name}/energies", arrays).values())
-        return ScoredImages(maps, rules, energies, tuple(arrays[f"{name}/channels"].tolist())), tail
+        tail = None
+        if f"{name}.tail" in arrays:
+            n_images, n_pixels = arrays[f"{name}.counts"].tolist()
+            tail = UpperTail(n_images, n_pixels, arrays[f"{name}.tail"])
+        energies = _of_scales(f"{name}.energies", arrays)
+        channels = tuple(arrays[f"{name}.channels"].tolist())
+        return ScoredImages(arrays.get(f"{name}.maps"), _under(f"{name}.images", arrays), energies, channels), tail
 
     test, tail = images_of("test")
     source: ThresholdSource | None = arrays["source"].item() or None
-    published = images_of("published") if "published/channels" in arrays else None
-    normal = tuple(_under("normal", arrays).values())
-    return ScoredViews(test, normal, tail, source, published, arrays["seconds"].item())
+    published = images_of("published") if "published.channels" in arrays else None
+    return ScoredViews(test, _of_scales("normal", arrays), tail, source, published, arrays["seconds"].item())
 
 
 def load_variances(record: ScoringRecord, folder: Path) -> np.ndarray | None:
@@ -150,8 +154,13 @@ def load_variances(record: ScoringRecord, folder: Path) -> np.ndarray | None:
 
 
 def _scales(name: str, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    return {f"{name}/{scale}": values for scale, values in enumerate(arrays)}
+    return {f"{name}.{scale}": values for scale, values in enumerate(arrays)}
+
+
+def _of_scales(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+    found = _under(name, arrays)
+    return tuple(found[str(scale)] for scale in range(len(found)))
 
 
 def _under(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {key.removeprefix(f"{name}/"): values for key, values in arrays.items() if key.startswith(f"{name}/")}
+    return {key.removeprefix(f"{name}."): values for key, values in arrays.items() if key.startswith(f"{name}.")}

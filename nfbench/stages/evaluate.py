@@ -44,7 +44,7 @@ def evaluate_run(spec: EvaluateSpec, threads: int | None = None) -> None:
     history = read_rows(Epoch, trained)
     by_epoch: dict[int, dict[str, float | None]] = {}
     for epoch in progress(scoring.epochs, total=len(scoring.epochs), label=f"evaluate {spec.cell}"):
-        scored = measure(load_scored(folder, epoch), truth, spec.metrics, folder)
+        scored = measure(load_scored(scoring, folder, epoch), truth, spec.metrics, folder)
         by_epoch[epoch] = scored.evaluation.metrics
     if spec.save_maps and scored.test.maps is None:
         raise NfbenchError(

@@ -227,7 +227,9 @@ def scored(tiny, tmp_path_factory):
 def test_damaged_scores_are_refused(plan, scored, damage):
     record = plan.paths.run_record(PART)
     before, folder = record.read_bytes(), (record.parent / SCORED).parent
-    names = {"1-test.npy", "1.npz", "2-test.npy", "2.npz", "likelihoods.csv", "representations.npz", "scored.json"}
+    arrays = ["test.maps", *(f"{of}.{scale}" for of in ("test.energies", "normal") for scale in range(3))]
+    names = {f"{epoch}-{name}.npy" for epoch in (1, 2) for name in arrays}
+    names |= {"1.npz", "2.npz", "likelihoods.csv", "representations.npz", "scored.json"}
     assert {path.name for path in scored[PART].iterdir()} == names
     for name in names:
         shutil.copytree(scored[PART], folder)

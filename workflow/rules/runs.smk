@@ -42,6 +42,7 @@ rule evaluate_run:
     conda:
         "../../envs/nfbench.yaml"
     threads: 1
+    priority: 1  # before the next training: models that are not kept go once they are evaluated
     resources:
         mem_mb=memory_of("evaluate_run", 6000),
         runtime=time_limit(120),

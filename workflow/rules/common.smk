@@ -128,6 +128,9 @@ def check_before_jobs():
         if DEVICE == "cuda" and any(job.resources.get("gpu") for job in workflow.dag.needrun_jobs()):
             shell("{sys.executable:q} -m nfbench check_device")
         shell("{sys.executable:q} -m nfbench check_variants --config {CONFIG:q}")
+        if gathered := [job for job in workflow.dag.needrun_jobs() if job.rule.name == "aggregate_results"]:
+            experiments = sorted(job.wildcards.experiment for job in gathered)
+            shell("{sys.executable:q} -m nfbench plan --check-disk --config {CONFIG:q} {experiments:q}")
     except CalledProcessError:
         sys.exit(1)  # the command has said why
 

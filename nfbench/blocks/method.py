@@ -273,6 +273,10 @@ class Method(nn.Module, ABC):
         """Share of the settings' ``lr`` after a share ``progress`` of all steps; None for their ``schedule``."""
         return None
 
+    def grown_rows(self, n_images: int) -> Mapping[str, int]:
+        """Rows of buffers that grow with the number of normal training images, by name; see ``load_method``."""
+        return {}
+
     def latent_shapes(self) -> list[tuple[int, ...]]:
         """Shape of each latent without the batch axis; empty where there are none."""
         return []
@@ -387,10 +391,7 @@ def count_parameters(method: Method) -> dict[str, int]:
 
 
 def load_method(method: Method, state: Mapping[str, Tensor]) -> Method:
-    """Gives ``method`` the weights of ``state`` and puts it in evaluation mode.
-
-    Buffers whose size follows from the training data, such as a memory bank, take that of the state.
-    """
+    """Gives ``method`` the weights of ``state``, its buffers their sizes there, and puts it in evaluation mode."""
     for name, buffer in method.named_buffers():
         if name in state:
             buffer.resize_(state[name].shape)

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from nfbench.cli import check, data, experiments, explain, explore, pages, stages
+from nfbench.cli import check, data, experiments, explain, explore, pages, plan, stages
 from nfbench.core.errors import NfbenchError, is_of_memory, one_line, system_error
 
 __all__ = ["app", "main"]
@@ -43,6 +43,7 @@ for command in (
     pages.mlflow,
     explain.explain,
     explain.status,
+    plan.plan,
     check.check,
     explore.describe,
     explore.errata,

@@ -29,7 +29,7 @@ class Experiment(Model):
     datasets: Datasets = Field(default_factory=dict, description="datasets defined here")
     variants: Variants = Field(default_factory=dict, description="variants defined here")
     grid: tuple[GridBlock, ...] = Field((), description="blocks of cells; tables of parameters need none")
-    runs_of: Name | None = Field(None, description="experiment whose grid and seeds this one takes, to share its runs")
+    runs_of: Name | None = Field(None, description="experiment whose grid, seeds and 'keep_models' are taken")
     keep_models: Kept = Field("all", description="models of a run that stay once they have scored")
     tables: dict[Name, AnyTable] = Field(default_factory=dict, description="tables by name")
     figures: dict[Name, AnyFigure] = Field(default_factory=dict, description="figures by name")

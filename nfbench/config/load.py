@@ -136,7 +136,8 @@ def _share_runs(
         faults.append(f"{path}: 'runs_of' names '{asked}', which has no runs of its own but {takes}")
     if source is None or not source.grid:
         return experiment
-    return experiment.model_copy(update={"grid": source.grid, "seeds": source.seeds, "runs_of": None})
+    taken = {key: getattr(source, key) for key in ("grid", "seeds", "keep_models")}
+    return experiment.model_copy(update={**taken, "runs_of": None})
 
 
 class _Joined(dict[str, Any]):

@@ -11,7 +11,7 @@ top of 0.01.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from pydantic import Field
@@ -25,7 +25,7 @@ from nfbench.blocks.settings import FittedSettings
 from nfbench.config import Range
 from nfbench.core.errors import NfbenchError
 
-__all__ = ["METHOD", "Padim", "PadimSettings"]
+__all__ = ["METHOD", "Padim", "PadimSettings", "pack_rows", "unpack_rows"]
 
 MEMORY = {"parameters": 0, "state": 12, "channels": 550}
 """See ``nfbench.plan.memory``."""
@@ -34,6 +34,8 @@ _POSITIONS = 64
 """Positions whose covariances are factorized at a time, in float64."""
 _SUMS = 2**31
 """Bytes of covariances that are summed at a time, in float64; each part takes a pass over the training images."""
+_ROWS = 32
+"""Rows of a triangular matrix that are stored together, as wide as the longest of them."""
 _SMALLEST_SHARE = 1e-13
 """Share of the sum of the variances below which an eigenvalue is an error of rounding."""
 
@@ -53,7 +55,8 @@ class Padim(PatchMethod):
     Attributes:
         channels: drawn channels ``(D,)``, ascending, counted through all levels.
         mean: ``(P, D)`` for P positions of the finest level, row by row.
-        whitening: ``(P, D, D)`` inverse Cholesky factors of the covariances: ``||W (x - m)||`` is the distance.
+        whitening: ``(P, E)`` inverse Cholesky factors ``W`` of the covariances, ``||W (x - m)||`` is the distance;
+            without most of their zeros, see ``pack_rows``.
     """
 
     title = "PaDiM"
@@ -82,7 +85,7 @@ class Padim(PatchMethod):
         positions, dim = math.prod(self.grid), len(drawn)
         self.register_buffer("channels", drawn)
         self.register_buffer("mean", torch.zeros(positions, dim))
-        self.register_buffer("whitening", torch.zeros(positions, dim, dim))
+        self.register_buffer("whitening", torch.zeros(positions, sum(rows * width for rows, width in _blocks(dim))))
 
     @torch.no_grad()
     def prepare(self, passes: Passes) -> None:
@@ -103,7 +106,7 @@ class Padim(PatchMethod):
                 centred = self._vectors(features)[part].double() - mean[part, None]
                 sums.baddbmm_(centred.mT, centred, alpha=1 / (n_images - 1))
             for rows, covariances in zip(part.split(_POSITIONS), sums.split(_POSITIONS), strict=True):
-                self.whitening[rows] = self._whiten(covariances).float()
+                self.whitening[rows] = pack_rows(self._whiten(covariances).float())
 
     def _whiten(self, covariances: Tensor) -> Tensor:
         """Inverse Cholesky factors of covariances ``(P, D, D)``, regularized in place.
@@ -118,7 +121,9 @@ class Padim(PatchMethod):
 
     def log_likelihood(self, features: Features[Tensor]) -> Tensor:
         """Log-density of the drawn channels at all positions in nats per dimension, ``(B,)``."""
-        log_det = self.whitening.diagonal(dim1=1, dim2=2).double().log().sum()
+        blocks = _unpacked(self.whitening, self.mean.shape[1])
+        diagonals = (block.diagonal(offset=width - rows, dim1=1, dim2=2) for block, rows, width in blocks)
+        log_det = torch.stack([diagonal.double().log().sum() for diagonal in diagonals]).sum()
         squared = self._squared_distances(features).double().flatten(1).sum(1)
         return ((log_det - 0.5 * squared) / self.mean.numel() - 0.5 * math.log(2 * math.pi)).float()
 
@@ -133,8 +138,11 @@ class Padim(PatchMethod):
 
     def _squared_distances(self, features: Features[Tensor]) -> Tensor:
         """Squared Mahalanobis distance of each position, ``(B, H_1, W_1)``."""
-        centred = self._vectors(features) - self.mean[:, None]
-        return torch.bmm(centred, self.whitening.mT).square().sum(2).T.unflatten(1, self.grid)
+        centred = (self._vectors(features) - self.mean[:, None]).contiguous()
+        squared = centred.new_zeros(centred.shape[:2])
+        for block, _, width in _unpacked(self.whitening, centred.shape[2]):
+            squared += torch.bmm(centred[:, :, :width], block.mT).square().sum(2)
+        return squared.T.unflatten(1, self.grid)
 
     def _vectors(self, features: Features[Tensor]) -> Tensor:
         """The drawn channels with coarser levels repeated to the finest, ``(P, B, D)``."""
@@ -146,6 +154,38 @@ class Padim(PatchMethod):
                 drawn.append(functional.interpolate(level, self.grid, mode="nearest").flatten(2))
             first += x.shape[1]
         return torch.cat(drawn, dim=1).permute(2, 0, 1)
+
+
+def pack_rows(factors: Tensor) -> Tensor:
+    """Lower triangular matrices ``(P, D, D)`` as ``(P, E)``: little more than half of their values.
+
+    ``_ROWS`` rows follow one another, each as wide as the last of them, so that a product takes no unpacking.
+    """
+    ends = [width for _, width in _blocks(factors.shape[1])]
+    parts = [factors[:, first:last, :last].flatten(1) for first, last in zip([0, *ends], ends, strict=False)]
+    return torch.cat(parts, dim=1)
+
+
+def unpack_rows(packed: Tensor, dim: int) -> Tensor:
+    """Lower triangular matrices ``(P, D, D)`` of what ``pack_rows`` gave."""
+    parts = [functional.pad(block, (0, dim - width)) for block, _, width in _unpacked(packed, dim)]
+    return torch.cat(parts, dim=1)
+
+
+def _blocks(dim: int) -> Iterator[tuple[int, int]]:
+    """Number of rows and width of each block of a triangular matrix of ``dim`` rows."""
+    for first in range(0, dim, _ROWS):
+        last = min(first + _ROWS, dim)
+        yield last - first, last
+
+
+def _unpacked(packed: Tensor, dim: int) -> Iterator[tuple[Tensor, int, int]]:
+    """Each block as ``(P, rows, width)``, which shares memory with ``packed``, and its number of rows and width."""
+    first = 0
+    for rows, width in _blocks(dim):
+        last = first + rows * width
+        yield packed[:, first:last].unflatten(1, (rows, width)), rows, width
+        first = last
 
 
 METHOD = Padim

@@ -9,7 +9,7 @@ re-weighting of the image score, equation (7), is not in the repository's code a
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -104,7 +104,11 @@ class PatchCore(PatchMethod):
         n_patches = len(projected)
         points = (self.start_points * n_patches).long().clamp_max(n_patches - 1)
         start = points if self.settings.start == "mean" else int(points[0])
-        return select_coreset(projected, max(1, int(n_patches * self.settings.coreset_ratio)), start)
+        return select_coreset(projected, self._bank_rows(n_patches), start)
+
+    def grown_rows(self, n_images: int) -> Mapping[str, int]:
+        """Those of the memory bank."""
+        return {"memory_bank": self._bank_rows(n_images * math.prod(self.embedding.grid))}
 
     @torch.no_grad()
     def score(self, features: Features[Tensor]) -> Scores:
@@ -124,6 +128,10 @@ class PatchCore(PatchMethod):
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
         """None: nothing is trained by gradient."""
         return {}
+
+    def _bank_rows(self, n_patches: int) -> int:
+        """Number of patches of the coreset."""
+        return max(1, int(n_patches * self.settings.coreset_ratio))
 
     def _weights(self, patches: Tensor, nearest: Tensor) -> Tensor:
         """Equation (7) for patches ``(B, D)`` with nearest neighbours of given indices, by Euclidean distances.

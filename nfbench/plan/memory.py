@@ -11,7 +11,7 @@ the method, since the plan is made where torch may be missing:
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 from nfbench.config import BackboneConfig
@@ -20,31 +20,31 @@ from nfbench.core.registry import nearest, plugin_literal
 from nfbench.datasets._manifest import Entry, read_manifest
 from nfbench.plan.specs import EvaluateSpec, ScoreSpec, SearchSpec, Spec, TrainSpec
 
-__all__ = ["coefficients", "memory_mb"]
+__all__ = ["coefficients", "feature_bytes", "gpu_mb", "memory_mb"]
 
 _FLOW = {"parameters": 64.0, "network": 0.0, "pixels": 0.0, "state": 0.0, "channels": math.inf, "patches": 0.0}
 _PROCESS = 900e6
 """Bytes of a process that trains or evaluates a small model."""
 _PARAMETER = 4.0 * (1 + 1 + 2 + 5)
 """Bytes of a parameter: value, gradient, two moments of Adam, and five kept models."""
+_ON_GPU = 4.0 * (1 + 1 + 2)
+"""The same on a GPU: kept models are in the host's memory."""
 _ACTIVATIONS = 64.0
 """Bytes for each value of the features of a batch of ``_BATCH`` images, of all steps of a flow."""
 _BATCH = 16
+_FP16 = 2
 _IMAGES, _PIXELS = 400, 1024 * 1024
 """Images of a split, and their size, where there is no manifest yet."""
 _STEP = 500
+_IN_FILES = 1e9
+"""Bytes in memory of what lies in files where it is larger, see ``nfbench.core.scratch``."""
 _SAFETY = 1.5
 
 
 def memory_mb(spec: Spec, default: int) -> int:
     """Megabytes that a training, a search or an evaluation asks for; ``default`` of other stages."""
-    if isinstance(spec, TrainSpec):
-        entries = [entry for one in spec.classes for entry in _entries(one.manifest)]
-        needed = _training(spec.method, spec.backbone, _count(entries, "train", _IMAGES * len(spec.classes)))
-    elif isinstance(spec, SearchSpec):
-        images = _count(_entries(spec.study.manifest), "train", _IMAGES)
-        variant = spec.study.variant
-        needed = max(_training(variant.method, backbone, images) for backbone in variant.searched.backbones)
+    if isinstance(spec, TrainSpec | SearchSpec):
+        needed = max(_training(*model) for model in _models(spec))
     elif isinstance(spec, ScoreSpec):
         needed = _scoring(spec)
     elif isinstance(spec, EvaluateSpec):
@@ -52,6 +52,31 @@ def memory_mb(spec: Spec, default: int) -> int:
     else:
         return default
     return _STEP * math.ceil(_SAFETY * needed / 1e6 / _STEP)
+
+
+def gpu_mb(spec: Spec) -> int:
+    """Megabytes on a GPU that a training or a search computes in; 0 of other stages.
+
+    Parameters with gradient and Adam's moments, the activations of a batch, and what the method itself keeps. Features
+    come on top where half of the GPU's free memory takes them, and stay in the host's memory otherwise.
+    """
+    if not isinstance(spec, TrainSpec | SearchSpec):
+        return 0
+    needed = max(
+        _step(method, backbone) + _model(method, backbone, images, _ON_GPU)
+        for method, backbone, images in _models(spec)
+    )
+    return math.ceil(_SAFETY * needed / 1e6)
+
+
+def _models(spec: TrainSpec | SearchSpec) -> Iterator[tuple[str, BackboneConfig, int]]:
+    """Method, backbone and number of training images of each model that a job trains."""
+    if isinstance(spec, TrainSpec):
+        entries = [entry for one in spec.classes for entry in _entries(one.manifest)]
+        yield spec.method, spec.backbone, _count(entries, "train", _IMAGES * len(spec.classes))
+        return
+    images, variant = _count(_entries(spec.study.manifest), "train", _IMAGES), spec.study.variant
+    yield from ((variant.method, backbone, images) for backbone in variant.searched.backbones)
 
 
 @cache
@@ -65,37 +90,47 @@ def coefficients(method: str) -> Mapping[str, float]:
 
 def _training(method: str, backbone: BackboneConfig, images: int) -> float:
     """Bytes: process, features kept in memory, activations of a batch, parameters, and what the method itself keeps."""
-    views, pixels = max(1, backbone.rotations), backbone.input_size**2
+    features = images * feature_bytes(backbone)
+    return _PROCESS + features + _step(method, backbone) + _model(method, backbone, images)
+
+
+def feature_bytes(backbone: BackboneConfig) -> int:
+    """Bytes of one image's features in a cache, all rotated views and the image where it is kept."""
+    image = [backbone.image_shape] if backbone.image_shape else []
+    values = sum(math.prod(shape) for shape in [*image, *backbone.level_shapes.values()])
+    return _FP16 * max(1, backbone.rotations) * values
+
+
+def _step(method: str, backbone: BackboneConfig) -> float:
+    """Bytes of the activations of a batch."""
+    views = max(1, backbone.rotations)
     levels = views * sum(math.prod(shape) for shape in backbone.level_shapes.values())
-    image = views * 3 * pixels if backbone.stores_image else 0
-    of_image = _BATCH * views * pixels * coefficients(method)["pixels"]
-    features, step = 2.0 * images * (levels + image), _ACTIVATIONS * _BATCH * levels + of_image
-    return _PROCESS + features + step + _model(method, backbone, images)
+    return _BATCH * (_ACTIVATIONS * levels + views * backbone.input_size**2 * coefficients(method)["pixels"])
 
 
 def _scoring(spec: ScoreSpec) -> float:
-    """Bytes: process, model, and the maps of all images."""
+    """Bytes: process, model, and the maps of the test images."""
     entries = _entries(spec.manifest)
     train, test = _count(entries, "train", _IMAGES), _count(entries, "test", _IMAGES)
-    maps = 4.0 * spec.backbone.input_size**2 * (2 * train + 2 * test)
-    return _PROCESS + maps + _model(spec.method, spec.backbone, train)
+    maps = 8.0 * spec.backbone.input_size**2 * test
+    return _PROCESS + min(maps, _IN_FILES) + _model(spec.method, spec.backbone, train)
 
 
 def _evaluation(spec: EvaluateSpec) -> float:
-    """Bytes: process, maps, also of the Number of False Alarms, and the sort of all pixels."""
+    """Bytes: process, maps, also of the Number of False Alarms, the sort of all pixels, and what is known of each."""
     entries = _entries(spec.manifest)
     test = _count(entries, "test", _IMAGES)
     pixels = sum(entry.height * entry.width for entry in entries if entry.split == "test") or _PIXELS * test
-    return _PROCESS + (20.0 + 4 * 3) * pixels
+    return _PROCESS + min(32.0 * pixels, 3 * _IN_FILES) + 0.5 * pixels
 
 
-def _model(method: str, backbone: BackboneConfig, images: int) -> float:
+def _model(method: str, backbone: BackboneConfig, images: int, of_parameter: float = _PARAMETER) -> float:
     found, shapes = coefficients(method), list(backbone.level_shapes.values())
     pairs = sum(channels**2 for channels, _, _ in shapes)
     channels = min(found["channels"], sum(channels for channels, _, _ in shapes))
     positions = math.prod(shapes[0][1:]) if shapes else 0
     of_positions = positions * (found["state"] * channels**2 + found["patches"] * images)
-    return _PARAMETER * (found["parameters"] * pairs + found["network"]) + of_positions
+    return of_parameter * (found["parameters"] * pairs + found["network"]) + of_positions
 
 
 @cache

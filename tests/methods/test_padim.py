@@ -7,6 +7,7 @@ import torch
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import resolve_settings
 from nfbench.core.errors import NfbenchError
+from nfbench.methods.padim import pack_rows, unpack_rows
 from tests.methods.patch_models import build, draw, fit
 
 
@@ -29,7 +30,7 @@ def test_padim_fits_mean_and_covariance():
     for position in (0, 17, 255):
         x = vectors[:, :, position]
         covariance = np.cov(x, rowvar=False) + 0.01 * np.eye(12)
-        whitening = model.whitening[position].double().numpy()
+        whitening = unpack_rows(model.whitening, 12)[position].double().numpy()
         assert np.array_equal(whitening, np.tril(whitening))
         np.testing.assert_allclose(whitening.T @ whitening @ covariance, np.eye(12), atol=1e-3)
         np.testing.assert_allclose(model.mean[position].numpy(), x.mean(0), rtol=1e-6)
@@ -43,7 +44,8 @@ def test_padim_scores_and_likelihood_are_those_of_gaussians():
     fine, coarse = test.levels
     everywhere = torch.cat([fine, coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)], dim=1)
     x = everywhere[:, model.channels].flatten(2).permute(0, 2, 1).double()
-    precision = (model.whitening.mT.double() @ model.whitening.double()).contiguous()
+    whitening = unpack_rows(model.whitening, 10).double()
+    precision = (whitening.mT @ whitening).contiguous()
     gaussian = torch.distributions.MultivariateNormal(model.mean.double(), precision_matrix=precision)
     centred = x - model.mean.double()
     distance = torch.einsum("bpd,pde,bpe->bp", centred, precision, centred).sqrt()
@@ -53,6 +55,14 @@ def test_padim_scores_and_likelihood_are_those_of_gaussians():
     log_density = gaussian.log_prob(x).sum(1) / (256 * 10)
     torch.testing.assert_close(model.log_likelihood(test), log_density.float(), atol=1e-4, rtol=1e-4)
     assert model.log_likelihood(test.map(lambda y: 10 * y)).max() < model.log_likelihood(test).min()
+
+
+@pytest.mark.parametrize("dim", [1, 32, 33, 550])
+def test_triangular_factors_are_stored_without_most_zeros(dim):
+    factors = torch.randn(3, dim, dim, generator=torch.Generator().manual_seed(0)).tril()
+    packed = pack_rows(factors)
+    assert torch.equal(unpack_rows(packed, dim), factors)
+    assert dim < 550 or packed.numel() < 0.53 * factors.numel()
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from torch import nn
 from nfbench.blocks.coreset import select_coreset
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import LevelShape, build_method, load_method, resolve_settings
+from nfbench.methods.padim import pack_rows
 from tests.methods.peers import Peer
 
 SAMPLING = Peer("components.sampling.k_center_greedy")
@@ -43,14 +44,14 @@ def run(peer, features, size):
 @pytest.fixture
 def padim():
     torch.manual_seed(0)
-    peer = PADIM.PadimModel("resnet18", LAYERS, pre_trained=False, n_features=30)
+    peer = PADIM.PadimModel("resnet18", LAYERS, pre_trained=False, n_features=70)
     peer.feature_extractor, peer.anomaly_map_generator.blur = Given(), nn.Identity()
     train, test = draw(20, 3, 1), draw(3, 3, 2)
     run(peer.train(), train, 48)
     peer.fit()
     # anomalib adds 1e-5 to the diagonal on top of 0.01
     settings = resolve_settings(
-        "padim", overrides={"reduced_dimensions": 30, "regularization": 0.01001, "smoothing": 0}
+        "padim", overrides={"reduced_dimensions": 70, "regularization": 0.01001, "smoothing": 0}
     )
     ours = build_method("padim", SHAPES, settings, (48, 48), 0)
     return peer.eval(), ours, train, test
@@ -61,8 +62,8 @@ def test_padim_with_statistics_carried_over(padim):
     peer, ours, _, test = padim
     channels, order = peer.idx.sort()
     precision = peer.gaussian.inv_covariance[:, order][:, :, order].double()
-    whitening = torch.linalg.cholesky(0.5 * (precision + precision.mT)).mT.float()
-    load_method(ours, {"channels": channels, "mean": peer.gaussian.mean[order].T, "whitening": whitening})
+    whitening = torch.linalg.inv(torch.linalg.cholesky(torch.linalg.inv(0.5 * (precision + precision.mT)))).float()
+    load_method(ours, {"channels": channels, "mean": peer.gaussian.mean[order].T, "whitening": pack_rows(whitening)})
     found, expected = ours.score(test), run(peer, test, 48)
     torch.testing.assert_close(found.maps, expected.anomaly_map[:, 0], **TOLERANCE)
     torch.testing.assert_close(found.images, expected.pred_score.flatten(), **TOLERANCE)

@@ -83,7 +83,7 @@ def test_more_images_and_larger_ones_take_more(tmp_path):
     few, many = (write_manifest(tmp_path / f"{n}.csv", n, n, 1024) for n in (100, 4000))
     assert memory_mb(train_spec(manifest=many), 0) > memory_mb(train_spec(manifest=few), 0)
     assert memory_mb(score_spec(many), 0) > memory_mb(score_spec(few), 0)
-    assert memory_mb(evaluate_spec(many), 0) > memory_mb(evaluate_spec(few), 0) + 4000 * 1024 * 1024 * 20 / 1e6
+    assert memory_mb(evaluate_spec(few), 0) < memory_mb(evaluate_spec(many), 0) < 10_000  # what is large is in files
     large = train_spec(manifest=few, name="wide_resnet50_2.tv_in1k", input_size=512)
     assert memory_mb(large, 0) > memory_mb(train_spec(manifest=few), 0)
 

@@ -1,0 +1,306 @@
+"""What experiments would take before anything runs: jobs, disk, memory and time, by stage."""
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from statistics import median
+
+from nfbench.blocks.settings import FittedSettings, TrainedSettings
+from nfbench.config import Kept
+from nfbench.plan.job import Job
+from nfbench.plan.measured import kept_models
+from nfbench.plan.memory import gpu_mb, memory_mb
+from nfbench.plan.paths import TRAINED
+from nfbench.plan.specs import EvaluateSpec, ExtractSpec, PrepareSpec, ScoreSpec, Spec, TrainSpec
+from nfbench.plan.supposed import SupposedPlan, count_images, images_of_view
+from nfbench.results.calibration import Calibration
+from nfbench.results.sizes import ModelSize, features_size, model_size, settings_of
+
+__all__ = ["Disk", "Foresight", "Stage", "foresee"]
+
+_MODELS = TRAINED[:2]
+_START = 3.0
+"""Seconds in which a job starts."""
+
+
+@dataclass
+class Disk:
+    """Bytes on disk.
+
+    Attributes:
+        features: of all views that jobs still read, and those that are there.
+        kept: models that stay in the end.
+        all_models: what would stay with ``keep_models: all``.
+        working: largest need of a training on the way, and of what it leaves until it is scored, times the trainings
+            at once.
+        scored: largest need of scores and maps of a run until they are evaluated, times the trainings at once.
+        there: features and models that are on disk already.
+        free: free on the disk of the results.
+    """
+
+    features: int = 0
+    kept: int = 0
+    all_models: int = 0
+    working: int = 0
+    scored: int = 0
+    there: int = 0
+    free: int = 0
+
+    @property
+    def peak(self) -> int:
+        """The most that is on disk at any time, what is there included; scores come before the next training."""
+        return self.features + self.kept + self.working + self.scored
+
+    @property
+    def fits(self) -> bool:
+        """Whether the disk takes what is still to come."""
+        return self.peak - self.there <= self.free
+
+
+@dataclass
+class Stage:
+    """Jobs of one stage.
+
+    Attributes:
+        done: their results are there, or nothing needs them any more.
+        to_run: jobs to run.
+        memory: largest memory that one asks for in MB, by ``nfbench.plan.memory``; 0 where that says nothing.
+        gpu: largest memory on a GPU in MB, by the same estimates.
+        seconds: of all jobs to run, one after the other; of those whose time is known.
+        unknown: jobs to run whose time is not known.
+        sources: how times were obtained, and of how many jobs.
+    """
+
+    done: int = 0
+    to_run: int = 0
+    memory: int = 0
+    gpu: int = 0
+    seconds: float = 0.0
+    unknown: int = 0
+    sources: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Foresight:
+    """All of it; ``absent`` names datasets that are not on disk, ``counted`` how many categories were counted how."""
+
+    stages: dict[str, Stage]
+    disk: Disk
+    absent: list[str]
+    counted: dict[str, int]
+    kept: list[Kept]
+
+
+def foresee(
+    plan: SupposedPlan, experiments: Sequence[str], at_once: int = 1, calibration: Calibration | None = None
+) -> Foresight:
+    """Looks at all jobs of experiments.
+
+    Args:
+        plan: of the configuration.
+        experiments: names, whose shared jobs count once.
+        at_once: trainings that run at the same time.
+        calibration: measures what no finished job tells; None leaves it out.
+    """
+    return _Look(plan, experiments, at_once, calibration).result()
+
+
+class _Look:
+    def __init__(
+        self, plan: SupposedPlan, experiments: Sequence[str], at_once: int, calibration: Calibration | None
+    ) -> None:
+        self.plan, self.at_once, self.calibration = plan, at_once, calibration
+        last = [job for name in experiments for job in _last_jobs(plan, name)]
+        self.jobs, needed = _reached(last, through_settled=True), _reached(last, through_settled=False)
+        self.to_run = {log: job for log, job in needed.items() if not job.is_settled}
+        self.images = {
+            job.spec.manifest: count_images(job.spec) for job in self.jobs.values() if isinstance(job.spec, PrepareSpec)
+        }
+        self.rates = self._recorded()
+
+    def result(self) -> Foresight:
+        stages: dict[str, Stage] = {}
+        for log, job in self.jobs.items():
+            stage = stages.setdefault(job.stage, Stage())
+            if log not in self.to_run:
+                stage.done += 1
+                continue
+            stage.to_run += 1
+            stage.memory = max(stage.memory, memory_mb(job.spec, 0))
+            stage.gpu = max(stage.gpu, gpu_mb(job.spec))
+            seconds, source = self._seconds(job)
+            stage.seconds += seconds or 0.0
+            stage.unknown += seconds is None
+            stage.sources[source] = stage.sources.get(source, 0) + 1
+        counted: dict[str, int] = {}
+        for images in self.images.values():
+            counted[images.source] = counted.get(images.source, 0) + 1
+        read = {job.spec.dataset.dataset for job in self.jobs.values() if isinstance(job.spec, PrepareSpec)}
+        absent = sorted(dataset for dataset in read if self.plan.catalogue.is_absent(dataset))
+        kept = {self._kept(job) for job in self.jobs.values() if isinstance(job.spec, TrainSpec)}
+        return Foresight(stages, self._disk(), absent, counted, sorted(kept))
+
+    # --- disk ---------------------------------------------------------------------------------------------------------
+
+    def _disk(self) -> Disk:
+        disk = Disk(free=shutil.disk_usage(_existing(self.plan.paths.root)).free)
+        for log, job in self.jobs.items():
+            if isinstance(job.spec, ExtractSpec):
+                there = _bytes(Path(job.spec.features).parent.rglob("*.npy"))
+                disk.there += there
+                disk.features += max(there, self._features(job.spec)) if log in self.to_run else there
+            elif isinstance(job.spec, TrainSpec):
+                there, size = _bytes(Path(job.spec.run, name) for name in _MODELS), self._model(job.spec)
+                runs = log in self.to_run
+                stays = size.staying(self._kept(job))
+                disk.there += there
+                disk.kept += stays if runs else there
+                disk.all_models += size.published
+                if runs:
+                    needs = size.working + size.published - stays
+                    disk.working = max(disk.working, self.at_once * needs)
+            elif isinstance(job.spec, ScoreSpec) and log in self.to_run:
+                disk.scored = max(disk.scored, self.at_once * self._maps(job.spec, job))
+        return disk
+
+    def _features(self, spec: ExtractSpec) -> int:
+        return features_size(spec, images_of_view(spec, self.images[spec.manifest]))
+
+    def _maps(self, spec: ScoreSpec, job: Job[Spec]) -> int:
+        """Maps of all models of a run, and those of the Number of False Alarms, which a method may have."""
+        trained = self._trained(job)
+        kept = self._model(trained).kept if trained else 1
+        return 4 * spec.backbone.input_size**2 * self.images[spec.manifest].test * (kept + 2)
+
+    def _model(self, spec: TrainSpec) -> ModelSize:
+        return model_size(spec, self._train_images(spec))
+
+    def _kept(self, job: Job[Spec]) -> Kept:
+        return kept_models(self.plan.bench, job.spec.cell)  # type: ignore[attr-defined]
+
+    def _train_images(self, spec: TrainSpec) -> int:
+        return sum(self.images[one.manifest].counts.train for one in spec.classes)
+
+    # --- time ---------------------------------------------------------------------------------------------------------
+
+    def _work(self, job: Job[Spec]) -> float:
+        """What the time of a job is proportional to: images, times epochs or models."""
+        spec = job.spec
+        if isinstance(spec, ExtractSpec):
+            images = images_of_view(spec, self.images[spec.manifest])
+            return images * (spec.anomalies.views if spec.anomalies else 1)
+        if isinstance(spec, TrainSpec):
+            return self._train_images(spec) * max(1, self._model(spec).epochs)
+        if trained := self._trained(job):
+            return self.images[spec.manifest].test * self._model(trained).kept  # type: ignore[attr-defined]
+        return 1.0
+
+    def _recorded(self) -> dict[tuple[str, ...], list[float]]:
+        """Seconds for each unit of work of finished jobs, by stage, method and backbone, as Snakemake measured them."""
+        rates: dict[tuple[str, ...], list[float]] = {}
+        root = self.plan.paths.root
+        for job in self.jobs.values():
+            if job.log.is_relative_to(root / "logs"):
+                path = root / "benchmarks" / job.log.relative_to(root / "logs").with_suffix(".tsv")
+                seconds = _seconds_in(path)
+                if seconds is not None:
+                    rates.setdefault(_key(job), []).append(seconds / max(1.0, self._work(job)))
+        return rates
+
+    def _seconds(self, job: Job[Spec]) -> tuple[float | None, str]:
+        """Seconds of a job, and how they were obtained."""
+        if found := self.rates.get(_key(job)):
+            return median(found) * max(1.0, self._work(job)), "finished jobs"
+        if self.calibration is None:
+            return None, "unknown"
+        seconds = self._calibrated(job, self.calibration)
+        return (None, "unknown") if seconds is None else (seconds + _START, "calibration")
+
+    def _calibrated(self, job: Job[Spec], measured: Calibration) -> float | None:
+        spec = job.spec
+        if isinstance(spec, ExtractSpec):
+            each = 0.0 if spec.backbone.online else measured.extraction(spec.backbone)
+            return None if each is None else each * self._work(job) * max(1, spec.backbone.rotations)
+        trained = spec if isinstance(spec, TrainSpec) else self._trained(job)
+        if trained is None:
+            return None
+        settings, classes = settings_of(trained), len(trained.classes)
+        model = trained.method, settings, trained.backbone, classes
+        if isinstance(spec, TrainSpec):
+            each = measured.training(*model)
+            anew = isinstance(settings, TrainedSettings) and settings.online_rotation
+            anew = anew or trained.backbone.online or bool(trained.anomalies and trained.anomalies.online)
+            extracted = measured.extraction(trained.backbone) if anew else 0.0
+            if each is None or extracted is None:
+                return None
+            return self._work(job) * (each + extracted * max(1, trained.backbone.rotations))
+        images, kept = self.images[spec.manifest], self._model(trained).kept  # type: ignore[attr-defined]
+        if isinstance(spec, EvaluateSpec):
+            return None if measured.metrics is None else kept * measured.metrics * images.pixels
+        each = measured.scoring(*model)
+        thresholds = 0 if isinstance(settings, FittedSettings) else images.counts.train
+        return None if each is None else kept * each * (images.test + thresholds)
+
+    def _trained(self, job: Job[Spec]) -> TrainSpec | None:
+        """The training that a job of a run reads; None of other jobs."""
+        if not hasattr(job.spec, "manifest") or not hasattr(job.spec, "cell"):
+            return None
+        return next((one.spec for one in job.chain() if isinstance(one.spec, TrainSpec)), None)
+
+
+def _last_jobs(plan: SupposedPlan, experiment: str) -> Iterator[Job[Spec]]:
+    """What nothing else of an experiment waits for."""
+    config = plan.bench.experiment(experiment)
+    yield from (plan.table(experiment, name) for name in config.tables)
+    yield from (plan.figure(experiment, name) for name in config.figures)
+    if plan.cells(experiment):
+        yield from (plan.aggregate(experiment), plan.report(experiment))
+
+
+def _reached(last: Iterable[Job[Spec]], *, through_settled: bool) -> dict[Path, Job[Spec]]:
+    """All jobs that some jobs wait for, and themselves, in their order; optionally not those before settled ones."""
+    found: dict[Path, Job[Spec]] = {}
+
+    def visit(job: Job[Spec]) -> None:
+        if job.log in found or job.log in visited:
+            return
+        visited.add(job.log)
+        if through_settled or not job.is_settled:
+            for one in job.before:
+                visit(one)
+        found[job.log] = job
+
+    visited: set[Path] = set()
+    for job in last:
+        visit(job)
+    return found
+
+
+def _key(job: Job[Spec]) -> tuple[str, ...]:
+    spec = job.spec
+    cell = getattr(spec, "cell", None)
+    if cell is not None:
+        return job.stage, cell.method, cell.backbone
+    return (job.stage, spec.backbone.tag) if isinstance(spec, ExtractSpec) else (job.stage,)
+
+
+@cache
+def _seconds_in(path: Path) -> float | None:
+    """Wall seconds of a finished job; None where Snakemake has not measured it."""
+    try:
+        header, *rows = path.read_text().splitlines()
+        return float(rows[-1].split("\t")[header.split("\t").index("s")])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _bytes(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+def _existing(path: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    path = path.absolute()
+    return next(one for one in (path, *path.parents) if one.exists())

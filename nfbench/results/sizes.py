@@ -1,0 +1,90 @@
+"""Bytes on disk of features and models, before there are any: from shapes, settings and numbers of images."""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+
+from nfbench.blocks.method import LevelShape, Method, build_to_count, resolve_settings
+from nfbench.blocks.settings import MethodSettings, TrainedSettings, epochs_of
+from nfbench.config import BackboneConfig, Kept
+from nfbench.plan.memory import feature_bytes
+from nfbench.plan.specs import ExtractSpec, TrainSpec
+from nfbench.training.data import held_out_count
+from nfbench.training.loop import kept_epochs
+
+__all__ = ["ModelSize", "features_size", "model_size", "settings_of"]
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Bytes of the models of one training, without the headers of their files.
+
+    Attributes:
+        model: of one model.
+        trained: of its trained parameters.
+        kept: number of models that the training keeps.
+        epochs: number of epochs.
+    """
+
+    model: int
+    trained: int
+    kept: int
+    epochs: int
+
+    @property
+    def published(self) -> int:
+        """What the training leaves, until its models have scored."""
+        return self.model * self.kept
+
+    @property
+    def working(self) -> int:
+        """At most, next to what it leaves: two checkpoints with Adam's moments, and the kept models."""
+        return 2 * (self.model + 2 * self.trained) + self.published if self.epochs else 0
+
+    def staying(self, kept: Kept) -> int:
+        """What stays once the models have scored."""
+        return {"all": self.published, "last": self.model, "none": 0}[kept]
+
+
+def features_size(spec: ExtractSpec, images: int) -> int:
+    """Bytes of the cached features of one view, without headers; of pseudo-anomalies with all variants and masks."""
+    if spec.backbone.online:
+        return 0
+    if not (spec.anomalies and spec.anomalies.generator):
+        return images * feature_bytes(spec.backbone)
+    return images * spec.anomalies.views * (feature_bytes(spec.backbone) + spec.backbone.input_size**2)
+
+
+def settings_of(spec: TrainSpec) -> MethodSettings:
+    """Settings of a training; what a search finds is not known."""
+    return resolve_settings(
+        spec.method,
+        dataset=spec.reader,
+        category=spec.cell.category,
+        backbone=spec.backbone.name,
+        overrides=spec.settings,
+        epochs_at_most=spec.epochs_at_most,
+    )
+
+
+def model_size(spec: TrainSpec, images: int) -> ModelSize:
+    """Bytes of the models of a training with this number of normal training images; none is really built."""
+    settings = settings_of(spec)
+    model = _built(spec.method, spec.backbone, settings.model_dump_json(), len(spec.classes))
+    rows = model.grown_rows(images - held_out_count(images, settings.val_fraction))
+    tensors = model.state_dict()
+    fixed = sum(value.nbytes for name, value in tensors.items() if name not in rows)
+    grown = sum(tensors[name].new_empty(count, *tensors[name].shape[1:]).nbytes for name, count in rows.items())
+    trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+    epochs, kept = epochs_of(settings), 1
+    if isinstance(settings, TrainedSettings) and epochs:
+        kept = len(kept_epochs(epochs, settings.checkpoints))
+    return ModelSize(fixed + grown, trained, kept, epochs)
+
+
+@cache
+def _built(method: str, backbone: BackboneConfig, settings: str, classes: int) -> Method:
+    """A model that has shapes, but no values."""
+    side, shapes = backbone.input_size, [LevelShape(*shape) for shape in backbone.level_shapes.values()]
+    given = resolve_settings(method, overrides=json.loads(settings))
+    return build_to_count(method, shapes, given, (side, side), classes)

@@ -61,8 +61,7 @@ class Rehearsal(Plan):
     """The plan of two epochs, the second of which is timed; of one where a batch has many steps."""
 
     _epochs_at_most: int | None = 2
-    tested = 0
-    """Test images of a category."""
+    tested = 0  # images of a category
 
 
 def plan_of(root: Path, images: int, anomalous: int) -> Rehearsal:
@@ -254,6 +253,7 @@ def main() -> None:
     parser.add_argument("--experiment", help="of this one alone")
     parser.add_argument("--only", help="this method or variant alone")
     parser.add_argument("--each", action="store_true", help="every variant, instead of one for each method")
+    parser.add_argument("--count", action="store_true", help="count operations alone, and run nothing")
     parser.add_argument("--seconds", type=float, default=60, help="bound of each pair")
     parser.add_argument("--gigabytes", type=float, default=8, help="bound of each pair")
     parser.add_argument("--images", type=int, default=40, help="training images at most")
@@ -274,9 +274,11 @@ def main() -> None:
             make_images(plan.catalogue.root(DATASET), images)
             for pair in group:
                 counted = in_child(count, plan, pair, arguments.seconds, limit)
-                if counted.get("steps", 1) > 1:
-                    plan._epochs_at_most = 1
-                found = {**counted, **in_child(rehearse, plan, pair, arguments.seconds, limit)}
+                plan._epochs_at_most = 1 if counted.get("steps", 1) > 1 else 2
+                counted.pop("host", None)
+                found = {**counted, "ended": "not run" if "steps" in counted else counted["ended"]}
+                if not arguments.count:
+                    found |= in_child(rehearse, plan, pair, arguments.seconds, limit)
                 print("| " + " | ".join(row(plan, pair, found, gpu)) + " |", flush=True)
             shutil.rmtree(root, ignore_errors=True)
 

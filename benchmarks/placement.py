@@ -43,13 +43,6 @@ class Counted(NamedTuple):
     """Steps of the optimizer."""
 
 
-class Placed(NamedTuple):
-    """A method whose parameters are on the stand-in, and how to make batches there."""
-
-    method: Method
-    batch: Callable[[int], Batch]
-
-
 class _Counter(TorchDispatchMode):
     """Counts operations that compute: views have no kernel."""
 
@@ -63,14 +56,13 @@ class _Counter(TorchDispatchMode):
 
 
 class _Values(TorchDispatchMode):
-    """Answers what a step asks of values.
+    """Answers what a step asks of values: half of the places of a mask are chosen, a fraction is 1."""
 
-    A boolean is true, a fraction 1, an integer 0, and half of the places of a mask are chosen.
-    """
+    boolean, integer = True, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.item.default):
-            return True if args[0].dtype is torch.bool else 1.0 if args[0].is_floating_point() else 0
+            return self.boolean if args[0].dtype is torch.bool else 1.0 if args[0].is_floating_point() else self.integer
         if func is torch.ops.aten.is_nonzero.default:
             return True
         if func is torch.ops.aten.nonzero.default:
@@ -80,6 +72,14 @@ class _Values(TorchDispatchMode):
         if func is torch.ops.aten.index.Tensor and any(i is not None and i.dtype is torch.bool for i in args[1]):
             args = (args[0], [part for index in args[1] for part in _places(index)])
         return func(*args, **(kwargs or {}))
+
+
+class Placed(NamedTuple):
+    """A method whose parameters are on the stand-in, and how to make batches there."""
+
+    method: Method
+    batch: Callable[[int], Batch]
+    values: _Values
 
 
 def _places(index: Tensor | None) -> Sequence[Tensor | None]:
@@ -132,7 +132,7 @@ def build_placed(
         return FakeTensor(mode, tensor.detach().to("meta"), where)
 
     _place(model, partial(fake, device), partial(fake, torch.device("cpu")))
-    with mode, _Values():
+    with mode, _Values() as values:
 
         def batch(size: int) -> Batch:
             outer = (size, views) if model.views else (size,)
@@ -142,7 +142,7 @@ def build_placed(
             masks = torch.empty(size, *map_size, device=device) if model.takes_anomalies else None
             return Batch(Features(levels, image, classes), masks)
 
-        yield Placed(model, batch)
+        yield Placed(model, batch, values)
 
 
 def _place(module: torch.nn.Module, move: Callable[[Tensor], Tensor], keep: Callable[[Tensor], Tensor]) -> None:
@@ -159,14 +159,26 @@ def _place(module: torch.nn.Module, move: Callable[[Tensor], Tensor], keep: Call
 
 
 def training_step(placed: Placed, size: int) -> Counted:
-    """One batch of a training: losses, gradients and steps of the optimizer."""
-    method, settings = placed.method.train(), placed.method.settings
-    own = method.own_optimizer()
-    if not isinstance(settings, TrainedSettings):
+    """One batch of a training: losses, gradients and steps of the optimizer.
+
+    Where what a mask seems to say leaves nothing to learn from, it says the opposite.
+    """
+    if not isinstance(placed.method.settings, TrainedSettings):
         return Counted(0, 0, 0)
-    optimizer = OwnOptimizer(own) if own else Adam(method.optimizer_groups(), settings.lr, settings.betas, settings.eps)
-    steps = 0
-    batch = placed.batch(size)
+    for placed.values.boolean, placed.values.integer in ((True, 0), (False, 1)):
+        counted = _count_step(placed, size)
+        if counted.steps:
+            return counted
+    raise ValueError("no loss")
+
+
+def _count_step(placed: Placed, size: int) -> Counted:
+    method, settings = placed.method.train(), placed.method.settings
+    assert isinstance(settings, TrainedSettings)
+    own = method.own_optimizer()
+    groups = method.optimizer_groups()
+    optimizer = OwnOptimizer(own) if own else Adam(groups, settings.lr, settings.betas, settings.eps)
+    batch, steps = placed.batch(size)._replace(progress=0.5), 0
     with FlopCounterMode(display=False) as flops, _Counter() as counter:
         for loss in method.losses(batch, _Generator()):
             optimizer.zero_grad()

@@ -39,10 +39,10 @@ rule score_run:
         PATHS.log("score_run"),
     benchmark:
         PATHS.benchmark("score_run")
+    priority: 1  # before the next training, whose models would fill the disk
     conda:
         "../../envs/nfbench.yaml"
     threads: 1
-    priority: 1  # before the next training, whose models would fill the disk
     resources:
         mem_mb=memory_of("score_run", 6000),
         runtime=time_limit(120),
@@ -68,10 +68,10 @@ rule evaluate_run:
         PATHS.log("evaluate_run"),
     benchmark:
         PATHS.benchmark("evaluate_run")
+    priority: 1
     conda:
         "../../envs/nfbench.yaml"
     threads: 1
-    priority: 1
     resources:
         mem_mb=memory_of("evaluate_run", 6000),
         runtime=time_limit(120),

@@ -26,7 +26,8 @@ from nfbench.blocks.settings import MethodSettings, TrainedSettings
 from nfbench.config import BackboneConfig
 from nfbench.core.device import pick_device
 from nfbench.core.registry import plugin_names
-from nfbench.features.forward import BATCH_SIZE, channels_last, extract_batch, load_recipe
+from nfbench.features.extractor import Extractor
+from nfbench.features.forward import extract_batch, load_recipe
 from nfbench.training.optimizer import Adam, OwnOptimizer
 
 PEERS = {"fastflow": "PeerFastFlow", "uflow": "PeerUFlow", "cflow": "PeerCFlow"}
@@ -223,12 +224,14 @@ def _endless(peer: torch.nn.Module, batch: Batch) -> Iterator[torch.Tensor]:
 def extract(backbone: BackboneConfig, measured: Measured) -> Sequence[str]:
     """The forward pass of decoded images through a backbone with random weights."""
     recipe, model = load_recipe(backbone.model_copy(update={"weights": "random"}))
-    model, images = channels_last(model, measured.device), BATCH_SIZE[measured.device.type]
+    extractor = Extractor(recipe, measured.device, model)
+    images = max(1, extractor.at_once // max(1, backbone.rotations))
     views = (backbone.rotations,) if backbone.rotations else ()
     drawn = torch.randint(256, (images, *views, 3, backbone.input_size, backbone.input_size), dtype=torch.uint8)
     with torch.inference_mode():
-        (seconds,), used = measured(lambda: extract_batch(model, drawn, recipe, measured.device))
-    return f"{1000 * seconds:.1f} ms", used, f"{images / seconds:.1f} images/s"
+        run = partial(extract_batch, extractor.model, drawn, recipe, measured.device, extractor.at_once)
+        (seconds,), used = measured(run)
+    return f"{1000 * seconds:.1f} ms", used, f"{images / seconds:.1f} images/s in batches of {images}"
 
 
 def works(measured: Measured, quick: bool) -> list[Work]:
@@ -253,7 +256,7 @@ def works(measured: Measured, quick: bool) -> list[Work]:
     listed += [Work(line(size, "step, bf16"), partial(train, size, measured, "bf16")) for size in peers]
     listed += [
         Work(
-            f"extraction | {one.tag.removesuffix('-random')} | {BATCH_SIZE[measured.device.type]} | forward pass",
+            f"extraction | {one.tag.removesuffix('-random')} | what fits | forward pass",
             partial(extract, one, measured),
         )
         for one in backbones

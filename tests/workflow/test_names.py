@@ -122,7 +122,7 @@ def test_home_folders_are_expanded_where_snakemake_looks_for_files(checkout, mon
 
 
 def test_jobs_of_a_cluster_have_no_name_that_its_commands_do_not_quote():
-    text = (ROOT / "workflow" / "rules" / "common.smk").read_text()
+    text = (ROOT / "workflow" / "rules" / "checks.smk").read_text()
     refused: list[str] = []
 
     def check(**wildcards):

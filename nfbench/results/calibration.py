@@ -13,11 +13,11 @@ import psutil
 import torch
 from torch import Tensor
 
-from nfbench.backbones._weights import load_backbone
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batch, LevelShape, Method, build_method
 from nfbench.blocks.settings import MethodSettings, TrainedSettings
 from nfbench.config import BackboneConfig
+from nfbench.features.forward import load_recipe
 from nfbench.metrics._iou import iou_sweep
 from nfbench.metrics._ranking import RankedScores, areas_under_curves
 from nfbench.training.optimizer import Adam, OwnOptimizer
@@ -73,16 +73,9 @@ class Calibration:
         """Seconds of the pass through a backbone for each image, by random weights; None where time is up."""
         if not backbone.level_shapes or self._is_over:
             return None if backbone.level_shapes else 0.0
-        found = backbone.resolved()
-        model = load_backbone(
-            found.described,
-            found.levels or (),
-            "random",
-            scales=found.scales,
-            interpolation=found.interpolation,
-            padding=found.padding,
-        ).to(self.device)
-        images = torch.randn(_IMAGES, 3, found.input_size, found.input_size, device=self.device)
+        _, model = load_recipe(backbone.model_copy(update={"weights": "random"}))
+        model = model.to(self.device)
+        images = torch.randn(_IMAGES, 3, backbone.input_size, backbone.input_size, device=self.device)
         with torch.inference_mode():
             return self._timed(lambda: model(images), _IMAGES)
 
@@ -106,7 +99,7 @@ class Calibration:
         model, features = model.to(self.device), _random_features(model, backbone, self.device)
         trained = None
         if isinstance(settings, TrainedSettings) and settings.epochs:
-            trained = self._timed(_step(model, settings, features), _IMAGES, model.train())
+            trained = self._timed(_step(model.train(), settings, features), _IMAGES)
         model.eval()
         for name, rows in model.grown_rows(_IMAGES).items():  # what a fit to more images leaves takes longer
             buffer = model.get_buffer(name)
@@ -118,7 +111,7 @@ class Calibration:
     def _is_over(self) -> bool:
         return time.monotonic() > self._ends
 
-    def _timed(self, measured: Callable[[], object], images: int, _: object = None) -> float | None:
+    def _timed(self, measured: Callable[[], object], images: int) -> float | None:
         """Seconds for each image, of a second call where the first one was fast."""
         seconds = 0.0
         try:
@@ -141,9 +134,9 @@ def _step(model: Method, settings: TrainedSettings, features: Features[Tensor]) 
     optimizer = OwnOptimizer(own) if own else Adam(model.optimizer_groups(), settings.lr)
     masks = None
     if model.takes_anomalies:
-        masks = torch.zeros(_IMAGES, *model.map_size, device=features_device(features))
+        masks = torch.zeros(_IMAGES, *model.map_size, device=_device_of(features))
         masks[::2, : model.map_size[0] // 4, : model.map_size[1] // 4] = 1
-    generator = torch.Generator(features_device(features)).manual_seed(0)
+    generator = torch.Generator(_device_of(features)).manual_seed(0)
 
     def step() -> None:
         for loss in model.losses(Batch(features, masks), generator):
@@ -154,7 +147,7 @@ def _step(model: Method, settings: TrainedSettings, features: Features[Tensor]) 
     return step
 
 
-def features_device(features: Features[Tensor]) -> torch.device:
+def _device_of(features: Features[Tensor]) -> torch.device:
     """Where features are."""
     return next(features.parts()).device
 

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -16,6 +15,7 @@ from nfbench.plan.paths import TRAINED
 from nfbench.plan.specs import EvaluateSpec, ExtractSpec, PrepareSpec, ScoreSpec, Spec, TrainSpec
 from nfbench.plan.supposed import SupposedPlan, count_images, images_of_view
 from nfbench.results.calibration import Calibration
+from nfbench.results.progress import job_seconds
 from nfbench.results.sizes import ModelSize, features_size, model_size, settings_of
 
 __all__ = ["Disk", "Foresight", "Stage", "foresee"]
@@ -204,7 +204,7 @@ class _Look:
         for job in self.jobs.values():
             if job.log.is_relative_to(root / "logs"):
                 path = root / "benchmarks" / job.log.relative_to(root / "logs").with_suffix(".tsv")
-                seconds = _seconds_in(path)
+                seconds = job_seconds(path)
                 if seconds is not None:
                     rates.setdefault(_key(job), []).append(seconds / max(1.0, self._work(job)))
         return rates
@@ -284,16 +284,6 @@ def _key(job: Job[Spec]) -> tuple[str, ...]:
     if cell is not None:
         return job.stage, cell.method, cell.backbone
     return (job.stage, spec.backbone.tag) if isinstance(spec, ExtractSpec) else (job.stage,)
-
-
-@cache
-def _seconds_in(path: Path) -> float | None:
-    """Wall seconds of a finished job; None where Snakemake has not measured it."""
-    try:
-        header, *rows = path.read_text().splitlines()
-        return float(rows[-1].split("\t")[header.split("\t").index("s")])
-    except (OSError, ValueError, IndexError):
-        return None
 
 
 def _bytes(paths: Iterable[Path]) -> int:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
 
@@ -9,7 +10,7 @@ from nfbench.plan.cells import Cell
 from nfbench.plan.paths import SCORED, Paths
 from nfbench.results.ledger import Account, Status, Stock
 
-__all__ = ["describe_progress", "seconds_left"]
+__all__ = ["describe_progress", "job_seconds", "seconds_left"]
 
 _STAGES = ("train_flow", "score_run", "evaluate_run")
 _STATUSES: tuple[Status, ...] = ("done", "running", "missing", "stale", "failed", "skipped")
@@ -76,12 +77,18 @@ def _times(cell: Cell, paths: Paths) -> dict[str, str | float]:
     """Wall seconds of the jobs of a cell, as Snakemake measured them; NaN where it did not."""
     times: dict[str, str | float] = {"method": cell.method, "backbone": cell.backbone}
     for stage, of_stage in zip(_STAGES, (cell.trained, cell, cell), strict=True):
-        path = paths.run_benchmark(stage, of_stage)
-        try:
-            times[stage] = float(pd.read_csv(path, sep="\t").s.iloc[-1])
-        except (OSError, ValueError, AttributeError, IndexError):  # none, or one that was cut short
-            times[stage] = float("nan")
+        seconds = job_seconds(paths.run_benchmark(stage, of_stage))
+        times[stage] = float("nan") if seconds is None else seconds
     return times
+
+
+def job_seconds(path: Path) -> float | None:
+    """Wall seconds of a finished job by its benchmark file; None where there is none, or one that was cut short."""
+    try:
+        header, *rows = path.read_text().splitlines()
+        return float(rows[-1].split("\t")[header.split("\t").index("s")])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _reason(account: Account) -> str:

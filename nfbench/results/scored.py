@@ -16,6 +16,7 @@ from nfbench.features.meta import FeatureMeta
 from nfbench.metrics import ThresholdSource
 from nfbench.metrics._tails import UpperTail
 from nfbench.plan.cells import Cell
+from nfbench.plan.paths import SCORED
 from nfbench.plan.specs import ScoreSpec
 from nfbench.results.artifacts import write_npz
 from nfbench.results.files import Bin, file_of
@@ -39,6 +40,7 @@ COPIED = (file_of(Bin), REPRESENTATIONS)
 """Files that the evaluation copies into the folder of the run."""
 
 VARIANCES = "variances.npz"
+_RECORD = Path(SCORED).name
 
 
 class ScoringRecord(Record):
@@ -118,7 +120,7 @@ def load_scored(record: ScoringRecord, folder: Path, epoch: int) -> ScoredViews:
     Raises:
         NfbenchError: a file is missing or has changed.
     """
-    known = folder / "scored.json"
+    known = folder / _RECORD
     with np.load(verified(folder / f"{epoch}.npz", known)) as archive:
         arrays = dict(archive)
     for name in record.written:
@@ -149,7 +151,7 @@ def load_variances(record: ScoringRecord, folder: Path) -> np.ndarray | None:
     """
     if VARIANCES not in record.written:
         return None
-    with np.load(verified(folder / VARIANCES, folder / "scored.json")) as archive:
+    with np.load(verified(folder / VARIANCES, folder / _RECORD)) as archive:
         return archive["variances"]
 
 

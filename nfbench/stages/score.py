@@ -89,7 +89,7 @@ def score_run(spec: ScoreSpec, device: str = "auto", threads: int | None = None,
     remove_stale(folder)
     names = [*COPIED]
     likelihoods = {"before": list(likelihood_histograms(model, drawn, where))}
-    held_out, tail = training.classes[spec.cell.category].held_out, _cross_fitted(training, spec.cell.category, source)
+    held_out, tail = training.classes[spec.cell.category].held_out, _cross_fitted(spec.cell.category, source)
     kept = _models(training, source)
     for epoch, state in progress(kept.items(), total=len(kept), label=f"score {spec.cell}"):
         scored = score_views(load_method(model, state), views, where, held_out, tail, folder)
@@ -118,7 +118,7 @@ def score_run(spec: ScoreSpec, device: str = "auto", threads: int | None = None,
         Path(spec.trained, name).unlink(missing_ok=True)
 
 
-def _cross_fitted(training: TrainingRecord, category: str, source: Path) -> UpperTail | None:
+def _cross_fitted(category: str, source: Path) -> UpperTail | None:
     """The largest pixels of maps of cross-fitted images of a category, if there are any."""
     return load_tails(verified(source.with_name("held_out.safetensors"), source)).get(category)
 

@@ -6,7 +6,7 @@ manifests, caches and records.
 
 import math
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -20,14 +20,10 @@ from nfbench.core.errors import NfbenchError
 from nfbench.datasets._images import IMAGE_ENDINGS
 from nfbench.datasets._listing import files_below
 from nfbench.datasets._manifest import unlisted
-from nfbench.features.batches import CachedFeatures
-from nfbench.features.extractor import Extractor
 from nfbench.features.forward import Picture, load_recipe
-from nfbench.features.live import ComputedFeatures
 from nfbench.features.online import OnlineFeatures, RandomRotations
-from nfbench.scoring.gradients import GradientMaps
-from nfbench.scoring.maps import score_images
-from nfbench.training.assemble import of_class, rotation_of
+from nfbench.scoring.scorer import Scorer
+from nfbench.training.assemble import rotation_of
 from nfbench.training.checkpoint import SideFolder
 from nfbench.training.data import TrainingData
 from nfbench.training.fit import initialization_of
@@ -83,7 +79,6 @@ class Detector:
         self.device, self.seed = pick_device(device), seed
         self.settings = resolve_settings(method, backbone=config.name, overrides=settings)
         self.recipe, extractor = load_recipe(config)
-        self._extractor = Extractor(self.recipe, self.device, extractor)
         shapes = [LevelShape(*shape) for shape in self.recipe.level_shapes.values()]
         size = (config.input_size, config.input_size)
         self.model = build_method(method, shapes, self.settings, size, initialization_of(seed)).to(self.device)
@@ -92,6 +87,7 @@ class Detector:
                 f"method '{self.model.title}' with these settings learns from anomalies, which an experiment has; "
                 "see 'anomalies' in docs/experiments.md"
             )
+        self._scorer = Scorer(self.model, self.recipe, self.device, extractor)
         self._fitted = False
 
     def fit(self, images: Images) -> Self:
@@ -105,7 +101,7 @@ class Detector:
         if degrees:
             rotations = RandomRotations(pictures, self.recipe.backbone.input_size, degrees, self.model.views or None)
             source = OnlineFeatures(rotations, len(pictures), self.recipe, self.device)
-        data = TrainingData(self._features(pictures), self.settings.val_fraction, self.seed, self.device, source)
+        data = TrainingData(self._scorer.features(pictures), self.settings.val_fraction, self.seed, self.device, source)
         with tempfile.TemporaryDirectory() as folder:
             side = SideFolder(Path(folder), "detector")
             train(self.model, data, self.settings, side, self.model.title, checkpoint_seconds=math.inf)
@@ -122,19 +118,9 @@ class Detector:
         if not self._fitted:
             raise NfbenchError("this detector is not trained; call 'fit' with normal images first")
         pictures = _pictures(images)
-        parts = [self._score(pictures[first : first + _CHUNK]) for first in range(0, len(pictures), _CHUNK)]
+        parts = [self._scorer.score(pictures[first : first + _CHUNK]) for first in range(0, len(pictures), _CHUNK)]
         maps = [part.maps for part in parts if part.maps is not None]
-        return Scores(np.concatenate([part.images for part in parts]), np.concatenate(maps) if maps else None)
-
-    def _score(self, pictures: Sequence[Picture]) -> Scores:
-        localize = GradientMaps(self.model, pictures, self.recipe, self.device) if self.model.gradient_maps else None
-        found = score_images(self.model, self._features(pictures), self.device, localize=localize)
-        return Scores(found.images["paper"], found.maps)
-
-    def _features(self, pictures: Sequence[Picture]) -> CachedFeatures:
-        computed = ComputedFeatures(pictures, self._extractor)
-        features = self.recipe.features(computed.read(np.arange(len(pictures))))
-        return of_class(features, 0) if self.model.takes_class else features
+        return Scores(np.concatenate([part.images["paper"] for part in parts]), np.concatenate(maps) if maps else None)
 
 
 def _config(backbone: str | Mapping[str, Any] | BackboneConfig) -> BackboneConfig:

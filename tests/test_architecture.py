@@ -25,6 +25,7 @@ LAYERS = [
     {"detector"},
     {"search"},
     {"results"},
+    {"inference"},
     {"tables"},
     {"figures", "tracking"},
     {"report"},

@@ -13,12 +13,13 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin, plugin_names
 from nfbench.datasets._manifest import build_manifest
 from nfbench.datasets.folder import DATASET
+from nfbench.features.batches import of_class
 from nfbench.features.cache import FeatureCache
 from nfbench.features.extract import extract_features
 from nfbench.plan.cells import Cell
 from nfbench.scoring.gradients import GradientMaps
 from nfbench.scoring.maps import score_images
-from nfbench.training.assemble import Images, of_class
+from nfbench.training.assemble import Images
 from nfbench.training.fit import fit, seed_of
 
 CPU = torch.device("cpu")

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
+from dataclasses import replace
 from functools import cache
 from typing import TypeVar
 
@@ -17,7 +18,17 @@ from nfbench.features.live import LiveLevel
 from nfbench.features.shards import StoredArray
 from nfbench.features.stacked import StackedArrays
 
-__all__ = ["BATCH", "CachedFeatures", "Source", "begin_batch", "begin_rows", "prefetched", "read_batch", "read_batches"]
+__all__ = [
+    "BATCH",
+    "CachedFeatures",
+    "Source",
+    "begin_batch",
+    "begin_rows",
+    "of_class",
+    "prefetched",
+    "read_batch",
+    "read_batches",
+]
 
 BATCH = 16
 """Images of a batch where no setting says another number."""
@@ -67,6 +78,11 @@ def prefetched(begin: Callable[[T, Executor], Callable[[], R]], items: Iterable[
     threads = torch.get_num_threads()
     with thread_pool(threads) as pool:
         yield from in_order(lambda item: begin(item, pool), items, ahead=1 + threads // size)
+
+
+def of_class(features: Features[StoredArray], number: int) -> Features[StoredArray]:
+    """Features of images of one class, with its number."""
+    return replace(features, classes=np.full(len(features), number))
 
 
 def read_batch(features: CachedFeatures, indices: Tensor, device: torch.device) -> Features[Tensor]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nfbench.blocks.features import Features
 from nfbench.blocks.maps import smooth
@@ -27,17 +27,25 @@ class GradientMaps:
         pictures: images.
         recipe: how their features are made.
         device: where to compute.
+        network: the recipe's on ``device``, if it is loaded.
 
     Raises:
         NfbenchError: the backbone's weights cannot be had, or are not those of the recipe.
     """
 
-    def __init__(self, method: Method, pictures: Sequence[Picture], recipe: Recipe, device: torch.device) -> None:
+    def __init__(
+        self,
+        method: Method,
+        pictures: Sequence[Picture],
+        recipe: Recipe,
+        device: torch.device,
+        network: nn.Module | None = None,
+    ) -> None:
         self.method = method
         self.pictures = pictures
         self.recipe = recipe
         self.device = device
-        self.model = load_extractor(recipe).to(device)
+        self.model = network or load_extractor(recipe).to(device)
         n_views, self.sigma = required(method.gradient_maps, "'gradient_maps' of the method")
         self.angles = [360 * number / n_views for number in range(n_views)]
 

@@ -19,7 +19,7 @@ from nfbench.blocks.settings import epochs_of
 from nfbench.config import VariantConfig
 from nfbench.core.errors import NfbenchError, one_line
 from nfbench.datasets._manifest import Entry
-from nfbench.features.batches import CachedFeatures
+from nfbench.features.batches import CachedFeatures, of_class
 from nfbench.features.cache import FeatureCache
 from nfbench.features.meta import FeatureMeta
 from nfbench.features.shards import StoredArray
@@ -31,7 +31,7 @@ from nfbench.scoring.gradients import GradientMaps
 from nfbench.scoring.maps import Localizer, score_images, score_normal
 from nfbench.search.space import split_point
 from nfbench.search.study import SharedStudy
-from nfbench.training.assemble import Images, of_class
+from nfbench.training.assemble import Images
 from nfbench.training.crossfit import cross_fit
 from nfbench.training.data import split_rows
 from nfbench.training.fit import fit, seed_of

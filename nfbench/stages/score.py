@@ -21,7 +21,7 @@ from nfbench.core.progress import progress
 from nfbench.core.provenance import provenance
 from nfbench.core.seals import known_files, verified, write_sealed
 from nfbench.datasets._manifest import Entry, read_manifest
-from nfbench.features.batches import CachedFeatures
+from nfbench.features.batches import CachedFeatures, of_class
 from nfbench.features.cache import FeatureCache
 from nfbench.features.online import OnlineFeatures, pseudo_anomalies
 from nfbench.metrics._tails import UpperTail
@@ -43,7 +43,6 @@ from nfbench.scoring.likelihoods import Positions, likelihood_histograms, positi
 from nfbench.scoring.predictions import predicted_variances
 from nfbench.scoring.protocol import Views, score_views
 from nfbench.scoring.representations import describe_representations
-from nfbench.training.assemble import of_class
 from nfbench.training.checkpoint import load_kept, load_state
 from nfbench.training.crossfit import load_tails
 from nfbench.training.record import TrainingRecord

@@ -1,7 +1,7 @@
 """What a variant is trained on: normal images, augmented or replaced by pseudo-anomalies, and joined by real ones."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,15 +15,14 @@ from nfbench.blocks.settings import TrainedSettings
 from nfbench.config import AnomaliesConfig
 from nfbench.core.errors import NfbenchError, required
 from nfbench.datasets._manifest import Entry, read_checked_mask
-from nfbench.features.batches import CachedFeatures, Source
+from nfbench.features.batches import CachedFeatures, Source, of_class
 from nfbench.features.cache import FeatureCache
 from nfbench.features.forward import images_hash
 from nfbench.features.online import OnlineFeatures, RandomRotations, pseudo_anomalies
-from nfbench.features.shards import StoredArray
 from nfbench.features.stacked import StackedArrays
 from nfbench.training.data import CachedImages, CachedViews, JoinedSources, TrainingData
 
-__all__ = ["Images", "assemble", "of_class", "rotation_of"]
+__all__ = ["Images", "assemble", "rotation_of"]
 
 _NEAREST = Image.Resampling.NEAREST
 
@@ -124,11 +123,6 @@ def _check_split(data: TrainingData, images: Sequence[Images], val_fraction: flo
                 f"{one.features.path}; lower it, set it to 0, or add images"
             )
         first = last
-
-
-def of_class(features: Features[StoredArray], number: int) -> Features[StoredArray]:
-    """Features of images of one class, with its number."""
-    return replace(features, classes=np.full(len(features), number))
 
 
 def _features(method: Method, images: Sequence[Images]) -> CachedFeatures:

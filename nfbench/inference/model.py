@@ -1,0 +1,103 @@
+"""The model of a finished run, from its folder alone."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nfbench.blocks.method import LevelShape, Method, build_method, load_method, resolve_settings
+from nfbench.core.errors import NfbenchError
+from nfbench.core.seals import verified
+from nfbench.features.forward import Picture
+from nfbench.results.record import RunRecord, read_record
+from nfbench.results.scored import training_of
+from nfbench.scoring.maps import ScoredImages
+from nfbench.scoring.scorer import Scorer
+from nfbench.training.checkpoint import load_state
+
+__all__ = ["TrainedModel", "run_folder", "trained_folder"]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained model, with the record of the run that measured it.
+
+    Attributes:
+        folder: of the run.
+        record: its record.
+        scorer: scores pictures; higher scores are more anomalous.
+    """
+
+    folder: Path
+    record: RunRecord
+    scorer: Scorer
+
+    @classmethod
+    def load(cls, run: str | Path, device: torch.device) -> "TrainedModel":
+        """Reads the model of a run, as it was after its last epoch.
+
+        Args:
+            run: folder of the run, or its ``run.json``.
+            device: where to compute.
+
+        Raises:
+            NfbenchError: the run is not finished, a file of it has changed, its model was not kept, or the weights of
+                its backbone cannot be had.
+        """
+        folder = run_folder(run)
+        record = read_record(folder / "run.json")
+        source = trained_folder(folder, record)
+        training = training_of(str(source), record.cell.cell)
+        state = load_state(verified(_kept(source), source / "training.json"))
+        recipe, settings = record.features.recipe, resolve_settings(record.cell.variant_of, overrides=record.settings)
+        shapes = [LevelShape(*shape) for shape in recipe.level_shapes.values()]
+        side, classes = recipe.backbone.input_size, list(training.classes)
+        name = record.cell.variant_of
+        method = build_method(name, shapes, settings, (side, side), training.initialization, len(classes))
+        number = classes.index(record.cell.category)
+        return cls(folder, record, Scorer(load_method(method.to(device), state), recipe, device, class_number=number))
+
+    @property
+    def method(self) -> Method:
+        """The method, on its device, in evaluation mode."""
+        return self.scorer.model
+
+    @property
+    def side(self) -> int:
+        """Side of the square that images are resized to, in pixels."""
+        return self.scorer.recipe.backbone.input_size
+
+    def score(self, pictures: Sequence[Picture]) -> ScoredImages:
+        """Scores pictures; see ``Scorer.score``."""
+        return self.scorer.score(pictures)
+
+
+def run_folder(run: str | Path) -> Path:
+    """The folder of a finished run, given by itself or by its ``run.json``.
+
+    Raises:
+        NfbenchError: there is none.
+    """
+    path = Path(run).expanduser()
+    folder = path.parent if path.name == "run.json" else path
+    if not (folder / "run.json").is_file():
+        raise NfbenchError(f"{folder} is no finished run: it has no run.json; name a folder below results/runs")
+    return folder
+
+
+def trained_folder(folder: Path, record: RunRecord) -> Path:
+    """The folder of the training behind a run; another one where a model of several classes was evaluated."""
+    spec = record.specs.evaluate
+    return Path(os.path.normpath(folder / os.path.relpath(spec.trained, spec.run)))
+
+
+def _kept(source: Path) -> Path:
+    path = source / "model.safetensors"
+    if not path.is_file():
+        raise NfbenchError(
+            f"{path} is missing: the run kept no model; set 'keep_models: last' in the experiment, then "
+            f"'snakemake --cores all {path}' trains it again"
+        )
+    return path

@@ -1,0 +1,66 @@
+"""A trained method on its backbone, from pictures to scores."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import nn
+
+from nfbench.blocks.features import Features
+from nfbench.blocks.method import Method
+from nfbench.features.batches import of_class
+from nfbench.features.extractor import Extractor
+from nfbench.features.forward import Picture, load_extractor
+from nfbench.features.live import ComputedFeatures
+from nfbench.features.recipe import Recipe
+from nfbench.features.shards import StoredArray
+from nfbench.scoring.gradients import GradientMaps
+from nfbench.scoring.maps import ScoredImages, score_images
+
+__all__ = ["Scorer"]
+
+
+class Scorer:
+    """Scores pictures as the stages ``extract_features`` and ``score_run`` do, without files: the numbers are the same.
+
+    Args:
+        model: trained method on ``device``, in evaluation mode when it scores.
+        recipe: how features are made.
+        device: where to compute.
+        extractor: network of the recipe, if it is loaded.
+        class_number: class of the pictures, for methods that take it.
+    """
+
+    def __init__(
+        self,
+        model: Method,
+        recipe: Recipe,
+        device: torch.device,
+        extractor: nn.Module | None = None,
+        class_number: int = 0,
+    ) -> None:
+        self.model, self.recipe, self.device, self.class_number = model, recipe, device, class_number
+        self.extractor = Extractor(recipe, device, extractor)
+
+    @cached_property
+    def _network(self) -> nn.Module:
+        """The backbone that gradients go through, in torch's usual memory format."""
+        return load_extractor(self.recipe).to(self.device)
+
+    def features(self, pictures: Sequence[Picture]) -> Features[StoredArray]:
+        """Features of pictures, computed when they are read."""
+        computed = ComputedFeatures(pictures, self.extractor)
+        features = self.recipe.features(computed.read(np.arange(len(pictures))))
+        return of_class(features, self.class_number) if self.model.takes_class else features
+
+    def score(self, pictures: Sequence[Picture]) -> ScoredImages:
+        """Scores pictures, whose features are in memory together.
+
+        Raises:
+            NfbenchError: a picture cannot be read, or a score is not finite.
+        """
+        localize = None
+        if self.model.gradient_maps:
+            localize = GradientMaps(self.model, pictures, self.recipe, self.device, self._network)
+        return score_images(self.model, self.features(pictures), self.device, localize=localize)

@@ -9,8 +9,8 @@ A score above its threshold is an alarm. With ``n`` normal images of scores ``s_
 - ``sigma``: mean plus so many standard deviations. No promise: its rate depends on the tail of the scores.
 - ``quantile``: the empirical quantile, linear between two scores. No promise for few images.
 
-Of pixels, ``sigma`` and ``quantile`` take all pixels together. ``conformal`` takes the largest pixel of each image: images
-are exchangeable, pixels are not. A normal image then has any pixel above the threshold with a chance of ``alpha`` at most.
+Of pixels, ``sigma`` and ``quantile`` take all pixels together. ``conformal`` takes the largest pixel of each image,
+since images are exchangeable and pixels are not: the chance that a normal image has any pixel above it is at most ``alpha``.
 """
 
 import math
@@ -89,7 +89,8 @@ class NormalScores:
     @classmethod
     def of(cls, n_images: int) -> Self:
         """Of no image yet, of so many in all."""
-        return cls(UpperTail(n_images), np.empty(0, np.int64), *np.empty((2, 0), np.float32), Pixels())
+        none = np.empty(0, np.float32)
+        return cls(UpperTail(n_images), np.empty(0, np.int64), none, none, Pixels())
 
     def add(self, rows: Any, images: np.ndarray, maps: np.ndarray | None) -> Self:
         """With further images: their numbers and scores ``(B,)`` and maps ``(B, H, W)``, all of one size."""

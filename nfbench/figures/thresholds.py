@@ -79,7 +79,7 @@ def _draw(axis: Axes, runs: Sequence[DrawnRun], panel: tuple[Column, str]) -> Le
         axis.set_xticks([], minor=True)
         axis.set_xlim(x[0], x[-1])
     source = run.record.segmentation.threshold_images
-    chosen_on = f"\nchosen on {_IMAGES[source.source]}" if source and name == "score" else ""
+    chosen_on = f"\nchosen on {_IMAGES[source.source]}" if name == "score" else ""
     axis.set_xlabel(label + chosen_on, fontsize=8)
     axis.set_ylim(0, 1)
     axis.tick_params(labelsize=7)

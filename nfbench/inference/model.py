@@ -3,16 +3,21 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from nfbench.blocks.method import LevelShape, Method, build_method, load_method, resolve_settings
 from nfbench.core.errors import NfbenchError
-from nfbench.core.seals import verified
+from nfbench.core.seals import read_sealed, verified
 from nfbench.features.forward import Picture
+from nfbench.inference.predict import Located
 from nfbench.results.record import RunRecord, read_record
 from nfbench.results.scored import training_of
+from nfbench.results.thresholds import THRESHOLDS, ThresholdsRecord
+from nfbench.scoring.evaluate import log_nfa_maps
 from nfbench.scoring.maps import ScoredImages
 from nfbench.scoring.scorer import Scorer
 from nfbench.training.checkpoint import load_state
@@ -69,9 +74,37 @@ class TrainedModel:
         """Side of the square that images are resized to, in pixels."""
         return self.scorer.recipe.backbone.input_size
 
+    @property
+    def title(self) -> str:
+        """The method and what it was trained on, for people."""
+        return f"{self.record.cell.title} on {self.record.cell.dataset}/{self.record.cell.category}"
+
+    @cached_property
+    def thresholds(self) -> ThresholdsRecord:
+        """Scores of normal images that the model was not fitted to.
+
+        Raises:
+            NfbenchError: the file is missing or has changed.
+        """
+        return read_sealed(ThresholdsRecord, verified(self.folder / THRESHOLDS, self.folder / "run.json"))
+
     def score(self, pictures: Sequence[Picture]) -> ScoredImages:
         """Scores pictures; see ``Scorer.score``."""
         return self.scorer.score(pictures)
+
+    def locate(self, squares: Sequence[Image.Image], nfa: bool) -> Located:
+        """See ``nfbench.inference.predict.Model``.
+
+        Raises:
+            NfbenchError: a score is not finite, or the method has no latents that NFA could be computed of.
+        """
+        scored = self.score(squares)
+        if not nfa:
+            return Located(scored.images["paper"], scored.maps)
+        found = log_nfa_maps(scored)
+        if not found:
+            raise NfbenchError(f"method '{self.method.title}' has no white latents, which the rule 'nfa' needs")
+        return Located(scored.images["paper"], -found["nfa"])
 
 
 def run_folder(run: str | Path) -> Path:

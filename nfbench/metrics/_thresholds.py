@@ -10,16 +10,18 @@ A score above its threshold is an alarm. With ``n`` normal images of scores ``s_
 - ``quantile``: the empirical quantile, linear between two scores. No promise for few images.
 
 Of pixels, ``sigma`` and ``quantile`` take all pixels together. ``conformal`` takes the largest pixel of each image,
-since images are exchangeable and pixels are not: the chance that a normal image has any pixel above it is at most ``alpha``.
+since images are exchangeable and pixels are not: at most ``alpha`` is the chance that a normal image has one above it.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from nfbench.metrics._inputs import as_array, check_finite
 from nfbench.metrics._tails import UpperTail
 
 __all__ = [
@@ -27,7 +29,6 @@ __all__ = [
     "IMAGE_QUANTILE",
     "SIGMAS",
     "NormalScores",
-    "Rule",
     "conformal_rank",
     "conformal_threshold",
     "contour_threshold",
@@ -36,7 +37,6 @@ __all__ = [
     "pixel_threshold",
 ]
 
-Rule = Literal["conformal", "sigma", "quantile"]
 
 ALPHA = 0.05
 SIGMAS = 3.0
@@ -92,6 +92,11 @@ class NormalScores:
         none = np.empty(0, np.float32)
         return cls(UpperTail(n_images), np.empty(0, np.int64), none, none, Pixels())
 
+    @classmethod
+    def of_maps(cls, maps: np.ndarray) -> Self:
+        """Of maps ``(n, H, W)`` whose largest pixels are the image scores."""
+        return cls.of(len(maps)).add(np.arange(len(maps)), maps.reshape(len(maps), -1).max(1), maps)
+
     def add(self, rows: Any, images: np.ndarray, maps: np.ndarray | None) -> Self:
         """With further images: their numbers and scores ``(B,)`` and maps ``(B, H, W)``, all of one size."""
         more = replace(self, rows=np.append(self.rows, rows), images=np.append(self.images, images))
@@ -104,6 +109,26 @@ class NormalScores:
             largest=np.append(self.largest, largest),
             pixels=self.pixels.add(maps),
         )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it by name, for files; numbers as ``(2,)`` and ``(3,)``."""
+        return {
+            "tail": self.tail.values,
+            "counts": np.array([self.tail.n_images, self.tail.n_pixels]),
+            "rows": self.rows,
+            "images": self.images,
+            "largest": self.largest,
+            "pixels": np.array(self.pixels, dtype=np.float64),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Inverse of ``arrays``."""
+        number, mean, deviations = arrays["pixels"].tolist()
+        n_images, n_pixels = arrays["counts"].tolist()
+        tail = UpperTail(n_images, n_pixels, arrays["tail"])
+        pixels = Pixels(int(number), mean, deviations)
+        return cls(tail, arrays["rows"], arrays["images"], arrays["largest"], pixels)
 
     def sorted(self) -> Self:
         """In the order of the images' numbers."""
@@ -122,35 +147,37 @@ def conformal_rank(n: int, alpha: float) -> int:
     return math.ceil((n + 1) * (1 - Fraction(repr(alpha))))
 
 
-def conformal_threshold(scores: np.ndarray, alpha: float = ALPHA) -> float:
+def conformal_threshold(scores: Any, alpha: float = ALPHA) -> float:
     """The conformal threshold of normal scores ``(n,)``; infinite where ``n < 1 / alpha - 1``.
 
     Raises:
-        ValueError: ``alpha`` is not between 0 and 1.
+        ValueError: ``alpha`` is not between 0 and 1, or a score is NaN or infinite.
     """
+    scores = _checked(scores)
     if not 0 < alpha < 1:
         raise ValueError(f"'alpha' must be between 0 and 1, got {alpha:g}")
     k = conformal_rank(len(scores), alpha)
     return math.inf if k > len(scores) else float(np.sort(scores)[k - 1])
 
 
-def p_values(normal: np.ndarray, scores: np.ndarray) -> np.ndarray:
+def p_values(normal: Any, scores: Any) -> np.ndarray:
     """P-values of ``scores`` ``(N,)``, given those of normal images ``(n,)``."""
+    normal, scores = _checked(normal), _checked(scores)
     above = len(normal) - np.searchsorted(np.sort(normal), scores, side="left")
     return (1 + above) / (len(normal) + 1)
 
 
 def image_threshold(
-    scores: np.ndarray, rule: Rule, alpha: float = ALPHA, sigmas: float = SIGMAS, quantile: float = IMAGE_QUANTILE
+    scores: Any, rule: str, alpha: float = ALPHA, sigmas: float = SIGMAS, quantile: float = IMAGE_QUANTILE
 ) -> float:
     """The threshold of image scores by a rule, from normal scores ``(n,)`` of at least one image."""
     if rule == "conformal":
         return conformal_threshold(scores, alpha)
-    values = scores.astype(np.float64)
+    values = _checked(scores)
     return float(values.mean() + sigmas * values.std()) if rule == "sigma" else float(np.quantile(values, quantile))
 
 
-def pixel_threshold(normal: NormalScores, rule: Rule, alpha: float = ALPHA, sigmas: float = SIGMAS) -> float:
+def pixel_threshold(normal: NormalScores, rule: str, alpha: float = ALPHA, sigmas: float = SIGMAS) -> float:
     """The threshold of maps by a rule; ``quantile`` is that of ``contour_threshold``."""
     if rule == "conformal":
         return conformal_threshold(normal.largest, alpha)
@@ -163,3 +190,10 @@ def contour_threshold(tail: UpperTail) -> float:
     above = int(rank)
     upper, lower = tail.values[above : above + 2].astype(float)[[0, -1]]  # as np.quantile, between two values
     return float(upper + (rank - above) * (lower - upper))
+
+
+def _checked(scores: Any) -> np.ndarray:
+    """Scores ``(N,)`` as float64."""
+    values = as_array(scores).astype(np.float64)
+    check_finite(values, "scores")
+    return values.ravel()

@@ -144,7 +144,7 @@ def _run(record: RunRecord, systems: Index, categories: Index, texts: Index) -> 
             round(max(record.peak_memory_mb.values())),
         ],
         "epochs": record.epochs,
-        "thresholds": texts(f"{found.n_images} images, {found.source}" if found else "none"),
+        "thresholds": texts(f"{found.n_images} images, {found.source}"),
         "commit": texts(f"{made['commit'] or 'unknown'}{' with uncommitted changes' if made['dirty'] else ''}"),
         "machine": texts(describe_machine(made)),
         "packages": texts(", ".join(f"{k} {v}" for k, v in {"nfbench": made["nfbench"], **made["packages"]}.items())),

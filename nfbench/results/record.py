@@ -119,7 +119,7 @@ class Detections(Record):
 
 
 class ThresholdImages(Record):
-    """Normal images that the fair threshold and the contour are taken from.
+    """Normal images that thresholds are taken from; their scores lie in ``thresholds.json``.
 
     Attributes:
         source: which ones.
@@ -136,12 +136,12 @@ class SegmentationRecord(Record):
     Attributes:
         thresholds: by name, see ``nfbench.scoring.evaluate.Evaluation``.
         false_alarms: at the fair threshold, at NFA < 1 (``nfa``) and the same with the guard (``nfa_guard``).
-        threshold_images: images that thresholds without anomalies are taken from; None without maps.
+        threshold_images: images that thresholds without anomalies are taken from.
     """
 
     thresholds: dict[str, float]
     false_alarms: dict[str, Detections]
-    threshold_images: ThresholdImages | None = None
+    threshold_images: ThresholdImages
 
 
 class SpecsRecord(Record):

@@ -16,7 +16,7 @@ from nfbench.core import scratch
 from nfbench.core.errors import NfbenchError
 from nfbench.core.progress import progress
 from nfbench.features.batches import BATCH, CachedFeatures, read_batches
-from nfbench.metrics._tails import UpperTail
+from nfbench.metrics._thresholds import NormalScores
 from nfbench.scoring.a_contrario import energy
 
 __all__ = [
@@ -24,14 +24,11 @@ __all__ = [
     "Localizer",
     "NormalImages",
     "ScoredImages",
-    "contour_threshold",
     "image_scores",
     "resize_map",
     "score_images",
     "score_normal",
 ]
-
-_CONTOUR_SHARE = 0.001
 
 IMAGE_SCORES = ("paper", "max", "mean", "top1")
 """Rules for the score of an image: the method's own, maximum, mean, and mean of the top 1 % of its map."""
@@ -61,11 +58,11 @@ class NormalImages(NamedTuple):
     """What is kept of normal images.
 
     Attributes:
-        tail: the largest pixels of their maps; None of a method that makes none.
-        energies: as of ``ScoredImages``.
+        scores: what thresholds need, of those that count.
+        energies: of all, as of ``ScoredImages``.
     """
 
-    tail: UpperTail | None
+    scores: NormalScores
     energies: tuple[np.ndarray, ...]
 
 
@@ -110,13 +107,13 @@ def score_normal(
     localize: Localizer | None = None,
     folder: Path | None = None,
 ) -> NormalImages:
-    """Scores cached normal images, and keeps the largest pixels of their maps.
+    """Scores cached normal images, and keeps what thresholds need.
 
     Args:
         method: as for ``score_images``, and so are all but ``held_out``.
         features: of the normal images.
         device: where to compute.
-        held_out: rows of the images whose maps count, by default all.
+        held_out: rows of the images that count, by default all.
         localize: makes the maps where the method does not.
         folder: of files.
 
@@ -125,13 +122,14 @@ def score_normal(
     """
     chosen = torch.arange(len(features))
     counts = np.isin(chosen, list(held_out)) if len(held_out) else np.ones(len(chosen), dtype=bool)
-    kept, tail = _Kept(len(chosen), folder), UpperTail(int(counts.sum()))
+    kept, scores = _Kept(len(chosen), folder), NormalScores.of(int(counts.sum()))
     for first, part in _scored(method, features, chosen, device, localize):
         kept.write(first, dict(enumerate(part.energies)))
-        counted = counts[first : first + len(part.images)]
-        if part.maps is not None and counted.any():
-            tail = tail.add(part.maps.numpy()[counted])
-    return NormalImages(tail if tail.n_pixels else None, kept.energies)
+        counted = first + np.flatnonzero(counts[first : first + len(part.images)])
+        if len(counted):
+            maps = None if part.maps is None else part.maps.numpy()[counted - first]
+            scores = scores.add(counted, part.images.numpy()[counted - first], maps)
+    return NormalImages(scores, kept.energies)
 
 
 class _Part(NamedTuple):
@@ -229,14 +227,6 @@ def image_scores(maps: Tensor | None, paper: Tensor) -> dict[str, np.ndarray]:
     flat = maps.flatten(1)
     scores = {"paper": paper, "max": flat.amax(1), "mean": flat.mean(1), "top1": top_percent_mean(maps)}
     return {rule: scores[rule].numpy() for rule in IMAGE_SCORES}
-
-
-def contour_threshold(tail: UpperTail) -> float:
-    """Threshold that one in a thousand pixels of maps of normal images exceeds; figures draw contours."""
-    rank = _CONTOUR_SHARE * (tail.n_pixels - 1)
-    above = int(rank)
-    upper, lower = tail.values[above : above + 2].astype(float)[[0, -1]]  # as np.quantile, between two values
-    return float(upper + (rank - above) * (lower - upper))
 
 
 def resize_map(score_map: np.ndarray, height: int, width: int) -> np.ndarray:

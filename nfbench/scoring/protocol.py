@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from nfbench.blocks.method import Method
+from nfbench.core.errors import required
 from nfbench.features.batches import CachedFeatures, read_batches
 from nfbench.metrics import TRANSDUCTIVE, ThresholdSource
-from nfbench.metrics._tails import UpperTail
+from nfbench.metrics._thresholds import NormalScores, contour_threshold
 from nfbench.scoring.evaluate import Evaluation, GroundTruth, evaluate, log_nfa_maps
-from nfbench.scoring.maps import Localizer, ScoredImages, contour_threshold, score_images, score_normal
+from nfbench.scoring.maps import Localizer, ScoredImages, score_images, score_normal
 
 __all__ = ["Scored", "ScoredViews", "Views", "measure", "score_views"]
 
@@ -33,17 +34,17 @@ class ScoredViews(NamedTuple):
     Attributes:
         test: of the test images.
         normal_energies: of the training images, as ``ScoredImages.energies``.
-        tail: largest pixels of maps of normal images, which thresholds are taken from; None without maps.
-        source: which normal images these are; None without maps.
+        normal: what thresholds need of normal images.
+        source: which normal images these are.
         published: of transductive methods, both once more by the published scores.
         seconds: one pass over the test images.
     """
 
     test: ScoredImages
     normal_energies: tuple[np.ndarray, ...]
-    tail: UpperTail | None
-    source: ThresholdSource | None
-    published: tuple[ScoredImages, UpperTail | None] | None
+    normal: NormalScores
+    source: ThresholdSource
+    published: tuple[ScoredImages, NormalScores] | None
     seconds: float
 
 
@@ -53,7 +54,8 @@ class Scored(NamedTuple):
     Attributes:
         normal_energies: of the training images, as ``ScoredImages.energies``.
         contour: threshold of the maps above which figures draw a contour; None without maps.
-        threshold_images: where it and the fair threshold come from, and from how many images; None without maps.
+        normal: what thresholds need of normal images.
+        source: which normal images these are.
         seconds: ``score``, one pass over the test images; ``log_nfa``, their maps of log NFA, with and without guard.
     """
 
@@ -63,7 +65,8 @@ class Scored(NamedTuple):
     log_nfa: Mapping[str, np.ndarray]
     evaluation: Evaluation
     contour: float | None
-    threshold_images: tuple[ThresholdSource, int] | None
+    normal: NormalScores
+    source: ThresholdSource
     seconds: dict[str, float]
 
 
@@ -72,7 +75,7 @@ def score_views(
     views: Views,
     device: torch.device,
     held_out: Sequence[int] = (),
-    cross_fitted: UpperTail | None = None,
+    cross_fitted: NormalScores | None = None,
     folder: Path | None = None,
 ) -> ScoredViews:
     """Scores the images of a category.
@@ -82,16 +85,15 @@ def score_views(
         views: features of normal training images and of test images.
         device: where to compute.
         held_out: rows of the training images that the method was not trained on; thresholds are theirs, if any.
-        cross_fitted: what thresholds are taken from instead of this method's maps of normal images.
+        cross_fitted: what thresholds are taken from instead of this method's scores of normal images.
         folder: of files for what may not stay in memory; see ``nfbench.core.scratch.empty``.
 
     The scores of an image do not depend on other test images. ``method`` is left calibrated by its last use.
     """
-    tail = cross_fitted
-    normal_energies: tuple[np.ndarray, ...] = ()
+    normal, normal_energies = cross_fitted, tuple[np.ndarray, ...]()
     if cross_fitted is None or method.latent_shapes():
-        normal = score_normal(method, views.normal, device, held_out, views.localize_normal, folder)
-        tail, normal_energies = cross_fitted or normal.tail, normal.energies
+        found = score_normal(method, views.normal, device, held_out, views.localize_normal, folder)
+        normal, normal_energies = cross_fitted or found.scores, found.energies
     started = time.monotonic()
     test = score_images(method, views.test, device, localize=views.localize_test, folder=folder)
     seconds = round(time.monotonic() - started, 3)
@@ -99,9 +101,9 @@ def score_views(
     if method.transductive:
         method.calibrate(lambda: read_batches(views.test, torch.arange(len(views.test)), device))
         of_set = score_images(method, views.test, device, folder=folder)
-        published = of_set, score_normal(method, views.normal, device, held_out, folder=folder).tail
+        published = of_set, score_normal(method, views.normal, device, held_out, folder=folder).scores
     source: ThresholdSource = "cross-fitted" if cross_fitted else "held out" if len(held_out) else "training"
-    return ScoredViews(test, normal_energies, tail, None if tail is None else source, published, seconds)
+    return ScoredViews(test, normal_energies, required(normal, "normal images"), source, published, seconds)
 
 
 def measure(views: ScoredViews, truth: GroundTruth, measured: Sequence[str] = (), folder: Path | None = None) -> Scored:
@@ -119,11 +121,19 @@ def measure(views: ScoredViews, truth: GroundTruth, measured: Sequence[str] = ()
     started = time.monotonic()
     log_nfa = log_nfa_maps(views.test, folder)
     seconds = {"score": views.seconds, "log_nfa": round(time.monotonic() - started, 3)}
-    evaluation = evaluate(views.test, truth, views.tail, log_nfa, measured, folder)
+    evaluation = evaluate(views.test, truth, views.normal, log_nfa, measured, folder)
     if views.published:
         published = evaluate(views.published[0], truth, views.published[1], {}, measured, folder)
         evaluation.metrics.update({f"{name}{TRANSDUCTIVE}": value for name, value in published.metrics.items()})
-    contour, chosen_on = None, None
-    if views.tail and views.source:
-        contour, chosen_on = contour_threshold(views.tail), (views.source, views.tail.n_images)
-    return Scored(truth, views.test, views.normal_energies, log_nfa, evaluation, contour, chosen_on, seconds)
+    contour = contour_threshold(views.normal.tail) if views.normal.has_maps else None
+    return Scored(
+        truth=truth,
+        test=views.test,
+        normal_energies=views.normal_energies,
+        log_nfa=log_nfa,
+        evaluation=evaluation,
+        contour=contour,
+        normal=views.normal,
+        source=views.source,
+        seconds=seconds,
+    )

@@ -24,7 +24,7 @@ from nfbench.datasets._manifest import Entry, read_manifest
 from nfbench.features.batches import CachedFeatures, of_class
 from nfbench.features.cache import FeatureCache
 from nfbench.features.online import OnlineFeatures, pseudo_anomalies
-from nfbench.metrics._tails import UpperTail
+from nfbench.metrics._thresholds import NormalScores
 from nfbench.plan.origin import require_origin
 from nfbench.plan.paths import SCORED, TRAINED
 from nfbench.plan.specs import ScoreSpec
@@ -44,7 +44,7 @@ from nfbench.scoring.predictions import predicted_variances
 from nfbench.scoring.protocol import Views, score_views
 from nfbench.scoring.representations import describe_representations
 from nfbench.training.checkpoint import load_kept, load_state
-from nfbench.training.crossfit import load_tails
+from nfbench.training.crossfit import load_normal
 from nfbench.training.record import TrainingRecord
 
 __all__ = ["score_run"]
@@ -88,10 +88,10 @@ def score_run(spec: ScoreSpec, device: str = "auto", threads: int | None = None,
     remove_stale(folder)
     names = [*COPIED]
     likelihoods = {"before": list(likelihood_histograms(model, drawn, where))}
-    held_out, tail = training.classes[spec.cell.category].held_out, _cross_fitted(spec.cell.category, source)
+    held_out, cross_fitted = training.classes[spec.cell.category].held_out, _cross_fitted(spec.cell.category, source)
     kept = _models(training, source)
     for epoch, state in progress(kept.items(), total=len(kept), label=f"score {spec.cell}"):
-        scored = score_views(load_method(model, state), views, where, held_out, tail, folder)
+        scored = score_views(load_method(model, state), views, where, held_out, cross_fitted, folder)
         names += save_scored(folder, epoch, scored)
     likelihoods["after"] = list(likelihood_histograms(model, drawn, where))
     write_likelihoods(folder, likelihoods)
@@ -117,9 +117,9 @@ def score_run(spec: ScoreSpec, device: str = "auto", threads: int | None = None,
         Path(spec.trained, name).unlink(missing_ok=True)
 
 
-def _cross_fitted(category: str, source: Path) -> UpperTail | None:
-    """The largest pixels of maps of cross-fitted images of a category, if there are any."""
-    return load_tails(verified(source.with_name("held_out.safetensors"), source)).get(category)
+def _cross_fitted(category: str, source: Path) -> NormalScores | None:
+    """Scores of the cross-fitted images of a category, if there are any."""
+    return load_normal(verified(source.with_name("held_out.safetensors"), source)).get(category)
 
 
 def _models(training: TrainingRecord, source: Path) -> dict[int, dict[str, Tensor]]:

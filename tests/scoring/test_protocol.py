@@ -10,7 +10,7 @@ from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.core.provenance import file_sha256
 from nfbench.datasets._manifest import Entry
 from nfbench.metrics import TRANSDUCTIVE, miou
-from nfbench.metrics._tails import UpperTail
+from nfbench.metrics._thresholds import NormalScores
 from nfbench.scoring.evaluate import GroundTruth
 from nfbench.scoring.protocol import Views, measure, score_views
 
@@ -90,7 +90,7 @@ def test_thresholds_are_those_of_held_out_images(truth):
     """Published scores too, which are relative to the test set."""
     method, held_out = build("cflow"), [1, 4, 5]
     scored = measured(method, views(), truth, held_out)
-    assert scored.threshold_images == ("held out", 3)
+    assert (scored.source, scored.normal.rows.tolist()) == ("held out", held_out)
     normal, test = as_tensors(views().normal), as_tensors(views().test)
     fair = {}
     for suffix, of in (("", normal), (TRANSDUCTIVE, test)):
@@ -101,14 +101,15 @@ def test_thresholds_are_those_of_held_out_images(truth):
         value = miou(found, list(truth.masks()), fair[suffix])
         assert scored.evaluation.metrics[f"miou_fair{suffix}"] == pytest.approx(value, abs=1e-6)
     assert scored.evaluation.thresholds["fair"] == pytest.approx(fair[""], rel=1e-5)
-    assert measured(build("cflow"), views(), truth).threshold_images == ("training", 12)
+    scored = measured(build("cflow"), views(), truth)
+    assert (scored.source, len(scored.normal.images)) == ("training", 12)
 
 
 def test_cross_fitted_images_decide_alone(truth):
-    tail = UpperTail(2).add(np.full((2, 32, 32), 7, dtype=np.float32))
-    scored = measured(build("cflow"), views(), truth, cross_fitted=tail)
+    normal = NormalScores.of_maps(np.full((2, 32, 32), 7, dtype=np.float32))
+    scored = measured(build("cflow"), views(), truth, cross_fitted=normal)
     assert scored.evaluation.thresholds["fair"] == scored.contour == 7
-    assert scored.threshold_images == ("cross-fitted", 2)
+    assert (scored.source, scored.normal) == ("cross-fitted", normal)
 
 
 def test_other_methods_have_no_such_metrics(truth):

@@ -1,0 +1,23 @@
+"""What ``nfbench predict`` can score images with."""
+
+from pathlib import Path
+
+import torch
+
+from nfbench.inference.model import TrainedModel
+from nfbench.inference.predict import Model
+
+__all__ = ["load_model"]
+
+
+def load_model(path: str | Path, device: torch.device) -> Model:
+    """The model of a finished run.
+
+    Args:
+        path: folder of the run, or its ``run.json``.
+        device: where to compute.
+
+    Raises:
+        NfbenchError: it cannot be used; says why.
+    """
+    return TrainedModel.load(path, device)

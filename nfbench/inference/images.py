@@ -4,7 +4,7 @@ import glob
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -79,13 +79,12 @@ def find_images(arguments: Sequence[str]) -> Iterator[Given]:
             yield Given(argument, _name(argument))
 
 
-def watched(folder: str, seconds: float, sleep: Callable[[float], None] = time.sleep) -> Iterator[list[Given]]:
+def watched(folder: str, seconds: float) -> Iterator[list[Given]]:
     """New images of a folder and below, again and again; a file whose size or time still changes waits.
 
     Args:
         folder: the folder.
         seconds: between two looks.
-        sleep: waits.
 
     Yields:
         What is new at each look, which may be nothing.
@@ -111,7 +110,7 @@ def watched(folder: str, seconds: float, sleep: Callable[[float], None] = time.s
         done.update(settled)
         yield [Given(path, _name(os.path.relpath(path, folder))) for path in settled]
         before = now
-        sleep(seconds)
+        time.sleep(seconds)
 
 
 def prepared(images: Iterable[Given], side: int, threads: int) -> Iterator[Prepared]:

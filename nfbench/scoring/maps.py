@@ -16,6 +16,7 @@ from nfbench.core import scratch
 from nfbench.core.errors import NfbenchError
 from nfbench.core.progress import progress
 from nfbench.features.batches import BATCH, CachedFeatures, read_batches
+from nfbench.features.extractor import filled_up
 from nfbench.metrics._thresholds import NormalScores
 from nfbench.scoring.a_contrario import energy
 
@@ -198,8 +199,11 @@ def _by_rule(maps: np.ndarray | None, paper: Tensor) -> dict[str, np.ndarray]:
 
 
 def _score(method: Method, features: Features[Tensor]) -> _Part:
-    """Scores one batch and leaves of its latents, which may be large, their energies."""
-    scores, count = method.score(features), len(features)
+    """Scores one batch and leaves of its latents, which may be large, their energies.
+
+    All batches have one size, so that no bit of an image's score depends on which images are scored with it.
+    """
+    scores, count = method.score(features.map(lambda part: filled_up(part, BATCH))), max(BATCH, len(features))
     if not isinstance(scores, Scores):
         raise NfbenchError(f"method '{method.title}': 'score' must return Scores, got {type(scores).__name__}")
     _check_shape(method, "images", scores.images, (count,))
@@ -208,9 +212,10 @@ def _score(method: Method, features: Features[Tensor]) -> _Part:
     latents = scores.latents or []
     for z in latents:
         _check_shape(method, "latents", z, (count, "C", "H", "W"))
-    energies = tuple(energy(z) for z in latents)
-    maps = None if scores.maps is None else scores.maps.float().cpu()
-    return _Part(maps, scores.images.float().cpu(), energies, tuple(z.shape[1] for z in latents))
+    own = slice(len(features))
+    energies = tuple(energy(z[own]) for z in latents)
+    maps = None if scores.maps is None else scores.maps[own].float().cpu()
+    return _Part(maps, scores.images[own].float().cpu(), energies, tuple(z.shape[1] for z in latents))
 
 
 def _check_shape(method: Method, part: str, values: object, wanted: tuple[int | str, ...]) -> None:

@@ -36,7 +36,11 @@ def _draw(axis: Axes, runs: Sequence[DrawnRun], column: Column) -> Legend | None
     run = find_run(runs, column)
     if run is None:
         return None
+    lacking, named = run.record.data.lacking, find_metric("image_auroc")
     rows = read_rows(ImageScore, run.folder)
+    if not rows:
+        axis.text(0.5, 0.5, f"{run.cell.category}: {lacking}", transform=axis.transAxes, ha="center", fontsize=8)
+        return None
     scores = np.array([row.paper for row in rows])
     labels = np.array([row.label for row in rows])
     bins = np.linspace(scores.min(), scores.max() if scores.max() > scores.min() else scores.min() + 1, _BINS + 1)
@@ -44,11 +48,10 @@ def _draw(axis: Axes, runs: Sequence[DrawnRun], column: Column) -> Legend | None
         values = scores[labels == label]
         weights = np.full(len(values), 1 / max(len(values), 1))
         axis.hist(values, bins.tolist(), weights=weights, color=COLORS[name], alpha=0.6, label=name)
-    named = find_metric("image_auroc")
     axis.text(
         0.97,
         0.95,
-        f"AUROC {named.metric.unit.factor * run.last(named.name):.1f}",
+        lacking or f"AUROC {named.metric.unit.factor * run.last(named.name):.1f}",
         transform=axis.transAxes,
         ha="right",
         va="top",

@@ -19,12 +19,17 @@ __all__ = ["Scored", "ScoredViews", "Views", "measure", "score_views"]
 
 
 class Views(NamedTuple):
-    """Cached features of the training and test images, and what makes their maps where the method does not."""
+    """Cached features of the training, test and validation images, and what makes maps where the method does not.
+
+    There may be no test images; ``validation`` is None where there are no such images.
+    """
 
     normal: CachedFeatures
     test: CachedFeatures
     localize_normal: Localizer | None = None
     localize_test: Localizer | None = None
+    validation: CachedFeatures | None = None
+    localize_validation: Localizer | None = None
 
 
 class ScoredViews(NamedTuple):
@@ -79,29 +84,51 @@ def score_views(
 
     Args:
         method: trained, on ``device``, in evaluation mode.
-        views: features of normal training images and of test images.
+        views: features of normal training images, of test images, and of validation images if there are any:
+            thresholds are then taken from these.
         device: where to compute.
         held_out: rows of the training images that the method was not trained on; thresholds are theirs, if any.
-        cross_fitted: what thresholds are taken from instead of this method's maps of normal images.
+        cross_fitted: what thresholds are taken from instead of this method's maps of training images.
         folder: of files for what may not stay in memory; see ``nfbench.core.scratch.empty``.
 
     The scores of an image do not depend on other test images. ``method`` is left calibrated by its last use.
     """
-    tail = cross_fitted
+    tail, source = cross_fitted, _source(views, held_out, cross_fitted)
     normal_energies: tuple[np.ndarray, ...] = ()
-    if cross_fitted is None or method.latent_shapes():
+    if views.validation is not None:
+        tail = score_normal(method, views.validation, device, (), views.localize_validation, folder).tail
+    if source in ("held out", "training") or method.latent_shapes():
         normal = score_normal(method, views.normal, device, held_out, views.localize_normal, folder)
-        tail, normal_energies = cross_fitted or normal.tail, normal.energies
+        tail, normal_energies = tail or normal.tail, normal.energies
     started = time.monotonic()
-    test = score_images(method, views.test, device, localize=views.localize_test, folder=folder)
+    test = _score_test(method, views, device, folder)
     seconds = round(time.monotonic() - started, 3)
     published = None
-    if method.transductive:
+    if method.transductive and len(views.test):
         method.calibrate(lambda: read_batches(views.test, torch.arange(len(views.test)), device))
         of_set = score_images(method, views.test, device, folder=folder)
-        published = of_set, score_normal(method, views.normal, device, held_out, folder=folder).tail
-    source: ThresholdSource = "cross-fitted" if cross_fitted else "held out" if len(held_out) else "training"
+        chosen = (views.normal, held_out) if views.validation is None else (views.validation, ())
+        published = of_set, score_normal(method, chosen[0], device, chosen[1], folder=folder).tail
+    elif method.transductive:
+        published = test, tail
     return ScoredViews(test, normal_energies, tail, None if tail is None else source, published, seconds)
+
+
+def _source(views: Views, held_out: Sequence[int], cross_fitted: UpperTail | None) -> ThresholdSource:
+    """Which normal images thresholds are taken from."""
+    if views.validation is not None:
+        return "validation"
+    return "cross-fitted" if cross_fitted else "held out" if len(held_out) else "training"
+
+
+def _score_test(method: Method, views: Views, device: torch.device, folder: Path | None) -> ScoredImages:
+    """Scores of the test images; of none, arrays of no image by the same names, as those of a normal one are."""
+    if len(views.test):
+        return score_images(method, views.test, device, localize=views.localize_test, folder=folder)
+    one = score_images(method, views.normal, device, [0], views.localize_normal, folder)
+    images = {rule: scores[:0] for rule, scores in one.images.items()}
+    maps = None if one.maps is None else one.maps[:0]
+    return ScoredImages(maps, images, tuple(energies[:0] for energies in one.energies), one.channels)
 
 
 def measure(views: ScoredViews, truth: GroundTruth, measured: Sequence[str] = (), folder: Path | None = None) -> Scored:

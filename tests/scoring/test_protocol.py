@@ -1,5 +1,7 @@
 """What is scored in which order: images by themselves, and as published where that takes the whole test set."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,8 @@ from nfbench.metrics._tails import UpperTail
 from nfbench.scoring.evaluate import GroundTruth
 from nfbench.scoring.maps import score_normal
 from nfbench.scoring.protocol import Views, measure, score_views
+from nfbench.search.objective import Judged
+from nfbench.search.objective import measure as judge
 
 CPU = torch.device("cpu")
 SHAPES = [LevelShape(6, 8, 8), LevelShape(8, 4, 4)]
@@ -136,6 +140,25 @@ def test_thresholds_are_taken_from_validation_images_first(truth, name):
     assert (scored.source, scored.tail.n_images) == ("validation", 4)
     assert {len(energies) for energies in scored.normal_energies} <= {8}
     assert measure(scored, truth).threshold_images == ("validation", 4)
+
+
+class Cache(Features):
+    """Stands for a cache of these features."""
+
+    meta = None
+    features = property(lambda self: self)
+
+    def part(self, first, last):
+        return self[first:last]
+
+
+def test_a_trial_of_a_search_takes_its_threshold_from_them_too(truth):
+    found, method = with_validation(views()), build("fastflow")
+    entries = [SimpleNamespace(split=split) for split in ["train"] * 8 + ["validation"] * 4]
+    caches = (Cache(one.levels) for one in (found.test, views().normal))
+    judged = Judged(next(caches), truth, list(range(8)), next(caches), entries)
+    value = judge("miou_fair", method, judged, CPU, [0], lambda: UpperTail(3, 9, np.ones(3, np.float32)))
+    assert value == measured(build("fastflow"), found, truth).evaluation.metrics["miou_fair"]
 
 
 def test_training_and_test_images_score_as_without_validation(truth):

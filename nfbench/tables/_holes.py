@@ -14,26 +14,19 @@ from nfbench.tables._model import Cell, Column, Row, Table, Text
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["HOLE_MARK", "explain_undefined", "mark_holes", "why_undefined"]
+__all__ = ["HOLE_MARK", "explain_undefined", "mark_holes", "without_images"]
 
 HOLE_MARK = "†"
 
 
-def why_undefined(results: pd.DataFrame, *, averaged: bool = False) -> str:
-    """Categories of aggregated results that lack some test images, in one sentence; empty where none does.
-
-    Args:
-        results: the results.
-        averaged: say that averages leave them out.
-    """
+def without_images(results: pd.DataFrame) -> str:
+    """Categories of aggregated results that lack some test images, and which; empty where none does."""
     found: dict[str, list[str]] = {}
     columns = results[["dataset", "category", "n_test", "n_test_normal"]].drop_duplicates()
     for dataset, category, n_test, n_normal in columns.itertuples(index=False):
         if what := lacking_images(n_normal, n_test - n_normal):
             found.setdefault(what, []).append(f"{dataset}/{category}")
-    notes = (f"{', '.join(names)} ({what})" for what, names in found.items())
-    left_out = ", left out of averages" if averaged else ""
-    return f"Undefined on {'; '.join(notes)}{left_out}." if found else ""
+    return "; ".join(f"{', '.join(names)} ({what})" for what, names in found.items())
 
 
 def explain_undefined(table: Table) -> Table:
@@ -45,8 +38,9 @@ def explain_undefined(table: Table) -> Table:
         return table
     shown = pd.concat(runs)
     undefined = shown.value.isna()
-    note = why_undefined(shown[undefined], averaged=not undefined.all())
-    return replace(table, caption=f"{table.caption} {note}") if note else table
+    left_out = "" if undefined.all() else ", left out of averages"
+    found = without_images(shown[undefined])
+    return replace(table, caption=f"{table.caption} Undefined on {found}{left_out}.") if found else table
 
 
 def mark_holes(table: Table, holes: Sequence[Account]) -> Table:

@@ -16,6 +16,7 @@ from nfbench.datasets._manifest import build_manifest, view_entries
 from nfbench.datasets.folder import DATASET
 from nfbench.features.online import pseudo_anomalies
 from nfbench.plan.cells import Cell
+from nfbench.stages.train import _describe_classes
 from nfbench.training import assemble as assembling
 from nfbench.training.assemble import Images, assemble
 from nfbench.training.crossfit import cross_fit
@@ -144,3 +145,13 @@ def test_rows_of_a_source_are_those_of_features(classes):
     read = torch.cat([batch.levels[0] for batch in data.ordered(torch.arange(2 * N))])
     expected = np.concatenate([one.features.features.levels[0][:N] for one in images])
     assert np.array_equal(read.numpy(), expected.astype(np.float32))
+
+
+def test_held_out_rows_of_a_class_count_its_training_images():
+    settings = settings_of("cflow")
+    images = images_of("cflow", settings, 3)
+    data = SimpleNamespace(val=torch.tensor([1, 9, 10, 14]))
+    spec = SimpleNamespace(classes=[SimpleNamespace(name=name) for name in ("part", "whole")])
+    found = _describe_classes(spec, images, data)
+    assert {name: one.held_out for name, one in found.items()} == {"part": [1, 9], "whole": [0, 4]}
+    assert [one.n_validation for one in found.values()] == [3, 3]

@@ -9,6 +9,7 @@ from nfbench.config.tables import FigureConfig
 from nfbench.figures._base import COLORS, Column, DrawnRun, Legend, columns_of, draw_grid, find_run, of_first_seed
 from nfbench.metrics import find_metric
 from nfbench.results.files import ImageScore, read_rows
+from nfbench.results.record import lacking_images
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,8 +37,9 @@ def _draw(axis: Axes, runs: Sequence[DrawnRun], column: Column) -> Legend | None
     run = find_run(runs, column)
     if run is None:
         return None
-    lacking, named = run.record.data.lacking, find_metric("image_auroc")
     rows = read_rows(ImageScore, run.folder)
+    n_anomalous, named = sum(row.label for row in rows), find_metric("image_auroc")
+    lacking = lacking_images(len(rows) - n_anomalous, n_anomalous)
     if not rows:
         axis.text(0.5, 0.5, f"{run.cell.category}: {lacking}", transform=axis.transAxes, ha="center", fontsize=8)
         return None

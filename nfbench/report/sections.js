@@ -151,8 +151,8 @@ function showHeatmap() {
 
 function heatCell(found, system, category, low, high) {
   const cell = make("td");
-  if (found.mean === null && !found.holes) return cell;
-  const button = make("button", { type: "button", title: `± ${format(found.std)} over ${found.seeds} seeds` }, found.mean === null ? "–†" : format(found.mean, 1) + (found.holes ? "†" : ""));
+  if (found.mean === null && !found.holes && !runsOf[system].has(category)) return cell;
+  const button = make("button", { type: "button", title: `± ${format(found.std)} over ${found.seeds} seeds` }, found.mean === null ? shownSummary(found) : format(found.mean, 1) + (found.holes ? "†" : ""));
   button.addEventListener("click", () => showRuns(system, category));
   cell.append(button);
   if (found.mean === null) {

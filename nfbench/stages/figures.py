@@ -29,7 +29,7 @@ def build_figure(spec: FigureSpec) -> None:
             lacking = {run.record.data.lacking: None for run in runs}
             if "" in lacking:
                 raise
-            figure = note_figure(f"Nothing to draw: {error} ({', '.join(lacking)})")
+            figure = note_figure(f"Nothing to draw ({', '.join(lacking)}): {error}")
         if figure is None:
             raise TypeError("'draw' must return a figure, got None")
     files = [spec.paths.figure(spec.experiment, spec.name, ending) for ending in ("png", "pdf")]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nfbench.config.validation import printable
-from nfbench.core.errors import required
+from nfbench.core.errors import NfbenchError, required
 from nfbench.core.files import atomic_path, remove_stale
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
@@ -28,6 +28,7 @@ __all__ = [
     "Column",
     "DrawnRun",
     "Legend",
+    "NothingToDraw",
     "bands_of",
     "by_category",
     "columns_of",
@@ -36,6 +37,7 @@ __all__ = [
     "legend_above",
     "level_name",
     "new_figure",
+    "note_figure",
     "of_first_seed",
     "read_runs",
     "write_figure",
@@ -65,6 +67,10 @@ Legend = tuple[list[Any], list[str]]
 _DPI = 130
 _LONGEST = 60_000
 """Pixels of the longest side; matplotlib draws none of 2^16, and cutting to what is drawn may add a few."""
+
+
+class NothingToDraw(NfbenchError):
+    """No run has what a kind of figure shows. Where test images are missing, the figure says so in its place."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +177,13 @@ def new_figure(width: float, height: float, **options: Any) -> Figure:
     mpl.use("agg")
     mpl.rcParams["text.parse_math"] = False  # dollar signs, braces and backslashes of names are no formulas
     return pyplot.figure(figsize=(width, height), **options)
+
+
+def note_figure(text: str) -> Figure:
+    """A figure that is one line of text, where there is nothing to draw."""
+    figure = new_figure(max(4.0, 0.075 * len(text)), 0.6)
+    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=8, color=COLORS["neutral"])
+    return figure
 
 
 def draw_grid(

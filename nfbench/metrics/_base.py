@@ -44,9 +44,9 @@ __all__ = [
 
 PACKAGE = "nfbench.metrics"
 
-ThresholdSource = Literal["held out", "cross-fitted", "training"]
-"""Normal images that a threshold is taken from: those that the training held out; all, each scored by a model that was
-fitted without it; or, as in papers, those that the model was trained on."""
+ThresholdSource = Literal["validation", "held out", "cross-fitted", "training"]
+"""Normal images that a threshold is taken from: those of a validation split; those that the training held out; all,
+each scored by a model that was fitted without it; or, as in papers, those that the model was trained on."""
 
 TRANSDUCTIVE = "_transductive"
 """Ends the names of metrics of scores that are relative to the whole test set, as some papers publish them."""

@@ -70,6 +70,7 @@ def compose_record(found: Evaluated, memory: Mapping[str, float], written: Mappi
             "manifest_sha256": file_sha256(spec.manifest),
             "n_train": training.n_train,
             "n_val": training.n_val,
+            "n_validation": own.n_validation,
             "classes": {name: one.key for name, one in training.classes.items()},
             "n_test_normal": len(truth.entries) - n_anomalous,
             "n_test_anomalous": n_anomalous,

@@ -24,6 +24,7 @@ __all__ = [
     "Selection",
     "SpecsRecord",
     "StaleRecord",
+    "lacking_images",
     "manifest_of",
     "read_expected",
     "read_record",
@@ -76,12 +77,19 @@ class CellRecord(Record):
         return Cell(self.setting, self.dataset, self.category, self.method, self.backbone, self.seed)
 
 
+def lacking_images(n_normal: int, n_anomalous: int) -> str:
+    """Which test images are missing, in words; empty where there are normal and anomalous ones."""
+    kind = "anomalous " if n_normal else "normal " if n_anomalous else ""
+    return "" if n_normal and n_anomalous else f"no {kind}test images"
+
+
 class DataRecord(Record):
     """Images that went in.
 
     Attributes:
         n_train: normal images that the model was trained on, of all classes.
         n_val: normal images of all classes that were held out.
+        n_validation: normal images of the category's validation split, which the training did not see.
         classes: that the model was trained on, with the keys of their cached features.
         n_test_normal, n_test_anomalous: leave out those that were learned from, or that a search was judged by.
         n_defects: kinds of defect among the test images.
@@ -92,6 +100,7 @@ class DataRecord(Record):
     manifest_sha256: str
     n_train: NonNegativeInt
     n_val: NonNegativeInt
+    n_validation: NonNegativeInt = 0
     classes: dict[str, str]
     n_test_normal: NonNegativeInt
     n_test_anomalous: NonNegativeInt
@@ -100,6 +109,11 @@ class DataRecord(Record):
     image_side: NonNegativeInt
     resolution: str
     anomalies: AnomaliesRecord | None
+
+    @property
+    def lacking(self) -> str:
+        """What metrics may be undefined for: which test images there are none of, in words; empty otherwise."""
+        return lacking_images(self.n_test_normal, self.n_test_anomalous)
 
 
 class FeatureRecord(Record):

@@ -15,7 +15,7 @@ from nfbench.datasets._manifest import Entry, read_checked_mask
 from nfbench.metrics import BY_RULE, BY_THRESHOLD, Named, metrics_of
 from nfbench.metrics._inputs import label_regions
 from nfbench.metrics._iou import IouSweep, fair_threshold_of, iou_sweep, mean_iou
-from nfbench.metrics._ranking import Areas, RankedScores, areas_under_curves, image_areas
+from nfbench.metrics._ranking import UNDEFINED, Areas, RankedScores, areas_under_curves, image_areas
 from nfbench.metrics._thresholds import NormalScores, image_threshold, pixel_threshold
 from nfbench.scoring.a_contrario import log_nfa_of_energies
 from nfbench.scoring.maps import ScoredImages, resize_map
@@ -72,7 +72,7 @@ class GroundTruth:
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = entries
-        self.labels = np.array([entry.label for entry in entries])
+        self.labels = np.array([entry.label for entry in entries], dtype=int)
         self.has_masks = have_masks(entries)
         self.regions = Regions(entries if self.has_masks else [])
 
@@ -150,8 +150,9 @@ class ScoredSet:
 
     @cached_property
     def image_areas(self) -> dict[str, Areas]:
-        """AUROC, average precision and the best F1 of the images, by rule."""
-        return {rule: image_areas(scores, self.labels) for rule, scores in self.images.items()}
+        """AUROC, average precision and the best F1 of the images, by rule; NaN without both kinds of images."""
+        both = len(np.unique(self.labels)) == 2
+        return {rule: image_areas(scores, self.labels) if both else UNDEFINED for rule, scores in self.images.items()}
 
     @cached_property
     def pixel_areas(self) -> Areas:
@@ -253,6 +254,10 @@ class ScoredSet:
         """Mean IoU against the threshold of a map, as for ``sweep``."""
         return Curve(self._grid(name), {over: values[1:] for over, values in self.sweep(name).curve.items()})
 
+    def defines(self, named: Named) -> bool:
+        """Whether there are the images that a metric is of; masks are those of anomalous images."""
+        return bool(self.labels.any() if named.metric.needs_masks else self.labels.size)
+
     def measures(self, named: Named) -> bool:
         """Whether there are the masks, and the latents, that a metric needs; of scores that are not transductive."""
         metric = named.metric
@@ -331,17 +336,17 @@ def evaluate(
     metrics: Metrics = {}
     thresholds = {"fair": test.fair_threshold} if "fair" in test.detectors else {}
     for named in sorted(chosen, key=lambda named: named.metric.needs_latents):  # so that each map is sorted once
-        value = _measured(named, named.metric.value, test)
+        value = _measured(named, named.metric.value, test) if test.defines(named) else math.nan
         if math.isinf(value):
             raise NfbenchError(f"{_plugin(named)} is infinite; it must be a number, or NaN where it is undefined")
         metrics[named.name] = None if math.isnan(value) else value
-        if named.metric.threshold:
+        if named.metric.threshold and test.defines(named):
             thresholds[named.name] = _measured(named, named.metric.threshold, test)
     return Evaluation(
         metrics,
         {name: float(value) for name, value in thresholds.items() if math.isfinite(value)},
         {detector: test.detections(detector) for detector in test.detectors},
-        {name: test.curve(name) for name in test.maps if truth.has_masks},
+        {name: test.curve(name) for name in test.maps if truth.has_masks and truth.labels.any()},
     )
 
 

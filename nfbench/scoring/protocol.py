@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,12 +21,17 @@ __all__ = ["Scored", "ScoredViews", "Views", "measure", "score_views"]
 
 
 class Views(NamedTuple):
-    """Cached features of the training and test images, and what makes their maps where the method does not."""
+    """Cached features of the training, test and validation images, and what makes maps where the method does not.
+
+    There may be no test images; ``validation`` is None where there are no such images.
+    """
 
     normal: CachedFeatures
     test: CachedFeatures
     localize_normal: Localizer | None = None
     localize_test: Localizer | None = None
+    validation: CachedFeatures | None = None
+    localize_validation: Localizer | None = None
 
 
 class ScoredViews(NamedTuple):
@@ -82,28 +88,62 @@ def score_views(
 
     Args:
         method: trained, on ``device``, in evaluation mode.
-        views: features of normal training images and of test images.
+        views: features of normal training images, of test images, and of validation images if there are any:
+            thresholds are then taken from these.
         device: where to compute.
         held_out: rows of the training images that the method was not trained on; thresholds are theirs, if any.
-        cross_fitted: what thresholds are taken from instead of this method's scores of normal images.
+        cross_fitted: what thresholds are taken from instead of this method's scores of training images.
         folder: of files for what may not stay in memory; see ``nfbench.core.scratch.empty``.
 
     The scores of an image do not depend on other test images. ``method`` is left calibrated by its last use.
     """
-    normal, normal_energies = cross_fitted, tuple[np.ndarray, ...]()
-    if cross_fitted is None or method.latent_shapes():
+    normal, source = cross_fitted, _source(views, held_out, cross_fitted)
+    normal_energies: tuple[np.ndarray, ...] = ()
+    if views.validation is not None:
+        normal = _score_validation(method, views, device, folder)
+    if source in ("held out", "training") or method.latent_shapes():
         found = score_normal(method, views.normal, device, held_out, views.localize_normal, folder)
-        normal, normal_energies = cross_fitted or found.scores, found.energies
+        normal, normal_energies = normal or found.scores, found.energies
+    normal = required(normal, "the scores of normal images")
     started = time.monotonic()
-    test = score_images(method, views.test, device, localize=views.localize_test, folder=folder)
+    test = _score_test(method, views, device, folder)
     seconds = round(time.monotonic() - started, 3)
     published = None
-    if method.transductive:
+    if method.transductive and len(views.test):
         method.calibrate(lambda: read_batches(views.test, torch.arange(len(views.test)), device))
         of_set = score_images(method, views.test, device, folder=folder)
-        published = of_set, score_normal(method, views.normal, device, held_out, folder=folder).scores
-    source: ThresholdSource = "cross-fitted" if cross_fitted else "held out" if len(held_out) else "training"
-    return ScoredViews(test, normal_energies, required(normal, "normal images"), source, published, seconds)
+        again = views._replace(localize_normal=None, localize_validation=None)
+        if views.validation is not None:
+            published = of_set, _score_validation(method, again, device, folder)
+        else:
+            published = of_set, score_normal(method, views.normal, device, held_out, folder=folder).scores
+    elif method.transductive:
+        published = test, normal
+    return ScoredViews(test, normal_energies, normal, source, published, seconds)
+
+
+def _score_validation(method: Method, views: Views, device: torch.device, folder: Path | None) -> NormalScores:
+    """Scores of the validation images, which are numbered after the training images."""
+    validation = required(views.validation, "the validation images")
+    scores = score_normal(method, validation, device, (), views.localize_validation, folder).scores
+    return replace(scores, rows=scores.rows + len(views.normal))
+
+
+def _source(views: Views, held_out: Sequence[int], cross_fitted: NormalScores | None) -> ThresholdSource:
+    """Which normal images thresholds are taken from."""
+    if views.validation is not None:
+        return "validation"
+    return "cross-fitted" if cross_fitted else "held out" if len(held_out) else "training"
+
+
+def _score_test(method: Method, views: Views, device: torch.device, folder: Path | None) -> ScoredImages:
+    """Scores of the test images; of none, arrays of no image by the same names, as those of a normal one are."""
+    if len(views.test):
+        return score_images(method, views.test, device, localize=views.localize_test, folder=folder)
+    one = score_images(method, views.normal, device, [0], views.localize_normal, folder)
+    images = {rule: scores[:0] for rule, scores in one.images.items()}
+    maps = None if one.maps is None else one.maps[:0]
+    return ScoredImages(maps, images, tuple(energies[:0] for energies in one.energies), one.channels)
 
 
 def measure(views: ScoredViews, truth: GroundTruth, measured: Sequence[str] = (), folder: Path | None = None) -> Scored:

@@ -18,7 +18,7 @@ from nfbench.blocks.method import Method, resolve_settings
 from nfbench.blocks.settings import epochs_of
 from nfbench.config import VariantConfig
 from nfbench.core.errors import NfbenchError, one_line
-from nfbench.datasets._manifest import Entry
+from nfbench.datasets._manifest import Entry, view_entries
 from nfbench.features.batches import CachedFeatures, of_class
 from nfbench.features.cache import FeatureCache
 from nfbench.features.meta import FeatureMeta
@@ -51,7 +51,7 @@ class Judged:
         truth: of the test images that trials are judged by.
         rows: numbers of these images in the test view.
         normal_features: of the training view.
-        normal: the training images.
+        normal: the images of the training view.
     """
 
     features: FeatureCache
@@ -74,7 +74,7 @@ class Judged:
         """
         number = {entry.image: row for row, entry in enumerate(e for e in entries if e.split == "test")}
         rows = [number[entry.image] for entry in chosen]
-        return cls(features, GroundTruth(chosen), rows, normal_features, [e for e in entries if e.split == "train"])
+        return cls(features, GroundTruth(chosen), rows, normal_features, view_entries(entries, "train"))
 
 
 def measure(
@@ -108,6 +108,10 @@ def measure(
         return features, GradientMaps(model, entries, meta.recipe, device) if model.gradient_maps else None
 
     def scores_of_normal() -> NormalScores:
+        n_train = sum(entry.split == "train" for entry in judged.normal)
+        if n_train < len(judged.normal):
+            features, localize = seen(normal.part(n_train, len(normal)), judged.normal[n_train:], normal.meta)
+            return score_normal(model, features, device, (), localize, folder).scores
         if found := cross_fitted():
             return found
         features, localize = seen(normal.features, judged.normal, normal.meta)
@@ -193,7 +197,7 @@ class Objective:
             epochs_at_most=self.epochs_at_most,
         )
         values: list[float] = []
-        _, held_out = split_rows(len(images.features), settings.val_fraction, seed_of(cell))
+        _, held_out = split_rows(images.n_train, settings.val_fraction, seed_of(cell))
 
         def cross_fitted() -> NormalScores | None:
             return next(iter(cross_fit(cell, self.variant.method, settings, [images], self.device)), None)

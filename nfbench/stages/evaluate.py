@@ -9,7 +9,7 @@ from nfbench.core.errors import NfbenchError, required
 from nfbench.core.files import atomic_path, remove_stale, remove_tree
 from nfbench.core.progress import progress
 from nfbench.core.seals import known_files, read_sealed, verified, write_sealed
-from nfbench.datasets._manifest import read_manifest
+from nfbench.datasets._manifest import read_manifest, view_entries
 from nfbench.plan.origin import require_origin
 from nfbench.plan.paths import EVALUATED, SCORED
 from nfbench.plan.specs import EvaluateSpec
@@ -54,7 +54,7 @@ def evaluate_run(spec: EvaluateSpec, threads: int | None = None) -> None:
         )
     remove_stale(run)
     write_artifacts(run, scored, images, load_variances(scoring, folder))
-    normal = [entry for entry in entries if entry.split == scoring.train_features.view]
+    normal = view_entries(entries, "train")
     thresholds = ThresholdsRecord.of(scored.source, scored.normal, normal, scored.test.maps)
     write_sealed(run / THRESHOLDS, thresholds)
     for name in COPIED:

@@ -16,7 +16,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.files import remove_stale
 from nfbench.core.provenance import provenance
 from nfbench.core.seals import known_files, write_sealed
-from nfbench.datasets._manifest import read_manifest
+from nfbench.datasets._manifest import read_manifest, view_entries
 from nfbench.features.cache import FeatureCache
 from nfbench.plan.cells import Cell
 from nfbench.plan.origin import require_origin
@@ -116,7 +116,7 @@ def _read_images(spec: TrainSpec) -> list[Images]:
     tested, found = FeatureCache(spec.test_features) if spec.test_features else None, []
     for one in spec.classes:
         entries, features = read_manifest(one.manifest), FeatureCache(one.features)
-        features.require_images([entry for entry in entries if entry.split == "train"], one.manifest)
+        features.require_images(view_entries(entries, "train"), one.manifest)
         pseudo = FeatureCache(one.pseudo) if one.pseudo else None
         found.append(Images(entries, features, spec.anomalies, pseudo, tested, spec.cell.seed))
     return found
@@ -138,12 +138,13 @@ def _extracted(images: Sequence[Images]) -> list[ExtractSpec]:
 
 
 def _describe_classes(spec: TrainSpec, images: Sequence[Images], data: TrainingData) -> dict[str, ClassRecord]:
-    firsts = [0, *accumulate(len(one.features) for one in images)]
+    firsts = [0, *accumulate(one.n_train for one in images)]
     held_out = data.val.tolist()
     return {
         one.name: ClassRecord(
             key=image.features.meta.key,
-            held_out=[row - first for row in held_out if first <= row < first + len(image.features)],
+            held_out=[row - first for row in held_out if first <= row < first + image.n_train],
+            n_validation=image.n_validation,
             pseudo_key=image.pseudo and image.pseudo.meta.key,
             pseudo_seconds=image.pseudo and image.pseudo.meta.seconds,
         )

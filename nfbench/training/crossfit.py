@@ -42,18 +42,20 @@ def cross_fit(
         device: where to compute.
 
     Returns:
-        Scores by class; none where the settings hold out images by 'val_fraction' or ask for no folds, and for methods
-        that are trained.
+        Scores by class; none where the settings hold out images by 'val_fraction' or ask for no folds, where all
+        classes have validation images, and for methods that are trained.
 
     Raises:
         NfbenchError: too few images, a method whose scores a fold cannot give, or a score that is not finite.
     """
     if not isinstance(settings, FittedSettings) or not settings.folds or settings.val_fraction:
         return []
+    if all(one.n_validation for one in images):
+        return []
     cache, seed, first = images[0].features, seed_of(cell), initialization_of(seed_of(cell))
     data: TrainingData | None = None
     fold_of = torch.cat([_deal(one, settings.folds, seed) for one in images])
-    ends = np.cumsum([0, *(len(one.features) for one in images)]).tolist()
+    ends = np.cumsum([0, *(one.n_train for one in images)]).tolist()
     found = [NormalScores.of(last - begin) for begin, last in pairwise(ends)]
     for number in progress(range(settings.folds), total=settings.folds, label=f"cross-fit {cell}"):
         if not (fold_of == number).any():

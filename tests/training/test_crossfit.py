@@ -15,6 +15,7 @@ from nfbench.metrics import fair_threshold
 from nfbench.metrics._iou import fair_threshold_of
 from nfbench.plan.cells import Cell
 from nfbench.training import crossfit
+from nfbench.training.assemble import Images
 from nfbench.training.crossfit import cross_fit, load_normal, save_normal
 from nfbench.training.fit import initialization_of, seed_of
 
@@ -35,6 +36,9 @@ class Cache:
     def __len__(self):
         return len(self.features)
 
+    def part(self, first, last):
+        return self.features[first:last]
+
     def require_same_source(self, meta, path):
         """All of these are of one source."""
 
@@ -42,9 +46,7 @@ class Cache:
 def images_of(count, shapes, number=0, files=None):
     entries = [SimpleNamespace(split="train", sha256=file) for file in files or range(count)]
     entries = [SimpleNamespace(split="test", sha256="t"), *entries]
-    return SimpleNamespace(
-        features=Cache(count, shapes, number), entries=entries, anomalies=None, real=[], generator=None, repeats=0
-    )
+    return Images(entries, Cache(count, shapes, number))
 
 
 def settings_of(name, **overrides):

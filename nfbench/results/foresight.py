@@ -32,6 +32,7 @@ class Disk:
     Attributes:
         features: of all views that jobs still read, and those that are there.
         kept: models that stay in the end.
+        deletable: those of them that go with ``keep_models: none``; a unified model stays.
         all_models: what would stay with ``keep_models: all``.
         working: largest need of a training on the way, and of what it leaves until it is scored, times the trainings
             at once.
@@ -42,6 +43,7 @@ class Disk:
 
     features: int = 0
     kept: int = 0
+    deletable: int = 0
     all_models: int = 0
     working: int = 0
     scored: int = 0
@@ -157,6 +159,7 @@ class _Look:
                 stays = size.staying(self._kept(job))
                 disk.there += there
                 disk.kept += stays if runs else there
+                disk.deletable += stays if runs and job.spec.cell.setting != "unified" else 0
                 disk.all_models += size.published
                 if runs:
                     needs = size.working + size.published - stays

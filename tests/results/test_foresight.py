@@ -85,9 +85,21 @@ def test_the_page_says_what_is_done_and_needed(own):
 
 def test_a_disk_that_is_too_small_is_one_line_with_what_to_set(own, monkeypatch):
     monkeypatch.setattr("nfbench.results.foresight.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1})())
-    (line,) = run_nfbench(Path(), "plan", "--check-disk").splitlines()
+    (line,) = run_nfbench(Path(), "check_start", "own").splitlines()
     assert line.startswith("warning: the disk is too small")
     assert "keep_models" in line
+    assert not run_nfbench(Path(), "check_start").splitlines()
+
+
+def test_the_model_of_a_unified_experiment_is_not_offered_for_deletion(own, monkeypatch):
+    path = Path("workflow/experiments/own.yaml")
+    experiment = json.loads(path.read_text())
+    experiment["grid"][0] |= {"setting": "unified", "methods": ["flow"]}
+    path.write_text(json.dumps(experiment))
+    monkeypatch.setattr("nfbench.results.foresight.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1})())
+    (line,) = run_nfbench(Path(), "check_start", "own").splitlines()
+    assert "keep_models" not in line
+    assert "fewer 'seeds'" in line
 
 
 def test_times_are_calibrated_where_no_job_has_finished(own):

@@ -57,7 +57,8 @@ def _describe(found: "Foresight", at_once: int, calibrated: bool) -> Iterator[st
     yield f"  time: all jobs one after the other, from {times}; reading images is not in it"
     disk = found.disk
     yield "  disk:"
-    yield f"    features           {_gb(disk.features):>10}"
+    passing = f"  with keep_features: false {_gb(disk.features - disk.passing)}" if disk.passing else ""
+    yield f"    features           {_gb(disk.features):>10}{passing}"
     kept = f"keep_models: {', '.join(found.kept) or '-'}; all would be {_gb(disk.all_models)}"
     yield f"    models in the end  {_gb(disk.kept):>10}  {kept}"
     on_the_way = f"checkpoints, and models until they have scored, of {at_once} training{'s' * (at_once > 1)} at once"
@@ -76,6 +77,7 @@ def disk_warning(found: "Foresight") -> list[str]:
     if disk.fits:
         return []
     advice = ["'keep_models: none'"] if disk.deletable else []
+    advice += ["'keep_features: false'"] if disk.passing else []
     advice += ["fewer 'seeds'"] if disk.kept else []
     advice += ["fewer 'categories', or 'online: true' of a backbone, which caches no features"]
     return [

@@ -116,3 +116,25 @@ def test_the_first_table_fits_a_disk_of_120_gb_without_its_dataset(experiment, t
     assert found.absent == ["mvtec_ad"]
     assert found.kept == ["none"]
     assert found.disk.peak < 120e9
+
+
+@pytest.mark.parametrize(("at_once", "smaller"), [(1, True), (8, False)])
+def test_features_that_do_not_stay_are_foreseen_for_those_categories_that_share_a_disk(own, at_once, smaller):
+    """Of one training at a time: those of two categories, and all of a model of all categories."""
+    names = ["one", "two", "three", "part"]
+    for name in names[:3]:
+        make_image_folder(Path("images"), name)
+    path = Path("workflow/experiments/own.yaml")
+    experiment = json.loads(path.read_text())
+    experiment["grid"][0]["datasets"] = {"mine": names}
+
+    def disk(**config):
+        path.write_text(json.dumps(experiment))
+        return foresee(SupposedPlan(load_plan(json.dumps(config))), ["own"], at_once).disk
+
+    kept, passing = disk(), disk(keep_features=False)
+    assert passing.features == kept.features - kept.passing
+    assert passing.features == (kept.features / 2 if smaller else kept.features)
+    assert passing.peak == kept.peak - kept.passing
+    experiment["grid"][0] |= {"setting": "unified", "methods": ["flow"]}
+    assert disk(keep_features=False).features == disk().features == kept.features

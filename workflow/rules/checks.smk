@@ -12,9 +12,9 @@ def check_before_jobs():
         return
     jobs = list(workflow.dag.needrun_jobs())
     gathered = sorted(job.wildcards.experiment for job in jobs if job.rule.name == "aggregate_results")
-    gpu = "--gpu" if DEVICE == "cuda" and any(job.resources.get("gpu") for job in jobs) else ""
+    gpu = ["--gpu"] if DEVICE == "cuda" and any(job.resources.get("gpu") for job in jobs) else []
     try:
-        shell("{sys.executable:q} -m nfbench check_start {gpu} --config {CONFIG:q} {gathered:q}")
+        shell("{sys.executable:q} -m nfbench check_start {gpu:q} --config {CONFIG:q} {gathered:q}")
     except CalledProcessError:
         sys.exit(1)  # the command has said why
 

@@ -1,6 +1,7 @@
 """What a plan says before anything runs is what is written afterwards."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +139,14 @@ def test_features_that_do_not_stay_are_foreseen_for_those_categories_that_share_
     assert passing.peak == kept.peak - kept.passing
     experiment["grid"][0] |= {"setting": "unified", "methods": ["flow"]}
     assert disk(keep_features=False).features == disk().features == kept.features
+
+
+@pytest.mark.slow
+def test_the_experiments_of_all_papers_one_after_the_other_fit_300_gb(tmp_path):
+    """With a disk of their own from the first to the last: features go, models stay where experiments say so."""
+    config = {"data_root": str(tmp_path), "results_root": str(tmp_path), "keep_features": False}
+    bench = load(json.dumps(config), ROOT)
+    papers = [name for name in bench.experiments if not re.search("^smoke|_local$|^quickstart$", name)]
+    disk = foresee(SupposedPlan(Plan(bench)), papers).disk
+    assert len(papers) >= 25
+    assert disk.peak < 300e9 < disk.all_models

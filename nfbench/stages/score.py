@@ -87,8 +87,10 @@ def score_run(spec: ScoreSpec, device: str = "auto", threads: int | None = None,
     likelihoods = {"before": list(likelihood_histograms(model, drawn, where))}
     held_out, cross_fitted = training.classes[spec.cell.category].held_out, _cross_fitted(spec.cell.category, source)
     kept = _models(training, source)
-    for epoch, state in progress(kept.items(), total=len(kept), label=f"score {spec.cell}"):
-        scored = score_views(load_method(model, state), views, where, held_out, cross_fitted, folder)
+    epochs = list(kept)
+    for epoch in progress(epochs, total=len(epochs), label=f"score {spec.cell}"):
+        load_method(model, kept.pop(epoch))  # no second copy of its weights stays in memory
+        scored = score_views(model, views, where, held_out, cross_fitted, folder)
         names += save_scored(folder, epoch, scored)
     likelihoods["after"] = list(likelihood_histograms(model, drawn, where))
     write_likelihoods(folder, likelihoods)
@@ -102,7 +104,7 @@ def score_run(spec: ScoreSpec, device: str = "auto", threads: int | None = None,
         raise NfbenchError(f"{source} has changed while its model was used; run 'snakemake' again")
     record = ScoringRecord(
         spec=spec,
-        epochs=list(kept),
+        epochs=epochs,
         train_features=train_cache.meta,
         features=cache.meta,
         peak_memory_mb=peak_memory_mb(where),

@@ -66,7 +66,7 @@ def predict(
     from nfbench.inference.output import Pictures, Rows
     from nfbench.inference.predict import predict as decide
 
-    model = load_model(run, pick_device(device, threads))
+    model = load_model(run, pick_device(device, threads), batch_size)
     decisions = Decisions.of(model.thresholds, rule, alpha, sigmas)
     if model.thresholds.source == "training":
         _tell("warning: thresholds come from images that the model was trained on, and alarm too often; see 'folds'")

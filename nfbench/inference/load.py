@@ -4,20 +4,22 @@ from pathlib import Path
 
 import torch
 
+from nfbench.features.batches import BATCH
 from nfbench.inference.model import TrainedModel
 from nfbench.inference.predict import Model
 
 __all__ = ["load_model"]
 
 
-def load_model(path: str | Path, device: torch.device) -> Model:
+def load_model(path: str | Path, device: torch.device, batch_size: int = BATCH) -> Model:
     """The model of a finished run.
 
     Args:
         path: folder of the run, or its ``run.json``.
         device: where to compute.
+        batch_size: images that the model is given at once; see ``TrainedModel.load``.
 
     Raises:
         NfbenchError: it cannot be used; says why.
     """
-    return TrainedModel.load(path, device)
+    return TrainedModel.load(path, device, batch_size)

@@ -12,6 +12,7 @@ from PIL import Image
 from nfbench.blocks.method import LevelShape, Method, build_method, load_method, resolve_settings
 from nfbench.core.errors import NfbenchError
 from nfbench.core.seals import read_sealed, verified
+from nfbench.features.batches import BATCH
 from nfbench.features.forward import Picture
 from nfbench.inference.predict import Located
 from nfbench.results.record import RunRecord, read_record
@@ -40,12 +41,14 @@ class TrainedModel:
     scorer: Scorer
 
     @classmethod
-    def load(cls, run: str | Path, device: torch.device) -> "TrainedModel":
+    def load(cls, run: str | Path, device: torch.device, batch_size: int = BATCH) -> "TrainedModel":
         """Reads the model of a run, as it was after its last epoch.
 
         Args:
             run: folder of the run, or its ``run.json``.
             device: where to compute.
+            batch_size: images that the method is given at once; with the default, scores are the evaluation's, bit
+                for bit on a CPU.
 
         Raises:
             NfbenchError: the run is not finished, a file of it has changed, its model was not kept, or the weights of
@@ -62,7 +65,8 @@ class TrainedModel:
         name = record.cell.variant_of
         method = build_method(name, shapes, settings, (side, side), training.initialization, len(classes))
         number = classes.index(record.cell.category)
-        return cls(folder, record, Scorer(load_method(method.to(device), state), recipe, device, class_number=number))
+        model = load_method(method.to(device), state)
+        return cls(folder, record, Scorer(model, recipe, device, class_number=number, batch_size=batch_size))
 
     @property
     def method(self) -> Method:

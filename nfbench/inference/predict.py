@@ -73,8 +73,6 @@ def predict(
 ) -> Iterator[Prediction]:
     """Scores and decides on images in their order, as they come; no more than some batches are in memory.
 
-    In batches of 16, the scores of the test images of a run are those of its evaluation, bit for bit on a CPU.
-
     Args:
         model: scores them.
         decisions: decides.

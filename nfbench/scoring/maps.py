@@ -75,6 +75,7 @@ def score_images(
     indices: Sequence[int] | None = None,
     localize: Localizer | None = None,
     folder: Path | None = None,
+    batch_size: int = BATCH,
 ) -> ScoredImages:
     """Scores cached images.
 
@@ -85,13 +86,14 @@ def score_images(
         indices: which images, by default all.
         localize: makes the maps where the method does not.
         folder: of files for what may not stay in memory; see ``nfbench.core.scratch.empty``.
+        batch_size: images at once, on which the last bits of scores depend.
 
     Raises:
         NfbenchError: a score is NaN or infinite, and the message names the image's number; or has another shape.
     """
     chosen = torch.arange(len(features)) if indices is None else torch.as_tensor(indices)
     kept, channels = _Kept(len(chosen), folder), tuple[int, ...]()
-    for first, part in _scored(method, features, chosen, device, localize):
+    for first, part in _scored(method, features, chosen, device, localize, batch_size):
         kept.write(first, {"paper": part.images, **({} if part.maps is None else {"maps": part.maps})})
         kept.write(first, dict(enumerate(part.energies)))
         channels = part.channels
@@ -163,18 +165,23 @@ class _Kept:
 
 
 def _scored(
-    method: Method, features: CachedFeatures, chosen: Tensor, device: torch.device, localize: Localizer | None
+    method: Method,
+    features: CachedFeatures,
+    chosen: Tensor,
+    device: torch.device,
+    localize: Localizer | None,
+    batch_size: int = BATCH,
 ) -> Iterator[tuple[int, _Part]]:
     """Scores of some images batch by batch, with the number of those before; see ``score_images``."""
     if method.gradient_maps and localize is None:
         raise ValueError(f"{method.title} makes its maps of images: 'localize' is missing")
     bad: list[bool] = []
-    numbers = chosen.split(BATCH)
-    batches = read_batches(features, chosen, device)
+    numbers = chosen.split(batch_size)
+    batches = read_batches(features, chosen, device, batch_size)
     if method.gradient_maps:
         batches = progress(batches, total=len(numbers), label="gradients")
     for of_batch, batch in zip(numbers, batches, strict=True):
-        part = _score(method, batch)
+        part = _score(method, batch, batch_size)
         if method.gradient_maps and localize:
             part = part._replace(maps=localize(of_batch.tolist()).float().cpu())
         values = [part.images, *part.energies, *([] if part.maps is None else [part.maps])]
@@ -198,12 +205,12 @@ def _by_rule(maps: np.ndarray | None, paper: Tensor) -> dict[str, np.ndarray]:
     return {rule: np.concatenate([scores[rule] for scores in found]) for rule in IMAGE_SCORES}
 
 
-def _score(method: Method, features: Features[Tensor]) -> _Part:
+def _score(method: Method, features: Features[Tensor], count: int) -> _Part:
     """Scores one batch and leaves of its latents, which may be large, their energies.
 
     All batches have one size, so that no bit of an image's score depends on which images are scored with it.
     """
-    scores, count = method.score(features.map(lambda part: filled_up(part, BATCH))), max(BATCH, len(features))
+    scores = method.score(features.map(lambda part: filled_up(part, count)))
     if not isinstance(scores, Scores):
         raise NfbenchError(f"method '{method.title}': 'score' must return Scores, got {type(scores).__name__}")
     _check_shape(method, "images", scores.images, (count,))

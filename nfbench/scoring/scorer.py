@@ -9,7 +9,7 @@ from torch import nn
 
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Method
-from nfbench.features.batches import of_class
+from nfbench.features.batches import BATCH, of_class
 from nfbench.features.extractor import Extractor
 from nfbench.features.forward import Picture, load_extractor
 from nfbench.features.live import ComputedFeatures
@@ -30,6 +30,7 @@ class Scorer:
         device: where to compute.
         extractor: network of the recipe, if it is loaded.
         class_number: class of the pictures, for methods that take it.
+        batch_size: pictures that the method is given at once; the stages' own by default, for equal bits.
     """
 
     def __init__(
@@ -39,7 +40,9 @@ class Scorer:
         device: torch.device,
         extractor: nn.Module | None = None,
         class_number: int = 0,
+        batch_size: int = BATCH,
     ) -> None:
+        self.batch_size = batch_size
         self.model, self.recipe, self.device, self.class_number = model, recipe, device, class_number
         self.extractor = Extractor(recipe, device, extractor)
 
@@ -63,4 +66,5 @@ class Scorer:
         localize = None
         if self.model.gradient_maps:
             localize = GradientMaps(self.model, pictures, self.recipe, self.device, self._network)
-        return score_images(self.model, self.features(pictures), self.device, localize=localize)
+        features = self.features(pictures)
+        return score_images(self.model, features, self.device, localize=localize, batch_size=self.batch_size)

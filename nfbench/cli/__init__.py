@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from nfbench.cli import check, data, experiments, explain, explore, pages, plan, stages
+from nfbench.cli import check, data, experiments, explain, explore, export, pages, plan, stages
 from nfbench.core.errors import NfbenchError, is_of_memory, one_line, system_error
 
 __all__ = ["app", "main"]
@@ -44,6 +44,7 @@ for command in (
     explain.explain,
     explain.status,
     plan.plan,
+    export.export,
     check.check,
     explore.describe,
     explore.errata,

@@ -44,7 +44,7 @@ install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml requirements.lock
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --constraint requirements.lock --editable '.[demo,cluster,test,dev]'
+	$(VENV)/bin/python -m pip install --quiet --constraint requirements.lock --editable '.[demo,cluster,export,test,dev]'
 	touch $@
 
 clean: ## remove all that was made, but not data/

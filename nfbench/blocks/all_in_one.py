@@ -15,6 +15,7 @@ https://github.com/vislearn/FrEIA). With ``x1`` the first ``C - C//2`` channels 
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -93,7 +94,7 @@ class AllInOneStep(InvertibleModule):
             y, log_det_map = self._inverse(x[0], c)
         else:
             y, log_det_map = self.transform(x[0], c)
-        return (y,), log_det_map.reshape(len(y), -1).sum(1)
+        return (y,), log_det_map.reshape(y.shape[0], -1).sum(1)
 
     def output_dims(self, input_dims: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
         """The step keeps its input's shape."""
@@ -108,7 +109,8 @@ class AllInOneStep(InvertibleModule):
         orders = (self.permutation, self.inverse_permutation) if self.rotation is None else (None, None)
         y, log_scale = _Affine.apply(x1, x2, a, scale, self.global_offset, *orders, self.clamp, self.clamp_rule)
         if self.rotation is not None:
-            with torch.autocast(y.device.type, enabled=False):
+            exporting = torch.compiler.is_exporting()  # a graph has no autocast
+            with nullcontext() if exporting else torch.autocast(y.device.type, enabled=False):
                 y = _rotate(y, self.rotation)
         return y, log_scale + scale.log().sum()
 
@@ -155,11 +157,16 @@ class _Affine(torch.autograd.Function):
         # tanh(v) = 2 * sigmoid(2 * v) - 1; PyTorch's sigmoid is six times as fast as its tanh on CPU
         tanh = (2 * gain * r).sigmoid_().mul_(2).sub_(1)
         exp_s = (clamp * tanh).exp_()
-        y = x1.new_empty(x1.shape[0], sum(splits), *x1.shape[2:])
-        (y1, y2), (g1, g2), (o1, o2) = (value.split(splits, dim=1) for value in (y, g, o))
-        torch.addcmul(o1, x1, g1, out=y1)
-        torch.mul(x2, exp_s, out=y2).add_(t, alpha=_SUBNET_SCALE)
-        torch.addcmul(o2, y2, g2, out=y2)
+        (g1, g2), (o1, o2) = (value.split(splits, dim=1) for value in (g, o))
+        if torch.compiler.is_exporting():  # writing into views is slow in graphs
+            y2 = torch.addcmul(o2, (x2 * exp_s).add(t, alpha=_SUBNET_SCALE), g2)
+            y = torch.cat([torch.addcmul(o1, x1, g1), y2], dim=1)
+        else:
+            y = x1.new_empty(x1.shape[0], sum(splits), *x1.shape[2:])
+            y1, y2 = y.split(splits, dim=1)
+            torch.addcmul(o1, x1, g1, out=y1)
+            torch.mul(x2, exp_s, out=y2).add_(t, alpha=_SUBNET_SCALE)
+            torch.addcmul(o2, y2, g2, out=y2)
         if order is not None:
             y = y.index_select(1, order)
         ctx.save_for_backward(x2, tanh, exp_s, g, o, y, inverse_order)

@@ -92,7 +92,7 @@ class TwoSidedStep(InvertibleModule):
 
     def _affine(self, x: Sequence[Tensor], raw: Sequence[Tensor], rev: bool = False) -> tuple[list[Tensor], Tensor]:
         """One side of the coupling, and its share of ``log|det J|``; ``raw`` is what the net says of it."""
-        y, log_det = [], x[0].new_zeros(len(x[0]))
+        y, log_det = [], x[0].new_zeros(x[0].shape[0])
         for value, r in zip(x, raw, strict=True):
             # under autocast the nets are in low precision; everything else is in that of the features
             s, t = r.to(value.dtype).chunk(2, dim=1)
@@ -132,7 +132,7 @@ class TwoSidedFlow(InvertibleModule):
         self, x: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
     ) -> tuple[list[Tensor], Tensor]:
         """Applies all steps, or their inverses from the last to the first; ``log|det J|`` is ``(B,)``."""
-        y, log_det = list(x), x[0].new_zeros(len(x[0]))
+        y, log_det = list(x), x[0].new_zeros(x[0].shape[0])
         for step in reversed(self.steps) if rev else self.steps:
             y, step_log_det = step(y, rev=rev)
             log_det = log_det + step_log_det

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nfbench.blocks.all_in_one import AllInOneStep, ClampRule, Permutation
+from nfbench.blocks.exporting import parts_of
 from nfbench.blocks.features import Features
 from nfbench.blocks.freia import SequenceINN
 from nfbench.blocks.maps import resize_maps
@@ -108,7 +109,7 @@ class FibreFlowMethod(Method):
         for level, x in enumerate(levels):
             batch, channels, height, width = x.shape
             fibres = to_fibres(x)
-            chunks = torch.arange(len(fibres), device=x.device).split(_SCORED_FIBRES)
+            chunks = parts_of(torch.arange(fibres.shape[0], device=x.device), _SCORED_FIBRES)
             encoded = [self.encode(level, fibres, rows) for rows in chunks]
             z, log_det = (torch.cat(parts) for parts in zip(*encoded, strict=True))
             yield z.view(batch, height, width, channels).permute(0, 3, 1, 2), log_det.view(batch, height, width)

@@ -6,13 +6,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nfbench.blocks.exporting import narrowed
+
 __all__ = ["resize_maps", "smooth", "top_percent_mean"]
 
 
 def resize_maps(maps: Sequence[Tensor], size: tuple[int, int], align_corners: bool = False) -> Tensor:
     """Maps of the levels, each ``(B, H_l, W_l)``, up-sampled bilinearly to ``size``: ``(L, B, H, W)``."""
     return torch.stack(
-        [functional.interpolate(x[:, None], size, mode="bilinear", align_corners=align_corners)[:, 0] for x in maps]
+        [
+            functional.interpolate(narrowed(x)[:, None], size, mode="bilinear", align_corners=align_corners)[:, 0]
+            for x in maps
+        ]
     )
 
 
@@ -24,6 +29,7 @@ def smooth(maps: Tensor, sigma: float) -> Tensor:
     radius = int(4 * sigma + 0.5)
     if not radius:
         return maps
+    maps = narrowed(maps)
     offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
     kernel = torch.exp(-0.5 * (offsets / sigma).square())
     kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)

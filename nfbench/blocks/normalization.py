@@ -32,7 +32,7 @@ class _LayerNorm(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         flat = x.detach().flatten(1)
         rounding = _ROUNDING_OF_FLOAT32 * flat.square().mean(1)  # of an image that is constant
-        factor = (_ORDINARY / flat.var(1, correction=0).maximum(rounding)).sqrt().clamp(1, _LARGEST_FACTOR)
+        factor = (_ORDINARY / flat.var(1, correction=0).maximum(rounding)).sqrt().clamp(1.0, _LARGEST_FACTOR)
         return super().forward(x * factor.view(-1, *[1] * (x.ndim - 1)))
 
 

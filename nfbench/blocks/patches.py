@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nfbench.blocks.exporting import parts_of
 from nfbench.blocks.maps import resize_maps, smooth
 from nfbench.blocks.method import LevelShape, Method
 from nfbench.blocks.settings import MethodSettings
@@ -70,7 +71,7 @@ class PatchEmbedding(nn.Module):
         One image at a time: the neighbourhoods take nine times the memory of the features.
         """
         embed = self._official if self.form == "official" else self._average
-        return torch.cat([embed(image) for image in zip(*(x.split(1) for x in levels), strict=True)])
+        return torch.cat([embed(image) for image in zip(*(parts_of(x, 1) for x in levels), strict=True)])
 
     def _official(self, image: Sequence[Tensor]) -> Tensor:
         # averaging within a position and resizing across positions commute, and the former leaves less to resize

@@ -79,7 +79,7 @@ class ClassPrior(Prior):
 
     def class_energies(self, z: Tensor) -> Tensor:
         """By matrix products."""
-        return -0.5 * _squared_distances(z, self.centres.expand(len(z), -1, -1))
+        return -0.5 * _squared_distances(z, self.centres.expand(z.shape[0], -1, -1))
 
     def marginal(self, z: Tensor, classes: Tensor) -> Tensor:
         """``-||z - mu_y||^2 / 2`` to the centre of the own class."""

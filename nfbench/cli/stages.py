@@ -84,11 +84,19 @@ def train_flow(
     train.train_flow(TrainSpec.parse(spec), device, threads, checkpoint_seconds)
 
 
-def score_run(spec: Spec, device: Device = "auto", threads: Threads = None, keep_models: KeepModels = "all") -> None:
+def score_run(
+    spec: Spec,
+    device: Device = "auto",
+    threads: Threads = None,
+    keep_models: KeepModels = "all",
+    latency: Annotated[bool, typer.Option(help="Measure how long an image takes, by the last model.")] = False,
+) -> None:
     """Score the test images of a category with every kept model, and delete models that are not to stay."""
+    from nfbench.inference.latency import latency_of_run
     from nfbench.stages import score
 
-    score.score_run(ScoreSpec.parse(spec), device, threads, keep_models)
+    timer = latency_of_run if latency else None
+    score.score_run(ScoreSpec.parse(spec), device, threads, keep_models, timer)
 
 
 def evaluate_run(spec: Spec, threads: Threads = None) -> None:

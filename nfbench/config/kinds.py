@@ -31,6 +31,11 @@ class Kind(Model):
     example: ClassVar[Mapping[str, Any]] = {}
 
     @property
+    def shows_latency(self) -> bool:
+        """Whether it shows how long an image takes, which is measured only then."""
+        return False
+
+    @property
     def module(self) -> str:
         """The module of its kind, which its code is in."""
         return type(self).__module__

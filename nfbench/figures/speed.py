@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from pydantic import Field
+
 from nfbench.config.tables import FigureConfig
-from nfbench.core.errors import NfbenchError
+from nfbench.core.errors import NfbenchError, required
 from nfbench.core.provenance import describe_machine
 from nfbench.figures._base import COLORS, DrawnRun, NothingToDraw, new_figure
 from nfbench.metrics import find_metric
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
+
+    from nfbench.results.record import RunRecord
 
 __all__ = ["FIGURE", "SpeedFigure"]
 
@@ -44,11 +48,20 @@ class SpeedFigure(FigureConfig):
     """Image AUROC by speed of inference, one point per method."""
 
     kind: Literal["speed"] = "speed"
+    by: Literal["throughput", "latency"] = Field(
+        "throughput", description="images per second of extraction and scoring, or of single images from file to map"
+    )
+
+    @property
+    def shows_latency(self) -> bool:
+        """Where points stand by it."""
+        return self.by == "latency"
 
     def draw(self, runs: Sequence[DrawnRun]) -> Figure:
         """Images per second on a log axis against image AUROC of the last epoch, as measured.
 
-        Inference is the extraction of features and the scoring of features together, ``1 / (1 / extract + 1 / score)``.
+        Inference is the extraction of features and the scoring of features together, ``1 / (1 / extract + 1 / score)``;
+        by latency, the inverse of the median time of a single image.
         Both axes show means over the categories that all methods have and over seeds; error bars are the standard
         deviation over seeds. A method whose backbone has another size for other categories is one point.
         """
@@ -60,16 +73,27 @@ class SpeedFigure(FigureConfig):
         if not common:
             raise NfbenchError("a figure of kind 'speed' needs a category that all methods have")
         chosen = {label: [run for run in found if _category(run) in common] for label, found in methods.items()}
-        points = [_point(label, found) for label, found in chosen.items()]
+        if self.by == "latency" and any(run.record.latency is None for found in chosen.values() for run in found):
+            raise NfbenchError(
+                "the latency of a run was not measured: it was scored before a figure asked for it, or the weights of "
+                "its backbone were not there; delete its run.json, and 'snakemake' makes it again"
+            )
+        points = [_point(label, found, self._seconds) for label, found in chosen.items()]
         figure = new_figure(7.5, 5)
         axis = figure.subplots()
         for number, point in enumerate(points):
             error = None if math.isnan(point.std) else point.std
             fmt, color = _MARKERS[number % len(_MARKERS)], _PALETTE[number % len(_PALETTE)]
             axis.errorbar(point.speed, point.auroc, error, fmt=fmt, color=color, ms=_MARKER_SIZE, lw=1.2, capsize=3)
-        _arrange(axis, [run for found in chosen.values() for run in found], sorted(common))
+        _arrange(axis, [run for found in chosen.values() for run in found], sorted(common), self.by)
         _label(figure, axis, points)
         return figure
+
+    def _seconds(self, record: RunRecord) -> float:
+        """Of an image."""
+        if self.by == "latency":
+            return 1e-3 * required(record.latency, "the latency").ms
+        return 1 / record.images_per_second["extract"] + 1 / record.images_per_second["score"]
 
 
 def _category(run: DrawnRun) -> tuple[str, str]:
@@ -94,23 +118,19 @@ def _by_method(runs: Sequence[DrawnRun]) -> dict[str, list[DrawnRun]]:
     }
 
 
-def _point(label: str, runs: Sequence[DrawnRun]) -> _Point:
+def _point(label: str, runs: Sequence[DrawnRun], seconds_of: Callable[[RunRecord], float]) -> _Point:
     import numpy as np
 
     by_seed: dict[int, list[float]] = {}
     for run in runs:
         by_seed.setdefault(run.cell.seed, []).append(_METRIC.metric.unit.factor * run.last(_METRIC.name))
     aurocs = [float(np.mean(values)) for values in by_seed.values()]
-    seconds = np.mean([_seconds_per_image(run.record.images_per_second) for run in runs])
+    seconds = np.mean([seconds_of(run.record) for run in runs])
     std = float(np.std(aurocs, ddof=1)) if len(aurocs) > 1 else math.nan
     return _Point(label, 1 / float(seconds), float(np.mean(aurocs)), std)
 
 
-def _seconds_per_image(images_per_second: Mapping[str, float]) -> float:
-    return 1 / images_per_second["extract"] + 1 / images_per_second["score"]
-
-
-def _arrange(axis: Axes, runs: Sequence[DrawnRun], categories: Sequence[tuple[str, str]]) -> None:
+def _arrange(axis: Axes, runs: Sequence[DrawnRun], categories: Sequence[tuple[str, str]], by: str) -> None:
     """Scales, and labels that say what was measured, on what and by what."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -121,14 +141,18 @@ def _arrange(axis: Axes, runs: Sequence[DrawnRun], categories: Sequence[tuple[st
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.grid(color="#dddddd", lw=0.6)
     axis.set_axisbelow(True)
+    stages, speed = (
+        ({"features": "extract", "scores": "score"}, "extraction of features and scoring together")
+        if by == "throughput"
+        else ({"measured on": "score"}, "one at a time, from file to map, median")
+    )
     machines = [
         f"{what}: {'; '.join(dict.fromkeys(describe_machine(run.record.provenance[stage]) for run in runs))}"
-        for what, stage in (("features", "extract"), ("scores", "score"))
+        for what, stage in stages.items()
     ]
-    speed = "images per second, extraction of features and scoring together"
     random = any(run.record.features.recipe.weights == "random" for run in runs)
     warning = ["RANDOM weights, for tests only"] if random else []
-    axis.set_xlabel("\n".join([speed, *machines, *warning]), fontsize=8)
+    axis.set_xlabel("\n".join([f"images per second, {speed}", *machines, *warning]), fontsize=8)
     seeds = len({run.cell.seed for run in runs})
     names = ", ".join(category for _, category in categories)
     over = f"mean over {len(categories)} categories" if len(categories) > 4 else f"mean over {names}"

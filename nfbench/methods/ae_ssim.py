@@ -23,6 +23,7 @@ from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
 from nfbench.backbones._base import IMAGENET_MEAN, IMAGENET_STD
+from nfbench.blocks.exporting import parts_of
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batch, Method, Scores, Tiny
 from nfbench.blocks.settings import TrainedSettings
@@ -138,7 +139,7 @@ class AeSsim(Method):
     def score(self, features: Features[Tensor]) -> Scores:
         """``1 - SSIM`` of image and reconstruction, and its maximum."""
         images = self._pixels(features)
-        pairs = zip(images.split(1), self.reconstruct(images).split(1), strict=True)
+        pairs = zip(parts_of(images, 1), parts_of(self.reconstruct(images), 1), strict=True)
         maps = torch.cat([1 - ssim(image.double(), other.double()) for image, other in pairs])
         return Scores(maps, maps.flatten(1).amax(1))
 

@@ -108,7 +108,7 @@ class DifferNet(Method):
         """Image scores; maps are gradients with respect to the image, which a method does not see."""
         vectors = _pool(features.levels)
         (z,), _ = self.flow([vectors.flatten(0, 1)])
-        return Scores(None, z.square().view(len(vectors), -1).mean(1))
+        return Scores(None, z.square().view(vectors.shape[0], -1).mean(1))
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
         """All parameters are the flow's."""

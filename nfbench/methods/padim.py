@@ -150,6 +150,9 @@ class Padim(PatchMethod):
 
     def _vectors(self, features: Features[Tensor]) -> Tensor:
         """The drawn channels with coarser levels repeated to the finest, ``(P, B, D)``."""
+        if torch.compiler.is_exporting():  # shapes of a graph cannot follow from the channels' values
+            levels = [functional.interpolate(x, self.grid, mode="nearest") for x in features.levels]
+            return torch.cat(levels, dim=1).index_select(1, self.channels).flatten(2).permute(2, 0, 1)
         drawn, first = [], 0
         for x in features.levels:
             inside = (self.channels >= first) & (self.channels < first + x.shape[1])

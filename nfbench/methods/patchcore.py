@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from nfbench.blocks.coreset import select_coreset
+from nfbench.blocks.exporting import parts_of
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Passes, Scores, Tiny
 from nfbench.blocks.patches import Embedding, PatchEmbedding, PatchMethod, PatchSettings
@@ -118,10 +119,10 @@ class PatchCore(PatchMethod):
         patches = self._patches(features)
         squared, indices = nearest_neighbors(patches, self.memory_bank, self.settings.neighbors)
         distances = squared if self.settings.distance == "squared" else squared.sqrt()
-        scores = distances.mean(1).view(len(features), *self.embedding.grid)
+        scores = distances.mean(1).unflatten(0, (-1, *self.embedding.grid))
         images, farthest = scores.flatten(1).max(1)
         if self.settings.reweighting:
-            rows = farthest + torch.arange(len(images), device=images.device) * scores[0].numel()
+            rows = farthest + torch.arange(images.shape[0], device=images.device) * scores[0].numel()
             images = images * self._weights(patches[rows], indices[rows, 0])
         return Scores(self.maps(scores), images)
 
@@ -159,15 +160,23 @@ def nearest_neighbors(patches: Tensor, bank: Tensor, count: int) -> tuple[Tensor
     count = min(count, len(bank))
     norms = bank.square().sum(1)
     squared, indices = [], []
-    for rows in patches.split(max(1, _LARGEST_BLOCK // len(bank))):
+    for rows in parts_of(patches, max(1, _LARGEST_BLOCK // len(bank))):
         scores = torch.addmm(norms, rows, bank.T, alpha=-2)  # the rows' own norms do not change the order
         found = scores.argmin(1, keepdim=True) if count == 1 else scores.topk(count, largest=False).indices
-        distances, order = torch.stack(
-            [(rows - bank[column]).square().sum(1) for column in found.unbind(1)], dim=1
-        ).sort(dim=1, stable=True)
+        distances = torch.stack([(rows - bank[column]).square().sum(1) for column in found.unbind(1)], dim=1)
+        if count > 1:
+            distances, order = _ascending(distances)
+            found = found.gather(1, order)
         squared.append(distances)
-        indices.append(found.gather(1, order))
+        indices.append(found)
     return torch.cat(squared), torch.cat(indices)
+
+
+def _ascending(distances: Tensor) -> tuple[Tensor, Tensor]:
+    """Each row sorted, and the order; equal ones stay in theirs but in a graph, as ONNX has no stable sort."""
+    if torch.compiler.is_exporting():
+        return distances.topk(distances.shape[1], largest=False)
+    return distances.sort(dim=1, stable=True)
 
 
 METHOD = PatchCore

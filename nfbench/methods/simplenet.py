@@ -100,7 +100,7 @@ class SimpleNet(PatchMethod):
 
     def score(self, features: Features[Tensor]) -> Scores:
         """``-D(G(x))`` of the patches, and the largest of each image."""
-        scores = -self.discriminator(self._adapt(features)).view(len(features), *self.embedding.grid)
+        scores = -self.discriminator(self._adapt(features))[:, 0].unflatten(0, (-1, *self.embedding.grid))
         return Scores(self.maps(scores), scores.flatten(1).amax(1))
 
     def representations(self, features: Features[Tensor]) -> dict[str, list[Tensor]]:

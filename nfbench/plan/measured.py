@@ -16,7 +16,7 @@ from nfbench.metrics import find_metric
 from nfbench.plan.cells import Cell
 from nfbench.plan.job import Job, code_of
 
-__all__ = ["as_measured", "asked_families", "has_cell", "kept_models"]
+__all__ = ["as_measured", "asked_families", "has_cell", "kept_models", "times_images"]
 
 
 def as_measured(job: Job, asked: Callable[[], set[str]]) -> Job:
@@ -53,6 +53,16 @@ def kept_models(bench: Bench, cell: Cell) -> Kept:
         return bench.config.keep_models
     asked = {one.keep_models for one in bench.experiments.values() if not one.runs_of and has_cell(one, cell)}
     return next((kept for kept in get_args(Kept) if kept in asked), "all")
+
+
+def times_images(bench: Bench, cell: Cell) -> bool:
+    """Whether a table or figure of an experiment with the cell shows how long an image takes."""
+    return any(
+        one.shows_latency
+        for experiment in bench.experiments.values()
+        if has_cell(experiment, cell)
+        for one in (*experiment.tables.values(), *experiment.figures.values())
+    )
 
 
 def has_cell(experiment: Experiment, cell: Cell) -> bool:

@@ -144,6 +144,7 @@ def _run(record: RunRecord, systems: Index, categories: Index, texts: Index) -> 
             round(record.seconds["train"], 1),
             round(record.images_per_second["score"], 1),
             round(max(record.peak_memory_mb.values())),
+            round(record.latency.ms, 2) if record.latency else None,
         ],
         "epochs": record.epochs,
         "thresholds": texts(f"{found.n_images} images, {found.source}"),

@@ -29,7 +29,8 @@ function showLeaderboard() {
     const pair = test && test.pairs.find(([a, b]) => [a, b].includes(best) && [a, b].includes(data.systems[row.system].method) && a !== b);
     return row.system === (ranked[0] || {}).system || !pair ? null : pair[6];
   };
-  const cost = (row, index) => mean(row.runs.map((run) => run.cost[index]));
+  const cost = (row, index) => mean(row.runs.map((run) => run.cost[index]).filter((value) => value !== null));
+  const timed = data.runs.some((run) => run.cost[4] !== null);
   const columns = [
     { title: "method", text: true, value: (row) => nameOf(row.system), cell: (row) => nameOf(row.system) },
     { title: "place", value: (row) => place.get(row.system) ?? null },
@@ -49,6 +50,7 @@ function showLeaderboard() {
     { title: "training, s", value: (row) => cost(row, 1), cell: (row) => format(cost(row, 1), 1) },
     { title: "scoring, images/s", value: (row) => cost(row, 2), cell: (row) => format(cost(row, 2), 1) },
     { title: "memory, GB", value: (row) => cost(row, 3), cell: (row) => format(row.runs.length ? cost(row, 3) / 1000 : null, 1) },
+    ...(timed ? [{ title: "one image, ms", hint: "From its file to its map, median", value: (row) => cost(row, 4), cell: (row) => format(cost(row, 4), 1) }] : []),
   ];
   const notes = [filter.dataset ? data.notes[filter.dataset] && `Subset: ${data.notes[filter.dataset]}.` : "Mean over the categories of all datasets on which the metric is defined.",
     data.lacking && `Metrics that need test images which are missing are undefined: ${data.lacking}.`,

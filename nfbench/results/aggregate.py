@@ -12,6 +12,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.files import atomic_path
 from nfbench.core.provenance import describe_machine, provenance
 from nfbench.plan.cells import Cell
+from nfbench.results.latency import LATENCIES
 from nfbench.results.ledger import Account
 from nfbench.results.record import RunRecord
 
@@ -29,9 +30,10 @@ def aggregate(records: Iterable[RunRecord]) -> pd.DataFrame:
         ``n_real`` (anomalous test images that were learned from, and left out of ``n_test`` and ``n_regions``),
         ``generator`` (of pseudo-anomalies, empty without), ``threshold_images`` (source of thresholds that are chosen
         without anomalies, empty without maps), ``epochs``, ``image_score``, ``parameters``,
-        ``train_seconds``, ``score_images_per_second``, ``peak_memory_mb``, ``machine``. Of the search that settings
-        come from: its objective ``search`` (empty without), ``search_metric``, ``search_chosen`` (whether the backbone
-        is its best one), ``search_trials`` and how many of them are ``search_pruned`` and ``search_failed``,
+        ``train_seconds``, ``score_images_per_second``, ``peak_memory_mb``, ``machine``; ``latency_ms`` of an image,
+        ``latency_p95_ms``, ``fps_32``, ``flops`` and ``model_mb``, NaN where they were not measured. Of the search that
+        settings come from: its objective ``search`` (empty without), ``search_metric``, ``search_chosen`` (whether the
+        backbone is its best one), ``search_trials`` and how many of them are ``search_pruned`` and ``search_failed``,
         ``search_seconds``, and ``n_validation`` (test images that it was judged by, and that are left out as well).
     """
     return pd.DataFrame([row for record in records for row in _rows(record)])
@@ -131,6 +133,7 @@ def _rows(record: RunRecord) -> list[dict[str, Any]]:
         "train_seconds": record.seconds["train"],
         "score_images_per_second": record.images_per_second["score"],
         "peak_memory_mb": max(record.peak_memory_mb.values()),
+        **(record.latency.columns if record.latency else dict.fromkeys(LATENCIES, float("nan"))),
         "machine": describe_machine(record.provenance["score"]),
     }
     return [

@@ -113,6 +113,7 @@ def compose_record(found: Evaluated, memory: Mapping[str, float], written: Mappi
         },
         specs=_specs(found),
         search=training.search,
+        latency=scoring.latency,
         written=written,
     )
 

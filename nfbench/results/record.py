@@ -16,6 +16,7 @@ from nfbench.metrics import ThresholdSource, known_metrics
 from nfbench.plan.cells import Cell
 from nfbench.plan.origin import digest_of
 from nfbench.plan.specs import EvaluateSpec, ExtractSpec, ScoreSpec, StudySpec, TrainSpec
+from nfbench.results.latency import Latency
 from nfbench.training.record import AnomaliesRecord, SearchRecord
 
 __all__ = [
@@ -194,6 +195,7 @@ class RunRecord(Record):
         provenance: what made it, by stage.
         search: where settings were searched for.
         specs: what the stages that made it were told.
+        latency: from an image's file to its score and map; None where no table or figure asked for it.
         written: the files next to the record that the evaluation wrote.
     """
 
@@ -212,6 +214,7 @@ class RunRecord(Record):
     provenance: dict[str, dict[str, Any]]
     specs: SpecsRecord
     search: SearchRecord | None = None
+    latency: Latency | None = None
     written: dict[str, KnownFile] = {}
 
     @property

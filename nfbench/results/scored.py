@@ -20,6 +20,7 @@ from nfbench.plan.paths import SCORED
 from nfbench.plan.specs import ScoreSpec
 from nfbench.results.artifacts import write_npz
 from nfbench.results.files import Bin, file_of
+from nfbench.results.latency import Latency
 from nfbench.results.representations import REPRESENTATIONS
 from nfbench.scoring.maps import ScoredImages
 from nfbench.scoring.protocol import ScoredViews
@@ -51,6 +52,7 @@ class ScoringRecord(Record):
         epochs: the kept epochs, ascending.
         train_features, features: descriptions of the category's training and test features.
         peak_memory_mb: largest memory by kind.
+        latency: of single images and batches, where it was asked for.
         written: the files next to the record.
     """
 
@@ -59,6 +61,7 @@ class ScoringRecord(Record):
     train_features: FeatureMeta
     features: FeatureMeta
     peak_memory_mb: dict[str, float]
+    latency: Latency | None = None
     provenance: dict[str, Any]
     written: dict[str, KnownFile]
 

@@ -9,6 +9,7 @@ import pandas as pd
 from nfbench.config import Bench
 from nfbench.core.registry import exported
 from nfbench.plan.cells import Cell, cells_of, expand_blocks, members
+from nfbench.results.latency import LATENCIES
 
 __all__ = ["official_cells", "official_results"]
 
@@ -67,6 +68,6 @@ def _columns(bench: Bench, cell: Cell) -> dict[str, Any]:
         "epochs": 1,
         **dict.fromkeys(("image_score", "threshold_images"), ""),
         "parameters": 1,
-        **dict.fromkeys(("train_seconds", "score_images_per_second", "peak_memory_mb"), 1.0),
+        **dict.fromkeys(("train_seconds", "score_images_per_second", "peak_memory_mb", *LATENCIES), 1.0),
         "machine": "none",
     }

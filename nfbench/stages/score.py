@@ -4,7 +4,7 @@ Writes in the folder ``scored`` of a run ``<epoch>.npz`` and the maps of each ke
 ``representations.npz``, ``variances.npz`` of methods that predict variances, and ``scored.json``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,13 @@ from nfbench.datasets._manifest import Entry, read_manifest, view_entries
 from nfbench.features.batches import CachedFeatures, of_class
 from nfbench.features.cache import FeatureCache
 from nfbench.features.online import OnlineFeatures, pseudo_anomalies
+from nfbench.features.recipe import Recipe
 from nfbench.metrics._thresholds import NormalScores
 from nfbench.plan.origin import require_origin
 from nfbench.plan.paths import SCORED, TRAINED
 from nfbench.plan.specs import ScoreSpec
 from nfbench.results.artifacts import choose_examples, write_likelihoods, write_npz, write_representations
+from nfbench.results.latency import Latency
 from nfbench.results.scored import (
     COPIED,
     VARIANCES,
@@ -50,12 +52,24 @@ from nfbench.training.record import TrainingRecord
 
 __all__ = ["score_run"]
 
+Timer = Callable[[Method, Recipe, Sequence[Entry], torch.device, int], Latency | None]
+"""Times images of entries through a trained model on a device; the last argument is the number of their class."""
+
 _PSEUDO_IMAGES = 40
 _DELETED: dict[Kept, Sequence[str]] = {"all": (), "last": TRAINED[1:2], "none": TRAINED[:2]}
 
 
-def score_run(spec: ScoreSpec, device: str = "auto", threads: int | None = None, keep_models: Kept = "all") -> None:
-    """Scores the test images of a category with every kept model, and deletes models that are not to stay."""
+def score_run(
+    spec: ScoreSpec,
+    device: str = "auto",
+    threads: int | None = None,
+    keep_models: Kept = "all",
+    timer: Timer | None = None,
+) -> None:
+    """Scores the test images of a category with every kept model, and deletes models that are not to stay.
+
+    ``timer`` is given rather than imported, as no score depends on how it measures.
+    """
     require_origin(spec)
     where = pick_device(device, threads)
     source = Path(spec.trained, "training.json")
@@ -108,6 +122,7 @@ def score_run(spec: ScoreSpec, device: str = "auto", threads: int | None = None,
         train_features=train_cache.meta,
         features=cache.meta,
         peak_memory_mb=peak_memory_mb(where),
+        latency=timer(model, cache.meta.recipe, tested, where, number) if timer else None,
         provenance=provenance(where),
         written=known_files(folder, names),
     )

@@ -21,6 +21,7 @@ from nfbench.core.registry import nearest
 from nfbench.metrics import find_metric
 from nfbench.reference import find_printed
 from nfbench.results.compare import Comparison
+from nfbench.results.latency import LATENCIES
 from nfbench.tables._captions import caption_of_means
 from nfbench.tables._comparison import (
     PublishedRow,
@@ -49,6 +50,11 @@ Cost = Literal[
     "train_seconds",
     "score_images_per_second",
     "peak_memory_mb",
+    "latency_ms",
+    "latency_p95_ms",
+    "fps_32",
+    "flops",
+    "model_mb",
     "search_trials",
     "search_pruned",
     "search_failed",
@@ -59,6 +65,11 @@ COSTS: dict[Cost, tuple[str, float]] = {
     "train_seconds": ("training in s", 1.0),
     "score_images_per_second": ("scoring in images/s", 1.0),
     "peak_memory_mb": ("peak memory in GB", 1e-3),
+    "latency_ms": ("one image in ms", 1.0),
+    "latency_p95_ms": ("95 % of images in ms", 1.0),
+    "fps_32": ("images/s in batches of 32", 1.0),
+    "flops": ("GFLOP of an image", 1e-9),
+    "model_mb": ("model in MB", 1.0),
     "search_trials": ("trials per category", 1.0),
     "search_pruned": ("of them pruned", 1.0),
     "search_failed": ("of them failed", 1.0),
@@ -97,6 +108,11 @@ class MethodsTable(ComparedTableConfig):
     )
     selection: Selection = Field("last", description="which checkpoint is scored")
     published: str | None = Field(None, description="file of nfbench/reference without its ending; needs 'rows'")
+
+    @property
+    def shows_latency(self) -> bool:
+        """Where a column of ``costs`` is one of latency."""
+        return not set(LATENCIES).isdisjoint(self.costs)
 
     @model_validator(mode="after")
     def _published_rows_are_named(self) -> Self:
@@ -192,6 +208,9 @@ class MethodsTable(ComparedTableConfig):
         costs = []
         if self.costs:
             costs.append("scoring starts from cached features; memory is the largest of training and evaluation")
+        if self.shows_latency:
+            costs.append("times of an image run from its file to its map")
+        if self.costs:
             costs.append(f"measured on {', '.join(sorted(results.machine.unique()))}")
         caption = caption_of_means(
             self.title,

@@ -153,6 +153,9 @@ def _metrics(record: RunRecord) -> Iterator[Point]:
     for kind in ("parameters", "seconds", "images_per_second", "peak_memory_mb"):
         for name, value in getattr(record, kind).items():
             yield Point(as_name(f"{kind}/{name}"), value)
+    if record.latency:
+        for name, value in record.latency.columns.items():
+            yield Point(as_name(f"latency/{name}"), value)
 
 
 def _history(history: Sequence[Epoch]) -> Iterator[Point]:

@@ -28,7 +28,18 @@ METHODS = (
 
 
 def run(
-    method, title, extract, score, auroc, *, category="bottle", seed=0, backbone="resnet18@256", weights="x", **machine
+    method,
+    title,
+    extract,
+    score,
+    auroc,
+    *,
+    category="bottle",
+    seed=0,
+    backbone="resnet18@256",
+    weights="x",
+    ms=None,
+    **machine,
 ):
     cell = SimpleNamespace(method=method, dataset="mvtec_ad", category=category, seed=seed, backbone=backbone)
     record = SimpleNamespace(
@@ -36,6 +47,7 @@ def run(
         selections={"last": SimpleNamespace(metrics={"image_auroc": auroc})},
         features=SimpleNamespace(recipe=SimpleNamespace(weights=weights)),
         images_per_second={"extract": extract, "score": score, "train": 3},
+        latency=None if ms is None else SimpleNamespace(ms=ms),
         provenance={
             "extract": {**CPU, "threads": 8, **machine},
             "score": {**CPU, "threads": 1, **machine},
@@ -147,3 +159,14 @@ def test_random_weights_are_told():
 def test_several_machines_are_all_named():
     runs = [run("a", "A", 10, 10, 0.9), run("b", "B", 10, 10, 0.8, cpu="Other CPU")]
     assert "CPU Some CPU, 8 threads; CPU Other CPU, 8 threads" in SpeedFigure().draw(runs).axes[0].get_xlabel()
+
+
+def test_by_latency_points_are_single_images():
+    runs = [run("fastflow", "FastFlow", 10, 40, 0.9, ms=ms, seed=seed) for seed, ms in enumerate((40.0, 60.0))]
+    figure = SpeedFigure(by="latency").draw(runs)
+    assert labels(figure)["FastFlow"].xy[0] == pytest.approx(20)
+    assert "one at a time" in figure.axes[0].get_xlabel()
+    assert SpeedFigure(by="latency").shows_latency
+    assert not SpeedFigure().shows_latency
+    with pytest.raises(NfbenchError, match=r"the latency of a run was not measured.*delete its run\.json"):
+        SpeedFigure(by="latency").draw([*runs, run("uflow", "U-Flow", 10, 40, 0.9)])

@@ -11,7 +11,7 @@ from nfbench.core.registry import plugin_names
 from nfbench.metrics import PACKAGE
 from nfbench.plan import plan as planning
 from nfbench.plan.cells import Cell
-from nfbench.plan.measured import kept_models
+from nfbench.plan.measured import kept_models, times_images
 from nfbench.plan.paths import EVALUATED
 from tests.made_up import MadeUp
 
@@ -98,3 +98,16 @@ def test_models_stay_as_the_configuration_says_or_the_experiment_that_keeps_most
     bench = SimpleNamespace(experiments={**both, **others}, config=SimpleNamespace(keep_models=config))
     assert kept_models(bench, cell) == expected
     assert kept_models(bench, replace(cell, setting="unified")) == "all"
+
+
+def test_images_are_timed_where_a_table_or_figure_shows_it():
+    cell = Cell("one-class", "mvtec_ad", "bottle", "padim", "resnet18.tv_in1k@256", 0)
+    grid = [{"methods": ["padim"], "backbones": ["resnet18.tv_in1k"], "datasets": {"mvtec_ad": ["bottle"]}}]
+    table = {"title": "T", "kind": "methods", "metrics": ["image_auroc"]}
+    plain = Experiment(title="E", grid=grid, tables={"t": {**table, "costs": ["train_seconds"]}})
+    timed = Experiment(title="E", grid=grid, tables={"t": {**table, "costs": ["train_seconds", "fps_32"]}})
+    drawn = Experiment(title="E", grid=grid, figures={"f": {"kind": "speed", "by": "latency"}})
+    for shown, expected in (([plain], False), ([plain, timed], True), ([drawn], True)):
+        bench = SimpleNamespace(experiments={str(number): one for number, one in enumerate(shown)})
+        assert times_images(bench, cell) == expected
+        assert not times_images(bench, replace(cell, method="uflow"))

@@ -49,6 +49,7 @@ def record(anomalies, search=None, source="held out"):
         seconds={"train": 1.0},
         images_per_second={"score": 1.0},
         peak_memory_mb={"cpu": 1.0},
+        latency=None,
         provenance={"score": {"command": "nfbench", "gpu": None, "cpu": "CPU", "device": "cpu", "threads": 1}},
         selections={"last": Selection(epoch=8, metrics={"image_auroc": 0.9})},
     )  # fmt: skip

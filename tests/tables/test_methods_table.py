@@ -42,6 +42,18 @@ def test_costs_have_units_and_memory_is_the_largest():
     assert [cell.mean for cell in table.rows[1].cells[1:]] == pytest.approx([2.5, 600, 50, 3])
 
 
+def test_latency_is_shown_where_it_was_measured():
+    config = MethodsTable(title="All", metrics=("pixel_auroc",), costs=("latency_ms", "flops", "fps_32"))
+    found = runs().assign(latency_ms=40.0, flops=2.5e9, fps_32=np.nan)
+    found.loc[found.method == "b", ["latency_ms", "flops"]] = np.nan
+    table = make_table(config, found)
+    assert [cell.mean for cell in table.rows[0].cells[1:3]] == [40, 2.5]
+    assert to_text(table).count("–") >= 4  # one batch of a, and all of b
+    assert "times of an image run from its file to its map" in table.caption.lower()
+    assert config.shows_latency
+    assert not CONFIG.shows_latency
+
+
 def test_a_search_is_shown_by_its_best_backbone_with_its_budget():
     searched = runs().assign(search="test", search_metric="pixel_auroc", search_trials=30, search_pruned=7)
     searched = searched[searched.method == searched.method.iloc[0]].assign(n_validation=0, search_chosen=True)

@@ -16,7 +16,7 @@ from nfbench.core.resources import gpus_per_job, memory, time_limit
 from nfbench.datasets._sources import read_sources, record_path
 from nfbench.plan.cells import Cell
 from nfbench.plan.code import code_hash
-from nfbench.plan.measured import kept_models
+from nfbench.plan.measured import kept_models, times_images
 from nfbench.plan.memory import memory_mb
 from nfbench.plan.paths import EVALUATED, SCORED, TRAINED
 from nfbench.plan.plan import Plan

@@ -50,13 +50,14 @@ rule score_run:
         gpu=GPUS,
         device=DEVICE,
         keep_models=lambda wildcards: kept_models(BENCH, cell_of(wildcards)),
+        latency=lambda wildcards: "latency" if times_images(BENCH, cell_of(wildcards)) else "no-latency",
     params:
         spec=spec("score_run"),
     message:
         "Score {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
     shell:
         "python -m nfbench --log {log:q} score_run --spec {params.spec:q} --device {resources.device:q}"
-        " --threads {threads} --keep-models {resources.keep_models:q}"
+        " --threads {threads} --keep-models {resources.keep_models:q} --{resources.latency:q}"
 
 
 rule evaluate_run:

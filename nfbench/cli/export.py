@@ -1,0 +1,54 @@
+"""``nfbench export``: a trained model as one file."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from nfbench.core.errors import NfbenchError
+
+__all__ = ["export"]
+
+_ENDINGS = {"onnx": ".onnx", "torch": ".pt2"}
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run, or its run.json.")],
+    kind: Annotated[
+        Literal["torch", "onnx"], typer.Option("--format", help="ONNX, or a program of torch.export (.pt2).")
+    ] = "onnx",
+    output: Annotated[
+        Path | None, typer.Option(help="File to write, by default model.onnx or model.pt2 in the run's folder.")
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Largest difference from the method, as a share of its range.")
+    ] = 1e-4,
+    thresholds: Annotated[str, typer.Option(help="Thresholds to write beside the graph, a JSON object.")] = "{}",
+) -> None:
+    """Write a run's model as one file, from decoded images to maps and scores, and check it."""
+    import torch
+
+    from nfbench.inference.export import export_model
+    from nfbench.inference.model import TrainedModel
+
+    model = TrainedModel.load(run, torch.device("cpu"))
+    path = output or model.folder / f"model{_ENDINGS[kind]}"
+    done = export_model(model, path, kind, _parsed(thresholds), tolerance)
+    found = done.agreement
+    images = "test images" if found.real else "made-up images, as its test images are gone"
+    maps = "no maps" if found.maps is None else f"maps by {found.maps:.1e} of their range"
+    typer.echo(
+        f"{done.path}: {done.size / 1e6:.1f} MB; differs from the method on {found.n_images} {images} by at most "
+        f"{found.scores:.1e} in scores, {maps}"
+    )
+
+
+def _parsed(thresholds: str) -> dict:
+    try:
+        found = json.loads(thresholds)
+    except ValueError as error:
+        raise NfbenchError(f"--thresholds: not valid JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise NfbenchError("--thresholds: expected a JSON object")
+    return found

@@ -1,0 +1,322 @@
+"""From a trained model to one file: the graph from decoded images to maps and scores, backbone included.
+
+The graph rounds features to fp16, as caches of features do, so that its numbers are those of the run. Scores are
+float32; what methods compute in float64 stays float64 where ONNX Runtime has such operators, see ``blocks.exporting``.
+"""
+
+import copy
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import nfbench
+from nfbench.blocks.features import Features
+from nfbench.core.errors import NfbenchError, one_line, required
+from nfbench.core.files import atomic_path
+from nfbench.features.forward import TRANSFORM, Picture, read_images
+from nfbench.features.recipe import Recipe
+from nfbench.inference.archive import METADATA_FILE
+from nfbench.inference.exported import IMAGE, ExportFormat, Metadata, load_exported, onnx_package
+from nfbench.inference.model import TrainedModel
+from nfbench.results.record import tested_images
+from nfbench.scoring.scorer import Scorer
+
+__all__ = ["TOLERANCE", "Agreement", "Exported", "export_model", "metadata_of", "write_exported"]
+
+TOLERANCE = 1e-4
+"""Largest difference from the method by default; relative as ``Agreement`` says."""
+
+_BATCHES = (1, 2, 5)
+_SMALLEST_SHARE = 0.01
+_LARGEST_ONNX = 2**31 - 2**24
+_OPSET = 20
+_NOISY = ("torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir")
+
+
+class Agreement(NamedTuple):
+    """Largest differences between a file and the method.
+
+    Attributes:
+        maps: relative to the range of all maps; None without maps.
+        scores: relative to the largest absolute score.
+        n_images: number of images, in batches of 1, 2 and 5.
+        real: whether they are test images of the run; otherwise they are noise.
+
+    A range counts as at least 1 % of the largest absolute value: smaller ones are near the rounding of float32.
+    """
+
+    maps: float | None
+    scores: float
+    n_images: int
+    real: bool
+
+
+class Exported(NamedTuple):
+    """A file that was written, its size in bytes, and how it agrees with the method."""
+
+    path: Path
+    size: int
+    agreement: Agreement
+
+
+def export_model(
+    model: TrainedModel,
+    path: Path,
+    kind: ExportFormat,
+    thresholds: Mapping[str, Any] | None = None,
+    tolerance: float = TOLERANCE,
+) -> Exported:
+    """Writes a trained model as one file, and holds it against the model on test images of its run.
+
+    Args:
+        model: on the CPU.
+        path: of the file.
+        kind: ``onnx``, or ``torch`` for a program of ``torch.export``.
+        thresholds: what to write as ``thresholds``.
+        tolerance: largest difference of ``Agreement``.
+
+    Raises:
+        NfbenchError: the method cannot be exported, the file does not agree with it, or a package is missing.
+    """
+    pictures, real = _checked_with(model)
+    described = {**metadata_of(model), "thresholds": dict(thresholds or {})}
+    return write_exported(model.scorer, path, kind, described, pictures, real, tolerance)
+
+
+def metadata_of(model: TrainedModel) -> dict[str, Any]:
+    """What an exported file says of itself; the values of ``Metadata``."""
+    record, recipe = model.record, model.scorer.recipe
+    cell = record.cell
+    return {
+        "nfbench": nfbench.__version__,
+        "method": cell.variant_of,
+        "variant": cell.method,
+        "title": cell.title,
+        "setting": cell.setting,
+        "dataset": cell.dataset,
+        "category": cell.category,
+        "seed": cell.seed,
+        "backbone": cell.backbone,
+        "weights_sha256": recipe.weights_sha256,
+        "side": model.side,
+        "mean": recipe.mean,
+        "std": recipe.std,
+        "resize": TRANSFORM,
+        "outputs": ["score"] if model.method.gradient_maps else ["map", "score"],
+    }
+
+
+def write_exported(
+    scorer: Scorer,
+    path: Path,
+    kind: ExportFormat,
+    metadata: Mapping[str, Any],
+    pictures: Sequence[Picture],
+    real: bool = True,
+    tolerance: float = TOLERANCE,
+) -> Exported:
+    """Writes what a scorer does as one file, and holds it against the scorer.
+
+    Args:
+        scorer: on the CPU.
+        path: of the file.
+        kind: of the file.
+        metadata: values of ``Metadata``; ``outputs`` may be left out.
+        pictures: 8 images to compare with.
+        real: whether they are test images.
+        tolerance: as for ``export_model``.
+
+    Raises:
+        NfbenchError: as ``export_model``.
+    """
+    program = _trace(scorer)
+    outputs = ("map", "score")[-len(program.graph_signature.user_outputs) :]
+    text = Metadata.model_validate({**metadata, "outputs": outputs}).model_dump_json()
+    with atomic_path(path) as temporary:
+        if kind == "onnx":
+            _write_onnx(program, temporary, text, outputs, scorer.model.title)
+        else:
+            with temporary.open("wb") as file:  # by its path, the archive would name the temporary file
+                torch.export.save(program, file, extra_files={METADATA_FILE: text})
+        agreement = _compare(scorer, temporary, pictures, real)
+        worst = max(agreement.maps or 0.0, agreement.scores)
+        if not worst <= tolerance:
+            raise NfbenchError(
+                f"{path} was not written: it differs from {scorer.model.title} by {worst:.1e}, and the tolerance is "
+                f"{tolerance:.0e}; '--tolerance' sets another one"
+            )
+        size = temporary.stat().st_size
+    return Exported(path, size, agreement)
+
+
+class _Graph(nn.Module):
+    """``(B, 3, S, S)`` uint8 to the outputs: map ``(B, h, w)``, if any, and score ``(B,)``, float32."""
+
+    mean: Tensor
+    std: Tensor
+    turned: Tensor | None
+
+    def __init__(self, scorer: Scorer) -> None:
+        super().__init__()
+        self.recipe, self.class_number = scorer.recipe, scorer.class_number
+        self.network, self.method = copy.deepcopy(scorer.extractor.model), copy.deepcopy(scorer.model)
+        self.register_buffer("mean", torch.tensor(self.recipe.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(self.recipe.std).view(3, 1, 1))
+        self.register_buffer("turned", _turned(self.recipe) if self.recipe.backbone.rotations else None)
+        for values in (*self.parameters(), *self.buffers()):  # torch writes what memory holds, in its order
+            values.data = values.data.clone(memory_format=torch.contiguous_format)
+        self.requires_grad_(False).eval()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        pixels = image.float() / 255
+        if self.turned is not None:
+            pixels = _views(pixels, self.turned)
+        scores = self.method.score(self._features((pixels - self.mean) / self.std))
+        maps = () if scores.maps is None else (scores.maps.float(),)
+        return (*maps, scores.images.float())
+
+    def _features(self, inputs: Tensor) -> Features[Tensor]:
+        backbone = self.recipe.backbone
+        levels = self.network(inputs)
+        if backbone.pooled:
+            levels = [level.mean((2, 3), keepdim=True) for level in levels]
+        arrays = [x.half().float() for x in [*([inputs] if backbone.image else []), *levels]]
+        if backbone.rotations:
+            arrays = [x.unflatten(0, (-1, backbone.rotations)) for x in arrays]
+        features = self.recipe.features(arrays)
+        if not self.method.takes_class:
+            return features
+        number = torch.full_like(inputs[:, 0, 0, 0], self.class_number, dtype=torch.long)
+        return Features(features.levels, features.image, number)
+
+
+def _views(pixels: Tensor, turned: Tensor) -> Tensor:
+    """All rotated views, ``(B * K, 3, S, S)``: the pixels that Pillow takes, and black ones; see ``_turned``."""
+    flat = nn.functional.pad(pixels.flatten(2), (1, 0))
+    return flat.index_select(2, turned).unflatten(2, (-1, *pixels.shape[2:])).transpose(1, 2).flatten(0, 1)
+
+
+def _turned(recipe: Recipe) -> Tensor:
+    """Which pixel, counted from 1, each pixel of the views comes from, ``(K * S * S,)``; 0 for black."""
+    side = recipe.backbone.input_size
+    numbers = Image.fromarray(np.arange(1, side * side + 1, dtype=np.int32).reshape(side, side))
+    views = [np.array(numbers.rotate(angle, Image.Resampling.NEAREST)) for angle in recipe.angles]
+    return torch.from_numpy(np.stack(views)).flatten().long()
+
+
+def _trace(scorer: Scorer) -> torch.export.ExportedProgram:
+    """The graph for batches of any size.
+
+    Raises:
+        NfbenchError: the method does what depends on values or on the size of a batch.
+    """
+    side = scorer.recipe.backbone.input_size
+    example = torch.zeros(2, 3, side, side, dtype=torch.uint8)  # a batch of one would be taken for the only size
+    graph = _Graph(scorer)
+    try:
+        with torch.no_grad(), _quiet():
+            program = torch.export.export(graph, (example,), dynamic_shapes={IMAGE: {0: torch.export.Dim.DYNAMIC}})
+    except Exception as error:
+        raise NfbenchError(f"method '{scorer.model.title}' cannot be exported: {one_line(error)}") from error
+    for node in program.graph.nodes:  # where in whose files each operator was called
+        node.meta = {key: value for key, value in node.meta.items() if key in ("val", "tensor_meta")}
+    return program
+
+
+def _write_onnx(
+    program: torch.export.ExportedProgram, path: Path, text: str, outputs: Sequence[str], title: str
+) -> None:
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        onnx_package(name)
+    tensors = [*program.state_dict.values(), *program.constants.values()]
+    size = sum(x.nbytes for x in tensors if isinstance(x, Tensor))
+    if size > _LARGEST_ONNX:
+        raise NfbenchError(
+            f"method '{title}' has {size / 2**30:.1f} GiB of values, and one ONNX file holds 2; take '--format torch'"
+        )
+    try:
+        with _quiet():
+            made: Any = torch.onnx.export(
+                program,
+                dynamo=True,
+                verbose=False,
+                external_data=False,
+                opset_version=_OPSET,
+                input_names=[IMAGE],
+                output_names=list(outputs),
+            )
+    except Exception as error:
+        cause = error.__cause__ or error
+        found = re.search(r"(?:aten|prims)[.:]+(\w+)", str(cause))
+        what = f"it has no operator '{found[1]}'" if found else one_line(cause)
+        raise NfbenchError(f"method '{title}' cannot be exported to ONNX: {what}; take '--format torch'") from error
+    _tidy(made.model.graph)
+    made.model.metadata_props[METADATA_FILE.partition(".")[0]] = text
+    made.save(str(path), external_data=False)
+
+
+def _tidy(graph: Any) -> None:
+    """Drops where each operator came from, and names the open axis."""
+    for node in graph.all_nodes():
+        node.metadata_props.clear()
+    for value in (*graph.inputs, *graph.outputs):
+        value.metadata_props.clear()
+        value.shape = type(value.shape)(["batch", *value.shape[1:]])
+
+
+def _compare(scorer: Scorer, path: Path, pictures: Sequence[Picture], real: bool) -> Agreement:
+    """Holds a file against the scorer, in batches of several sizes."""
+    expected = scorer.score(pictures)
+    exported = load_exported(path)
+    images = read_images(pictures, exported.side)
+    found = [exported.score(part.numpy()) for part in images.split(_BATCHES)]
+    of_maps = None
+    if "map" in exported.metadata.outputs:
+        maps = required(expected.maps, "maps of the method")
+        of_maps = _difference(np.concatenate([part for part, _ in found if part is not None]), maps, np.ptp(maps))
+    paper = expected.images["paper"]
+    of_scores = _difference(np.concatenate([part for _, part in found]), paper, np.abs(paper).max())
+    return Agreement(of_maps, of_scores, len(pictures), real)
+
+
+def _difference(found: np.ndarray, expected: np.ndarray, size: float) -> float:
+    """The largest difference as a share of ``size``, which is at least ``_SMALLEST_SHARE`` of the largest value."""
+    smallest = _SMALLEST_SHARE * np.abs(expected).max() + np.finfo(np.float32).tiny
+    return float(np.abs(found.astype(float) - expected).max() / max(size, smallest))
+
+
+def _checked_with(model: TrainedModel) -> tuple[list[Picture], bool]:
+    """Test images of the run, evenly spaced; noise where they are gone or too few."""
+    count = sum(_BATCHES)
+    try:
+        entries = tested_images(model.record)
+        if len(entries) >= count:
+            chosen = [entries[number] for number in np.linspace(0, len(entries) - 1, count).round().astype(int)]
+            read_images(chosen, model.side)
+            return list(chosen), True
+    except (NfbenchError, OSError):
+        pass
+    rng, side = np.random.default_rng(0), model.side
+    return [Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)) for _ in range(count)], False
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the exporters' own remarks out of the log."""
+    loggers = [logging.getLogger(name) for name in _NOISY]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

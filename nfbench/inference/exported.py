@@ -1,0 +1,188 @@
+"""Exported models: one file from images to maps and scores, which runs without the run that it was made from."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+
+from nfbench.core.errors import NfbenchError, one_line
+from nfbench.core.record import Record
+from nfbench.inference.archive import METADATA_FILE, read_program
+
+__all__ = ["IMAGE", "ExportFormat", "ExportedModel", "Metadata", "load_exported", "onnx_package"]
+
+ExportFormat = Literal["torch", "onnx"]
+
+IMAGE = "image"
+"""Name of the graph's input."""
+
+_ENTRY = METADATA_FILE.partition(".")[0]
+"""Key of our metadata among those of an ONNX file."""
+
+
+class Metadata(Record):
+    """What a file says of itself, as JSON in ``metadata_props['nfbench']`` or ``extra/nfbench.json``.
+
+    Attributes:
+        format: version of this form.
+        nfbench: version that wrote the file.
+        method: name of the method; ``title`` is that of its run in papers and tables, ``variant`` in experiments.
+        setting, dataset, category, seed: of the run.
+        backbone: its tag; ``weights_sha256`` is the hash of its weights.
+        side: of the square input, in pixels.
+        mean, std: normalization of RGB values in [0, 1], which the graph does itself.
+        resize: how images become the input.
+        outputs: of the graph, in order: ``map`` ``(B, h, w)`` unless the method has none, and ``score`` ``(B,)``.
+        thresholds: of scores and maps, if any.
+    """
+
+    format: Literal[1] = 1
+    nfbench: str
+    method: str
+    variant: str
+    title: str
+    setting: str
+    dataset: str
+    category: str
+    seed: int
+    backbone: str
+    weights_sha256: str
+    side: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resize: str
+    outputs: tuple[Literal["map", "score"], ...]
+    thresholds: dict[str, Any] = {}
+
+    @classmethod
+    def parse(cls, text: str, path: Path) -> Self:
+        """Reads what a file says of itself.
+
+        Raises:
+            NfbenchError: it is of another version, or was not written by nfbench.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            key = ".".join(map(str, error.errors()[0]["loc"]))
+            raise NfbenchError(
+                f"{path}: its description is of another version of nfbench (key '{key}'); export the model again"
+            ) from error
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """A model from a file.
+
+    Attributes:
+        path: of the file.
+        metadata: what the file says of itself.
+        run: the graph: ``image`` to the outputs by name.
+    """
+
+    path: Path
+    metadata: Metadata
+    run: Callable[[np.ndarray], Mapping[str, np.ndarray]]
+
+    @property
+    def side(self) -> int:
+        """Side of the square input, in pixels."""
+        return self.metadata.side
+
+    def score(self, images: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
+        """Scores images; higher is more anomalous.
+
+        Args:
+            images: ``(B, 3, side, side)`` uint8, RGB, made by ``metadata.resize``; see ``read_images``.
+
+        Returns:
+            Maps ``(B, h, w)``, None of a method that makes none, and image scores ``(B,)``, float32.
+
+        Raises:
+            ValueError: another shape or type.
+            NfbenchError: a score is NaN or infinite.
+        """
+        shape = (3, self.side, self.side)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape or not len(images):
+            raise ValueError(f"'images' must be (B, {', '.join(map(str, shape))}) uint8, got {images.shape}")
+        found = self.run(np.ascontiguousarray(images))
+        if not all(np.isfinite(values).all() for values in found.values()):
+            raise NfbenchError(f"{self.path}: scores of these images are not finite")
+        return found.get("map"), found["score"]
+
+
+def load_exported(path: str | Path, device: torch.device | None = None) -> ExportedModel:
+    """Loads a file of ``nfbench export``; no code in it is run.
+
+    Args:
+        path: of the file, ONNX or a program of ``torch.export``.
+        device: where to compute, by default the CPU. ONNX Runtime takes a GPU only where it was built for one.
+
+    Raises:
+        NfbenchError: the file is missing, damaged, not ours or of another version, or a package is missing.
+    """
+    path, device = Path(path).expanduser(), device or torch.device("cpu")
+    with path.open("rb") as file:
+        is_archive = file.read(2) == b"PK"
+    try:
+        return _load_program(path, device) if is_archive else _load_onnx(path, device)
+    except (NfbenchError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise NfbenchError(
+            f"{path} is damaged, or no model that 'nfbench export' wrote ({one_line(error, 120)}); export it again"
+        ) from error
+
+
+def onnx_package(name: str) -> Any:
+    """A package of the extra ``export``.
+
+    Raises:
+        NfbenchError: it is not installed.
+    """
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise NfbenchError(f"ONNX needs the package '{name}'; install it: pip install 'nfbench[export]'") from error
+
+
+def _load_program(path: Path, device: torch.device) -> ExportedModel:
+    program, text = read_program(path)
+    metadata = Metadata.parse(text, path)
+    if device.type != "cpu":
+        from torch.export.passes import move_to_device_pass
+
+        program = move_to_device_pass(program, device)
+    module = program.module()
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        with torch.inference_mode():
+            found = module(torch.from_numpy(images).to(device))
+        return {name: value.cpu().numpy() for name, value in zip(metadata.outputs, found, strict=True)}
+
+    return ExportedModel(path, metadata, run)
+
+
+def _load_onnx(path: Path, device: torch.device) -> ExportedModel:
+    runtime = onnx_package("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
+    wanted = ["CUDAExecutionProvider"] if device.type == "cuda" else []
+    providers = [name for name in [*wanted, "CPUExecutionProvider"] if name in runtime.get_available_providers()]
+    session = runtime.InferenceSession(str(path), options, providers=providers)
+    text = session.get_modelmeta().custom_metadata_map.get(_ENTRY)
+    if text is None:
+        raise NfbenchError(f"{path} is an ONNX file that 'nfbench export' did not write; give it one that it did")
+    metadata = Metadata.parse(text, path)
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        found = session.run(list(metadata.outputs), {IMAGE: images})
+        return dict(zip(metadata.outputs, found, strict=True))
+
+    return ExportedModel(path, metadata, run)

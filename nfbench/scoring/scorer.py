@@ -1,6 +1,7 @@
 """A trained method on its backbone, from pictures to scores."""
 
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 
 import numpy as np
@@ -45,6 +46,12 @@ class Scorer:
         self.batch_size = batch_size
         self.model, self.recipe, self.device, self.class_number = model, recipe, device, class_number
         self.extractor = Extractor(recipe, device, extractor)
+
+    def at(self, batch_size: int) -> "Scorer":
+        """The same with another batch size; the network is shared."""
+        other = copy(self)
+        other.batch_size = batch_size
+        return other
 
     @cached_property
     def _network(self) -> nn.Module:

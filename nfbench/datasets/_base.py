@@ -176,6 +176,11 @@ class Dataset(ABC):
         """Numbers of what is below ``root`` to hold against published ones, such as of patients; none by default."""
         return {}
 
+    @property
+    def miniature_categories(self) -> tuple[str, ...]:
+        """Categories of the tiny copy that ``miniature`` makes."""
+        return self.categories
+
     def miniature(self, root: Path) -> dict[str, Counts]:
         """Makes a tiny copy below ``root`` in the exact layout, for tests and trial runs; what is there stays.
 

@@ -1,5 +1,8 @@
 """Any directory in MVTec AD's layout, with mixed image endings, with or without masks; normal images are enough."""
 
+from pathlib import Path
+
+from nfbench.datasets._base import Counts
 from nfbench.datasets._layout import LayoutDataset
 
 __all__ = ["DATASET", "Folder"]
@@ -17,6 +20,14 @@ class Folder(LayoutDataset):
     source = "a folder with <category>/train/good, and where there are any validation/good, test/good and test/<defect>"
     masks_required = False
     needs_tests = False
+    has_miniature = True
+    miniature_categories = ("part",)
+
+    def miniature(self, root: Path) -> dict[str, Counts]:
+        """One category, with masks."""
+        from nfbench.datasets._miniature import Painter, make_layout
+
+        return {"part": make_layout(Painter(root), "part")}
 
 
 DATASET = Folder()

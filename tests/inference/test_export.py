@@ -30,7 +30,7 @@ from nfbench.inference.exported import load_exported
 from nfbench.inference.images import Given
 from nfbench.inference.load import load_model
 from nfbench.inference.predict import predict
-from nfbench.results.record import tested_images
+from nfbench.results import record
 from nfbench.scoring.scorer import Scorer
 from tests.in_process import run_nfbench
 
@@ -350,7 +350,7 @@ def test_the_command_writes_a_finished_run_and_says_how_it_agrees(runs, tmp_path
     with chdir(runs.folder):
         trained, model = load_model(run, CPU), load_model(path, CPU)
         assert model.thresholds == trained.thresholds
-        images = [Given(entry.image, "n") for entry in tested_images(trained.record)]
+        images = [Given(entry.image, "n") for entry in record.tested_images(trained.record)]
         found = [list(predict(one, Decisions.of(one.thresholds, "sigma"), images)) for one in (trained, model)]
     for one, other in zip(*found, strict=True):
         assert other.score == pytest.approx(one.score, rel=1e-3)

@@ -11,6 +11,8 @@ from nfbench.plan.experiment_specs import FigureSpec
 from tests.executed import Executed
 from tests.whole import GENERATOR, whole_runs
 
+pytestmark = pytest.mark.usefixtures("parsed_once")
+
 KINDS = plugin_names(FigureConfig.package)
 
 

@@ -6,7 +6,7 @@ How Snakemake sees it is in ``tests/workflow/test_staleness.py``.
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from tests.changes import (
 )
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("parsed_once")]
 
 EDITS = [
     ("methods/fastflow.py", "FastFlow", ONE_METHOD),
@@ -133,16 +133,6 @@ def stale(jobs: dict[str, Job], before: dict[str, tuple[str, str]], after: dict[
 
 
 # --- code ---
-
-
-@pytest.fixture(scope="module", autouse=True)
-def parsed_once() -> Iterator[None]:
-    """Files of the copies are parsed again only where their text is new."""
-    module = code.Module
-    known = cache(lambda name, path, text: module(name, path))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(code, "Module", lambda name, path: known(name, path, path.read_bytes()))
-        yield
 
 
 @pytest.fixture(scope="module")

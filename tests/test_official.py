@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from nfbench.config import load_bench, metrics_in
 from nfbench.figures._base import by_category
@@ -32,6 +33,12 @@ DRAWN = ("image_auroc", "pixel_auroc", "miou_oracle", "miou_fair", "miou_nfa_ora
 @pytest.fixture(scope="module")
 def official(tmp_path_factory):
     return Official(tmp_path_factory.mktemp("official"), load_bench({"seeds": 2}, EXPERIMENTS))
+
+
+@pytest.fixture(autouse=True)
+def not_arranged(monkeypatch):
+    """Arranging takes a quarter of the time; tests/conformance/test_figure_kinds.py arranges each kind."""
+    monkeypatch.setattr(Figure, "tight_layout", lambda figure, **options: None)
 
 
 @pytest.fixture(scope="module")

@@ -220,9 +220,10 @@ def prepared(tmp_path: Path) -> Callable[[str, Path, str], Callable[[], PrepareS
 
     def prepare(reader: str, root: Path, category: str) -> Callable[[], PrepareSpec]:
         own = {"mine": {"dataset": reader, "root": str(root)}}
+        values = {"results_root": str(tmp_path / "results"), "datasets": own}
 
         def spec() -> PrepareSpec:
-            return plan_of(ROOT, results_root=str(tmp_path / "results"), datasets=own).prepare("mine", category).spec
+            return Plan(load_bench(values, tmp_path)).prepare("mine", category).spec  # without an experiment
 
         prepare_data(spec())
         return spec

@@ -11,6 +11,7 @@ import typer
 from nfbench.backbones._base import backbone_names, find_backbone
 from nfbench.cli.load import Overrides, load
 from nfbench.cli.options import Set, parse_numbers, parse_overrides
+from nfbench.cli.plan import warn_of_small_disk
 from nfbench.config import BackboneConfig, Config, Experiment, FigureConfig, TableConfig, validate
 from nfbench.core.errors import NfbenchError, required
 from nfbench.core.registry import exported, plugin_names
@@ -126,7 +127,10 @@ def coverage() -> None:
     typer.echo(coverage_page(load(_WHOLE)), nl=False)
 
 
-def check_variants(overrides: Overrides = "{}") -> None:
+def check_variants(
+    experiments: Annotated[list[str] | None, typer.Argument(help="Experiments whose disk is looked at too.")] = None,
+    overrides: Overrides = "{}",
+) -> None:
     """Check the settings and backbones of all variants, before anything is computed with them."""
     from nfbench.blocks.method import PACKAGE, Method, check_backbone, resolve_settings
 
@@ -149,6 +153,11 @@ def check_variants(overrides: Overrides = "{}") -> None:
             except NfbenchError as error:
                 message = f"experiment '{experiment}', '{method}' on '{backbone.tag}': {error}"
                 raise NfbenchError(message) from error
+    try:
+        if experiments:
+            warn_of_small_disk(bench, experiments)
+    except Exception as error:  # an estimate stops no run
+        typer.echo(f"warning: the disk was not checked: {error}", err=True)
 
 
 def check_device() -> None:

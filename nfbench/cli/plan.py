@@ -1,17 +1,19 @@
 """What experiments would take, before anything runs."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nfbench.cli.load import Overrides, load_plan
+from nfbench.config import Bench
+from nfbench.plan.plan import Plan
 
 if TYPE_CHECKING:
     from nfbench.results.foresight import Foresight
 
-__all__ = ["plan"]
+__all__ = ["plan", "warn_of_small_disk"]
 
 Experiments = Annotated[list[str] | None, typer.Argument(help="Experiments. Default: the configured one.")]
 _GB = 1e9
@@ -21,26 +23,34 @@ def plan(
     experiments: Experiments = None,
     overrides: Overrides = "{}",
     calibration: Annotated[bool, typer.Option(help="Measure for about a minute what no finished job tells.")] = True,
-    check_disk: Annotated[bool, typer.Option(help="Only warn where the disk is too small.")] = False,
 ) -> None:
     """Say what experiments take before they run: jobs, disk, memory and time, and what is there."""
     from nfbench.core.device import pick_device
-    from nfbench.core.resources import gpus_per_job
     from nfbench.plan.supposed import SupposedPlan
     from nfbench.results.calibration import Calibration
     from nfbench.results.foresight import foresee
 
     supposed = SupposedPlan(load_plan(overrides))
     names = experiments or [supposed.bench.config.experiment]
-    device = supposed.bench.config.device
-    at_once = 1 if gpus_per_job(device) else os.cpu_count() or 1
-    measured = Calibration(pick_device(device, 1), 60) if calibration and not check_disk else None
+    at_once = _trainings_at_once(supposed.bench)
+    measured = Calibration(pick_device(supposed.bench.config.device, 1), 60) if calibration else None
     found = foresee(supposed, names, at_once, measured)
-    if check_disk:
-        for line in _warning(found):
-            typer.echo(line, err=True)
-        return
     typer.echo("\n".join([f"{', '.join(names)}:", *_describe(found, at_once, measured is not None)]))
+
+
+def warn_of_small_disk(bench: Bench, experiments: Sequence[str]) -> None:
+    """Says where the disk is too small for what experiments have on it at their peak."""
+    from nfbench.plan.supposed import SupposedPlan
+    from nfbench.results.foresight import foresee
+
+    for line in _warning(foresee(SupposedPlan(Plan(bench)), experiments, _trainings_at_once(bench))):
+        typer.echo(line, err=True)
+
+
+def _trainings_at_once(bench: Bench) -> int:
+    from nfbench.core.resources import gpus_per_job
+
+    return 1 if gpus_per_job(bench.config.device) else os.cpu_count() or 1
 
 
 def _describe(found: "Foresight", at_once: int, calibrated: bool) -> Iterator[str]:

@@ -85,9 +85,18 @@ def test_the_page_says_what_is_done_and_needed(own):
 
 def test_a_disk_that_is_too_small_is_one_line_with_what_to_set(own, monkeypatch):
     monkeypatch.setattr("nfbench.results.foresight.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1})())
-    (line,) = run_nfbench(Path(), "plan", "--check-disk").splitlines()
+    (line,) = run_nfbench(Path(), "check_variants", "own").splitlines()
     assert line.startswith("warning: the disk is too small")
     assert "keep_models" in line
+
+
+def test_a_disk_that_cannot_be_looked_at_stops_no_run(own, monkeypatch):
+    def usage(_):
+        raise OSError("no such device")
+
+    monkeypatch.setattr("nfbench.results.foresight.shutil.disk_usage", usage)
+    assert run_nfbench(Path(), "check_variants", "own") == "warning: the disk was not checked: no such device\n"
+    assert run_nfbench(Path(), "check_variants") == ""
 
 
 def test_times_are_calibrated_where_no_job_has_finished(own):

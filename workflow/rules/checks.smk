@@ -13,21 +13,11 @@ def check_before_jobs():
     try:
         if DEVICE == "cuda" and any(job.resources.get("gpu") for job in workflow.dag.needrun_jobs()):
             shell("{sys.executable:q} -m nfbench check_device")
-        shell("{sys.executable:q} -m nfbench check_variants --config {CONFIG:q}")
+        gathered = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "aggregate_results"]
+        experiments = sorted(job.wildcards.experiment for job in gathered)  # whose disk is looked at
+        shell("{sys.executable:q} -m nfbench check_variants --config {CONFIG:q} {experiments:q}")
     except CalledProcessError:
         sys.exit(1)  # the command has said why
-    warn_of_small_disk()
-
-
-def warn_of_small_disk():
-    """Says where the disk is too small for the experiments of this run; it goes on all the same."""
-    gathered = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "aggregate_results"]
-    experiments = sorted(job.wildcards.experiment for job in gathered)
-    try:
-        if experiments:
-            shell("{sys.executable:q} -m nfbench plan --check-disk --config {CONFIG:q} {experiments:q}")
-    except CalledProcessError:
-        logger.warning("The disk was not checked.")
 
 
 def check_names_for_a_cluster():

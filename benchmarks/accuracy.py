@@ -26,7 +26,7 @@ from benchmarks.peers import Given, PeerFastFlow
 from nfbench.blocks.method import Method, Scores, build_method, resolve_settings
 from nfbench.datasets._manifest import read_manifest
 from nfbench.features.cache import FeatureCache
-from nfbench.metrics._thresholds import NormalScores
+from nfbench.metrics._tails import NormalScores
 from nfbench.scoring.evaluate import GroundTruth, evaluate
 from nfbench.scoring.maps import score_images
 from nfbench.training.checkpoint import SideFolder

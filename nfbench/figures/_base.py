@@ -251,18 +251,22 @@ def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
     A figure that would be too large is written at a lower resolution.
     All text is shown as it is; control characters, and bytes of names that are not UTF-8, by their numbers.
     """
-    from matplotlib import pyplot
+    from matplotlib import pyplot, rcParams
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
         text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
     for folder in {path.parent for path in paths}:
         remove_stale(folder)
+    if figure.get_layout_engine():
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)  # arranged once, not for each file again
+    box = figure.get_tightbbox().padded(rcParams["savefig.pad_inches"])
     dpi = min(_DPI, _LONGEST / max(figure.get_size_inches()))
     for path in paths:
         options: dict[str, Any] = {"metadata": {"CreationDate": None}}
         if path.suffix == ".png":
             options = {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 3}}  # faster, 12 % larger
         with atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=dpi, bbox_inches="tight", **options)
+            figure.savefig(temporary, dpi=dpi, bbox_inches=box, **options)
     pyplot.close(figure)

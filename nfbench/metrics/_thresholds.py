@@ -3,7 +3,7 @@
 A score above its threshold is an alarm. With ``n`` normal images of scores ``s_1 ... s_n``, sorted ``s_(1) <= ...``:
 
 - ``conformal``: ``s_(k)`` with ``k = ceil((n + 1)(1 - alpha))``, infinite where ``k > n``. If these images and a future
-  normal one are exchangeable, its chance of an alarm is at most ``alpha``, whatever the model and the distribution, and
+  normal one are exchangeable, its chance of an alarm is at most ``alpha``, for any model and distribution, and
   without ties ``(n + 1 - k) / (n + 1)`` (Vovk et al., 2005). The same as ``p <= alpha`` with the p-value
   ``p = (1 + #{s_i >= s}) / (n + 1)``.
 - ``sigma``: mean plus so many standard deviations. No promise: its rate depends on the tail of the scores.
@@ -14,21 +14,18 @@ since images are exchangeable and pixels are not: at most ``alpha`` is the chanc
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import numpy as np
 
 from nfbench.metrics._inputs import as_array, check_finite
-from nfbench.metrics._tails import UpperTail
+from nfbench.metrics._tails import NormalScores, UpperTail
 
 __all__ = [
     "ALPHA",
     "IMAGE_QUANTILE",
     "SIGMAS",
-    "NormalScores",
     "conformal_rank",
     "conformal_threshold",
     "contour_threshold",
@@ -42,104 +39,6 @@ ALPHA = 0.05
 SIGMAS = 3.0
 IMAGE_QUANTILE = 0.95
 _CONTOUR_SHARE = 0.001
-
-
-class Pixels(NamedTuple):
-    """Number of pixels, their mean, and the sum of their squared deviations from it."""
-
-    number: int = 0
-    mean: float = 0.0
-    deviations: float = 0.0
-
-    @property
-    def std(self) -> float:
-        """Standard deviation, NaN without pixels."""
-        return math.sqrt(self.deviations / self.number) if self.number else math.nan
-
-    def add(self, values: np.ndarray) -> "Pixels":
-        """With further pixels of any shape (Chan et al., 1983)."""
-        added, mean = values.size, float(values.mean(dtype=np.float64))
-        deviations = float(np.square(values.astype(np.float64) - mean).sum())
-        number, step = self.number + added, mean - self.mean
-        return Pixels(
-            number,
-            self.mean + step * added / number,
-            self.deviations + deviations + step**2 * self.number * added / number,
-        )
-
-
-@dataclass(frozen=True)
-class NormalScores:
-    """What thresholds need of ``n`` normal images, gathered batch by batch.
-
-    Attributes:
-        tail: the largest pixels of their maps together; empty of methods without maps.
-        rows: numbers of the images ``(n,)``.
-        images: image scores by the rule of the method's paper ``(n,)``, float32.
-        largest: the largest pixel of each map ``(n,)``, float32; empty without maps.
-        pixels: of all maps together.
-    """
-
-    tail: UpperTail
-    rows: np.ndarray
-    images: np.ndarray
-    largest: np.ndarray
-    pixels: Pixels
-
-    @classmethod
-    def of(cls, n_images: int) -> Self:
-        """Of no image yet, of so many in all."""
-        none = np.empty(0, np.float32)
-        return cls(UpperTail(n_images), np.empty(0, np.int64), none, none, Pixels())
-
-    @classmethod
-    def of_maps(cls, maps: np.ndarray) -> Self:
-        """Of maps ``(n, H, W)`` whose largest pixels are the image scores."""
-        return cls.of(len(maps)).add(np.arange(len(maps)), maps.reshape(len(maps), -1).max(1), maps)
-
-    def add(self, rows: Any, images: np.ndarray, maps: np.ndarray | None) -> Self:
-        """With further images: their numbers and scores ``(B,)`` and maps ``(B, H, W)``, all of one size."""
-        more = replace(self, rows=np.append(self.rows, rows), images=np.append(self.images, images))
-        if maps is None:
-            return more
-        largest = maps.reshape(len(maps), -1).max(1)
-        return replace(
-            more,
-            tail=self.tail.add(maps),
-            largest=np.append(self.largest, largest),
-            pixels=self.pixels.add(maps),
-        )
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All of it by name, for files; numbers as ``(2,)`` and ``(3,)``."""
-        return {
-            "tail": self.tail.values,
-            "counts": np.array([self.tail.n_images, self.tail.n_pixels]),
-            "rows": self.rows,
-            "images": self.images,
-            "largest": self.largest,
-            "pixels": np.array(self.pixels, dtype=np.float64),
-        }
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
-        """Inverse of ``arrays``."""
-        number, mean, deviations = arrays["pixels"].tolist()
-        n_images, n_pixels = arrays["counts"].tolist()
-        tail = UpperTail(n_images, n_pixels, arrays["tail"])
-        pixels = Pixels(int(number), mean, deviations)
-        return cls(tail, arrays["rows"], arrays["images"], arrays["largest"], pixels)
-
-    def sorted(self) -> Self:
-        """In the order of the images' numbers."""
-        order = np.argsort(self.rows, kind="stable")
-        largest = self.largest[order] if self.has_maps else self.largest
-        return replace(self, rows=self.rows[order], images=self.images[order], largest=largest)
-
-    @property
-    def has_maps(self) -> bool:
-        """Whether the method makes maps."""
-        return self.pixels.number > 0
 
 
 def conformal_rank(n: int, alpha: float) -> int:

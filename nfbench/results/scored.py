@@ -14,7 +14,7 @@ from nfbench.core.seals import KnownFile, read_sealed, verified
 from nfbench.datasets._manifest import Entry
 from nfbench.features.meta import FeatureMeta
 from nfbench.metrics import ThresholdSource
-from nfbench.metrics._thresholds import NormalScores
+from nfbench.metrics._tails import NormalScores
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import SCORED
 from nfbench.plan.specs import ScoreSpec

@@ -10,7 +10,8 @@ from pydantic import NonNegativeFloat, PositiveInt
 from nfbench.core.record import Record
 from nfbench.datasets._manifest import Entry
 from nfbench.metrics import ThresholdSource
-from nfbench.metrics._thresholds import NormalScores, contour_threshold
+from nfbench.metrics._tails import NormalScores
+from nfbench.metrics._thresholds import contour_threshold
 
 __all__ = ["THRESHOLDS", "NormalImage", "PixelsRecord", "ThresholdsRecord"]
 

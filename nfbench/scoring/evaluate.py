@@ -16,7 +16,8 @@ from nfbench.metrics import BY_RULE, BY_THRESHOLD, Named, metrics_of
 from nfbench.metrics._inputs import label_regions
 from nfbench.metrics._iou import IouSweep, fair_threshold_of, iou_sweep, mean_iou
 from nfbench.metrics._ranking import UNDEFINED, Areas, RankedScores, areas_under_curves, image_areas
-from nfbench.metrics._thresholds import NormalScores, image_threshold, pixel_threshold
+from nfbench.metrics._tails import NormalScores
+from nfbench.metrics._thresholds import image_threshold, pixel_threshold
 from nfbench.scoring.a_contrario import log_nfa_of_energies
 from nfbench.scoring.maps import ScoredImages, resize_map
 from nfbench.scoring.rates import Rates, image_rates, pixel_rates

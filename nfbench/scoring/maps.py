@@ -17,7 +17,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.progress import progress
 from nfbench.features.batches import BATCH, CachedFeatures, read_batches
 from nfbench.features.extractor import filled_up
-from nfbench.metrics._thresholds import NormalScores
+from nfbench.metrics._tails import NormalScores
 from nfbench.scoring.a_contrario import energy
 
 __all__ = [

@@ -13,7 +13,8 @@ from nfbench.blocks.method import Method
 from nfbench.core.errors import required
 from nfbench.features.batches import CachedFeatures, read_batches
 from nfbench.metrics import TRANSDUCTIVE, ThresholdSource
-from nfbench.metrics._thresholds import NormalScores, contour_threshold
+from nfbench.metrics._tails import NormalScores
+from nfbench.metrics._thresholds import contour_threshold
 from nfbench.scoring.evaluate import Evaluation, GroundTruth, evaluate, log_nfa_maps
 from nfbench.scoring.maps import Localizer, ScoredImages, score_images, score_normal
 

@@ -24,7 +24,7 @@ from nfbench.features.cache import FeatureCache
 from nfbench.features.meta import FeatureMeta
 from nfbench.features.shards import StoredArray
 from nfbench.metrics import find_metric
-from nfbench.metrics._thresholds import NormalScores
+from nfbench.metrics._tails import NormalScores
 from nfbench.plan.cells import Cell
 from nfbench.scoring.evaluate import GroundTruth, ScoredSet, log_nfa_maps
 from nfbench.scoring.gradients import GradientMaps

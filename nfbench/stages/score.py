@@ -26,7 +26,7 @@ from nfbench.features.batches import CachedFeatures, of_class
 from nfbench.features.cache import FeatureCache
 from nfbench.features.online import OnlineFeatures, pseudo_anomalies
 from nfbench.features.recipe import Recipe
-from nfbench.metrics._thresholds import NormalScores
+from nfbench.metrics._tails import NormalScores
 from nfbench.plan.origin import require_origin
 from nfbench.plan.paths import SCORED, TRAINED
 from nfbench.plan.specs import ScoreSpec

@@ -17,7 +17,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.progress import progress
 from nfbench.core.provenance import derive_seed
 from nfbench.features.batches import BATCH
-from nfbench.metrics._thresholds import NormalScores
+from nfbench.metrics._tails import NormalScores
 from nfbench.plan.cells import Cell
 from nfbench.training.assemble import Images, assemble
 from nfbench.training.checkpoint import load_state, save_state

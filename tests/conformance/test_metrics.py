@@ -11,7 +11,7 @@ from nfbench.core.registry import plugin_names
 from nfbench.metrics import BY_RULE, PACKAGE, families, known_metrics
 from nfbench.metrics._inputs import label_regions
 from nfbench.metrics._ranking import RankedScores
-from nfbench.metrics._thresholds import NormalScores
+from nfbench.metrics._tails import NormalScores
 from nfbench.scoring.evaluate import ScoredSet
 from nfbench.scoring.maps import ScoredImages
 

@@ -20,6 +20,8 @@ from tests.executed import Executed
 from tests.tables.test_tables import compile_latex
 from tests.whole import whole_runs
 
+pytestmark = pytest.mark.usefixtures("parsed_once")
+
 KINDS = plugin_names(TableConfig.package)
 HOSTILE = r" <b>5$_$ & \frac{1}{2} 100 % #1 {{ x }}"
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nfbench.metrics._tails import NormalScores
 from nfbench.metrics._thresholds import (
-    NormalScores,
     conformal_rank,
     conformal_threshold,
     image_threshold,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nfbench.datasets._manifest import Entry
-from nfbench.metrics._thresholds import NormalScores
+from nfbench.metrics._tails import NormalScores
 from nfbench.results.artifacts import choose_examples, write_artifacts
 from nfbench.results.examples import read_examples
 from nfbench.scoring.evaluate import GroundTruth, evaluate, log_nfa_maps

@@ -13,7 +13,8 @@ from nfbench.core.provenance import file_sha256
 from nfbench.datasets._manifest import Entry
 from nfbench.metrics import TRANSDUCTIVE, known_metrics, miou, miou_oracle
 from nfbench.metrics._iou import mean_iou
-from nfbench.metrics._thresholds import NormalScores, contour_threshold
+from nfbench.metrics._tails import NormalScores
+from nfbench.metrics._thresholds import contour_threshold
 from nfbench.results.compose import select
 from nfbench.scoring.evaluate import GroundTruth, evaluate, log_nfa_maps
 from nfbench.scoring.maps import ScoredImages, image_scores, resize_map, score_images

@@ -12,7 +12,7 @@ from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.core.provenance import file_sha256
 from nfbench.datasets._manifest import Entry
 from nfbench.metrics import TRANSDUCTIVE, miou
-from nfbench.metrics._thresholds import NormalScores
+from nfbench.metrics._tails import NormalScores
 from nfbench.scoring.evaluate import GroundTruth
 from nfbench.scoring.maps import score_normal
 from nfbench.scoring.protocol import Views, measure, score_views

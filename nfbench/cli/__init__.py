@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from nfbench.cli import check, data, experiments, explain, explore, pages, plan, predict, stages
+from nfbench.cli import check, data, experiments, explain, explore, pack, pages, plan, predict, stages
 from nfbench.core.errors import NfbenchError, is_of_memory, one_line, system_error
 
 __all__ = ["app", "main"]
@@ -45,6 +45,7 @@ for command in (
     explain.status,
     plan.plan,
     predict.predict,
+    pack.pack,
     check.check,
     explore.describe,
     explore.errata,

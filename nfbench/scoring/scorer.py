@@ -1,7 +1,7 @@
 """A trained method on its backbone, from pictures to scores."""
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ class Scorer:
         device: where to compute.
         extractor: network of the recipe, if it is loaded.
         class_number: class of the pictures, for methods that take it.
+        network: loads the network of the recipe, by default as ``load_extractor`` does.
     """
 
     def __init__(
@@ -39,14 +40,16 @@ class Scorer:
         device: torch.device,
         extractor: nn.Module | None = None,
         class_number: int = 0,
+        network: Callable[[], nn.Module] | None = None,
     ) -> None:
         self.model, self.recipe, self.device, self.class_number = model, recipe, device, class_number
-        self.extractor = Extractor(recipe, device, extractor)
+        self._load = network or partial(load_extractor, recipe)
+        self.extractor = Extractor(recipe, device, network() if network and extractor is None else extractor)
 
     @cached_property
     def _network(self) -> nn.Module:
         """The backbone that gradients go through, in torch's usual memory format."""
-        return load_extractor(self.recipe).to(self.device)
+        return self._load().to(self.device)
 
     def features(self, pictures: Sequence[Picture]) -> Features[StoredArray]:
         """Features of pictures, computed when they are read."""

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from nfbench.cli import check, data, experiments, explain, explore, export, pages, plan, predict, stages, start
+from nfbench.cli import check, data, experiments, explain, explore, export, pack, pages, plan, predict, stages, start
 from nfbench.core.errors import NfbenchError, is_of_memory, one_line, system_error
 
 __all__ = ["app", "main"]
@@ -46,6 +46,7 @@ for command in (
     plan.plan,
     predict.predict,
     export.export,
+    pack.pack,
     check.check,
     explore.describe,
     explore.errata,

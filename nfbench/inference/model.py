@@ -1,13 +1,14 @@
 """The model of a finished run, from its folder alone."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import nn
 
 from nfbench.blocks.method import LevelShape, Method, build_method, load_method, resolve_settings
 from nfbench.core.errors import NfbenchError
@@ -56,7 +57,31 @@ class TrainedModel:
         """
         folder = run_folder(run)
         record = read_record(folder / "run.json")
-        source = trained_folder(folder, record)
+        return cls.read(record, folder, trained_folder(folder, record), device, batch_size)
+
+    @classmethod
+    def read(
+        cls,
+        record: RunRecord,
+        folder: Path,
+        source: Path,
+        device: torch.device,
+        batch_size: int = BATCH,
+        network: Callable[[], nn.Module] | None = None,
+    ) -> "TrainedModel":
+        """Reads the model of a run whose record is known.
+
+        Args:
+            record: of the run.
+            folder: has ``thresholds.json`` and ``run.json``.
+            source: has ``model.safetensors`` and ``training.json``.
+            device: where to compute.
+            batch_size: as for ``load``.
+            network: builds the backbone; by default from the weights that its configuration names.
+
+        Raises:
+            NfbenchError: as ``load``.
+        """
         training = training_of(str(source), record.cell.cell)
         state = load_state(verified(_kept(source), source / "training.json"))
         recipe, settings = record.features.recipe, resolve_settings(record.cell.variant_of, overrides=record.settings)
@@ -66,7 +91,8 @@ class TrainedModel:
         method = build_method(name, shapes, settings, (side, side), training.initialization, len(classes))
         number = classes.index(record.cell.category)
         model = load_method(method.to(device), state)
-        return cls(folder, record, Scorer(model, recipe, device, class_number=number, batch_size=batch_size))
+        scorer = Scorer(model, recipe, device, class_number=number, batch_size=batch_size, network=network)
+        return cls(folder, record, scorer)
 
     @property
     def method(self) -> Method:

@@ -1,8 +1,8 @@
 """A trained method on its backbone, from pictures to scores."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ class Scorer:
         extractor: network of the recipe, if it is loaded.
         class_number: class of the pictures, for methods that take it.
         batch_size: pictures that the method is given at once; the stages' own by default, for equal bits.
+        network: loads the network of the recipe, by default as ``load_extractor`` does.
     """
 
     def __init__(
@@ -42,10 +43,12 @@ class Scorer:
         extractor: nn.Module | None = None,
         class_number: int = 0,
         batch_size: int = BATCH,
+        network: Callable[[], nn.Module] | None = None,
     ) -> None:
         self.batch_size = batch_size
         self.model, self.recipe, self.device, self.class_number = model, recipe, device, class_number
-        self.extractor = Extractor(recipe, device, extractor)
+        self._load = network or partial(load_extractor, recipe)
+        self.extractor = Extractor(recipe, device, network() if network and extractor is None else extractor)
 
     def at(self, batch_size: int) -> "Scorer":
         """The same with another batch size; the network is shared."""
@@ -56,7 +59,7 @@ class Scorer:
     @cached_property
     def _network(self) -> nn.Module:
         """The backbone that gradients go through, in torch's usual memory format."""
-        return load_extractor(self.recipe).to(self.device)
+        return self._load().to(self.device)
 
     def features(self, pictures: Sequence[Picture]) -> Features[StoredArray]:
         """Features of pictures, computed when they are read."""

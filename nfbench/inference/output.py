@@ -140,7 +140,11 @@ def _caption(prediction: Prediction, decisions: Decisions) -> str:
     if decisions.image is None:
         return f"{said}: NFA < 1 in {len(prediction.detection.boxes) if prediction.detection else 0} regions"
     p = "" if prediction.p_value is None else f", p = {prediction.p_value:.2g}"
-    return f"{said}: score {prediction.score:.4g}, threshold {decisions.image:.4g}{p}"
+    return f"{said}: score {_short(prediction.score or 0.0)}, threshold {_short(decisions.image)}{p}"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def _captioned(picture: Image.Image, text: str, alarm: bool | None) -> Image.Image:

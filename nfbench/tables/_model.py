@@ -189,6 +189,8 @@ class Table:
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.measured and (twice := set(self.heads) & set(self.keys)):
+            raise NfbenchError(f"table '{self.name}': labels and columns are both called '{min(twice)}' in CSV")
         for row in self.rows:
             if len(row.cells) != len(self.columns):
                 found = f"{len(row.cells)} cells for {len(self.columns)} columns"

@@ -51,7 +51,7 @@ class AlarmsTable(RunsTableConfig):
             column
             for metric in self.metrics
             for column in (
-                Column(short_metric(metric), metric, metric=metric),
+                Column(short_metric(metric), metric, metric, "last", metric=metric),
                 Column(f"images, {short_metric(metric)}", is_text=True),
             )
         ]
@@ -61,7 +61,8 @@ class AlarmsTable(RunsTableConfig):
         ]
         cells = "{spread}, of the normal test images of all categories together; images: their number, seed by seed"
         caption = caption_of_means(self.title, self.metrics, results, source.notes, ["last"], cells=cells)
-        return Table(name, caption, tuple(columns), tuple(rows), heads=("dataset", "method", "backbone"))
+        heads, keys = ("dataset", "method", "backbone"), ("column", "metric", "selection")
+        return Table(name, caption, tuple(columns), tuple(rows), heads=heads, keys=keys)
 
 
 def _cells(runs: pd.DataFrame) -> tuple[Comparison, Text]:

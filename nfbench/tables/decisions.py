@@ -55,10 +55,11 @@ class DecisionsTable(RunsTableConfig):
                 parts = [runs[runs.metric == f"{metric}{ending}"] for metric in measured]
                 if any(len(part) for part in parts):
                     rows.append(Row((*labels, rule), tuple(map(compare_runs, parts))))
-        columns = tuple(Column(_title(metric), metric, metric=metric) for metric in measured)
+        columns = tuple(Column(_title(metric), metric, metric, "last") for metric in measured)
         more = ["the conformal threshold promises at most 5 % false alarms on images that are like the held-out ones"]
         caption = caption_of_means(self.title, measured, results, source.notes, ["last"], more=more)
-        return Table(name, caption, columns, tuple(rows), heads=("dataset", "method", "backbone", "threshold"))
+        heads, keys = ("dataset", "method", "backbone", "threshold"), ("column", "metric", "selection")
+        return Table(name, caption, columns, tuple(rows), heads=heads, keys=keys)
 
 
 def _title(metric: str) -> str:

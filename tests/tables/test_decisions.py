@@ -1,9 +1,13 @@
 """The table of decisions has a row for each rule that a method has."""
 
+import csv
+import io
+
 import pandas as pd
 import pytest
 
 from nfbench.core.errors import NfbenchError
+from nfbench.tables._render import to_csv
 from nfbench.tables.decisions import DecisionsTable
 from tests.tables.making import make_table
 from tests.tables.test_tables import results
@@ -30,6 +34,10 @@ def test_rules_are_rows_and_rates_columns():
         "conformal, 5 %": pytest.approx([5, 25]),
         "mean + 3 standard deviations": pytest.approx([0, 50]),
         "best F1 on the test set (optimistic)": pytest.approx([10, 0]),
+    }
+    written = list(csv.DictReader(io.StringIO(to_csv(table))))
+    assert {(row["method"], row["threshold"], row["metric"]) for row in written} == {
+        ("U-Flow <x>", rule, metric) for rule in found for metric in ("image_false_alarm_rate", "image_miss_rate")
     }
     assert "promises at most 5 % false alarms" in table.caption
     assert "hreshold from normal images held out of the training" in table.caption

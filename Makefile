@@ -32,6 +32,7 @@ lint: install ## formatting, style, types, workflow
 docs: install ## the documentation as pages, with the reports that are there
 	mkdocs build --quiet --strict
 	test ! -d results/reports || cp -r results/reports site/
+	test ! -d site/reports || sed -i.md 's|../../docs/predict.md|../predict.html|' site/reports/*.html && rm -f site/reports/*.md
 	@echo "documentation: $(CURDIR)/site/index.html"
 
 mlflow: install ## MLflow's pages on this machine, over the runs that were tracked

@@ -33,3 +33,4 @@ rule all:
 
 onstart:
     check_before_jobs()
+    remove_levels_with_meta()

@@ -26,7 +26,7 @@ from benchmarks.peers import Given, PeerFastFlow
 from nfbench.blocks.method import Method, Scores, build_method, resolve_settings
 from nfbench.datasets._manifest import read_manifest
 from nfbench.features.cache import FeatureCache
-from nfbench.metrics._tails import UpperTail
+from nfbench.metrics._tails import NormalScores
 from nfbench.scoring.evaluate import GroundTruth, evaluate
 from nfbench.scoring.maps import score_images
 from nfbench.training.checkpoint import SideFolder
@@ -163,7 +163,7 @@ def run_one(settings, build, caches, truth, seed):
         train(model, data, settings, SideFolder(Path(folder), "none"), "benchmark", checkpoint_seconds=float("inf"))
     seconds = time.perf_counter() - started
     normal, test = (score_images(model.eval(), cache.features, CPU) for cache in caches)
-    return {**evaluate(test, truth, UpperTail(len(normal.maps)).add(normal.maps), {}).metrics, "seconds": seconds}
+    return {**evaluate(test, truth, NormalScores.of_maps(normal.maps), {}).metrics, "seconds": seconds}
 
 
 def main():

@@ -2,6 +2,8 @@
 
 import gc
 import os
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches a hub but the one that starts its own
@@ -14,6 +16,7 @@ import pytest
 from PIL import Image
 
 from nfbench.core.torchvision_guard import import_torchvision
+from nfbench.plan import code
 
 import_torchvision()  # before any test module imports timm or anomalib
 
@@ -39,6 +42,17 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return ROOT
+
+
+@pytest.fixture(scope="module")
+def parsed_once() -> Iterator[None]:
+    """Files of nfbench and of its copies are parsed again only where their text is new."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(code, "Module", lambda name, path: _parsed(name, path, path.read_bytes()))
+        yield
+
+
+_parsed = cache(lambda name, path, text, module=code.Module: module(name, path))
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from pathlib import Path
 import nfbench
 
 SOURCE = Path(nfbench.__file__).parent
+OURS = f"{SOURCE}/"
 
 
 class Executed:
@@ -32,11 +33,13 @@ class Executed:
         self.names |= {definition_at(path, line) for path, line in places}  # here, since threads cannot parse at a time
 
     def _note(self, frame, event, argument):
+        if event != "call":  # most are not, and of calls most are not ours: what is cheap to ask comes first
+            return
         code = frame.f_code
-        if event != "call" or code in self._codes or not code.co_filename.startswith(f"{SOURCE}/"):
+        if not code.co_filename.startswith(OURS) or code in self._codes:
             return
         while frame is not None:
-            if frame.f_code.co_name == "<module>" and frame.f_code.co_filename.startswith(f"{SOURCE}/"):
+            if frame.f_code.co_name == "<module>" and frame.f_code.co_filename.startswith(OURS):
                 return
             frame = frame.f_back
         self._codes.add(code)

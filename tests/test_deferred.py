@@ -9,7 +9,12 @@ pytestmark = pytest.mark.slow
 
 FREIA = """
 import sys
+import nfbench.results.foresight, nfbench.search.summary
+from nfbench.blocks.method import LevelShape, build_to_count, resolve_settings
 from nfbench.methods import fastflow, uflow
+for method in ("fastflow", "cflow"):  # as before the first job of each run
+    build_to_count(method, [LevelShape(8, 4, 4)], resolve_settings(method), (16, 16))
+assert not {"pandas", "sympy", "sklearn"} & sys.modules.keys()
 assert "FrEIA" in sys.modules and "scipy.stats" not in sys.modules
 from FrEIA.modules import AllInOneBlock
 turned = AllInOneBlock([(6,)], subnet_constructor=lambda a, b: __import__("torch").nn.Linear(a, b), permute_soft=True)

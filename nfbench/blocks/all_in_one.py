@@ -80,9 +80,9 @@ class AllInOneStep(InvertibleModule):
         self.global_scale = nn.Parameter(torch.full(per_channel, _GLOBAL_SCALE_ONE))
         self.global_offset = nn.Parameter(torch.zeros(per_channel))
         if permutation == "hard":
-            order = torch.randperm(channels, generator=generator, device="cpu").to(torch.get_default_device())
-            self.register_buffer("permutation", order)
-            self.register_buffer("inverse_permutation", torch.argsort(order))
+            order, device = torch.randperm(channels, generator=generator, device="cpu"), torch.get_default_device()
+            self.register_buffer("permutation", order.to(device))
+            self.register_buffer("inverse_permutation", torch.argsort(order).to(device))
         rotation = _random_rotation(channels, generator) if permutation == "soft" else None
         self.register_buffer("rotation", rotation)
 

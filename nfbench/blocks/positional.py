@@ -21,14 +21,14 @@ def sinusoidal_code(channels: int, height: int, width: int) -> Tensor:
     if channels % 4:
         raise ValueError(f"'channels' must be divisible by 4 for sine and cosine of two axes, got {channels}")
     half = channels // 2
-    code = torch.empty(channels, height, width, dtype=torch.float64)
+    code = torch.empty(channels, height, width, dtype=torch.float64, device="cpu")
     code[:half] = _code(half, width)[:, None, :]
     code[half:] = _code(half, height)[:, :, None]
-    return code.float()
+    return code.float().to(torch.get_default_device())
 
 
 def _code(channels: int, length: int) -> Tensor:
     """Code of ``0 .. length - 1``, ``(channels, length)``."""
-    frequencies = _BASE ** (-torch.arange(0, channels, 2, dtype=torch.float64) / channels)
-    angles = frequencies[:, None] * torch.arange(length, dtype=torch.float64)
+    frequencies = _BASE ** (-torch.arange(0, channels, 2, dtype=torch.float64, device="cpu") / channels)
+    angles = frequencies[:, None] * torch.arange(length, dtype=torch.float64, device="cpu")
     return torch.stack([angles.sin(), angles.cos()], dim=1).flatten(0, 1)

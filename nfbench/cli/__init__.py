@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from nfbench.cli import check, data, experiments, explain, explore, export, pages, plan, stages
+from nfbench.cli import check, data, experiments, explain, explore, export, pack, pages, plan, predict, stages, start
 from nfbench.core.errors import NfbenchError, is_of_memory, one_line, system_error
 
 __all__ = ["app", "main"]
@@ -44,14 +44,16 @@ for command in (
     explain.explain,
     explain.status,
     plan.plan,
+    predict.predict,
     export.export,
+    pack.pack,
     check.check,
     explore.describe,
     explore.errata,
     explore.coverage,
     explore.schema,
-    explore.check_variants,
-    explore.check_device,
+    start.check_start,
+    start.check_device,
 ):
     app.command(command.__name__)(command)
 app.command("list")(explore.list_names)

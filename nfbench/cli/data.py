@@ -99,6 +99,8 @@ def _in_words(report: "Report") -> str:
         if found.official:
             same = "as published" if found.counts == found.official else f"published: {_counts(found.official)}"
         lines.append(f"{name}: {_counts(found.counts)}; {same}; {found.masks} masks; {', '.join(found.sizes)}")
+        if found.validation:
+            lines.append(f"  {found.validation} normal images for validation")
         lines += _stored(found.pixels)
         lines += [f"  broken: {problem}" for problem in found.broken]
         lines += [f"  mask without defect: {path}" for path in found.empty_masks]

@@ -9,14 +9,14 @@ from typing import Annotated, Literal
 import typer
 
 from nfbench.backbones._base import backbone_names, find_backbone
-from nfbench.cli.load import Overrides, load
+from nfbench.cli.load import load
 from nfbench.cli.options import Set, parse_numbers, parse_overrides
 from nfbench.config import BackboneConfig, Config, Experiment, FigureConfig, TableConfig, validate
-from nfbench.core.errors import NfbenchError, required
-from nfbench.core.registry import exported, plugin_names
+from nfbench.core.errors import required
+from nfbench.core.registry import plugin_names
 from nfbench.metrics import metric_list
 
-__all__ = ["check_device", "check_variants", "coverage", "describe", "errata", "list_names", "schema"]
+__all__ = ["coverage", "describe", "errata", "list_names", "schema"]
 
 
 _WHOLE = '{"categories": null, "seeds": 1, "miniature": false}'
@@ -124,38 +124,6 @@ def coverage() -> None:
     from nfbench.tables._coverage import coverage_page
 
     typer.echo(coverage_page(load(_WHOLE)), nl=False)
-
-
-def check_variants(overrides: Overrides = "{}") -> None:
-    """Check the settings and backbones of all variants, before anything is computed with them."""
-    from nfbench.blocks.method import PACKAGE, Method, check_backbone, resolve_settings
-
-    bench = load(overrides)
-    for name, variant in bench.variants.items():
-        try:
-            resolve_settings(variant.method, overrides=variant.settings)
-            if variant.search:
-                from nfbench.search.space import search_space
-
-                search_space(variant)
-        except NfbenchError as error:
-            raise NfbenchError(f"variant '{name}': {error}") from error
-    blocks = ((name, block) for name, experiment in bench.experiments.items() for block in experiment.grid)
-    for experiment, block in blocks:
-        for method, backbone in product(block.methods, block.backbones):
-            try:
-                found: type[Method] = exported(PACKAGE, bench.variant(method).method, "METHOD", subclass_of=Method)
-                check_backbone(found, levels=bool(backbone.level_shapes), image=backbone.stores_image)
-            except NfbenchError as error:
-                message = f"experiment '{experiment}', '{method}' on '{backbone.tag}': {error}"
-                raise NfbenchError(message) from error
-
-
-def check_device() -> None:
-    """Check that torch can compute on a GPU of this machine; says why where it cannot."""
-    from nfbench.core.device import require_gpu
-
-    require_gpu()
 
 
 def _times(shape: Iterable[int]) -> str:

@@ -1,12 +1,9 @@
 """``nfbench export``: a trained model as one file."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-
-from nfbench.core.errors import NfbenchError
 
 __all__ = ["export"]
 
@@ -27,7 +24,6 @@ def export(
             min=0, help="Largest difference from the method, as a share; more where rounding features makes more."
         ),
     ] = 1e-4,
-    thresholds: Annotated[str, typer.Option(help="Thresholds to write beside the graph, a JSON object.")] = "{}",
 ) -> None:
     """Write a run's model as one file, from decoded images to maps and scores, and check it."""
     import torch
@@ -37,7 +33,7 @@ def export(
 
     model = TrainedModel.load(run, torch.device("cpu"))
     path = output or model.folder / f"model{_ENDINGS[kind]}"
-    done = export_model(model, path, kind, _parsed(thresholds), tolerance)
+    done = export_model(model, path, kind, tolerance)
     found = done.agreement
     images = "test images" if found.real else "made-up images, as its test images are gone"
     maps = "no maps" if found.maps is None else f"maps by {found.maps:.1e} of their range"
@@ -45,13 +41,3 @@ def export(
         f"{done.path}: {done.size / 1e6:.1f} MB; differs from the method on {found.n_images} {images} by at most "
         f"{found.scores:.1e} in scores, {maps}; rounding features to fp16 makes {found.rounding:.1e}"
     )
-
-
-def _parsed(thresholds: str) -> dict:
-    try:
-        found = json.loads(thresholds)
-    except ValueError as error:
-        raise NfbenchError(f"--thresholds: not valid JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise NfbenchError("--thresholds: expected a JSON object")
-    return found

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nfbench.cli.load import Overrides, load_plan
+from nfbench.config import Bench
+from nfbench.core.resources import gpus_per_job
 
 if TYPE_CHECKING:
     from nfbench.results.foresight import Foresight
 
-__all__ = ["plan"]
+__all__ = ["disk_warning", "plan", "trainings_at_once"]
 
 Experiments = Annotated[list[str] | None, typer.Argument(help="Experiments. Default: the configured one.")]
 _GB = 1e9
@@ -21,26 +23,24 @@ def plan(
     experiments: Experiments = None,
     overrides: Overrides = "{}",
     calibration: Annotated[bool, typer.Option(help="Measure for about a minute what no finished job tells.")] = True,
-    check_disk: Annotated[bool, typer.Option(help="Only warn where the disk is too small.")] = False,
 ) -> None:
     """Say what experiments take before they run: jobs, disk, memory and time, and what is there."""
     from nfbench.core.device import pick_device
-    from nfbench.core.resources import gpus_per_job
     from nfbench.plan.supposed import SupposedPlan
     from nfbench.results.calibration import Calibration
     from nfbench.results.foresight import foresee
 
     supposed = SupposedPlan(load_plan(overrides))
     names = experiments or [supposed.bench.config.experiment]
-    device = supposed.bench.config.device
-    at_once = 1 if gpus_per_job(device) else os.cpu_count() or 1
-    measured = Calibration(pick_device(device, 1), 60) if calibration and not check_disk else None
+    at_once = trainings_at_once(supposed.bench)
+    measured = Calibration(pick_device(supposed.bench.config.device, 1), 60) if calibration else None
     found = foresee(supposed, names, at_once, measured)
-    if check_disk:
-        for line in _warning(found):
-            typer.echo(line, err=True)
-        return
     typer.echo("\n".join([f"{', '.join(names)}:", *_describe(found, at_once, measured is not None)]))
+
+
+def trainings_at_once(bench: Bench) -> int:
+    """Trainings that run at the same time: one on a GPU, else one for each core."""
+    return 1 if gpus_per_job(bench.config.device) else os.cpu_count() or 1
 
 
 def _describe(found: "Foresight", at_once: int, calibrated: bool) -> Iterator[str]:
@@ -57,7 +57,8 @@ def _describe(found: "Foresight", at_once: int, calibrated: bool) -> Iterator[st
     yield f"  time: all jobs one after the other, from {times}; reading images is not in it"
     disk = found.disk
     yield "  disk:"
-    yield f"    features           {_gb(disk.features):>10}"
+    passing = f"  with keep_features: false {_gb(disk.features - disk.passing)}" if disk.passing else ""
+    yield f"    features           {_gb(disk.features):>10}{passing}"
     kept = f"keep_models: {', '.join(found.kept) or '-'}; all would be {_gb(disk.all_models)}"
     yield f"    models in the end  {_gb(disk.kept):>10}  {kept}"
     on_the_way = f"checkpoints, and models until they have scored, of {at_once} training{'s' * (at_once > 1)} at once"
@@ -67,20 +68,22 @@ def _describe(found: "Foresight", at_once: int, calibrated: bool) -> Iterator[st
     yield "  images: " + ", ".join(f"{count} categories by {_SOURCES[one]}" for one, count in found.counted.items())
     if found.absent:
         yield f"  not on disk: {', '.join(found.absent)}; planned with all official categories"
-    yield from (f"  {line}" for line in _warning(found))
+    yield from (f"  {line}" for line in disk_warning(found))
 
 
-def _warning(found: "Foresight") -> Iterator[str]:
+def disk_warning(found: "Foresight") -> list[str]:
+    """A line that says how to need less where the disk is too small; none where it is not."""
     disk = found.disk
     if disk.fits:
-        return
-    advice = ["'keep_models: none'"] if disk.kept else []
+        return []
+    advice = ["'keep_models: none'"] if disk.deletable else []
+    advice += ["'keep_features: false'"] if disk.passing else []
     advice += ["fewer 'seeds'"] if disk.kept else []
     advice += ["fewer 'categories', or 'online: true' of a backbone, which caches no features"]
-    yield (
+    return [
         f"warning: the disk is too small: {_gb(disk.peak - disk.there)} more are needed at the peak, {_gb(disk.free)} "
         f"are free; set {', '.join(advice)}, or another 'results_root'"
-    )
+    ]
 
 
 _SOURCES = {

@@ -62,6 +62,7 @@ class Config(Model):
     keep_models: Kept | None = Field(
         None, description="models of a run that stay once they have scored, instead of the experiment's own choice"
     )
+    keep_features: bool = Field(True, description="keep features that no job of a run needs any more")
     datasets: Datasets = Field(default_factory=dict, description="your own folders and subsets")
     variants: Variants = Field(default_factory=dict, description="your own variants of methods")
 

@@ -72,7 +72,9 @@ class DatasetConfig(Model):
     )
     root: HomePath | None = Field(None, description="folder with the categories; by default <data_root>/<dataset>")
     stride: int = Field(1, ge=1, description="of videos, take every n-th frame only, in training and in test")
-    max_train: int | None = Field(None, ge=1, description="at most so many normal training images per category")
+    max_train: int | None = Field(
+        None, ge=1, description="keep at most this many normal training images per category; all validation images stay"
+    )
     max_test_normal: int | None = Field(None, ge=1, description="at most so many normal test images per category")
     max_test_anomalous: int | None = Field(None, ge=1, description="at most so many anomalous test images per category")
 

@@ -82,7 +82,7 @@ def save(path: Path, array: np.ndarray) -> None:
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
         for part in parts(array):
-            file.write(np.ascontiguousarray(part).data.cast("B"))
+            file.write(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
 
 
 @contextmanager

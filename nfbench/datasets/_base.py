@@ -20,13 +20,14 @@ class Sample:
     """One image of a dataset.
 
     Attributes:
-        split: ``train`` (normal images only) or ``test``.
+        split: ``train`` or ``validation``, which have normal images only, or ``test``. A model sees no validation
+            image: thresholds are taken from them.
         defect: kind of defect, ``good`` for none.
         image: path of the image.
         mask: path of the mask, which shows where the image is defective; empty for normal images and without masks.
     """
 
-    split: Literal["train", "test"]
+    split: Literal["train", "validation", "test"]
     defect: str
     image: Path
     mask: Path | None = None
@@ -103,6 +104,7 @@ class Dataset(ABC):
         source: where to get it, or how it is made.
         categories: all official categories; empty where they are whatever folders there are.
         has_masks: whether anomalous test images have pixel masks.
+        needs_tests: whether a category without normal or without anomalous test images is an error.
         has_miniature: whether ``miniature`` makes a tiny copy.
     """
 
@@ -113,6 +115,7 @@ class Dataset(ABC):
     source: ClassVar[str]
     categories: ClassVar[tuple[str, ...]] = ()
     has_masks: ClassVar[bool] = True
+    needs_tests: ClassVar[bool] = True
     has_miniature: ClassVar[bool] = False
 
     @abstractmethod
@@ -131,6 +134,11 @@ class Dataset(ABC):
             NfbenchError: a folder, image or mask is missing; names it. Readers raise ``FaultyCategory`` at the end
                 (``Faults``), so that 'nfbench data check' lists all faults.
         """
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that may not be empty."""
+        return ("train", "test") if self.needs_tests else ("train",)
 
     def sampled(self, root: Path, category: str, stride: int, work: Path | None = None) -> list[Sample]:
         """The official split with every ``stride``-th frame of each video; datasets of videos override it.
@@ -167,6 +175,11 @@ class Dataset(ABC):
     def facts(self, root: Path) -> dict[str, int]:
         """Numbers of what is below ``root`` to hold against published ones, such as of patients; none by default."""
         return {}
+
+    @property
+    def miniature_categories(self) -> tuple[str, ...]:
+        """Categories of the tiny copy that ``miniature`` makes."""
+        return self.categories
 
     def miniature(self, root: Path) -> dict[str, Counts]:
         """Makes a tiny copy below ``root`` in the exact layout, for tests and trial runs; what is there stays.

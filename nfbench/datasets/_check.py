@@ -45,7 +45,7 @@ class CategoryReport:
     """What was found of one category.
 
     Attributes:
-        train, test_normal, test_anomalous: number of images.
+        train, test_normal, test_anomalous, validation: number of images.
         masks: number of masks.
         official: what was published; None where nothing was.
         sizes: widths and heights of the images, upright.
@@ -58,6 +58,7 @@ class CategoryReport:
     train: int = 0
     test_normal: int = 0
     test_anomalous: int = 0
+    validation: int = 0
     masks: int = 0
     official: Counts | None = None
     sizes: list[str] = field(default_factory=list)
@@ -68,7 +69,7 @@ class CategoryReport:
 
     @property
     def counts(self) -> Counts:
-        """Number of images."""
+        """Number of images that official counts are given of."""
         return Counts(self.train, self.test_normal, self.test_anomalous)
 
 
@@ -167,10 +168,11 @@ def _check_category(
         report.broken.append(str(error))
     report.train = sum(sample.split == "train" for sample in samples)
     report.test_anomalous = sum(sample.anomalous for sample in samples)
-    report.test_normal = len(samples) - report.train - report.test_anomalous
+    report.validation = sum(sample.split == "validation" for sample in samples)
+    report.test_normal = len(samples) - report.train - report.validation - report.test_anomalous
     report.masks = sum(sample.mask is not None for sample in samples)
-    for split, count in (("train", report.train), ("test", len(samples) - report.train)):
-        if not count and not report.broken:
+    for split in dataset.splits:
+        if not any(sample.split == split for sample in samples) and not report.broken:
             report.broken.append(f"the split '{split}' of '{category}' is empty")
     _check_files(samples, report)
     return report, samples

@@ -1,6 +1,7 @@
 """MVTec AD's folder layout, which many datasets share.
 
 <category>/train/good/*.png
+<category>/validation/good/*.png    where there are any
 <category>/test/good/*.png
 <category>/test/<defect>/<stem>.png
 <category>/ground_truth/<defect>/<stem>_mask.png
@@ -15,7 +16,7 @@ from nfbench.datasets._base import Dataset, Faults, Sample
 from nfbench.datasets._images import IMAGE_ENDINGS
 from nfbench.datasets._listing import files_in, folders_in
 
-__all__ = ["LayoutDataset", "is_misspelled", "known_categories", "require_root"]
+__all__ = ["LayoutDataset", "is_misspelled", "known_categories", "require_root", "validation_samples"]
 
 
 class LayoutDataset(Dataset):
@@ -48,16 +49,19 @@ class LayoutDataset(Dataset):
     def samples(self, root: Path, category: str) -> list[Sample]:
         """All images of a category, each anomalous one with its mask."""
         folder, faults = root / category, Faults()
-        train = [Sample("train", "good", image) for image in faults.images(folder / "train" / self.normal)]
+        normal = [Sample("train", "good", image) for image in faults.images(folder / "train" / self.normal)]
+        normal += validation_samples(folder / "validation", self.normal, faults)
+        if not self.needs_tests and not (folder / "test").exists():
+            return faults.settle(normal)
         try:
             defects = [path.name for path in folders_in(folder / "test")]
         except NfbenchError as error:
             faults.add(error)
-            return faults.settle(train)
+            return faults.settle(normal)
         test = [sample for defect in defects for sample in self._tested(folder, defect, faults)]
-        if self.normal not in defects or len(defects) < 2:
+        if self.needs_tests and (self.normal not in defects or len(defects) < 2):
             faults.add(f"folder {folder / 'test'} needs both '{self.normal}' images and at least one folder of defects")
-        return faults.settle(train + test)
+        return faults.settle(normal + test)
 
     def _tested(self, folder: Path, defect: str, faults: Faults) -> list[Sample]:
         """Test images of one folder: a kind of defect, or normal ones."""
@@ -75,6 +79,23 @@ class LayoutDataset(Dataset):
                 expected = ground_truth / defect / f"{image.stem}_mask.png"
                 faults.add(f"{image} is anomalous but has no mask; expected {expected}")
         return [Sample("test", defect, image, masks.get(image.stem)) for image in images]
+
+
+def validation_samples(folder: Path, normal: str, faults: Faults, below: str = "") -> list[Sample]:
+    """Normal images that no model sees, of a category's folder ``validation``; none where it is not there.
+
+    Args:
+        folder: the folder.
+        normal: name of the folder of normal images in it.
+        faults: notes a folder of normal images that has none, or that is spelled in another way.
+        below: folder of the images in that of the normal ones, where they do not lie in it.
+    """
+    found = [path.name for path in folders_in(folder)] if folder.is_dir() else []
+    for name in found:
+        if is_misspelled(name, normal):
+            faults.add(f"folder {folder / name} is not read; rename it to '{normal}'")
+    images = faults.images(folder / normal / below) if normal in found else []
+    return [Sample("validation", "good", image) for image in images]
 
 
 def is_misspelled(name: str, normal: str) -> bool:

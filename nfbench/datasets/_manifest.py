@@ -35,6 +35,7 @@ __all__ = [
     "read_mask",
     "select_subset",
     "unlisted",
+    "view_entries",
     "write_manifest",
 ]
 
@@ -47,7 +48,7 @@ class Entry:
     """One row of a manifest.
 
     Attributes:
-        split: ``train`` or ``test``.
+        split: ``train``, ``validation`` or ``test``.
         label: 0 for normal, 1 for anomalous.
         defect: kind of defect, ``good`` for none.
         image: path of the image.
@@ -68,13 +69,17 @@ class Entry:
     mask_sha256: str
 
 
-def build_manifest(samples: Sequence[Sample]) -> list[Entry]:
+def build_manifest(samples: Sequence[Sample], splits: Sequence[str] = ("train", "test")) -> list[Entry]:
     """Decodes and hashes every image and mask.
+
+    Args:
+        samples: the images.
+        splits: those that may not be empty.
 
     Raises:
         NfbenchError: a file does not decode, a mask has another size than its image, or a split is empty.
     """
-    for split in ("train", "test"):
+    for split in splits:
         if not any(sample.split == split for sample in samples):
             raise NfbenchError(f"the split '{split}' is empty")
     shaded: list[str] = []
@@ -87,15 +92,26 @@ def build_manifest(samples: Sequence[Sample]) -> list[Entry]:
     return entries
 
 
+def view_entries(entries: Iterable[Entry], view: str) -> list[Entry]:
+    """The images of a view in the order of its features: of ``train`` the training images, then those of validation."""
+    splits = ("train", "validation") if view == "train" else (view,)
+    found = [entry for entry in entries if entry.split in splits]
+    return sorted(found, key=lambda entry: entry.split == "validation")
+
+
 def unlisted(path: Path) -> Entry:
     """The entry of an image that no manifest lists: there is no hash that it could be checked against."""
     return Entry("test", 0, "", str(path), "", 0, 0, "", "")
 
 
 def select_subset(samples: Sequence[Sample], config: DatasetConfig) -> list[Sample]:
-    """The stated number of images of each kind, chosen by a hash of their names, so that it is always the same."""
+    """The stated number of images of each kind, chosen by a hash of their names, so that it is always the same.
+
+    All validation images stay.
+    """
     limits = {
         ("train", False): config.max_train,
+        ("validation", False): None,
         ("test", False): config.max_test_normal,
         ("test", True): config.max_test_anomalous,
     }

@@ -1,7 +1,7 @@
 """MVTec 3D-AD, its colour images only (Bergmann et al., VISAPP 2022; CC BY-NC-SA 4.0).
 
 <category>/train/good/rgb/000.png
-<category>/validation/good/rgb/000.png       normal, not used: the papers that are reproduced train without it
+<category>/validation/good/rgb/000.png       normal; models are trained without it, as in the papers that are reproduced
 <category>/test/<defect>/rgb/000.png
 <category>/test/<defect>/gt/000.png          a mask, also of normal images; not 0 where defective
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets._base import Counts, Faults, Sample
-from nfbench.datasets._layout import is_misspelled, known_categories, require_root
+from nfbench.datasets._layout import is_misspelled, known_categories, require_root, validation_samples
 from nfbench.datasets._listing import folders_in
 from nfbench.datasets._sources import FetchedDataset
 
@@ -40,9 +40,10 @@ class MVTec3D(FetchedDataset, name="mvtec_3d"):
         return known_categories(self.title, self.categories, found or ["no <category>/train/good/rgb"], root)
 
     def samples(self, root: Path, category: str) -> list[Sample]:
-        """The official training and test images; a missing mask is an error."""
+        """The official training, validation and test images; a missing mask is an error."""
         folder, faults = root / category, Faults()
         samples = [Sample("train", "good", image) for image in faults.images(folder / "train/good/rgb")]
+        samples += validation_samples(folder / "validation", "good", faults, "rgb")
         try:
             defects = [path.name for path in folders_in(folder / "test") if (path / "rgb").is_dir()]
         except NfbenchError as error:

@@ -21,7 +21,7 @@ from nfbench.core.provenance import file_sha256
 from nfbench.core.seals import read_sealed
 from nfbench.datasets._manifest import Entry
 from nfbench.features.forward import DTYPE, images_hash
-from nfbench.features.live import live_levels
+from nfbench.features.live import ComputedFeatures, LiveLevel, live_levels
 from nfbench.features.meta import CachedFile, FeatureMeta, cache_key, describe_difference
 from nfbench.features.shards import (
     SHARD_BYTES,
@@ -94,6 +94,25 @@ class FeatureCache:
             return array
 
         return self.features.map(whole), whole(self.masks)
+
+    def part(self, first: int, last: int) -> Features[StoredArray]:
+        """Features of consecutive images, stored as those of the cache; none is read."""
+        if (first, last) == (0, len(self)):
+            return self.features
+        computed: dict[int, ComputedFeatures] = {}  # levels that are computed together stay together
+
+        def part_of(array: StoredArray) -> StoredArray:
+            if isinstance(array, LiveLevel):
+                features = computed.setdefault(id(array.features), array.features.part(first, last))
+                return LiveLevel(features, array.number, array.shape[1:])
+            if isinstance(array, Shards):
+                return array.part(first, last)
+            if isinstance(array, np.memmap) and array.filename is not None:
+                offset = array.offset + first * array.strides[0]  # a slice would keep the offset of the whole array
+                return np.memmap(array.filename, array.dtype, "r", offset, (last - first, *array.shape[1:]))
+            return array[first:last]
+
+        return self.features.map(part_of)
 
     def require_same_source(self, other: FeatureMeta, other_path: str | Path) -> None:
         """Refuses to go on when another cache's ``meta`` is of another backbone, size or transform.

@@ -122,7 +122,7 @@ def extract_features(
     if online is not None:
         probe = range(min(n_images, _PROBE))
         fill(probe, [np.empty((len(probe), *recipe.views, *shape), DTYPE) for shape in recipe.arrays.values()])
-        share, files = n_images / len(probe), []
+        share, files = n_images / max(1, len(probe)), []
     else:
         share, files = 1, fill_cache(meta_path, meta, fill, shard_bytes)
     seconds = round(share * (time.monotonic() - started), 3)

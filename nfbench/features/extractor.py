@@ -20,7 +20,7 @@ from nfbench.core.errors import NfbenchError, is_of_memory, one_line
 from nfbench.features.forward import DTYPE, channels_last, extract_batch, load_extractor, to_half
 from nfbench.features.recipe import Recipe
 
-__all__ = ["CPU_BATCH", "Extracted", "Extractor", "Read", "streams", "thread_pool"]
+__all__ = ["CPU_BATCH", "Extracted", "Extractor", "Read", "filled_up", "streams", "thread_pool"]
 
 CPU_BATCH = 2
 """Images that a thread passes at once on a CPU: few at a time stay in the core's cache."""
@@ -109,7 +109,7 @@ class Extractor:
             return lambda: self._streamed(*_joined([task.result() for task in tasks], self.device))
         self.model  # noqa: B018 - loaded once, before threads ask for it
         firsts = range(0, len(items), per_task)
-        passed = [pool.submit(self._in_thread, read, items[first : first + per_task]) for first in firsts]
+        passed = [pool.submit(self._in_thread, read, items[first : first + per_task], per_task) for first in firsts]
 
         def end() -> Extracted:
             parts = [task.result() for task in passed]
@@ -117,9 +117,11 @@ class Extractor:
 
         return end
 
-    def _in_thread(self, read: Read[T], items: Sequence[T]) -> Extracted:
+    def _in_thread(self, read: Read[T], items: Sequence[T], count: int) -> Extracted:
+        """Passes as many images as ever: the last bits of a feature may depend on the size of the batch."""
         images, masks = read(items)
-        return Extracted(self._pass(images, CPU_BATCH), masks)
+        levels = self._pass(filled_up(images, count), CPU_BATCH)
+        return Extracted([level[: len(items)] for level in levels], masks)
 
     def _streamed(self, images: Tensor, masks: Tensor | None) -> Extracted:
         """Passes images of any number in batches, which become smaller where the memory runs out."""
@@ -156,6 +158,12 @@ class Extractor:
             return levels
         name = self.recipe.backbone.name
         return [to_half(x, name, level).cpu() for x, level in zip(levels, self.recipe.arrays, strict=True)]
+
+
+def filled_up(images: Tensor, count: int) -> Tensor:
+    """``(B, ...)`` to ``(count, ...)``, by repeating the last one where ``B`` is smaller."""
+    missing = count - len(images)
+    return torch.cat([images, images[-1:].expand(missing, *images.shape[1:])]) if missing > 0 else images
 
 
 def streams(device: torch.device) -> bool:

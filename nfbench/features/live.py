@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets._manifest import read_manifest
+from nfbench.datasets._manifest import read_manifest, view_entries
 from nfbench.features.extractor import CPU_BATCH, Extractor, thread_pool
 from nfbench.features.forward import DTYPE, Picture, images_hash, read_images
 from nfbench.features.meta import FeatureMeta
@@ -54,7 +54,7 @@ def live_levels(meta: FeatureMeta) -> list[LiveLevel]:
     source = meta.online
     if source is None:
         raise ValueError("a cache with files is read from these")
-    entries = [entry for entry in read_manifest(source.manifest) if entry.split == meta.view]
+    entries = view_entries(read_manifest(source.manifest), meta.view)
     if images_hash(entries) != meta.images_sha256:
         raise NfbenchError(f"manifest {source.manifest} has other images than its features; extract them again")
     device = torch.device(source.device if torch.cuda.is_available() else "cpu")
@@ -81,6 +81,10 @@ class ComputedFeatures:
             with thread_pool(torch.get_num_threads()) as pool:
                 self.last = rows.tobytes(), self.begin(rows, pool)()
         return [level.numpy() for level in self.last[1]]
+
+    def part(self, first: int, last: int) -> "ComputedFeatures":
+        """Those of consecutive images."""
+        return ComputedFeatures(self.pictures[first:last], self.extractor)
 
     def begin(self, rows: np.ndarray, pool: Executor) -> Callable[[], list[Tensor]]:
         """Begins to compute them, and returns what waits for them; see ``Extractor.begin``."""

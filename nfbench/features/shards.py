@@ -9,6 +9,8 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -109,6 +111,19 @@ class Shards:
             found[own] = array[local]
         return found
 
+    def part(self, first: int, last: int) -> "Shards":
+        """Consecutive rows, of which none is read."""
+        loads, lengths = [], []
+        for shard, (start, end) in enumerate(pairwise(self._first.tolist())):
+            if start < last and first < end:
+                own = slice(max(first - start, 0), min(last, end) - start)
+                loads.append(partial(self._sliced, shard, own))
+                lengths.append(own.stop - own.start)
+        return Shards(loads, lengths, self.shape[1:], self.dtype)
+
+    def _sliced(self, shard: int, rows: slice) -> StoredArray:
+        return self._open(shard)[rows]
+
     def split(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, StoredArray, np.ndarray]]:
         """For each array with some of the rows: their places among ``rows``, the array, and their rows in it."""
         rows = rows % max(1, len(self))
@@ -126,7 +141,7 @@ class Shards:
 def plan_shards(n_images: int, image_bytes: int, limit: int) -> list[range]:
     """Images of each shard; one shard where all fit into ``limit`` bytes."""
     size = max(1, limit // image_bytes) if n_images * image_bytes > limit else max(1, n_images)
-    return [range(first, min(first + size, n_images)) for first in range(0, n_images, size)]
+    return [range(first, min(first + size, n_images)) for first in range(0, max(1, n_images), size)]
 
 
 def shard_folder(meta_path: Path, key: str) -> Path:

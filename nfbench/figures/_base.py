@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nfbench.config.validation import printable
-from nfbench.core.errors import required
+from nfbench.core.errors import NfbenchError, required
 from nfbench.core.files import atomic_path, remove_stale
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
@@ -28,6 +28,7 @@ __all__ = [
     "Column",
     "DrawnRun",
     "Legend",
+    "NothingToDraw",
     "bands_of",
     "by_category",
     "columns_of",
@@ -36,6 +37,7 @@ __all__ = [
     "legend_above",
     "level_name",
     "new_figure",
+    "note_figure",
     "of_first_seed",
     "read_runs",
     "write_figure",
@@ -65,6 +67,10 @@ Legend = tuple[list[Any], list[str]]
 _DPI = 130
 _LONGEST = 60_000
 """Pixels of the longest side; matplotlib draws none of 2^16, and cutting to what is drawn may add a few."""
+
+
+class NothingToDraw(NfbenchError):
+    """No run has what a kind of figure shows. Where test images are missing, the figure says so in its place."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +179,13 @@ def new_figure(width: float, height: float, **options: Any) -> Figure:
     return pyplot.figure(figsize=(width, height), **options)
 
 
+def note_figure(text: str) -> Figure:
+    """A figure that is one line of text, where there is nothing to draw."""
+    figure = new_figure(max(4.0, 0.075 * len(text)), 0.6)
+    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=8, color=COLORS["neutral"])
+    return figure
+
+
 def draw_grid(
     runs: Sequence[DrawnRun],
     columns: Mapping[Any, str],
@@ -238,18 +251,22 @@ def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
     A figure that would be too large is written at a lower resolution.
     All text is shown as it is; control characters, and bytes of names that are not UTF-8, by their numbers.
     """
-    from matplotlib import pyplot
+    from matplotlib import pyplot, rcParams
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
         text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
     for folder in {path.parent for path in paths}:
         remove_stale(folder)
+    if figure.get_layout_engine():
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)  # arranged once, not for each file again
+    box = figure.get_tightbbox().padded(rcParams["savefig.pad_inches"])
     dpi = min(_DPI, _LONGEST / max(figure.get_size_inches()))
     for path in paths:
         options: dict[str, Any] = {"metadata": {"CreationDate": None}}
         if path.suffix == ".png":
             options = {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 3}}  # faster, 12 % larger
         with atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=dpi, bbox_inches="tight", **options)
+            figure.savefig(temporary, dpi=dpi, bbox_inches=box, **options)
     pyplot.close(figure)

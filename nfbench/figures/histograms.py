@@ -9,6 +9,7 @@ from nfbench.config.tables import FigureConfig
 from nfbench.figures._base import COLORS, Column, DrawnRun, Legend, columns_of, draw_grid, find_run, of_first_seed
 from nfbench.metrics import find_metric
 from nfbench.results.files import ImageScore, read_rows
+from nfbench.results.record import lacking_images
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +38,11 @@ def _draw(axis: Axes, runs: Sequence[DrawnRun], column: Column) -> Legend | None
     if run is None:
         return None
     rows = read_rows(ImageScore, run.folder)
+    n_anomalous, named = sum(row.label for row in rows), find_metric("image_auroc")
+    lacking = lacking_images(len(rows) - n_anomalous, n_anomalous)
+    if not rows:
+        axis.text(0.5, 0.5, f"{run.cell.category}: {lacking}", transform=axis.transAxes, ha="center", fontsize=8)
+        return None
     scores = np.array([row.paper for row in rows])
     labels = np.array([row.label for row in rows])
     bins = np.linspace(scores.min(), scores.max() if scores.max() > scores.min() else scores.min() + 1, _BINS + 1)
@@ -44,11 +50,10 @@ def _draw(axis: Axes, runs: Sequence[DrawnRun], column: Column) -> Legend | None
         values = scores[labels == label]
         weights = np.full(len(values), 1 / max(len(values), 1))
         axis.hist(values, bins.tolist(), weights=weights, color=COLORS[name], alpha=0.6, label=name)
-    named = find_metric("image_auroc")
     axis.text(
         0.97,
         0.95,
-        f"AUROC {named.metric.unit.factor * run.last(named.name):.1f}",
+        lacking or f"AUROC {named.metric.unit.factor * run.last(named.name):.1f}",
         transform=axis.transAxes,
         ha="right",
         va="top",

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from nfbench.config.tables import FigureConfig
-from nfbench.core.errors import NfbenchError
-from nfbench.figures._base import COLORS, DrawnRun, legend_above, new_figure, of_first_seed
+from nfbench.figures._base import COLORS, DrawnRun, NothingToDraw, legend_above, new_figure, of_first_seed
 from nfbench.results.files import Bin, Epoch, read_rows
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class HomogeneousMappingFigure(FigureConfig):
         of each histogram may lie outside of its panel. Methods without likelihoods of positions are left out.
 
         Raises:
-            NfbenchError: no method has likelihoods of positions in both settings.
+            NothingToDraw: no method has likelihoods of positions in both settings.
         """
         rows = {run.folder: read_rows(Bin, run.folder) for run in of_first_seed(runs)}
         shown = [run for run in of_first_seed(runs) if rows[run.folder]]
@@ -52,7 +51,7 @@ class HomogeneousMappingFigure(FigureConfig):
         titles = {(run.cell.method, run.cell.backbone): run.title for run in shown}
         methods = {key: title for key, title in titles.items() if key in {panel[2:] for panel in panels}}
         if not methods:
-            raise NfbenchError(
+            raise NothingToDraw(
                 "a figure of kind 'homogeneous_mapping' needs a method with likelihoods of positions, such as cflow or "
                 "fastflow, in the settings one-class and unified, and masks"
             )

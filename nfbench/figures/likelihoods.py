@@ -7,11 +7,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from nfbench.config.tables import FigureConfig
-from nfbench.core.errors import NfbenchError
 from nfbench.figures._base import (
     COLORS,
     GROUPS,
     DrawnRun,
+    NothingToDraw,
     bands_of,
     legend_above,
     level_name,
@@ -46,14 +46,14 @@ class LikelihoodsFigure(FigureConfig):
         Methods without likelihoods of positions are left out.
 
         Raises:
-            NfbenchError: no run of the first seed has such likelihoods.
+            NothingToDraw: no run of the first seed has such likelihoods.
         """
         from matplotlib.patches import Patch
 
         histograms = {run.folder: rows for run in of_first_seed(runs) if (rows := read_rows(Bin, run.folder))}
         shown = [run for run in of_first_seed(runs) if run.folder in histograms]
         if not shown:
-            raise NfbenchError(
+            raise NothingToDraw(
                 "a figure of kind 'likelihoods' needs a method that leaves likelihoods.csv, one with likelihoods of "
                 "positions that may learn from anomalies: sanflow, nfad or bgad"
             )

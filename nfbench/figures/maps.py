@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from nfbench.config.tables import FigureConfig
 from nfbench.datasets._manifest import Entry, read_checked_image
-from nfbench.figures._base import DrawnRun, columns_of, new_figure, of_first_seed
+from nfbench.figures._base import DrawnRun, NothingToDraw, columns_of, new_figure, of_first_seed
 from nfbench.figures._examples import draw_example, examples_of
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class MapsFigure(FigureConfig):
 
         shown = of_first_seed(runs)
         examples = [*examples_of(shown, {run.folder: read_examples(run.folder) for run in shown})]
+        if not examples:
+            raise NothingToDraw("a figure of kind 'maps' needs test images, and there are none")
         n_columns = 2 + 2 * len(columns_of(shown))
         figure = new_figure(_CELL * n_columns, _CELL * len(examples))
         axes = figure.subplots(len(examples), n_columns, squeeze=False)

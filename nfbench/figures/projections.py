@@ -6,8 +6,16 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from nfbench.config.tables import FigureConfig
-from nfbench.core.errors import NfbenchError
-from nfbench.figures._base import COLORS, GROUPS, DrawnRun, bands_of, legend_above, level_name, new_figure
+from nfbench.figures._base import (
+    COLORS,
+    GROUPS,
+    DrawnRun,
+    NothingToDraw,
+    bands_of,
+    legend_above,
+    level_name,
+    new_figure,
+)
 from nfbench.figures._representations import MEMBERS, WHAT, read_shown
 
 if TYPE_CHECKING:
@@ -38,7 +46,7 @@ class ProjectionsFigure(FigureConfig):
         as are runs without masks.
 
         Raises:
-            NfbenchError: no run of the first seed has representations and masks.
+            NothingToDraw: no run of the first seed has representations and masks.
         """
         from matplotlib.lines import Line2D
 
@@ -46,7 +54,7 @@ class ProjectionsFigure(FigureConfig):
         shown = {folder: (run, found) for folder, (run, found) in everything if all(len(one.points) for one in found)}
         drawn = {str(group) for _, found in shown.values() for one in found for group in one.groups}
         if not drawn:
-            raise NfbenchError("a figure of kind 'projections' needs images with masks, and there are none")
+            raise NothingToDraw("a figure of kind 'projections' needs images with masks, and there are none")
         bands = bands_of([run for run, _ in shown.values()])
         rows = [row for title, run in bands for row in _rows(title, shown[run.folder][1])]
         count = max(len(found) for _, found in rows)

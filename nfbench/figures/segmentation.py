@@ -13,6 +13,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.datasets._manifest import Entry, read_checked_image
 from nfbench.figures._base import (
     DrawnRun,
+    NothingToDraw,
     by_category,
     columns_of,
     find_run,
@@ -68,6 +69,8 @@ class SegmentationFigure(FigureConfig):
         n_columns = 2 + width * len(titles)
         of_first = {key: examples[category_runs[0].folder] for key, category_runs in grouped.items()}
         n_rows = sum(len(first.images) + len(first.suspects) for first in of_first.values())
+        if not n_rows:
+            raise NothingToDraw("a figure of kind 'segmentation' needs test images, and there are none")
         figure = new_figure(_CELL * n_columns, _CELL * n_rows)
         axes = figure.subplots(n_rows, n_columns, squeeze=False)
         for axis in axes.flat:

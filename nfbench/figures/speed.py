@@ -12,7 +12,7 @@ from pydantic import Field
 from nfbench.config.tables import FigureConfig
 from nfbench.core.errors import NfbenchError, required
 from nfbench.core.provenance import describe_machine
-from nfbench.figures._base import COLORS, DrawnRun, new_figure
+from nfbench.figures._base import COLORS, DrawnRun, NothingToDraw, new_figure
 from nfbench.metrics import find_metric
 
 if TYPE_CHECKING:
@@ -65,7 +65,10 @@ class SpeedFigure(FigureConfig):
         Both axes show means over the categories that all methods have and over seeds; error bars are the standard
         deviation over seeds. A method whose backbone has another size for other categories is one point.
         """
-        methods = _by_method(runs)
+        measured = [run for run in runs if not math.isnan(run.last(_METRIC.name))]
+        if not measured:
+            raise NothingToDraw("a figure of kind 'speed' needs normal and anomalous test images")
+        methods = _by_method(measured)
         common = set.intersection(*({_category(run) for run in found} for found in methods.values()))
         if not common:
             raise NfbenchError("a figure of kind 'speed' needs a category that all methods have")

@@ -7,8 +7,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from nfbench.config.tables import FigureConfig
-from nfbench.core.errors import NfbenchError
-from nfbench.figures._base import Column, DrawnRun, Legend, columns_of, draw_grid, find_run, of_first_seed
+from nfbench.figures._base import (
+    Column,
+    DrawnRun,
+    Legend,
+    NothingToDraw,
+    columns_of,
+    draw_grid,
+    find_run,
+    of_first_seed,
+)
 from nfbench.metrics import ThresholdSource
 from nfbench.results.files import MeanIou, read_rows
 
@@ -26,6 +34,7 @@ _MAPS = {
 }
 
 _IMAGES: dict[ThresholdSource, str] = {
+    "validation": "validation images",
     "held out": "held-out normal images",
     "cross-fitted": "cross-fitted normal images",
     "training": "training images",
@@ -45,7 +54,7 @@ class ThresholdsFigure(FigureConfig):
         """
         shown = [run for run in of_first_seed(runs) if read_rows(MeanIou, run.folder)]
         if not shown:
-            raise NfbenchError("a figure of kind 'thresholds' needs images with masks, and there are none")
+            raise NothingToDraw("a figure of kind 'thresholds' needs images with masks, and there are none")
         columns = {(column, name): title for column, title in columns_of(shown).items() for name in _MAPS}
         return draw_grid(shown, columns, _draw, (2.9, 2.2), ("", "mean IoU"), sharey=True)
 
@@ -79,7 +88,7 @@ def _draw(axis: Axes, runs: Sequence[DrawnRun], panel: tuple[Column, str]) -> Le
         axis.set_xticks([], minor=True)
         axis.set_xlim(x[0], x[-1])
     source = run.record.segmentation.threshold_images
-    chosen_on = f"\nchosen on {_IMAGES[source.source]}" if source and name == "score" else ""
+    chosen_on = f"\nchosen on {_IMAGES[source.source]}" if name == "score" else ""
     axis.set_xlabel(label + chosen_on, fontsize=8)
     axis.set_ylim(0, 1)
     axis.tick_params(labelsize=7)

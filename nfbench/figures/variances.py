@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from nfbench.config.tables import FigureConfig
-from nfbench.core.errors import NfbenchError
 from nfbench.datasets._manifest import Entry
-from nfbench.figures._base import DrawnRun, columns_of, new_figure, of_first_seed
+from nfbench.figures._base import DrawnRun, NothingToDraw, columns_of, new_figure, of_first_seed
 from nfbench.figures._examples import draw_example, examples_of
 
 if TYPE_CHECKING:
@@ -37,14 +36,14 @@ class VariancesFigure(FigureConfig):
         of its examples. The examples are those of the category's first run.
 
         Raises:
-            NfbenchError: no run of the first seed has predicted variances.
+            NothingToDraw: no run of the first seed has predicted variances.
         """
         from nfbench.results.examples import read_examples
 
         everything = {run.folder: read_examples(run.folder) for run in of_first_seed(runs)}
         shown = [run for run in of_first_seed(runs) if "variances" in everything[run.folder].maps]
         if not shown:
-            raise NfbenchError("a figure of kind 'variances' needs a run that predicts variances, and there is none")
+            raise NothingToDraw("a figure of kind 'variances' needs a run that predicts variances, and there is none")
         examples, columns = [*examples_of(shown, everything)], columns_of(shown)
         widths = [_CELL, _CELL, *[_WITH_BAR] * len(columns)]
         figure = new_figure(_LABEL + sum(widths), _CELL * len(examples) + 0.4, layout="constrained")

@@ -77,7 +77,6 @@ def export_model(
     model: TrainedModel,
     path: Path,
     kind: ExportFormat,
-    thresholds: Mapping[str, Any] | None = None,
     tolerance: float = TOLERANCE,
 ) -> Exported:
     """Writes a trained model as one file, and holds it against the model on test images of its run.
@@ -86,15 +85,13 @@ def export_model(
         model: on the CPU.
         path: of the file.
         kind: ``onnx``, or ``torch`` for a program of ``torch.export``.
-        thresholds: what to write as ``thresholds``.
         tolerance: largest difference of ``Agreement``.
 
     Raises:
         NfbenchError: the method cannot be exported, the file does not agree with it, or a package is missing.
     """
     pictures, real = _checked_with(model)
-    described = {**metadata_of(model), "thresholds": dict(thresholds or {})}
-    return write_exported(model.scorer, path, kind, described, pictures, real, tolerance)
+    return write_exported(model.scorer, path, kind, metadata_of(model), pictures, real, tolerance)
 
 
 def metadata_of(model: TrainedModel) -> dict[str, Any]:
@@ -117,6 +114,7 @@ def metadata_of(model: TrainedModel) -> dict[str, Any]:
         "std": recipe.std,
         "resize": TRANSFORM,
         "outputs": ["score"] if model.method.gradient_maps else ["map", "score"],
+        "thresholds": model.thresholds.model_dump(mode="json"),
     }
 
 

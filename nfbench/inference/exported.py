@@ -1,21 +1,28 @@
 """Exported models: one file from images to maps and scores, which runs without the run that it was made from."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 import torch
+from PIL import Image
 from pydantic import ValidationError
 
 from nfbench.core.errors import NfbenchError, one_line
 from nfbench.core.record import Record
+from nfbench.features.forward import read_images
 from nfbench.inference.archive import METADATA_FILE, read_program
+from nfbench.inference.predict import Located
+from nfbench.results.thresholds import ThresholdsRecord
 
-__all__ = ["IMAGE", "ExportFormat", "ExportedModel", "Metadata", "load_exported", "onnx_package"]
+__all__ = ["EXPORTED", "IMAGE", "ExportFormat", "ExportedModel", "Metadata", "load_exported", "onnx_package"]
 
 ExportFormat = Literal["torch", "onnx"]
+
+EXPORTED = (".onnx", ".pt2")
+"""Endings of files of ``nfbench export``."""
 
 IMAGE = "image"
 """Name of the graph's input."""
@@ -37,7 +44,7 @@ class Metadata(Record):
         mean, std: normalization of RGB values in [0, 1], which the graph does itself.
         resize: how images become the input.
         outputs: of the graph, in order: ``map`` ``(B, h, w)`` unless the method has none, and ``score`` ``(B,)``.
-        thresholds: of scores and maps, if any.
+        thresholds: scores of normal images, which decisions follow from.
     """
 
     format: Literal[1] = 1
@@ -56,7 +63,7 @@ class Metadata(Record):
     std: tuple[float, float, float]
     resize: str
     outputs: tuple[Literal["map", "score"], ...]
-    thresholds: dict[str, Any] = {}
+    thresholds: ThresholdsRecord
 
     @classmethod
     def parse(cls, text: str, path: Path) -> Self:
@@ -92,6 +99,22 @@ class ExportedModel:
     def side(self) -> int:
         """Side of the square input, in pixels."""
         return self.metadata.side
+
+    @property
+    def thresholds(self) -> ThresholdsRecord:
+        """Scores of normal images that the model was not fitted to."""
+        return self.metadata.thresholds
+
+    def locate(self, squares: Sequence[Image.Image], nfa: bool) -> Located:
+        """See ``nfbench.inference.predict.Model``.
+
+        Raises:
+            NfbenchError: a score is not finite, or NFA is asked for, which needs the latents.
+        """
+        if nfa:
+            raise NfbenchError(f"{self.path} has no latents, which the rule 'nfa' needs; give the folder of the run")
+        maps, scores = self.score(read_images(squares, self.side).numpy())
+        return Located(scores, maps)
 
     def score(self, images: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
         """Scores images; higher is more anomalous.

@@ -50,11 +50,12 @@ def measure_latency(scorer: Scorer, pictures: Sequence[Picture], seconds: float 
     """
     if not pictures:
         raise NfbenchError("latency needs an image")
-    single = time_single(lambda picture: scorer.score([picture]), pictures, seconds / 2)
+    alone = scorer.at(batch_size=1)
+    single = time_single(lambda picture: alone.score([picture]), pictures, seconds / 2)
     batch, fps = list(islice(cycle(pictures), _BATCH)), None
     if _BATCH * float(np.median(single)) <= seconds / 2:
         start = perf_counter()
-        scorer.score(batch)
+        scorer.at(batch_size=_BATCH).score(batch)
         fps = _BATCH / (perf_counter() - start)
     parts = (scorer.extractor.model, scorer.model)
     return Latency(

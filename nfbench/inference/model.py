@@ -1,18 +1,25 @@
 """The model of a finished run, from its folder alone."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
+from PIL import Image
+from torch import nn
 
 from nfbench.blocks.method import LevelShape, Method, build_method, load_method, resolve_settings
 from nfbench.core.errors import NfbenchError
-from nfbench.core.seals import verified
+from nfbench.core.seals import read_sealed, verified
+from nfbench.features.batches import BATCH
 from nfbench.features.forward import Picture
+from nfbench.inference.predict import Located
 from nfbench.results.record import RunRecord, read_record
 from nfbench.results.scored import training_of
+from nfbench.results.thresholds import THRESHOLDS, ThresholdsRecord
+from nfbench.scoring.evaluate import log_nfa_maps
 from nfbench.scoring.maps import ScoredImages
 from nfbench.scoring.scorer import Scorer
 from nfbench.training.checkpoint import load_state
@@ -35,12 +42,14 @@ class TrainedModel:
     scorer: Scorer
 
     @classmethod
-    def load(cls, run: str | Path, device: torch.device) -> "TrainedModel":
+    def load(cls, run: str | Path, device: torch.device, batch_size: int = BATCH) -> "TrainedModel":
         """Reads the model of a run, as it was after its last epoch.
 
         Args:
             run: folder of the run, or its ``run.json``.
             device: where to compute.
+            batch_size: images that the method is given at once; with the default, scores are the evaluation's, bit
+                for bit on a CPU.
 
         Raises:
             NfbenchError: the run is not finished, a file of it has changed, its model was not kept, or the weights of
@@ -48,7 +57,31 @@ class TrainedModel:
         """
         folder = run_folder(run)
         record = read_record(folder / "run.json")
-        source = trained_folder(folder, record)
+        return cls.read(record, folder, trained_folder(folder, record), device, batch_size)
+
+    @classmethod
+    def read(
+        cls,
+        record: RunRecord,
+        folder: Path,
+        source: Path,
+        device: torch.device,
+        batch_size: int = BATCH,
+        network: Callable[[], nn.Module] | None = None,
+    ) -> "TrainedModel":
+        """Reads the model of a run whose record is known.
+
+        Args:
+            record: of the run.
+            folder: has ``thresholds.json`` and ``run.json``.
+            source: has ``model.safetensors`` and ``training.json``.
+            device: where to compute.
+            batch_size: as for ``load``.
+            network: builds the backbone; by default from the weights that its configuration names.
+
+        Raises:
+            NfbenchError: as ``load``.
+        """
         training = training_of(str(source), record.cell.cell)
         state = load_state(verified(_kept(source), source / "training.json"))
         recipe, settings = record.features.recipe, resolve_settings(record.cell.variant_of, overrides=record.settings)
@@ -57,7 +90,9 @@ class TrainedModel:
         name = record.cell.variant_of
         method = build_method(name, shapes, settings, (side, side), training.initialization, len(classes))
         number = classes.index(record.cell.category)
-        return cls(folder, record, Scorer(load_method(method.to(device), state), recipe, device, class_number=number))
+        model = load_method(method.to(device), state)
+        scorer = Scorer(model, recipe, device, class_number=number, batch_size=batch_size, network=network)
+        return cls(folder, record, scorer)
 
     @property
     def method(self) -> Method:
@@ -69,9 +104,37 @@ class TrainedModel:
         """Side of the square that images are resized to, in pixels."""
         return self.scorer.recipe.backbone.input_size
 
+    @property
+    def title(self) -> str:
+        """The method and what it was trained on, for people."""
+        return f"{self.record.cell.title} on {self.record.cell.dataset}/{self.record.cell.category}"
+
+    @cached_property
+    def thresholds(self) -> ThresholdsRecord:
+        """Scores of normal images that the model was not fitted to.
+
+        Raises:
+            NfbenchError: the file is missing or has changed.
+        """
+        return read_sealed(ThresholdsRecord, verified(self.folder / THRESHOLDS, self.folder / "run.json"))
+
     def score(self, pictures: Sequence[Picture]) -> ScoredImages:
         """Scores pictures; see ``Scorer.score``."""
         return self.scorer.score(pictures)
+
+    def locate(self, squares: Sequence[Image.Image], nfa: bool) -> Located:
+        """See ``nfbench.inference.predict.Model``.
+
+        Raises:
+            NfbenchError: a score is not finite, or the method has no latents that NFA could be computed of.
+        """
+        scored = self.score(squares)
+        if not nfa:
+            return Located(scored.images["paper"], scored.maps)
+        found = log_nfa_maps(scored)
+        if not found:
+            raise NfbenchError(f"method '{self.method.title}' has no white latents, which the rule 'nfa' needs")
+        return Located(scored.images["paper"], -found["nfa"])
 
 
 def run_folder(run: str | Path) -> Path:

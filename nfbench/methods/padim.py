@@ -27,12 +27,12 @@ from nfbench.core.errors import NfbenchError
 
 __all__ = ["METHOD", "Padim", "PadimSettings", "pack_rows", "unpack_rows"]
 
-MEMORY = {"parameters": 0, "state": 12, "channels": 550}
+MEMORY = {"parameters": 0, "state": 4, "channels": 550}
 """See ``nfbench.plan.memory``."""
 
-_POSITIONS = 64
+_POSITIONS = 16
 """Positions whose covariances are factorized at a time, in float64."""
-_SUMS = 2**31
+_SUMS = 2**29
 """Bytes of covariances that are summed at a time, in float64; each part takes a pass over the training images."""
 _ROWS = 32
 """Rows of a triangular matrix that are stored together, as wide as the longest of them."""
@@ -101,12 +101,16 @@ class Padim(PatchMethod):
         self.mean.copy_(mean)
         positions, dim = mean.shape
         for part in torch.arange(positions, device=mean.device).split(max(1, _SUMS // (8 * dim**2))):
-            sums = mean.new_zeros(len(part), dim, dim)
-            for features in passes():
-                centred = self._vectors(features)[part].double() - mean[part, None]
-                sums.baddbmm_(centred.mT, centred, alpha=1 / (n_images - 1))
-            for rows, covariances in zip(part.split(_POSITIONS), sums.split(_POSITIONS), strict=True):
-                self.whitening[rows] = pack_rows(self._whiten(covariances).float())
+            self._fit_covariances(passes, part, mean[part], n_images)
+
+    def _fit_covariances(self, passes: Passes, part: Tensor, mean: Tensor, n_images: int) -> None:
+        """Fits those of the positions ``part`` with means ``(P, D)``; a call of its own, whose sums end with it."""
+        sums = mean.new_zeros(len(part), mean.shape[1], mean.shape[1])
+        for features in passes():
+            centred = self._vectors(features)[part].double() - mean[:, None]
+            sums.baddbmm_(centred.mT, centred, alpha=1 / (n_images - 1))
+        for rows, covariances in zip(part.split(_POSITIONS), sums.split(_POSITIONS), strict=True):
+            self.whitening[rows] = pack_rows(self._whiten(covariances).float())
 
     def _whiten(self, covariances: Tensor) -> Tensor:
         """Inverse Cholesky factors of covariances ``(P, D, D)``, regularized in place.

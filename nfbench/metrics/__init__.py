@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nfbench.metrics._base import (
     BY_AGGREGATION,
     BY_RULE,
+    BY_THRESHOLD,
     MAP_SIZE,
     ORIGINAL_SIZE,
     OVER_IMAGES,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BY_AGGREGATION",
     "BY_RULE",
+    "BY_THRESHOLD",
     "MAP_SIZE",
     "ORIGINAL_SIZE",
     "OVER_IMAGES",

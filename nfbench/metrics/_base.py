@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BY_AGGREGATION",
     "BY_RULE",
+    "BY_THRESHOLD",
     "MAP_SIZE",
     "ORIGINAL_SIZE",
     "OVER_IMAGES",
@@ -43,9 +44,9 @@ __all__ = [
 
 PACKAGE = "nfbench.metrics"
 
-ThresholdSource = Literal["held out", "cross-fitted", "training"]
-"""Normal images that a threshold is taken from: those that the training held out; all, each scored by a model that was
-fitted without it; or, as in papers, those that the model was trained on."""
+ThresholdSource = Literal["validation", "held out", "cross-fitted", "training"]
+"""Normal images that a threshold is taken from: those of a validation split; those that the training held out; all,
+each scored by a model that was fitted without it; or, as in papers, those that the model was trained on."""
 
 TRANSDUCTIVE = "_transductive"
 """Ends the names of metrics of scores that are relative to the whole test set, as some papers publish them."""
@@ -57,6 +58,13 @@ BY_RULE = {
     "top1": "mean of the map's top 1 %",
 }
 """Variants of metrics of image scores, by the rule of the score; the method's own rule first."""
+
+BY_THRESHOLD = {
+    "conformal": "",
+    "sigma": "mean plus 3 standard deviations",
+    "quantile": "95 % quantile of images, 99.9 % of pixels",
+}
+"""Variants of metrics at thresholds from normal images; the conformal one at 5 % first, see ``_thresholds``."""
 
 BY_AGGREGATION = {"all": "", "anomalous": "anomalous images", "pooled": "pixels pooled"}
 """Variants of mean IoU, by what it is a mean over; all images first."""

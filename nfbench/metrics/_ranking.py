@@ -24,7 +24,16 @@ import numpy as np
 from nfbench.core import scratch
 from nfbench.metrics._inputs import as_array, check_finite, check_labelled
 
-__all__ = ["Areas", "Piece", "RankedScores", "areas_under_curves", "dense_ranks", "image_areas", "just_below"]
+__all__ = [
+    "UNDEFINED",
+    "Areas",
+    "Piece",
+    "RankedScores",
+    "areas_under_curves",
+    "dense_ranks",
+    "image_areas",
+    "just_below",
+]
 
 _CHUNK = 1 << 18
 _IN_MEMORY = 1 << 28
@@ -44,6 +53,10 @@ class Areas(NamedTuple):
     aupro: tuple[float, ...]
     f1: float
     f1_threshold: float
+
+
+UNDEFINED = Areas(np.nan, np.nan, (), np.nan, np.nan)
+"""Of images that are all normal, all anomalous, or none."""
 
 
 class Piece(NamedTuple):

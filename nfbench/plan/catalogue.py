@@ -32,7 +32,9 @@ class Catalogue:
 
     def is_miniature(self, dataset: str) -> bool:
         """Whether a dataset's tiny copy is read instead of its images."""
-        return self.bench.config.miniature and self.reader(dataset).has_miniature
+        reader = self.reader(dataset)
+        own = self.bench.dataset(dataset).root is not None and not reader.categories  # the user's own images
+        return self.bench.config.miniature and reader.has_miniature and not own
 
     def root(self, dataset: str) -> Path:
         """Folder of a dataset's categories: of its images, or of its tiny copy."""
@@ -115,7 +117,9 @@ class Catalogue:
             return list(members(self.bench, dataset, self.available))
         self._check_asked(dataset)
         unfetched = self.to_fetch(dataset) and not self.bench.dataset_root(dataset).exists()
-        if self.is_miniature(dataset) or unfetched:
+        if self.is_miniature(dataset):
+            return list(self.reader(dataset).miniature_categories)
+        if unfetched:
             return list(self.official(dataset))
         return self.reader(dataset).available(self.root(dataset))
 

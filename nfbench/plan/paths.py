@@ -34,6 +34,7 @@ SCORED = "scored/scored.json"
 
 EVALUATED = (
     "run.json",
+    "thresholds.json",
     "scores.csv",
     "regions.csv",
     "miou.csv",

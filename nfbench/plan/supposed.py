@@ -63,11 +63,13 @@ class Images(NamedTuple):
 
     Attributes:
         counts: by split and label.
+        validation: number of validation images.
         pixels: of all test images.
         source: how they were counted: by the manifest, in the folder, officially, or not at all.
     """
 
     counts: Counts
+    validation: int
     pixels: int
     source: Literal["manifest", "folder", "official", "assumed"]
 
@@ -81,40 +83,42 @@ def count_images(spec: PrepareSpec) -> Images:
     """Images of a category: those of its manifest, else of its folder, else the official number, else ``ASSUMED``."""
     try:
         entries = read_manifest(spec.manifest)
-        counts = _counted([(entry.split, bool(entry.label)) for entry in entries])
         pixels = sum(entry.height * entry.width for entry in entries if entry.split == "test")
-        return Images(counts, pixels, "manifest")
+        return Images(*_counted([(entry.split, bool(entry.label)) for entry in entries]), pixels, "manifest")
     except NfbenchError:
         pass
-    found, source = _without_manifest(spec)
-    return Images(found, _SIDE**2 * (found.test_normal + found.test_anomalous), source)
+    found, validation, source = _without_manifest(spec)
+    return Images(found, validation, _SIDE**2 * (found.test_normal + found.test_anomalous), source)
 
 
 def images_of_view(spec: ExtractSpec, images: Images) -> int:
     """Number of images that a view has, each in all its variants."""
     if spec.anomalies and spec.anomalies.generator:
         return spec.anomalies.real if spec.anomalies.needs_real else images.counts.train
-    return images.counts.train if spec.view == "train" else images.test
+    return images.counts.train + images.validation if spec.view == "train" else images.test
 
 
-def _without_manifest(spec: PrepareSpec) -> tuple[Counts, Literal["folder", "official", "assumed"]]:
+def _without_manifest(spec: PrepareSpec) -> tuple[Counts, int, Literal["folder", "official", "assumed"]]:
+    """Counts, the number of validation images where the folder tells it, and where they are from."""
     name, root = spec.dataset.dataset, Path(spec.root)
     reader, official = find_dataset(name), read_sources().get(name)
     has_videos = type(reader).sampled is not Dataset.sampled  # whose frames would be decoded
     if root.is_dir() and not has_videos and not reader.is_unmade(root, spec.category):
         try:
             samples = select_subset(reader.samples(root, spec.category), spec.dataset)
-            return _counted([(sample.split, sample.anomalous) for sample in samples]), "folder"
+            return *_counted([(sample.split, sample.anomalous) for sample in samples]), "folder"
         except (NfbenchError, OSError):
             pass
     if official and spec.category in official.counts:
-        return _limited(official.counts[spec.category], spec.dataset), "official"
+        return _limited(official.counts[spec.category], spec.dataset), 0, "official"
     frames = _ASSUMED.get((name, spec.category), ASSUMED)
-    return _limited(Counts(*(count // spec.dataset.stride for count in frames)), spec.dataset), "assumed"
+    return _limited(Counts(*(count // spec.dataset.stride for count in frames)), spec.dataset), 0, "assumed"
 
 
-def _counted(found: list[tuple[str, bool]]) -> Counts:
-    return Counts(*(found.count(kind) for kind in (("train", False), ("test", False), ("test", True))))
+def _counted(found: list[tuple[str, bool]]) -> tuple[Counts, int]:
+    """Official counts, and the number of validation images."""
+    counts = Counts(*(found.count(kind) for kind in (("train", False), ("test", False), ("test", True))))
+    return counts, found.count(("validation", False))
 
 
 def _limited(counts: Counts, dataset: DatasetConfig) -> Counts:

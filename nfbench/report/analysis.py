@@ -139,9 +139,10 @@ def _kernel(cells: Sequence[Cell], paths: Paths) -> np.ndarray | None:
 
 def _scores(run: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray] | None:
     """Images, labels and the method's own scores of a run; None where it left none."""
-    if not (run / file_of(ImageScore)).is_file():
+    rows = read_rows(ImageScore, run) if (run / file_of(ImageScore)).is_file() else []
+    if not rows:
         return None
-    images, labels, _, scores, *_ = zip(*read_rows(ImageScore, run), strict=True)
+    images, labels, _, scores, *_ = zip(*rows, strict=True)
     return images, np.array(labels), np.array(scores)
 
 

@@ -19,6 +19,7 @@ from nfbench.results.ledger import Stock
 from nfbench.results.record import CellRecord, RunRecord
 from nfbench.tables._captions import search_note
 from nfbench.tables._explain import commands_of
+from nfbench.tables._holes import without_images
 from nfbench.tables._model import PUBLISHED_ONLY, Table
 
 __all__ = ["Index", "ReportSource", "collect", "printed"]
@@ -98,6 +99,7 @@ def collect(source: ReportSource) -> dict[str, Any]:
         "systems": [_described(system, results) for system in systems.values],
         "categories": [list(category) for category in categories.values],
         "notes": dict(source.notes),
+        "lacking": without_images(results) if len(results) else "",
         "expected": expected,
         "runs": [{**run, "values": values} for run, values in zip(runs, numbers, strict=True)],
         "curves": [_curves(cell, record, source.paths, headline) for cell, record in records.items()],
@@ -145,7 +147,7 @@ def _run(record: RunRecord, systems: Index, categories: Index, texts: Index) -> 
             round(record.latency.ms, 2) if record.latency else None,
         ],
         "epochs": record.epochs,
-        "thresholds": texts(f"{found.n_images} images, {found.source}" if found else "none"),
+        "thresholds": texts(f"{found.n_images} images, {found.source}"),
         "commit": texts(f"{made['commit'] or 'unknown'}{' with uncommitted changes' if made['dirty'] else ''}"),
         "machine": texts(describe_machine(made)),
         "packages": texts(", ".join(f"{k} {v}" for k, v in {"nfbench": made["nfbench"], **made["packages"]}.items())),

@@ -131,7 +131,7 @@ function prepareFilters() {
   const backbones = [...new Set(data.systems.map((system) => system.backbone))];
   choices("dataset", datasets.length > 1 ? ["", ...datasets] : datasets, datasets.length > 1 ? ["all", ...datasets] : datasets);
   choices("setting", [...new Set(data.systems.map((system) => system.setting))]);
-  choices("selection", data.selections.filter((s) => data.runs.some((run) => run.values[data.selections.indexOf(s)].some((v) => v !== null))));
+  choices("selection", data.selections.filter((s, number) => data.runs.some((run) => number === 0 || run.values[data.selections.indexOf(s)].some((v) => v !== null))));
   choices("backbone", backbones.length > 1 ? ["", ...backbones] : backbones, backbones.length > 1 ? ["all", ...backbones] : backbones);
   choices("metric", data.metrics.map((metric) => metric.name), data.metrics.map((metric) => metric.title));
   byId("filters").addEventListener("change", refresh);

@@ -15,7 +15,7 @@ _SCRIPTS = ("elements", "charts", "sections")
 _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
-def render_page(data: dict[str, Any], documentation: str | None = None) -> str:
+def render_page(data: dict[str, Any]) -> str:
     """The page as text.
 
     Names, paths and logs may hold anything. The template escapes them; the data cannot end its element; the script puts
@@ -23,7 +23,6 @@ def render_page(data: dict[str, Any], documentation: str | None = None) -> str:
 
     Args:
         data: what ``nfbench.report.data.collect`` found, with ``gallery``.
-        documentation: address of the documentation's first page, None for no link.
     """
     script = "\n".join(_PARTS.joinpath(f"{name}.js").read_text() for name in _SCRIPTS)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -37,5 +36,4 @@ def render_page(data: dict[str, Any], documentation: str | None = None) -> str:
         script=script,
         style=_PARTS.joinpath("report.css").read_text(),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        documentation=documentation,
     )

@@ -53,6 +53,7 @@ function showLeaderboard() {
     ...(timed ? [{ title: "one image, ms", hint: "From its file to its map, median", value: (row) => cost(row, 4), cell: (row) => format(cost(row, 4), 1) }] : []),
   ];
   const notes = [filter.dataset ? data.notes[filter.dataset] && `Subset: ${data.notes[filter.dataset]}.` : "Mean over the categories of all datasets on which the metric is defined.",
+    data.lacking && `Metrics that need test images which are missing are undefined: ${data.lacking}.`,
     test && test.n < 6 ? `With ${test.n} ${test.n === 1 ? "category" : "categories"} no p-value can be below ${compact(2 / 2 ** test.n)}.` : "",
     rows.some((row) => Object.values(row.found).some((found) => found.holes)) ? "† lacks runs that are not done, see the ledger." : ""];
   content("leaderboard").replaceChildren(sortable(columns, rows, 2, !lowest), make("p", {}, notes.filter(Boolean).join(" ")), ...searchesOf(rows));
@@ -152,8 +153,8 @@ function showHeatmap() {
 
 function heatCell(found, system, category, low, high) {
   const cell = make("td");
-  if (found.mean === null && !found.holes) return cell;
-  const button = make("button", { type: "button", title: `± ${format(found.std)} over ${found.seeds} seeds` }, found.mean === null ? "–†" : format(found.mean, 1) + (found.holes ? "†" : ""));
+  if (found.mean === null && !found.holes && !runsOf[system].has(category)) return cell;
+  const button = make("button", { type: "button", title: `± ${format(found.std)} over ${found.seeds} seeds` }, found.mean === null ? shownSummary(found) : format(found.mean, 1) + (found.holes ? "†" : ""));
   button.addEventListener("click", () => showRuns(system, category));
   cell.append(button);
   if (found.mean === null) {

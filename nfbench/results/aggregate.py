@@ -118,7 +118,7 @@ def _rows(record: RunRecord) -> list[dict[str, Any]]:
         "image_side": record.data.image_side,
         "n_real": len(anomalies.real) if anomalies else 0,
         "generator": (anomalies.generator if anomalies else None) or "",
-        "threshold_images": source.source if (source := record.segmentation.threshold_images) else "",
+        "threshold_images": record.segmentation.threshold_images.source,
         "search": search.objective if search else "",
         "search_metric": search.metric if search else "",
         "search_chosen": search.chosen if search else True,

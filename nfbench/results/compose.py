@@ -1,5 +1,6 @@
 """The run record of a finished run, from what its stages know of it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,15 +9,17 @@ import torch
 
 from nfbench.core.provenance import file_sha256, provenance
 from nfbench.core.seals import KnownFile
+from nfbench.metrics import find_metric
 from nfbench.plan.specs import EvaluateSpec
 from nfbench.results.files import Epoch
 from nfbench.results.record import RunRecord, SpecsRecord
 from nfbench.results.scored import ScoringRecord
-from nfbench.scoring.evaluate import select
 from nfbench.scoring.protocol import Scored
 from nfbench.training.record import TrainingRecord
 
-__all__ = ["Evaluated", "compose_record"]
+__all__ = ["Evaluated", "compose_record", "select"]
+
+_Metrics = dict[str, float | None]
 
 
 class Evaluated(NamedTuple):
@@ -67,6 +70,7 @@ def compose_record(found: Evaluated, memory: Mapping[str, float], written: Mappi
             "manifest_sha256": file_sha256(spec.manifest),
             "n_train": training.n_train,
             "n_val": training.n_val,
+            "n_validation": own.n_validation,
             "classes": {name: one.key for name, one in training.classes.items()},
             "n_test_normal": len(truth.entries) - n_anomalous,
             "n_test_anomalous": n_anomalous,
@@ -137,9 +141,44 @@ def _segmentation(scored: Scored) -> dict[str, Any]:
         }
         for name, counts in scored.evaluation.detections.items()
     }
-    source = scored.threshold_images and dict(zip(("source", "n_images"), scored.threshold_images, strict=True))
-    return {"thresholds": scored.evaluation.thresholds, "false_alarms": false_alarms, "threshold_images": source}
+    images = {"source": scored.source, "n_images": len(scored.normal.rows)}
+    return {"thresholds": scored.evaluation.thresholds, "false_alarms": false_alarms, "threshold_images": images}
 
 
 def _rate(count: int, seconds: float) -> float:
     return round(count / max(seconds, 1e-9), 2)
+
+
+def select(
+    by_epoch: Mapping[int, _Metrics], val_log_likelihood: Mapping[int, float | None]
+) -> dict[str, dict[str, Any]]:
+    """Metrics by selection.
+
+    Args:
+        by_epoch: metrics of each kept epoch.
+        val_log_likelihood: log-likelihood of held-out normal images by epoch, None without such images.
+
+    Returns:
+        ``last``: the last epoch; ``val``: the kept epoch whose held-out log-likelihood is best, left out where no image
+        was held out; ``oracle``: the best value of each metric on its own, as most papers report. Each has ``metrics``
+        and ``epoch`` (by metric for ``oracle``).
+    """
+    last = max(by_epoch)
+    selections: dict[str, dict[str, Any]] = {"last": {"epoch": last, "metrics": by_epoch[last]}}
+    held_out = {epoch: value for epoch in by_epoch if (value := val_log_likelihood.get(epoch)) is not None}
+    if len(held_out) == len(by_epoch):
+        best = max(held_out, key=held_out.__getitem__)
+        selections["val"] = {"epoch": best, "metrics": by_epoch[best]}
+    goodness = {
+        name: {epoch: _goodness(name, metrics[name]) for epoch, metrics in by_epoch.items()} for name in by_epoch[last]
+    }
+    best_epochs = {name: max(found, key=found.__getitem__) for name, found in goodness.items()}
+    selections["oracle"] = {
+        "epoch": best_epochs,
+        "metrics": {name: by_epoch[epoch][name] for name, epoch in best_epochs.items()},
+    }
+    return selections
+
+
+def _goodness(metric: str, value: float | None) -> float:
+    return -math.inf if value is None else find_metric(metric).sign * value

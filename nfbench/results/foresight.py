@@ -1,7 +1,7 @@
 """What experiments would take before anything runs: jobs, disk, memory and time, by stage."""
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -30,8 +30,11 @@ class Disk:
     """Bytes on disk.
 
     Attributes:
-        features: of all views that jobs still read, and those that are there.
+        features: of all views that jobs still read, and those that are there; with ``keep_features: false``, of those
+            read that are there at one time.
+        passing: what ``keep_features: false`` would spare, if it is not set.
         kept: models that stay in the end.
+        deletable: those of them that go with ``keep_models: none``; a unified model stays.
         all_models: what would stay with ``keep_models: all``.
         working: largest need of a training on the way, and of what it leaves until it is scored, times the trainings
             at once.
@@ -41,7 +44,9 @@ class Disk:
     """
 
     features: int = 0
+    passing: int = 0
     kept: int = 0
+    deletable: int = 0
     all_models: int = 0
     working: int = 0
     scored: int = 0
@@ -146,24 +151,44 @@ class _Look:
 
     def _disk(self) -> Disk:
         disk = Disk(free=shutil.disk_usage(_existing(self.plan.paths.root)).free)
+        read: dict[Path, int] = {}
         for log, job in self.jobs.items():
             if isinstance(job.spec, ExtractSpec):
                 there = _bytes(Path(job.spec.features).parent.rglob("*.npy"))
                 disk.there += there
-                disk.features += max(there, self._features(job.spec)) if log in self.to_run else there
+                if log in self.to_run:
+                    read[log] = max(there, self._features(job.spec))
+                else:
+                    disk.features += there
             elif isinstance(job.spec, TrainSpec):
                 there, size = _bytes(Path(job.spec.run, name) for name in _MODELS), self._model(job.spec)
                 runs = log in self.to_run
                 stays = size.staying(self._kept(job))
                 disk.there += there
                 disk.kept += stays if runs else there
+                disk.deletable += stays if runs and job.spec.cell.setting != "unified" else 0
                 disk.all_models += size.published
                 if runs:
                     needs = size.working + size.published - stays
                     disk.working = max(disk.working, self.at_once * needs)
             elif isinstance(job.spec, ScoreSpec) and log in self.to_run:
                 disk.scored = max(disk.scored, self.at_once * self._maps(job.spec, job))
+        passing = sum(read.values()) - self._at_one_time(read)
+        disk.features += sum(read.values()) - (0 if self.plan.bench.config.keep_features else passing)
+        disk.passing = passing if self.plan.bench.config.keep_features else 0
         return disk
+
+    def _at_one_time(self, read: Mapping[Path, int]) -> int:
+        """Bytes of features that lie on disk together where none stay that no job needs, by the logs of their jobs.
+
+        With one training at a time, these are the views of runs that share some, and those of the next such runs. Where
+        there are more, cores without a training may extract all other views meanwhile.
+        """
+        if self.at_once > 1:
+            return sum(read.values())
+        runs = (job for job in self.to_run.values() if isinstance(job.spec, TrainSpec | ScoreSpec))
+        shared = _joined({frozenset(one.log for one in job.chain() if one.log in read) for job in runs})
+        return sum(sorted(sum(read[log] for log in views) for views in shared)[-2:])
 
     def _features(self, spec: ExtractSpec) -> int:
         return features_size(spec, images_of_view(spec, self.images[spec.manifest]))
@@ -284,6 +309,15 @@ def _key(job: Job[Spec]) -> tuple[str, ...]:
     if cell is not None:
         return job.stage, cell.method, cell.backbone
     return (job.stage, spec.backbone.tag) if isinstance(spec, ExtractSpec) else (job.stage,)
+
+
+def _joined(groups: Iterable[frozenset[Path]]) -> list[frozenset[Path]]:
+    """Groups that have something in common as one, so that no two of them have."""
+    found: list[frozenset[Path]] = []
+    for group in groups:
+        touching = [one for one in found if one & group]
+        found = [one for one in found if not one & group] + [group.union(*touching)]
+    return found
 
 
 def _bytes(paths: Iterable[Path]) -> int:

@@ -10,7 +10,6 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import pandas as pd
 import psutil
 
 from nfbench.core.errors import NfbenchError
@@ -21,6 +20,8 @@ from nfbench.results.files import Epoch, file_of
 from nfbench.results.record import RunRecord, StaleRecord, read_expected
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from nfbench.plan.job import Job
 
 __all__ = ["Account", "Stock", "describe_holes", "take_stock"]
@@ -104,8 +105,10 @@ class Stock:
         records = {cell: record for cell, record in self.records.items() if cell not in damaged}
         return Stock(tuple(damaged.get(account.cell, account) for account in self.accounts), records)
 
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """One row per cell: the cell, ``status``, ``reason``, ``log``, ``tail``."""
+        import pandas as pd
+
         rows = [{**asdict(a.cell), **{k: v for k, v in vars(a).items() if k != "cell"}} for a in self.accounts]
         return pd.DataFrame(rows)
 

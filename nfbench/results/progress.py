@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
-
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import SCORED, Paths
 from nfbench.results.ledger import Account, Status, Stock
@@ -44,6 +42,8 @@ def seconds_left(stock: Stock, paths: Paths) -> float | None:
     A cell takes what the median cell of its method and backbone took, or the median of all cells where none of those is
     done. Only training, scoring and evaluation are counted, and what a stage that is done took is left out.
     """
+    import pandas as pd  # for what is done alone: each run looks at its disk first
+
     done = pd.DataFrame([_times(cell, paths) for cell in stock.records]).dropna()
     if done.empty:
         return None

@@ -25,6 +25,7 @@ __all__ = [
     "Selection",
     "SpecsRecord",
     "StaleRecord",
+    "lacking_images",
     "manifest_of",
     "read_expected",
     "read_record",
@@ -77,12 +78,19 @@ class CellRecord(Record):
         return Cell(self.setting, self.dataset, self.category, self.method, self.backbone, self.seed)
 
 
+def lacking_images(n_normal: int, n_anomalous: int) -> str:
+    """Which test images are missing, in words; empty where there are normal and anomalous ones."""
+    kind = "anomalous " if n_normal else "normal " if n_anomalous else ""
+    return "" if n_normal and n_anomalous else f"no {kind}test images"
+
+
 class DataRecord(Record):
     """Images that went in.
 
     Attributes:
         n_train: normal images that the model was trained on, of all classes.
         n_val: normal images of all classes that were held out.
+        n_validation: normal images of the category's validation split, which the training did not see.
         classes: that the model was trained on, with the keys of their cached features.
         n_test_normal, n_test_anomalous: leave out those that were learned from, or that a search was judged by.
         n_defects: kinds of defect among the test images.
@@ -93,6 +101,7 @@ class DataRecord(Record):
     manifest_sha256: str
     n_train: NonNegativeInt
     n_val: NonNegativeInt
+    n_validation: NonNegativeInt = 0
     classes: dict[str, str]
     n_test_normal: NonNegativeInt
     n_test_anomalous: NonNegativeInt
@@ -101,6 +110,11 @@ class DataRecord(Record):
     image_side: NonNegativeInt
     resolution: str
     anomalies: AnomaliesRecord | None
+
+    @property
+    def lacking(self) -> str:
+        """What metrics may be undefined for: which test images there are none of, in words; empty otherwise."""
+        return lacking_images(self.n_test_normal, self.n_test_anomalous)
 
 
 class FeatureRecord(Record):
@@ -120,7 +134,7 @@ class Detections(Record):
 
 
 class ThresholdImages(Record):
-    """Normal images that the fair threshold and the contour are taken from.
+    """Normal images that thresholds are taken from; their scores lie in ``thresholds.json``.
 
     Attributes:
         source: which ones.
@@ -137,12 +151,12 @@ class SegmentationRecord(Record):
     Attributes:
         thresholds: by name, see ``nfbench.scoring.evaluate.Evaluation``.
         false_alarms: at the fair threshold, at NFA < 1 (``nfa``) and the same with the guard (``nfa_guard``).
-        threshold_images: images that thresholds without anomalies are taken from; None without maps.
+        threshold_images: images that thresholds without anomalies are taken from.
     """
 
     thresholds: dict[str, float]
     false_alarms: dict[str, Detections]
-    threshold_images: ThresholdImages | None = None
+    threshold_images: ThresholdImages
 
 
 class SpecsRecord(Record):

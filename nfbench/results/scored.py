@@ -14,7 +14,7 @@ from nfbench.core.seals import KnownFile, read_sealed, verified
 from nfbench.datasets._manifest import Entry
 from nfbench.features.meta import FeatureMeta
 from nfbench.metrics import ThresholdSource
-from nfbench.metrics._tails import UpperTail
+from nfbench.metrics._tails import NormalScores
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import SCORED
 from nfbench.plan.specs import ScoreSpec
@@ -98,16 +98,15 @@ def tested_entries(training: TrainingRecord, images: Sequence[Entry], manifest: 
 
 def save_scored(folder: Path, epoch: int, scored: ScoredViews) -> list[str]:
     """Writes the scores and maps of an epoch; returns the names of the files. Arrays of images have one each."""
-    arrays = {"seconds": np.array(scored.seconds), "source": np.array(scored.source or "")}
-    sets = {"test": (scored.test, scored.tail)} | ({"published": scored.published} if scored.published else {})
-    for name, (images, tail) in sets.items():
+    arrays = {"seconds": np.array(scored.seconds), "source": np.array(scored.source)}
+    sets = {"test": (scored.test, scored.normal)} | ({"published": scored.published} if scored.published else {})
+    for name, (images, normal) in sets.items():
         arrays |= {f"{name}.images.{rule}": values for rule, values in images.images.items()}
         arrays |= _scales(f"{name}.energies", images.energies)
         arrays[f"{name}.channels"] = np.array(images.channels, dtype=int)
         if images.maps is not None:
             arrays[f"{name}.maps"] = images.maps
-        if tail is not None:
-            arrays[f"{name}.tail"], arrays[f"{name}.counts"] = tail.values, np.array([tail.n_images, tail.n_pixels])
+        arrays |= {f"{name}.normal.{key}": values for key, values in normal.arrays().items()}
     arrays |= _scales("normal", scored.normal_energies)
     large = {f"{epoch}-{key}.npy": values for key, values in arrays.items() if values.ndim == 3}
     for name, values in large.items():
@@ -131,19 +130,16 @@ def load_scored(record: ScoringRecord, folder: Path, epoch: int) -> ScoredViews:
             key = name.removeprefix(f"{epoch}-").removesuffix(".npy")
             arrays[key] = np.load(verified(folder / name, known), mmap_mode="r")
 
-    def images_of(name: str) -> tuple[ScoredImages, UpperTail | None]:
-        tail = None
-        if f"{name}.tail" in arrays:
-            n_images, n_pixels = arrays[f"{name}.counts"].tolist()
-            tail = UpperTail(n_images, n_pixels, arrays[f"{name}.tail"])
+    def images_of(name: str) -> tuple[ScoredImages, NormalScores]:
+        normal = NormalScores.from_arrays(_under(f"{name}.normal", arrays))
         energies = _of_scales(f"{name}.energies", arrays)
         channels = tuple(arrays[f"{name}.channels"].tolist())
-        return ScoredImages(arrays.get(f"{name}.maps"), _under(f"{name}.images", arrays), energies, channels), tail
+        return ScoredImages(arrays.get(f"{name}.maps"), _under(f"{name}.images", arrays), energies, channels), normal
 
-    test, tail = images_of("test")
-    source: ThresholdSource | None = arrays["source"].item() or None
+    test, normal = images_of("test")
+    source: ThresholdSource = arrays["source"].item()
     published = images_of("published") if "published.channels" in arrays else None
-    return ScoredViews(test, _of_scales("normal", arrays), tail, source, published, arrays["seconds"].item())
+    return ScoredViews(test, _of_scales("normal", arrays), normal, source, published, arrays["seconds"].item())
 
 
 def load_variances(record: ScoringRecord, folder: Path) -> np.ndarray | None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -12,15 +12,17 @@ from scipy import ndimage
 from nfbench.core import scratch
 from nfbench.core.errors import NfbenchError, faults_of, required
 from nfbench.datasets._manifest import Entry, read_checked_mask
-from nfbench.metrics import BY_RULE, Named, find_metric, metrics_of
+from nfbench.metrics import BY_RULE, BY_THRESHOLD, Named, metrics_of
 from nfbench.metrics._inputs import label_regions
 from nfbench.metrics._iou import IouSweep, fair_threshold_of, iou_sweep, mean_iou
-from nfbench.metrics._ranking import Areas, RankedScores, areas_under_curves, image_areas
-from nfbench.metrics._tails import UpperTail
+from nfbench.metrics._ranking import UNDEFINED, Areas, RankedScores, areas_under_curves, image_areas
+from nfbench.metrics._tails import NormalScores
+from nfbench.metrics._thresholds import image_threshold, pixel_threshold
 from nfbench.scoring.a_contrario import log_nfa_of_energies
 from nfbench.scoring.maps import ScoredImages, resize_map
+from nfbench.scoring.rates import Rates, image_rates, pixel_rates
 
-__all__ = ["Curve", "Evaluation", "GroundTruth", "ScoredSet", "evaluate", "have_masks", "log_nfa_maps", "select"]
+__all__ = ["Curve", "Evaluation", "GroundTruth", "ScoredSet", "evaluate", "have_masks", "log_nfa_maps"]
 
 Metrics = dict[str, float | None]
 
@@ -71,7 +73,7 @@ class GroundTruth:
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = entries
-        self.labels = np.array([entry.label for entry in entries])
+        self.labels = np.array([entry.label for entry in entries], dtype=int)
         self.has_masks = have_masks(entries)
         self.regions = Regions(entries if self.has_masks else [])
 
@@ -121,7 +123,7 @@ class ScoredSet:
     Args:
         scored: of the test images.
         truth: their labels and regions.
-        normal: gives the largest pixels of maps of normal images, for the fair threshold; None without maps.
+        normal: gives what thresholds need of normal images.
         log_nfa: what ``log_nfa_maps`` says of the test images.
         folder: of files for what may not stay in memory; see ``nfbench.core.scratch.empty``.
 
@@ -134,7 +136,7 @@ class ScoredSet:
         self,
         scored: ScoredImages,
         truth: GroundTruth,
-        normal: Callable[[], UpperTail | None],
+        normal: Callable[[], NormalScores],
         log_nfa: Mapping[str, np.ndarray],
         folder: Path | None = None,
     ) -> None:
@@ -145,11 +147,13 @@ class ScoredSet:
         self._grids: dict[str, np.ndarray] = {}
         self._detections: dict[tuple[str, float], np.ndarray] = {}
         self._ious: dict[tuple[str, float], dict[str, float]] = {}
+        self._pixel_rates: dict[str, Rates] = {}
 
     @cached_property
     def image_areas(self) -> dict[str, Areas]:
-        """AUROC, average precision and the best F1 of the images, by rule."""
-        return {rule: image_areas(scores, self.labels) for rule, scores in self.images.items()}
+        """AUROC, average precision and the best F1 of the images, by rule; NaN without both kinds of images."""
+        both = len(np.unique(self.labels)) == 2
+        return {rule: image_areas(scores, self.labels) if both else UNDEFINED for rule, scores in self.images.items()}
 
     @cached_property
     def pixel_areas(self) -> Areas:
@@ -163,9 +167,37 @@ class ScoredSet:
         return areas_under_curves(self._rank("score"), (fpr_limit,)).aupro[0]
 
     @cached_property
+    def normal(self) -> NormalScores:
+        """What thresholds need of normal images."""
+        return self._normal()
+
+    @cached_property
     def fair_threshold(self) -> float:
         """The anomaly map's threshold with one false positive pixel per normal image."""
-        return fair_threshold_of(required(self._normal(), "the maps of normal images"))
+        return fair_threshold_of(self.normal.tail)
+
+    def image_threshold(self, rule: str) -> float:
+        """Threshold of the image scores, NaN where it is undefined; rules as for ``image_rates``, without ``nfa``."""
+        return self.image_areas["paper"].f1_threshold if rule == "oracle" else image_threshold(self.normal.images, rule)
+
+    def image_rates(self, rule: str) -> Rates:
+        """Error rates of the images; rules are those of ``nfbench.metrics.BY_THRESHOLD``, ``oracle`` and ``nfa``."""
+        if rule == "nfa":
+            return image_rates(self.detections("nfa"), self.labels, 0)
+        return image_rates(self.images["paper"], self.labels, self.image_threshold(rule))
+
+    def pixel_threshold(self, rule: str) -> float:
+        """Threshold of the anomaly map, as ``image_threshold``."""
+        return self.pixel_areas.f1_threshold if rule == "oracle" else pixel_threshold(self.normal, rule)
+
+    def pixel_rates(self, rule: str) -> Rates:
+        """Error rates of the pixels; rules as for ``image_rates``. Those of one map share a pass over its pixels."""
+        if rule not in self._pixel_rates:
+            rules = ["nfa"] if rule == "nfa" else [*BY_THRESHOLD, "oracle"]
+            thresholds = {name: 0.0 if name == "nfa" else self.pixel_threshold(name) for name in rules}
+            maps = self.truth.resized(self._images("nfa" if rule == "nfa" else "score"))
+            self._pixel_rates |= pixel_rates(maps, self.truth.masks(), thresholds)
+        return self._pixel_rates[rule]
 
     @property
     def maps(self) -> list[str]:
@@ -223,6 +255,10 @@ class ScoredSet:
         """Mean IoU against the threshold of a map, as for ``sweep``."""
         return Curve(self._grid(name), {over: values[1:] for over, values in self.sweep(name).curve.items()})
 
+    def defines(self, named: Named) -> bool:
+        """Whether there are the images that a metric is of; masks are those of anomalous images."""
+        return bool(self.labels.any() if named.metric.needs_masks else self.labels.size)
+
     def measures(self, named: Named) -> bool:
         """Whether there are the masks, and the latents, that a metric needs; of scores that are not transductive."""
         metric = named.metric
@@ -278,7 +314,7 @@ class Evaluation(NamedTuple):
 def evaluate(
     scored: ScoredImages,
     truth: GroundTruth,
-    normal: UpperTail | None,
+    normal: NormalScores,
     log_nfa: Mapping[str, np.ndarray],
     measured: Sequence[str] = (),
     folder: Path | None = None,
@@ -288,7 +324,7 @@ def evaluate(
     Args:
         scored: of the test images.
         truth: their labels and regions.
-        normal: largest pixels of maps of normal images, for the fair threshold; None without maps.
+        normal: what thresholds need of normal images.
         log_nfa: what ``log_nfa_maps`` says of the test images.
         measured: families of metrics, by default all.
         folder: as for ``ScoredSet``.
@@ -301,17 +337,17 @@ def evaluate(
     metrics: Metrics = {}
     thresholds = {"fair": test.fair_threshold} if "fair" in test.detectors else {}
     for named in sorted(chosen, key=lambda named: named.metric.needs_latents):  # so that each map is sorted once
-        value = _measured(named, named.metric.value, test)
+        value = _measured(named, named.metric.value, test) if test.defines(named) else math.nan
         if math.isinf(value):
             raise NfbenchError(f"{_plugin(named)} is infinite; it must be a number, or NaN where it is undefined")
         metrics[named.name] = None if math.isnan(value) else value
-        if named.metric.threshold:
+        if named.metric.threshold and test.defines(named):
             thresholds[named.name] = _measured(named, named.metric.threshold, test)
     return Evaluation(
         metrics,
         {name: float(value) for name, value in thresholds.items() if math.isfinite(value)},
         {detector: test.detections(detector) for detector in test.detectors},
-        {name: test.curve(name) for name in test.maps if truth.has_masks},
+        {name: test.curve(name) for name in test.maps if truth.has_masks and truth.labels.any()},
     )
 
 
@@ -344,36 +380,3 @@ def log_nfa_maps(scored: ScoredImages, folder: Path | None = None) -> dict[str, 
             maps[row] = log_nfa_of_energies(image, scored.channels, shape[1:], name == "nfa_guard")
             scratch.release(maps)
     return found
-
-
-def select(by_epoch: dict[int, Metrics], val_log_likelihood: dict[int, float | None]) -> dict[str, dict[str, Any]]:
-    """Metrics by selection.
-
-    Args:
-        by_epoch: metrics of each kept epoch.
-        val_log_likelihood: log-likelihood of held-out normal images by epoch, None without such images.
-
-    Returns:
-        ``last``: the last epoch; ``val``: the kept epoch whose held-out log-likelihood is best, left out where no image
-        was held out; ``oracle``: the best value of each metric on its own, as most papers report. Each has ``metrics``
-        and ``epoch`` (by metric for ``oracle``).
-    """
-    last = max(by_epoch)
-    selections: dict[str, dict[str, Any]] = {"last": {"epoch": last, "metrics": by_epoch[last]}}
-    held_out = {epoch: value for epoch in by_epoch if (value := val_log_likelihood.get(epoch)) is not None}
-    if len(held_out) == len(by_epoch):
-        best = max(held_out, key=held_out.__getitem__)
-        selections["val"] = {"epoch": best, "metrics": by_epoch[best]}
-    goodness = {
-        name: {epoch: _goodness(name, metrics[name]) for epoch, metrics in by_epoch.items()} for name in by_epoch[last]
-    }
-    best_epochs = {name: max(found, key=found.__getitem__) for name, found in goodness.items()}
-    selections["oracle"] = {
-        "epoch": best_epochs,
-        "metrics": {name: by_epoch[epoch][name] for name, epoch in best_epochs.items()},
-    }
-    return selections
-
-
-def _goodness(metric: str, value: float | None) -> float:
-    return -math.inf if value is None else find_metric(metric).sign * value

@@ -16,7 +16,8 @@ from nfbench.core import scratch
 from nfbench.core.errors import NfbenchError
 from nfbench.core.progress import progress
 from nfbench.features.batches import BATCH, CachedFeatures, read_batches
-from nfbench.metrics._tails import UpperTail
+from nfbench.features.extractor import filled_up
+from nfbench.metrics._tails import NormalScores
 from nfbench.scoring.a_contrario import energy
 
 __all__ = [
@@ -24,14 +25,11 @@ __all__ = [
     "Localizer",
     "NormalImages",
     "ScoredImages",
-    "contour_threshold",
     "image_scores",
     "resize_map",
     "score_images",
     "score_normal",
 ]
-
-_CONTOUR_SHARE = 0.001
 
 IMAGE_SCORES = ("paper", "max", "mean", "top1")
 """Rules for the score of an image: the method's own, maximum, mean, and mean of the top 1 % of its map."""
@@ -61,11 +59,11 @@ class NormalImages(NamedTuple):
     """What is kept of normal images.
 
     Attributes:
-        tail: the largest pixels of their maps; None of a method that makes none.
-        energies: as of ``ScoredImages``.
+        scores: what thresholds need, of those that count.
+        energies: of all, as of ``ScoredImages``.
     """
 
-    tail: UpperTail | None
+    scores: NormalScores
     energies: tuple[np.ndarray, ...]
 
 
@@ -77,6 +75,7 @@ def score_images(
     indices: Sequence[int] | None = None,
     localize: Localizer | None = None,
     folder: Path | None = None,
+    batch_size: int = BATCH,
 ) -> ScoredImages:
     """Scores cached images.
 
@@ -87,13 +86,14 @@ def score_images(
         indices: which images, by default all.
         localize: makes the maps where the method does not.
         folder: of files for what may not stay in memory; see ``nfbench.core.scratch.empty``.
+        batch_size: images at once, on which the last bits of scores depend.
 
     Raises:
         NfbenchError: a score is NaN or infinite, and the message names the image's number; or has another shape.
     """
     chosen = torch.arange(len(features)) if indices is None else torch.as_tensor(indices)
     kept, channels = _Kept(len(chosen), folder), tuple[int, ...]()
-    for first, part in _scored(method, features, chosen, device, localize):
+    for first, part in _scored(method, features, chosen, device, localize, batch_size):
         kept.write(first, {"paper": part.images, **({} if part.maps is None else {"maps": part.maps})})
         kept.write(first, dict(enumerate(part.energies)))
         channels = part.channels
@@ -110,13 +110,13 @@ def score_normal(
     localize: Localizer | None = None,
     folder: Path | None = None,
 ) -> NormalImages:
-    """Scores cached normal images, and keeps the largest pixels of their maps.
+    """Scores cached normal images, and keeps what thresholds need.
 
     Args:
         method: as for ``score_images``, and so are all but ``held_out``.
         features: of the normal images.
         device: where to compute.
-        held_out: rows of the images whose maps count, by default all.
+        held_out: rows of the images that count, by default all.
         localize: makes the maps where the method does not.
         folder: of files.
 
@@ -125,13 +125,14 @@ def score_normal(
     """
     chosen = torch.arange(len(features))
     counts = np.isin(chosen, list(held_out)) if len(held_out) else np.ones(len(chosen), dtype=bool)
-    kept, tail = _Kept(len(chosen), folder), UpperTail(int(counts.sum()))
+    kept, scores = _Kept(len(chosen), folder), NormalScores.of(int(counts.sum()))
     for first, part in _scored(method, features, chosen, device, localize):
         kept.write(first, dict(enumerate(part.energies)))
-        counted = counts[first : first + len(part.images)]
-        if part.maps is not None and counted.any():
-            tail = tail.add(part.maps.numpy()[counted])
-    return NormalImages(tail if tail.n_pixels else None, kept.energies)
+        counted = first + np.flatnonzero(counts[first : first + len(part.images)])
+        if len(counted):
+            maps = None if part.maps is None else part.maps.numpy()[counted - first]
+            scores = scores.add(counted, part.images.numpy()[counted - first], maps)
+    return NormalImages(scores, kept.energies)
 
 
 class _Part(NamedTuple):
@@ -164,18 +165,23 @@ class _Kept:
 
 
 def _scored(
-    method: Method, features: CachedFeatures, chosen: Tensor, device: torch.device, localize: Localizer | None
+    method: Method,
+    features: CachedFeatures,
+    chosen: Tensor,
+    device: torch.device,
+    localize: Localizer | None,
+    batch_size: int = BATCH,
 ) -> Iterator[tuple[int, _Part]]:
     """Scores of some images batch by batch, with the number of those before; see ``score_images``."""
     if method.gradient_maps and localize is None:
         raise ValueError(f"{method.title} makes its maps of images: 'localize' is missing")
     bad: list[bool] = []
-    numbers = chosen.split(BATCH)
-    batches = read_batches(features, chosen, device)
+    numbers = chosen.split(batch_size)
+    batches = read_batches(features, chosen, device, batch_size)
     if method.gradient_maps:
         batches = progress(batches, total=len(numbers), label="gradients")
     for of_batch, batch in zip(numbers, batches, strict=True):
-        part = _score(method, batch)
+        part = _score(method, batch, batch_size)
         if method.gradient_maps and localize:
             part = part._replace(maps=localize(of_batch.tolist()).float().cpu())
         values = [part.images, *part.energies, *([] if part.maps is None else [part.maps])]
@@ -199,9 +205,12 @@ def _by_rule(maps: np.ndarray | None, paper: Tensor) -> dict[str, np.ndarray]:
     return {rule: np.concatenate([scores[rule] for scores in found]) for rule in IMAGE_SCORES}
 
 
-def _score(method: Method, features: Features[Tensor]) -> _Part:
-    """Scores one batch and leaves of its latents, which may be large, their energies."""
-    scores, count = method.score(features), len(features)
+def _score(method: Method, features: Features[Tensor], count: int) -> _Part:
+    """Scores one batch and leaves of its latents, which may be large, their energies.
+
+    All batches have one size, so that no bit of an image's score depends on which images are scored with it.
+    """
+    scores = method.score(features.map(lambda part: filled_up(part, count)))
     if not isinstance(scores, Scores):
         raise NfbenchError(f"method '{method.title}': 'score' must return Scores, got {type(scores).__name__}")
     _check_shape(method, "images", scores.images, (count,))
@@ -210,9 +219,10 @@ def _score(method: Method, features: Features[Tensor]) -> _Part:
     latents = scores.latents or []
     for z in latents:
         _check_shape(method, "latents", z, (count, "C", "H", "W"))
-    energies = tuple(energy(z) for z in latents)
-    maps = None if scores.maps is None else scores.maps.float().cpu()
-    return _Part(maps, scores.images.float().cpu(), energies, tuple(z.shape[1] for z in latents))
+    own = slice(len(features))
+    energies = tuple(energy(z[own]) for z in latents)
+    maps = None if scores.maps is None else scores.maps[own].float().cpu()
+    return _Part(maps, scores.images[own].float().cpu(), energies, tuple(z.shape[1] for z in latents))
 
 
 def _check_shape(method: Method, part: str, values: object, wanted: tuple[int | str, ...]) -> None:
@@ -229,14 +239,6 @@ def image_scores(maps: Tensor | None, paper: Tensor) -> dict[str, np.ndarray]:
     flat = maps.flatten(1)
     scores = {"paper": paper, "max": flat.amax(1), "mean": flat.mean(1), "top1": top_percent_mean(maps)}
     return {rule: scores[rule].numpy() for rule in IMAGE_SCORES}
-
-
-def contour_threshold(tail: UpperTail) -> float:
-    """Threshold that one in a thousand pixels of maps of normal images exceeds; figures draw contours."""
-    rank = _CONTOUR_SHARE * (tail.n_pixels - 1)
-    above = int(rank)
-    upper, lower = tail.values[above : above + 2].astype(float)[[0, -1]]  # as np.quantile, between two values
-    return float(upper + (rank - above) * (lower - upper))
 
 
 def resize_map(score_map: np.ndarray, height: int, width: int) -> np.ndarray:

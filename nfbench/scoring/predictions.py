@@ -26,8 +26,8 @@ class PredictsVariances(Protocol):
 def predicted_variances(
     method: Method, features: CachedFeatures, device: torch.device, rows: Sequence[int]
 ) -> np.ndarray | None:
-    """Predicted variances of some images ``(N, H, W)`` float32, None of methods without such."""
-    if not isinstance(method, PredictsVariances):
+    """Predicted variances of some images ``(N, H, W)`` float32, None of methods without such and of no image."""
+    if not isinstance(method, PredictsVariances) or not len(rows):
         return None
     batches = read_batches(features, torch.as_tensor(rows), device)
     found = [values for batch in batches if (values := method.predicted_variances(batch)) is not None]

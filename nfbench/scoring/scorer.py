@@ -1,7 +1,8 @@
 """A trained method on its backbone, from pictures to scores."""
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from copy import copy
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Method
-from nfbench.features.batches import of_class
+from nfbench.features.batches import BATCH, of_class
 from nfbench.features.extractor import Extractor
 from nfbench.features.forward import Picture, load_extractor
 from nfbench.features.live import ComputedFeatures
@@ -30,6 +31,8 @@ class Scorer:
         device: where to compute.
         extractor: network of the recipe, if it is loaded.
         class_number: class of the pictures, for methods that take it.
+        batch_size: pictures that the method is given at once; the stages' own by default, for equal bits.
+        network: loads the network of the recipe, by default as ``load_extractor`` does.
     """
 
     def __init__(
@@ -39,14 +42,24 @@ class Scorer:
         device: torch.device,
         extractor: nn.Module | None = None,
         class_number: int = 0,
+        batch_size: int = BATCH,
+        network: Callable[[], nn.Module] | None = None,
     ) -> None:
+        self.batch_size = batch_size
         self.model, self.recipe, self.device, self.class_number = model, recipe, device, class_number
-        self.extractor = Extractor(recipe, device, extractor)
+        self._load = network or partial(load_extractor, recipe)
+        self.extractor = Extractor(recipe, device, network() if network and extractor is None else extractor)
+
+    def at(self, batch_size: int) -> "Scorer":
+        """The same with another batch size; the network is shared."""
+        other = copy(self)
+        other.batch_size = batch_size
+        return other
 
     @cached_property
     def _network(self) -> nn.Module:
         """The backbone that gradients go through, in torch's usual memory format."""
-        return load_extractor(self.recipe).to(self.device)
+        return self._load().to(self.device)
 
     def features(self, pictures: Sequence[Picture]) -> Features[StoredArray]:
         """Features of pictures, computed when they are read."""
@@ -63,4 +76,5 @@ class Scorer:
         localize = None
         if self.model.gradient_maps:
             localize = GradientMaps(self.model, pictures, self.recipe, self.device, self._network)
-        return score_images(self.model, self.features(pictures), self.device, localize=localize)
+        features = self.features(pictures)
+        return score_images(self.model, features, self.device, localize=localize, batch_size=self.batch_size)

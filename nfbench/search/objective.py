@@ -18,13 +18,13 @@ from nfbench.blocks.method import Method, resolve_settings
 from nfbench.blocks.settings import epochs_of
 from nfbench.config import VariantConfig
 from nfbench.core.errors import NfbenchError, one_line
-from nfbench.datasets._manifest import Entry
+from nfbench.datasets._manifest import Entry, view_entries
 from nfbench.features.batches import CachedFeatures, of_class
 from nfbench.features.cache import FeatureCache
 from nfbench.features.meta import FeatureMeta
 from nfbench.features.shards import StoredArray
 from nfbench.metrics import find_metric
-from nfbench.metrics._tails import UpperTail
+from nfbench.metrics._tails import NormalScores
 from nfbench.plan.cells import Cell
 from nfbench.scoring.evaluate import GroundTruth, ScoredSet, log_nfa_maps
 from nfbench.scoring.gradients import GradientMaps
@@ -51,7 +51,7 @@ class Judged:
         truth: of the test images that trials are judged by.
         rows: numbers of these images in the test view.
         normal_features: of the training view.
-        normal: the training images.
+        normal: the images of the training view.
     """
 
     features: FeatureCache
@@ -74,7 +74,7 @@ class Judged:
         """
         number = {entry.image: row for row, entry in enumerate(e for e in entries if e.split == "test")}
         rows = [number[entry.image] for entry in chosen]
-        return cls(features, GroundTruth(chosen), rows, normal_features, [e for e in entries if e.split == "train"])
+        return cls(features, GroundTruth(chosen), rows, normal_features, view_entries(entries, "train"))
 
 
 def measure(
@@ -83,7 +83,7 @@ def measure(
     judged: Judged,
     device: torch.device,
     held_out: Sequence[int] = (),
-    cross_fitted: Callable[[], UpperTail | None] = lambda: None,
+    cross_fitted: Callable[[], NormalScores | None] = lambda: None,
     folder: Path | None = None,
 ) -> float:
     """A metric of a model in evaluation mode, the same number as a run record has.
@@ -94,7 +94,7 @@ def measure(
         judged: the images.
         device: where to compute.
         held_out: rows of the normal images that the model was not trained on.
-        cross_fitted: gives what thresholds are taken from instead of the model's maps of normal images, if anything.
+        cross_fitted: gives what thresholds are taken from instead of the model's scores of normal images, if anything.
         folder: of files for what may not stay in memory; see ``nfbench.core.scratch.empty``.
 
     Raises:
@@ -107,18 +107,22 @@ def measure(
         features = of_class(features, 0) if model.takes_class else features
         return features, GradientMaps(model, entries, meta.recipe, device) if model.gradient_maps else None
 
-    def tail_of_normal() -> UpperTail | None:
-        if tail := cross_fitted():
-            return tail
+    def scores_of_normal() -> NormalScores:
+        n_train = sum(entry.split == "train" for entry in judged.normal)
+        if n_train < len(judged.normal):
+            features, localize = seen(normal.part(n_train, len(normal)), judged.normal[n_train:], normal.meta)
+            return score_normal(model, features, device, (), localize, folder).scores
+        if found := cross_fitted():
+            return found
         features, localize = seen(normal.features, judged.normal, normal.meta)
-        return score_normal(model, features, device, held_out, localize, folder).tail
+        return score_normal(model, features, device, held_out, localize, folder).scores
 
     named = find_metric(metric)
     tested, normal = judged.features, judged.normal_features
     features, localize = seen(tested.features[judged.rows], judged.truth.entries, tested.meta)
     scored = score_images(model, features, device, localize=localize, folder=folder)
     log_nfa = log_nfa_maps(scored, folder) if named.metric.needs_latents else {}
-    test = ScoredSet(scored, judged.truth, tail_of_normal, log_nfa, folder)
+    test = ScoredSet(scored, judged.truth, scores_of_normal, log_nfa, folder)
     value = named.metric.value(test, named.variant) if test.measures(named) else math.nan
     if not math.isfinite(value):
         without = "; the method has no white latents" if named.metric.needs_latents and not scored.energies else ""
@@ -193,9 +197,9 @@ class Objective:
             epochs_at_most=self.epochs_at_most,
         )
         values: list[float] = []
-        _, held_out = split_rows(len(images.features), settings.val_fraction, seed_of(cell))
+        _, held_out = split_rows(images.n_train, settings.val_fraction, seed_of(cell))
 
-        def cross_fitted() -> UpperTail | None:
+        def cross_fitted() -> NormalScores | None:
             return next(iter(cross_fit(cell, self.variant.method, settings, [images], self.device)), None)
 
         def measured(model: Method, judged: Judged) -> float:

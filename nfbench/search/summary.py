@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any
 
 from optuna.distributions import BaseDistribution
-from optuna.importance import get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from nfbench.core.errors import NfbenchError
@@ -119,5 +118,7 @@ def _importances(shared: SharedStudy, complete: Sequence[FrozenTrial]) -> dict[s
     }
     if len(complete) < _FEWEST_FOR_IMPORTANCES or len({trial.value for trial in complete}) < 2 or not varied:
         return {}
+    from optuna.importance import get_param_importances  # which imports scikit-learn: no worker of a study needs it
+
     found = get_param_importances(shared.study, params=list(varied))
     return {name: round(float(share), 6) for name, share in found.items()}

@@ -8,8 +8,8 @@ from nfbench.core.device import peak_memory_mb, pick_device
 from nfbench.core.errors import NfbenchError, required
 from nfbench.core.files import atomic_path, remove_stale, remove_tree
 from nfbench.core.progress import progress
-from nfbench.core.seals import known_files, read_sealed, verified
-from nfbench.datasets._manifest import read_manifest
+from nfbench.core.seals import known_files, read_sealed, verified, write_sealed
+from nfbench.datasets._manifest import read_manifest, view_entries
 from nfbench.plan.origin import require_origin
 from nfbench.plan.paths import EVALUATED, SCORED
 from nfbench.plan.specs import EvaluateSpec
@@ -25,6 +25,7 @@ from nfbench.results.scored import (
     tested_entries,
     training_of,
 )
+from nfbench.results.thresholds import THRESHOLDS, ThresholdsRecord
 from nfbench.scoring.evaluate import GroundTruth
 from nfbench.scoring.protocol import measure
 
@@ -39,7 +40,8 @@ def evaluate_run(spec: EvaluateSpec, threads: int | None = None) -> None:
     training, scoring = training_of(spec.trained, spec.cell), read_sealed(ScoringRecord, run / SCORED)
     if scoring.spec.cell != spec.cell:
         raise NfbenchError(f"{run / SCORED} has the scores of {scoring.spec.cell}, not of {spec.cell}; score again")
-    images = [entry for entry in read_manifest(spec.manifest) if entry.split == "test"]
+    entries = read_manifest(spec.manifest)
+    images = [entry for entry in entries if entry.split == "test"]
     truth = GroundTruth(list(tested_entries(training, images, spec.manifest).values()))
     history = read_rows(Epoch, trained)
     by_epoch: dict[int, dict[str, float | None]] = {}
@@ -52,6 +54,9 @@ def evaluate_run(spec: EvaluateSpec, threads: int | None = None) -> None:
         )
     remove_stale(run)
     write_artifacts(run, scored, images, load_variances(scoring, folder))
+    normal = view_entries(entries, "train")
+    thresholds = ThresholdsRecord.of(scored.source, scored.normal, normal, scored.test.maps)
+    write_sealed(run / THRESHOLDS, thresholds)
     for name in COPIED:
         with atomic_path(run / name) as temporary:
             shutil.copyfile(verified(folder / name, run / SCORED), temporary)

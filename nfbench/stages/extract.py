@@ -5,7 +5,7 @@ from pathlib import Path
 from nfbench.anomalies._base import make_generator
 from nfbench.core.device import pick_device
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets._manifest import read_manifest
+from nfbench.datasets._manifest import read_manifest, view_entries
 from nfbench.features.extract import Synthesis
 from nfbench.features.extract import extract_features as extract
 from nfbench.plan.origin import require_origin
@@ -23,8 +23,8 @@ def extract_features(spec: ExtractSpec, device: str = "auto", threads: int | Non
         generator, entries = make_generator(anomalies, entries, spec.seed, spec.backbone.input_size)
         synthesis = Synthesis(anomalies.generator, generator, anomalies.views, spec.seed)
     else:
-        entries = [entry for entry in entries if entry.split == spec.view]
-    if not entries:
+        entries = view_entries(entries, spec.view)
+    if not entries and spec.view != "test":  # normal images may be all that there is
         raise NfbenchError(f"manifest {spec.manifest} has no image of view '{spec.view}'")
     extract(
         entries,

@@ -1,7 +1,7 @@
 """From run records to figures."""
 
 from nfbench.core.errors import NfbenchError, faults_of
-from nfbench.figures._base import read_runs, write_figure
+from nfbench.figures._base import NothingToDraw, note_figure, read_runs, write_figure
 from nfbench.plan.experiment_specs import FigureSpec
 from nfbench.plan.made import write_made
 from nfbench.plan.origin import expected_runs
@@ -10,7 +10,7 @@ __all__ = ["build_figure"]
 
 
 def build_figure(spec: FigureSpec) -> None:
-    """Draws a figure as PDF and PNG."""
+    """Draws a figure as PDF and PNG; one line of text where runs without some test images leave nothing to draw."""
     setting = spec.figure.setting
     expected = {
         cell: digest
@@ -23,7 +23,13 @@ def build_figure(spec: FigureSpec) -> None:
         )
     runs = read_runs(expected, spec.paths)
     with faults_of(f"figure '{spec.name}' of {spec.figure.module}"):
-        figure = spec.figure.draw(runs)
+        try:
+            figure = spec.figure.draw(runs)
+        except NothingToDraw as error:
+            lacking = {run.record.data.lacking: None for run in runs}
+            if "" in lacking:
+                raise
+            figure = note_figure(f"Nothing to draw ({', '.join(lacking)}): {error}")
         if figure is None:
             raise TypeError("'draw' must return a figure, got None")
     files = [spec.paths.figure(spec.experiment, spec.name, ending) for ending in ("png", "pdf")]

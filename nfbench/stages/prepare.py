@@ -23,7 +23,7 @@ def prepare_data(spec: PrepareSpec) -> None:
         _make_miniature(reader, root)
     places = [] if spec.miniature else list_files(reader.files(root, spec.category))
     samples = reader.sampled(root, spec.category, spec.dataset.stride, manifest.parent / "made")
-    entries = build_manifest(select_subset(samples, spec.dataset))
+    entries = build_manifest(select_subset(samples, spec.dataset), reader.splits)
     remove_stale(manifest.parent)
     write_manifest(manifest, entries)
     written = known_files(manifest.parent, [manifest.name])

@@ -16,7 +16,7 @@ from nfbench.report.page import render_page
 from nfbench.results.aggregate import aggregate
 from nfbench.results.ledger import Account, Stock, take_stock
 from nfbench.stages.gather import skipped
-from nfbench.tables._holes import mark_holes
+from nfbench.tables._holes import explain_undefined, mark_holes
 from nfbench.tables._model import Source, Table
 
 __all__ = ["build_report", "write_report"]
@@ -62,7 +62,8 @@ def _tables(spec: ReportSpec, results: pd.DataFrame, holes: Sequence[Account]) -
         if not config.from_runs or results.empty:
             continue
         try:
-            tables.append(mark_holes(config.make(name, Source(results, spec.notes)), holes))
+            made = config.make(name, Source(results, spec.notes))
+            tables.append(mark_holes(explain_undefined(made), holes))
         except NfbenchError as error:
             if not holes:
                 raise

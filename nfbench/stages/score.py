@@ -6,6 +6,7 @@ Writes in the folder ``scored`` of a run ``<epoch>.npz`` and the maps of each ke
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,12 +21,12 @@ from nfbench.core.files import remove_stale
 from nfbench.core.progress import progress
 from nfbench.core.provenance import provenance
 from nfbench.core.seals import known_files, verified, write_sealed
-from nfbench.datasets._manifest import Entry, read_manifest
+from nfbench.datasets._manifest import Entry, read_manifest, view_entries
 from nfbench.features.batches import CachedFeatures, of_class
 from nfbench.features.cache import FeatureCache
 from nfbench.features.online import OnlineFeatures, pseudo_anomalies
 from nfbench.features.recipe import Recipe
-from nfbench.metrics._tails import UpperTail
+from nfbench.metrics._tails import NormalScores
 from nfbench.plan.origin import require_origin
 from nfbench.plan.paths import SCORED, TRAINED
 from nfbench.plan.specs import ScoreSpec
@@ -46,7 +47,7 @@ from nfbench.scoring.predictions import predicted_variances
 from nfbench.scoring.protocol import Views, score_views
 from nfbench.scoring.representations import describe_representations
 from nfbench.training.checkpoint import load_kept, load_state
-from nfbench.training.crossfit import load_tails
+from nfbench.training.crossfit import load_normal
 from nfbench.training.record import TrainingRecord
 
 __all__ = ["score_run"]
@@ -81,35 +82,33 @@ def score_run(
     model = _build(training, cache).to(where).eval()
     entries = read_manifest(spec.manifest)
     for used in (train_cache, cache):
-        used.require_images([entry for entry in entries if entry.split == used.meta.view], spec.manifest)
+        used.require_images(view_entries(entries, used.meta.view), spec.manifest)
     images = [entry for entry in entries if entry.split == "test"]
     by_number = tested_entries(training, images, spec.manifest)
     tested = list(by_number.values())
-    normal, features = train_cache.features, cache.features
-    if model.takes_class:
-        normal, features = of_class(normal, number), of_class(features, number)
+    features = of_class(cache.features, number) if model.takes_class else cache.features
     learned = _learned_positions(training, images, features, model.map_size[0])
     if len(tested) < len(cache):
         features = features[list(by_number)]
-    views = Views(normal, features)
-    if model.gradient_maps:
-        splits = [[entry for entry in entries if entry.split == "train"], tested]
-        views = Views(normal, features, *(GradientMaps(model, part, cache.meta.recipe, where) for part in splits))
-    shown = [positions_of_test(features, tested, model.map_size[0]), *learned] if have_masks(tested) else []
+    views = _views(model, train_cache, features, entries, tested, number, where)
+    has_masks = bool(tested) and have_masks(tested)
+    shown = [positions_of_test(features, tested, model.map_size[0]), *learned] if has_masks else []
     drawn = [*shown, *_pseudo_positions(training, pseudo, entries, where)] if shown else []
 
     folder = Path(spec.run, SCORED).parent
     remove_stale(folder)
     names = [*COPIED]
     likelihoods = {"before": list(likelihood_histograms(model, drawn, where))}
-    held_out, tail = training.classes[spec.cell.category].held_out, _cross_fitted(spec.cell.category, source)
+    held_out, cross_fitted = training.classes[spec.cell.category].held_out, _cross_fitted(spec.cell.category, source)
     kept = _models(training, source)
-    for epoch, state in progress(kept.items(), total=len(kept), label=f"score {spec.cell}"):
-        scored = score_views(load_method(model, state), views, where, held_out, tail, folder)
+    epochs = list(kept)
+    for epoch in progress(epochs, total=len(epochs), label=f"score {spec.cell}"):
+        load_method(model, kept.pop(epoch))  # no second copy of its weights stays in memory
+        scored = score_views(model, views, where, held_out, cross_fitted, folder)
         names += save_scored(folder, epoch, scored)
     likelihoods["after"] = list(likelihood_histograms(model, drawn, where))
     write_likelihoods(folder, likelihoods)
-    write_representations(folder, describe_representations(model, normal, shown, where))
+    write_representations(folder, describe_representations(model, views.normal, shown, where))
     examples = choose_examples(scored.test.images["paper"], tested, images)
     variances = predicted_variances(model, features, where, examples.rows)
     if variances is not None:
@@ -119,7 +118,7 @@ def score_run(
         raise NfbenchError(f"{source} has changed while its model was used; run 'snakemake' again")
     record = ScoringRecord(
         spec=spec,
-        epochs=list(kept),
+        epochs=epochs,
         train_features=train_cache.meta,
         features=cache.meta,
         peak_memory_mb=peak_memory_mb(where),
@@ -132,9 +131,42 @@ def score_run(
         Path(spec.trained, name).unlink(missing_ok=True)
 
 
-def _cross_fitted(category: str, source: Path) -> UpperTail | None:
-    """The largest pixels of maps of cross-fitted images of a category, if there are any."""
-    return load_tails(verified(source.with_name("held_out.safetensors"), source)).get(category)
+def _views(
+    model: Method,
+    train_cache: FeatureCache,
+    test: CachedFeatures,
+    entries: Sequence[Entry],
+    tested: Sequence[Entry],
+    number: int,
+    device: torch.device,
+) -> Views:
+    """Features of the training, validation and tested images, and what makes their maps where the method does not.
+
+    Args:
+        model: the method.
+        train_cache: features of the view ``train``.
+        test: of the tested images, with the class where the method takes it.
+        entries: the category's manifest.
+        tested: the tested images.
+        number: of the class.
+        device: where to compute.
+    """
+    images = view_entries(entries, "train")
+    n_train = sum(entry.split == "train" for entry in images)
+    ends = {"normal": (0, n_train), **({"validation": (n_train, len(images))} if n_train < len(images) else {})}
+    parts: dict[str, Any] = {name: train_cache.part(*rows) for name, rows in ends.items()}
+    if model.takes_class:
+        parts = {name: of_class(part, number) for name, part in parts.items()}
+    if model.gradient_maps:
+        shown = {"test": tested, **{name: images[slice(*rows)] for name, rows in ends.items()}}
+        recipe = train_cache.meta.recipe
+        parts |= {f"localize_{name}": GradientMaps(model, part, recipe, device) for name, part in shown.items()}
+    return Views(test=test, **parts)
+
+
+def _cross_fitted(category: str, source: Path) -> NormalScores | None:
+    """Scores of the cross-fitted images of a category, if there are any."""
+    return load_normal(verified(source.with_name("held_out.safetensors"), source)).get(category)
 
 
 def _models(training: TrainingRecord, source: Path) -> dict[int, dict[str, Tensor]]:

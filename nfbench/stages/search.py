@@ -21,7 +21,7 @@ from nfbench.core.files import remove_stale, write_csv, write_json, write_text
 from nfbench.core.progress import progress
 from nfbench.core.provenance import file_sha256, provenance
 from nfbench.core.seals import read_sealed, write_sealed
-from nfbench.datasets._manifest import Entry, read_manifest
+from nfbench.datasets._manifest import Entry, read_manifest, view_entries
 from nfbench.features.cache import FeatureCache
 from nfbench.plan.cells import Cell
 from nfbench.plan.origin import require_origin
@@ -175,5 +175,5 @@ def _objective(spec: StudySpec, device: torch.device, folder: Path) -> Objective
 def _cache(path: str, entries: Sequence[Entry], spec: StudySpec) -> FeatureCache:
     """Features of a view of the study's manifest, image by image."""
     cache = FeatureCache(path)
-    cache.require_images([entry for entry in entries if entry.split == cache.meta.view], spec.manifest)
+    cache.require_images(view_entries(entries, cache.meta.view), spec.manifest)
     return cache

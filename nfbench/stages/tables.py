@@ -7,7 +7,7 @@ from nfbench.core.files import remove_stale, write_text
 from nfbench.plan.experiment_specs import TableSpec
 from nfbench.plan.made import write_made
 from nfbench.results.aggregate import holes_of, read_results
-from nfbench.tables._holes import mark_holes
+from nfbench.tables._holes import explain_undefined, mark_holes
 from nfbench.tables._model import Source, Table
 from nfbench.tables._render import to_csv, to_html, to_latex
 
@@ -27,10 +27,10 @@ def build_table(spec: TableSpec) -> None:
 
 
 def table_of(spec: TableSpec) -> Table:
-    """The table, with marks where runs are missing."""
+    """The table, with marks where runs are missing, and with what its undefined values would need."""
     results = read_results(Path(spec.results), spec.origin) if spec.table.from_runs else None
     with faults_of(f"table '{spec.name}' of {spec.table.module}"):
         table = spec.table.make(spec.name, Source(results, spec.notes, spec.variants))
         if not isinstance(table, Table):
             raise TypeError(f"'make' must return a Table, got {table!r}")
-        return table if results is None else mark_holes(table, holes_of(results))
+        return table if results is None else mark_holes(explain_undefined(table), holes_of(results))

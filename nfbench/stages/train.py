@@ -1,7 +1,7 @@
 """From cached features to a trained model, of one category or of several.
 
 Writes in the run's folder ``model.safetensors`` (last epoch), ``checkpoints.safetensors`` (the kept epochs before it),
-``held_out.safetensors`` (largest pixels of the maps of cross-fitted images), ``history.csv`` and ``training.json``.
+``held_out.safetensors`` (scores of cross-fitted images), ``history.csv`` and ``training.json``.
 """
 
 import time
@@ -16,7 +16,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.files import remove_stale
 from nfbench.core.provenance import provenance
 from nfbench.core.seals import known_files, write_sealed
-from nfbench.datasets._manifest import read_manifest
+from nfbench.datasets._manifest import read_manifest, view_entries
 from nfbench.features.cache import FeatureCache
 from nfbench.plan.cells import Cell
 from nfbench.plan.origin import require_origin
@@ -26,7 +26,7 @@ from nfbench.results.files import Epoch, write_rows
 from nfbench.search.record import read_study
 from nfbench.training.assemble import Images
 from nfbench.training.checkpoint import save_kept, save_state
-from nfbench.training.crossfit import cross_fit, save_tails
+from nfbench.training.crossfit import cross_fit, save_normal
 from nfbench.training.data import TrainingData
 from nfbench.training.fit import fit
 from nfbench.training.record import AnomaliesRecord, ClassRecord, SearchRecord, TrainingRecord
@@ -64,7 +64,7 @@ def train_flow(
     started = time.monotonic()
     remove_stale(spec.run)
     names = [one.name for one in spec.classes]
-    tails = dict(zip(names, cross_fit(spec.cell, spec.method, settings, images, where), strict=False))
+    normal = dict(zip(names, cross_fit(spec.cell, spec.method, settings, images, where), strict=False))
     cross_fitted = time.monotonic()
     fitted = fit(spec.cell, spec.method, settings, images, where, Path(spec.run), spec.to_json(), checkpoint_seconds)
     model, data, result = fitted.model, fitted.data, fitted.result
@@ -73,7 +73,7 @@ def train_flow(
         last = max(result.kept)
         earlier = {epoch: state for epoch, state in result.kept.items() if epoch < last}
         save_kept(folder / "checkpoints.safetensors", earlier)
-        save_tails(folder / "held_out.safetensors", tails)
+        save_normal(folder / "held_out.safetensors", normal)
         write_rows(Epoch, folder, ([row[field] for field in Epoch._fields] for row in result.history))
         record = TrainingRecord(
             spec=spec,
@@ -93,7 +93,7 @@ def train_flow(
             features=meta.model_copy(update={"files": [], "spec": None}),
             seconds={
                 "train": round(result.seconds, 3),
-                **({"cross_fit": round(cross_fitted - started, 3)} if tails else {}),
+                **({"cross_fit": round(cross_fitted - started, 3)} if normal else {}),
                 "train_stage": round(time.monotonic() - started, 3),
             },
             peak_memory_mb=peak_memory_mb(where),
@@ -116,7 +116,7 @@ def _read_images(spec: TrainSpec) -> list[Images]:
     tested, found = FeatureCache(spec.test_features) if spec.test_features else None, []
     for one in spec.classes:
         entries, features = read_manifest(one.manifest), FeatureCache(one.features)
-        features.require_images([entry for entry in entries if entry.split == "train"], one.manifest)
+        features.require_images(view_entries(entries, "train"), one.manifest)
         pseudo = FeatureCache(one.pseudo) if one.pseudo else None
         found.append(Images(entries, features, spec.anomalies, pseudo, tested, spec.cell.seed))
     return found
@@ -138,12 +138,13 @@ def _extracted(images: Sequence[Images]) -> list[ExtractSpec]:
 
 
 def _describe_classes(spec: TrainSpec, images: Sequence[Images], data: TrainingData) -> dict[str, ClassRecord]:
-    firsts = [0, *accumulate(len(one.features) for one in images)]
+    firsts = [0, *accumulate(one.n_train for one in images)]
     held_out = data.val.tolist()
     return {
         one.name: ClassRecord(
             key=image.features.meta.key,
-            held_out=[row - first for row in held_out if first <= row < first + len(image.features)],
+            held_out=[row - first for row in held_out if first <= row < first + image.n_train],
+            n_validation=image.n_validation,
             pseudo_key=image.pseudo and image.pseudo.meta.key,
             pseudo_seconds=image.pseudo and image.pseudo.meta.seconds,
         )

@@ -33,6 +33,7 @@ _SELECTIONS = {
 }
 
 _THRESHOLD_IMAGES: dict[ThresholdSource, str] = {
+    "validation": "of the validation split, which no training saw",
     "held out": "held out of the training",
     "cross-fitted": "each scored by a model that was not fitted to it",
     "training": "that the model was trained on, as in the papers",

@@ -1,15 +1,46 @@
-"""Runs that a table lacks: named in its caption, marked in its cells."""
+"""What a table lacks: runs, which are marked in its cells, and test images that values are undefined for."""
+
+from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from nfbench.results.compare import Comparison
 from nfbench.results.ledger import Account, describe_holes
+from nfbench.results.record import lacking_images
 from nfbench.tables._model import Cell, Column, Row, Table, Text
 
-__all__ = ["HOLE_MARK", "mark_holes"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["HOLE_MARK", "explain_undefined", "mark_holes", "without_images"]
 
 HOLE_MARK = "†"
+
+
+def without_images(results: pd.DataFrame) -> str:
+    """Categories of aggregated results that lack some test images, and which; empty where none does."""
+    found: dict[str, list[str]] = {}
+    columns = results[["dataset", "category", "n_test", "n_test_normal"]].drop_duplicates()
+    for dataset, category, n_test, n_normal in columns.itertuples(index=False):
+        if what := lacking_images(n_normal, n_test - n_normal):
+            found.setdefault(what, []).append(f"{dataset}/{category}")
+    return "; ".join(f"{', '.join(names)} ({what})" for what, names in found.items())
+
+
+def explain_undefined(table: Table) -> Table:
+    """The table with a caption that says which test images its undefined values would need."""
+    import pandas as pd
+
+    runs = [cell.runs for _, _, cell in table.comparisons() if len(cell.runs)]
+    if not runs:
+        return table
+    shown = pd.concat(runs)
+    undefined = shown.value.isna()
+    left_out = "" if undefined.all() else ", left out of averages"
+    found = without_images(shown[undefined])
+    return replace(table, caption=f"{table.caption} Undefined on {found}{left_out}.") if found else table
 
 
 def mark_holes(table: Table, holes: Sequence[Account]) -> Table:

@@ -19,6 +19,7 @@ from nfbench.features.batches import CachedFeatures, Source, of_class
 from nfbench.features.cache import FeatureCache
 from nfbench.features.forward import images_hash
 from nfbench.features.online import OnlineFeatures, RandomRotations, pseudo_anomalies
+from nfbench.features.shards import StoredArray
 from nfbench.features.stacked import StackedArrays
 from nfbench.training.data import CachedImages, CachedViews, JoinedSources, TrainingData
 
@@ -33,7 +34,8 @@ class Images:
 
     Attributes:
         entries: the category's manifest.
-        features: cached features of the normal training images.
+        features: cached features of the view ``train``: of the normal training images, then of those of validation,
+            which no training reads.
         anomalies: what the variant says of the anomalies that it is trained with.
         pseudo: cached views of pseudo-anomalies, where ``anomalies`` asks for them.
         test: cached features of the test images, where ``anomalies`` asks for real ones.
@@ -66,6 +68,21 @@ class Images:
             self.generator, used = make_generator(self.anomalies, self.entries, self.seed, size)
             if view := self.anomalies.view(self.seed):
                 self._check_cache("pseudo", self.pseudo, view, used)
+
+    @property
+    def n_validation(self) -> int:
+        """Number of validation images."""
+        return sum(entry.split == "validation" for entry in self.entries)
+
+    @property
+    def n_train(self) -> int:
+        """Number of normal training images."""
+        return len(self.features) - self.n_validation
+
+    @property
+    def normal(self) -> Features[StoredArray]:
+        """Features of the normal training images."""
+        return self.features.part(0, self.n_train)
 
     @property
     def repeats(self) -> int:
@@ -116,7 +133,7 @@ def _check_split(data: TrainingData, images: Sequence[Images], val_fraction: flo
     """Refuses a split that holds out all images of a class; they are numbered class after class."""
     first = 0
     for one in images:
-        last = first + len(one.features)
+        last = first + one.n_train
         if not ((first <= data.train) & (data.train < last)).any():
             raise NfbenchError(
                 f"'val_fraction' is {val_fraction:g} and holds out all {last - first} normal training images of "
@@ -127,7 +144,7 @@ def _check_split(data: TrainingData, images: Sequence[Images], val_fraction: flo
 
 def _features(method: Method, images: Sequence[Images]) -> CachedFeatures:
     """Cached features of all categories, of several stacked, so that they need not fit in memory."""
-    found = [one.features.features for one in images]
+    found = [one.normal for one in images]
     if method.takes_class:
         found = [of_class(features, number) for number, features in enumerate(found)]
     return found[0] if len(found) == 1 else Features.join(found, StackedArrays)

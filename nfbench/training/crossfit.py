@@ -1,6 +1,6 @@
-"""Cross-fitting: maps of normal images by models that were not fitted to them, which thresholds are taken from.
+"""Cross-fitting: scores of normal images by models that were not fitted to them, which thresholds are taken from.
 
-For methods that are fitted, not trained: the maps of the images that they were fitted to are far too quiet.
+For methods that are fitted, not trained: the scores of the images that they were fitted to are far too low.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,20 +16,21 @@ from nfbench.blocks.settings import FittedSettings, MethodSettings
 from nfbench.core.errors import NfbenchError
 from nfbench.core.progress import progress
 from nfbench.core.provenance import derive_seed
-from nfbench.metrics._tails import UpperTail
+from nfbench.features.batches import BATCH
+from nfbench.metrics._tails import NormalScores
 from nfbench.plan.cells import Cell
 from nfbench.training.assemble import Images, assemble
 from nfbench.training.checkpoint import load_state, save_state
 from nfbench.training.data import Passes, TrainingData
 from nfbench.training.fit import initialization_of, seed_of
 
-__all__ = ["cross_fit", "load_tails", "save_tails"]
+__all__ = ["cross_fit", "load_normal", "save_normal"]
 
 
 def cross_fit(
     cell: Cell, method: str, settings: MethodSettings, images: Sequence[Images], device: torch.device
-) -> list[UpperTail]:
-    """The largest pixels of the maps of all normal images, each scored by a model that was not fitted to it.
+) -> list[NormalScores]:
+    """What thresholds need of all normal images, each scored by a model that was not fitted to it.
 
     One model and the maps of one batch are in memory at a time.
 
@@ -41,19 +42,21 @@ def cross_fit(
         device: where to compute.
 
     Returns:
-        Tails by class; none where the settings hold out images by 'val_fraction' or ask for no folds, for methods that
-        are trained, and for those without maps.
+        Scores by class; none where the settings hold out images by 'val_fraction' or ask for no folds, where all
+        classes have validation images, and for methods that are trained.
 
     Raises:
         NfbenchError: too few images, a method whose scores a fold cannot give, or a score that is not finite.
     """
     if not isinstance(settings, FittedSettings) or not settings.folds or settings.val_fraction:
         return []
+    if all(one.n_validation for one in images):
+        return []
     cache, seed, first = images[0].features, seed_of(cell), initialization_of(seed_of(cell))
     data: TrainingData | None = None
     fold_of = torch.cat([_deal(one, settings.folds, seed) for one in images])
-    ends = np.cumsum([0, *(len(one.features) for one in images)]).tolist()
-    tails = [UpperTail(last - begin) for begin, last in pairwise(ends)]
+    ends = np.cumsum([0, *(one.n_train for one in images)]).tolist()
+    found = [NormalScores.of(last - begin) for begin, last in pairwise(ends)]
     for number in progress(range(settings.folds), total=settings.folds, label=f"cross-fit {cell}"):
         if not (fold_of == number).any():
             continue
@@ -62,9 +65,9 @@ def cross_fit(
         _fit_without(model, data, fold_of != number, f"{cell}, fold {number + 1} of {settings.folds}")
         for place, (begin, last) in enumerate(pairwise(ends)):
             rows = begin + (fold_of[begin:last] == number).nonzero()[:, 0]
-            tails[place] = _score(model, data, rows, tails[place])
+            found[place] = _score(model, data, rows, begin, found[place])
         del model  # one model is in memory at a time
-    return tails if all(tail.n_pixels for tail in tails) else []
+    return [scores.sorted() for scores in found]
 
 
 def _deal(images: Images, folds: int, seed: int) -> Tensor:
@@ -100,32 +103,27 @@ def _fit_without(model: Method, data: TrainingData, kept: Tensor, label: str) ->
 
 
 @torch.inference_mode()
-def _score(model: Method, data: TrainingData, rows: Tensor, tail: UpperTail) -> UpperTail:
-    """The tail with the maps of further images, if there are maps."""
-    for batch in data.ordered(rows):
-        maps = model.score(batch).maps
-        if maps is None:
-            return tail
-        if not torch.isfinite(maps).all():
-            raise NfbenchError(f"method '{model.title}': a map of a normal image that was held out is not finite")
-        tail = tail.add(maps.float().cpu().numpy())
-    return tail
+def _score(model: Method, data: TrainingData, rows: Tensor, first: int, scores: NormalScores) -> NormalScores:
+    """The scores with those of further images of the class that begins with the row ``first``."""
+    for batch, numbers in zip(data.ordered(rows), rows.split(BATCH), strict=True):
+        found = model.score(batch)
+        maps = None if found.maps is None else found.maps.float().cpu()
+        if not all(torch.isfinite(part).all() for part in (found.images, maps) if part is not None):
+            raise NfbenchError(f"method '{model.title}': a score of a normal image that was held out is not finite")
+        scores = scores.add(numbers - first, found.images.float().cpu().numpy(), None if maps is None else maps.numpy())
+    return scores
 
 
-def save_tails(path: Path, tails: Mapping[str, UpperTail]) -> None:
-    """Writes tails by class."""
-    state = {}
-    for name, tail in tails.items():
-        state[f"{name}/values"] = torch.from_numpy(tail.values.copy())
-        state[f"{name}/counts"] = torch.tensor((tail.n_images, tail.n_pixels))
-    save_state(path, state)
+def save_normal(path: Path, normal: Mapping[str, NormalScores]) -> None:
+    """Writes scores by class."""
+    arrays = {f"{name}/{key}": array for name, scores in normal.items() for key, array in scores.arrays().items()}
+    save_state(path, {name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
 
 
-def load_tails(path: Path) -> dict[str, UpperTail]:
-    """Reads tails by class; see ``load_state``."""
-    state = load_state(path)
-    tails = {}
-    for name in (key.removesuffix("/values") for key in state if key.endswith("/values")):
-        n_images, n_pixels = state[f"{name}/counts"].tolist()
-        tails[name] = UpperTail(n_images, n_pixels, state[f"{name}/values"].numpy())
-    return tails
+def load_normal(path: Path) -> dict[str, NormalScores]:
+    """Reads scores by class; see ``load_state``."""
+    by_class: dict[str, dict[str, np.ndarray]] = {}
+    for name, tensor in load_state(path).items():
+        of_class, _, key = name.rpartition("/")
+        by_class.setdefault(of_class, {})[key] = tensor.numpy()
+    return {name: NormalScores.from_arrays(arrays) for name, arrays in by_class.items()}

@@ -45,7 +45,8 @@ class TrainingResult:
     Attributes:
         history: one row per epoch: ``epoch``, ``loss`` (for flows in nats per dimension), ``val_log_likelihood`` (nats
             per dimension, None without held-out images or likelihood), ``lr``, ``seconds``.
-        kept: states of the model by epoch; the last epoch is always among them.
+        kept: states of the model by epoch; the last epoch is always among them, and shares memory with a model on the
+            CPU.
         seconds: time spent in ``prepare`` and in all epochs, also before a kill.
     """
 
@@ -117,7 +118,7 @@ def train(
     """
     if not isinstance(settings, TrainedSettings) or settings.epochs == 0:
         result = _prepare(method, data)
-        result.kept[0] = _calibrated_state(method, data)
+        result.kept[0] = _calibrated_state(method, data, copied=False)
         if on_kept:
             on_kept(method, 0, None)
         return result
@@ -148,7 +149,7 @@ def train(
             {"epoch": epoch, "loss": loss, "val_log_likelihood": val, "lr": lr, "seconds": round(seconds, 3)}
         )
         if epoch in wanted:
-            result.kept[epoch] = _calibrated_state(method, data)
+            result.kept[epoch] = _calibrated_state(method, data, copied=epoch < settings.epochs)
             if on_kept:
                 on_kept(method, epoch, val)
         if epoch < settings.epochs and pace.is_due():
@@ -328,10 +329,12 @@ def _write_checkpoint(
     side.save(state)
 
 
-def _calibrated_state(method: Method, data: TrainingData) -> dict[str, Tensor]:
+def _calibrated_state(method: Method, data: TrainingData, *, copied: bool) -> dict[str, Tensor]:
+    """The state on the CPU; not copied, it is that of the model itself where this is on the CPU."""
     method.eval()
     method.calibrate(data.passes)
-    return {name: value.detach().cpu().clone() for name, value in method.state_dict().items()}
+    state = {name: value.detach().cpu() for name, value in method.state_dict().items()}
+    return {name: value.clone() for name, value in state.items()} if copied else state
 
 
 def _details(history: list[dict[str, float | None]]) -> str:

@@ -59,11 +59,13 @@ class ClassRecord(Record):
     Attributes:
         key: of its cached features.
         held_out: rows of these features that were held out.
+        n_validation: number of validation images, which are the last rows of these features.
         pseudo_key, pseudo_seconds: of its cached pseudo-anomalies, None without.
     """
 
     key: str
     held_out: list[int]
+    n_validation: int = 0
     pseudo_key: str | None = None
     pseudo_seconds: float | None = None
 
@@ -80,7 +82,8 @@ class TrainingRecord(Record):
         initialization: seed of the initial weights.
         parameters: trainable parameters by part, and ``total``.
         epochs: passes over the training images; 0 where nothing is trained by gradient.
-        n_train, n_val: normal images that the model was trained on and that were held out, of all classes.
+        n_train, n_val: normal images that the model was trained on and that were held out, of all classes; those of
+            validation are in neither.
         n_items: images of an epoch, with anomalies and their repeats.
         classes: by name, in the order of their numbers.
         features: description of the features of the first class.

@@ -97,7 +97,7 @@ def test_methods_and_backbones_that_do_not_go_together_are_named_before_the_firs
 ):
     text = EXPERIMENT.replace("[padim]", f"[{method}]").replace("[tf_efficientnet_lite0]", f"[{backbone}]")
     (folder / "workflow" / "experiments" / "quickstart.yaml").write_text(text)
-    done = CliRunner().invoke(app, ["check_variants"], catch_exceptions=True)
+    done = CliRunner().invoke(app, ["check_start"], catch_exceptions=True)
     assert done.exit_code == 1
     assert "experiment 'quickstart'" in str(done.exception)
     assert message in str(done.exception)

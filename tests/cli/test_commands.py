@@ -74,7 +74,7 @@ def test_list(kind, name, repository, monkeypatch):
 def test_data_check_counts(image_folder):
     found = json.loads(printed("data", "check", "folder", "--root", image_folder, "--json"))
     assert found["categories"]["part"] == {
-        "train": 6, "test_normal": 3, "test_anomalous": 3, "masks": 3, "official": None, "sizes": ["48x40"],
+        "train": 6, "validation": 0, "test_normal": 3, "test_anomalous": 3, "masks": 3, "official": None, "sizes": ["48x40"],
         "broken": [], "duplicates": [], "empty_masks": [],
     }  # fmt: skip
 

@@ -11,6 +11,8 @@ from nfbench.plan.experiment_specs import FigureSpec
 from tests.executed import Executed
 from tests.whole import GENERATOR, whole_runs
 
+pytestmark = pytest.mark.usefixtures("parsed_once")
+
 KINDS = plugin_names(FigureConfig.package)
 
 
@@ -36,8 +38,10 @@ def test_it_is_drawn_without_formulas_and_all_that_runs_is_part_of_its_code(kind
     paths = [tmp_path / "figure.png", tmp_path / "figure.pdf"]
     with Executed() as executed:
         drawn = figure.draw(runs)
-        axes, texts = drawn.findobj(mpl.axes.Axes), drawn.findobj(mpl.text.Text)
-        write_figure(drawn, paths)
+        if kind == KINDS[0]:
+            write_figure(drawn, paths[:1])  # by the same code for all kinds
+    axes, texts = drawn.findobj(mpl.axes.Axes), drawn.findobj(mpl.text.Text)
+    write_figure(drawn, paths)
     assert any(axis.has_data() for axis in axes)
     assert any(text.get_text() for text in texts)
     assert not any(text.get_parse_math() for text in texts)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import shutil
 
 import pytest
@@ -11,13 +12,15 @@ from nfbench.core.registry import plugin_names
 from nfbench.plan.code import reachable
 from nfbench.plan.experiment_specs import TableSpec
 from nfbench.plan.paths import Paths
-from nfbench.results.aggregate import aggregate, write_results
+from nfbench.results.aggregate import aggregate, read_results, write_results
 from nfbench.stages.tables import build_table, table_of
 from nfbench.tables._explain import describe_cell, find_cell, runs_of
 from nfbench.tables._render import to_csv, to_html, to_latex, to_text
 from tests.executed import Executed
 from tests.tables.test_tables import compile_latex
 from tests.whole import whole_runs
+
+pytestmark = pytest.mark.usefixtures("parsed_once")
 
 KINDS = plugin_names(TableConfig.package)
 HOSTILE = r" <b>5$_$ & \frac{1}{2} 100 % #1 {{ x }}"
@@ -63,6 +66,19 @@ def test_every_form_shows_every_cell(spec):
     assert "<b>" not in page
     assert page.count("<tr") >= 1 + len(table.rows)
     assert to_text(table).count("\n") > len(table.rows)
+
+
+@pytest.mark.parametrize(("n_normal", "what"), [(0, "no test images"), (4, "no anomalous test images")])
+def test_undefined_values_say_which_test_images_they_need(root, spec, n_normal, what, tmp_path):
+    path = Paths(tmp_path).experiment("made_up", "results.parquet")
+    path.parent.mkdir(parents=True)
+    results = read_results(Paths(root).experiment("made_up", "results.parquet"))
+    counts = dict.fromkeys(("n_test", "n_test_normal"), n_normal) | dict.fromkeys(("n_regions", "n_defects"), 0)
+    write_results(path, results.assign(value=math.nan, image_side=0, **counts))
+    table = table_of(spec.model_copy(update={"root": str(tmp_path)}))
+    assert all(write(table) for write in (to_csv, to_html, to_latex, to_text))
+    undefined = [cell for *_, cell in table.comparisons() if len(cell.runs) and math.isnan(cell.mean)]
+    assert f"({what})" in table.caption or not undefined
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")

@@ -100,10 +100,11 @@ def test_an_image_of_btad_with_two_masks_is_refused(root):
 
 
 @of("mvtec_3d")
-def test_mvtec_3d_reads_colour_and_leaves_validation_out(root):
+def test_mvtec_3d_reads_colour_and_has_an_official_validation_split(root):
     found = samples("mvtec_3d", root, "rope")
     assert {s.image.parent.name for s in found} == {"rgb"}
-    assert not any("validation" in s.image.parts for s in found)
+    assert [s.split for s in found if "validation" in s.image.parts] == ["validation"] * 2
+    assert sum(s.split == "validation" for s in found) == 2
     assert {(e.width, e.height) for e in build_manifest(found)} == {(90, 40)}
 
 

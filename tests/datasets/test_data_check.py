@@ -177,7 +177,7 @@ def test_every_reader_lists_all_that_is_broken(name, broken, tmp_path):
 def test_nothing_of_a_miniature_is_left_out_but_what_its_reader_says(name, tmp_path):
     find_dataset(name).miniature(tmp_path)
     said = {
-        "mvtec_3d": ("xyz", "validation", "gt"),
+        "mvtec_3d": ("xyz", "gt"),
         "kolektor_sdd2": ("train",),
         "lgg_mri": ("lgg-mri-segmentation", "kaggle_3m"),
     }
@@ -225,3 +225,19 @@ def test_files_of_any_name_are_part_of_what_a_manifest_is_made_from(image_folder
     assert token(record, list_files(reader.files(image_folder, "part"))) == spec.files
     (tmp_path / "elsewhere/new.png").touch()
     assert token(record, list_files(reader.files(image_folder, "part"))) != spec.files
+
+
+def test_a_folder_of_normal_images_alone_is_sound(image_folder):
+    shutil.rmtree(image_folder / "part/test")
+    shutil.rmtree(image_folder / "part/ground_truth")
+    shutil.copytree(image_folder / "part/train/good", image_folder / "part/validation/good")
+    report = check(image_folder)
+    assert report.sound
+    found = report.categories["part"]
+    assert (found.counts, found.validation) == ((6, 0, 0), 6)
+    assert not report.left_out
+    printed = run_nfbench(image_folder, "data", "check", "folder", "--root", ".")
+    assert "6 for training, 0 normal and 0 anomalous for testing" in printed
+    assert "6 normal images for validation" in printed
+    image_folder.joinpath("part").rename(image_folder / "bottle")
+    assert any("test is missing" in line for line in check(image_folder, "mvtec_ad").categories["bottle"].broken)

@@ -1,5 +1,7 @@
 """Reading datasets: counts, masks by stem, and an error that names the file for everything that is wrong."""
 
+import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from nfbench.datasets._manifest import (
     read_manifest,
     read_mask,
     select_subset,
+    view_entries,
     write_manifest,
 )
 from nfbench.datasets.mvtec_ad import DATASET
@@ -119,6 +122,46 @@ def test_root_without_categories_is_named(tmp_path):
 def test_manifest_needs_both_splits(tmp_path):
     with pytest.raises(NfbenchError, match="the split 'train' is empty"):
         build_manifest([Sample("test", "good", tmp_path / "a.png")])
+
+
+@pytest.mark.parametrize("kept", [(), ("good",), ("dent",)])
+def test_normal_images_are_enough_for_a_folder(image_folder, kept):
+    for folder in (image_folder / "part/test").iterdir():
+        if folder.name not in kept:
+            shutil.rmtree(folder)
+    if not kept:
+        (image_folder / "part/test").rmdir()
+    entries = build_manifest(FOLDER.samples(image_folder, "part"), FOLDER.splits)
+    assert {entry.defect for entry in entries if entry.split == "test"} == set(kept)
+    assert sum(entry.split == "train" for entry in entries) == 6
+    with pytest.raises(NfbenchError, match=r"folder .*test (needs both 'good' images|is missing)"):
+        DATASET.samples(image_folder, "part")
+    with pytest.raises(NfbenchError, match="the split 'test' is empty"):
+        build_manifest([sample for sample in FOLDER.samples(image_folder, "part") if sample.split == "train"])
+
+
+@pytest.mark.parametrize("reader", [FOLDER, DATASET])
+def test_validation_images_are_a_split_of_their_own(image_folder, reader):
+    before = reader.samples(image_folder, "part")
+    shutil.copytree(image_folder / "part/train/good", image_folder / "part/validation/good")
+    shutil.copytree(image_folder / "part/train/good", image_folder / "part/validation/scratch")  # is not read
+    samples = reader.samples(image_folder, "part")
+    assert [sample for sample in samples if sample.split != "validation"] == before
+    found = select_subset(samples, DatasetConfig(max_train=2, max_test_normal=1, max_test_anomalous=1))
+    counts = Counter(sample.split for sample in found)
+    assert counts == {"train": 2, "validation": 6, "test": 2}
+    entries = build_manifest([*found[2:], *found[:2]])
+    assert [entry.split for entry in view_entries(entries, "train")] == ["train"] * 2 + ["validation"] * 6
+    assert [entry.split for entry in view_entries(entries, "test")] == ["test"] * 2
+
+
+def test_misspelled_and_empty_folders_of_validation_images_are_named(image_folder):
+    (image_folder / "part/validation/Good").mkdir(parents=True)
+    with pytest.raises(NfbenchError, match=r"validation/Good is not read; rename it to 'good'"):
+        FOLDER.samples(image_folder, "part")
+    (image_folder / "part/validation/Good").rename(image_folder / "part/validation/good")
+    with pytest.raises(NfbenchError, match=r"validation/good has no image"):
+        FOLDER.samples(image_folder, "part")
 
 
 def test_manifest_with_other_columns_is_refused(tmp_path):

@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 import torch
 
+from nfbench.blocks.features import Features
 from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.seals import write_sealed
 from nfbench.datasets._base import find_dataset
-from nfbench.datasets._manifest import build_manifest, write_manifest
+from nfbench.datasets._manifest import build_manifest, read_manifest, write_manifest
 from nfbench.features import extract as extraction
 from nfbench.features.cache import FeatureCache
 from nfbench.features.extract import extract_features
 from nfbench.features.shards import Shards, plan_shards, reserve
+from nfbench.features.stacked import StackedArrays
 from nfbench.training.data import TrainingData
 
 pytestmark = pytest.mark.slow
@@ -43,8 +45,6 @@ def manifest(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def entries(manifest):
-    from nfbench.datasets._manifest import read_manifest
-
     return [entry for entry in read_manifest(manifest) if entry.split == "train"]
 
 
@@ -86,6 +86,32 @@ def test_shards_hold_the_values_of_one_file(entries, whole, limit, tmp_path):
     assert len(whole.meta.files) == len(whole.features.levels)
     sizes = [path.stat().st_size for path in tmp_path.glob("shards-*/*.00000.npy")]
     assert sum(sizes) <= limit + 128 * len(sizes)
+
+
+@pytest.mark.parametrize("options", [{}, {"shard_bytes": 6}, {"online": True}], ids=["file", "shards", "online"])
+def test_a_part_has_the_values_of_its_rows_and_reads_no_other(entries, manifest, whole, limit, options, tmp_path):
+    given = {"shard_bytes": limit, "online": manifest}
+    extract(entries, tmp_path / "meta.json", **{name: given[name] for name in options})
+    cache = FeatureCache(tmp_path / "meta.json")
+    for first, last in ((0, 20), (0, 7), (7, 20), (6, 12), (13, 14)):
+        part = cache.part(first, last)
+        assert len(part) == last - first
+        for level, expected in zip(part.levels, whole.features.levels, strict=True):
+            assert level.shape == (last - first, *expected.shape[1:])
+            assert np.array_equal(level[np.arange(last - first)], expected[first:last])
+    stacked = Features.join([cache.part(7, 20), cache.part(0, 7)], StackedArrays)
+    for level, expected in zip(stacked.levels, whole.features.levels, strict=True):
+        assert np.array_equal(level[[0, 12, 13, 19]], expected[[7, 19, 0, 6]])
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_a_view_without_images_is_cached(entries, manifest, whole, online, tmp_path):
+    """Normal images may be all that a category has."""
+    write_manifest(tmp_path / "m.csv", entries)
+    extract([], tmp_path / "meta.json", view="test", **({"online": tmp_path / "m.csv"} if online else {}))
+    cache = FeatureCache(tmp_path / "meta.json")
+    assert (len(cache), cache.meta.n_images) == (0, 0)
+    assert [level.shape for level in cache.features.levels] == [(0, *x.shape[1:]) for x in whole.features.levels]
 
 
 ROWS = [3, -1, slice(None), slice(4, 9), slice(None, None, 3), [0, 19, 5, 5], np.array([17, 2]), np.array([-20, -1])]

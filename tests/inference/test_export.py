@@ -4,6 +4,7 @@ import io
 import json
 import sys
 import zipfile
+from contextlib import chdir
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 from torch import nn
 from torch.export.pt2_archive._package import PT2ArchiveReader, PT2ArchiveWriter
@@ -24,12 +24,15 @@ from nfbench.core.registry import plugin, plugin_names
 from nfbench.features.forward import normalize, read_images
 from nfbench.features.recipe import Recipe
 from nfbench.inference import export
-from nfbench.inference.export import TOLERANCE, Exported, metadata_of, write_exported
+from nfbench.inference.decisions import Decisions
+from nfbench.inference.export import TOLERANCE, Exported, write_exported
 from nfbench.inference.exported import load_exported
-from nfbench.inference.model import TrainedModel
+from nfbench.inference.images import Given
+from nfbench.inference.load import load_model
+from nfbench.inference.predict import predict
+from nfbench.results import record
 from nfbench.scoring.scorer import Scorer
-from tests.in_process import run_experiment, run_nfbench
-from tests.workflow.conftest import Checkout
+from tests.in_process import run_nfbench
 
 CPU = torch.device("cpu")
 OF_FIBRES = ("cflow", "nfad", "bgad", "sanflow", "hgad")
@@ -38,10 +41,14 @@ SMALL = {
     "fastflow": {"flow_steps": 2}, "uflow": {"flow_steps": 1}, "csflow": {"kernel_sizes": (3,)},
     "differnet": {"flow_steps": 1}, **{name: {"coupling_blocks": 1} for name in OF_FIBRES},
 }  # fmt: skip
+THRESHOLDS = {
+    "source": "held out", "pixels": None,
+    "images": [{"image": "a.png", "sha256": "0", "score": 0.5, "largest": None}],
+}  # fmt: skip
 DESCRIBED = {
     "nfbench": "0", "method": "m", "variant": "m", "title": "M", "setting": "one-class", "dataset": "d",
     "category": "c", "seed": 0, "backbone": "b@32", "weights_sha256": "0", "side": 32, "mean": (0.5, 0.5, 0.5),
-    "std": (0.25, 0.25, 0.25), "resize": "r", "thresholds": {"image": {"quantile": 0.5}},
+    "std": (0.25, 0.25, 0.25), "resize": "r", "thresholds": THRESHOLDS,
 }  # fmt: skip
 
 
@@ -173,7 +180,7 @@ def test_rotated_views_are_made_in_the_graph(tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_says_what_it_is(kind, exported):
     model = load_exported(exported("padim", kind)[1].path)
-    assert model.metadata.thresholds == {"image": {"quantile": 0.5}}
+    assert model.thresholds.model_dump() == THRESHOLDS
     assert model.metadata.outputs == ("map", "score")
     assert (model.side, model.metadata.category) == (32, "c")
     for wrong in (np.zeros((1, 3, 31, 32), np.uint8), np.zeros((1, 3, 32, 32), np.float32)):
@@ -334,40 +341,21 @@ def test_an_archive_that_is_only_rewritten_is_read(exported, tmp_path):
                                   load_exported(written.path).score(images)[1])  # fmt: skip
 
 
-EXPERIMENT = {
-    "title": "For an export",
-    "datasets": {
-        "synthetic-export": {"dataset": "synthetic", "max_train": 6, "max_test_normal": 4, "max_test_anomalous": 4}
-    },
-    "variants": {"small": {"method": "padim", "settings": {"reduced_dimensions": 8}}},
-    "grid": [
-        {
-            "methods": ["small"],
-            "backbones": [{"name": "tf_efficientnet_lite0", "input_size": 64, "weights": "random"}],
-            "datasets": {"synthetic-export": ["fabric"]},
-        }
-    ],
-}
-
-
 @pytest.mark.slow
-def test_the_command_writes_a_finished_run_and_says_how_it_agrees(tmp_path):
-    checkout = Checkout(tmp_path)
-    (tmp_path / "workflow/experiments/own.yaml").write_text(yaml.safe_dump(EXPERIMENT))
-    run_experiment(checkout.folder, "own")
-    (run,) = (tmp_path / "results").glob("runs/*/*/*/small/*/seed0")
-    said = run_nfbench(tmp_path, "export", str(run), "--tolerance", "1e-3", "--thresholds", '{"score": 1.5}')
-    assert "differs from the method on 8 test images by at most" in said
+def test_the_command_writes_a_finished_run_and_says_how_it_agrees(runs, tmp_path):
+    """And a file decides as its run does."""
+    run, path = runs.of("fastflow"), tmp_path / "own.onnx"
+    said = run_nfbench(runs.folder, "export", str(run), "--tolerance", "1e-3", "--output", str(path))
+    assert "differs from the method on 7 test images by at most" in said
     assert "of their range" in said
-    model = load_exported(run / "model.onnx")
-    trained = TrainedModel.load(run, CPU)
-    assert model.metadata.thresholds == {"score": 1.5}
-    assert model.metadata.model_dump(include=metadata_of(trained)) == model.metadata.__class__.model_validate(
-        metadata_of(trained)
-    ).model_dump(include=metadata_of(trained))
-    (tmp_path / "results").joinpath("manifests").rename(tmp_path / "gone")
-    torch_file = ("--format", "torch", "--output", str(tmp_path / "own.pt2"))
-    said = run_nfbench(tmp_path, "export", str(run), "--tolerance", "1e-3", *torch_file)
-    assert "8 made-up images, as its test images are gone" in said
-    with pytest.raises(NfbenchError, match="not valid JSON"):
-        run_nfbench(tmp_path, "export", str(run), "--thresholds", "{")
+    with chdir(runs.folder):
+        trained, model = load_model(run, CPU), load_model(path, CPU)
+        assert model.thresholds == trained.thresholds
+        images = [Given(entry.image, "n") for entry in record.tested_images(trained.record)]
+        found = [list(predict(one, Decisions.of(one.thresholds, "sigma"), images)) for one in (trained, model)]
+    for one, other in zip(*found, strict=True):
+        assert other.score == pytest.approx(one.score, rel=1e-3)
+        assert other.anomalous == one.anomalous
+        assert other.score_map.shape == one.score_map.shape
+    with pytest.raises(NfbenchError, match="has no latents, which the rule 'nfa' needs"):
+        list(predict(model, Decisions.of(model.thresholds, "nfa"), images[:1]))

@@ -15,6 +15,7 @@ from nfbench.metrics._iou import iou_sweep, mean_iou
 from nfbench.metrics._legacy import MODES, legacy_aupro
 from nfbench.metrics._pixel import rank
 from nfbench.metrics._ranking import RankedScores, areas_under_curves, dense_ranks, image_areas
+from nfbench.metrics._thresholds import conformal_threshold, image_threshold, p_values
 from nfbench.scoring.a_contrario import log_nfa, regions
 
 SCORES = np.array([[[0, 1, 0], [1, 2, 1], [0, 3, 1]], [[1, 0, 0], [0, 1, 0], [2, 0, 1]]])
@@ -40,6 +41,9 @@ OF_SCORES = {
     "fair_threshold": nfbench.metrics.fair_threshold,
     "dense_ranks": lambda maps: dense_ranks(maps)[1],
     "ranked_scores": lambda maps: _ranked(maps)[:4],
+    "conformal_threshold": lambda maps: [conformal_threshold(part, 0.2) for part in maps],
+    "image_threshold": lambda maps: [image_threshold(part, "sigma") for part in maps],
+    "p_values": lambda maps: [p_values(maps[0], part) for part in maps],
     "chi_square_quantiles": lambda maps: [chi_square_quantiles(part, 3) for part in maps],
     "log_nfa": lambda maps: log_nfa([maps], (3, 3)),
     "regions": lambda maps: [regions(part, threshold=2.5) for part in maps],
@@ -96,7 +100,15 @@ def _same(found, expected):
 
 def test_the_tables_name_every_public_function():
     tested = {name.split()[0] for table in (OF_PAIRS, OF_TRUTHS, OF_SCORES, OF_THRESHOLDS) for name in table}
-    tested |= {"areas_under_curves", "fair_threshold_of", "just_below", "largest"}  # of what the others return
+    tested |= {
+        "areas_under_curves",
+        "fair_threshold_of",
+        "just_below",
+        "largest",
+        "contour_threshold",
+        "pixel_threshold",
+    }  # of what the others return
+    tested |= {"conformal_rank", "rates"}  # of numbers and words
     for module in pkgutil.iter_modules(nfbench.metrics.__path__, "nfbench.metrics."):
         found = importlib.import_module(module.name)
         public = {name for name in found.__all__ if getattr(found, name).__class__.__name__ == "function"}

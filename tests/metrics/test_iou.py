@@ -31,7 +31,7 @@ def slow_miou(maps, masks, threshold, aggregation):
 def test_oracle_and_curve_are_those_of_all_thresholds(monkeypatch, chunk, kind, aggregation):
     monkeypatch.setattr(ranking, "_CHUNK", chunk)
     maps, masks = make(kind, n_images=4, size=16)
-    maps = np.round(maps, 2)
+    maps = np.round(maps, 1)
     thresholds = [-np.inf, *np.unique(maps), *(np.unique(maps) + 1e-4)]
     expected = [slow_miou(maps, masks, threshold, aggregation) for threshold in thresholds]
     assert [miou(maps, masks, t, aggregation) for t in thresholds] == pytest.approx(expected, abs=1e-12)

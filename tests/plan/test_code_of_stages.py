@@ -27,7 +27,7 @@ from nfbench.stages.train import train_flow
 from tests.conftest import make_image_folder
 from tests.executed import Executed
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("parsed_once")]
 
 BACKBONE = "tf_efficientnet_lite0"
 SOURCE = Path(nfbench.__file__).parent

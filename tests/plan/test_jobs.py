@@ -193,7 +193,7 @@ def test_a_spec_that_is_wrong_is_named_by_its_key(given, message):
         EvaluateSpec.parse(given)
 
 
-@pytest.mark.parametrize("config", [{}, {"device": "cpu"}, {"experiment": "smoke"}], ids=str)
+@pytest.mark.parametrize("config", [{}, {"device": "cpu", "experiment": "smoke"}], ids=str)
 def test_equal_configurations_mean_equal_jobs_whatever_no_job_reads(root, specs, config):
     assert specs_of(new_plan(root, **config)) == specs
 

@@ -1,6 +1,8 @@
 """Memory that jobs ask for: it covers the models of all experiments, and follows images and shapes."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 
@@ -14,6 +16,7 @@ from nfbench.plan.memory import coefficients, memory_mb
 from nfbench.plan.specs import ClassSpec, EvaluateSpec, PrepareSpec, ScoreSpec, TrainSpec
 from tests.conftest import ROOT
 
+WIDE = {"name": "wide_resnet50_2.tv_in1k", "levels": [1, 2, 3], "input_size": 64}
 COLUMNS = "split,label,defect,image,mask,height,width,sha256,mask_sha256\n"
 
 
@@ -64,6 +67,35 @@ def test_measured_peaks_are_covered(tmp_path):
     assert 714 * 1.2 < memory_mb(train_spec(manifest=manifest), 0) <= 4000
     assert memory_mb(evaluate_spec(manifest), 0) > 875 * 1.2
     assert memory_mb(train_spec("padim", manifest), 0) > 1081 + 500
+
+
+PADIM = """
+import resource, torch
+from nfbench.blocks.features import Features
+from nfbench.blocks.method import LevelShape, build_method, resolve_settings
+from nfbench.methods import padim
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+torch.set_num_threads(1)
+padim._SUMS = 2**27
+shapes = [LevelShape(256, 16, 16), LevelShape(512, 8, 8), LevelShape(1024, 4, 4)]
+model = build_method("padim", shapes, resolve_settings("padim"), (64, 64), 0)
+batch = Features([torch.randn(16, *shape) for shape in shapes])
+start = peak()
+model.prepare(lambda: [batch] * 2)
+print(peak(), peak() - start)
+"""
+
+
+def test_fitting_covariances_takes_one_part_of_their_sums_at_a_time(tmp_path):
+    """At a quarter of the paper's size in each direction; with all 550 channels."""
+    printed = subprocess.run([sys.executable, "-c", PADIM], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    peak, fitting = map(float, printed.split())
+    assert fitting < 2.6 * 2**27 / 2**20  # two parts at a time took 3.1
+    spec = train_spec("padim", write_manifest(tmp_path / "m.csv", 32, 2, 64), **WIDE)
+    assert 1.2 * peak < memory_mb(spec, 0) < 4 * peak
 
 
 def score_spec(manifest):

@@ -6,7 +6,7 @@ How Snakemake sees it is in ``tests/workflow/test_staleness.py``.
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from tests.changes import (
 )
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("parsed_once")]
 
 EDITS = [
     ("methods/fastflow.py", "FastFlow", ONE_METHOD),
@@ -52,7 +52,7 @@ EDITS = [
     ("datasets/synthetic.py", "Synthetic", PREPARED),
     ("datasets/_drawing.py", "SEED", PREPARED),
     ("datasets/_manifest.py", "select_subset", PREPARED),
-    ("scoring/maps.py", "_CONTOUR_SHARE", EVALUATED),
+    ("metrics/_thresholds.py", "_CONTOUR_SHARE", EVALUATED),
     ("scoring/maps.py", "score_images", SCORED),
     ("scoring/gradients.py", "GradientMaps", SCORED),
     ("metrics/_ranking.py", "image_areas", EVALUATED),
@@ -133,16 +133,6 @@ def stale(jobs: dict[str, Job], before: dict[str, tuple[str, str]], after: dict[
 
 
 # --- code ---
-
-
-@pytest.fixture(scope="module", autouse=True)
-def parsed_once() -> Iterator[None]:
-    """Files of the copies are parsed again only where their text is new."""
-    module = code.Module
-    known = cache(lambda name, path, text: module(name, path))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(code, "Module", lambda name, path: known(name, path, path.read_bytes()))
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -230,9 +220,10 @@ def prepared(tmp_path: Path) -> Callable[[str, Path, str], Callable[[], PrepareS
 
     def prepare(reader: str, root: Path, category: str) -> Callable[[], PrepareSpec]:
         own = {"mine": {"dataset": reader, "root": str(root)}}
+        values = {"results_root": str(tmp_path / "results"), "datasets": own}
 
         def spec() -> PrepareSpec:
-            return plan_of(ROOT, results_root=str(tmp_path / "results"), datasets=own).prepare("mine", category).spec
+            return Plan(load_bench(values, tmp_path)).prepare("mine", category).spec  # without an experiment
 
         prepare_data(spec())
         return spec

@@ -314,3 +314,15 @@ def test_files_of_the_page_are_part_of_the_package(repository):
     for path in parts:
         assert f"*{path.suffix}" in packaged
         assert len(path.read_text().splitlines()) <= 400
+
+
+def test_without_any_defined_value_all_sections_stand_and_say_why(browser, page, tmp_path):
+    data = embedded(page.read_text())
+    data["runs"] = [{**run, "values": [[None] * len(row) for row in run["values"]]} for run in data["runs"]]
+    data |= {"lacking": "own/alone (no test images)", "intervals": [], "tests": [], "gallery": []}
+    (tmp_path / "page.html").write_text(render_page(data))
+    browser.open(tmp_path / "page.html")
+    assert browser.run("document.querySelector('#selection').value") == "last"
+    assert "own/alone (no test images)" in browser.run("document.querySelector('#leaderboard').innerText")
+    assert browser.run("document.querySelectorAll('#heatmap td button').length") > 0
+    assert not browser.errors

@@ -32,7 +32,7 @@ RECIPE = Recipe(
 )
 
 
-def record(anomalies, search=None, chosen_on=None):
+def record(anomalies, search=None, source="held out"):
     return SimpleNamespace(
         cell=CellRecord(**CELL.__dict__, variant_of="bgad", method_title="BGAD", title="BGAD"),
         features=SimpleNamespace(recipe=RECIPE),
@@ -41,7 +41,9 @@ def record(anomalies, search=None, chosen_on=None):
             manifest="m", manifest_sha256="0", n_train=9, n_val=1, classes={"bottle": "k"}, n_test_normal=4,
             n_test_anomalous=3, n_regions=5, n_defects=2, image_side=900, resolution="original", anomalies=anomalies,
         ),
-        segmentation=SegmentationRecord(thresholds={}, false_alarms={}, threshold_images=chosen_on),
+        segmentation=SegmentationRecord(
+            thresholds={}, false_alarms={}, threshold_images={"source": source, "n_images": 9}
+        ),
         epochs=8, settings={},
         parameters={"total": 1},
         seconds={"train": 1.0},
@@ -77,8 +79,8 @@ def test_rows_say_what_was_searched():
 
 
 def test_rows_say_which_images_thresholds_are_from():
-    rows = aggregate([record(None), record(None, None, {"source": "cross-fitted", "n_images": 9})])
-    assert rows.threshold_images.tolist() == ["", "cross-fitted"]
+    rows = aggregate([record(None), record(None, None, "cross-fitted")])
+    assert rows.threshold_images.tolist() == ["held out", "cross-fitted"]
 
 
 def test_results_of_an_older_version_are_named(tmp_path):

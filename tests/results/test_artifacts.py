@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nfbench.datasets._manifest import Entry
-from nfbench.metrics._tails import UpperTail
+from nfbench.metrics._tails import NormalScores
 from nfbench.results.artifacts import choose_examples, write_artifacts
 from nfbench.results.examples import read_examples
 from nfbench.scoring.evaluate import GroundTruth, evaluate, log_nfa_maps
@@ -27,8 +27,9 @@ def scored(entries, channels=(64,)):
     images = ScoredImages(maps, dict.fromkeys(IMAGE_SCORES, maps.max((1, 2))), energies, channels)
     truth = GroundTruth(entries)
     log_nfa = log_nfa_maps(images)
-    measured = evaluate(images, truth, UpperTail(len(maps)).add(maps), log_nfa)
-    return Scored(truth, images, energies, log_nfa, measured, 0.5, ("training", len(maps)), seconds={})
+    normal = NormalScores.of_maps(maps)
+    measured = evaluate(images, truth, normal, log_nfa)
+    return Scored(truth, images, energies, log_nfa, measured, 0.5, normal, "training", seconds={})
 
 
 @pytest.mark.filterwarnings("ignore:areas are undefined")

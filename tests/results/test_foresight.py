@@ -1,6 +1,7 @@
 """What a plan says before anything runs is what is written afterwards."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -85,9 +86,21 @@ def test_the_page_says_what_is_done_and_needed(own):
 
 def test_a_disk_that_is_too_small_is_one_line_with_what_to_set(own, monkeypatch):
     monkeypatch.setattr("nfbench.results.foresight.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1})())
-    (line,) = run_nfbench(Path(), "plan", "--check-disk").splitlines()
+    (line,) = run_nfbench(Path(), "check_start", "own").splitlines()
     assert line.startswith("warning: the disk is too small")
     assert "keep_models" in line
+    assert not run_nfbench(Path(), "check_start").splitlines()
+
+
+def test_the_model_of_a_unified_experiment_is_not_offered_for_deletion(own, monkeypatch):
+    path = Path("workflow/experiments/own.yaml")
+    experiment = json.loads(path.read_text())
+    experiment["grid"][0] |= {"setting": "unified", "methods": ["flow"]}
+    path.write_text(json.dumps(experiment))
+    monkeypatch.setattr("nfbench.results.foresight.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1})())
+    (line,) = run_nfbench(Path(), "check_start", "own").splitlines()
+    assert "keep_models" not in line
+    assert "fewer 'seeds'" in line
 
 
 def test_times_are_calibrated_where_no_job_has_finished(own):
@@ -104,3 +117,36 @@ def test_the_first_table_fits_a_disk_of_120_gb_without_its_dataset(experiment, t
     assert found.absent == ["mvtec_ad"]
     assert found.kept == ["none"]
     assert found.disk.peak < 120e9
+
+
+@pytest.mark.parametrize(("at_once", "smaller"), [(1, True), (8, False)])
+def test_features_that_do_not_stay_are_foreseen_for_those_categories_that_share_a_disk(own, at_once, smaller):
+    """Of one training at a time: those of two categories, and all of a model of all categories."""
+    names = ["one", "two", "three", "part"]
+    for name in names[:3]:
+        make_image_folder(Path("images"), name)
+    path = Path("workflow/experiments/own.yaml")
+    experiment = json.loads(path.read_text())
+    experiment["grid"][0]["datasets"] = {"mine": names}
+
+    def disk(**config):
+        path.write_text(json.dumps(experiment))
+        return foresee(SupposedPlan(load_plan(json.dumps(config))), ["own"], at_once).disk
+
+    kept, passing = disk(), disk(keep_features=False)
+    assert passing.features == kept.features - kept.passing
+    assert passing.features == (kept.features / 2 if smaller else kept.features)
+    assert passing.peak == kept.peak - kept.passing
+    experiment["grid"][0] |= {"setting": "unified", "methods": ["flow"]}
+    assert disk(keep_features=False).features == disk().features == kept.features
+
+
+@pytest.mark.slow
+def test_the_experiments_of_all_papers_one_after_the_other_fit_300_gb(tmp_path):
+    """With a disk of their own from the first to the last: features go, models stay where experiments say so."""
+    config = {"data_root": str(tmp_path), "results_root": str(tmp_path), "keep_features": False}
+    bench = load(json.dumps(config), ROOT)
+    papers = [name for name in bench.experiments if not re.search("^smoke|_local$|^quickstart$", name)]
+    disk = foresee(SupposedPlan(Plan(bench)), papers).disk
+    assert len(papers) >= 25
+    assert disk.peak < 300e9 < disk.all_models

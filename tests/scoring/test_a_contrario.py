@@ -181,7 +181,7 @@ def false_alarms(shapes, count, seed, variance=1.0, **options):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("shapes", "count"),
-    [(MS_CAIT, 2000), (RESNET, 2000), (UFLOW_RESNET_448, 200)],
+    [(MS_CAIT, 2000), (RESNET, 400), (UFLOW_RESNET_448, 100)],
     ids=["MS-CaiT", "ResNet at 256", "U-Flow on ResNet at 448"],
 )
 def test_white_noise_gives_less_than_one_false_alarm_per_image(shapes, count):

@@ -83,7 +83,7 @@ def test_files_change_no_bit(tmp_path, small_limits, name, held_out):
     assert written == written_again
     assert files.evaluation.metrics == memory.evaluation.metrics
     assert files.evaluation.thresholds == memory.evaluation.thresholds
-    assert (files.contour, files.threshold_images) == (memory.contour, memory.threshold_images)
+    assert (files.contour, files.source) == (memory.contour, memory.source)
     np.testing.assert_array_equal(files.test.maps, memory.test.maps)
     for one, other in zip(files.normal_energies, memory.normal_energies, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -112,7 +112,7 @@ def test_maps_and_energies_may_be_files_that_can_only_be_read(tmp_path):
 
 
 def score_normal_of(maps):
-    return score_normal(AsTheyAre(), Features([maps[:, None]]), CPU).tail
+    return score_normal(AsTheyAre(), Features([maps[:, None]]), CPU).scores
 
 
 class AsTheyAre:
@@ -151,7 +151,7 @@ def test_normal_images_leave_no_maps(small_limits, tmp_path):
     for count in (160, 160, 800):
         features = Features([np.random.default_rng(0).random((count, 1, 64, 64), dtype=np.float32)])
         tracemalloc.start()
-        tail = score_normal(AsTheyAre(), features, CPU, folder=tmp_path).tail
+        tail = score_normal(AsTheyAre(), features, CPU, folder=tmp_path).scores.tail
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         maps = features.levels[0][:, 0]

@@ -13,13 +13,15 @@ from nfbench.core.provenance import file_sha256
 from nfbench.datasets._manifest import Entry
 from nfbench.metrics import TRANSDUCTIVE, known_metrics, miou, miou_oracle
 from nfbench.metrics._iou import mean_iou
-from nfbench.metrics._tails import UpperTail
-from nfbench.scoring.evaluate import GroundTruth, evaluate, log_nfa_maps, select
-from nfbench.scoring.maps import ScoredImages, contour_threshold, image_scores, resize_map, score_images
+from nfbench.metrics._tails import NormalScores
+from nfbench.metrics._thresholds import contour_threshold
+from nfbench.results.compose import select
+from nfbench.scoring.evaluate import GroundTruth, evaluate, log_nfa_maps
+from nfbench.scoring.maps import ScoredImages, image_scores, resize_map, score_images
 
 
 def tail(maps):
-    return UpperTail(len(maps)).add(maps)
+    return NormalScores.of_maps(maps)
 
 
 def entry(tmp_path, number, mask):
@@ -201,4 +203,4 @@ def test_the_contour_threshold_is_a_quantile_of_all_pixels():
     rng = np.random.default_rng(0)
     for shape in ((32, 256, 256), (2, 100, 100), (3, 2, 5)):
         maps = rng.standard_normal(shape).astype(np.float32)
-        assert contour_threshold(tail(maps)) == pytest.approx(float(np.quantile(maps, 0.999)), rel=1e-6)
+        assert contour_threshold(tail(maps).tail) == pytest.approx(float(np.quantile(maps, 0.999)), rel=1e-6)

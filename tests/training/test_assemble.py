@@ -88,6 +88,9 @@ class Cache(SimpleNamespace):
     def __len__(self):
         return len(self.features)
 
+    def part(self, first, last):
+        return self.features.map(lambda level: level[first:last])
+
     def require_same_source(self, other, path):
         pass
 

@@ -15,7 +15,8 @@ from nfbench.metrics import fair_threshold
 from nfbench.metrics._iou import fair_threshold_of
 from nfbench.plan.cells import Cell
 from nfbench.training import crossfit
-from nfbench.training.crossfit import cross_fit, load_tails, save_tails
+from nfbench.training.assemble import Images
+from nfbench.training.crossfit import cross_fit, load_normal, save_normal
 from nfbench.training.fit import initialization_of, seed_of
 
 CPU, CELL = torch.device("cpu"), Cell("one-class", "own", "part", "some", "net", 0)
@@ -35,6 +36,9 @@ class Cache:
     def __len__(self):
         return len(self.features)
 
+    def part(self, first, last):
+        return self.features[first:last]
+
     def require_same_source(self, meta, path):
         """All of these are of one source."""
 
@@ -42,9 +46,7 @@ class Cache:
 def images_of(count, shapes, number=0, files=None):
     entries = [SimpleNamespace(split="train", sha256=file) for file in files or range(count)]
     entries = [SimpleNamespace(split="test", sha256="t"), *entries]
-    return SimpleNamespace(
-        features=Cache(count, shapes, number), entries=entries, anomalies=None, real=[], generator=None, repeats=0
-    )
+    return Images(entries, Cache(count, shapes, number))
 
 
 def settings_of(name, **overrides):
@@ -77,12 +79,17 @@ def test_the_tail_is_that_of_folds_fitted_by_hand(name, folds):
     fold = crossfit._deal(one, folds, seed_of(CELL)).numpy()
     assert sorted(np.bincount(fold)) == ([3, 4, 4] if folds == 3 else [1] * 11)
     maps = np.concatenate([maps_by_hand(name, settings, [one], fold != k, fold == k) for k in sorted(set(fold))])
-    (tail,) = cross_fit(CELL, name, settings, [one], CPU)
-    assert (tail.n_images, tail.n_pixels) == (11, maps.size)
-    assert fair_threshold_of(tail) == pytest.approx(fair_threshold(maps), rel=1e-4)
+    (normal,) = cross_fit(CELL, name, settings, [one], CPU)
+    assert (normal.tail.n_images, normal.tail.n_pixels) == (11, maps.size)
+    assert fair_threshold_of(normal.tail) == pytest.approx(fair_threshold(maps), rel=1e-4)
     everything = np.ones(11, dtype=bool)
     known = maps_by_hand(name, settings, [one], everything, everything)
-    assert fair_threshold_of(tail) > 1.2 * fair_threshold(known)
+    assert fair_threshold_of(normal.tail) > 1.2 * fair_threshold(known)
+    by_image = np.concatenate([np.flatnonzero(fold == k) for k in sorted(set(fold))])
+    assert normal.rows.tolist() == list(range(11))
+    np.testing.assert_allclose(normal.largest[by_image], maps.max((1, 2)), rtol=1e-4)
+    assert normal.pixels.mean == pytest.approx(maps.mean(), rel=1e-4)
+    assert normal.pixels.std == pytest.approx(maps.std(), rel=1e-3)
 
 
 @pytest.mark.parametrize("name", FITTED)
@@ -91,9 +98,9 @@ def test_folds_of_one_model_of_two_classes_have_images_of_both(name):
     images = [images_of(count, shapes_of(name), number) for number, count in enumerate((6, 5))]
     fold = np.concatenate([crossfit._deal(one, 2, seed_of(CELL)).numpy() for one in images])
     number = np.repeat([0, 1], (6, 5))
-    for place, tail in enumerate(cross_fit(CELL, name, settings, images, CPU)):
+    for place, normal in enumerate(cross_fit(CELL, name, settings, images, CPU)):
         own = [maps_by_hand(name, settings, images, fold != k, (fold == k) & (number == place)) for k in (0, 1)]
-        assert fair_threshold_of(tail) == pytest.approx(fair_threshold(np.concatenate(own)), rel=1e-4)
+        assert fair_threshold_of(normal.tail) == pytest.approx(fair_threshold(np.concatenate(own)), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", FITTED)
@@ -105,21 +112,21 @@ def test_an_image_s_copy_does_not_vouch_for_it(name):
         level[[0, 7]] = level[0] + 6
     fold = crossfit._deal(one, 4, seed_of(CELL)).numpy()
     assert fold[0] == fold[7]
-    (tail,) = cross_fit(CELL, name, settings, [one], CPU)
+    (normal,) = cross_fit(CELL, name, settings, [one], CPU)
     alone = maps_by_hand(name, settings, [one], fold != fold[0], np.arange(8) == 0)
-    assert tail.values[0] == pytest.approx(alone.max(), rel=1e-4)
+    assert normal.tail.values[0] == pytest.approx(alone.max(), rel=1e-4)
     with_copy = maps_by_hand(name, settings, [one], np.arange(8) > 0, np.arange(8) == 0)
-    assert tail.values[0] > 1.5 * with_copy.max()
+    assert normal.tail.values[0] > 1.5 * with_copy.max()
 
 
 @pytest.mark.parametrize("name", FITTED)
-def test_equal_seeds_give_equal_tails_on_any_number_of_threads(name):
+def test_equal_seeds_give_equal_scores_on_any_number_of_threads(name):
     def run(cell, threads):
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
-        (tail,) = cross_fit(cell, name, settings_of(name), [images_of(9, shapes_of(name))], CPU)
+        (normal,) = cross_fit(cell, name, settings_of(name), [images_of(9, shapes_of(name))], CPU)
         torch.set_num_threads(before)
-        return tail.values
+        return np.concatenate([normal.tail.values, normal.images])
 
     one = run(CELL, 1)
     np.testing.assert_array_equal(one, run(CELL, 2))
@@ -145,20 +152,23 @@ def test_what_cannot_be_cross_fitted_is_refused(monkeypatch):
         settings_of("padim", folds=1)
     method = TYPES["padim"]
     monkeypatch.setattr(method, "score", lambda *_: Scores(torch.full((1, *SIZE), torch.nan), torch.zeros(1)))
-    with pytest.raises(NfbenchError, match="'PaDiM': a map of a normal image that was held out is not finite"):
+    with pytest.raises(NfbenchError, match="'PaDiM': a score of a normal image that was held out is not finite"):
         run("padim", 1, 2, 3)
     monkeypatch.setattr(method, "transductive", True)
     with pytest.raises(NfbenchError, match="'PaDiM' cannot be cross-fitted, since its scores are relative to the test"):
         run("padim", 1, 2, 3)
 
 
-def test_tails_are_written_and_read(tmp_path):
+def test_scores_are_written_and_read(tmp_path):
     name = FITTED[0]
-    tails = cross_fit(CELL, name, settings_of(name), [images_of(7, shapes_of(name), number) for number in (0, 1)], CPU)
-    save_tails(tmp_path / "t", {"mvtec/a": tails[0], "b": tails[1]})
-    found = load_tails(tmp_path / "t")
-    for one, other in zip((found["mvtec/a"], found["b"]), tails, strict=True):
-        assert (one.n_images, one.n_pixels) == (other.n_images, other.n_pixels)
-        np.testing.assert_array_equal(one.values, other.values)
-    save_tails(tmp_path / "none", {})
-    assert load_tails(tmp_path / "none") == {}
+    by_class = cross_fit(
+        CELL, name, settings_of(name), [images_of(7, shapes_of(name), number) for number in (0, 1)], CPU
+    )
+    save_normal(tmp_path / "t", {"mvtec/a": by_class[0], "b": by_class[1]})
+    found = load_normal(tmp_path / "t")
+    for one, other in zip((found["mvtec/a"], found["b"]), by_class, strict=True):
+        assert one.pixels == other.pixels
+        for (name, array), same in zip(one.arrays().items(), other.arrays().values(), strict=True):
+            np.testing.assert_array_equal(array, same, name)
+    save_normal(tmp_path / "none", {})
+    assert load_normal(tmp_path / "none") == {}

@@ -1,9 +1,11 @@
-"""A GPU that is asked for and is not there stops a run before its first job; where jobs run elsewhere it does not."""
+"""Before the first job: a GPU that is not there stops a run where jobs run here, and a small disk is a warning."""
 
 import os
 
 import pytest
 import torch
+
+from nfbench.core.errors import NfbenchError
 
 MANIFEST = "results/manifests/synthetic-smoke/fabric.csv"
 NO_GPU = "torch sees no GPU on"
@@ -23,6 +25,19 @@ def test_cuda_without_a_gpu_is_one_message_before_the_first_job(checkout):
     assert printed.count(f"error: 'device' is cuda, but {NO_GPU}") == 1
     assert "Traceback" not in printed
     assert not (checkout.folder / "results").exists()
+
+
+def test_a_disk_that_is_too_small_is_said_before_the_first_job(checkout, monkeypatch):
+    """In the one process of all that is checked; the run goes on, here to a job that fails."""
+
+    def fail(spec):
+        raise NfbenchError("the first job")
+
+    monkeypatch.setattr("nfbench.stages.prepare.prepare_data", fail)
+    monkeypatch.setattr("nfbench.results.foresight.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1})())
+    printed = checkout.snakemake("smoke", fails=True)
+    assert printed.count("warning: the disk is too small") == 1
+    assert printed.index("warning: the disk is too small") < printed.index("error: the first job")
 
 
 def test_jobs_that_need_no_gpu_run_without(checkout):

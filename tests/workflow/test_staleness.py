@@ -65,30 +65,32 @@ def without_target(jobs: dict[str, int]) -> dict[str, int]:
     return {rule: count for rule, count in jobs.items() if rule not in ("smoke", "total")}
 
 
-def test_snakemake_makes_nothing_when_all_looks_change_and_plugins_come(finished, dry_run_of_copy):
+def test_snakemake_makes_nothing_when_all_looks_change_and_plugins_come_or_are_not_used(finished, dry_run_of_copy):
     package = finished.folder / "nfbench"
+    unused = {"methods/padim.py": "Padim", "anomalies/blend.py": "CANVAS", "figures/speed.py": "_point"}
     for path in package.rglob("*.py"):
         change_looks(path)
     for file in NEW_FILES:
         add_plugin(package, file)
-    assert dry_run_of_copy() == {}
+    with restored(*(package / file for file in unused)):
+        for file, definition in unused.items():
+            edit(package / file, definition)
+        assert dry_run_of_copy() == {}
 
 
 @pytest.mark.parametrize(
-    ("edits", "expected"),
+    ("file", "definition", "expected"),
     [
-        ([("methods/fastflow.py", "FastFlow")], ONE_METHOD),
-        ([("scoring/maps.py", "_CONTOUR_SHARE")], SCORED),
-        ([("tables/_captions.py", "caption_of_runs")], {"build_table": 3, "build_report": 1}),
-        ([("methods/padim.py", "Padim"), ("anomalies/blend.py", "CANVAS"), ("figures/speed.py", "_point")], {}),
+        ("methods/fastflow.py", "FastFlow", ONE_METHOD),
+        ("metrics/_thresholds.py", "_CONTOUR_SHARE", SCORED),
+        ("tables/_captions.py", "caption_of_runs", {"build_table": 3, "build_report": 1}),
     ],
-    ids=["method", "contour", "caption", "others"],
+    ids=["method", "contour", "caption"],
 )
-def test_snakemake_makes_what_follows_from_an_edit(finished, dry_run_of_copy, edits, expected):
-    files = [finished.folder / "nfbench" / file for file, _ in edits]
-    with restored(*files):
-        for path, (_, definition) in zip(files, edits, strict=True):
-            edit(path, definition)
+def test_snakemake_makes_what_follows_from_an_edit(finished, dry_run_of_copy, file, definition, expected):
+    path = finished.folder / "nfbench" / file
+    with restored(path):
+        edit(path, definition)
         assert dry_run_of_copy() == expected
 
 

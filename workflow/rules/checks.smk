@@ -10,24 +10,13 @@ def check_before_jobs():
         check_names_for_a_cluster()
     if not workflow.local_exec or workflow.touch or workflow.deployment_settings.deployment_method:
         return
+    jobs = list(workflow.dag.needrun_jobs())
+    gathered = sorted(job.wildcards.experiment for job in jobs if job.rule.name == "aggregate_results")
+    gpu = ["--gpu"] if DEVICE == "cuda" and any(job.resources.get("gpu") for job in jobs) else []
     try:
-        if DEVICE == "cuda" and any(job.resources.get("gpu") for job in workflow.dag.needrun_jobs()):
-            shell("{sys.executable:q} -m nfbench check_device")
-        shell("{sys.executable:q} -m nfbench check_variants --config {CONFIG:q}")
+        shell("{sys.executable:q} -m nfbench check_start {gpu:q} --config {CONFIG:q} {gathered:q}")
     except CalledProcessError:
         sys.exit(1)  # the command has said why
-    warn_of_small_disk()
-
-
-def warn_of_small_disk():
-    """Says where the disk is too small for the experiments of this run; it goes on all the same."""
-    gathered = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "aggregate_results"]
-    experiments = sorted(job.wildcards.experiment for job in gathered)
-    try:
-        if experiments:
-            shell("{sys.executable:q} -m nfbench plan --check-disk --config {CONFIG:q} {experiments:q}")
-    except CalledProcessError:
-        logger.warning("The disk was not checked.")
 
 
 def check_names_for_a_cluster():

@@ -12,6 +12,7 @@ rule train_flow:
         PATHS.log("train_flow"),
     benchmark:
         PATHS.benchmark("train_flow")
+    priority: 1  # before the next extraction, whose features would fill the disk
     conda:
         "../../envs/nfbench.yaml"
     threads: 1
@@ -39,7 +40,7 @@ rule score_run:
         PATHS.log("score_run"),
     benchmark:
         PATHS.benchmark("score_run")
-    priority: 1  # before the next training, whose models would fill the disk
+    priority: 2  # before the next training, whose models would fill the disk
     conda:
         "../../envs/nfbench.yaml"
     threads: 1
@@ -69,7 +70,7 @@ rule evaluate_run:
         PATHS.log("evaluate_run"),
     benchmark:
         PATHS.benchmark("evaluate_run")
-    priority: 1
+    priority: 2
     conda:
         "../../envs/nfbench.yaml"
     threads: 1

@@ -41,6 +41,7 @@ rule search_hyperparameters:
         PATHS.log("search_hyperparameters"),
     benchmark:
         PATHS.benchmark("search_hyperparameters")
+    priority: 1
     conda:
         "../../envs/nfbench.yaml"
     threads: 1

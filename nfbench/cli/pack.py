@@ -1,0 +1,20 @@
+"""A finished run as one file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["pack"]
+
+
+def pack(
+    run: Annotated[str, typer.Argument(help="Folder of a finished run.")],
+    output: Annotated[Path | None, typer.Option(help="File to write, *.nfbench. Default: named after the run.")] = None,
+    weights: Annotated[bool, typer.Option("--weights", help="Include the weights of the backbone.")] = False,
+) -> None:
+    """Write a run as one file with its model, thresholds, records and a model card, for another machine."""
+    from nfbench.inference.package import pack as write
+
+    path = write(run, output, weights)
+    typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB; 'nfbench predict {path} IMAGES' scores images")

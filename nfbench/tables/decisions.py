@@ -1,0 +1,75 @@
+"""Tables of decisions: false-alarm and miss rates at each threshold from normal images, beside the oracle's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from nfbench.config.metrics import MetricName
+from nfbench.config.runs import Runs
+from nfbench.config.tables import RunsTableConfig
+from nfbench.metrics import families, find_metric
+from nfbench.tables._captions import caption_of_means
+from nfbench.tables._comparison import compare_runs, of_setting, require_metrics
+from nfbench.tables._model import Column, Row, Source, Table
+
+__all__ = ["TABLE", "DecisionsTable"]
+
+_RULES = {
+    "": "conformal, 5 %",
+    "_sigma": "mean + 3 standard deviations",
+    "_quantile": "quantile: 95 % of images, 99.9 % of pixels",
+    "_nfa": "NFA < 1",
+    "_oracle": "best F1 on the test set (optimistic)",
+}
+"""Rows, by the ending of the metrics' names."""
+_RATES = ("image_false_alarm_rate", "image_miss_rate", "pixel_false_alarm_rate", "pixel_miss_rate")
+
+
+class DecisionsTable(RunsTableConfig):
+    """A table of false-alarm and miss rates: the rows are methods and the rules that their thresholds follow."""
+
+    example = {"title": "Decisions", "setting": "one-class"}
+
+    kind: Literal["decisions"] = "decisions"
+    metrics: tuple[MetricName, ...] = Field(_RATES, min_length=1, description="rates, named without a rule's ending")
+
+    def faults_in_setting(self, key: str, shown: Runs, runs: Runs) -> Iterator[str]:
+        """Metrics that are no rates."""
+        for metric in self.metrics:
+            if metric not in _RATES:
+                yield f"'{key}.metrics': '{metric}' is no rate of errors; known: {', '.join(_RATES)}"
+
+    def make(self, name: str, source: Source) -> Table:
+        """Means over the categories of a dataset at the last epoch; rules that no run of a method has are left out."""
+        results = of_setting(name, self.setting, source.results)
+        known = {f"{metric}{ending}" for metric in self.metrics for ending in _RULES} & set(_names())
+        results = results[(results.selection == "last") & results.metric.isin(known)]
+        measured = [metric for metric in self.metrics if metric in set(results.metric)]
+        require_metrics(name, measured or self.metrics, results)
+        rows = []
+        for labels, runs in results.groupby(["dataset", "title", "backbone"], sort=False):
+            for ending, rule in _RULES.items():
+                parts = [runs[runs.metric == f"{metric}{ending}"] for metric in measured]
+                if any(len(part) for part in parts):
+                    rows.append(Row((*labels, rule), tuple(map(compare_runs, parts))))
+        columns = tuple(Column(_title(metric), metric, metric=metric) for metric in measured)
+        more = ["the conformal threshold promises at most 5 % false alarms on images that are like the held-out ones"]
+        caption = caption_of_means(self.title, measured, results, source.notes, ["last"], more=more)
+        return Table(name, caption, columns, tuple(rows), heads=("dataset", "method", "backbone", "threshold"))
+
+
+def _title(metric: str) -> str:
+    """Title of a rate without its rule, which is that of the row."""
+    named = find_metric(metric)
+    return f"{named.title.partition(' at ')[0]}{named.metric.unit.suffix}"
+
+
+def _names() -> list[str]:
+    """All rates at all rules."""
+    return [named.name for rate in _RATES for named in families()[find_metric(rate).family]]
+
+
+TABLE = DecisionsTable

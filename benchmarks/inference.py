@@ -33,7 +33,7 @@ BACKBONES = {
 }
 NO_ANOMALIES = {"sanflow": {"mixture": False}, "bgad": {"boundary": "pull", "focal": False}}
 HEADS = ("method", "ms", "p95", "images/s at 32", "GFLOP", "MB", "ONNX ms", ".pt2 ms", "ONNX MB", ".pt2 MB",
-         "ONNX maps", "ONNX scores", ".pt2 maps", ".pt2 scores", "ONNX export s")  # fmt: skip
+         "ONNX maps", "ONNX scores", ".pt2 maps", ".pt2 scores", "rounding", "ONNX export s")  # fmt: skip
 
 
 def detector_of(name, side):
@@ -60,7 +60,7 @@ def row_of(name, train, test, side, folder):
     found = measure_latency(detector._scorer, pictures)
     batch = "–" if found.fps_32 is None else f"{found.fps_32:.1f}"
     first = [f"{found.ms:.0f}", f"{found.p95_ms:.0f}", batch, f"{found.flops / 1e9:.2f}", f"{found.model_mb:.1f}"]
-    times, sizes, agreements, exported = [], [], [], "–"
+    times, sizes, agreements, rounding, exported = [], [], [], "–", "–"
     for kind, ending in (("onnx", "onnx"), ("torch", "pt2")):
         start = time.perf_counter()
         path = folder / f"{name}.{ending}"
@@ -77,9 +77,9 @@ def row_of(name, train, test, side, folder):
         single = time_single(lambda one, run=model: run.score(read_images([one], side).numpy()), pictures, 2)
         times.append(f"{1e3 * np.median(single):.0f}")
         sizes.append(f"{written.size / 1e6:.1f}")
-        maps = written.agreement.maps
+        maps, rounding = written.agreement.maps, f"{written.agreement.rounding:.0e}"
         agreements += ["–" if maps is None else f"{maps:.0e}", f"{written.agreement.scores:.0e}"]
-    return [detector.model.title, *first, *times, *sizes, *agreements, exported]
+    return [detector.model.title, *first, *times, *sizes, *agreements, rounding, exported]
 
 
 def main():

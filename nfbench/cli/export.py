@@ -19,7 +19,10 @@ def export(
         Path | None, typer.Option(help="File to write, by default model.onnx or model.pt2 in the run's folder.")
     ] = None,
     tolerance: Annotated[
-        float, typer.Option(min=0, help="Largest difference from the method, as a share of its range.")
+        float,
+        typer.Option(
+            min=0, help="Largest difference from the method, as a share; more where rounding features makes more."
+        ),
     ] = 1e-4,
 ) -> None:
     """Write a run's model as one file, from decoded images to maps and scores, and check it."""
@@ -36,5 +39,5 @@ def export(
     maps = "no maps" if found.maps is None else f"maps by {found.maps:.1e} of their range"
     typer.echo(
         f"{done.path}: {done.size / 1e6:.1f} MB; differs from the method on {found.n_images} {images} by at most "
-        f"{found.scores:.1e} in scores, {maps}"
+        f"{found.scores:.1e} in scores, {maps}; rounding features to fp16 makes {found.rounding:.1e}"
     )

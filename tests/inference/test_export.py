@@ -197,10 +197,11 @@ def test_a_file_names_no_place_of_the_machine_that_wrote_it(exported):
         assert written.path.stem.encode() not in content.replace(b"padim.py", b"")
 
 
-def test_a_file_that_differs_is_not_written(tmp_path):
-    one = fitted("padim")
+def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
+    one, other, trace = fitted("padim"), fitted("padim", smoothing=3.0), export._trace
+    monkeypatch.setattr(export, "_trace", lambda _: trace(other.scorer))
     with pytest.raises(NfbenchError, match="was not written: it differs from PaDiM by"):
-        write_exported(one.scorer, tmp_path / "model.pt2", "torch", one.described, one.pictures, tolerance=-1)
+        write_exported(one.scorer, tmp_path / "model.pt2", "torch", one.described, one.pictures)
     assert not list(tmp_path.iterdir())
 
 
@@ -257,7 +258,7 @@ def test_a_file_of_another_version_is_one_line(kind, exported, tmp_path, monkeyp
     one, _ = exported("padim", kind)
     path = tmp_path / f"model.{KINDS[kind]}"
     with monkeypatch.context() as patch:
-        patch.setattr(export, "_compare", lambda *_: export.Agreement(0, 0, 8, True))
+        patch.setattr(export, "_compare", lambda *_: export.Agreement(0, 0, 0, 8, True))
         newer = lambda self: json.dumps({**one.described, "format": 2, "outputs": ["map", "score"]})  # noqa: E731
         patch.setattr(export.Metadata, "model_dump_json", newer)
         write_exported(one.scorer, path, kind, one.described, one.pictures)

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from nfbench.cli import check, data, experiments, explain, explore, pack, pages, plan, predict, stages
+from nfbench.cli import check, data, demo, experiments, explain, explore, pack, pages, plan, predict, stages
 from nfbench.core.errors import NfbenchError, is_of_memory, one_line, system_error
 
 __all__ = ["app", "main"]
@@ -46,6 +46,7 @@ for command in (
     plan.plan,
     predict.predict,
     pack.pack,
+    demo.demo,
     check.check,
     explore.describe,
     explore.errata,

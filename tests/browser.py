@@ -57,17 +57,18 @@ class Browser:
             self._call(f"{domain}.enable")
         self.errors: list[str] = []
 
-    def open(self, path: Path, width: int = 1280, height: int = 900) -> float:
-        """Opens a file at a size of the window; returns the seconds until it is loaded and drawn."""
+    def open(self, page: Path | str, width: int = 1280, height: int = 900) -> float:
+        """Opens a file or an address at a size of the window; returns the seconds until it is loaded and drawn."""
+        url = page if isinstance(page, str) else page.absolute().as_uri()
         self.resize(width, height)
         self._events.clear()
         self.errors.clear()
         started = time.perf_counter()
-        self._call("Page.navigate", url=path.absolute().as_uri())
+        self._call("Page.navigate", url=url)
         self._wait_for("Page.loadEventFired")
         self.run("new Promise(done => requestAnimationFrame(() => setTimeout(done, 0)))")
         seconds = time.perf_counter() - started
-        self._note_errors(path)
+        self.note_errors(url)
         return seconds
 
     def resize(self, width: int, height: int) -> None:
@@ -91,7 +92,14 @@ class Browser:
         os.close(self._write)
         os.close(self._read)
 
-    def _note_errors(self, page: Path) -> None:
+    def choose_file(self, selector: str, path: Path) -> None:
+        """Gives a file to an input of the page, as its dialogue does."""
+        root = self._call("DOM.getDocument")["root"]["nodeId"]
+        node = self._call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self._call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
+
+    def note_errors(self, page: str) -> None:
+        """Adds what the page at an address has complained of since it was opened; its own addresses begin with that."""
         for event in self._events:
             method, values = event["method"], event["params"]
             if method == "Runtime.exceptionThrown":
@@ -102,7 +110,7 @@ class Browser:
                 self.errors.append(str(values["args"]))
             elif method == "Network.requestWillBeSent":
                 url = values["request"]["url"]
-                if url != page.absolute().as_uri() and not url.startswith("data:"):
+                if not url.startswith((page, "data:")):
                     self.errors.append(f"asked for {url}")
 
     def _call(self, method: str, **parameters: Any) -> dict[str, Any]:

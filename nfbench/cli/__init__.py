@@ -15,7 +15,21 @@ from typing import Annotated
 
 import typer
 
-from nfbench.cli import check, data, experiments, explain, explore, export, pack, pages, plan, predict, stages, start
+from nfbench.cli import (
+    check,
+    data,
+    demo,
+    experiments,
+    explain,
+    explore,
+    export,
+    pack,
+    pages,
+    plan,
+    predict,
+    stages,
+    start,
+)
 from nfbench.core.errors import NfbenchError, is_of_memory, one_line, system_error
 
 __all__ = ["app", "main"]
@@ -47,6 +61,7 @@ for command in (
     predict.predict,
     export.export,
     pack.pack,
+    demo.demo,
     check.check,
     explore.describe,
     explore.errata,

@@ -10,14 +10,15 @@ import typer
 from nfbench.cli.load import Overrides, load_plan
 from nfbench.core.errors import NfbenchError
 
-__all__ = ["mlflow"]
+__all__ = ["HOST", "Port", "mlflow", "require_free"]
 
-_HOST = "127.0.0.1"
+HOST = "127.0.0.1"
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")]
 
 
 def mlflow(
     overrides: Overrides = "{}",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
+    port: Port = 5000,
 ) -> None:
     """Serve MLflow's pages over the tracked runs, on this machine only, until Ctrl-C; say where they are."""
     from nfbench.tracking.store import Store, set_environment
@@ -33,15 +34,24 @@ def mlflow(
             f"experiment '{plan.bench.config.experiment}' there, 'nfbench track_runs EXPERIMENT' those of another"
         )
         return
+    require_free(port, "nfbench mlflow")
+    set_environment()
+    typer.echo("MLflow is ready in some seconds and ends with Ctrl-C; choose 'Model training' at the top left")
+    typer.echo(f"MLflow: http://{HOST}:{port}")
+    sys.stdout.flush()
+    options = ["--backend-store-uri", store.uri, "--host", HOST, "--port", str(port), "--workers", "1"]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", *options])
+
+
+def require_free(port: int, command: str) -> None:
+    """Ends a command whose port is taken.
+
+    Raises:
+        NfbenchError: it is; names the option.
+    """
     with socket.socket() as free:
         free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            free.bind((_HOST, port))
+            free.bind((HOST, port))
         except OSError:
-            raise NfbenchError(f"port {port} is taken; 'nfbench mlflow --port N' takes another") from None
-    set_environment()
-    typer.echo("MLflow is ready in some seconds and ends with Ctrl-C; choose 'Model training' at the top left")
-    typer.echo(f"MLflow: http://{_HOST}:{port}")
-    sys.stdout.flush()
-    options = ["--backend-store-uri", store.uri, "--host", _HOST, "--port", str(port), "--workers", "1"]
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", *options])
+            raise NfbenchError(f"port {port} is taken; '{command} --port N' takes another") from None

@@ -14,7 +14,7 @@ from nfbench.datasets._manifest import read_checked_image, unlisted
 from nfbench.inference.decisions import Decisions, Detection
 from nfbench.inference.predict import Prediction
 
-__all__ = ["COLUMNS", "Pictures", "Rows"]
+__all__ = ["COLUMNS", "Pictures", "Rows", "heatmap", "image_of", "mask", "overlay"]
 
 COLUMNS = (
     "image", "decision", "score", "threshold", "p_value", "largest", "row", "column", "area", "regions", "boxes",
@@ -49,13 +49,15 @@ class Pictures(NamedTuple):
         made: dict[str, tuple[Path, Image.Image]] = {}
         name = prediction.given.name
         if self.masks:
-            made["mask"] = self.folder / "masks" / name, Image.fromarray(detection.mask.astype(np.uint8) * 255)
+            made["mask"] = self.folder / "masks" / name, mask(detection)
         if self.heatmaps == "tiff":
             made["heatmap"] = self.folder / "heatmaps" / f"{name[:-4]}.tiff", Image.fromarray(score_map)
         elif self.heatmaps:
-            made["heatmap"] = self.folder / "heatmaps" / name, Image.fromarray(_coloured(score_map, decisions))
+            made["heatmap"] = self.folder / "heatmaps" / name, heatmap(score_map, decisions)
         if self.overlays:
-            made["overlay"] = self.folder / "overlays" / name, _overlay(prediction, score_map, detection, decisions)
+            picture = overlay(image_of(prediction), score_map, detection, decisions)
+            caption = _caption(prediction, decisions)
+            made["overlay"] = self.folder / "overlays" / name, _captioned(picture, caption, prediction.anomalous)
         for path, picture in made.values():
             with atomic_path(path) as temporary:
                 picture.save(temporary)
@@ -111,28 +113,45 @@ def _row(prediction: Prediction, decisions: Decisions) -> dict[str, Any]:
     }
 
 
+def image_of(prediction: Prediction) -> Image.Image:
+    """The image of a prediction, read once more.
+
+    Raises:
+        NfbenchError: it cannot be read any more.
+    """
+    return read_checked_image(unlisted(Path(prediction.given.path)))
+
+
+def mask(detection: Detection) -> Image.Image:
+    """A mask as a picture of 0 and 255."""
+    return Image.fromarray(detection.mask.astype(np.uint8) * 255)
+
+
+def heatmap(score_map: np.ndarray, decisions: Decisions) -> Image.Image:
+    """A map ``(H, W)`` in colours: the mean of normal pixels is dark, the threshold in the middle."""
+    return Image.fromarray(_coloured(score_map, decisions))
+
+
+def overlay(image: Image.Image, score_map: np.ndarray, detection: Detection, decisions: Decisions) -> Image.Image:
+    """The image with its heat map where that is high, and contours of the regions."""
+    from scipy import ndimage
+
+    colours, marked = _coloured(score_map, decisions), detection.mask
+    strength = _OPACITY * (colours.max(2, keepdims=True) / 255)
+    shown = np.asarray(image) * (1 - strength) + colours * strength
+    width = max(1, round(min(marked.shape) / 256))
+    edge = marked & ~ndimage.binary_erosion(marked, iterations=width)
+    shown[edge] = _RED
+    return Image.fromarray(shown.astype(np.uint8))
+
+
 def _coloured(score_map: np.ndarray, decisions: Decisions) -> np.ndarray:
-    """A map ``(H, W)`` as colours ``(H, W, 3)``: the mean of normal pixels is dark, the threshold in the middle."""
     from matplotlib import colormaps
 
     low, middle = decisions.centre or 0.0, decisions.pixel or 0.0
     span = max(2 * (middle - low), 1e-12) if middle > low else 1.0
     shares = np.clip((score_map - low) / span, 0, 1)
     return (colormaps["inferno"](shares)[..., :3] * 255).astype(np.uint8)
-
-
-def _overlay(prediction: Prediction, score_map: np.ndarray, detection: Detection, decisions: Decisions) -> Image.Image:
-    """The image with its heat map where that is high, contours of the regions, and a line that says the decision."""
-    from scipy import ndimage
-
-    image = np.asarray(read_checked_image(unlisted(Path(prediction.given.path))))
-    colours, mask = _coloured(score_map, decisions), detection.mask
-    strength = _OPACITY * (colours.max(2, keepdims=True) / 255)
-    shown = image * (1 - strength) + colours * strength
-    width = max(1, round(min(mask.shape) / 256))
-    edge = mask & ~ndimage.binary_erosion(mask, iterations=width)
-    shown[edge] = _RED
-    return _captioned(Image.fromarray(shown.astype(np.uint8)), _caption(prediction, decisions), prediction.anomalous)
 
 
 def _caption(prediction: Prediction, decisions: Decisions) -> str:

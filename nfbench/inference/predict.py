@@ -14,7 +14,7 @@ from nfbench.inference.images import Given, Prepared, prepared
 from nfbench.results.thresholds import ThresholdsRecord
 from nfbench.scoring.maps import resize_map
 
-__all__ = ["Located", "Model", "Prediction", "predict"]
+__all__ = ["Located", "Model", "Prediction", "decide", "predict"]
 
 
 class Model(Protocol):
@@ -92,7 +92,7 @@ def predict(
                 yield Prediction(image.given, seconds=image.seconds, error=image.error)
                 continue
             score_map = None if located.maps is None else located.maps[row]
-            yield _decide(decisions, image, float(located.scores[row]), score_map, share)
+            yield decide(decisions, image, float(located.scores[row]), score_map, share)
             row += 1
 
 
@@ -106,9 +106,21 @@ def _until(read: Iterator[Prepared], batch_size: int) -> Iterator[Prepared]:
             return
 
 
-def _decide(
-    decisions: Decisions, image: Prepared, score: float, score_map: np.ndarray | None, seconds: float
+def decide(
+    decisions: Decisions, image: Prepared, score: float, score_map: np.ndarray | None, seconds: float = 0.0
 ) -> Prediction:
+    """The prediction for an image that was scored.
+
+    Args:
+        decisions: decides.
+        image: the image.
+        score: its image score.
+        score_map: its map ``(h, w)``, of -log10 NFA for the rule ``nfa``; None of methods without maps.
+        seconds: that scoring took.
+
+    Raises:
+        NfbenchError: the rule needs a map and there is none.
+    """
     started = time.monotonic()
     width, height = image.size
     resized = None if score_map is None else resize_map(score_map, height, width)

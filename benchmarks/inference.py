@@ -50,6 +50,7 @@ def described(detector, name, side):
         "nfbench": "0", "method": name, "variant": name, "title": name, "setting": "one-class", "dataset": "-",
         "category": "-", "seed": 0, "backbone": detector.recipe.backbone.name, "side": side, "resize": TRANSFORM,
         "weights_sha256": detector.recipe.weights_sha256, "mean": IMAGENET_MEAN, "std": IMAGENET_STD,
+        "thresholds": {"source": "training", "images": [], "pixels": None},
     }  # fmt: skip
 
 

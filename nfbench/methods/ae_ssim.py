@@ -21,6 +21,7 @@ import torch
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nfbench.backbones._base import IMAGENET_MEAN, IMAGENET_STD
 from nfbench.blocks.exporting import parts_of
@@ -148,10 +149,12 @@ class AeSsim(Method):
         side, stride = self.settings.patch_size, self.settings.patch_stride
         total, count = torch.zeros_like(images), torch.zeros_like(images[:1, :1])
         tops, lefts = ([*range(0, size - side, stride), size - side] for size in images.shape[2:])
-        for top, left in product(tops, lefts):
-            inside = (..., slice(top, top + side), slice(left, left + side))
-            total[inside] += self.autoencoder(images[inside])
-            count[inside] += 1
+        height, width = images.shape[2:]
+        for top, left in product(tops, lefts):  # sums of padded patches: a graph would gather and scatter single pixels
+            patch = self.autoencoder(images[..., top : top + side, left : left + side])
+            margins = (left, width - left - side, top, height - top - side)
+            total = total + functional.pad(patch, margins)
+            count = count + functional.pad(torch.ones_like(patch[:1, :1]), margins)
         return total / count
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:

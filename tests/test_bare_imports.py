@@ -17,7 +17,7 @@ KINDS = (TableConfig.package, FigureConfig.package)
 COMPUTING = {
     "core.device", "core.scratch", "core.torchvision_guard", "backbones._extractors", "backbones._weights",
     "datasets._drawing", "datasets._miniature", "datasets._video", "metrics._calibration", "metrics._inputs",
-    "metrics._iou", "metrics._legacy", "metrics._pixel", "metrics._ranking", "metrics._tails",
+    "metrics._iou", "metrics._legacy", "metrics._pixel", "metrics._ranking", "metrics._tails", "metrics._thresholds",
 }  # fmt: skip
 """Modules of these rooms that are imported where something is computed."""
 

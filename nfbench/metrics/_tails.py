@@ -87,7 +87,7 @@ class NormalScores:
 
     @classmethod
     def of(cls, n_images: int) -> Self:
-        """Of no image yet, of so many in all."""
+        """Of no image yet, for this number of images in all."""
         none = np.empty(0, np.float32)
         return cls(UpperTail(n_images), np.empty(0, np.int64), none, none, Pixels())
 

@@ -6,7 +6,7 @@ A score above its threshold is an alarm. With ``n`` normal images of scores ``s_
   normal one are exchangeable, its chance of an alarm is at most ``alpha``, for any model and distribution, and
   without ties ``(n + 1 - k) / (n + 1)`` (Vovk et al., 2005). The same as ``p <= alpha`` with the p-value
   ``p = (1 + #{s_i >= s}) / (n + 1)``.
-- ``sigma``: mean plus so many standard deviations. No promise: its rate depends on the tail of the scores.
+- ``sigma``: mean plus some standard deviations. No promise: its rate depends on the tail of the scores.
 - ``quantile``: the empirical quantile, linear between two scores. No promise for few images.
 
 Of pixels, ``sigma`` and ``quantile`` take all pixels together. ``conformal`` takes the largest pixel of each image,

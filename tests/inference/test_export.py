@@ -79,7 +79,7 @@ class Fitted:
 
 
 class OnePass:
-    """Normal images in one batch, as often as they are asked for."""
+    """Normal images in one batch, each time they are asked for."""
 
     def __init__(self, features):
         self.features = features

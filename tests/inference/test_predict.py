@@ -1,4 +1,4 @@
-"""Predictions are those of the evaluation, whatever comes with an image, and leave what they promise."""
+"""Predictions are those of the evaluation, beside any other images, and leave what they promise."""
 
 import csv
 import io

@@ -122,9 +122,12 @@ def features(count=6):
     ("made", "message"),
     [
         (torch.zeros, "'score' must return Scores, got Tensor"),
-        (lambda n: Scores(None, torch.zeros(n, 1)), r"'images' of its Scores must be \(6\), got \(6, 1\)"),
-        (lambda n: Scores(torch.zeros(n, 1, 8, 8), torch.zeros(n)), r"'maps' of its Scores must be \(6, H, W\)"),
-        (lambda n: Scores(torch.zeros(n - 1, 8, 8), torch.zeros(n)), r"'maps' of its Scores must be .*got \(5, 8, 8\)"),
+        (lambda n: Scores(None, torch.zeros(n, 1)), r"'images' of its Scores must be \(16\), got \(16, 1\)"),
+        (lambda n: Scores(torch.zeros(n, 1, 8, 8), torch.zeros(n)), r"'maps' of its Scores must be \(16, H, W\)"),
+        (
+            lambda n: Scores(torch.zeros(n - 1, 8, 8), torch.zeros(n)),
+            r"'maps' of its Scores .* got \(15, 8, 8\)",
+        ),
         (lambda n: Scores(None, torch.zeros(n), [torch.zeros(n, 8)]), r"'latents' of its Scores must be"),
         (lambda n: Scores(None, torch.full((n,), torch.nan)), "the scores of 6 images are not finite, first image 0"),
     ],

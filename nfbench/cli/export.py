@@ -35,7 +35,7 @@ def export(
     path = output or model.folder / f"model{_ENDINGS[kind]}"
     done = export_model(model, path, kind, tolerance)
     found = done.agreement
-    images = "test images" if found.real else "made-up images, as its test images are gone"
+    images = "test images" if found.real else "made-up images (fewer test images are there)"
     maps = "no maps" if found.maps is None else f"maps by {found.maps:.1e} of their range"
     typer.echo(
         f"{done.path}: {done.size / 1e6:.1f} MB; differs from the method on {found.n_images} {images} by at most "

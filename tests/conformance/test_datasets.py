@@ -27,7 +27,7 @@ def test_manifests_of_a_miniature_have_its_counts(name, tmp_path):
     dataset = find_dataset(name)
     expected = dataset.miniature(tmp_path)
     found = dataset.available(tmp_path)
-    assert tuple(found) == dataset.categories
+    assert tuple(found) == dataset.miniature_categories
     assert set(expected) == set(found)
     for category in found:
         entries = build_manifest(dataset.samples(tmp_path, category))

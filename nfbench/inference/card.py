@@ -7,6 +7,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.datasets._base import find_dataset
 from nfbench.inference.decisions import DecisionRule, Decisions
 from nfbench.metrics import SHARE, known_metrics
+from nfbench.metrics._rates import RATES
 from nfbench.metrics._thresholds import ALPHA, SIGMAS
 from nfbench.results.record import RunRecord
 from nfbench.results.thresholds import ThresholdsRecord
@@ -20,7 +21,6 @@ _RULES: dict[DecisionRule, tuple[str, str]] = {
     "quantile": (f"{100 * (1 - ALPHA):g} % quantile of images, 99.9 % of pixels", "_quantile"),
 }
 """By rule: its title, and the ending of the metrics that are its error rates."""
-_RATES = ("image_false_alarm_rate", "image_miss_rate", "pixel_false_alarm_rate", "pixel_miss_rate")
 _UNDEFINED = "–"
 
 
@@ -92,7 +92,7 @@ def _thresholds(record: RunRecord, thresholds: ThresholdsRecord) -> str:
             values = [_number(decisions.image), _number(decisions.pixel)]
         except NfbenchError:  # there are too few normal images
             values = [_UNDEFINED, _UNDEFINED]
-        rates = [_percent(metrics.get(f"{rate}{ending}"), rate) for rate in _RATES]
+        rates = [_percent(metrics.get(f"{rate}{ending}"), rate) for rate in RATES]
         rows.append((title, *values, *rates))
     heads = ("rule", "image", "pixel", "false alarms, images", "misses, images", "false alarms, pixels",
              "misses, pixels")  # fmt: skip

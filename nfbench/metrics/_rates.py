@@ -8,7 +8,10 @@ from nfbench.metrics._base import BY_THRESHOLD, MAP_SIZE, ORIGINAL_SIZE, Metric
 if TYPE_CHECKING:
     from nfbench.scoring.evaluate import ScoredSet
 
-__all__ = ["rates"]
+__all__ = ["RATES", "rates"]
+
+RATES = ("image_false_alarm_rate", "image_miss_rate", "pixel_false_alarm_rate", "pixel_miss_rate")
+"""Names of the rates at the conformal threshold; those at others have an ending."""
 
 _WAYS: dict[str, tuple[str, Mapping[str, str]]] = {
     "": (" at the conformal threshold for 5 %", BY_THRESHOLD),

@@ -11,6 +11,7 @@ from nfbench.config.metrics import MetricName
 from nfbench.config.runs import Runs
 from nfbench.config.tables import RunsTableConfig
 from nfbench.metrics import families, find_metric
+from nfbench.metrics._rates import RATES
 from nfbench.tables._captions import caption_of_means
 from nfbench.tables._comparison import compare_runs, of_setting, require_metrics
 from nfbench.tables._model import Column, Row, Source, Table
@@ -25,7 +26,6 @@ _RULES = {
     "_oracle": "best F1 on the test set (optimistic)",
 }
 """Rows, by the ending of the metrics' names."""
-_RATES = ("image_false_alarm_rate", "image_miss_rate", "pixel_false_alarm_rate", "pixel_miss_rate")
 
 
 class DecisionsTable(RunsTableConfig):
@@ -34,13 +34,13 @@ class DecisionsTable(RunsTableConfig):
     example = {"title": "Decisions", "setting": "one-class"}
 
     kind: Literal["decisions"] = "decisions"
-    metrics: tuple[MetricName, ...] = Field(_RATES, min_length=1, description="rates, named without a rule's ending")
+    metrics: tuple[MetricName, ...] = Field(RATES, min_length=1, description="rates, named without a rule's ending")
 
     def faults_in_setting(self, key: str, shown: Runs, runs: Runs) -> Iterator[str]:
         """Metrics that are no rates."""
         for metric in self.metrics:
-            if metric not in _RATES:
-                yield f"'{key}.metrics': '{metric}' is no rate of errors; known: {', '.join(_RATES)}"
+            if metric not in RATES:
+                yield f"'{key}.metrics': '{metric}' is no rate of errors; known: {', '.join(RATES)}"
 
     def make(self, name: str, source: Source) -> Table:
         """Means over the categories of a dataset at the last epoch; rules that no run of a method has are left out."""
@@ -70,7 +70,7 @@ def _title(metric: str) -> str:
 
 def _names() -> list[str]:
     """All rates at all rules."""
-    return [named.name for rate in _RATES for named in families()[find_metric(rate).family]]
+    return [named.name for rate in RATES for named in families()[find_metric(rate).family]]
 
 
 TABLE = DecisionsTable

@@ -27,6 +27,7 @@ __all__ = [
     "normalize",
     "read_images",
     "to_half",
+    "to_square",
 ]
 
 Picture = Entry | Image.Image
@@ -55,7 +56,7 @@ def read_images(
     """
     images = []
     for number, picture in enumerate(pictures):
-        image = _open(picture).resize((input_size, input_size), resample=Image.Resampling.BILINEAR)
+        image = to_square(_open(picture), input_size)
         if angles is None:
             images.append(np.array(image))
         else:
@@ -63,6 +64,11 @@ def read_images(
                 np.stack([np.array(image.rotate(angle, Image.Resampling.NEAREST)) for angle in angles[number]])
             )
     return torch.from_numpy(np.stack(images)).movedim(-1, -3)
+
+
+def to_square(image: Image.Image, side: int) -> Image.Image:
+    """An image in RGB resized as ``TRANSFORM`` says; one of this side stays as it is."""
+    return image.resize((side, side), resample=Image.Resampling.BILINEAR)
 
 
 def _open(picture: Picture) -> Image.Image:

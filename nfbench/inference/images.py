@@ -16,6 +16,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.datasets._images import IMAGE_ENDINGS
 from nfbench.datasets._listing import files_below
 from nfbench.datasets._manifest import read_checked_image, unlisted
+from nfbench.features.forward import to_square
 
 __all__ = ["Given", "Prepared", "find_images", "prepared", "watched"]
 
@@ -131,8 +132,7 @@ def _prepare(given: Given, side: int) -> Prepared:
         image = read_checked_image(unlisted(Path(given.path)))
     except NfbenchError as error:
         return Prepared(given, None, (0, 0), str(error), time.monotonic() - started)
-    square = image.resize((side, side), resample=Image.Resampling.BILINEAR)
-    return Prepared(given, square, image.size, "", time.monotonic() - started)
+    return Prepared(given, to_square(image, side), image.size, "", time.monotonic() - started)
 
 
 def _images_below(folder: Path) -> list[Path]:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from nfbench.blocks.features import Features
 from nfbench.blocks.network import Network
-from nfbench.blocks.settings import MethodSettings, TrainedSettings
+from nfbench.blocks.own_training import OwnTraining
+from nfbench.blocks.settings import EpochSettings, MethodSettings, TrainedSettings
 from nfbench.config import Dimension
 from nfbench.core.errors import NfbenchError, required
 from nfbench.core.registry import exported, nearest
@@ -226,6 +227,10 @@ class Method(nn.Module, ABC):
         Checkpoints are written between epochs: what is interrupted here starts again.
         """
 
+    def train_epochs(self, training: OwnTraining) -> None:
+        """Takes the steps of all epochs itself, where the settings are ``EpochSettings`` and no ``TrainedSettings``."""
+        raise NotImplementedError(f"{self.title} is not trained by a loop of its own")
+
     def calibrate(self, passes: Batches) -> None:
         """Takes from a set of images what scores are relative to.
 
@@ -329,13 +334,13 @@ def resolve_settings(
         key = ".".join(str(part) for part in first["loc"])
         where, known = f"setting '{key}'" if key else "settings", method_type.settings_type.model_fields
         if key in TrainedSettings.model_fields.keys() - known.keys():
+            why = "its training is its own" if "epochs" in known else "nothing is trained by gradient"
             raise NfbenchError(
-                f"setting '{key}' of method '{method}' has no effect, since nothing is trained by gradient; "
-                "leave it out"
+                f"setting '{key}' of method '{method}' has no effect, since {why}; leave it out"
             ) from error
         hint = nearest(key, known) if first["type"] == "extra_forbidden" else ""
         raise NfbenchError(f"{where} of method '{method}': {first['msg']}{hint}") from error
-    if epochs_at_most is None or not isinstance(settings, TrainedSettings):
+    if epochs_at_most is None or not isinstance(settings, EpochSettings):
         return settings
     return settings.model_copy(update={"epochs": min(settings.epochs, epochs_at_most)})
 

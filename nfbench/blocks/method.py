@@ -40,7 +40,7 @@ __all__ = [
 PACKAGE = "nfbench.methods"
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
-"""What a standard normal variable adds to the negative log-likelihood, whatever its value."""
+"""What a standard normal variable adds to the negative log-likelihood, at any value."""
 
 
 class Passes(Protocol):

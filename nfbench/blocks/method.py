@@ -215,6 +215,11 @@ class Method(nn.Module, ABC):
         """Rotated views of each image that it takes, ``(B, K, C_l, H_l, W_l)``; 0 for the image as it is."""
         return 0
 
+    @classmethod
+    def makes_maps(cls, settings: MethodSettings) -> bool:
+        """Whether there are anomaly maps, by ``score`` or by gradient; without, metrics are those of images alone."""
+        return True
+
     @property
     def gradient_maps(self) -> GradientSettings | None:
         """How maps are made of gradients, for methods whose ``score`` makes none."""

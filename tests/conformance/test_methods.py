@@ -34,7 +34,7 @@ TRAINING = {"batch_size": 10, "lr": 4e-3, "checkpoints": 2}
 N_TRAIN, N_TEST, EPOCHS = 30, 6, 12
 CPU = torch.device("cpu")
 METHODS = plugin_names(PACKAGE)
-WITHOUT_DRAWS = {"spade"}
+WITHOUT_DRAWS = {"ocsvm", "spade"}
 """Methods in which nothing is random, so that all seeds give one model."""
 
 
@@ -368,6 +368,7 @@ OTHER = {
 GIVEN = {
     "checkpoints": {"epochs": 2},
     "fibre_batch": {"fibre_batch": 64},
+    "knn_neighbors": {"density": "knn"},
     "meta_epochs": {"schedule": "warmup_cosine"},
     "projection_dim": {"projection_dim": 8},
     "reweighting_neighbors": {"reweighting": True},

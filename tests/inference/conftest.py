@@ -21,6 +21,7 @@ BACKBONES = {
     "differnet": {**SCALED, "levels": [4], "rotations": 2, "pooled": True},
     "ae_ssim": {"name": "image", "input_size": 64},
     "sanflow": {**LITE, "image": True},
+    "pefm": {**LITE, "name": "resnet34_50", "levels": [1, 2, 4, 5]},
 }
 NO_ANOMALIES = {"sanflow": {"mixture": False}, "bgad": {"boundary": "pull", "focal": False}}
 

@@ -7,20 +7,23 @@ manifests, caches and records.
 import math
 import tempfile
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from PIL import Image
 
-from nfbench.blocks.method import LevelShape, build_method, resolve_settings
+from nfbench.blocks.method import resolve_settings
+from nfbench.blocks.network import check_backbone
 from nfbench.config import BackboneConfig, validate
 from nfbench.core.device import pick_device
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets._images import IMAGE_ENDINGS
 from nfbench.datasets._listing import files_below
 from nfbench.datasets._manifest import unlisted
-from nfbench.features.forward import Picture, load_recipe
+from nfbench.features.building import build_on
+from nfbench.features.forward import Picture, load_network, load_recipe
 from nfbench.features.online import OnlineFeatures, RandomRotations
 from nfbench.scoring.scorer import Scorer
 from nfbench.training.assemble import rotation_of
@@ -79,9 +82,9 @@ class Detector:
         self.device, self.seed = pick_device(device), seed
         self.settings = resolve_settings(method, backbone=config.name, overrides=settings)
         self.recipe, extractor = load_recipe(config)
-        shapes = [LevelShape(*shape) for shape in self.recipe.level_shapes.values()]
-        size = (config.input_size, config.input_size)
-        self.model = build_method(method, shapes, self.settings, size, initialization_of(seed)).to(self.device)
+        network = partial(load_network, self.recipe)
+        self.model = build_on(config, method, self.settings, initialization_of(seed), network=network).to(self.device)
+        check_backbone(self.model, config)
         if self.model.needs_anomalies:
             raise NfbenchError(
                 f"method '{self.model.title}' with these settings learns from anomalies, which an experiment has; "

@@ -21,11 +21,11 @@ from nfbench.scoring.gradients import GradientMaps
 from nfbench.scoring.maps import score_images
 from nfbench.training.assemble import Images
 from nfbench.training.fit import fit, seed_of
+from tests.tiny_models import NO_ANOMALIES
 
 CPU = torch.device("cpu")
 LITE = {"name": "tf_efficientnet_lite0", "input_size": 64, "weights": "random"}
 SCALED = {**LITE, "input_size": 128, "levels": (3,), "scales": (1, 2, 4)}
-NO_ANOMALIES = {"sanflow": {"mixture": False}, "bgad": {"boundary": "pull", "focal": False}}
 SMALL = {"fastflow": {"epochs": 2, "flow_steps": 2, "batch_size": 3}}
 
 

@@ -6,16 +6,17 @@ A method sees features only. It reads no files, knows no dataset, and has no tra
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from nfbench.blocks.features import Features
+from nfbench.blocks.network import Network
 from nfbench.blocks.settings import MethodSettings, TrainedSettings
 from nfbench.config import Dimension
-from nfbench.core.errors import NfbenchError
+from nfbench.core.errors import NfbenchError, required
 from nfbench.core.registry import exported, nearest
 
 __all__ = [
@@ -31,7 +32,6 @@ __all__ = [
     "Tiny",
     "build_method",
     "build_to_count",
-    "check_backbone",
     "count_parameters",
     "load_method",
     "resolve_settings",
@@ -77,6 +77,10 @@ class Tiny(NamedTuple):
     """Levels that it takes."""
     side: int = 32
     """Of its maps, in pixels."""
+    network: str = ""
+    """Name of the backbone that it trains."""
+    levels: tuple[int, ...] = ()
+    """Of that backbone."""
 
 
 class Batch(NamedTuple):
@@ -135,6 +139,7 @@ class Method(nn.Module, ABC):
         search_space: settings that a search varies unless it says otherwise.
         takes_levels: reads the levels of a backbone; False for methods that work on the image alone.
         takes_image: reads the normalized image, ``(B, 3, S, S)`` with ``(S, S)`` the size of the maps.
+        takes_network: trains a network that starts from the weights of the backbone; ``build`` makes it of ``network``.
         takes_class: reads the class of each image.
         tiny: a small model of it, for tests.
         transductive: the published score takes statistics of the whole test set, by ``calibrate``.
@@ -145,6 +150,7 @@ class Method(nn.Module, ABC):
         map_size: height and width of the anomaly maps, which are those of the backbone's input.
         generator: random generator of the construction.
         n_classes: number of classes, for methods that take the class.
+        network: the backbone, where the method trains it.
     """
 
     title: ClassVar[str]
@@ -155,6 +161,7 @@ class Method(nn.Module, ABC):
     tiny: ClassVar[Tiny] = Tiny()
     takes_levels: ClassVar[bool] = True
     takes_image: ClassVar[bool] = False
+    takes_network: ClassVar[Literal["no", "optional", "yes"]] = "no"
     takes_class: ClassVar[bool] = False
     transductive: ClassVar[bool] = False
 
@@ -165,17 +172,23 @@ class Method(nn.Module, ABC):
         map_size: tuple[int, int],
         generator: torch.Generator,
         n_classes: int = 1,
+        network: Network | None = None,
     ) -> None:
         super().__init__()
         self.shapes = tuple(shapes)
         self.settings = settings
         self.map_size = map_size
         self.n_classes = n_classes
+        self.given_network = network
         self.build(generator)
 
     @abstractmethod
     def build(self, generator: torch.Generator) -> None:
         """Makes the parts for ``shapes`` and ``settings``; all random draws take ``generator``."""
+
+    def make_network(self) -> nn.Module:
+        """The backbone that the method trains, with the weights that training starts from."""
+        return required(self.given_network, "a backbone with 'frozen: false'").build()
 
     @property
     def dimensions(self) -> int:
@@ -327,26 +340,6 @@ def resolve_settings(
     return settings.model_copy(update={"epochs": min(settings.epochs, epochs_at_most)})
 
 
-def check_backbone(method: "Method | type[Method]", *, levels: bool, image: bool) -> None:
-    """Refuses a backbone that has not what a method reads.
-
-    Args:
-        method: the method.
-        levels: whether the backbone has levels.
-        image: whether the normalized image is kept.
-
-    Raises:
-        NfbenchError: says what the backbone has to be.
-    """
-    if method.takes_levels and not levels:
-        raise NfbenchError(f"method '{method.title}' reads levels, and its backbone has none; choose another one")
-    if levels and not method.takes_levels:
-        raise NfbenchError(f"method '{method.title}' reads the image alone; give it the backbone 'image'")
-    if method.takes_image != image:
-        key = "needs 'image: true'" if method.takes_image else "takes no 'image: true'"
-        raise NfbenchError(f"method '{method.title}' {key} in its backbone")
-
-
 def build_method(
     method: str,
     shapes: Sequence[LevelShape],
@@ -354,10 +347,11 @@ def build_method(
     map_size: tuple[int, int],
     seed: int,
     n_classes: int = 1,
+    network: Network | None = None,
 ) -> Method:
     """Builds a method; equal arguments give equal initial weights. The global random state is left as it was.
 
-    ``n_classes`` is for methods that take the class of an image.
+    ``n_classes`` is for methods that take the class of an image, ``network`` for those that train a backbone.
 
     Raises:
         NfbenchError: the method reads levels, and there are none; or levels that it does not take.
@@ -367,7 +361,7 @@ def build_method(
         raise NfbenchError(f"method '{method_type.title}' reads levels, and its backbone has none; choose another one")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return method_type(shapes, settings, map_size, torch.Generator("cpu").manual_seed(seed), n_classes)
+        return method_type(shapes, settings, map_size, torch.Generator("cpu").manual_seed(seed), n_classes, network)
 
 
 def build_to_count(

@@ -60,7 +60,8 @@ def describe(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Build a method without data or weights; print levels, latent shapes and trainable parameters."""
-    from nfbench.blocks.method import LevelShape, build_to_count, count_parameters, resolve_settings
+    from nfbench.blocks.method import count_parameters, resolve_settings
+    from nfbench.features.building import count_on
 
     described = find_backbone(backbone)
     given = {
@@ -70,9 +71,8 @@ def describe(
     }
     config = validate(BackboneConfig, {"name": backbone, **given}, "options")
     size, chosen, divisors = config.input_size, config.levels or described.levels, config.scales or described.scales
-    shapes = [LevelShape(*shape) for shape in config.level_shapes.values()]
     settings = resolve_settings(method, backbone=backbone, overrides=parse_overrides(overrides))
-    model = build_to_count(method, shapes, settings, (size, size), classes)
+    model = count_on(config, method, settings, classes)
     description = {
         "method": method,
         "title": model.title,
@@ -81,7 +81,7 @@ def describe(
         "image": config.image_shape,
         "levels": [
             {"level": level, "input_size": size // divisor, "shape": list(shape)}
-            for (divisor, level), shape in zip(product(divisors, chosen), shapes, strict=True)
+            for (divisor, level), shape in zip(product(divisors, chosen), config.network_shapes.values(), strict=True)
         ],
         "latents": [list(shape) for shape in model.eval().latent_shapes()],
         "parameters": count_parameters(model),

@@ -54,7 +54,8 @@ def _disk_warning(plan: Plan, experiments: list[str]) -> list[str]:
 
 
 def _check_variants(bench: Bench) -> None:
-    from nfbench.blocks.method import PACKAGE, Method, check_backbone, resolve_settings
+    from nfbench.blocks.method import PACKAGE, Method, resolve_settings
+    from nfbench.blocks.network import check_backbone
 
     for name, variant in bench.variants.items():
         try:
@@ -70,7 +71,7 @@ def _check_variants(bench: Bench) -> None:
         for method, backbone in product(block.methods, block.backbones):
             try:
                 found: type[Method] = exported(PACKAGE, bench.variant(method).method, "METHOD", subclass_of=Method)
-                check_backbone(found, levels=bool(backbone.level_shapes), image=backbone.stores_image)
+                check_backbone(found, backbone)
             except NfbenchError as error:
                 message = f"experiment '{experiment}', '{method}' on '{backbone.tag}': {error}"
                 raise NfbenchError(message) from error

@@ -69,6 +69,9 @@ class BackboneConfig(Model):
     image: Annotated[bool, Key(lambda _: "image")] = Field(
         False, description="keep the normalized image too, for methods that read it"
     )
+    frozen: Annotated[bool, Key(lambda _: "tuned", of_levels=True)] = Field(
+        True, description="false: the method trains the network itself, from these weights, on the normalized image"
+    )
     online: Annotated[bool, Key(lambda _: "online", decides=False)] = Field(
         False, description="compute features whenever they are read, for sets too large to cache"
     )
@@ -130,8 +133,8 @@ class BackboneConfig(Model):
 
     @property
     def stores_image(self) -> bool:
-        """Whether the normalized image is kept: on request, and where the backbone has no levels."""
-        return self.image or not self.described.taps
+        """Whether the normalized image is kept: on request, and where there are no levels to keep."""
+        return self.image or not self.frozen or not self.described.taps
 
     @property
     def image_shape(self) -> Shape | None:
@@ -140,7 +143,17 @@ class BackboneConfig(Model):
 
     @property
     def level_shapes(self) -> dict[str, Shape]:
-        """Shape of each level at each scale, by the name of its file; the image is none.
+        """Shape of each level that is kept, by the name of its file; the image is none.
+
+        Raises:
+            NfbenchError: as for ``network_shapes``.
+        """
+        shapes = self.network_shapes
+        return shapes if self.frozen else {}
+
+    @property
+    def network_shapes(self) -> dict[str, Shape]:
+        """Shape of each level that the network makes at each scale.
 
         Raises:
             NfbenchError: the backbone does not take these keys: unknown levels, an input size, or keys for levels where
@@ -149,6 +162,9 @@ class BackboneConfig(Model):
         described = self.described
         if not described.taps:
             self._refuse_keys_of_levels()
+        if not self.frozen and (self.pooled or self.rotations):
+            key = "pooled" if self.pooled else "rotations"
+            raise NfbenchError(f"backbone '{self.name}': '{key}' and 'frozen: false' exclude each other")
         levels, scales = self.levels or described.levels, self.scales or described.scales
         shapes = described.shapes(self.input_size, levels, scales)
         if self.pooled:

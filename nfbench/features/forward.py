@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from nfbench.backbones._base import find_backbone
 from nfbench.backbones._weights import load_backbone, state_hash
 from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
@@ -23,8 +24,10 @@ __all__ = [
     "extract_batch",
     "images_hash",
     "load_extractor",
+    "load_network",
     "load_recipe",
     "normalize",
+    "random_network",
     "read_images",
     "to_half",
     "to_square",
@@ -84,11 +87,21 @@ def load_recipe(backbone: BackboneConfig) -> tuple[Recipe, nn.Module]:
         NfbenchError: the weights cannot be had.
     """
     model = _load(backbone.resolved())
-    return Recipe.of(backbone, state_hash(model)), model
+    recipe = Recipe.of(backbone, state_hash(model))
+    return recipe, model if backbone.frozen else _nothing()
 
 
 def load_extractor(recipe: Recipe) -> nn.Module:
-    """The frozen network of a recipe, ``(B, 3, S, S)`` to a list of ``(B, C_l, H_l, W_l)``.
+    """The frozen network of a recipe, ``(B, 3, S, S)`` to a list of ``(B, C_l, H_l, W_l)``; nothing of one to train.
+
+    Raises:
+        NfbenchError: the weights cannot be had, or are others than those of the recipe.
+    """
+    return load_network(recipe) if recipe.backbone.frozen else _nothing()
+
+
+def load_network(recipe: Recipe) -> nn.Module:
+    """The network of a recipe with the weights that it names; one to train has trainable parameters.
 
     Raises:
         NfbenchError: the weights cannot be had, or are others than those of the recipe.
@@ -99,12 +112,21 @@ def load_extractor(recipe: Recipe) -> nn.Module:
             f"the weights of backbone '{recipe.backbone.name}' ({recipe.backbone.weights}) have changed since its "
             "features were cached; extract them again"
         )
-    return model
+    return model.requires_grad_(not recipe.backbone.frozen)
+
+
+def random_network(backbone: BackboneConfig) -> nn.Module:
+    """The network of a backbone with random weights and trainable parameters."""
+    return _load(backbone.resolved().model_copy(update={"weights": "random"})).requires_grad_()
 
 
 def channels_last(model: Any, device: torch.device) -> nn.Module:
     """A module on a device, in the memory format of the images; torch has no type for this call."""
     return model.to(device, memory_format=torch.channels_last)
+
+
+def _nothing() -> nn.Module:
+    return load_backbone(find_backbone("image"), (), "none")
 
 
 def _load(backbone: BackboneConfig) -> nn.Module:

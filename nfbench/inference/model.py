@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from nfbench.blocks.method import LevelShape, Method, build_method, load_method, resolve_settings
+from nfbench.blocks.method import Method, load_method, resolve_settings
 from nfbench.core.errors import NfbenchError
 from nfbench.core.seals import read_sealed, verified
 from nfbench.features.batches import BATCH
+from nfbench.features.building import build_on
 from nfbench.features.forward import Picture
 from nfbench.inference.predict import Located
 from nfbench.results.record import RunRecord, read_record
@@ -85,10 +86,8 @@ class TrainedModel:
         training = training_of(str(source), record.cell.cell)
         state = load_state(verified(_kept(source), source / "training.json"))
         recipe, settings = record.features.recipe, resolve_settings(record.cell.variant_of, overrides=record.settings)
-        shapes = [LevelShape(*shape) for shape in recipe.level_shapes.values()]
-        side, classes = recipe.backbone.input_size, list(training.classes)
-        name = record.cell.variant_of
-        method = build_method(name, shapes, settings, (side, side), training.initialization, len(classes))
+        name, classes = record.cell.variant_of, list(training.classes)
+        method = build_on(recipe.backbone, name, settings, training.initialization, len(classes))
         number = classes.index(record.cell.category)
         model = load_method(method.to(device), state)
         scorer = Scorer(model, recipe, device, class_number=number, batch_size=batch_size, network=network)

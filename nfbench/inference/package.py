@@ -96,7 +96,7 @@ def pack(run: str | Path, output: str | Path | None = None, weights: bool = Fals
             shutil.copyfile(model.folder / name, folder / name)
         for name in _MODEL:
             shutil.copyfile(source / name, folder / name)
-        if weights and recipe.weights != "none":
+        if weights and recipe.weights != "none" and recipe.backbone.frozen:
             save_state(folder / _WEIGHTS, load_extractor(recipe).state_dict())
         included = (folder / _WEIGHTS).is_file()
         training = training_of(str(source), record.cell.cell)

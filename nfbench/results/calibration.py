@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from nfbench.blocks.features import Features
-from nfbench.blocks.method import Batch, LevelShape, Method, build_method
+from nfbench.blocks.method import Batch, Method
 from nfbench.blocks.settings import MethodSettings, TrainedSettings
 from nfbench.config import BackboneConfig
+from nfbench.features.building import build_on
 from nfbench.features.forward import load_recipe
 from nfbench.metrics._iou import iou_sweep
 from nfbench.metrics._ranking import RankedScores, areas_under_curves
@@ -90,9 +91,7 @@ class Calibration:
     def _measure(
         self, method: str, settings: MethodSettings, backbone: BackboneConfig, classes: int
     ) -> tuple[float | None, float | None]:
-        side = (backbone.input_size, backbone.input_size)
-        shapes = [LevelShape(*shape) for shape in backbone.level_shapes.values()]
-        model = build_method(method, shapes, settings, side, 0, classes)
+        model = build_on(backbone, method, settings, 0, classes)
         needed = 4 * sum(value.nbytes for value in model.state_dict().values())
         if self.device.type == "cpu" and needed > _SHARE_OF_MEMORY * psutil.virtual_memory().available:
             return None, None

@@ -4,9 +4,10 @@ import json
 from dataclasses import dataclass
 from functools import cache
 
-from nfbench.blocks.method import LevelShape, Method, build_to_count, resolve_settings
+from nfbench.blocks.method import Method, resolve_settings
 from nfbench.blocks.settings import MethodSettings, TrainedSettings, epochs_of
 from nfbench.config import BackboneConfig, Kept
+from nfbench.features.building import count_on
 from nfbench.plan.memory import feature_bytes
 from nfbench.plan.specs import ExtractSpec, TrainSpec
 from nfbench.training.data import held_out_count
@@ -85,6 +86,4 @@ def model_size(spec: TrainSpec, images: int) -> ModelSize:
 @cache
 def _built(method: str, backbone: BackboneConfig, settings: str, classes: int) -> Method:
     """A model that has shapes, but no values."""
-    side, shapes = backbone.input_size, [LevelShape(*shape) for shape in backbone.level_shapes.values()]
-    given = resolve_settings(method, overrides=json.loads(settings))
-    return build_to_count(method, shapes, given, (side, side), classes)
+    return count_on(backbone, method, resolve_settings(method, overrides=json.loads(settings)), classes)

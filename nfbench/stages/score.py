@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nfbench.anomalies._base import make_generator
-from nfbench.blocks.method import Method, build_method, load_method, resolve_settings
+from nfbench.blocks.method import Method, load_method, resolve_settings
 from nfbench.config import AnomaliesConfig, Kept
 from nfbench.core.device import peak_memory_mb, pick_device
 from nfbench.core.errors import NfbenchError, required
@@ -23,6 +23,7 @@ from nfbench.core.provenance import provenance
 from nfbench.core.seals import known_files, verified, write_sealed
 from nfbench.datasets._manifest import Entry, read_manifest, view_entries
 from nfbench.features.batches import CachedFeatures, of_class
+from nfbench.features.building import build_on
 from nfbench.features.cache import FeatureCache
 from nfbench.features.online import OnlineFeatures, pseudo_anomalies
 from nfbench.features.recipe import Recipe
@@ -179,8 +180,7 @@ def _build(training: TrainingRecord, cache: FeatureCache) -> Method:
     """The method as it was before training."""
     name = training.spec.method
     settings = resolve_settings(name, overrides=training.settings)
-    size, n_classes = cache.meta.map_size, len(training.classes)
-    return build_method(name, cache.shapes, settings, size, training.initialization, n_classes)
+    return build_on(cache.meta.backbone, name, settings, training.initialization, len(training.classes))
 
 
 def _class_number(training: TrainingRecord, category: str, train_features: FeatureCache, source: Path) -> int:

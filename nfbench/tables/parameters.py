@@ -154,12 +154,12 @@ class _Count(NamedTuple):
 
 def _build(row: CountedModel, variant: VariantConfig) -> Method:
     """The model, without memory for its parameters."""
-    from nfbench.blocks.method import LevelShape, build_to_count, resolve_settings
+    from nfbench.blocks.method import resolve_settings
+    from nfbench.features.building import count_on
 
     backbone = row.backbone
     settings = resolve_settings(variant.method, backbone=backbone.name, overrides=variant.settings)
-    shapes, size = [LevelShape(*shape) for shape in backbone.level_shapes.values()], (backbone.input_size,) * 2
-    return build_to_count(variant.method, shapes, settings, size)
+    return count_on(backbone, variant.method, settings)
 
 
 TABLE = ParametersTable

@@ -10,7 +10,8 @@ from PIL import Image
 from nfbench.anomalies._base import AnomalyGenerator, make_generator
 from nfbench.anomalies._selection import choose_anomalies
 from nfbench.blocks.features import Features
-from nfbench.blocks.method import Method, check_backbone
+from nfbench.blocks.method import Method
+from nfbench.blocks.network import check_backbone
 from nfbench.blocks.settings import TrainedSettings
 from nfbench.config import AnomaliesConfig
 from nfbench.core.errors import NfbenchError, required
@@ -163,7 +164,7 @@ def rotation_of(method: Method) -> float:
 
 
 def _check(method: Method, images: Images) -> None:
-    check_backbone(method, levels=bool(images.features.shapes), image=images.features.meta.stores_image)
+    check_backbone(method, images.features.meta.backbone)
     if method.takes_class and rotation_of(method):
         raise NfbenchError(f"method '{method.title}' reads its features from the cache; set 'online_rotation: 0'")
     if images.anomalies and not method.takes_anomalies:

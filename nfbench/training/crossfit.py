@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nfbench.blocks.method import Method, build_method
+from nfbench.blocks.method import Method
 from nfbench.blocks.settings import FittedSettings, MethodSettings
 from nfbench.core.errors import NfbenchError
 from nfbench.core.progress import progress
 from nfbench.core.provenance import derive_seed
 from nfbench.features.batches import BATCH
+from nfbench.features.building import build_on
 from nfbench.metrics._tails import NormalScores
 from nfbench.plan.cells import Cell
 from nfbench.training.assemble import Images, assemble
@@ -60,7 +61,7 @@ def cross_fit(
     for number in progress(range(settings.folds), total=settings.folds, label=f"cross-fit {cell}"):
         if not (fold_of == number).any():
             continue
-        model = build_method(method, cache.shapes, settings, cache.meta.map_size, first, len(images)).to(device)
+        model = build_on(cache.meta.backbone, method, settings, first, len(images)).to(device)
         data = data or assemble(_checked(model), images, seed, device)
         _fit_without(model, data, fold_of != number, f"{cell}, fold {number + 1} of {settings.folds}")
         for place, (begin, last) in enumerate(pairwise(ends)):

@@ -4,14 +4,17 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from nfbench.blocks.method import Method, build_method
+from nfbench.blocks.method import Method
 from nfbench.blocks.settings import MethodSettings, TrainedSettings
 from nfbench.core.errors import memory_faults
 from nfbench.core.provenance import derive_seed
+from nfbench.features.building import build_on
+from nfbench.features.forward import load_network
 from nfbench.plan.cells import Cell
 from nfbench.training.assemble import Images, assemble
 from nfbench.training.checkpoint import SideFolder
@@ -69,7 +72,8 @@ def fit(
     initialization = initialization_of(seed)
     side = SideFolder(folder, _fingerprint(cell, settings, images, origin))
     with memory_faults(str(cell), _less_memory(settings)):
-        model = build_method(method, cache.shapes, settings, cache.meta.map_size, initialization, len(images))
+        network = partial(load_network, cache.meta.recipe)
+        model = build_on(cache.meta.backbone, method, settings, initialization, len(images), network)
         data = assemble(model.to(device), images, seed, device)
         side.begin()
         result = train(model, data, settings, side, str(cell), checkpoint_seconds, on_kept)

@@ -32,6 +32,7 @@ LOOK_EVERY = 64
 _WARMUP_META_EPOCHS = 2
 _WARMUP_START = 0.1
 _FINAL_SHARE = 1e-3
+_ROUNDING = 1e-9
 
 
 class Diverged(NfbenchError):
@@ -79,6 +80,9 @@ def learning_rate(settings: TrainedSettings, progressed: float) -> float:
         return settings.lr
     if settings.schedule == "cosine":
         return settings.lr * cosine(progressed)
+    if settings.schedule == "step":
+        passed = sum(progressed + _ROUNDING >= milestone for milestone in settings.milestones)
+        return settings.lr * settings.gamma**passed
     final, total = _FINAL_SHARE * settings.lr, settings.meta_epochs
 
     def of_meta_epoch(number: int) -> float:

@@ -9,13 +9,13 @@ from nfbench.backbones._base import backbone_names, find_backbone
 from nfbench.blocks.method import (
     PACKAGE,
     LevelShape,
-    build_method,
     build_to_count,
     count_parameters,
     resolve_settings,
 )  # fmt: skip
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin, plugin_names
+from tests.tiny_models import build_tiny
 
 pytestmark = pytest.mark.slow
 
@@ -68,10 +68,10 @@ def test_every_backbone_gives_counts_and_latents(method):
 
 @pytest.mark.parametrize("method", plugin_names(PACKAGE))
 def test_what_is_counted_is_what_is_built(method):
-    tiny = find(method).tiny
-    settings, size = resolve_settings(method, overrides=tiny.settings), (tiny.side, tiny.side)
-    counted = build_to_count(method, tiny.shapes, settings, size)
-    built = build_method(method, tiny.shapes, settings, size, 0)
+    settings = resolve_settings(method, overrides=find(method).tiny.settings)
+    built = build_tiny(method, settings)
+    with torch.device("meta"):
+        counted = build_tiny(method, settings)
     assert count_parameters(counted) == count_parameters(built)
     assert counted.latent_shapes() == built.latent_shapes()
     names = {name: value.shape for name, value in counted.state_dict().items()}

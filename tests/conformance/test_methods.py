@@ -15,7 +15,7 @@ from FrEIA.modules import InvertibleModule
 from torch import nn
 
 from nfbench.blocks.features import Features
-from nfbench.blocks.method import PACKAGE, Method, Scores, build_method, load_method, resolve_settings
+from nfbench.blocks.method import PACKAGE, Method, Scores, load_method, resolve_settings
 from nfbench.blocks.settings import MethodSettings, TrainedSettings, epochs_of
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin, plugin_defines, plugin_names
@@ -27,6 +27,7 @@ from nfbench.scoring.maps import score_images
 from nfbench.training.checkpoint import SideFolder, load_kept, save_kept
 from nfbench.training.data import CachedViews, JoinedSources, TrainingData
 from nfbench.training.loop import train
+from tests.tiny_models import build_tiny
 
 pytestmark = pytest.mark.slow
 
@@ -77,11 +78,11 @@ def settings_of(name, **overrides):
 
 
 def build(name, seed=0, n_classes=1, **overrides):
-    tiny, settings = find(name).tiny, settings_of(name, **overrides)
-    size = (tiny.side, tiny.side)
+    settings = settings_of(name, **overrides)
     if name in STUBS:
-        return STUBS[name](tiny.shapes, settings, size, torch.Generator().manual_seed(seed), n_classes)
-    return build_method(name, tiny.shapes, settings, size, seed, n_classes)
+        tiny, generator = find(name).tiny, torch.Generator().manual_seed(seed)
+        return STUBS[name](tiny.shapes, settings, (tiny.side, tiny.side), generator, n_classes)
+    return build_tiny(name, settings, seed, n_classes)
 
 
 def features_of(method, count, seed, number=0):
@@ -407,8 +408,8 @@ def small(name, **overrides):
 def outcome(name, folder, **overrides):
     """All numbers of an epoch of seven images in batches of three, and of the scores of two images."""
     tiny, n_classes = find(name).tiny, 1 + find(name).takes_class
-    side = (tiny.side if tiny.shapes else 2 * tiny.side,) * 2  # patches of an image are smaller than it
-    method = build_method(name, tiny.shapes, small(name, **overrides), side, 0, n_classes)
+    side = tiny.side if tiny.shapes else 2 * tiny.side  # patches of an image are smaller than it
+    method = build_tiny(name, small(name, **overrides), n_classes=n_classes, side=side)
     numbers = range(n_classes)
     features = Features.join([features_of(method, 7, 1, number) for number in numbers], np.concatenate)
     views = JoinedSources([anomalous_views(method, n, 7) for n in numbers], CPU) if method.needs_anomalies else None

@@ -11,6 +11,7 @@ from nfbench.blocks.settings import epochs_of
 from nfbench.core.registry import plugin, plugin_names
 from nfbench.results.record import RunRecord, read_record
 from tests.in_process import run_experiment
+from tests.tiny_models import NO_ANOMALIES, network_keys, tiny_of
 from tests.workflow.conftest import Checkout
 
 METHODS = plugin_names(PACKAGE)
@@ -23,7 +24,6 @@ BACKBONES = {
     "sanflow": {**LITE, "image": True},
     "pefm": {**LITE, "name": "resnet34_50", "levels": [1, 2, 4, 5]},
 }
-NO_ANOMALIES = {"sanflow": {"mixture": False}, "bgad": {"boundary": "pull", "focal": False}}
 
 
 @dataclass
@@ -56,7 +56,7 @@ def runs(tmp_path_factory) -> Runs:
         unified = plugin(PACKAGE, name).METHOD.takes_class
         return {
             "methods": [f"tiny-{name}"],
-            "backbones": [BACKBONES.get(name, LITE)],
+            "backbones": [network_keys(name) if tiny_of(name).network else BACKBONES.get(name, LITE)],
             "datasets": {"synthetic-tiny": ["fabric", "washer"] if unified else ["fabric"]},
             **({"setting": "unified"} if unified else {}),
         }

@@ -17,7 +17,7 @@ from torch import nn
 from torch.export.pt2_archive._package import PT2ArchiveReader, PT2ArchiveWriter
 
 from nfbench.blocks.features import Features
-from nfbench.blocks.method import PACKAGE, build_method, resolve_settings
+from nfbench.blocks.method import PACKAGE, resolve_settings
 from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin, plugin_names
@@ -33,6 +33,7 @@ from nfbench.inference.predict import predict
 from nfbench.results import record
 from nfbench.scoring.scorer import Scorer
 from tests.in_process import run_nfbench
+from tests.tiny_models import build_tiny
 
 CPU = torch.device("cpu")
 OF_FIBRES = ("cflow", "nfad", "bgad", "sanflow", "hgad")
@@ -104,7 +105,7 @@ def fitted(name, rotations=0, **settings):
     method, tiny = plugin(PACKAGE, name).METHOD, plugin(PACKAGE, name).METHOD.tiny
     torch.manual_seed(0)
     given = resolve_settings(name, overrides={**tiny.settings, **SMALL.get(name, {}), **settings})
-    model = build_method(name, tiny.shapes, given, (tiny.side, tiny.side), 0)
+    model = build_tiny(name, given)
     kind = (
         {"name": "tf_efficientnet_lite0", "rotations": rotations, "image": method.takes_image}
         if method.takes_levels

@@ -17,6 +17,7 @@ from nfbench.datasets.folder import DATASET
 from nfbench.features.forward import images_hash
 from nfbench.training.assemble import Images, assemble
 from nfbench.training.data import CachedImages, CachedViews, TrainingData
+from tests.tiny_models import stand_in
 
 CPU = torch.device("cpu")
 SHAPES = [(4, 4, 4), (6, 2, 2)]
@@ -97,7 +98,13 @@ class Cache(SimpleNamespace):
 
 def features(image=False, entries=(), view="train", **meta):
     """A cache of the images of ``entries``."""
-    described = {"stores_image": image, "input_size": SIDE, "view": view, "images_sha256": images_hash(entries), **meta}
+    described = {
+        "backbone": stand_in(SHAPES, SIDE, image=image),
+        "input_size": SIDE,
+        "view": view,
+        "images_sha256": images_hash(entries),
+        **meta,
+    }
     return Cache(
         path="meta.json", features=numbered(6), masks=masks_of(6, 3), meta=SimpleNamespace(**described), shapes=SHAPES
     )

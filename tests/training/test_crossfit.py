@@ -18,6 +18,7 @@ from nfbench.training import crossfit
 from nfbench.training.assemble import Images
 from nfbench.training.crossfit import cross_fit, load_normal, save_normal
 from nfbench.training.fit import initialization_of, seed_of
+from tests.tiny_models import stand_in
 
 CPU, CELL = torch.device("cpu"), Cell("one-class", "own", "part", "some", "net", 0)
 TYPES = {name: plugin(PACKAGE, name).METHOD for name in plugin_names(PACKAGE)}
@@ -31,7 +32,7 @@ class Cache:
     def __init__(self, count, shapes, number=0):
         rng, self.shapes, self.path = np.random.default_rng(number), shapes, f"class{number}"
         self.features = Features([rng.normal(number, 1, (count, *shape)).astype(np.float16) for shape in shapes])
-        self.meta = SimpleNamespace(map_size=SIZE, stores_image=False)
+        self.meta = SimpleNamespace(backbone=stand_in(shapes, SIZE[0]))
 
     def __len__(self):
         return len(self.features)

@@ -232,6 +232,9 @@ def test_schedules():
     assert learning_rate(constant, 0.9) == 1e-3
     assert [learning_rate(cosine, x) for x in (0, 0.5)] == pytest.approx([1e-3, 5e-4])
     assert learning_rate(cosine, 1) == pytest.approx(0, abs=1e-9)
+    falling = {"schedule": "step", "milestones": (0.2, 0.9), "gamma": 0.5, "lr": 1}
+    step = resolve_settings("fastflow", overrides=falling)
+    assert [learning_rate(step, number / 10) for number in range(10)] == [1, 1, *[0.5] * 7, 0.25]
 
 
 def test_schedule_of_cflow_ad():

@@ -8,7 +8,7 @@ import torch
 
 from nfbench.anomalies._base import make_generator
 from nfbench.blocks.features import Features
-from nfbench.blocks.method import PACKAGE, build_method, resolve_settings
+from nfbench.blocks.method import PACKAGE, resolve_settings
 from nfbench.blocks.settings import epochs_of
 from nfbench.config import AnomaliesConfig
 from nfbench.core.registry import plugin, plugin_names
@@ -22,9 +22,9 @@ from nfbench.training.assemble import Images, assemble
 from nfbench.training.crossfit import cross_fit
 from nfbench.training.fit import fit
 from tests.conftest import make_image_folder
+from tests.tiny_models import NO_ANOMALIES, build_tiny, stand_in_of
 
 CPU, N = torch.device("cpu"), 10
-NO_ANOMALIES = {"sanflow": {"mixture": False}, "bgad": {"boundary": "pull", "focal": False}}
 
 
 class Cache:
@@ -39,7 +39,7 @@ class Cache:
         parts = [np.concatenate(pair).astype(np.float16) for pair in zip(parts, nothing, strict=True)]
         image = parts.pop() if method.takes_image else None
         self.features = Features(parts, image)
-        self.meta = SimpleNamespace(map_size=method.map_size, stores_image=image is not None, key=self.path)
+        self.meta = SimpleNamespace(backbone=stand_in_of(method), recipe=None, key=self.path)
 
     def __len__(self):
         return len(self.features)
@@ -60,8 +60,7 @@ def settings_of(name, **overrides):
 
 def images_of(name, settings, n_validation):
     """Two classes."""
-    tiny = plugin(PACKAGE, name).METHOD.tiny
-    method = build_method(name, tiny.shapes, settings, (tiny.side, tiny.side), 0, 2)
+    method = build_tiny(name, settings, n_classes=2)
     splits = ["train"] * N + ["validation"] * n_validation
     return [
         Images([SimpleNamespace(split=split, sha256=str(row)) for row, split in enumerate(splits)], cache)
@@ -139,8 +138,7 @@ def test_rows_of_a_source_are_those_of_features(classes):
     """Each class's own rows follow one another, without those of validation between them."""
     settings = settings_of("cflow", val_fraction=0)
     images = images_of("cflow", settings, 3)
-    tiny = plugin(PACKAGE, "cflow").METHOD.tiny
-    method = build_method("cflow", tiny.shapes, settings, (tiny.side, tiny.side), 0, 2)
+    method = build_tiny("cflow", settings, n_classes=2)
     data = assemble(method, images, 0, CPU)
     read = torch.cat([batch.levels[0] for batch in data.ordered(torch.arange(2 * N))])
     expected = np.concatenate([one.features.features.levels[0][:N] for one in images])

@@ -1,0 +1,53 @@
+"""A method on a backbone's configuration: its shapes, its map size, and the network that it trains, if any."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from nfbench.backbones._extractors import import_timm
+from nfbench.blocks.method import LevelShape, Method, build_method
+from nfbench.blocks.network import Network
+from nfbench.blocks.settings import MethodSettings
+from nfbench.config import BackboneConfig
+from nfbench.features.forward import random_network
+
+__all__ = ["build_on", "count_on"]
+
+
+def build_on(
+    backbone: BackboneConfig,
+    method: str,
+    settings: MethodSettings,
+    seed: int,
+    n_classes: int = 1,
+    network: Callable[[], nn.Module] | None = None,
+) -> Method:
+    """Builds a method for the features of a backbone; see ``build_method``.
+
+    Args:
+        backbone: its configuration.
+        method: name of the method.
+        settings: of the method.
+        seed: of the initial weights.
+        n_classes: number of classes, for methods that take the class.
+        network: makes the network that a method trains; by default with random weights, which those of a training
+            replace.
+    """
+    shapes, size = [LevelShape(*shape) for shape in backbone.level_shapes.values()], (backbone.input_size,) * 2
+    return build_method(method, shapes, settings, size, seed, n_classes, _network(backbone, network))
+
+
+def count_on(backbone: BackboneConfig, method: str, settings: MethodSettings, n_classes: int = 1) -> Method:
+    """Builds a method as ``build_on`` does without memory for its parameters: they have shapes, but no values."""
+    if not backbone.frozen:
+        import_timm()  # before the device is set, as importing may make tensors
+    with torch.device("meta"):
+        return build_on(backbone, method, settings, 0, n_classes)
+
+
+def _network(backbone: BackboneConfig, build: Callable[[], nn.Module] | None) -> Network | None:
+    if backbone.frozen:
+        return None
+    shapes = tuple(backbone.network_shapes.values())
+    return Network(backbone.name, shapes, build or (lambda: random_network(backbone)))

@@ -1,0 +1,61 @@
+"""The small model of a method, see ``Method.tiny``, on the network that it trains, if any, with random weights."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from nfbench.blocks.method import PACKAGE, LevelShape, Method, Tiny, build_method
+from nfbench.blocks.network import Network
+from nfbench.blocks.settings import MethodSettings
+from nfbench.config import BackboneConfig
+from nfbench.core.registry import plugin
+from nfbench.features.forward import random_network
+
+__all__ = ["NO_ANOMALIES", "build_tiny", "network_keys", "stand_in", "stand_in_of", "tiny_of"]
+
+NO_ANOMALIES = {"sanflow": {"mixture": False}, "bgad": {"boundary": "pull", "focal": False}}
+"""Settings with which methods that learn from anomalies learn without."""
+
+
+def tiny_of(name: str) -> Tiny:
+    return plugin(PACKAGE, name).METHOD.tiny
+
+
+def network_keys(name: str) -> dict:
+    """The backbone of a method that trains it."""
+    tiny = tiny_of(name)
+    return {
+        "name": tiny.network,
+        "input_size": tiny.side,
+        "levels": list(tiny.levels),
+        "frozen": False,
+        "weights": "random",
+    }
+
+
+def build_tiny(
+    name: str, settings: MethodSettings, seed: int = 0, n_classes: int = 1, side: int | None = None
+) -> Method:
+    tiny, network = tiny_of(name), None
+    size = side or tiny.side
+    if tiny.network:
+        backbone = BackboneConfig(**network_keys(name))
+        network = Network(tiny.network, tuple(backbone.network_shapes.values()), lambda: random_network(backbone))
+    return build_method(name, tiny.shapes, settings, (size, size), seed, n_classes, network)
+
+
+def stand_in_of(method: Method) -> Any:
+    """The configuration of a backbone that has the levels, or the network, of a model."""
+    network = method.given_network
+    if network:
+        levels = tuple(tiny_of(type(method).__module__.rpartition(".")[2]).levels)
+        keys = {"name": network.name, "input_size": method.map_size[0], "levels": levels, "frozen": False}
+        return BackboneConfig(**keys, weights="random")
+    return stand_in(method.shapes, method.map_size[0], image=method.takes_image)
+
+
+def stand_in(shapes: Sequence[LevelShape], side: int, *, image: bool = False) -> SimpleNamespace:
+    """The configuration of a frozen backbone with these levels."""
+    levels = {f"level{number}": shape for number, shape in enumerate(shapes)}
+    described = SimpleNamespace(taps=shapes)
+    return SimpleNamespace(level_shapes=levels, input_size=side, stores_image=image, frozen=True, described=described)

@@ -359,6 +359,7 @@ OTHER = {
     "map_side": 8,
     "margin": 2.0,
     "meta_epochs": 3,
+    "milestones": (0.9,),
     "online_rotation": None,  # chooses where features come from, see tests/features/test_features.py
     "smoothing": 0.01,
     "train_views": 2,
@@ -367,7 +368,9 @@ OTHER = {
 GIVEN = {
     "checkpoints": {"epochs": 2},
     "fibre_batch": {"fibre_batch": 64},
+    "gamma": {"schedule": "step", "milestones": (0.3,)},
     "meta_epochs": {"schedule": "warmup_cosine"},
+    "milestones": {"schedule": "step", "milestones": (0.3,)},
     "projection_dim": {"projection_dim": 8},
     "reweighting_neighbors": {"reweighting": True},
 }

@@ -26,7 +26,7 @@ from nfbench.core.errors import NfbenchError
 
 __all__ = ["METHOD", "Mkd", "MkdSettings", "Student"]
 
-MEMORY = {"parameters": 0, "network": 4e5, "pixels": 3000}
+MEMORY = {"parameters": 0, "network": 4e5, "pixels": 1000}
 """See ``nfbench.plan.memory``."""
 
 
@@ -64,7 +64,7 @@ class Student(nn.Module):
             layers: list[nn.Module] = []
             for before, after in pairwise((inputs, *inner)):
                 layers += [_convolution(before, after), nn.BatchNorm2d(after), nn.ReLU()]
-            last = [_convolution(inner[-1], width), nn.ReLU(), nn.MaxPool2d(2)]
+            last = [_convolution(inner[-1], width), nn.ReLU(), _MaxPool()]
             self.stages.append(nn.Sequential(*layers, *last))
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -74,6 +74,11 @@ class Student(nn.Module):
             x = stage(x)
             found.append(x)
         return found[1:]
+
+
+class _MaxPool(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return _halved(x)
 
 
 class Mkd(Method):
@@ -128,10 +133,16 @@ class Mkd(Method):
         """Of each layer and image, ``(L, B)``: one minus the cosine, and the weighted mean squared difference."""
         found = []
         for level, learned in zip(features.levels, self.student(features.required_image), strict=True):
-            teacher, student = functional.max_pool2d(level, 2).flatten(1), learned.flatten(1)
+            teacher, student = _halved(level).flatten(1), learned.flatten(1)
             squared = (teacher - student).square().mean(1)
             found.append(1 - functional.cosine_similarity(teacher, student) + self.settings.mse_weight * squared)
         return torch.stack(found)
+
+
+def _halved(x: Tensor) -> Tensor:
+    """Largest values of squares of 2 x 2, as ``max_pool2d`` has them, whose gradient a GPU cannot repeat."""
+    height, width = (size // 2 * 2 for size in x.shape[2:])
+    return x[..., :height, :width].unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).amax((3, 5))
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv2d:

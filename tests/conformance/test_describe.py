@@ -20,7 +20,7 @@ from tests.tiny_models import build_tiny
 pytestmark = pytest.mark.slow
 
 SCALES = (1, 2, 4)
-FOR_FEW = {"pefm": 1}
+FOR_FEW = {"mkd": 3, "pefm": 1}
 """How many backbones there are for methods made for one kind."""
 
 

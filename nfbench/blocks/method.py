@@ -107,12 +107,14 @@ class Scores(NamedTuple):
 
 
 class GradientSettings(NamedTuple):
-    """How maps are made of gradients of ``log_likelihood`` with respect to the image."""
+    """How maps are made of gradients of ``localized`` with respect to the image."""
 
     views: int
     """Fixed rotations of the image, over which maps are averaged."""
     sigma: float
     """Of a Gaussian on each view's gradient, in pixels of the image."""
+    absolute: bool = False
+    """Blur absolute values of the gradient, so that signs do not cancel out."""
 
 
 class ParameterGroup(NamedTuple):
@@ -249,6 +251,10 @@ class Method(nn.Module, ABC):
     def log_likelihood(self, features: Features[Tensor]) -> Tensor | None:
         """Log-likelihood of each image in nats per dimension, ``(B,)``, which 'val' maximizes; None of some methods."""
         return None
+
+    def localized(self, features: Features[Tensor]) -> Tensor:
+        """Value of each image, ``(B,)``, whose gradient makes its map; by default the log-likelihood."""
+        return required(self.log_likelihood(features), "the log-likelihood")
 
     def position_log_likelihoods(self, features: Features[Tensor]) -> Iterable[tuple[Tensor, Tensor]] | None:
         """Latents ``(B, C, H, W)`` and log-likelihoods of positions ``(B, H, W)``, level by level.

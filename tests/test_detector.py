@@ -21,7 +21,7 @@ from nfbench.scoring.gradients import GradientMaps
 from nfbench.scoring.maps import score_images
 from nfbench.training.assemble import Images
 from nfbench.training.fit import fit, seed_of
-from tests.tiny_models import NO_ANOMALIES
+from tests.tiny_models import NO_ANOMALIES, network_keys
 
 CPU = torch.device("cpu")
 LITE = {"name": "tf_efficientnet_lite0", "input_size": 64, "weights": "random"}
@@ -39,7 +39,9 @@ def settings_of(name):
 def detector_of(name, seed=0):
     """On a backbone that the method takes."""
     method = plugin(PACKAGE, name).METHOD
-    first = {"name": "image", "input_size": 64} if not method.takes_levels else {**LITE, "image": method.takes_image}
+    first = {**LITE, "image": method.takes_image} if method.takes_levels else {"name": "image", "input_size": 64}
+    if method.tiny.network:
+        first = network_keys(name)
     try:
         return Detector(name, first, settings=settings_of(name), seed=seed, device="cpu")
     except NfbenchError:

@@ -367,6 +367,7 @@ OTHER = {
 GIVEN = {
     "checkpoints": {"epochs": 2},
     "fibre_batch": {"fibre_batch": 64},
+    "gamma": {"schedule": "step", "milestones": (0.5,)},
     "meta_epochs": {"schedule": "warmup_cosine"},
     "projection_dim": {"projection_dim": 8},
     "reweighting_neighbors": {"reweighting": True},
@@ -377,7 +378,7 @@ GIVEN = {
 def other_value(name, key):
     """A legal value of a setting that is not the tiny model's; None where there is no rule for one."""
     if key in OTHER:
-        return OTHER[key]
+        return OTHER[key] if OTHER[key] is None or is_legal(name, key, OTHER[key]) else None
     if key == "precision" and not any(isinstance(part, nn.Linear | nn.Conv2d) for part in build(name).modules()):
         return None  # autocast concerns matrix products alone
     now = getattr(small(name, **GIVEN.get(key, {})), key)

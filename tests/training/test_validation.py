@@ -14,6 +14,7 @@ from nfbench.config import AnomaliesConfig
 from nfbench.core.registry import plugin, plugin_names
 from nfbench.datasets._manifest import build_manifest, view_entries
 from nfbench.datasets.folder import DATASET
+from nfbench.features.forward import load_recipe
 from nfbench.features.online import pseudo_anomalies
 from nfbench.plan.cells import Cell
 from nfbench.stages.train import _describe_classes
@@ -39,7 +40,9 @@ class Cache:
         parts = [np.concatenate(pair).astype(np.float16) for pair in zip(parts, nothing, strict=True)]
         image = parts.pop() if method.takes_image else None
         self.features = Features(parts, image)
-        self.meta = SimpleNamespace(backbone=stand_in_of(method), recipe=None, key=self.path)
+        backbone = stand_in_of(method)
+        recipe = load_recipe(backbone)[0] if method.given_network else None
+        self.meta = SimpleNamespace(backbone=backbone, recipe=recipe, key=self.path)
 
     def __len__(self):
         return len(self.features)

@@ -11,10 +11,13 @@ from nfbench.config import BackboneConfig
 from nfbench.core.registry import plugin
 from nfbench.features.forward import random_network
 
-__all__ = ["NO_ANOMALIES", "build_tiny", "network_keys", "stand_in", "stand_in_of", "tiny_of"]
+__all__ = ["ALWAYS_ANOMALIES", "NO_ANOMALIES", "build_tiny", "network_keys", "stand_in", "stand_in_of", "tiny_of"]
 
 NO_ANOMALIES = {"sanflow": {"mixture": False}, "bgad": {"boundary": "pull", "focal": False}}
 """Settings with which methods that learn from anomalies learn without."""
+
+ALWAYS_ANOMALIES = ("devnet",)
+"""Methods that have no such settings."""
 
 
 def tiny_of(name: str) -> Tiny:

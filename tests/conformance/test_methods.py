@@ -357,7 +357,7 @@ OTHER = {
     "gradient_clip": 1e-4,
     "kernel_sizes": (3,),
     "map_side": 8,
-    "margin": 2.0,
+    "margin": 0.05,
     "meta_epochs": 3,
     "online_rotation": None,  # chooses where features come from, see tests/features/test_features.py
     "smoothing": 0.01,

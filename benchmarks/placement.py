@@ -252,6 +252,8 @@ def tiny(name: str) -> tuple[Sequence[LevelShape], MethodSettings, tuple[int, in
     if name == "padim":  # chooses channels by value: of two levels, half of all each, as the stand-in has it
         shapes = shapes[:2]
         overrides["reduced_dimensions"] = sum(shape.channels for shape in shapes)
+    if name == "ocsvm":  # scikit-learn needs values
+        overrides["density"] = "knn"
     return shapes, resolve_settings(name, overrides=overrides), (found.tiny.side, found.tiny.side)
 
 

@@ -21,7 +21,7 @@ from nfbench.scoring.gradients import GradientMaps
 from nfbench.scoring.maps import score_images
 from nfbench.training.assemble import Images
 from nfbench.training.fit import fit, seed_of
-from tests.tiny_models import ALWAYS_ANOMALIES, NO_ANOMALIES, network_keys
+from tests.tiny_models import ALWAYS_ANOMALIES, NO_ANOMALIES, OWN_BACKBONES, network_keys
 
 CPU = torch.device("cpu")
 LITE = {"name": "tf_efficientnet_lite0", "input_size": 64, "weights": "random"}
@@ -39,7 +39,8 @@ def settings_of(name):
 def detector_of(name, seed=0):
     """On a backbone that the method takes."""
     method = plugin(PACKAGE, name).METHOD
-    first = {**LITE, "image": method.takes_image} if method.takes_levels else {"name": "image", "input_size": 64}
+    usual = {**LITE, "image": method.takes_image} if method.takes_levels else {"name": "image", "input_size": 64}
+    first = OWN_BACKBONES.get(name, usual)
     if method.tiny.network:
         first = network_keys(name)
     try:

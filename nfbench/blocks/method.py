@@ -40,7 +40,7 @@ __all__ = [
 PACKAGE = "nfbench.methods"
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
-"""What a standard normal variable adds to the negative log-likelihood, whatever its value."""
+"""What a standard normal variable adds to the negative log-likelihood, at any value."""
 
 
 class Passes(Protocol):
@@ -107,12 +107,14 @@ class Scores(NamedTuple):
 
 
 class GradientSettings(NamedTuple):
-    """How maps are made of gradients of ``log_likelihood`` with respect to the image."""
+    """How maps are made of gradients of ``localized`` with respect to the image."""
 
     views: int
     """Fixed rotations of the image, over which maps are averaged."""
     sigma: float
     """Of a Gaussian on each view's gradient, in pixels of the image."""
+    absolute: bool = False
+    """Blur absolute values of the gradient, so that signs do not cancel out."""
 
 
 class ParameterGroup(NamedTuple):
@@ -191,11 +193,6 @@ class Method(nn.Module, ABC):
         return repeatable(required(self.given_network, "a backbone with 'frozen: false'").build())
 
     @property
-    def network_shapes(self) -> list[LevelShape]:
-        """Shape of each level of the network that the method trains."""
-        return [LevelShape(*shape) for shape in required(self.given_network, "a network").shapes]
-
-    @property
     def dimensions(self) -> int:
         """Number of values of one image's features, over all levels."""
         return sum(math.prod(shape) for shape in self.shapes)
@@ -219,6 +216,11 @@ class Method(nn.Module, ABC):
     def views(self) -> int:
         """Rotated views of each image that it takes, ``(B, K, C_l, H_l, W_l)``; 0 for the image as it is."""
         return 0
+
+    @classmethod
+    def makes_maps(cls, settings: MethodSettings) -> bool:
+        """Whether there are anomaly maps, by ``score`` or by gradient; without, metrics are those of images alone."""
+        return True
 
     @property
     def gradient_maps(self) -> GradientSettings | None:
@@ -249,6 +251,10 @@ class Method(nn.Module, ABC):
     def log_likelihood(self, features: Features[Tensor]) -> Tensor | None:
         """Log-likelihood of each image in nats per dimension, ``(B,)``, which 'val' maximizes; None of some methods."""
         return None
+
+    def localized(self, features: Features[Tensor]) -> Tensor:
+        """Value of each image, ``(B,)``, whose gradient makes its map; by default the log-likelihood."""
+        return required(self.log_likelihood(features), "the log-likelihood")
 
     def position_log_likelihoods(self, features: Features[Tensor]) -> Iterable[tuple[Tensor, Tensor]] | None:
         """Latents ``(B, C, H, W)`` and log-likelihoods of positions ``(B, H, W)``, level by level.

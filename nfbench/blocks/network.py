@@ -10,12 +10,12 @@ from torch.nn import functional
 
 from nfbench.config import BackboneConfig
 from nfbench.config.backbone import Shape
-from nfbench.core.errors import NfbenchError
+from nfbench.core.errors import NfbenchError, required
 
 if TYPE_CHECKING:
     from nfbench.blocks.method import Method
 
-__all__ = ["MaxPool", "Network", "check_backbone", "repeatable"]
+__all__ = ["MaxPool", "Network", "check_backbone", "last_channels", "repeatable"]
 
 
 class Network(NamedTuple):
@@ -72,6 +72,11 @@ def repeatable(network: nn.Module) -> nn.Module:
         else:
             repeatable(child)
     return network
+
+
+def last_channels(method: "Method") -> int:
+    """Channels of the last level of the network that a method trains."""
+    return required(method.given_network, "a network").shapes[-1][0]
 
 
 def check_backbone(method: "Method | type[Method]", backbone: BackboneConfig) -> None:

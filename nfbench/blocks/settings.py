@@ -5,7 +5,15 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-__all__ = ["FittedSettings", "MethodSettings", "TrainedSettings", "epochs_of"]
+__all__ = ["FittedSettings", "MethodSettings", "Schedule", "TrainedSettings", "epochs_of"]
+
+Schedule = Annotated[
+    Literal["constant", "cosine", "warmup_cosine", "step"],
+    Field(
+        description="learning rate: constant; cosine by step; CFLOW-AD's, a cosine by meta-epoch after a warm-up; or "
+        "step, times 'gamma' at each of the 'milestones'"
+    ),
+]
 
 
 class MethodSettings(BaseModel):
@@ -45,11 +53,7 @@ class TrainedSettings(MethodSettings):
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty of Adam")
     betas: tuple[float, float] = Field((0.9, 0.999), description="decay of Adam's two moments")
     eps: float = Field(1e-8, gt=0, description="term that keeps Adam from dividing by zero")
-    schedule: Literal["constant", "cosine", "warmup_cosine", "step"] = Field(
-        "constant",
-        description="learning rate: constant; cosine by step; CFLOW-AD's, a cosine by meta-epoch after a warm-up; or "
-        "step, times 'gamma' at each of the 'milestones'",
-    )
+    schedule: Schedule = "constant"
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (), description="shares of the training after which the schedule step lowers the learning rate"
     )

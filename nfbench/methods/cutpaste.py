@@ -14,7 +14,6 @@ the axis of greys. Maps, which the paper makes by a second network on patches of
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from pydantic import Field
@@ -24,7 +23,9 @@ from torch.nn import functional
 from nfbench.blocks.cutpaste import cut_paste, draw_patches, draw_scars, jitter_colors
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batch, Batches, Method, Scores, Tiny
+from nfbench.blocks.network import last_channels
 from nfbench.blocks.pixels import Pixels
+from nfbench.blocks.settings import MethodSettings, Schedule
 from nfbench.blocks.sgd import SgdSettings, sgd
 from nfbench.config import Range
 
@@ -44,9 +45,7 @@ class CutPasteSettings(SgdSettings):
     batch_size: int = Field(64, ge=1, description="images per step, each in three variants")
     lr: float = Field(0.03, gt=0, description="learning rate")
     weight_decay: float = Field(3e-5, ge=0, description="L2 penalty")
-    schedule: Literal["constant", "cosine", "warmup_cosine", "step"] = Field(
-        "cosine", description="learning rate: constant, cosine by step, warmup_cosine or step"
-    )
+    schedule: Schedule = "cosine"
     hidden_layers: int = Field(1, ge=0, description="layers of the head that are as wide as the embedding")
     hidden_dim: int = Field(128, ge=1, description="width of the head's last hidden layer")
     jitter: float = Field(
@@ -78,10 +77,15 @@ class CutPaste(Method):
         "jitter": Range(low=0.0, high=0.3),
     }
 
+    @classmethod
+    def makes_maps(cls, settings: MethodSettings) -> bool:
+        """It scores images alone."""
+        return False
+
     def build(self, generator: torch.Generator) -> None:
         """Makes network and head."""
         self.network, self.pixels = self.make_network(), Pixels()
-        dim = self.network_shapes[-1].channels
+        dim = last_channels(self)
         widths = [dim] * (self.settings.hidden_layers + 1) + [self.settings.hidden_dim]
         hidden = [
             layer

@@ -12,7 +12,6 @@ turned by the nearest pixel.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 import torch
 from pydantic import Field
@@ -23,8 +22,9 @@ from nfbench.blocks.cutpaste import rotate
 from nfbench.blocks.deviation import anomalous_images, deviation_loss, top_mean
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batch, Method, Scores, Tiny
+from nfbench.blocks.network import last_channels
 from nfbench.blocks.pixels import Pixels
-from nfbench.blocks.settings import TrainedSettings
+from nfbench.blocks.settings import MethodSettings, Schedule, TrainedSettings
 from nfbench.config import Range
 
 __all__ = ["METHOD", "DevNet", "DevNetSettings"]
@@ -40,9 +40,7 @@ class DevNetSettings(TrainedSettings):
     batch_size: int = Field(48, ge=1, description="images per step")
     lr: float = Field(2e-4, gt=0, description="learning rate of Adam")
     weight_decay: float = Field(1e-5, ge=0, description="L2 penalty of Adam")
-    schedule: Literal["constant", "cosine", "warmup_cosine", "step"] = Field(
-        "step", description="learning rate: constant, cosine by step, warmup_cosine or step"
-    )
+    schedule: Schedule = "step"
     milestones: tuple[float, ...] = Field(
         (0.2, 0.4, 0.6, 0.8),
         description="shares of the training after which the schedule step lowers the rate",
@@ -83,10 +81,15 @@ class DevNet(Method):
         """Nothing else keeps scores from being all the same."""
         return True
 
+    @classmethod
+    def makes_maps(cls, settings: MethodSettings) -> bool:
+        """It scores images alone."""
+        return False
+
     def build(self, generator: torch.Generator) -> None:
         """Makes network and head."""
         self.network, self.pixels = self.make_network(), Pixels()
-        self.head = nn.Conv2d(self.network_shapes[-1].channels, 1, 1)
+        self.head = nn.Conv2d(last_channels(self), 1, 1)
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
         """Deviation loss of the images' scores."""

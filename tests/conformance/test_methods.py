@@ -35,6 +35,8 @@ TRAINING = {"batch_size": 10, "lr": 4e-3, "checkpoints": 2}
 N_TRAIN, N_TEST, EPOCHS = 30, 6, 12
 CPU = torch.device("cpu")
 METHODS = plugin_names(PACKAGE)
+WITHOUT_DRAWS = {"ocsvm", "spade"}
+"""Methods in which nothing is random, so that all seeds give one model."""
 
 
 class WithoutMaps(Method):
@@ -228,7 +230,7 @@ def test_seeds_reproduce(fitted, tmp_path):
     models = [fit(name, tmp_path / str(number), seed, **short)[0] for number, seed in enumerate((0, 0, 1))]
     found = [score(model, features).images["paper"] for model in models]
     np.testing.assert_array_equal(found[0], found[1])
-    assert not np.array_equal(found[0], found[2])
+    assert np.array_equal(found[0], found[2]) == (name in WITHOUT_DRAWS)
 
 
 def test_state_survives_save_and_load(fitted, tmp_path):
@@ -359,6 +361,7 @@ OTHER = {
     "map_side": 8,
     "margin": 0.05,
     "meta_epochs": 3,
+    "milestones": (0.9,),
     "online_rotation": None,  # chooses where features come from, see tests/features/test_features.py
     "smoothing": 0.01,
     "train_views": 2,
@@ -367,8 +370,10 @@ OTHER = {
 GIVEN = {
     "checkpoints": {"epochs": 2},
     "fibre_batch": {"fibre_batch": 64},
-    "gamma": {"schedule": "step", "milestones": (0.5,)},
+    "gamma": {"schedule": "step", "milestones": (0.3,)},
+    "knn_neighbors": {"density": "knn"},
     "meta_epochs": {"schedule": "warmup_cosine"},
+    "milestones": {"schedule": "step", "milestones": (0.3,)},
     "projection_dim": {"projection_dim": 8},
     "reweighting_neighbors": {"reweighting": True},
 }
@@ -407,7 +412,7 @@ def small(name, **overrides):
 
 
 def outcome(name, folder, **overrides):
-    """All numbers of an epoch of seven images in batches of three, and of the scores of two images."""
+    """All numbers of an epoch of seven images in batches of three, and of the scores of two others."""
     tiny, n_classes = find(name).tiny, 1 + find(name).takes_class
     side = tiny.side if tiny.shapes else 2 * tiny.side  # patches of an image are smaller than it
     method = build_tiny(name, small(name, **overrides), n_classes=n_classes, side=side)
@@ -416,7 +421,7 @@ def outcome(name, folder, **overrides):
     views = JoinedSources([anomalous_views(method, n, 7) for n in numbers], CPU) if method.needs_anomalies else None
     data = TrainingData(features, method.settings.val_fraction, 0, CPU, views)
     result = train(method, data, method.settings, SideFolder(folder, "conformance"), name, math.inf)
-    scores = method.eval().score(read_batch(features, torch.arange(2), CPU))
+    scores = method.eval().score(tensors(features_of(method, 2, 2)))
     numbers = {f"{epoch} {key}": value for epoch, kept in result.kept.items() for key, value in kept.items()}
     return {**numbers, "maps": scores.maps, "images": scores.images, "gradients": method.gradient_maps}
 

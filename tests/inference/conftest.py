@@ -11,7 +11,7 @@ from nfbench.blocks.settings import epochs_of
 from nfbench.core.registry import plugin, plugin_names
 from nfbench.results.record import RunRecord, read_record
 from tests.in_process import run_experiment
-from tests.tiny_models import ALWAYS_ANOMALIES, NO_ANOMALIES, network_keys, tiny_of
+from tests.tiny_models import ALWAYS_ANOMALIES, NO_ANOMALIES, OWN_BACKBONES, network_keys, tiny_of
 from tests.workflow.conftest import Checkout
 
 METHODS = plugin_names(PACKAGE)
@@ -22,6 +22,7 @@ BACKBONES = {
     "differnet": {**SCALED, "levels": [4], "rotations": 2, "pooled": True},
     "ae_ssim": {"name": "image", "input_size": 64},
     "sanflow": {**LITE, "image": True},
+    **OWN_BACKBONES,
 }
 
 GENERATED = {"generator": "cutpaste", "views": 2}

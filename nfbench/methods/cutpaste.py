@@ -66,7 +66,7 @@ class CutPaste(Method):
     settings: CutPasteSettings
     mean: Tensor
     whitening: Tensor
-    tiny = Tiny({"hidden_dim": 16}, shapes=(), side=32, network="resnet18.tv_in1k", levels=(2,))
+    tiny = Tiny({"hidden_dim": 16}, shapes=(), side=32, network="resnet18.tv_in1k", levels=(1,))
     takes_levels = False
     takes_image = True
     takes_network = "yes"

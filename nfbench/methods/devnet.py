@@ -24,7 +24,7 @@ from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batch, Method, Scores, Tiny
 from nfbench.blocks.network import last_channels
 from nfbench.blocks.pixels import Pixels
-from nfbench.blocks.settings import MethodSettings, Schedule, TrainedSettings
+from nfbench.blocks.settings import MethodSettings, Milestones, Schedule, TrainedSettings
 from nfbench.config import Range
 
 __all__ = ["METHOD", "DevNet", "DevNetSettings"]
@@ -41,17 +41,14 @@ class DevNetSettings(TrainedSettings):
     lr: float = Field(2e-4, gt=0, description="learning rate of Adam")
     weight_decay: float = Field(1e-5, ge=0, description="L2 penalty of Adam")
     schedule: Schedule = "step"
-    milestones: tuple[float, ...] = Field(
-        (0.2, 0.4, 0.6, 0.8),
-        description="shares of the training after which the schedule step lowers the rate",
-    )
+    milestones: Milestones = (0.2, 0.4, 0.6, 0.8)
     gradient_clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient, off when null")
     rotation: float = Field(
         180.0, ge=0, le=180, description="turn training images, anomalies too, at random by up to this many degrees"
     )
     scales: int = Field(2, ge=1, le=3, description="sizes at which an image is seen, each half of the one before")
     top_share: float = Field(0.1, gt=0, le=1, description="share of positions that make the score of an image")
-    margin: float = Field(5.0, gt=0, description="deviation of an anomaly beyond which it adds no loss")
+    confidence_margin: float = Field(5.0, gt=0, description="deviation of an anomaly beyond which it adds no loss")
     references: int = Field(5000, ge=2, description="draws of a standard normal that scores are compared with")
 
 
@@ -61,14 +58,14 @@ class DevNet(Method):
     title = "DevNet"
     settings_type = DevNetSettings
     settings: DevNetSettings
-    tiny = Tiny(shapes=(), side=32, network="resnet18.tv_in1k", levels=(2,))
+    tiny = Tiny(shapes=(), side=32, network="resnet18.tv_in1k", levels=(1,))
     takes_levels = False
     takes_image = True
     takes_network = "yes"
     search_space = {
         "lr": Range(low=1e-5, high=1e-2, log=True),
         "top_share": Range(low=0.01, high=0.5, log=True),
-        "margin": Range(low=1.0, high=10.0),
+        "confidence_margin": Range(low=1.0, high=10.0),
     }
 
     @property
@@ -95,7 +92,8 @@ class DevNet(Method):
         """Deviation loss of the images' scores."""
         images = self.turned(batch.features.required_image, generator)
         settings, anomalous = self.settings, anomalous_images(images, batch.masks)
-        yield deviation_loss(self.image_scores(images), anomalous, settings.margin, settings.references, generator)
+        scores, margin = self.image_scores(images), settings.confidence_margin
+        yield deviation_loss(scores, anomalous, margin, settings.references, generator)
 
     def turned(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Normalized images at random angles, with black corners."""

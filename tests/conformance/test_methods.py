@@ -354,12 +354,13 @@ def test_memory_of_scoring_does_not_grow_with_the_number_of_images(fitted):
 OTHER = {
     "betas": (0.5, 0.9),
     "compile": None,  # leaves the numbers, see test_settings_and_splits.py
+    "confidence_margin": 0.05,
     "eps": 1e-2,
     "folds": None,  # chooses where thresholds come from, see tests/training/test_crossfit.py
     "gradient_clip": 1e-4,
     "kernel_sizes": (3,),
     "map_side": 8,
-    "margin": 0.05,
+    "margin": 2.0,
     "meta_epochs": 3,
     "milestones": (0.9,),
     "online_rotation": None,  # chooses where features come from, see tests/features/test_features.py

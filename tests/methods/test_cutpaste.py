@@ -112,7 +112,7 @@ def test_the_covariance_is_scikit_learns_and_whitening_measures_by_it():
     torch.testing.assert_close(ledoit_wolf(x), torch.from_numpy(covariance))
     method, features = build().eval(), Features([], torch.randn(30, 3, 32, 32, generator=drawn()))
     with torch.no_grad():
-        assert torch.equal(method.whitening, torch.eye(128, dtype=torch.float64))
+        assert torch.equal(method.whitening, torch.eye(64, dtype=torch.float64))
         embeddings = method.embed(features.image).double()
         torch.testing.assert_close(method.score(features).images, embeddings.norm(dim=1))  # of the identity
         method.calibrate(lambda: [features])

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from nfbench.blocks.features import Features
-from nfbench.blocks.network import Network
+from nfbench.blocks.network import Network, repeatable
 from nfbench.blocks.settings import MethodSettings, TrainedSettings
 from nfbench.config import Dimension
 from nfbench.core.errors import NfbenchError, required
@@ -190,7 +190,7 @@ class Method(nn.Module, ABC):
 
     def make_network(self) -> nn.Module:
         """The backbone that the method trains, with the weights that training starts from."""
-        return required(self.given_network, "a backbone with 'frozen: false'").build()
+        return repeatable(required(self.given_network, "a backbone with 'frozen: false'").build())
 
     @property
     def dimensions(self) -> int:

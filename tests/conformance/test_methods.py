@@ -354,6 +354,7 @@ def test_memory_of_scoring_does_not_grow_with_the_number_of_images(fitted):
 OTHER = {
     "betas": (0.5, 0.9),
     "compile": None,  # leaves the numbers, see test_settings_and_splits.py
+    "confidence_margin": 0.05,
     "eps": 1e-2,
     "folds": None,  # chooses where thresholds come from, see tests/training/test_crossfit.py
     "gradient_clip": 1e-4,
@@ -383,7 +384,7 @@ GIVEN = {
 def other_value(name, key):
     """A legal value of a setting that is not the tiny model's; None where there is no rule for one."""
     if key in OTHER:
-        return OTHER[key]
+        return OTHER[key] if OTHER[key] is None or is_legal(name, key, OTHER[key]) else None
     if key == "precision" and not any(isinstance(part, nn.Linear | nn.Conv2d) for part in build(name).modules()):
         return None  # autocast concerns matrix products alone
     now = getattr(small(name, **GIVEN.get(key, {})), key)

@@ -2,7 +2,7 @@
 
 Levels as in timm's ``features_only``. The weights are TensorFlow's; inputs are scaled to [-1, 1].
 
-``tf_efficientnet_lite0_1`` is a pair for methods that map the features of one network to those of another: levels 0 to 2
+``tf_efficientnet_lite0_1`` is a pair for methods that map features of one network to those of another: levels 0 to 2
 are levels 1 to 3 of Lite0, 3 to 5 those of Lite1, which have the same sizes.
 """
 

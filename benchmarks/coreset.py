@@ -4,7 +4,7 @@ The points are made up of a map by position, coarse changes by image and noise, 
 falls off: 209 images of 32 x 32 positions by default. ``--features`` takes a folder of cached features instead. Both
 sides get the same random projection to 128 dimensions. Radii are the largest distance of any point to the coreset, in
 the dimensions that the points had before. anomalib takes the whole time of plain greedy; ``--peer-steps`` stops it
-after so many selections and extrapolates, since each of its selections takes the same time.
+after a number of selections and extrapolates, since each of its selections takes the same time.
 """
 
 import argparse
@@ -93,7 +93,9 @@ def main():
     parser.add_argument("--dimensions", type=int, default=152)
     parser.add_argument("--ratio", type=float, default=0.02)
     parser.add_argument("--features", help="folder of cached features, with its meta.json")
-    parser.add_argument("--peer-steps", type=int, help="extrapolate anomalib's time from so many selections; 0: none")
+    parser.add_argument(
+        "--peer-steps", type=int, help="extrapolate anomalib's time from this many selections; 0 skips it"
+    )
     options = parser.parse_args()
 
     points = cached(options.features) if options.features else made_up(options.points, options.dimensions)

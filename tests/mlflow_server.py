@@ -115,7 +115,7 @@ class Tracked:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What is there, whatever the ids, as text, in which NaN equals NaN."""
+        """What is there without the ids, as text, in which NaN equals NaN."""
         names = {run.info.run_id: run.data.tags["nfbench.key"] for run in self.runs}
         content = {}
         for run in self.runs:

@@ -23,7 +23,7 @@ from nfbench.plan.specs import StudySpec
 from nfbench.results.artifacts import write_representations
 from nfbench.results.files import Bin, DetectedRegion, MeanIou, Quantile, write_rows
 from nfbench.results.record import CellRecord, RunRecord, Selection
-from nfbench.results.supposed import official_cells
+from nfbench.results.supposed import has_maps, official_cells
 from nfbench.training.record import AnomaliesRecord, SearchRecord
 from tests.made_up import made_up_record, made_up_specs, write_listing
 from tests.whole import FILES, REPRESENTATIONS, made_up_study
@@ -59,7 +59,7 @@ class Official:
             for name in sorted(metrics)
             for named in [known_metrics()[name]]
             if (method.transductive or not named.transductive) and (has_latents or not named.metric.needs_latents)
-            if self._has_masks(cell.dataset) or not named.metric.needs_masks
+            if (self._has_masks(cell.dataset) and has_maps(self.bench, cell.method)) or not named.metric.needs_masks
         }
         title = variant.title or method.title
         words = {"variant_of": variant.method, "method_title": method.title, "title": title}

@@ -24,7 +24,7 @@ def test_gpus_follow_the_device():
 
 
 def test_every_rule_with_a_job_says_what_it_needs(repository):
-    """A rule without a time limit or memory would get whatever a cluster gives."""
+    """A rule without a time limit or memory would get a cluster's default."""
     for path in (repository / "workflow" / "rules").glob("*.smk"):
         rules = path.read_text().split("\nrule ")[1:]
         for rule in rules:

@@ -11,10 +11,29 @@ from nfbench.config import BackboneConfig
 from nfbench.core.registry import plugin
 from nfbench.features.forward import random_network
 
-__all__ = ["NO_ANOMALIES", "build_tiny", "network_keys", "stand_in", "stand_in_of", "tiny_of"]
+__all__ = [
+    "ALWAYS_ANOMALIES",
+    "NO_ANOMALIES",
+    "OWN_BACKBONES",
+    "build_tiny",
+    "network_keys",
+    "stand_in",
+    "stand_in_of",
+    "tiny_of",
+]
 
 NO_ANOMALIES = {"sanflow": {"mixture": False}, "bgad": {"boundary": "pull", "focal": False}}
 """Settings with which methods that learn from anomalies learn without."""
+
+ALWAYS_ANOMALIES = ("devnet",)
+"""Methods that have no such settings."""
+
+_SMALL = {"input_size": 64, "weights": "random"}
+OWN_BACKBONES = {
+    "mkd": {**_SMALL, "name": "vgg16_unit", "levels": [1, 2, 3], "image": True},
+    "pefm": {**_SMALL, "name": "resnet34_50", "levels": [1, 2, 4, 5]},
+}
+"""Of methods made for one kind of network."""
 
 
 def tiny_of(name: str) -> Tiny:

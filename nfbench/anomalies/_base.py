@@ -84,7 +84,7 @@ class AnomalyGenerator(ABC):
 
         Args:
             index: number of the image, from 0 to ``len(self) - 1``.
-            seed: at least 0. Equal arguments give equal bytes, whatever was called before and in whichever thread.
+            seed: at least 0. Equal arguments give equal bytes, in any order of calls and in any thread.
 
         Raises:
             NfbenchError: an image cannot be read, or has changed since the manifest was made.

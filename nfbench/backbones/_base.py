@@ -76,7 +76,8 @@ class Backbone:
         fixed_size: position embeddings allow no side but ``input_size``.
         extractor: how levels are taken, a name in ``extractors.EXTRACTORS``; by default timm's ``features_only``.
         output_side: a level's side by the input's side and the level's stride.
-        parts: backbones of one level side by side; level i is that of part i, which sees the image at its own size.
+        parts: backbones side by side; their default levels in this order are the levels 0, 1, .. of the whole. Where
+            their input sizes differ from its own, they see the image scaled to their size.
         url: where the weights are if not in timm's hub; the file's name ends in the first digits of its SHA-256.
     """
 
@@ -101,7 +102,14 @@ class Backbone:
         """Where the weights are from by default: ``package``, ``hub``, or ``none`` of a backbone without levels."""
         if not self.taps:
             return "none"
-        return "package" if self.package else "hub"
+        return "package" if all(part.package for part in self.parts or (self,)) else "hub"
+
+    def levels_of_parts(self, levels: tuple[int, ...]) -> list[tuple["Backbone", tuple[int, ...]]]:
+        """The parts that have some of these ``levels``, each with its own indices of them."""
+        owners = [(part, level) for part in self.parts for level in part.levels]
+        wanted = [owners[level] for level in levels]
+        found = [(part, tuple(level for owner, level in wanted if owner is part)) for part in self.parts]
+        return [(part, own) for part, own in found if own]
 
     def shapes(
         self, input_size: int, levels: tuple[int, ...] | None = None, scales: tuple[int, ...] | None = None

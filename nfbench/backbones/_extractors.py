@@ -4,6 +4,7 @@ No module here keeps state between calls, so that threads can share one, and gra
 """
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -164,15 +165,15 @@ EXTRACTORS: dict[str, Callable[[Backbone, Sequence[int], bool], nn.Module]] = {
 
 
 class SideBySide(nn.Module):
-    """Networks of one level each, which see the image at sizes of their own."""
+    """Networks that see the image at sizes of their own, given as shares of its side."""
 
-    def __init__(self, parts: Sequence[nn.Module], sides: Sequence[int], interpolation: str) -> None:
+    def __init__(self, parts: Sequence[nn.Module], shares: Sequence[Fraction], interpolation: str) -> None:
         super().__init__()
-        self.parts, self.sides, self.interpolation = nn.ModuleList(parts), tuple(sides), interpolation
+        self.parts, self.shares, self.interpolation = nn.ModuleList(parts), tuple(shares), interpolation
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """``(B, 3, S, S)`` to one ``(B, C, H, W)`` per part."""
-        images = (resize(x, side, self.interpolation) for side in self.sides)
+        """``(B, 3, S, S)`` to one ``(B, C, H, W)`` per level: for each part, its levels."""
+        images = (resize(x, int(share * x.shape[-1]), self.interpolation) for share in self.shares)
         return [level for part, image in zip(self.parts, images, strict=True) for level in part(image)]
 
 

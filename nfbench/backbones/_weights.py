@@ -3,6 +3,7 @@
 import hashlib
 import zipfile
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -60,9 +61,10 @@ def load_backbone(
         raise NfbenchError(f"unknown padding '{padding}'; known: zeros, reflect")
     model: nn.Module
     if backbone.parts:
-        parts = [backbone.parts[level] for level in levels]
-        networks = [_load_network(part, part.levels, _weights_of_part(part, weights)) for part in parts]
-        model = SideBySide(networks, [part.input_size for part in parts], interpolation)
+        parts = backbone.levels_of_parts(levels)
+        networks = [_load_network(part, own, _weights_of_part(part, weights)) for part, own in parts]
+        shares = [Fraction(part.input_size, backbone.input_size) for part, _ in parts]
+        model = SideBySide(networks, shares, interpolation)
     else:
         model = _load_network(backbone, levels, weights)
     if padding == "reflect":

@@ -19,7 +19,7 @@ from nfbench.blocks.freia import SequenceINN
 from nfbench.blocks.maps import resize_maps
 from nfbench.blocks.method import HALF_LOG_TWO_PI, Batches, Method, ParameterGroup, Scores, Tiny
 from nfbench.blocks.positional import sinusoidal_code
-from nfbench.blocks.settings import TrainedSettings
+from nfbench.blocks.settings import Schedule, TrainedSettings
 from nfbench.blocks.subnets import fc_subnet
 from nfbench.config import Choices, Range
 
@@ -42,10 +42,7 @@ class FibreFlowSettings(TrainedSettings):
     """Settings of conditional flows on fibres; defaults of CFLOW-AD."""
 
     lr: float = Field(2e-4, gt=0, description="learning rate of Adam")
-    schedule: Literal["constant", "cosine", "warmup_cosine"] = Field(
-        "warmup_cosine",
-        description="learning rate: constant; cosine by step; or CFLOW-AD's, a cosine by meta-epoch after a warm-up",
-    )
+    schedule: Schedule = "warmup_cosine"
     drop_last: bool = Field(True, description="leave out the last, incomplete batch of an epoch")
     resting_levels: Literal["still", "moving"] = Field(
         "moving",

@@ -5,16 +5,16 @@ A method sees features only. It reads no files, knows no dataset, and has no tra
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from nfbench.blocks.features import Features
-from nfbench.blocks.network import Network
-from nfbench.blocks.own_training import OwnTraining
+from nfbench.blocks.network import Network, repeatable
+from nfbench.blocks.passes import Batches, OwnTraining, Passes
 from nfbench.blocks.settings import EpochSettings, MethodSettings, TrainedSettings
 from nfbench.config import Dimension
 from nfbench.core.errors import NfbenchError, required
@@ -41,24 +41,7 @@ __all__ = [
 PACKAGE = "nfbench.methods"
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
-"""What a standard normal variable adds to the negative log-likelihood, whatever its value."""
-
-
-class Passes(Protocol):
-    """The normal training images, for what is fitted or trained in ``prepare``; can be gone over again."""
-
-    def __call__(self) -> Iterable[Features[Tensor]]:
-        """All images in order, batch by batch."""
-
-    def shuffled(self, number: int, batch_size: int) -> Iterable[Features[Tensor]]:
-        """All images in an order that follows from the training's seed and ``number``, such as that of an epoch."""
-
-    def generator(self, *names: object) -> torch.Generator:
-        """Random draws that follow from the training's seed and ``names``."""
-
-
-Batches = Callable[[], Iterable[Features[Tensor]]]
-"""A set of images in order, batch by batch; each call goes over them again."""
+"""What a standard normal variable adds to the negative log-likelihood, at any value."""
 
 
 class LevelShape(NamedTuple):
@@ -108,12 +91,14 @@ class Scores(NamedTuple):
 
 
 class GradientSettings(NamedTuple):
-    """How maps are made of gradients of ``log_likelihood`` with respect to the image."""
+    """How maps are made of gradients of ``localized`` with respect to the image."""
 
     views: int
     """Fixed rotations of the image, over which maps are averaged."""
     sigma: float
     """Of a Gaussian on each view's gradient, in pixels of the image."""
+    absolute: bool = False
+    """Blur absolute values of the gradient, so that signs do not cancel out."""
 
 
 class ParameterGroup(NamedTuple):
@@ -142,6 +127,7 @@ class Method(nn.Module, ABC):
         takes_image: reads the normalized image, ``(B, 3, S, S)`` with ``(S, S)`` the size of the maps.
         takes_network: trains a network that starts from the weights of the backbone; ``build`` makes it of ``network``.
         takes_class: reads the class of each image.
+        localizes: makes anomaly maps.
         tiny: a small model of it, for tests.
         transductive: the published score takes statistics of the whole test set, by ``calibrate``.
 
@@ -164,6 +150,7 @@ class Method(nn.Module, ABC):
     takes_image: ClassVar[bool] = False
     takes_network: ClassVar[Literal["no", "optional", "yes"]] = "no"
     takes_class: ClassVar[bool] = False
+    localizes: ClassVar[bool] = True
     transductive: ClassVar[bool] = False
 
     def __init__(
@@ -189,7 +176,7 @@ class Method(nn.Module, ABC):
 
     def make_network(self) -> nn.Module:
         """The backbone that the method trains, with the weights that training starts from."""
-        return required(self.given_network, "a backbone with 'frozen: false'").build()
+        return repeatable(required(self.given_network, "a backbone with 'frozen: false'").build())
 
     @property
     def dimensions(self) -> int:
@@ -215,6 +202,11 @@ class Method(nn.Module, ABC):
     def views(self) -> int:
         """Rotated views of each image that it takes, ``(B, K, C_l, H_l, W_l)``; 0 for the image as it is."""
         return 0
+
+    @classmethod
+    def makes_maps(cls, settings: MethodSettings) -> bool:
+        """Whether there are anomaly maps, by ``score`` or by gradient; without, metrics are those of images alone."""
+        return cls.localizes
 
     @property
     def gradient_maps(self) -> GradientSettings | None:
@@ -249,6 +241,10 @@ class Method(nn.Module, ABC):
     def log_likelihood(self, features: Features[Tensor]) -> Tensor | None:
         """Log-likelihood of each image in nats per dimension, ``(B,)``, which 'val' maximizes; None of some methods."""
         return None
+
+    def localized(self, features: Features[Tensor]) -> Tensor:
+        """Value of each image, ``(B,)``, whose gradient makes its map; by default the log-likelihood."""
+        return required(self.log_likelihood(features), "the log-likelihood")
 
     def position_log_likelihoods(self, features: Features[Tensor]) -> Iterable[tuple[Tensor, Tensor]] | None:
         """Latents ``(B, C, H, W)`` and log-likelihoods of positions ``(B, H, W)``, level by level.

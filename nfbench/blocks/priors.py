@@ -36,7 +36,7 @@ class Prior(nn.Module, ABC):
 
 
 class StandardPrior(Prior):
-    """A standard normal, whatever the class."""
+    """A standard normal for every class."""
 
     def marginal(self, z: Tensor, classes: Tensor) -> Tensor:
         """``-||z||^2 / 2``."""
@@ -121,7 +121,7 @@ class MixturePrior(ClassPrior):
 
 
 def spread_centres(classes: int, dim: int) -> Tensor:
-    """``c I_K`` repeated along the dimensions as often as it fits, ``c = 5 / sqrt(floor(2 D / K))``, ``(K, D)``.
+    """``c I_K`` repeated along the dimensions while it fits, ``c = 5 / sqrt(floor(2 D / K))``, ``(K, D)``.
 
     Centres are thus about 5 apart from each other. ``classes`` is at most ``dim``.
     """

@@ -49,7 +49,7 @@ class Known:
 
 
 def official_categories(known: Known, dataset: str) -> tuple[str, ...]:
-    """The categories that a dataset can have; none where they are whatever folders there are."""
+    """The categories that a dataset can have; none where every folder is a category."""
     reader = known.reader_of(dataset)
     return exported("nfbench.datasets", reader, "DATASET").categories if reader else ()
 

@@ -75,8 +75,12 @@ class DatasetConfig(Model):
     max_train: int | None = Field(
         None, ge=1, description="keep at most this many normal training images per category; all validation images stay"
     )
-    max_test_normal: int | None = Field(None, ge=1, description="at most so many normal test images per category")
-    max_test_anomalous: int | None = Field(None, ge=1, description="at most so many anomalous test images per category")
+    max_test_normal: int | None = Field(
+        None, ge=1, description="keep at most this many normal test images per category"
+    )
+    max_test_anomalous: int | None = Field(
+        None, ge=1, description="keep at most this many anomalous test images per category"
+    )
 
     @model_validator(mode="after")
     def _union_is_made_of_others(self) -> "DatasetConfig":
@@ -116,7 +120,7 @@ class AnomaliesConfig(Model):
         "the setting few-anomaly",
     )
     repeats: int = Field(
-        5, ge=1, description="times that each real anomaly, and as often a pseudo-anomaly of it, comes in an epoch"
+        5, ge=1, description="how many times an epoch has each real anomaly, and a pseudo-anomaly of it"
     )
 
     @model_validator(mode="after")

@@ -91,7 +91,7 @@ def _why_cuda_fails() -> str:
     """What torch says of it, in one line: there is no driver, it is too old, or there is no GPU."""
     try:
         torch.cuda.init()
-    except Exception as error:  # whatever it is, it is the reason
+    except Exception as error:  # any error is the reason
         return " ".join(str(error).split()).rstrip(".")
     return "no GPU is found"
 

@@ -110,7 +110,7 @@ def remove_tree(folder: Path) -> None:
 
 
 def full_disk(path: Path, error: BaseException) -> NfbenchError | None:
-    """The error that says so, where ``error`` came of a full disk at ``path``; None where it came of something else."""
+    """The error to raise if a full disk at ``path`` caused ``error``; None for other causes."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NfbenchError(f"{path}: the disk is full; free some space and run again")
     return None

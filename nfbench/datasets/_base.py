@@ -102,7 +102,7 @@ class Dataset(ABC):
         licence: licence of the images.
         citation: paper or package to cite.
         source: where to get it, or how it is made.
-        categories: all official categories; empty where they are whatever folders there are.
+        categories: all official categories; empty where every folder is a category.
         has_masks: whether anomalous test images have pixel masks.
         needs_tests: whether a category without normal or without anomalous test images is an error.
         has_miniature: whether ``miniature`` makes a tiny copy.

@@ -1,6 +1,6 @@
 """Downloads that resume, retry over mirrors, and are checked before anyone reads them.
 
-A file grows as ``<name>.part``; a killed or failed download goes on from there, whatever the mirror. What a server does
+A file grows as ``<name>.part``; a killed or failed download goes on from there, on any mirror. What a server does
 decides what is next:
 
 =====================================  =======================================================================
@@ -10,7 +10,7 @@ no connection, stall, closed midway,   the same mirror again, later and later, f
 redirects                              followed ten times; without a usable address, the next mirror
 200 to a request for a range           from the first byte again
 416                                    checked if all bytes are there, from the first byte again if not
-all bytes, wrong checksum              thrown away; once more where a part came of an earlier try, else the next mirror
+all bytes, wrong checksum              thrown away; once more if an earlier try left a part, else the next mirror
 no byte, a page, more than announced   thrown away; the next mirror
 not done after ``longest`` seconds     the next mirror
 =====================================  =======================================================================
@@ -126,7 +126,7 @@ def download(archive: Archive, folder: Path, known: str | None = None, policy: P
 
 
 def _from_mirror(url: str, part: Path, size: int | None, expected: tuple[str, str] | None, policy: Policy) -> None:
-    """Completes ``part`` from one mirror; anew where what was there does not go together with it."""
+    """Completes ``part`` from one mirror; starts again if what is there does not match it."""
     resumed, ends = part.exists(), time.monotonic() + policy.longest
     _retrying(policy, part, lambda: _fetch(url, part, size, policy, ends))
     try:
@@ -230,7 +230,7 @@ def _pieces(answer: requests.Response, policy: Policy, ends: float) -> Iterator[
 
 
 def _receive(answer: requests.Response, pieces: Iterator[bytes], part: Path, have: int, size: int | None) -> None:
-    """Writes what a server sends behind what is there, or anew; the file is complete afterwards."""
+    """Appends what a server sends, or starts again; the file is complete afterwards."""
     status, total = answer.status_code, _total(answer)
     if status == 416:  # nothing is missing, or the file is another one
         if have and have == total == (size or total):

@@ -49,7 +49,7 @@ class _Member(NamedTuple):
 
     name: str
     kind: str
-    """``file`` or ``folder``; whatever else it is, to say so."""
+    """``file`` or ``folder``; any other kind by its name."""
     content: IO[bytes] | None
 
 

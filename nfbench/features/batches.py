@@ -72,7 +72,7 @@ class Source(ABC):
 def prefetched(begin: Callable[[T, Executor], Callable[[], R]], items: Iterable[T], size: int) -> Iterator[R]:
     """Begins batches of ``size`` images by a pool of threads while the ones before are used; in order.
 
-    The next batch is begun, and of small batches so many that each thread has an image. The threads end with the
+    The next batch is begun, and of small batches enough to give each thread an image. The threads end with the
     iterator. What the work on a batch raises is raised in that batch's turn.
     """
     threads = torch.get_num_threads()

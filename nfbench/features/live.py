@@ -1,7 +1,7 @@
 """Features that are computed whenever they are read: the cache of a set that is too large to cache.
 
-Its ``meta.json`` says how features are made and of which images, as that of any cache, and has no files. Whatever
-reads a cache reads this one, at the price of a pass through the backbone each time.
+Its ``meta.json`` says how features are made and of which images, as that of any cache, and has no files. All
+readers of a cache read this one, at the price of a pass through the backbone each time.
 """
 
 import sys

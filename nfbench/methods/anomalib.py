@@ -22,8 +22,8 @@ from nfbench.blocks.anomalib.fitting import fit
 from nfbench.blocks.anomalib.models import MODELS, PeerModel
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batches, Method, ParameterGroup, Scores, Tiny
-from nfbench.blocks.own_training import OwnTraining
-from nfbench.blocks.settings import EpochSettings
+from nfbench.blocks.passes import OwnTraining
+from nfbench.blocks.settings import EpochSettings, MethodSettings
 from nfbench.core.errors import NfbenchError, required
 
 __all__ = ["METHOD", "Anomalib", "AnomalibSettings"]
@@ -108,6 +108,11 @@ class Anomalib(Method):
     std: Tensor
     to_mean: Tensor
     to_std: Tensor
+
+    @classmethod
+    def makes_maps(cls, settings: MethodSettings) -> bool:
+        """Whether the model makes maps."""
+        return isinstance(settings, AnomalibSettings) and MODELS[settings.model].maps
 
     @property
     def row(self) -> PeerModel:

@@ -88,7 +88,7 @@ class SimpleNet(PatchMethod):
 
         Args:
             features: of normal images.
-            noise: ``(B * P, D)`` standard normal, ``e`` before it is scaled; by default drawn anew.
+            noise: ``(B * P, D)`` standard normal, ``e`` before it is scaled; by default a new draw.
         """
         adapted = self._adapt(features)
         noise = torch.randn_like(adapted) if noise is None else noise

@@ -112,7 +112,7 @@ def miou_oracle(maps: Sequence[Any], masks: Sequence[Any], aggregation: Aggregat
 
 
 def fair_threshold(normal_maps: Sequence[Any] | np.ndarray, pixels_per_image: float = 1.0) -> float:
-    """The smallest threshold with at most so many false positive pixels per normal image, on average.
+    """The smallest threshold with at most this many false positive pixels per normal image, on average.
 
     An exact quantile. The official code of U-Flow interpolates a ROC curve whose points scikit-learn has thinned, and
     so arrives near the largest score of all; see docs/metrics.md.

@@ -1,1 +1,1 @@
-"""The report: one page of HTML with everything that came of an experiment, which needs nothing beside itself."""
+"""The report: one page of HTML with all results of an experiment, which needs no other file."""

@@ -102,7 +102,7 @@ class Calibration:
         model.eval()
         for name, rows in model.grown_rows(_IMAGES).items():  # what a fit to more images leaves takes longer
             buffer = model.get_buffer(name)
-            setattr(model, name, torch.rand(rows, *buffer.shape[1:], device=self.device))
+            setattr(model, name, torch.rand(rows, *buffer.shape[1:], dtype=buffer.dtype, device=self.device))
         with torch.no_grad():
             return trained, self._timed(lambda: model.score(features), _IMAGES)
 

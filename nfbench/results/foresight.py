@@ -255,9 +255,9 @@ class _Look:
         model = trained.method, settings, trained.backbone, classes
         if isinstance(spec, TrainSpec):
             each = measured.training(*model)
-            anew = isinstance(settings, TrainedSettings) and settings.online_rotation
-            anew = anew or trained.backbone.online or bool(trained.anomalies and trained.anomalies.online)
-            extracted = measured.extraction(trained.backbone) if anew else 0.0
+            again = isinstance(settings, TrainedSettings) and settings.online_rotation
+            again = again or trained.backbone.online or bool(trained.anomalies and trained.anomalies.online)
+            extracted = measured.extraction(trained.backbone) if again else 0.0
             if each is None or extracted is None:
                 return None
             return self._work(job) * (each + extracted * max(1, trained.backbone.rotations))

@@ -6,12 +6,14 @@ from typing import Any
 
 import pandas as pd
 
+from nfbench.blocks.method import Method, resolve_settings
 from nfbench.config import Bench
 from nfbench.core.registry import exported
+from nfbench.metrics import find_metric
 from nfbench.plan.cells import Cell, cells_of, expand_blocks, members
 from nfbench.results.latency import LATENCIES
 
-__all__ = ["official_cells", "official_results"]
+__all__ = ["has_maps", "official_cells", "official_results"]
 
 _VALUE = 0.5
 _SELECTIONS = ("last", "val", "oracle")
@@ -23,13 +25,15 @@ def official_results(bench: Bench, experiment: str, metrics: Collection[str]) ->
     Args:
         bench: configuration and experiments.
         experiment: name of the experiment.
-        metrics: metrics that all runs have, at each selection.
+        metrics: metrics of all runs at each selection; methods without maps have none that need masks.
     """
     cells = official_cells(bench, experiment)
+    without_maps = {name for name in {cell.method for cell in cells} if not has_maps(bench, name)}
     common = {cell: _columns(bench, cell) for cell in cells}
     return pd.DataFrame(
         {**common[cell], "selection": selection, "metric": metric, "value": _VALUE}
         for cell, selection, metric in product(cells, _SELECTIONS, metrics)
+        if cell.method not in without_maps or not find_metric(metric).metric.needs_masks
     )
 
 
@@ -41,6 +45,13 @@ def official_cells(bench: Bench, experiment: str) -> list[Cell]:
         return list(members(bench, dataset, official) if union else bench.official_categories(dataset))
 
     return cells_of(expand_blocks(bench, experiment, official))
+
+
+def has_maps(bench: Bench, method: str) -> bool:
+    """Whether a method or variant makes anomaly maps."""
+    variant = bench.variant(method)
+    method_type: type[Method] = exported("nfbench.methods", variant.method, "METHOD")
+    return method_type.makes_maps(resolve_settings(variant.method, overrides=variant.settings))
 
 
 def _columns(bench: Bench, cell: Cell) -> dict[str, Any]:

@@ -8,7 +8,7 @@ independent standard normal latents, a component R whose smallest ``u^2`` is x i
 and ``NFA = N_T * PFA`` with N_T the number of 4-connected regions that could have been tested (equation 9).
 
 Prune and merge, as the paper iterates them, have a closed form. Pruning keeps the rarest component of a branch, merging
-replaces children by a parent that is at least as rare; so whatever has become one leaf carries the minimum M of its
+replaces children by a parent that is at least as rare; so each leaf that remains carries the minimum M of its
 whole subtree, and a subtree becomes one leaf exactly if no fork in it is less rare than the best of its children. What
 is left are the largest such subtrees, each painted over the component that attains M: the innermost of a branch if
 several do, a fork before its children. Three passes over the tree.

@@ -1,4 +1,4 @@
-"""Anomaly maps of methods without positions: how strongly each pixel would change the likelihood (DifferNet, 3.4)."""
+"""Anomaly maps by gradients: how strongly each pixel would change the likelihood (DifferNet, 3.4) or a loss (MKD)."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ __all__ = ["GradientMaps"]
 
 
 class GradientMaps:
-    """Gradients of the negative log-likelihood with respect to the image, over fixed rotations.
+    """Gradients of a method's ``localized`` value with respect to the image, over fixed rotations.
 
     For each of ``gradient_maps.views`` rotations, the gradient is rotated back by cubic splines and blurred; the map is
     the mean over rotations and colours of its absolute value. Rotation runs on the CPU, by SciPy, as in the repository.
@@ -46,8 +46,8 @@ class GradientMaps:
         self.recipe = recipe
         self.device = device
         self.model = network or load_extractor(recipe).to(device)
-        n_views, self.sigma = required(method.gradient_maps, "'gradient_maps' of the method")
-        self.angles = [360 * number / n_views for number in range(n_views)]
+        self.settings = required(method.gradient_maps, "'gradient_maps' of the method")
+        self.angles = [360 * number / self.settings.views for number in range(self.settings.views)]
 
     def __call__(self, indices: Sequence[int]) -> Tensor:
         """Maps of some images, ``(B, S, S)`` at the size of the backbone's input."""
@@ -60,10 +60,12 @@ class GradientMaps:
 
         images = read_images([self.pictures[index]], self.recipe.backbone.input_size, [self.angles])[0]
         inputs = normalize(images, self.recipe, self.device).requires_grad_()
-        log_likelihood = self.method.log_likelihood(Features(self.model(inputs)))
-        (gradients,) = torch.autograd.grad(required(log_likelihood, "the log-likelihood").sum(), inputs)
+        features = Features(self.model(inputs), inputs if self.method.takes_image else None)
+        (gradients,) = torch.autograd.grad(self.method.localized(features).sum(), inputs)
         back = [
             ndimage.rotate(gradient, -angle, axes=(2, 1), reshape=False)
             for gradient, angle in zip(gradients.cpu().numpy(), self.angles, strict=True)
         ]
-        return smooth(torch.from_numpy(np.concatenate(back)), self.sigma).abs().mean(0).to(self.device)
+        turned = torch.from_numpy(np.concatenate(back))
+        turned = turned.abs() if self.settings.absolute else turned
+        return smooth(turned, self.settings.sigma).abs().mean(0).to(self.device)

@@ -1,4 +1,4 @@
-"""What comes of a study when all its trials have ended."""
+"""The outcome of a study whose trials have all ended."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

@@ -295,7 +295,7 @@ def _printed_rows(table: PublishedTable | None, metric: str, measured: list[str]
 def _shared_tags(results: pd.DataFrame) -> dict[tuple[str, str], tuple[str, ...]]:
     """For methods whose backbone comes at another size for other categories, all its tags, by method and tag.
 
-    They share a column where no category has two of them; so do the best backbones of a search, whatever they are.
+    They share a column where no category has two of them; so do the best backbones of a search.
     """
     shared: dict[tuple[str, str], tuple[str, ...]] = {}
     names = shown_backbone(results).map(_backbone_name)

@@ -1,8 +1,8 @@
 """Makes an experiment in MLflow say what the records say: no more, no less, and no run twice.
 
 A run is known by the tag ``nfbench.key``, and what it is made of by ``nfbench.digest``. It is written whole before
-``nfbench.state`` becomes ``complete``, so that whatever a killed import leaves is told from the rest, deleted, and made
-anew. MLflow's parameters cannot be changed, so a run whose record has changed is deleted and made again; so is a run
+``nfbench.state`` becomes ``complete``, so that what a killed import leaves is recognized, deleted, and imported
+again. MLflow's parameters cannot be changed, so a run whose record has changed is deleted and made again; so is a run
 that has lost one of these tags. A run whose record is gone stays.
 """
 
@@ -44,7 +44,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class Parent:
-    """The run that holds what came of a whole experiment, and under which its runs are nested.
+    """The run that holds the results of a whole experiment, and under which its runs are nested.
 
     Attributes:
         name: name of the experiment.

@@ -159,7 +159,7 @@ class SideFolder:
             with suppress(FileNotFoundError):  # the other copy has moved it
                 os.replace(path, self.run / path.name)
         if not self._is_done():
-            raise NfbenchError(f"{self.run}: another process has begun this training anew, and will end it")
+            raise NfbenchError(f"{self.run}: another process has restarted this training, and will end it")
 
     def _is_done(self) -> bool:
         return self._published() == self.fingerprint

@@ -158,7 +158,7 @@ class Course:
 
 
 class _Alone:
-    """See ``nfbench.blocks.own_training.OwnTraining``."""
+    """See ``nfbench.blocks.passes.OwnTraining``."""
 
     def __init__(self, course: Course, epochs: Iterator[int], state: Mapping[str, Any] | None) -> None:
         self._course, self._epochs = course, epochs

@@ -101,7 +101,7 @@ class JoinedSources(Source):
     def begin(
         self, indices: Tensor, draws: Tensor, pool: Executor
     ) -> Callable[[], tuple[Features[Tensor], Tensor | None]]:
-        """See ``Source``; source after source, whatever the order of ``indices``."""
+        """See ``Source``; source after source, for any order of ``indices``."""
         begun = []
         for source, first, last in zip(self.sources, self.first, self.first[1:], strict=False):
             own = (indices >= first) & (indices < last)
@@ -158,7 +158,7 @@ class TrainingData:
         self.items = torch.cat([self.train, *joined])
 
     def batches(self, epoch: int, batch_size: int, drop_last: bool) -> Iterator[Batch]:
-        """Batches of one epoch in its own order, the next ones begun ahead; at least one, whatever the batch size."""
+        """Batches of one epoch in its own order, the next ones begun ahead; at least one, for any batch size."""
         order = self.items[torch.randperm(len(self.items), generator=_generator(self.seed, "order", epoch))]
         draws = torch.randint(_DRAWS, (len(order),), generator=_generator(self.seed, "draws", epoch))
         size = min(batch_size, len(order))

@@ -116,6 +116,28 @@ def test_the_pair_is_its_two_parts(tmp_path):
 
 
 @torch.inference_mode()
+def test_a_pair_of_several_levels_each_runs_each_network_once_and_at_any_size(tmp_path):
+    pair, x = find_backbone("resnet34_50"), image(64)
+    for part in pair.parts:
+        checkpoint(part, tmp_path / f"{part.timm_name}.safetensors")
+    expected = [
+        level
+        for part in pair.parts
+        for level in load_backbone(part, (1, 2, 3), str(tmp_path / f"{part.timm_name}.safetensors"))(x)
+    ]
+    model = load_backbone(pair, pair.levels, str(tmp_path))
+    assert len(model.parts) == 2
+    for found, level in zip(model(x), expected, strict=True):
+        torch.testing.assert_close(found, level, rtol=0, atol=0)
+    assert [tuple(level.shape[1:]) for level in expected] == pair.shapes(64)
+    for found, number in zip(load_backbone(pair, (1, 4), str(tmp_path))(x), (1, 4), strict=True):
+        torch.testing.assert_close(found, expected[number], rtol=0, atol=0)
+    (tmp_path / "resnet34.tv_in1k.safetensors").unlink()
+    (alone,) = load_backbone(pair, (5,), str(tmp_path))(x)
+    torch.testing.assert_close(alone, expected[5], rtol=0, atol=0)
+
+
+@torch.inference_mode()
 def test_cs_flows_level_is_the_output_of_stage_5():
     backbone = find_backbone("efficientnet_b5")
     full, outputs = same_network(backbone), []

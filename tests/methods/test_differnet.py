@@ -99,7 +99,7 @@ def test_training_draws_views_without_replacement_for_each_image(monkeypatch):
     assert first[0].shape == (50, 4)
     assert torch.equal(image, torch.arange(50.0)[:, None].expand(50, 4))
     assert all(len(row.unique()) == 4 for row in view)
-    assert len({tuple(row.sort().values.tolist()) for row in view}) > 20  # drawn anew for each image
+    assert len({tuple(row.sort().values.tolist()) for row in view}) > 20  # drawn again for each image
     assert len(view.unique()) == 10
 
 

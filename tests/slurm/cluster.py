@@ -81,7 +81,7 @@ class Cluster:
 
     Args:
         folder: takes all files.
-        nodes: number of nodes, ``n1``, ``n2``, ... Each claims 8 cores, whatever the machine has.
+        nodes: number of nodes, ``n1``, ``n2``, ... Each claims 8 cores, on any machine.
         memory_mb: that each node claims.
     """
 
@@ -175,7 +175,7 @@ class Cluster:
         LINK.unlink(missing_ok=True)
 
     def _spawn(self, name: str, *arguments: str, program: str | None = None) -> None:
-        """Starts a daemon in the foreground, which ends with this process whatever becomes of it."""
+        """Starts a daemon in the foreground, which ends with this process, even if this is killed."""
         command = ["setpriv", "--pdeathsig", "TERM", program or name, *arguments]
         with open(self.folder / f"{name}.out.log", "w") as output:
             self._daemons[name] = subprocess.Popen(

@@ -23,6 +23,7 @@ from tests.tiny_models import stand_in
 CPU, CELL = torch.device("cpu"), Cell("one-class", "own", "part", "some", "net", 0)
 TYPES = {name: plugin(PACKAGE, name).METHOD for name in plugin_names(PACKAGE)}
 FITTED = [name for name, method in TYPES.items() if issubclass(method.settings_type, FittedSettings)]
+WITH_MAPS = [name for name in FITTED if "smoothing" in TYPES[name].settings_type.model_fields]
 SIZE = (32, 32)
 
 
@@ -51,29 +52,35 @@ def images_of(count, shapes, number=0, files=None):
 
 
 def settings_of(name, **overrides):
-    return resolve_settings(name, overrides={**TYPES[name].tiny.settings, "smoothing": 1, **overrides})
+    smoothing = {"smoothing": 1} if name in WITH_MAPS else {}
+    return resolve_settings(name, overrides={**TYPES[name].tiny.settings, **smoothing, **overrides})
 
 
 def shapes_of(name):
     return TYPES[name].tiny.shapes
 
 
-def maps_by_hand(name, settings, images, kept, rows):
-    """Maps of some images of all classes by a model that is fitted to others, in one batch each."""
+def scores_by_hand(name, settings, images, kept, rows):
+    """Scores of some images of all classes by a model that is fitted to others, in one batch each."""
     levels = zip(*(one.features.features.levels for one in images), strict=True)
     features = Features([torch.from_numpy(np.concatenate(level)).float() for level in levels])
     first = initialization_of(seed_of(CELL))
     model = build_method(name, images[0].features.shapes, settings, SIZE, first, len(images))
     model.prepare(lambda: [features[np.flatnonzero(kept)]])
     with torch.inference_mode():
-        return model.eval().score(features[np.flatnonzero(rows)]).maps.numpy()
+        return model.eval().score(features[np.flatnonzero(rows)])
+
+
+def maps_by_hand(*arguments):
+    return scores_by_hand(*arguments).maps.numpy()
 
 
 def test_fitted_methods_are_found():
-    assert {"padim", "patchcore"} <= set(FITTED)
+    assert {"padim", "patchcore"} <= set(WITH_MAPS)
+    assert "ocsvm" in set(FITTED) - set(WITH_MAPS)
 
 
-@pytest.mark.parametrize("name", FITTED)
+@pytest.mark.parametrize("name", WITH_MAPS)
 @pytest.mark.parametrize("folds", [3, 50])
 def test_the_tail_is_that_of_folds_fitted_by_hand(name, folds):
     settings, one = settings_of(name, folds=folds), images_of(11, shapes_of(name))
@@ -93,7 +100,17 @@ def test_the_tail_is_that_of_folds_fitted_by_hand(name, folds):
     assert normal.pixels.std == pytest.approx(maps.std(), rel=1e-3)
 
 
-@pytest.mark.parametrize("name", FITTED)
+def test_image_scores_of_a_method_without_maps_are_those_of_folds_fitted_by_hand():
+    settings, one = settings_of("ocsvm", folds=3), images_of(11, shapes_of("ocsvm"))
+    fold = crossfit._deal(one, 3, seed_of(CELL)).numpy()
+    (normal,) = cross_fit(CELL, "ocsvm", settings, [one], CPU)
+    for k in range(3):
+        expected = scores_by_hand("ocsvm", settings, [one], fold != k, fold == k).images
+        np.testing.assert_allclose(normal.images[fold == k], expected, rtol=1e-4)
+    assert not normal.has_maps
+
+
+@pytest.mark.parametrize("name", WITH_MAPS)
 def test_folds_of_one_model_of_two_classes_have_images_of_both(name):
     settings = settings_of(name, folds=2)
     images = [images_of(count, shapes_of(name), number) for number, count in enumerate((6, 5))]
@@ -104,7 +121,7 @@ def test_folds_of_one_model_of_two_classes_have_images_of_both(name):
         assert fair_threshold_of(normal.tail) == pytest.approx(fair_threshold(np.concatenate(own)), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", FITTED)
+@pytest.mark.parametrize("name", WITH_MAPS)
 def test_an_image_s_copy_does_not_vouch_for_it(name):
     """Two files are equal, and unlike all others: neither model of their fold may know one of them."""
     settings, files = settings_of(name, folds=4), [0, 1, 2, 3, 4, 5, 6, 0]
@@ -120,7 +137,7 @@ def test_an_image_s_copy_does_not_vouch_for_it(name):
     assert normal.tail.values[0] > 1.5 * with_copy.max()
 
 
-@pytest.mark.parametrize("name", FITTED)
+@pytest.mark.parametrize("name", WITH_MAPS)
 def test_equal_seeds_give_equal_scores_on_any_number_of_threads(name):
     def run(cell, threads):
         before = torch.get_num_threads()

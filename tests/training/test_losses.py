@@ -1,4 +1,4 @@
-"""Losses are looked at every so many steps, and what is lost is named as if each had been looked at."""
+"""Losses are looked at every few steps, and what is lost is named as if each had been looked at."""
 
 import numpy as np
 import pytest

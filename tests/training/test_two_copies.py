@@ -149,7 +149,7 @@ def test_a_failure_is_not_taken_for_another_copy(tmp_path):
 
 def test_results_that_another_process_discards_are_an_error(tmp_path):
     side = SideFolder(tmp_path, "f")
-    with pytest.raises(NfbenchError, match="another process has begun this training anew"), side.publish() as folder:
+    with pytest.raises(NfbenchError, match="another process has restarted this training"), side.publish() as folder:
         write_text(folder / "model.safetensors", "x")  # and no marker comes to the run's folder
 
 

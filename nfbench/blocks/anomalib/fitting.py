@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nfbench.blocks.anomalib.building import quiet
 from nfbench.blocks.features import Features
-from nfbench.blocks.own_training import OwnTraining
+from nfbench.blocks.passes import OwnTraining
 
 __all__ = ["fit"]
 

@@ -1,4 +1,4 @@
-"""What a method is given that takes the steps of its epochs itself."""
+"""How a method goes over images: those it is fitted to, and the epochs of one that takes its steps itself."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,7 +11,24 @@ from nfbench.blocks.features import Features
 if TYPE_CHECKING:
     from nfbench.blocks.method import Batch
 
-__all__ = ["OwnTraining"]
+__all__ = ["Batches", "OwnTraining", "Passes"]
+
+
+class Passes(Protocol):
+    """The normal training images, for what is fitted or trained in ``prepare``; can be gone over again."""
+
+    def __call__(self) -> Iterable[Features[Tensor]]:
+        """All images in order, batch by batch."""
+
+    def shuffled(self, number: int, batch_size: int) -> Iterable[Features[Tensor]]:
+        """All images in an order that follows from the training's seed and ``number``, such as that of an epoch."""
+
+    def generator(self, *names: object) -> torch.Generator:
+        """Random draws that follow from the training's seed and ``names``."""
+
+
+Batches = Callable[[], Iterable[Features[Tensor]]]
+"""A set of images in order, batch by batch; each call goes over them again."""
 
 
 class OwnTraining(Protocol):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-__all__ = ["FittedSettings", "MethodSettings", "Schedule", "TrainedSettings", "epochs_of"]
+__all__ = ["FittedSettings", "MethodSettings", "Milestones", "Schedule", "TrainedSettings", "epochs_of"]
 
 Schedule = Annotated[
     Literal["constant", "cosine", "warmup_cosine", "step"],
@@ -13,6 +13,10 @@ Schedule = Annotated[
         description="learning rate: constant; cosine by step; CFLOW-AD's, a cosine by meta-epoch after a warm-up; or "
         "step, times 'gamma' at each of the 'milestones'"
     ),
+]
+Milestones = Annotated[
+    tuple[Annotated[float, Field(gt=0, lt=1)], ...],
+    Field(description="shares of the training after which the schedule step lowers the learning rate"),
 ]
 
 
@@ -54,9 +58,7 @@ class TrainedSettings(MethodSettings):
     betas: tuple[float, float] = Field((0.9, 0.999), description="decay of Adam's two moments")
     eps: float = Field(1e-8, gt=0, description="term that keeps Adam from dividing by zero")
     schedule: Schedule = "constant"
-    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
-        (), description="shares of the training after which the schedule step lowers the learning rate"
-    )
+    milestones: Milestones = ()
     gamma: float = Field(0.1, gt=0, lt=1, description="factor of the schedule step")
     meta_epochs: int = Field(25, ge=1, description="meta-epochs of the schedule warmup_cosine")
     gradient_clip: float | None = Field(

@@ -23,7 +23,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import PACKAGE, Batch, LevelShape, Method, build_to_count, resolve_settings
 from nfbench.blocks.settings import MethodSettings, TrainedSettings
+from nfbench.config import BackboneConfig
 from nfbench.core.registry import plugin, plugin_names
+from nfbench.features.building import count_on
 from nfbench.training.optimizer import Adam, OwnOptimizer
 
 __all__ = ["Counted", "Placed", "build_placed", "check", "tiny", "training_step"]
@@ -124,9 +126,14 @@ def build_placed(
     n_classes: int = 1,
     views: int = VIEWS,
 ) -> Iterator[Placed]:
-    """A method without values on the stand-in, inside of a mode without values."""
-    device = stand_in()
-    model, mode = build_to_count(method, shapes, settings, map_size, n_classes), FakeTensorMode()
+    """A method without values on the stand-in, inside of a mode without values; with the network of its small model."""
+    device, mode = stand_in(), FakeTensorMode()
+    small = plugin(PACKAGE, method).METHOD.tiny
+    if small.network:
+        backbone = BackboneConfig(name=small.network, input_size=map_size[0], levels=small.levels, frozen=False)
+        model = count_on(backbone, method, settings, n_classes)
+    else:
+        model = build_to_count(method, shapes, settings, map_size, n_classes)
 
     def fake(where: torch.device, tensor: Tensor) -> FakeTensor:
         return FakeTensor(mode, tensor.detach().to("meta"), where)

@@ -11,10 +11,22 @@ from nfbench.config import BackboneConfig
 from nfbench.core.registry import plugin
 from nfbench.features.forward import random_network
 
-__all__ = ["NO_ANOMALIES", "OWN_BACKBONES", "build_tiny", "network_keys", "stand_in", "stand_in_of", "tiny_of"]
+__all__ = [
+    "ALWAYS_ANOMALIES",
+    "NO_ANOMALIES",
+    "OWN_BACKBONES",
+    "build_tiny",
+    "network_keys",
+    "stand_in",
+    "stand_in_of",
+    "tiny_of",
+]
 
 NO_ANOMALIES = {"sanflow": {"mixture": False}, "bgad": {"boundary": "pull", "focal": False}}
 """Settings with which methods that learn from anomalies learn without."""
+
+ALWAYS_ANOMALIES = ("devnet",)
+"""Methods that have no such settings."""
 
 _SMALL = {"input_size": 64, "weights": "random"}
 OWN_BACKBONES = {

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from nfbench.blocks.features import Features
-from nfbench.blocks.network import Network
+from nfbench.blocks.network import Network, repeatable
 from nfbench.blocks.settings import MethodSettings, TrainedSettings
 from nfbench.config import Dimension
 from nfbench.core.errors import NfbenchError, required
@@ -143,6 +143,7 @@ class Method(nn.Module, ABC):
         takes_image: reads the normalized image, ``(B, 3, S, S)`` with ``(S, S)`` the size of the maps.
         takes_network: trains a network that starts from the weights of the backbone; ``build`` makes it of ``network``.
         takes_class: reads the class of each image.
+        localizes: makes anomaly maps.
         tiny: a small model of it, for tests.
         transductive: the published score takes statistics of the whole test set, by ``calibrate``.
 
@@ -165,6 +166,7 @@ class Method(nn.Module, ABC):
     takes_image: ClassVar[bool] = False
     takes_network: ClassVar[Literal["no", "optional", "yes"]] = "no"
     takes_class: ClassVar[bool] = False
+    localizes: ClassVar[bool] = True
     transductive: ClassVar[bool] = False
 
     def __init__(
@@ -190,7 +192,7 @@ class Method(nn.Module, ABC):
 
     def make_network(self) -> nn.Module:
         """The backbone that the method trains, with the weights that training starts from."""
-        return required(self.given_network, "a backbone with 'frozen: false'").build()
+        return repeatable(required(self.given_network, "a backbone with 'frozen: false'").build())
 
     @property
     def dimensions(self) -> int:
@@ -220,7 +222,7 @@ class Method(nn.Module, ABC):
     @classmethod
     def makes_maps(cls, settings: MethodSettings) -> bool:
         """Whether there are anomaly maps, by ``score`` or by gradient; without, metrics are those of images alone."""
-        return True
+        return cls.localizes
 
     @property
     def gradient_maps(self) -> GradientSettings | None:

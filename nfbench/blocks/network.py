@@ -1,18 +1,21 @@
 """A backbone that a method trains itself, and which backbones a method can have."""
 
 from collections.abc import Callable
+from functools import reduce
 from typing import TYPE_CHECKING, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from nfbench.config import BackboneConfig
 from nfbench.config.backbone import Shape
-from nfbench.core.errors import NfbenchError
+from nfbench.core.errors import NfbenchError, required
 
 if TYPE_CHECKING:
     from nfbench.blocks.method import Method
 
-__all__ = ["Network", "check_backbone"]
+__all__ = ["MaxPool", "Network", "check_backbone", "last_channels", "repeatable"]
 
 
 class Network(NamedTuple):
@@ -28,6 +31,52 @@ class Network(NamedTuple):
     name: str
     shapes: tuple[Shape, ...]
     build: Callable[[], nn.Module]
+
+
+class MaxPool(nn.Module):
+    """``nn.MaxPool2d`` by maxima of rows, then of columns, whose gradient a GPU adds up in the same order each time.
+
+    Values are the same, bit by bit; where several are the largest, they share the gradient.
+    """
+
+    def __init__(self, pool: nn.MaxPool2d) -> None:
+        super().__init__()
+        self.size, self.stride, self.padding = map(_side, (pool.kernel_size, pool.stride, pool.padding))
+        self.ceil_mode = pool.ceil_mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to the largest values of its windows."""
+        return self._along(self._along(x, 3), 2)
+
+    def _along(self, x: Tensor, dim: int) -> Tensor:
+        free = x.shape[dim] + 2 * self.padding - self.size
+        count = 1 + (-(-free // self.stride) if self.ceil_mode else free // self.stride)
+        beyond = (count - 1) * self.stride + self.size - x.shape[dim] - self.padding
+        margins = (self.padding, max(0, beyond))
+        x = functional.pad(x, (*margins, 0, 0) if dim == 3 else (0, 0, *margins), value=-torch.inf)
+        reach = (count - 1) * self.stride + 1
+        columns = (x.narrow(dim, first, reach) for first in range(self.size))
+        taken = (part[..., :: self.stride] if dim == 3 else part[..., :: self.stride, :] for part in columns)
+        return reduce(torch.maximum, taken)
+
+
+def _side(size: int | tuple[int, ...]) -> int:
+    return size if isinstance(size, int) else size[0]
+
+
+def repeatable(network: nn.Module) -> nn.Module:
+    """The network with layers whose training a GPU can repeat."""
+    for name, child in network.named_children():
+        if isinstance(child, nn.MaxPool2d):
+            setattr(network, name, MaxPool(child))
+        else:
+            repeatable(child)
+    return network
+
+
+def last_channels(method: "Method") -> int:
+    """Channels of the last level of the network that a method trains."""
+    return required(method.given_network, "a network").shapes[-1][0]
 
 
 def check_backbone(method: "Method | type[Method]", backbone: BackboneConfig) -> None:

@@ -14,6 +14,7 @@ Schedule = Annotated[
         "step, times 'gamma' at each of the 'milestones'"
     ),
 ]
+
 Milestones = Annotated[
     tuple[Annotated[float, Field(gt=0, lt=1)], ...],
     Field(description="shares of the training after which the schedule step lowers the learning rate"),

@@ -13,8 +13,10 @@ from nfbench.blocks.method import (
     count_parameters,
     resolve_settings,
 )  # fmt: skip
+from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import plugin, plugin_names
+from nfbench.features.building import count_on
 from tests.tiny_models import build_tiny
 
 pytestmark = pytest.mark.slow
@@ -43,6 +45,10 @@ def shapes_for(method, name):
 def describe(method, name):
     """The method on the first of these shapes that it takes, None without; its messages are tested with it."""
     side = find_backbone(name).input_size
+    if find(method).takes_network == "yes":
+        with suppress(NfbenchError):
+            return count_on(BackboneConfig(name=name, frozen=False), method, resolve_settings(method, backbone=name))
+        return None
     for shapes in shapes_for(method, name):
         with suppress(NfbenchError):
             return build_to_count(method, shapes, resolve_settings(method, backbone=name), (side, side))

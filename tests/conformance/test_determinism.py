@@ -25,6 +25,7 @@ EXPECTED = {
     "hgad": {"index_put"},  # of the centres of each image's class
     "riad": {"scatter_add"},  # as of ae_ssim
     "simplenet": {"upsample_bilinear2d"},  # of features, without a gradient
+    "uniad": {"upsample_bilinear2d"},  # the same
 }
 
 

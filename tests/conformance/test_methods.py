@@ -43,6 +43,7 @@ class WithoutMaps(Method):
     """Stands for methods that score images alone: the distance of an image's mean features from the usual ones."""
 
     title = "Without maps"
+    localizes = False
     settings_type = MethodSettings
 
     def build(self, generator):
@@ -215,6 +216,13 @@ def test_scores_have_their_shapes_and_a_planted_anomaly_is_found(fitted):
     np.testing.assert_allclose(planted.images["paper"][1:], normal.images["paper"][1:], rtol=1e-5)
 
 
+def test_whether_there_are_maps_is_known_beforehand(fitted):
+    name, method, _ = fitted
+    maps = method.score(tensors(features_of(method, 2, 2))).maps
+    has_maps = maps is not None or method.gradient_maps is not None
+    assert method.makes_maps(method.settings) == has_maps, name
+
+
 def test_score_of_an_image_does_not_depend_on_its_batch(fitted):
     _, method, _ = fitted
     features = features_of(method, N_TEST, 2)
@@ -354,6 +362,7 @@ def test_memory_of_scoring_does_not_grow_with_the_number_of_images(fitted):
 OTHER = {
     "betas": (0.5, 0.9),
     "compile": None,  # leaves the numbers, see test_settings_and_splits.py
+    "confidence_margin": 0.05,
     "eps": 1e-2,
     "folds": None,  # chooses where thresholds come from, see tests/training/test_crossfit.py
     "gradient_clip": 1e-4,
@@ -383,7 +392,7 @@ GIVEN = {
 def other_value(name, key):
     """A legal value of a setting that is not the tiny model's; None where there is no rule for one."""
     if key in OTHER:
-        return OTHER[key]
+        return OTHER[key] if OTHER[key] is None or is_legal(name, key, OTHER[key]) else None
     if key == "precision" and not any(isinstance(part, nn.Linear | nn.Conv2d) for part in build(name).modules()):
         return None  # autocast concerns matrix products alone
     now = getattr(small(name, **GIVEN.get(key, {})), key)

@@ -5,7 +5,7 @@ import torch
 
 from nfbench.backbones._weights import state_hash
 from nfbench.blocks.method import Method
-from nfbench.blocks.network import check_backbone
+from nfbench.blocks.network import check_backbone, repeatable
 from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.features.building import build_on
@@ -82,3 +82,18 @@ def test_keys_of_cached_levels_are_refused(key):
 def test_there_is_nothing_to_train_in_the_backbone_image():
     with pytest.raises(NfbenchError, match="remove 'frozen'"):
         _ = BackboneConfig(name="image", frozen=False).level_shapes
+
+
+@pytest.mark.parametrize("side", [16, 17])
+@pytest.mark.parametrize(
+    "keys", [{"kernel_size": 3, "stride": 2, "padding": 1}, {"kernel_size": 2}, {"kernel_size": 3}]
+)
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_a_pool_that_can_be_repeated_has_the_same_values_and_gradients(side, keys, ceil_mode):
+    pool = torch.nn.MaxPool2d(**keys, ceil_mode=ceil_mode)
+    (other,) = repeatable(torch.nn.Sequential(torch.nn.MaxPool2d(**keys, ceil_mode=ceil_mode)))
+    x = torch.randn(2, 3, side, side + 1, requires_grad=True)
+    assert torch.equal(other(x), pool(x))
+    weights = torch.randn(pool(x).shape)
+    expected, found = (torch.autograd.grad((part(x) * weights).sum(), x)[0] for part in (pool, other))
+    torch.testing.assert_close(found, expected)

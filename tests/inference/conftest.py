@@ -11,7 +11,7 @@ from nfbench.blocks.settings import epochs_of
 from nfbench.core.registry import plugin, plugin_names
 from nfbench.results.record import RunRecord, read_record
 from tests.in_process import run_experiment
-from tests.tiny_models import NO_ANOMALIES, OWN_BACKBONES, network_keys, tiny_of
+from tests.tiny_models import ALWAYS_ANOMALIES, NO_ANOMALIES, OWN_BACKBONES, network_keys, tiny_of
 from tests.workflow.conftest import Checkout
 
 METHODS = plugin_names(PACKAGE)
@@ -25,6 +25,8 @@ BACKBONES = {
     "sanflow": {**LITE, "image": True},
     **OWN_BACKBONES,
 }
+
+GENERATED = {"generator": "cutpaste", "views": 2}
 
 
 @dataclass
@@ -45,7 +47,9 @@ class Runs:
 def variant_of(name: str) -> dict:
     settings = {**plugin(PACKAGE, name).METHOD.tiny.settings, **NO_ANOMALIES.get(name, {})}
     trained = {"epochs": 1, "batch_size": 4, "val_fraction": 0.3} if epochs_of(resolve_settings(name)) else {"folds": 3}
-    return {"method": name, "settings": {**settings, **trained}}
+    if name not in ALWAYS_ANOMALIES:
+        return {"method": name, "settings": {**settings, **trained}}
+    return {"method": name, "settings": {**settings, **trained, "val_fraction": 0}, "anomalies": GENERATED}
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,36 @@
+"""Stochastic gradient descent with momentum, for methods whose papers train by it."""
+
+from collections.abc import Iterable
+
+import torch
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+from torch import nn
+
+from nfbench.blocks.settings import TrainedSettings
+
+__all__ = ["SgdSettings", "sgd"]
+
+
+class SgdSettings(TrainedSettings):
+    """How a method is trained by gradient descent with momentum, epoch by epoch."""
+
+    lr: float = Field(gt=0, description="learning rate")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty")
+    momentum: float = Field(0.9, gt=0, lt=1, description="decay of the sum of gradients")
+
+    @model_validator(mode="after")
+    def _has_no_settings_of_adam(self) -> "SgdSettings":
+        for key in ("betas", "eps"):
+            if getattr(self, key) != TrainedSettings.model_fields[key].default:
+                text = "'{key}' is a setting of Adam and has no effect, since this method is trained by SGD"
+                raise PydanticCustomError("of_adam", text, {"key": key})
+        return self
+
+
+def sgd(parameters: Iterable[nn.Parameter], settings: SgdSettings, *, nesterov: bool = False) -> torch.optim.SGD:
+    """The optimizer of trained parameters."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    return torch.optim.SGD(
+        trained, settings.lr, settings.momentum, weight_decay=settings.weight_decay, nesterov=nesterov
+    )

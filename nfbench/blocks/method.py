@@ -143,6 +143,7 @@ class Method(nn.Module, ABC):
         takes_image: reads the normalized image, ``(B, 3, S, S)`` with ``(S, S)`` the size of the maps.
         takes_network: trains a network that starts from the weights of the backbone; ``build`` makes it of ``network``.
         takes_class: reads the class of each image.
+        localizes: makes anomaly maps.
         tiny: a small model of it, for tests.
         transductive: the published score takes statistics of the whole test set, by ``calibrate``.
 
@@ -165,6 +166,7 @@ class Method(nn.Module, ABC):
     takes_image: ClassVar[bool] = False
     takes_network: ClassVar[Literal["no", "optional", "yes"]] = "no"
     takes_class: ClassVar[bool] = False
+    localizes: ClassVar[bool] = True
     transductive: ClassVar[bool] = False
 
     def __init__(
@@ -220,7 +222,7 @@ class Method(nn.Module, ABC):
     @classmethod
     def makes_maps(cls, settings: MethodSettings) -> bool:
         """Whether there are anomaly maps, by ``score`` or by gradient; without, metrics are those of images alone."""
-        return True
+        return cls.localizes
 
     @property
     def gradient_maps(self) -> GradientSettings | None:

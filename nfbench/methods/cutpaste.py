@@ -62,6 +62,7 @@ class CutPaste(Method):
     """
 
     title = "CutPaste"
+    localizes = False
     settings_type = CutPasteSettings
     settings: CutPasteSettings
     mean: Tensor

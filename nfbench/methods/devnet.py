@@ -56,6 +56,7 @@ class DevNet(Method):
     """A backbone with one score for each position of its last level."""
 
     title = "DevNet"
+    localizes = False
     settings_type = DevNetSettings
     settings: DevNetSettings
     tiny = Tiny(shapes=(), side=32, network="resnet18.tv_in1k", levels=(1,))

@@ -60,6 +60,7 @@ class Ocsvm(Method):
     """
 
     title = "OCSVM"
+    localizes = False
     settings_type = OcsvmSettings
     settings: OcsvmSettings
     mean: Tensor

@@ -24,6 +24,7 @@ EXPECTED = {
     "bgad": {"index_put"},  # of the loss of a chunk's normal fibres, a number for each
     "hgad": {"index_put"},  # of the centres of each image's class
     "simplenet": {"upsample_bilinear2d"},  # of features, without a gradient
+    "uniad": {"upsample_bilinear2d"},  # the same
 }
 
 

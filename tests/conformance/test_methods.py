@@ -43,6 +43,7 @@ class WithoutMaps(Method):
     """Stands for methods that score images alone: the distance of an image's mean features from the usual ones."""
 
     title = "Without maps"
+    localizes = False
     settings_type = MethodSettings
 
     def build(self, generator):
@@ -213,6 +214,13 @@ def test_scores_have_their_shapes_and_a_planted_anomaly_is_found(fitted):
         row, column = np.unravel_index(rise.argmax(), method.map_size)
         assert max(row, column) < 0.44 * method.map_size[0]
     np.testing.assert_allclose(planted.images["paper"][1:], normal.images["paper"][1:], rtol=1e-5)
+
+
+def test_whether_there_are_maps_is_known_beforehand(fitted):
+    name, method, _ = fitted
+    maps = method.score(tensors(features_of(method, 2, 2))).maps
+    has_maps = maps is not None or method.gradient_maps is not None
+    assert method.makes_maps(method.settings) == has_maps, name
 
 
 def test_score_of_an_image_does_not_depend_on_its_batch(fitted):

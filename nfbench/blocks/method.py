@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from nfbench.blocks.features import Features
+from nfbench.blocks.maps import GradientSettings
 from nfbench.blocks.network import Network, repeatable
 from nfbench.blocks.passes import Batches, OwnTraining, Passes
 from nfbench.blocks.settings import EpochSettings, MethodSettings, TrainedSettings
@@ -24,7 +25,6 @@ __all__ = [
     "HALF_LOG_TWO_PI",
     "Batch",
     "Batches",
-    "GradientSettings",
     "LevelShape",
     "Method",
     "ParameterGroup",
@@ -88,17 +88,6 @@ class Scores(NamedTuple):
     latents: Sequence[Tensor] | None = None
     """Latents ``(B, C_l, H_l, W_l)``, finest first, that are independent and standard normal for a normal image if the
     model is right; None where a method has none. What the a contrario segmentation works on."""
-
-
-class GradientSettings(NamedTuple):
-    """How maps are made of gradients of ``localized`` with respect to the image."""
-
-    views: int
-    """Fixed rotations of the image, over which maps are averaged."""
-    sigma: float
-    """Of a Gaussian on each view's gradient, in pixels of the image."""
-    absolute: bool = False
-    """Blur absolute values of the gradient, so that signs do not cancel out."""
 
 
 class ParameterGroup(NamedTuple):

@@ -88,6 +88,9 @@ class OnePass:
     def __call__(self):
         return iter([self.features])
 
+    def shuffled(self, number, batch_size):
+        return self.features[:batch_size], self.features[batch_size:]
+
 
 def pictures_of(side, count, seed, anomalous=()):
     """Images of one scene in changing light, some of them with a square that does not belong there."""

@@ -1,0 +1,212 @@
+"""FCDD: a fully convolutional network whose output is the map (Liznerski et al., ICLR 2021, arXiv 2007.01760).
+
+Compared with the description of liznerski/fcdd at 4fa8502, the variant for MVTec AD. A 1 x 1 convolution makes one
+value ``a`` of each position of the last level, and ``h = sqrt(a^2 + 1) - 1``. Loss of an image:
+
+- normal: the mean of ``h``;
+- with confetti, which half of the normal images get: ``-log(1 - exp(-mean h))``;
+- a given anomaly with mask ``m``, by ``h`` at the image's size: ``mean(h * (1 - m)) - log(1 - exp(-mean(h * m)))``.
+
+Score: ``h``, up-sampled by a Gaussian of the size of the receptive field; of an image, the mean of ``h``.
+
+Deliberate deviations: images are not cropped at random. They are scaled to the range that the training images have
+after the normalization of contrast, where the authors have constants by category. The learning rate is lowered in nine
+steps rather than by 0.985 after each epoch, and a step sees all its images at once, where there are eight parts of 16.
+The Gaussian keeps the value of a constant map. Confetti has one square at least, up to four.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nfbench.blocks.confetti import add_confetti
+from nfbench.blocks.cutpaste import jitter_colors
+from nfbench.blocks.deviation import anomalous_images
+from nfbench.blocks.features import Features
+from nfbench.blocks.method import Batch, Method, Passes, Scores, Tiny
+from nfbench.blocks.network import last_channels
+from nfbench.blocks.pixels import Pixels
+from nfbench.blocks.settings import Milestones, Schedule
+from nfbench.blocks.sgd import SgdSettings, sgd
+from nfbench.config import Range
+
+__all__ = ["FCDD", "METHOD", "FCDDSettings", "anomaly_loss", "gaussian_upsample", "local_contrast", "pseudo_huber"]
+
+MEMORY = {"parameters": 0, "network": 4.6e6, "pixels": 6000}
+"""See ``nfbench.plan.memory``."""
+
+_SMALLEST = 1e-31
+_RANGE = 1e-6
+
+
+class FCDDSettings(SgdSettings):
+    """Defaults of the repository."""
+
+    epochs: int = Field(200, ge=0, description="passes over the training images, fixed beforehand")
+    batch_size: int = Field(128, ge=1, description="images per step")
+    lr: float = Field(1e-3, gt=0, description="learning rate")
+    weight_decay: float = Field(1e-4, ge=0, description="L2 penalty")
+    schedule: Schedule = "step"
+    milestones: Milestones = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    gamma: float = Field(0.739, gt=0, lt=1, description="factor of the schedule step")
+    frozen_layers: int = Field(4, ge=0, description="first convolutions that are not trained, nor their normalization")
+    confetti_share: float = Field(0.5, ge=0, le=1, description="share of normal images that get confetti")
+    jitter: float = Field(0.04, ge=0, le=0.5, description="strength of random changes of colour")
+    noise: float = Field(
+        0.1, ge=0, description="noise that half of the images get, as a share of the standard deviation of their pixels"
+    )
+    receptive_field: int = Field(62, ge=1, description="side of the Gaussian of the up-sampling in pixels")
+    sigma: float = Field(12.0, gt=0, description="standard deviation of that Gaussian in pixels")
+
+
+class FCDD(Method):
+    """The first layers of a backbone with one value for each position.
+
+    Attributes:
+        low, high: smallest and largest value of each channel of the training images, ``(3, 1, 1)``, after the
+            normalization of contrast.
+    """
+
+    title = "FCDD"
+    settings_type = FCDDSettings
+    settings: FCDDSettings
+    low: Tensor
+    high: Tensor
+    tiny = Tiny(
+        {"frozen_layers": 1, "receptive_field": 8, "sigma": 2.0},
+        shapes=(),
+        side=32,
+        network="resnet18.tv_in1k",
+        levels=(1,),
+    )
+    takes_levels = False
+    takes_image = True
+    takes_network = "yes"
+    search_space = {
+        "lr": Range(low=1e-4, high=1e-1, log=True),
+        "weight_decay": Range(low=1e-6, high=1e-2, log=True),
+        "confetti_share": Range(low=0.1, high=0.9),
+    }
+
+    @property
+    def takes_anomalies(self) -> bool:
+        """With their masks."""
+        return True
+
+    def build(self, generator: torch.Generator) -> None:
+        """Makes network and head."""
+        self.network, self.pixels = self.make_network(), Pixels()
+        _freeze(self.network, self.settings.frozen_layers)
+        self.head = nn.Conv2d(last_channels(self), 1, 1)
+        self.register_buffer("low", torch.zeros(3, 1, 1))
+        self.register_buffer("high", torch.ones(3, 1, 1))
+
+    def prepare(self, passes: Passes) -> None:
+        """Takes the range of the training images."""
+        parts = [local_contrast(self.pixels.of(features.required_image)) for features in passes()]
+        self.low.copy_(torch.stack([part.amin((0, 2, 3)) for part in parts]).amin(0).view(3, 1, 1))
+        self.high.copy_(torch.stack([part.amax((0, 2, 3)) for part in parts]).amax(0).view(3, 1, 1))
+
+    def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
+        """Mean over the images, each by its own rule."""
+        pixels = self.pixels.of(batch.features.required_image)
+        seen = anomalous_images(pixels, batch.masks) > 0
+        pixels, changed = self.with_confetti(pixels, seen, generator)
+        heat = self.heat(self.augmented(pixels, generator))
+        mean = heat.mean((1, 2))
+        loss = torch.where(changed, anomaly_loss(torch.where(changed, mean, 1)), mean)
+        if batch.masks is not None:
+            marked, large = batch.masks > 0, self.upsample(heat)
+            inside = torch.where(seen, (large * marked).mean((1, 2)), 1)
+            loss = torch.where(seen, (large * ~marked).mean((1, 2)) + anomaly_loss(inside), loss)
+        yield loss.mean()
+
+    def with_confetti(self, pixels: Tensor, seen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Adds confetti to some of the images that are not ``seen`` anomalies; which ones, ``(B,)``."""
+        drawn = torch.rand(pixels.shape[0], generator=generator, device=generator.device)
+        changed = (drawn < self.settings.confetti_share) & ~seen
+        return torch.where(changed.view(-1, 1, 1, 1), add_confetti(pixels, generator), pixels), changed
+
+    def augmented(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+        """Images in slightly other colours, half of them with noise."""
+        pixels = jitter_colors(pixels, self.settings.jitter, generator)
+        noise = torch.randn(pixels.shape, generator=generator, device=generator.device)
+        noisy = torch.rand(pixels.shape[0], 1, 1, 1, generator=generator, device=generator.device) < 0.5
+        return pixels + self.settings.noise * noisy * pixels.std((1, 2, 3), keepdim=True) * noise
+
+    def heat(self, pixels: Tensor) -> Tensor:
+        """``h`` of images in [0, 1], ``(B, 3, H, W)`` to ``(B, h, w)``."""
+        inputs = (local_contrast(pixels) - self.low) / (self.high - self.low).clamp(min=_RANGE)
+        return pseudo_huber(self.head(self.network(inputs)[-1])[:, 0])
+
+    def upsample(self, heat: Tensor) -> Tensor:
+        """``h`` at the size of the image, ``(B, H, W)``."""
+        return gaussian_upsample(heat, self.map_size, self.settings.receptive_field, self.settings.sigma)
+
+    def score(self, features: Features[Tensor]) -> Scores:
+        """``h`` at the size of the image, and its mean."""
+        heat = self.heat(self.pixels.of(features.required_image))
+        return Scores(self.upsample(heat), heat.mean((1, 2)))
+
+    def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
+        """Trained parameters of the network, and those of the head."""
+        trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        return {"network": trained, "head": list(self.head.parameters())}
+
+    def own_optimizer(self) -> torch.optim.Optimizer:
+        """Nesterov's."""
+        return sgd(self.parameters(), self.settings, nesterov=True)
+
+
+def pseudo_huber(a: Tensor) -> Tensor:
+    """``sqrt(a^2 + 1) - 1``, also where ``a`` is small."""
+    squared = a.square()
+    return squared / ((squared + 1).sqrt() + 1)
+
+
+def anomaly_loss(mean: Tensor) -> Tensor:
+    """``-log(1 - exp(-h))``."""
+    return -(-torch.expm1(-mean) + _SMALLEST).log()
+
+
+def local_contrast(images: Tensor) -> Tensor:
+    """Images ``(B, 3, H, W)`` with mean 0 and mean absolute deviation 1."""
+    centred = images - images.mean((1, 2, 3), keepdim=True)
+    return centred / centred.abs().mean((1, 2, 3), keepdim=True).clamp(min=_RANGE)
+
+
+def gaussian_upsample(heat: Tensor, size: tuple[int, int], field: int, sigma: float) -> Tensor:
+    """Puts a Gaussian in the place of each position, at the centre of what it sees: ``(B, h, w)`` to ``(B, H, W)``.
+
+    Args:
+        heat: values of positions.
+        size: of the image.
+        field: side of the Gaussian in pixels, at least the distance of two positions.
+        sigma: its standard deviation in pixels.
+    """
+    stride = round(size[0] / heat.shape[1])
+    margin = max(0, round((field - stride) / 2))
+    offsets = torch.arange(stride + 2 * margin, device=heat.device, dtype=heat.dtype)
+    line = torch.exp(-0.5 * ((offsets - (stride - 1) / 2 - margin) / sigma).square())
+    line = stride * line / line.sum()
+    large = functional.conv_transpose2d(heat[:, None], line.outer(line)[None, None], stride=stride, padding=margin)
+    beyond = [max(0, wanted - found) for wanted, found in zip(size, large.shape[2:], strict=True)]
+    large = functional.pad(large, (0, beyond[1], 0, beyond[0]), mode="replicate") if any(beyond) else large
+    return large[:, 0, : size[0], : size[1]]
+
+
+def _freeze(network: nn.Module, layers: int) -> None:
+    """Fixes the parameters of the first convolutions and of what follows each of them."""
+    convolutions = 0
+    for module in network.modules():
+        convolutions += isinstance(module, nn.Conv2d)
+        if convolutions > layers:
+            return
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(False)
+
+
+METHOD = FCDD

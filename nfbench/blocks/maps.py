@@ -1,6 +1,7 @@
 """From scores of positions to anomaly maps and image scores."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,7 +9,18 @@ from torch.nn import functional
 
 from nfbench.blocks.exporting import narrowed
 
-__all__ = ["resize_maps", "smooth", "top_percent_mean"]
+__all__ = ["GradientSettings", "resize_maps", "smooth", "top_percent_mean"]
+
+
+class GradientSettings(NamedTuple):
+    """How maps are made of gradients of ``Method.localized`` with respect to the image."""
+
+    views: int
+    """Fixed rotations of the image, over which maps are averaged."""
+    sigma: float
+    """Of a Gaussian on each view's gradient, in pixels of the image."""
+    absolute: bool = False
+    """Blur absolute values of the gradient, so that signs do not cancel out."""
 
 
 def resize_maps(maps: Sequence[Tensor], size: tuple[int, int], align_corners: bool = False) -> Tensor:

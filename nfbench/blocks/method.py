@@ -5,16 +5,18 @@ A method sees features only. It reads no files, knows no dataset, and has no tra
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from nfbench.blocks.features import Features
+from nfbench.blocks.maps import GradientSettings
 from nfbench.blocks.network import Network, repeatable
-from nfbench.blocks.settings import MethodSettings, TrainedSettings
+from nfbench.blocks.passes import Batches, OwnTraining, Passes
+from nfbench.blocks.settings import EpochSettings, MethodSettings, TrainedSettings
 from nfbench.config import Dimension
 from nfbench.core.errors import NfbenchError, required
 from nfbench.core.registry import exported, nearest
@@ -23,7 +25,6 @@ __all__ = [
     "HALF_LOG_TWO_PI",
     "Batch",
     "Batches",
-    "GradientSettings",
     "LevelShape",
     "Method",
     "ParameterGroup",
@@ -41,23 +42,6 @@ PACKAGE = "nfbench.methods"
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 """What a standard normal variable adds to the negative log-likelihood, at any value."""
-
-
-class Passes(Protocol):
-    """The normal training images, for what is fitted or trained in ``prepare``; can be gone over again."""
-
-    def __call__(self) -> Iterable[Features[Tensor]]:
-        """All images in order, batch by batch."""
-
-    def shuffled(self, number: int, batch_size: int) -> Iterable[Features[Tensor]]:
-        """All images in an order that follows from the training's seed and ``number``, such as that of an epoch."""
-
-    def generator(self, *names: object) -> torch.Generator:
-        """Random draws that follow from the training's seed and ``names``."""
-
-
-Batches = Callable[[], Iterable[Features[Tensor]]]
-"""A set of images in order, batch by batch; each call goes over them again."""
 
 
 class LevelShape(NamedTuple):
@@ -104,17 +88,6 @@ class Scores(NamedTuple):
     latents: Sequence[Tensor] | None = None
     """Latents ``(B, C_l, H_l, W_l)``, finest first, that are independent and standard normal for a normal image if the
     model is right; None where a method has none. What the a contrario segmentation works on."""
-
-
-class GradientSettings(NamedTuple):
-    """How maps are made of gradients of ``localized`` with respect to the image."""
-
-    views: int
-    """Fixed rotations of the image, over which maps are averaged."""
-    sigma: float
-    """Of a Gaussian on each view's gradient, in pixels of the image."""
-    absolute: bool = False
-    """Blur absolute values of the gradient, so that signs do not cancel out."""
 
 
 class ParameterGroup(NamedTuple):
@@ -235,6 +208,10 @@ class Method(nn.Module, ABC):
         Checkpoints are written between epochs: what is interrupted here starts again.
         """
 
+    def train_epochs(self, training: OwnTraining) -> None:
+        """Takes the steps of all epochs itself, where the settings are ``EpochSettings`` and no ``TrainedSettings``."""
+        raise NotImplementedError(f"{self.title} is not trained by a loop of its own")
+
     def calibrate(self, passes: Batches) -> None:
         """Takes from a set of images what scores are relative to.
 
@@ -342,13 +319,13 @@ def resolve_settings(
         key = ".".join(str(part) for part in first["loc"])
         where, known = f"setting '{key}'" if key else "settings", method_type.settings_type.model_fields
         if key in TrainedSettings.model_fields.keys() - known.keys():
+            why = "its training is its own" if "epochs" in known else "nothing is trained by gradient"
             raise NfbenchError(
-                f"setting '{key}' of method '{method}' has no effect, since nothing is trained by gradient; "
-                "leave it out"
+                f"setting '{key}' of method '{method}' has no effect, since {why}; leave it out"
             ) from error
         hint = nearest(key, known) if first["type"] == "extra_forbidden" else ""
         raise NfbenchError(f"{where} of method '{method}': {first['msg']}{hint}") from error
-    if epochs_at_most is None or not isinstance(settings, TrainedSettings):
+    if epochs_at_most is None or not isinstance(settings, EpochSettings):
         return settings
     return settings.model_copy(update={"epochs": min(settings.epochs, epochs_at_most)})
 

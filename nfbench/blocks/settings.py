@@ -5,7 +5,15 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-__all__ = ["FittedSettings", "MethodSettings", "Milestones", "Schedule", "TrainedSettings", "epochs_of"]
+__all__ = [
+    "EpochSettings",
+    "FittedSettings",
+    "MethodSettings",
+    "Milestones",
+    "Schedule",
+    "TrainedSettings",
+    "epochs_of",
+]
 
 Schedule = Annotated[
     Literal["constant", "cosine", "warmup_cosine", "step"],
@@ -49,11 +57,17 @@ class FittedSettings(MethodSettings):
     )
 
 
-class TrainedSettings(MethodSettings):
-    """How a method is trained by gradient, epoch by epoch."""
+class EpochSettings(MethodSettings):
+    """Of methods that are trained epoch by epoch, by the loop of all or by one of their own."""
 
     epochs: int = Field(ge=0, description="passes over the training images, fixed beforehand")
     batch_size: int = Field(ge=1, description="images per step")
+    checkpoints: int = Field(5, ge=1, description="models kept, evenly spaced; the selections choose among them")
+
+
+class TrainedSettings(EpochSettings):
+    """How a method is trained by gradient, epoch by epoch."""
+
     lr: float = Field(gt=0, description="learning rate of Adam")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty of Adam")
     betas: tuple[float, float] = Field((0.9, 0.999), description="decay of Adam's two moments")
@@ -66,7 +80,6 @@ class TrainedSettings(MethodSettings):
         None, gt=0, description="largest norm of the gradient of the loss per dimension, off when null"
     )
     drop_last: bool = Field(False, description="leave out the last, incomplete batch of an epoch")
-    checkpoints: int = Field(5, ge=1, description="models kept, evenly spaced; the selections choose among them")
     precision: Literal["fp32", "bf16", "tf32"] = Field(
         "fp32",
         description="of training steps: fp32; bf16, by autocast of the forward pass; or tf32, to which a GPU rounds "
@@ -88,4 +101,4 @@ class TrainedSettings(MethodSettings):
 
 def epochs_of(settings: MethodSettings) -> int:
     """Passes over the training images; 0 where nothing is trained epoch by epoch."""
-    return settings.epochs if isinstance(settings, TrainedSettings) else 0
+    return settings.epochs if isinstance(settings, EpochSettings) else 0

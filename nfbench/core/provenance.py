@@ -30,6 +30,8 @@ _PACKAGES = (
     "albumentations",
     "opencv-python-headless",
     "snakemake",
+    "anomalib",
+    "lightning",
 )
 _SOURCE = Path(nfbench.__file__).parent
 

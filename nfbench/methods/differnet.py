@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from nfbench.blocks.features import Features
 from nfbench.blocks.glow import TwoSidedFlow, mlp_subnet
-from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch, GradientSettings, Method, Scores, Tiny
+from nfbench.blocks.maps import GradientSettings
+from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch, Method, Scores, Tiny
 from nfbench.blocks.settings import TrainedSettings
 from nfbench.config import Choices, Range
 from nfbench.core.errors import NfbenchError

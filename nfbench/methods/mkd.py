@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nfbench.blocks.features import Features
-from nfbench.blocks.method import GradientSettings, LevelShape, Method, Scores, Tiny
+from nfbench.blocks.maps import GradientSettings
+from nfbench.blocks.method import LevelShape, Method, Scores, Tiny
+from nfbench.blocks.network import MaxPool
 from nfbench.blocks.settings import TrainedSettings
 from nfbench.config import Choices, Range
 from nfbench.core.errors import NfbenchError
@@ -64,7 +66,7 @@ class Student(nn.Module):
             layers: list[nn.Module] = []
             for before, after in pairwise((inputs, *inner)):
                 layers += [_convolution(before, after), nn.BatchNorm2d(after), nn.ReLU()]
-            last = [_convolution(inner[-1], width), nn.ReLU(), _MaxPool()]
+            last = [_convolution(inner[-1], width), nn.ReLU(), MaxPool(nn.MaxPool2d(2))]
             self.stages.append(nn.Sequential(*layers, *last))
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -74,11 +76,6 @@ class Student(nn.Module):
             x = stage(x)
             found.append(x)
         return found[1:]
-
-
-class _MaxPool(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return _halved(x)
 
 
 class Mkd(Method):
@@ -103,6 +100,7 @@ class Mkd(Method):
                 "method 'mkd' needs levels at 1/2, 1/4, .. of the image's side, one after the other and at least two; "
                 "give it levels 1 to 4 of the backbone 'vgg16_unit'"
             )
+        self.pool = MaxPool(nn.MaxPool2d(2))
         self.student = Student([shape.channels for shape in self.shapes], self.settings.hidden_channels)
         for module in self.student.modules():
             if isinstance(module, nn.Conv2d):
@@ -133,16 +131,10 @@ class Mkd(Method):
         """Of each layer and image, ``(L, B)``: one minus the cosine, and the weighted mean squared difference."""
         found = []
         for level, learned in zip(features.levels, self.student(features.required_image), strict=True):
-            teacher, student = _halved(level).flatten(1), learned.flatten(1)
+            teacher, student = self.pool(level).flatten(1), learned.flatten(1)
             squared = (teacher - student).square().mean(1)
             found.append(1 - functional.cosine_similarity(teacher, student) + self.settings.mse_weight * squared)
         return torch.stack(found)
-
-
-def _halved(x: Tensor) -> Tensor:
-    """Largest values of squares of 2 x 2, as ``max_pool2d`` has them, whose gradient a GPU cannot repeat."""
-    height, width = (size // 2 * 2 for size in x.shape[2:])
-    return x[..., :height, :width].unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).amax((3, 5))
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv2d:

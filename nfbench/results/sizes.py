@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from nfbench.blocks.method import Method, resolve_settings
-from nfbench.blocks.settings import MethodSettings, TrainedSettings, epochs_of
+from nfbench.blocks.settings import EpochSettings, MethodSettings, epochs_of
 from nfbench.config import BackboneConfig, Kept
 from nfbench.features.building import count_on
 from nfbench.plan.memory import feature_bytes
@@ -78,7 +78,7 @@ def model_size(spec: TrainSpec, images: int) -> ModelSize:
     grown = sum(tensors[name].new_empty(count, *tensors[name].shape[1:]).nbytes for name, count in rows.items())
     trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
     epochs, kept = epochs_of(settings), 1
-    if isinstance(settings, TrainedSettings) and epochs:
+    if isinstance(settings, EpochSettings) and epochs:
         kept = len(kept_epochs(epochs, settings.checkpoints))
     return ModelSize(fixed + grown, trained, kept, epochs)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from nfbench.blocks.method import Method
-from nfbench.blocks.settings import MethodSettings, TrainedSettings
+from nfbench.blocks.settings import EpochSettings, MethodSettings
 from nfbench.core.errors import memory_faults
 from nfbench.core.provenance import derive_seed
 from nfbench.features.building import build_on
@@ -83,7 +83,7 @@ def fit(
 def _less_memory(settings: MethodSettings) -> str:
     """What to lower where a training does not fit."""
     image = "the backbone's 'input_size'"
-    if isinstance(settings, TrainedSettings):
+    if isinstance(settings, EpochSettings):
         return f"lower the variant's 'batch_size' (now {settings.batch_size}) or {image}"
     return f"lower {image} or choose fewer 'levels'"
 

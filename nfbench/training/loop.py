@@ -1,27 +1,30 @@
 """The training loop: a fixed number of epochs, checkpoints, and a stop when the loss is lost."""
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nfbench.blocks.method import Method, load_method
-from nfbench.blocks.settings import MethodSettings, TrainedSettings
+from nfbench.blocks.settings import EpochSettings, MethodSettings, TrainedSettings
 from nfbench.core.device import tf32
 from nfbench.core.errors import NfbenchError
-from nfbench.core.progress import progress
-from nfbench.training.checkpoint import CheckpointPace, SideFolder
+from nfbench.training.checkpoint import SideFolder
+from nfbench.training.course import (
+    Course,
+    Diverged,
+    OnKept,
+    TrainingResult,
+    calibrated_state,
+    kept_epochs,
+    prepare,
+)
 from nfbench.training.data import TrainingData
 from nfbench.training.optimizer import Adam, OwnOptimizer
 
 __all__ = ["Diverged", "OnKept", "TrainingResult", "kept_epochs", "learning_rate", "train"]
-
-OnKept = Callable[[Method, int, float | None], None]
-"""Is told of each kept epoch: the model, in evaluation mode, the epoch, and its held-out log-likelihood."""
 
 EXPLODED = 1e3
 """Printed loss beyond which a training is lost; a working flow stays below 10 nats per dimension."""
@@ -33,37 +36,6 @@ _WARMUP_META_EPOCHS = 2
 _WARMUP_START = 0.1
 _FINAL_SHARE = 1e-3
 _ROUNDING = 1e-9
-
-
-class Diverged(NfbenchError):
-    """A training whose loss is not finite or has exploded."""
-
-
-@dataclass
-class TrainingResult:
-    """What a training leaves.
-
-    Attributes:
-        history: one row per epoch: ``epoch``, ``loss`` (for flows in nats per dimension), ``val_log_likelihood`` (nats
-            per dimension, None without held-out images or likelihood), ``lr``, ``seconds``.
-        kept: states of the model by epoch; the last epoch is always among them, and shares memory with a model on the
-            CPU.
-        seconds: time spent in ``prepare`` and in all epochs, also before a kill.
-    """
-
-    history: list[dict[str, float | None]]
-    kept: dict[int, dict[str, Tensor]]
-    seconds: float
-
-
-def kept_epochs(epochs: int, checkpoints: int) -> list[int]:
-    """Epochs whose models are kept: ``checkpoints`` of them, evenly spaced, the last one being the last epoch.
-
-    >>> kept_epochs(20, 4)
-    [5, 10, 15, 20]
-    """
-    count = max(1, min(checkpoints, epochs))
-    return sorted({round(epochs * (number + 1) / count) for number in range(count)})
 
 
 def learning_rate(settings: TrainedSettings, progressed: float) -> float:
@@ -120,55 +92,26 @@ def train(
         Diverged: the loss is not finite or has exploded; the last good checkpoint stays in the side folder.
         NfbenchError: an epoch had nothing to learn from, or there is nothing to compile.
     """
-    if not isinstance(settings, TrainedSettings) or settings.epochs == 0:
-        result = _prepare(method, data)
-        result.kept[0] = _calibrated_state(method, data, copied=False)
+    if not isinstance(settings, EpochSettings) or settings.epochs == 0:
+        result = prepare(method, data)
+        result.kept[0] = calibrated_state(method, data, copied=False)
         if on_kept:
             on_kept(method, 0, None)
         return result
+    if not isinstance(settings, TrainedSettings):
+        return Course(method, data, settings, side, label, checkpoint_seconds, on_kept).run_alone()
     optimizer = _optimizer(method, settings)
-    state = side.load()
-    if state is None:
-        result, first = _prepare(method, data), 1
-    else:
-        result, first = _resume(method, optimizer, state), state["epoch"] + 1
-    wanted = set(kept_epochs(settings.epochs, settings.checkpoints))
+    course = Course(method, data, settings, side, label, checkpoint_seconds, on_kept)
+    if state := course.begin():
+        load_method(method, state["model"])
+        optimizer.load_state_dict(state["optimizer"])
     if settings.compile:
         _compile(method)
-    pace = CheckpointPace(checkpoint_seconds, 3 * sum(value.nbytes for value in method.state_dict().values()))
-    epochs = progress(
-        range(first, settings.epochs + 1),
-        total=settings.epochs,
-        label=label,
-        done=first - 1,
-        details=lambda: _details(result.history),
-    )
-    for epoch in epochs:
-        started = time.monotonic()
-        loss, lr = _train_epoch(method, optimizer, data, settings, epoch, label, side)
-        val = _val_log_likelihood(method, data, settings)
-        seconds = time.monotonic() - started
-        result.seconds += seconds
-        result.history.append(
-            {"epoch": epoch, "loss": loss, "val_log_likelihood": val, "lr": lr, "seconds": round(seconds, 3)}
-        )
-        if epoch in wanted:
-            result.kept[epoch] = _calibrated_state(method, data, copied=epoch < settings.epochs)
-            if on_kept:
-                on_kept(method, epoch, val)
-        if epoch < settings.epochs and pace.is_due():
-            with pace.writing():
-                _write_checkpoint(method, optimizer, result, epoch, side)
+    for epoch in course.epochs():
+        loss, lr = _train_epoch(method, optimizer, data, settings, epoch, course)
+        course.end(epoch, loss, lr, lambda: {"model": method.state_dict(), "optimizer": optimizer.state_dict()})
     optimizer.close()
-    return result
-
-
-def _prepare(method: Method, data: TrainingData) -> TrainingResult:
-    """What comes before the first epoch, or instead of epochs."""
-    method.train()
-    started = time.monotonic()
-    method.prepare(data.passes)
-    return TrainingResult([], {}, time.monotonic() - started)
+    return course.result
 
 
 def _optimizer(method: Method, settings: TrainedSettings) -> Adam | OwnOptimizer:
@@ -239,23 +182,19 @@ def _train_epoch(
     data: TrainingData,
     settings: TrainedSettings,
     epoch: int,
-    label: str,
-    side: SideFolder,
+    course: Course,
 ) -> tuple[float, float]:
     """One pass over the training images; returns the mean loss in the printed unit and the last learning rate."""
 
     def diverged(batch: int, loss: float) -> Diverged:
-        kept = f"the last good checkpoint is {side.path}" if side.path.exists() else "no checkpoint was written"
-        return Diverged(
-            f"{label}: the loss is {loss:.3g} in epoch {epoch}, batch {batch}; "
-            f"{kept}; try a lower 'lr' (now {settings.lr:g}) or set 'gradient_clip'"
-        )
+        hint = f"try a lower 'lr' (now {settings.lr:g}) or set 'gradient_clip'"
+        return course.diverged(f"epoch {epoch}, batch {batch}", loss, hint)
 
     method.train()
     losses = _Losses(method.loss_scale, diverged)
     try:
         with tf32(settings.precision == "tf32"):
-            for batch, loss in _steps(method, optimizer, data, settings, epoch, label):
+            for batch, loss in _steps(method, optimizer, data, settings, epoch, course.label):
                 losses.add(batch, loss)
     except Exception:
         losses.look()  # a loss that is lost is the reason for errors of the steps after it
@@ -264,7 +203,7 @@ def _train_epoch(
     optimizer.catch_up()
     if not losses.steps:
         raise NfbenchError(
-            f"{label}: epoch {epoch} had no batch that the method learns from; do all images show anomalies?"
+            f"{course.label}: epoch {epoch} had no batch that the method learns from; do all images show anomalies?"
         )
     return losses.total / losses.steps, optimizer.lr
 
@@ -299,51 +238,3 @@ def _steps(
                 torch.nn.utils.clip_grad_norm_(optimizer.parameters, limit)
             optimizer.step()
             yield number + 1, loss
-
-
-@torch.inference_mode()
-def _val_log_likelihood(method: Method, data: TrainingData, settings: TrainedSettings) -> float | None:
-    if not len(data.val):
-        return None
-    method.eval()
-    batches = data.ordered(data.val, settings.batch_size)
-    found = [values for values in map(method.log_likelihood, batches) if values is not None]
-    if any(values.ndim != 1 for values in found):
-        raise NfbenchError(f"method '{method.title}': 'log_likelihood' must be (B,), got {tuple(found[0].shape)}")
-    return float(torch.cat(found).double().mean()) if found else None
-
-
-def _resume(method: Method, optimizer: Adam | OwnOptimizer, state: dict[str, Any]) -> TrainingResult:
-    load_method(method, state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return TrainingResult(state["history"], state["kept"], state["seconds"])
-
-
-def _write_checkpoint(
-    method: Method, optimizer: Adam | OwnOptimizer, result: TrainingResult, epoch: int, side: SideFolder
-) -> None:
-    state = {
-        "model": method.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "epoch": epoch,
-        "history": result.history,
-        "kept": result.kept,
-        "seconds": result.seconds,
-    }
-    side.save(state)
-
-
-def _calibrated_state(method: Method, data: TrainingData, *, copied: bool) -> dict[str, Tensor]:
-    """The state on the CPU; not copied, it is that of the model itself where this is on the CPU."""
-    method.eval()
-    method.calibrate(data.passes)
-    state = {name: value.detach().cpu() for name, value in method.state_dict().items()}
-    return {name: value.clone() for name, value in state.items()} if copied else state
-
-
-def _details(history: list[dict[str, float | None]]) -> str:
-    if not history:
-        return ""
-    last = history[-1]
-    val = last["val_log_likelihood"]
-    return f"loss {last['loss']:.3f}" + ("" if val is None else f", held-out log-likelihood {val:.3f}")

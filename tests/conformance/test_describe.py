@@ -22,7 +22,7 @@ from tests.tiny_models import build_tiny
 pytestmark = pytest.mark.slow
 
 SCALES = (1, 2, 4)
-FOR_FEW = {"mkd": 3, "pefm": 1}
+FOR_FEW = {"anomalib": 9, "mkd": 3, "pefm": 1}
 """How many backbones there are for methods made for one kind."""
 
 
@@ -44,14 +44,14 @@ def shapes_for(method, name):
 
 def describe(method, name):
     """The method on the first of these shapes that it takes, None without; its messages are tested with it."""
-    side = find_backbone(name).input_size
-    if find(method).takes_network == "yes":
+    side, settings = find_backbone(name).input_size, resolve_settings(method, backbone=name)
+    if find(method).takes_network == "yes" or find(method).tiny.network:
         with suppress(NfbenchError):
-            return count_on(BackboneConfig(name=name, frozen=False), method, resolve_settings(method, backbone=name))
+            return count_on(BackboneConfig(name=name, frozen=False), method, settings)
         return None
     for shapes in shapes_for(method, name):
         with suppress(NfbenchError):
-            return build_to_count(method, shapes, resolve_settings(method, backbone=name), (side, side))
+            return build_to_count(method, shapes, settings, (side, side))
     return None
 
 

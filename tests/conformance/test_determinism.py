@@ -23,6 +23,7 @@ EXPECTED = {
     "ae_ssim": {"scatter_add"},  # of the weights of SSIM's window, a matrix of the side of a patch
     "bgad": {"index_put"},  # of the loss of a chunk's normal fibres, a number for each
     "hgad": {"index_put"},  # of the centres of each image's class
+    "riad": {"scatter_add"},  # as of ae_ssim
     "simplenet": {"upsample_bilinear2d"},  # of features, without a gradient
     "uniad": {"upsample_bilinear2d"},  # the same
 }

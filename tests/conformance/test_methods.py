@@ -416,8 +416,8 @@ def is_legal(name, key, value):
 
 
 def small(name, **overrides):
-    own = {"epochs": 1, "batch_size": 3, "lr": 1e-3, "checkpoints": 1} if epochs_of(resolve_settings(name)) else {}
-    return settings_of(name, **{**own, **overrides})
+    short, fields = {"epochs": 1, "batch_size": 3, "lr": 1e-3, "checkpoints": 1}, find(name).settings_type.model_fields
+    return settings_of(name, **{**{key: value for key, value in short.items() if key in fields}, **overrides})
 
 
 def outcome(name, folder, **overrides):

@@ -10,7 +10,7 @@ import torch
 from torch._dynamo.testing import CompileCounter
 
 from nfbench.blocks.method import build_to_count, resolve_settings
-from nfbench.blocks.settings import MethodSettings, TrainedSettings, epochs_of
+from nfbench.blocks.settings import EpochSettings, MethodSettings, TrainedSettings, epochs_of
 from nfbench.core.errors import NfbenchError
 from nfbench.training.checkpoint import SideFolder
 from nfbench.training.data import TrainingData, held_out_count
@@ -19,6 +19,8 @@ from tests.conformance.test_methods import CPU, METHODS, anomalous_views, build,
 
 TRAINED = [name for name in METHODS if epochs_of(resolve_settings(name))]
 FITTED = [name for name in METHODS if name not in TRAINED]
+BY_THE_LOOP = [name for name in TRAINED if isinstance(resolve_settings(name), TrainedSettings)]
+"""The others take their steps by a loop of their own."""
 
 
 def with_fewest_levels(name):
@@ -34,7 +36,7 @@ def with_fewest_levels(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", BY_THE_LOOP)
 def test_compile_compiles_what_every_loss_calls(name, tmp_path, monkeypatch):
     """By the compiler's front end alone; the numbers are those of the same training without."""
     counter = CompileCounter()
@@ -85,6 +87,13 @@ def test_a_training_that_is_killed_goes_on_with_equal_weights(name, tmp_path):
 @pytest.mark.parametrize("key", sorted(TrainedSettings.model_fields.keys() - MethodSettings.model_fields.keys()))
 def test_settings_of_training_are_refused_where_nothing_is_trained(name, key):
     with pytest.raises(NfbenchError, match=rf"setting '{key}' of method '{name}' has no effect, since nothing is"):
+        resolve_settings(name, overrides={key: 1})
+
+
+@pytest.mark.parametrize("name", sorted(set(TRAINED) - set(BY_THE_LOOP)))
+@pytest.mark.parametrize("key", sorted(TrainedSettings.model_fields.keys() - EpochSettings.model_fields.keys()))
+def test_settings_of_the_loop_are_refused_where_another_one_trains(name, key):
+    with pytest.raises(NfbenchError, match=rf"setting '{key}' of method '{name}' has no effect, since its training is"):
         resolve_settings(name, overrides={key: 1})
 
 

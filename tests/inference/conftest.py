@@ -21,6 +21,7 @@ BACKBONES = {
     "csflow": SCALED,
     "differnet": {**SCALED, "levels": [4], "rotations": 2, "pooled": True},
     "ae_ssim": {"name": "image", "input_size": 64},
+    "riad": {"name": "image", "input_size": 64},
     "sanflow": {**LITE, "image": True},
     **OWN_BACKBONES,
 }

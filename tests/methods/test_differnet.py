@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from nfbench.blocks.features import Features
-from nfbench.blocks.method import Batch, GradientSettings, LevelShape, build_method, resolve_settings
+from nfbench.blocks.maps import GradientSettings
+from nfbench.blocks.method import Batch, LevelShape, build_method, resolve_settings
 from nfbench.core.errors import NfbenchError
 from nfbench.methods.differnet import DifferNet
 

@@ -1,0 +1,209 @@
+"""Construction of a class of anomalib: nothing is fetched, weights come from the backbone of the variant."""
+
+import inspect
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch import nn
+
+from nfbench.backbones._base import find_backbone
+from nfbench.backbones._extractors import import_timm
+from nfbench.blocks.anomalib.models import PeerModel
+from nfbench.core.errors import NfbenchError, one_line
+from nfbench.datasets._images import IMAGE_ENDINGS
+from nfbench.datasets._listing import files_below
+from nfbench.datasets._manifest import read_checked_image, unlisted
+
+__all__ = ["NOISE", "build_module", "import_anomalib", "load_weights", "options_of", "quiet"]
+
+NOISE = "noise"
+"""Instead of a folder of textures: the noise that makes the masks."""
+
+_PARTS = ("pre_processor", "post_processor", "evaluator", "visualizer")
+_LOUD = ("lightning", "lightning.pytorch", "lightning.fabric", "anomalib", "timm", "torch")
+
+
+def import_anomalib() -> Any:
+    """The package of the models.
+
+    Raises:
+        NfbenchError: anomalib is not installed, or older than 2.7.
+    """
+    import_timm()
+    try:
+        with torch.device("cpu"), quiet():  # importing makes tensors
+            import anomalib.models.image as models
+    except ImportError as error:
+        raise NfbenchError(
+            f"method 'anomalib' needs anomalib 2.7 or later ({one_line(error, 100)}); run 'pip install nfbench[peers]'"
+        ) from error
+    return models
+
+
+def options_of(row: PeerModel) -> dict[str, Any]:
+    """Arguments of the class that a variant can give as 'options', by name, with their defaults."""
+    given = {*_PARTS, *(row.named_by if row.network else ()), row.sized_by, "pre_trained", "dtd_dir", "batch_size"}
+    given |= {"anomaly_source_path", "imagenet_dir", "epochs"}
+    signature = inspect.signature(getattr(import_anomalib(), row.name).__init__)
+    return {name: found.default for name, found in signature.parameters.items() if name not in {*given, "self"}}
+
+
+def build_module(row: PeerModel, side: int, network: str, options: Mapping[str, Any], textures: str | None) -> Any:
+    """Builds a class of anomalib with random weights.
+
+    Args:
+        row: which.
+        side: of the image.
+        network: name of the backbone, with its weight tag; empty where the class takes none.
+        options: arguments of the class.
+        textures: folder of textures, or ``NOISE``; None where the class takes none.
+
+    Returns:
+        The Lightning module; its pre-processor leaves images as they are. On the default device, but made on the CPU:
+        constructors ask for values.
+
+    Raises:
+        NfbenchError: an option that the class does not have, or values that it refuses.
+    """
+    models = import_anomalib()
+    from anomalib.pre_processing import PreProcessor
+    from torchvision.transforms.v2 import Compose, Resize
+
+    known = options_of(row)
+    if unknown := sorted(options.keys() - known.keys()):
+        raise NfbenchError(f"'options' of anomalib's {row.name}: it has no '{unknown[0]}'; it has {', '.join(known)}")
+    arguments: dict[str, Any] = dict.fromkeys(_PARTS, False)
+    arguments["pre_processor"] = PreProcessor(transform=Compose([Resize((side, side))]))
+    if network:
+        bare = find_backbone(network).timm_name.partition(".")[0]
+        arguments |= dict.fromkeys(row.named_by, bare)
+    if row.sized_by:
+        arguments[row.sized_by] = (side, side)
+    arguments |= _texture_arguments(row, textures)
+    try:
+        with torch.device("cpu"), quiet(), _without_fetching():
+            module = _adapted(getattr(models, row.name), row)(**arguments, **options)
+    except (TypeError, ValueError, AssertionError, KeyError, RuntimeError) as error:
+        where = f" with the backbone '{network}'" if network else ""
+        raise NfbenchError(f"anomalib's {row.name}{where}, {side} pixels: {one_line(error)}") from error
+    if textures is not None:
+        _read_textures(module, row, textures)
+    return module.to(torch.get_default_device())
+
+
+def load_weights(module: nn.Module, row: PeerModel, state: Mapping[str, torch.Tensor], network: str) -> None:
+    """Gives the frozen parts of a module the weights of a network, by name.
+
+    Raises:
+        NfbenchError: the network lacks some of them.
+    """
+    given = {name.removeprefix("model."): value for name, value in state.items()}
+    for path in row.frozen:
+        part = module.get_submodule(path)
+        own = part.state_dict()
+        missing = sorted(own.keys() - given.keys())
+        other = [name for name in own.keys() & given.keys() if own[name].shape != given[name].shape]
+        if missing or other:
+            raise NfbenchError(
+                f"anomalib's {row.name} takes more of the backbone '{network}' than its 'levels' leave, or another "
+                f"network ('{(missing or other)[0]}' is missing); the default is '{row.backbone}'"
+            )
+        part.load_state_dict({name: given[name] for name in own})
+
+
+def _adapted(base: type, row: PeerModel) -> type:
+    """The class with what it needs to train as its paper does, and to be resumed."""
+
+    class Adapted(base):
+        def configure_optimizers(self) -> Any:
+            found = super().configure_optimizers()
+            if not row.by_step:
+                return found
+            (optimizer,), (scheduler,) = found
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+        def on_train_start(self) -> None:
+            bank = getattr(self.model, "memory_bank", None)
+            if row.fitted or not isinstance(bank, torch.Tensor) or not bank.ndim:  # else a resumed training has it
+                super().on_train_start()
+
+    Adapted.__name__ = Adapted.__qualname__ = base.__name__
+    return Adapted
+
+
+@contextmanager
+def _without_fetching() -> Iterator[None]:
+    """Lets timm and torchvision build networks with random weights, whatever they are asked for."""
+    import torchvision
+
+    timm = import_timm()
+    create, networks = timm.create_model, torchvision.models
+
+    def bare(name: str, *_: Any, **keywords: Any) -> Any:
+        return create(name, **{**keywords, "pretrained": False})
+
+    def untrained(name: str) -> Any:
+        build = getattr(networks, name)
+        return lambda **keywords: build(**{**keywords, "weights": None})
+
+    with patch.object(timm, "create_model", bare):
+        names = ("wide_resnet50_2", "resnet18", "resnet50", "vgg19_bn")
+        with patch.multiple(networks, **{name: untrained(name) for name in names}):
+            yield
+
+
+def _texture_arguments(row: PeerModel, textures: str | None) -> dict[str, Any]:
+    if textures is None:
+        return {}
+    key = "dtd_dir" if row.name == "Draem" else "anomaly_source_path"
+    folder = Path(textures).expanduser()
+    if textures == NOISE:  # an existing folder, so that nothing is fetched; its images are left out below
+        return {key: Path(__file__).parent} if key == "dtd_dir" else {}
+    if not folder.is_dir() or not _textures_in(folder):
+        raise NfbenchError(
+            f"setting 'textures' of anomalib's {row.name}: {folder} is no folder with images in it, such as those of "
+            f"the Describable Textures Dataset; or set it to '{NOISE}'"
+        )
+    return {key: folder}
+
+
+def _textures_in(folder: Path) -> Sequence[Path]:
+    return [path for path in files_below(folder) if path.suffix.lower() in IMAGE_ENDINGS]
+
+
+def _read_textures(module: Any, row: PeerModel, textures: str) -> None:
+    """Sorts the textures, which anomalib leaves in the order of the file system, and reads them as all images are."""
+    from anomalib.data.utils.generators import perlin
+
+    generator = module.augmenter if row.name == "Draem" else module.model.augmentor
+    generator.anomaly_source_paths = [] if textures == NOISE else list(_textures_in(Path(textures).expanduser()))
+    perlin.io = SimpleNamespace(read_image=_read_texture, ImageReadMode=SimpleNamespace(RGB="RGB"))
+
+
+def _read_texture(path: str, mode: str) -> torch.Tensor:
+    """``(3, H, W)`` uint8."""
+    return torch.from_numpy(np.array(read_checked_image(unlisted(Path(path))).convert(mode))).permute(2, 0, 1)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps what the libraries say of themselves out of the log."""
+    loggers = [logging.getLogger(name) for name in _LOUD]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

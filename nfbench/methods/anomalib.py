@@ -1,0 +1,193 @@
+"""Models of anomalib 2.7 (Akcay et al., ICIP 2022, arXiv 2202.08341), trained and scored by this benchmark's protocol.
+
+One method, and the setting ``model`` chooses which of its classes; ``nfbench/blocks/anomalib/models.py`` has a row of
+facts for each, and ``docs/peers.md`` prints them. The class takes its own losses, optimizers and schedules, in
+Lightning's trainer. Scores are those of its torch model in evaluation mode, without anomalib's post-processing.
+
+Deliberate deviations: images are what all methods here see, squares resized by Pillow, rounded to fp16 by the cache, in
+the range that the class takes. Weights of the network are those of the variant's backbone.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+from torch import Tensor, nn
+
+from nfbench.backbones._base import IMAGENET_MEAN, IMAGENET_STD, find_backbone
+from nfbench.blocks.anomalib.building import build_module, load_weights
+from nfbench.blocks.anomalib.fitting import fit
+from nfbench.blocks.anomalib.models import MODELS, PeerModel
+from nfbench.blocks.features import Features
+from nfbench.blocks.method import Batches, Method, ParameterGroup, Scores, Tiny
+from nfbench.blocks.passes import OwnTraining
+from nfbench.blocks.settings import EpochSettings, MethodSettings
+from nfbench.core.errors import NfbenchError, required
+
+__all__ = ["METHOD", "Anomalib", "AnomalibSettings"]
+
+MEMORY = {"parameters": 0, "network": 1e8, "pixels": 6000}
+"""See ``nfbench.plan.memory``; the largest of the models are meant."""
+
+_RANGES = {
+    "unit": ((0.0,) * 3, (1.0,) * 3),
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    "half": ((0.5,) * 3, (0.5,) * 3),
+}
+"""Mean and standard deviation of each range of ``PeerModel.input``."""
+
+
+class AnomalibSettings(EpochSettings):
+    """The model, and what can be chosen of it; epochs and batch size are by default those of its paper."""
+
+    model: Literal[
+        "padim",
+        "patchcore",
+        "stfpm",
+        "reverse_distillation",
+        "cfa",
+        "draem",
+        "supersimplenet",
+        "glass",
+        "ganomaly",
+        "anomaly_dino",
+        "dinomaly",
+        "inp_former",
+        "fastflow",
+        "cflow",
+        "uflow",
+    ] = Field("reverse_distillation", description="which of anomalib's models, see peers.md")
+    epochs: int = Field(ge=1, description="passes over the training images, by default those of the paper")
+    batch_size: int = Field(ge=1, description="images per step, by default those of the paper")
+    val_fraction: float = Field(0.0, ge=0, lt=1, description="share of the normal training images held out")
+    options: dict[str, Any] = Field({}, description="arguments of the model's class in anomalib, such as {svd: 1}")
+    textures: str | None = Field(
+        None, description="folder of images that draem and glass make anomalies of; or noise, for their masks' noise"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_the_paper(cls, values: dict[str, Any]) -> dict[str, Any]:
+        row = MODELS.get(values.get("model", cls.model_fields["model"].default))
+        return values if row is None else {"epochs": row.epochs, "batch_size": row.batch, **values}
+
+    @model_validator(mode="after")
+    def _suit_the_model(self) -> "AnomalibSettings":
+        row = MODELS[self.model]
+        if row.fitted and self.epochs != 1:
+            raise PydanticCustomError(
+                "one_pass", "'epochs' of model '{name}' is 1: one pass fits it", {"name": self.model}
+            )
+        if ("textures" in row.needs) != (self.textures is not None):
+            text = "model '{name}' " + (
+                "needs 'textures', a folder of images, or 'noise'" if row.needs else "takes no 'textures'"
+            )
+            raise PydanticCustomError("textures", text, {"name": self.model})
+        return self
+
+
+class Anomalib(Method):
+    """A class of anomalib, with the weights of the variant's backbone."""
+
+    title = "anomalib"
+    settings_type = AnomalibSettings
+    settings: AnomalibSettings
+    takes_levels = False
+    takes_image = True
+    takes_network = "optional"
+    tiny = Tiny(
+        {"model": "stfpm", "epochs": 12, "batch_size": 10, "checkpoints": 2},
+        shapes=(),
+        side=64,
+        network="resnet18.tv_in1k",
+        levels=(1, 2, 3),
+    )
+    mean: Tensor
+    std: Tensor
+    to_mean: Tensor
+    to_std: Tensor
+
+    @classmethod
+    def makes_maps(cls, settings: MethodSettings) -> bool:
+        """Whether the model makes maps."""
+        return isinstance(settings, AnomalibSettings) and MODELS[settings.model].maps
+
+    @property
+    def row(self) -> PeerModel:
+        """What is known of the model."""
+        return MODELS[self.settings.model]
+
+    def build(self, generator: torch.Generator) -> None:
+        """Makes the module of Lightning, and gives its network the backbone's weights."""
+        row, side, given = self.row, self.map_size[0], self.given_network
+        self._check(side)
+        name = given.name if given else ""
+        self.module = build_module(row, side, name, self.settings.options, self.settings.textures)
+        if given:
+            load_weights(self.module, row, self.make_network().state_dict(), name)
+        trained = {id(parameter) for group in self.parameter_groups().values() for parameter in group}
+        for parameter in self.module.parameters():
+            parameter.requires_grad_(id(parameter) in trained)
+        self._resting = [name for name, part in self.module.named_modules() if not part.training]
+        described = find_backbone(name or "image")
+        (mean, std), (to_mean, to_std) = (described.mean, described.std), _RANGES[row.input]
+        for key, values in (("mean", mean), ("std", std), ("to_mean", to_mean), ("to_std", to_std)):
+            self.register_buffer(key, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def _check(self, side: int) -> None:
+        row, given, name = self.row, self.given_network, self.settings.model
+        if bool(row.network) != bool(given):
+            other = (
+                f"a backbone such as '{row.backbone}' with 'frozen: false'" if row.network else "the backbone 'image'"
+            )
+            raise NfbenchError(f"model '{name}' of method 'anomalib' takes {other}")
+        if side % row.multiple or side < row.smallest:
+            raise NfbenchError(
+                f"model '{name}' of method 'anomalib' takes images of {row.smallest} pixels and more"
+                + (f", in multiples of {row.multiple}" if row.multiple > 1 else "")
+                + f", not of {side}; set 'input_size' of the backbone, {row.size} in its paper"
+            )
+
+    def images(self, features: Features[Tensor]) -> Tensor:
+        """The images in the range that the model takes, ``(B, 3, S, S)``."""
+        pixels = (features.required_image * self.std + self.mean).clamp(0, 1)
+        return (pixels - self.to_mean) / self.to_std
+
+    def train(self, mode: bool = True) -> "Anomalib":
+        """In training, each part of the model is in the mode that its constructor left it in."""
+        super().train(mode)
+        for name in self._resting:
+            self.module.get_submodule(name).training = False
+        return self
+
+    def train_epochs(self, training: OwnTraining) -> None:
+        """Lets Lightning's trainer take the steps."""
+        epochs, batch, device = self.settings.epochs, self.settings.batch_size, self.mean.device
+        fit(self.module, training, self.images, epochs, batch, device, self.row.resumes and not self.row.fitted)
+
+    def calibrate(self, passes: Batches) -> None:
+        """Lays buffers out as files do, on which the last bits of products depend."""
+        for buffer in self.buffers():
+            buffer.data = buffer.data.contiguous()
+
+    def score(self, features: Features[Tensor]) -> Scores:
+        """What the model says of the images; the image score is its own."""
+        found = self.module.model(self.images(features))
+        maps = None
+        if self.row.maps:
+            maps = required(found.anomaly_map, f"the map of {self.row.name}")
+            maps = maps.reshape(-1, *maps.shape[-2:])
+        return Scores(maps, found.pred_score.reshape(-1))
+
+    def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
+        """Parameters that the model's own optimizers hold, by part."""
+        return {part: list(self.module.get_submodule(path).parameters()) for part, path in self.row.trained.items()}
+
+    def optimizer_groups(self) -> list[ParameterGroup]:
+        """The same, for counting: the model's own optimizers train them."""
+        return [ParameterGroup(list(group)) for group in self.parameter_groups().values()]
+
+
+METHOD = Anomalib

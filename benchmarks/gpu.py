@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.placement import tiny
+from benchmarks.placement import tiny, tiny_network
 from benchmarks.rehearsal import pairs_of, plan_of
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import PACKAGE, Batch, LevelShape, Method, build_method
@@ -26,6 +26,7 @@ from nfbench.blocks.settings import MethodSettings, TrainedSettings
 from nfbench.config import BackboneConfig
 from nfbench.core.device import pick_device
 from nfbench.core.registry import plugin_names
+from nfbench.features.building import build_on
 from nfbench.features.extractor import Extractor
 from nfbench.features.forward import extract_batch, load_recipe
 from nfbench.training.optimizer import Adam, OwnOptimizer
@@ -45,6 +46,8 @@ class Size(NamedTuple):
     settings: MethodSettings
     side: int
     views: int = VIEWS
+    network: BackboneConfig | None = None
+    """The backbone, where the method trains it; its weights are random."""
 
     @property
     def batch(self) -> int:
@@ -95,7 +98,10 @@ def sizes(quick: bool) -> list[Size]:
     """Each method on each backbone of the papers' experiments; ``quick``: its small model."""
     if quick:
         found = [(name, *tiny(name)) for name in plugin_names(PACKAGE)]
-        return [Size(name, "tiny", shapes, settings, side) for name, shapes, settings, (side, _) in found]
+        return [
+            Size(name, "tiny", shapes, settings, side, network=tiny_network(name))
+            for name, shapes, settings, (side, _) in found
+        ]
     with tempfile.TemporaryDirectory() as folder:
         plan = plan_of(Path(folder), 1, 1)
         pairs = pairs_of(plan, None, None, each=False)
@@ -104,13 +110,16 @@ def sizes(quick: bool) -> list[Size]:
         method, backbone = plan.bench.variant(pair.cell.method).method, plan.bench.backbones[pair.cell.backbone]
         shapes = [LevelShape(*shape) for shape in backbone.level_shapes.values()]
         views = max(1, backbone.rotations)
-        found.append(Size(method, backbone.tag, shapes, pair.settings, backbone.input_size, views))
+        network = None if backbone.frozen else backbone
+        found.append(Size(method, backbone.tag, shapes, pair.settings, backbone.input_size, views, network))
     first = {size.method: size for size in reversed(found)}  # each method once, before the rest
     return [*first.values(), *(size for size in found if size not in first.values())]
 
 
 def model_of(size: Size, device: torch.device) -> Method:
     """The method on a device."""
+    if size.network:
+        return build_on(size.network, size.method, size.settings, 0).to(device)
     return build_method(size.method, size.shapes, size.settings, (size.side, size.side), 0).to(device)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.placement import tiny_network
 from nfbench import Detector
 from nfbench.backbones._base import IMAGENET_MEAN, IMAGENET_STD
 from nfbench.blocks.method import PACKAGE, resolve_settings
@@ -31,6 +32,8 @@ BACKBONES = {
     "csflow": {**LITE, "levels": (3,), "scales": (1, 2, 4)},
     "sanflow": {**LITE, "image": True},
 }
+ALWAYS_ANOMALIES = {"devnet"}
+"""Methods that cannot be trained without anomalies, which are left out."""
 NO_ANOMALIES = {"sanflow": {"mixture": False}, "bgad": {"boundary": "pull", "focal": False}}
 HEADS = ("method", "ms", "p95", "images/s at 32", "GFLOP", "MB", "ONNX ms", ".pt2 ms", "ONNX MB", ".pt2 MB",
          "ONNX maps", "ONNX scores", ".pt2 maps", ".pt2 scores", "rounding", "ONNX export s")  # fmt: skip
@@ -41,7 +44,10 @@ def detector_of(name, side):
     settings = {**plugin(PACKAGE, name).METHOD.tiny.settings, **NO_ANOMALIES.get(name, {})}
     if epochs_of(resolve_settings(name, overrides=settings)):
         settings |= {"epochs": 1, "batch_size": 4}
-    return Detector(name, {**BACKBONES.get(name, LITE), "input_size": side}, settings=settings, device="cpu")
+    network = tiny_network(name)
+    usual = {**BACKBONES.get(name, LITE), "input_size": side}
+    backbone = network.model_copy(update={"input_size": side}) if network else usual
+    return Detector(name, backbone, settings=settings, device="cpu")
 
 
 def described(detector, name, side):
@@ -87,7 +93,7 @@ def main():
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--methods", nargs="+", default=plugin_names(PACKAGE))
+    parser.add_argument("--methods", nargs="+", default=sorted({*plugin_names(PACKAGE)} - ALWAYS_ANOMALIES))
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()

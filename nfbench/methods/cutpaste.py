@@ -31,7 +31,7 @@ from nfbench.config import Range
 
 __all__ = ["METHOD", "CutPaste", "CutPasteSettings", "ledoit_wolf"]
 
-MEMORY = {"parameters": 0, "network": 11.6e6, "pixels": 5200}
+MEMORY = {"parameters": 0, "network": 11.6e6, "pixels": 7500}
 """See ``nfbench.plan.memory``."""
 
 _SMALLEST = 1e-12

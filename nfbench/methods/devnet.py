@@ -29,7 +29,7 @@ from nfbench.config import Range
 
 __all__ = ["METHOD", "DevNet", "DevNetSettings"]
 
-MEMORY = {"parameters": 0, "network": 11.2e6, "pixels": 2000}
+MEMORY = {"parameters": 0, "network": 11.2e6, "pixels": 2400}
 """See ``nfbench.plan.memory``."""
 
 

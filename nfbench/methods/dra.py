@@ -36,7 +36,7 @@ from nfbench.methods.devnet import DevNet, DevNetSettings
 
 __all__ = ["DRA", "METHOD", "DRASettings", "Heads"]
 
-MEMORY = {"parameters": 0, "network": 13.7e6, "pixels": 2100}
+MEMORY = {"parameters": 0, "network": 13.7e6, "pixels": 2700}
 """See ``nfbench.plan.memory``."""
 
 _JITTER = 0.1

@@ -193,9 +193,10 @@ def gaussian_upsample(heat: Tensor, size: tuple[int, int], field: int, sigma: fl
     line = torch.exp(-0.5 * ((offsets - (stride - 1) / 2 - margin) / sigma).square())
     line = stride * line / line.sum()
     large = functional.conv_transpose2d(heat[:, None], line.outer(line)[None, None], stride=stride, padding=margin)
-    beyond = [max(0, wanted - found) for wanted, found in zip(size, large.shape[2:], strict=True)]
-    large = functional.pad(large, (0, beyond[1], 0, beyond[0]), mode="replicate") if any(beyond) else large
-    return large[:, 0, : size[0], : size[1]]
+    for axis, side in zip((2, 3), size, strict=True):
+        last = large.narrow(axis, large.shape[axis] - 1, 1)
+        large = torch.cat([large, *[last] * (side - large.shape[axis])], dim=axis).narrow(axis, 0, side)
+    return large[:, 0]
 
 
 def _freeze(network: nn.Module, layers: int) -> None:

@@ -54,6 +54,35 @@ def test_compile_compiles_what_every_loss_calls(name, tmp_path, monkeypatch):
     torch._dynamo.reset()
 
 
+class Killed(Exception):
+    """The end of a job."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_training_that_is_killed_goes_on_with_equal_weights(name, tmp_path):
+    def run(folder, epochs_before=2):
+        method = build(name, epochs=2, checkpoints=1)
+        data = data_of(method, 15, 0.0)
+        batches = data.batches
+
+        def until_killed(epoch, *rest):
+            if epoch > epochs_before:
+                raise Killed
+            return batches(epoch, *rest)
+
+        data.batches = until_killed
+        return train(method, data, method.settings, SideFolder(tmp_path / folder, "f"), name, 0.0)
+
+    whole = run("whole")
+    with pytest.raises(Killed):
+        run("killed", epochs_before=1)
+    resumed = run("killed")
+    assert [row["loss"] for row in resumed.history] == [row["loss"] for row in whole.history]
+    assert resumed.kept.keys() == whole.kept.keys() == {2}
+    assert all(torch.equal(resumed.kept[2][key], value) for key, value in whole.kept[2].items())
+
+
 @pytest.mark.parametrize("name", FITTED)
 @pytest.mark.parametrize("key", sorted(TrainedSettings.model_fields.keys() - MethodSettings.model_fields.keys()))
 def test_settings_of_training_are_refused_where_nothing_is_trained(name, key):

@@ -7,10 +7,11 @@ import sys
 import pytest
 
 from nfbench import methods
-from nfbench.blocks.method import LevelShape, build_to_count, count_parameters, resolve_settings
+from nfbench.blocks.method import count_parameters, resolve_settings
 from nfbench.cli.load import load
 from nfbench.config import BackboneConfig
 from nfbench.core.registry import plugin_names
+from nfbench.features.building import count_on
 from nfbench.plan.cells import Cell
 from nfbench.plan.memory import coefficients, memory_mb
 from nfbench.plan.specs import ClassSpec, EvaluateSpec, PrepareSpec, ScoreSpec, TrainSpec
@@ -36,11 +37,9 @@ def models():
 def test_no_model_of_an_experiment_has_more_parameters_than_its_method_says():
     seen = set()
     for variant, backbone in models():
-        shapes = list(backbone.level_shapes.values())
-        pairs = sum(channels**2 for channels, _, _ in shapes)
+        pairs = sum(channels**2 for channels, _, _ in backbone.level_shapes.values())
         settings = resolve_settings(variant.method, backbone=backbone.name, overrides=variant.settings)
-        size = (backbone.input_size, backbone.input_size)
-        model = build_to_count(variant.method, [LevelShape(*shape) for shape in shapes], settings, size, 15)
+        model = count_on(backbone, variant.method, settings, 15)
         counted, known = count_parameters(model)["total"], coefficients(variant.method)
         assert counted <= known["parameters"] * pairs + known["network"] + 1, (variant.method, backbone.tag)
         seen.add(variant.method)

@@ -174,7 +174,7 @@ def _adapted(base: type, row: PeerModel, files: Files) -> type:
 
 @contextmanager
 def _without_fetching() -> Iterator[None]:
-    """Lets timm and torchvision build networks with random weights, whatever they are asked for.
+    """Lets timm and torchvision build networks with random weights.
 
     A function of timm that anomalib replaces comes back: other networks of the process use it.
     """

@@ -118,9 +118,9 @@ class _Projections(_Stages):
 class _Tokens(nn.Module):
     """Patch tokens after some blocks of a vision transformer, through its final normalization, as maps."""
 
-    def __init__(self, backbone: Backbone, levels: Sequence[int], pretrained: bool) -> None:
+    def __init__(self, backbone: Backbone, levels: Sequence[int], pretrained: bool, **arguments: Any) -> None:
         super().__init__()
-        self.model = create_network(backbone, pretrained=pretrained)
+        self.model = create_network(backbone, pretrained=pretrained, **arguments)
         self.model.prune_intermediate_layers(list(levels), prune_norm=False, prune_head=True)
         self.levels = list(levels)
 
@@ -158,6 +158,7 @@ EXTRACTORS: dict[str, Callable[[Backbone, Sequence[int], bool], nn.Module]] = {
     "stages": _Stages,
     "projections": _Projections,
     "tokens": _Tokens,
+    "resized_tokens": partial(_Tokens, dynamic_img_size=True, dynamic_img_pad=True),
     "alexnet": _AlexNet,
     "nothing": _Nothing,
 }

@@ -126,7 +126,7 @@ class Anomalib(Method):
         name = given.name if given else ""
         self.module = build_module(row, side, name, self.settings.options, self.settings.textures)
         if given:
-            load_weights(self.module, row, self.make_network().state_dict(), name)
+            load_weights(self.module, row, side, self.make_network().state_dict(), name)
         trained = {id(parameter) for group in self.parameter_groups().values() for parameter in group}
         for parameter in self.module.parameters():
             parameter.requires_grad_(id(parameter) in trained)

@@ -25,7 +25,7 @@ from nfbench.core.errors import NfbenchError
 
 __all__ = ["METHOD", "FeatureMapping", "Pefm", "PefmSettings"]
 
-MEMORY = {"parameters": 15, "pixels": 1000}
+MEMORY = {"parameters": 15, "network": 1e5, "pixels": 1000}
 """See ``nfbench.plan.memory``: hidden layers are wider than the features."""
 
 

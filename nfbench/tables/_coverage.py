@@ -11,7 +11,15 @@ from nfbench.results.compare import Comparison
 from nfbench.results.supposed import official_results
 from nfbench.tables._model import PUBLISHED_ONLY, Cell, Column, Source
 
-__all__ = ["Shown", "coverage_page", "figures_without_target", "missing_cells", "shown_cells"]
+__all__ = [
+    "Shown",
+    "coverage_page",
+    "figures_without_target",
+    "missing_cells",
+    "quoted_alone",
+    "reasons",
+    "shown_cells",
+]
 
 _INTRODUCTION = """\
 # Coverage of the papers
@@ -21,8 +29,8 @@ all runs over all official categories were done, and the published values in its
 
 A value counts if it is printed and known: cells that print "–" do not count, nor do the {lost} that the source text
 lost, which tables mark so. A value that a paper prints in two tables counts twice. *Compared* values stand next to
-those of our own runs or counts, *quoted* ones are of methods that the experiment does not run. Tables that repeat
-others at another checkpoint are left out here.
+those of our own runs or counts, *quoted* ones are of methods that the experiment does not run; the end of the page
+says why no experiment does. Tables that repeat others at another checkpoint are left out here.
 
 **{share} values are in a table.**
 """
@@ -92,7 +100,32 @@ def coverage_page(bench: Bench) -> str:
             title = f"{row['paper']}, {row['table']}"
             lines += _table_lines(f"{title} | {_share([name], known, found)}", known[name], found[name])
         lines += ["", *_figure_lines(source, bench)]
+    lines += ["## Methods that are quoted alone", "", "| method | tables | why |", f"|{' --- |' * 3}"]
+    lines += _quoted_lines(one for name in found for one in found[name])
     return "\n".join(lines).rstrip() + "\n"
+
+
+def quoted_alone(shown: Iterable[Shown]) -> list[tuple[str, str]]:
+    """Methods, and the published tables in which no experiment compares them with runs of its own."""
+    measured: dict[tuple[str, str], bool] = {}
+    for one in shown:
+        key = _method(one.cell), one.cell.table
+        measured[key] = measured.get(key, False) or bool(one.compared_with)
+    return sorted(key for key, has_runs in measured.items() if not has_runs)
+
+
+def reasons() -> dict[tuple[str, str], str]:
+    """Why methods are quoted, by method and published table; the empty name of a table stands for all."""
+    return {(row["method"], row["table"]): row["why"] for row in printed_rows("quoted")}
+
+
+def _quoted_lines(shown: Iterable[Shown]) -> Iterator[str]:
+    why, tables = reasons(), dict[tuple[str, str], list[str]]()
+    for method, table in quoted_alone(shown):
+        reason = why.get((method, table)) or why.get((method, ""), "no reason is known")
+        tables.setdefault((method, reason), []).append(table)
+    for (method, reason), named in tables.items():
+        yield f"| {method} | {', '.join(named)} | {reason} |"
 
 
 def _share(names: Iterable[str], known: Mapping[str, Set[PrintedCell]], found: Mapping[str, list[Shown]]) -> str:

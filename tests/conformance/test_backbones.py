@@ -106,7 +106,7 @@ def test_description_is_whole_and_agrees_with_the_libraries(name):
             config = timm.get_pretrained_cfg(network.timm_name)
             own = OTHER_INPUT.get(network.name, (config.mean, config.std))
             assert own == (network.mean, network.std)
-            assert config.fixed_input_size == network.fixed_size
+            assert config.fixed_input_size == (network.fixed_size or network.extractor == "resized_tokens")
             assert not network.fixed_size or config.input_size == (3, network.input_size, network.input_size)
 
 

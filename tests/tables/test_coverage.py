@@ -11,7 +11,7 @@ from nfbench.reference import PrintedCell, printed_cells
 from nfbench.results.aggregate import aggregate
 from nfbench.results.record import read_record
 from nfbench.results.supposed import official_results
-from nfbench.tables._coverage import figures_without_target, missing_cells, shown_cells
+from nfbench.tables._coverage import figures_without_target, missing_cells, quoted_alone, reasons, shown_cells
 from tests.made_up import MadeUp
 
 ROOT = Path(__file__).parents[2]
@@ -48,8 +48,17 @@ def test_values_of_our_own_runs_and_of_others_are_told_apart(shown):
         if one.table == "uflow_table1":
             by_method.setdefault(one.cell.printed["method"], set()).add(one.compared_with)
     assert by_method["U-Flow"] == {("uflow-cait-all",)}
-    assert by_method["SPADE"] == {()}
+    assert by_method["PatchSVDD"] == {()}
     assert {one.compared_with for one in shown if one.table == "uflow_table4"} == {("counted",)}
+
+
+def test_each_method_that_is_quoted_alone_says_why(shown):
+    quoted, why = quoted_alone(shown), reasons()
+    unexplained = [(method, table) for method, table in quoted if not {(method, table), (method, "")} & why.keys()]
+    assert unexplained == []
+    used = {key for method, table in quoted for key in ((method, table), (method, ""))}
+    assert why.keys() <= used  # no reason outlives the runs that make it untrue
+    assert all(why.values())
 
 
 def test_a_cell_of_a_mean_over_some_categories_is_that_of_each(bench, shown):

@@ -57,7 +57,7 @@ def test_cflow_takes_the_input_size_of_each_category(bench):
 
 def test_every_compared_method_is_trained_once_per_category(bench):
     found = cells(bench, "uflow_table1", ("bottle", "transistor", "cable"))
-    assert len(found) == 6 * 3 * bench.experiment("uflow_table1").seeds
+    assert len(found) == 9 * 3 * bench.experiment("uflow_table1").seeds
     assert len({(c.method, c.category, c.seed) for c in found}) == len(found)
 
 
@@ -66,11 +66,11 @@ def test_every_compared_method_is_trained_once_per_category(bench):
     [
         (
             "uflow_table1",
-            {"extract_features": 24, "train_flow": 36, "score_run": 36, "evaluate_run": 36, "build_table": 2},
+            {"extract_features": 36, "train_flow": 54, "score_run": 54, "evaluate_run": 54, "build_table": 2},
         ),
-        ("uflow_table7", {"train_flow": 36, "build_table": 2, "build_figure": 1}),
-        ("simplenet_mvtec", {"extract_features": 16, "train_flow": 24, "build_table": 4}),
-        ("uflow_table3", {"train_flow": 36, "build_table": 6, "build_figure": 3}),
+        ("uflow_table7", {"train_flow": 54, "build_table": 2, "build_figure": 1}),
+        ("simplenet_mvtec", {"extract_features": 28, "train_flow": 54, "build_table": 4}),
+        ("uflow_table3", {"train_flow": 54, "build_table": 6, "build_figure": 3}),
         ("simplenet_backbones", {"extract_features": 16, "train_flow": 24, "build_table": 1}),
         ("simplenet_levels", {"extract_features": 24, "train_flow": 36, "build_table": 1}),
     ],

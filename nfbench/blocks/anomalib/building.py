@@ -4,7 +4,8 @@ import inspect
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -67,8 +68,7 @@ def build_module(row: PeerModel, side: int, network: str, options: Mapping[str, 
         textures: folder of textures, or ``NOISE``; None where the class takes none.
 
     Returns:
-        The Lightning module; its pre-processor leaves images as they are. On the default device, but made on the CPU:
-        constructors ask for values.
+        The Lightning module; its pre-processor leaves images as they are. On the default device.
 
     Raises:
         NfbenchError: an option that the class does not have, or values that it refuses.
@@ -89,7 +89,7 @@ def build_module(row: PeerModel, side: int, network: str, options: Mapping[str, 
         arguments[row.sized_by] = (side, side)
     arguments |= _texture_arguments(row, textures)
     try:
-        with torch.device("cpu"), quiet(), _without_fetching():
+        with torch.device("cpu") if row.of_values else nullcontext(), quiet(), _without_fetching():
             module = _adapted(getattr(models, row.name), row)(**arguments, **options)
     except (TypeError, ValueError, AssertionError, KeyError, RuntimeError) as error:
         where = f" with the backbone '{network}'" if network else ""
@@ -99,15 +99,15 @@ def build_module(row: PeerModel, side: int, network: str, options: Mapping[str, 
     return module.to(torch.get_default_device())
 
 
-def load_weights(module: nn.Module, row: PeerModel, state: Mapping[str, torch.Tensor], network: str) -> None:
-    """Gives the frozen parts of a module the weights of a network, by name.
+def load_weights(module: nn.Module, row: PeerModel, side: int, state: Mapping[str, torch.Tensor], network: str) -> None:
+    """Gives the frozen parts of a module, for images of this side, the weights of a network, by name.
 
     Raises:
         NfbenchError: the network lacks some of them.
     """
     given = {name.removeprefix("model."): value for name, value in state.items()}
     for path in row.frozen:
-        part = module.get_submodule(path)
+        part: Any = module.get_submodule(path)
         own = part.state_dict()
         missing = sorted(own.keys() - given.keys())
         other = [name for name in own.keys() & given.keys() if own[name].shape != given[name].shape]
@@ -117,6 +117,20 @@ def load_weights(module: nn.Module, row: PeerModel, state: Mapping[str, torch.Te
                 f"network ('{(missing or other)[0]}' is missing); the default is '{row.backbone}'"
             )
         part.load_state_dict({name: given[name] for name in own})
+        if row.network == "vit":
+            _fix_size(part, side)
+
+
+def _fix_size(vit: Any, side: int) -> None:
+    """Resamples position codes to the input's size once, without antialiasing, as anomalib does in each pass.
+
+    anomalib replaces timm's function for that in the whole process, see ``_without_fetching``.
+    """
+    from timm.models import vision_transformer
+
+    resample = partial(vision_transformer.resample_abs_pos_embed, antialias=False)
+    with patch.object(vision_transformer, "resample_abs_pos_embed", resample):
+        vit.set_input_size((side, side))
 
 
 def _adapted(base: type, row: PeerModel) -> type:
@@ -141,8 +155,12 @@ def _adapted(base: type, row: PeerModel) -> type:
 
 @contextmanager
 def _without_fetching() -> Iterator[None]:
-    """Lets timm and torchvision build networks with random weights, whatever they are asked for."""
+    """Lets timm and torchvision build networks with random weights.
+
+    A function of timm that anomalib replaces comes back: other networks of the process use it.
+    """
     import torchvision
+    from timm.models import vision_transformer
 
     timm = import_timm()
     create, networks = timm.create_model, torchvision.models
@@ -154,7 +172,8 @@ def _without_fetching() -> Iterator[None]:
         build = getattr(networks, name)
         return lambda **keywords: build(**{**keywords, "weights": None})
 
-    with patch.object(timm, "create_model", bare):
+    kept = patch.object(vision_transformer, "resample_abs_pos_embed", vision_transformer.resample_abs_pos_embed)
+    with patch.object(timm, "create_model", bare), kept:
         names = ("wide_resnet50_2", "resnet18", "resnet50", "vgg19_bn")
         with patch.multiple(networks, **{name: untrained(name) for name in names}):
             yield

@@ -32,6 +32,7 @@ class PeerModel(NamedTuple):
         frozen: modules that take the weights of the network.
         sized_by: argument of the class that takes the size, ``(S, S)``.
         needs: settings that name files, and cannot be left out.
+        of_values: its constructor asks for values, so that it is built on the CPU first where it is counted alone.
         by_step: its schedule counts steps, though anomalib's class leaves it to be stepped once an epoch.
         maps: whether it makes maps.
         fitted: whether it is fitted in one pass.
@@ -54,6 +55,7 @@ class PeerModel(NamedTuple):
     frozen: tuple[str, ...] = ()
     sized_by: str = ""
     needs: tuple[str, ...] = ()
+    of_values: bool = False
     by_step: bool = False
     maps: bool = True
     fitted: bool = False
@@ -116,6 +118,7 @@ MODELS: Mapping[str, PeerModel] = {
         {"reconstruction": "model.reconstructive_subnetwork", "segmentation": "model.discriminative_subnetwork"},
         input="unit",
         needs=("textures",),
+        of_values=True,
         deviations=(
             "weights start from torch's defaults, and images are not rotated",
             "the learning rate falls after 400 and 600 epochs, however many there are",
@@ -140,6 +143,7 @@ MODELS: Mapping[str, PeerModel] = {
         frozen=("model.forward_modules.feature_aggregator.feature_extractor",),
         sized_by="input_shape",
         needs=("textures",),
+        of_values=True,
         deviations=(
             "no foreground masks; 'svd' of 'options' is 0 for all categories (paper: chosen by category)",
             "the last epoch counts (paper's code: best on test)",
@@ -203,6 +207,7 @@ MODELS: Mapping[str, PeerModel] = {
     "fastflow": PeerModel(
         *("Fastflow", "FastFlow (anomalib)", 500, 32),
         {"flow": "model.fast_flow_blocks", "normalization": "model.norms"},
+        of_values=True,
         network="timm",
         backbone=_WIDE,
         frozen=("model.feature_extractor",),
@@ -210,6 +215,7 @@ MODELS: Mapping[str, PeerModel] = {
     "cflow": PeerModel(
         *("Cflow", "CFLOW-AD (anomalib)", 50, 32),
         {"flow": "model.decoders"},
+        of_values=True,
         network="timm",
         backbone=_WIDE,
         frozen=("model.encoder.feature_extractor",),
@@ -218,6 +224,7 @@ MODELS: Mapping[str, PeerModel] = {
     "uflow": PeerModel(
         *("Uflow", "U-Flow (anomalib)", 200, 8),
         {"flow": "model.flow"},
+        of_values=True,
         network="timm",
         backbone=_WIDE,
         frozen=("model.feature_extractor.feature_extractor",),

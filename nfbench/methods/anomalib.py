@@ -8,7 +8,7 @@ Deliberate deviations: images are what all methods here see, squares resized by 
 the range that the class takes. Weights of the network are those of the variant's backbone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -17,8 +17,8 @@ from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
 from nfbench.backbones._base import IMAGENET_MEAN, IMAGENET_STD, find_backbone
-from nfbench.blocks.anomalib.building import build_module, load_weights
-from nfbench.blocks.anomalib.fitting import fit
+from nfbench.blocks.anomalib.building import Files, build_module, load_weights
+from nfbench.blocks.anomalib.fitting import fit, loader
 from nfbench.blocks.anomalib.models import MODELS, PeerModel
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batches, Method, ParameterGroup, Scores, Tiny
@@ -55,6 +55,12 @@ class AnomalibSettings(EpochSettings):
         "anomaly_dino",
         "dinomaly",
         "inp_former",
+        "efficient_ad",
+        "uninet",
+        "patchflow",
+        "l2bt",
+        "general_ad",
+        "dfm",
         "fastflow",
         "cflow",
         "uflow",
@@ -67,11 +73,19 @@ class AnomalibSettings(EpochSettings):
         None, description="folder of images that draem and glass make anomalies of; or noise, for their masks' noise"
     )
 
+    teacher: str | None = Field(None, description="file of efficient_ad's pretrained teacher")
+    outside: str | None = Field(
+        None, description="folder of folders of images that efficient_ad's student has to be silent on: Imagenette"
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _follow_the_paper(cls, values: dict[str, Any]) -> dict[str, Any]:
         row = MODELS.get(values.get("model", cls.model_fields["model"].default))
-        return values if row is None else {"epochs": row.epochs, "batch_size": row.batch, **values}
+        if row is None:
+            return values
+        held_out = {"val_fraction": 0.1} if row.name == "EfficientAd" else {}
+        return {"epochs": row.epochs, "batch_size": row.batch, **held_out, **values}
 
     @model_validator(mode="after")
     def _suit_the_model(self) -> "AnomalibSettings":
@@ -80,11 +94,17 @@ class AnomalibSettings(EpochSettings):
             raise PydanticCustomError(
                 "one_pass", "'epochs' of model '{name}' is 1: one pass fits it", {"name": self.model}
             )
-        if ("textures" in row.needs) != (self.textures is not None):
-            text = "model '{name}' " + (
-                "needs 'textures', a folder of images, or 'noise'" if row.needs else "takes no 'textures'"
-            )
-            raise PydanticCustomError("textures", text, {"name": self.model})
+        if self.batch_size != 1 and row.batch == 1:
+            text = "'batch_size' of model '{name}' is 1, as in its paper"
+            raise PydanticCustomError("one_image", text, {"name": self.model})
+        for key in Files._fields:
+            if (key in row.needs) != (getattr(self, key) is not None):
+                text = (
+                    "model '{name}' needs '{key}', see peers.md"
+                    if key in row.needs
+                    else "model '{name}' takes no '{key}'"
+                )
+                raise PydanticCustomError("files", text, {"name": self.model, "key": key})
         return self
 
 
@@ -123,8 +143,11 @@ class Anomalib(Method):
         """Makes the module of Lightning, and gives its network the backbone's weights."""
         row, side, given = self.row, self.map_size[0], self.given_network
         self._check(side)
+        self._held_out: Callable[[], Iterable[Features[Tensor]]] | None = None
         name = given.name if given else ""
-        self.module = build_module(row, side, name, self.settings.options, self.settings.textures)
+        settings = self.settings
+        files = Files(*(getattr(settings, key) for key in Files._fields))
+        self.module = build_module(row, side, name, settings.epochs, settings.options, files)
         if given:
             load_weights(self.module, row, side, self.make_network().state_dict(), name)
         trained = {id(parameter) for group in self.parameter_groups().values() for parameter in group}
@@ -164,11 +187,23 @@ class Anomalib(Method):
 
     def train_epochs(self, training: OwnTraining) -> None:
         """Lets Lightning's trainer take the steps."""
+        self._held_out = training.held_out
         epochs, batch, device = self.settings.epochs, self.settings.batch_size, self.mean.device
-        fit(self.module, training, self.images, epochs, batch, device, self.row.resumes and not self.row.fitted)
+        try:
+            fit(self.module, training, self.images, epochs, batch, device, self.row.resumes and not self.row.fitted)
+        finally:
+            self._held_out = None
 
     def calibrate(self, passes: Batches) -> None:
-        """Lays buffers out as files do, on which the last bits of products depend."""
+        """Scales the two maps of EfficientAD by held-out images, which anomalib does in a validation.
+
+        Lays buffers out as files do, on which the last bits of products depend.
+        """
+        if self.settings.model == "efficient_ad":
+            batches = list(self._held_out()) if self._held_out else []
+            found = self.module.map_norm_quantiles(loader(lambda: batches or passes(), self.images))
+            self.module.model.quantiles.update(found)
+            self.module.model.quantiles.requires_grad_(False)
         for buffer in self.buffers():
             buffer.data = buffer.data.contiguous()
 

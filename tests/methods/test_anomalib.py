@@ -9,22 +9,18 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from nfbench.blocks.anomalib.models import MODELS
 from nfbench.blocks.features import Features
-from nfbench.blocks.method import resolve_settings
+from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.features.building import build_on
 from nfbench.methods.anomalib import AnomalibSettings
-from nfbench.training.checkpoint import SideFolder
-from nfbench.training.data import TrainingData
-from nfbench.training.loop import train
+from tests.methods.peer_models import backbone_of, build, images, run, settings_of
 
 pytest.importorskip("anomalib", reason="anomalib is not installed")
-
-CPU = torch.device("cpu")
-SMALL = {"epochs": 4, "batch_size": 3, "checkpoints": 2}
 
 
 class Interrupted(Exception):
@@ -39,46 +35,13 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
-def backbone_of(model, side, **keys):
-    row = MODELS[model]
-    if not row.network:
-        return BackboneConfig(name="image", input_size=side)
-    name = "vit_small_patch14_dinov2.lvd142m" if row.network == "vit" else "resnet18.tv_in1k"
-    return BackboneConfig(name=name, input_size=side, frozen=False, weights="random", **keys)
-
-
-def settings_of(model, **overrides):
-    needed = {"textures": "noise"} if MODELS[model].needs else {}
-    short = {"epochs": 1} if MODELS[model].fitted else {}
-    return resolve_settings("anomalib", overrides={"model": model, **SMALL, **short, **needed, **overrides})
-
-
-def build(model, side=32, seed=0, **overrides):
-    return build_on(backbone_of(model, side), "anomalib", settings_of(model, **overrides), seed)
-
-
-def images(side, count=7):
-    rng = np.random.default_rng(0)
-    values = rng.normal(size=(1, 3, 1, 1)) + 0.3 * rng.normal(size=(count, 3, side, side))
-    return Features([], values.clip(-2, 2).astype(np.float16))
-
-
-def run(method, folder, stop=None):
-    def on_kept(model, epoch, log_likelihood):
-        if epoch == stop:
-            raise Interrupted
-
-    data = TrainingData(images(method.map_size[0]), method.settings.val_fraction, 0, CPU)
-    return train(method, data, method.settings, SideFolder(folder, "f"), "cell", 0.0, on_kept)
-
-
 @pytest.mark.parametrize("model", ["stfpm", "cfa"])
 def test_a_resumed_training_ends_bit_equal(model, tmp_path):
     whole = run(build(model), tmp_path / "whole")
     assert [row["epoch"] for row in whole.history] == [1, 2, 3, 4]
     assert list(whole.kept) == [2, 4]
     with pytest.raises(Interrupted):
-        run(build(model), tmp_path / "killed", stop=4)
+        run(build(model), tmp_path / "killed", Interrupted)
     resumed = run(build(model), tmp_path / "killed")
     assert [row["loss"] for row in resumed.history] == [row["loss"] for row in whole.history]
     for name, value in whole.kept[4].items():
@@ -107,6 +70,61 @@ def test_global_random_states_are_left_as_they_were(tmp_path):
     assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [
+        ("padim", "model.feature_extractor"),
+        ("cfa", "model.feature_extractor"),
+        ("fastflow", "model.feature_extractor"),
+        ("cflow", "model.encoder"),
+    ],
+)
+def test_models_see_of_the_network_what_methods_here_see(model, path):
+    method = build(model, 64).eval()
+    x = torch.randn(2, 3, 64, 64)
+    found = method.module.get_submodule(path)(x)
+    expected = method.make_network().eval()(x)
+    for ours, theirs in zip(expected, found.values() if isinstance(found, dict) else found, strict=True):
+        torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_padim_through_the_adapter_is_ours(tmp_path):
+    """Both on one network; maps before they are blurred, as anomalib mirrors them without their border."""
+    method = build("padim", 64)
+    run(method, tmp_path)
+    method.module.model.anomaly_map_generator.blur = torch.nn.Identity()
+    network, given = method.make_network().eval(), torch.from_numpy(images(64).image).float()
+    levels = network(method.images(Features([], given)))
+    # anomalib adds 1e-5 to the diagonal on top of 0.01
+    overrides = {"reduced_dimensions": 100, "regularization": 0.01001, "smoothing": 0}
+    shapes = [LevelShape(*level.shape[1:]) for level in levels]
+    ours = build_method("padim", shapes, resolve_settings("padim", overrides=overrides), (64, 64), 0)
+    ours.channels.copy_(method.module.model.idx.sort().values)
+    ours.prepare(lambda: [Features(levels)])
+    found, expected = method.eval().score(Features([], given)), ours.score(Features(levels))
+    torch.testing.assert_close(found.maps, expected.maps, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(found.images, expected.images, atol=1e-3, rtol=1e-3)
+
+
+def test_textures_are_sorted_and_read(tmp_path):
+    folder = tmp_path / "textures" / "below"
+    folder.mkdir(parents=True)
+    for number in (2, 0, 1):
+        Image.new("RGB", (40, 40), (100 * number, 0, 255)).save(folder / f"{number}.PNG")
+    (folder / "notes.txt").touch()
+    method = build("glass", 32, textures=str(tmp_path / "textures"), epochs=1, options={"step": 1})
+    augmentor = method.module.model.augmentor
+    assert [path.name for path in augmentor.anomaly_source_paths] == ["0.PNG", "1.PNG", "2.PNG"]
+    augmentor.probability, read = 1.0, []
+    perlin = sys.modules[type(augmentor).__module__].io
+    perlin.read_image, inner = lambda *found, **_: read.append(found[0]) or inner(*found, "RGB"), perlin.read_image
+    result = run(method, tmp_path / "run")
+    assert len(read) == 7
+    assert np.isfinite(result.history[0]["loss"])
+
+
 def test_each_row_is_a_choice_of_the_setting():
     assert MODELS.keys() == set(AnomalibSettings.model_fields["model"].annotation.__args__)
 
@@ -115,7 +133,7 @@ def test_each_row_is_a_choice_of_the_setting():
     ("model", "overrides", "message"),
     [
         ("padim", {"epochs": 2}, "'epochs' of model 'padim' is 1"),
-        ("draem", {"textures": None}, "model 'draem' needs 'textures', a folder of images, or 'noise'"),
+        ("draem", {"textures": None}, "model 'draem' needs 'textures', see peers"),
         ("stfpm", {"textures": "x"}, "model 'stfpm' takes no 'textures'"),
         ("stfpm", {"lr": 0.1}, "setting 'lr' of method 'anomalib' has no effect, since its training is its own"),
     ],

@@ -9,7 +9,7 @@ import torch
 from nfbench.anomalies._base import make_generator
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import PACKAGE, resolve_settings
-from nfbench.blocks.settings import epochs_of
+from nfbench.blocks.settings import TrainedSettings, epochs_of
 from nfbench.config import AnomaliesConfig
 from nfbench.core.registry import plugin, plugin_names
 from nfbench.datasets._manifest import build_manifest, view_entries
@@ -57,7 +57,8 @@ class Cache:
 def settings_of(name, **overrides):
     own = resolve_settings(name)
     tiny = {**plugin(PACKAGE, name).METHOD.tiny.settings, **NO_ANOMALIES.get(name, {})}
-    trained = {"epochs": 1, "batch_size": 4, "online_rotation": 0} if epochs_of(own) else {}
+    trained = {"epochs": 1, "batch_size": 4} if epochs_of(own) else {}
+    trained |= {"online_rotation": 0} if isinstance(own, TrainedSettings) else {}
     return resolve_settings(name, overrides={**tiny, **trained, "val_fraction": 0.2, **overrides})
 
 

@@ -3,12 +3,13 @@
 import inspect
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import numpy as np
@@ -23,12 +24,13 @@ from nfbench.datasets._images import IMAGE_ENDINGS
 from nfbench.datasets._listing import files_below
 from nfbench.datasets._manifest import read_checked_image, unlisted
 
-__all__ = ["NOISE", "build_module", "import_anomalib", "load_weights", "options_of", "quiet"]
+__all__ = ["NOISE", "Files", "build_module", "import_anomalib", "load_weights", "options_of", "quiet"]
 
 NOISE = "noise"
 """Instead of a folder of textures: the noise that makes the masks."""
 
 _PARTS = ("pre_processor", "post_processor", "evaluator", "visualizer")
+_FETCHED = ("pre_trained", "dtd_dir", "anomaly_source_path", "imagenet_dir", "batch_size")
 _LOUD = ("lightning", "lightning.pytorch", "lightning.fabric", "anomalib", "timm", "torch")
 
 
@@ -51,27 +53,35 @@ def import_anomalib() -> Any:
 
 def options_of(row: PeerModel) -> dict[str, Any]:
     """Arguments of the class that a variant can give as 'options', by name, with their defaults."""
-    given = {*_PARTS, *(row.named_by if row.network else ()), row.sized_by, "pre_trained", "dtd_dir", "batch_size"}
-    given |= {"anomaly_source_path", "imagenet_dir", "epochs"}
+    given = {"self", *_PARTS, *_FETCHED, row.sized_by, row.epochs_by, *(row.named_by if row.network else ())}
     signature = inspect.signature(getattr(import_anomalib(), row.name).__init__)
-    return {name: found.default for name, found in signature.parameters.items() if name not in {*given, "self"}}
+    return {name: found.default for name, found in signature.parameters.items() if name not in given}
 
 
-def build_module(row: PeerModel, side: int, network: str, options: Mapping[str, Any], textures: str | None) -> Any:
+class Files(NamedTuple):
+    """What a class reads besides images: the settings of the same names, None where it reads none."""
+
+    textures: str | None = None
+    teacher: str | None = None
+    outside: str | None = None
+
+
+def build_module(row: PeerModel, side: int, network: str, epochs: int, options: Mapping[str, Any], files: Files) -> Any:
     """Builds a class of anomalib with random weights.
 
     Args:
         row: which.
         side: of the image.
         network: name of the backbone, with its weight tag; empty where the class takes none.
+        epochs: of its training.
         options: arguments of the class.
-        textures: folder of textures, or ``NOISE``; None where the class takes none.
+        files: that it reads.
 
     Returns:
         The Lightning module; its pre-processor leaves images as they are. On the default device.
 
     Raises:
-        NfbenchError: an option that the class does not have, or values that it refuses.
+        NfbenchError: an option that the class does not have, values that it refuses, or a file that is missing.
     """
     models = import_anomalib()
     from anomalib.pre_processing import PreProcessor
@@ -87,15 +97,17 @@ def build_module(row: PeerModel, side: int, network: str, options: Mapping[str, 
         arguments |= dict.fromkeys(row.named_by, bare)
     if row.sized_by:
         arguments[row.sized_by] = (side, side)
-    arguments |= _texture_arguments(row, textures)
+    if row.epochs_by:
+        arguments[row.epochs_by] = epochs
+    arguments |= {**_file_arguments(row, files), **row.named, **options}
     try:
         with torch.device("cpu") if row.of_values else nullcontext(), quiet(), _without_fetching():
-            module = _adapted(getattr(models, row.name), row)(**arguments, **options)
+            module = _adapted(getattr(models, row.name), row, files)(**arguments)
     except (TypeError, ValueError, AssertionError, KeyError, RuntimeError) as error:
         where = f" with the backbone '{network}'" if network else ""
         raise NfbenchError(f"anomalib's {row.name}{where}, {side} pixels: {one_line(error)}") from error
-    if textures is not None:
-        _read_textures(module, row, textures)
+    if files.textures is not None:
+        _read_textures(module, row, files.textures)
     return module.to(torch.get_default_device())
 
 
@@ -133,21 +145,28 @@ def _fix_size(vit: Any, side: int) -> None:
         vit.set_input_size((side, side))
 
 
-def _adapted(base: type, row: PeerModel) -> type:
+def _adapted(base: type, row: PeerModel, files: Files) -> type:
     """The class with what it needs to train as its paper does, and to be resumed."""
 
     class Adapted(base):
         def configure_optimizers(self) -> Any:
             found = super().configure_optimizers()
+            if row.name == "UniNet":
+                (scheduler,) = found[1]
+                scheduler.milestones = Counter({round(epoch): 1 for epoch in scheduler.milestones})
             if not row.by_step:
                 return found
-            (optimizer,), (scheduler,) = found
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+            one = found if isinstance(found, dict) else {"optimizer": found[0][0], "lr_scheduler": found[1][0]}
+            return {**one, "lr_scheduler": {"scheduler": one["lr_scheduler"], "interval": "step"}}
 
         def on_train_start(self) -> None:
             bank = getattr(self.model, "memory_bank", None)
             if row.fitted or not isinstance(bank, torch.Tensor) or not bank.ndim:  # else a resumed training has it
                 super().on_train_start()
+
+        def prepare_pretrained_model(self) -> None:
+            state = torch.load(Path(files.teacher or "").expanduser(), map_location=self.device, weights_only=True)
+            self.model.teacher.load_state_dict(state)
 
     Adapted.__name__ = Adapted.__qualname__ = base.__name__
     return Adapted
@@ -166,6 +185,7 @@ def _without_fetching() -> Iterator[None]:
     create, networks = timm.create_model, torchvision.models
 
     def bare(name: str, *_: Any, **keywords: Any) -> Any:
+        keywords.pop("img_size", None)  # position codes are those of the weights until '_fix_size'
         return create(name, **{**keywords, "pretrained": False})
 
     def untrained(name: str) -> Any:
@@ -179,19 +199,35 @@ def _without_fetching() -> Iterator[None]:
             yield
 
 
-def _texture_arguments(row: PeerModel, textures: str | None) -> dict[str, Any]:
-    if textures is None:
-        return {}
-    key = "dtd_dir" if row.name == "Draem" else "anomaly_source_path"
-    folder = Path(textures).expanduser()
-    if textures == NOISE:  # an existing folder, so that nothing is fetched; its images are left out below
-        return {key: Path(__file__).parent} if key == "dtd_dir" else {}
+def _file_arguments(row: PeerModel, files: Files) -> dict[str, Any]:
+    """Arguments that name files; looks that they are there, so that nothing is fetched."""
+    found: dict[str, Any] = {}
+    if files.textures is not None:
+        key = "dtd_dir" if row.name == "Draem" else "anomaly_source_path"
+        folder = Path(files.textures).expanduser()
+        if files.textures != NOISE:
+            found[key] = _with_images(
+                row, "textures", folder, f"the Describable Textures Dataset; or set it to '{NOISE}'"
+            )
+        elif key == "dtd_dir":
+            found[key] = Path(__file__).parent  # any folder that is there
+    if files.outside is not None:
+        found["imagenet_dir"] = _with_images(row, "outside", Path(files.outside).expanduser(), "Imagenette")
+    if files.teacher is not None and not Path(files.teacher).expanduser().is_file():
+        raise NfbenchError(
+            f"setting 'teacher' of anomalib's {row.name}: {files.teacher} is no file; it is "
+            "'pretrained_teacher_small.pth' of anomalib's release 'efficientad_pretrained_weights'"
+        )
+    return found
+
+
+def _with_images(row: PeerModel, key: str, folder: Path, such_as: str) -> Path:
     if not folder.is_dir() or not _textures_in(folder):
         raise NfbenchError(
-            f"setting 'textures' of anomalib's {row.name}: {folder} is no folder with images in it, such as those of "
-            f"the Describable Textures Dataset; or set it to '{NOISE}'"
+            f"setting '{key}' of anomalib's {row.name}: {folder} is no folder with images in it, such as those of "
+            f"{such_as}"
         )
-    return {key: folder}
+    return folder
 
 
 def _textures_in(folder: Path) -> Sequence[Path]:

@@ -19,7 +19,7 @@ from nfbench.blocks.anomalib.building import quiet
 from nfbench.blocks.features import Features
 from nfbench.blocks.passes import OwnTraining
 
-__all__ = ["fit"]
+__all__ = ["fit", "loader"]
 
 _KEPT = (
     "epoch",
@@ -162,6 +162,11 @@ def _report(training: OwnTraining, memory: Any, epochs: int, device: torch.devic
             return memory.kept
 
     return Report()
+
+
+def loader(batches: Callable[[], Iterable[Features[Tensor]]], images_of: Callable[[Features[Tensor]], Tensor]) -> Any:
+    """Batches as anomalib's classes take them."""
+    return _Loader(batches, images_of, 0)
 
 
 class _Loader:

@@ -23,10 +23,10 @@ from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nfbench.backbones._base import IMAGENET_MEAN, IMAGENET_STD
 from nfbench.blocks.exporting import parts_of
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batch, Method, Scores, Tiny
+from nfbench.blocks.pixels import Pixels
 from nfbench.blocks.settings import TrainedSettings
 from nfbench.blocks.ssim import ssim
 from nfbench.config import Choices, Range
@@ -97,8 +97,6 @@ class AeSsim(Method):
     title = "AE-SSIM"
     settings_type = AeSsimSettings
     settings: AeSsimSettings
-    mean: Tensor
-    std: Tensor
     tiny = Tiny({"patch_size": 64, "latent_channels": 16, "width": 8, "patches": 1}, shapes=(), side=64)
     takes_levels = False
     takes_image = True
@@ -117,12 +115,11 @@ class AeSsim(Method):
                 "or raise 'input_size' of the backbone"
             )
         self.autoencoder = Autoencoder(settings.patch_size, settings.latent_channels, settings.width)
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.pixels = Pixels()
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
         """``1 - SSIM`` of random patches and their reconstructions, ``patch_steps`` times."""
-        images = self._pixels(batch.features)
+        images = self.pixels.of(batch.features.required_image)
         for _ in range(self.settings.patch_steps):
             patches = self._draw(images, generator)
             yield 1 - ssim(patches, self.autoencoder(patches)).mean()
@@ -139,7 +136,7 @@ class AeSsim(Method):
 
     def score(self, features: Features[Tensor]) -> Scores:
         """``1 - SSIM`` of image and reconstruction, and its maximum."""
-        images = self._pixels(features)
+        images = self.pixels.of(features.required_image)
         pairs = zip(parts_of(images, 1), parts_of(self.reconstruct(images), 1), strict=True)
         maps = torch.cat([1 - ssim(image.double(), other.double()) for image, other in pairs])
         return Scores(maps, maps.flatten(1).amax(1))
@@ -160,10 +157,6 @@ class AeSsim(Method):
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
         """All parameters are the autoencoder's."""
         return {"autoencoder": list(self.autoencoder.parameters())}
-
-    def _pixels(self, features: Features[Tensor]) -> Tensor:
-        """The image in [0, 1]."""
-        return features.required_image * self.std + self.mean
 
 
 METHOD = AeSsim

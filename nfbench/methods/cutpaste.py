@@ -20,7 +20,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nfbench.blocks.cutpaste import cut_paste, draw_patches, draw_scars, jitter_colors
+from nfbench.blocks.augmentation import jitter_colors
+from nfbench.blocks.cutpaste import cut_paste, draw_patches, draw_scars
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batch, Batches, Method, Scores, Tiny
 from nfbench.blocks.network import last_channels

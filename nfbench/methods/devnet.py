@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nfbench.blocks.cutpaste import rotate
+from nfbench.blocks.augmentation import rotate
 from nfbench.blocks.deviation import anomalous_images, deviation_loss, top_mean
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batch, Method, Scores, Tiny

@@ -22,8 +22,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nfbench.blocks.augmentation import jitter_colors
 from nfbench.blocks.confetti import add_confetti
-from nfbench.blocks.cutpaste import jitter_colors
 from nfbench.blocks.deviation import anomalous_images
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batch, Method, Passes, Scores, Tiny

@@ -13,7 +13,7 @@ from nfbench.cli.load import load
 from nfbench.cli.options import Set, parse_numbers, parse_overrides
 from nfbench.config import BackboneConfig, Config, Experiment, FigureConfig, TableConfig, validate
 from nfbench.core.errors import required
-from nfbench.core.registry import plugin_names
+from nfbench.core.registry import exported, plugin_names
 from nfbench.metrics import metric_list
 
 __all__ = ["coverage", "describe", "errata", "list_names", "schema"]
@@ -60,11 +60,13 @@ def describe(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Build a method without data or weights; print levels, latent shapes and trainable parameters."""
-    from nfbench.blocks.method import count_parameters, resolve_settings
+    from nfbench.blocks.method import PACKAGE, Method, count_parameters, resolve_settings
     from nfbench.features.building import count_on
 
     described = find_backbone(backbone)
+    of_method: type[Method] = exported(PACKAGE, method, "METHOD", subclass_of=Method)
     given = {
+        "frozen": of_method.takes_network == "no" or of_method.takes_levels or not described.taps,
         "input_size": described.input_size if input_size is None else input_size,
         "levels": parse_numbers("levels", levels),
         "scales": parse_numbers("scales", scales),

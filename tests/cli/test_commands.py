@@ -47,6 +47,13 @@ def test_describe_takes_settings_and_levels():
     assert found["latents"] == [[160, 56, 56], [128, 28, 28]]
 
 
+def test_describe_trains_the_backbone_where_the_method_does():
+    command = ("describe", "devnet", "--backbone", "resnet18.tv_in1k", "--input-size", 64, "--levels", "4", "--json")
+    description = json.loads(printed(*command))
+    assert description["parameters"]["total"] > 11e6
+    assert description["image"] == [3, 64, 64]
+
+
 def test_describe_in_words():
     text = printed("describe", "uflow", "--backbone", "resnet18.a1_in1k", "--input-size", "448")
     assert "trainable parameters, total: 4,289,736" in text

@@ -166,6 +166,8 @@ class Anomalib(Method):
                 f"a backbone such as '{row.backbone}' with 'frozen: false'" if row.network else "the backbone 'image'"
             )
             raise NfbenchError(f"model '{name}' of method 'anomalib' takes {other}")
+        if given and row.fixed and given.name.partition(".")[0] != row.backbone.partition(".")[0]:
+            raise NfbenchError(f"model '{name}' of method 'anomalib' takes the backbone '{row.backbone}' alone")
         if side % row.multiple or side < row.smallest:
             raise NfbenchError(
                 f"model '{name}' of method 'anomalib' takes images of {row.smallest} pixels and more"

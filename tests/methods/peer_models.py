@@ -14,6 +14,8 @@ from nfbench.training.loop import train
 
 SMALL = {"epochs": 4, "batch_size": 3, "checkpoints": 2}
 NETWORKS = {"vit": "vit_small_patch14_dinov2.lvd142m", "timm": "resnet18.tv_in1k", "torchvision": "resnet18.tv_in1k"}
+SMALLEST = {"patchflow": "tf_efficientnet_b5.aa_in1k"}
+"""Of models for which there is no smaller network than theirs."""
 LEVELS = {"cflow": (2, 3, 4), "patchflow": (2, 3, 4)}
 
 
@@ -22,7 +24,7 @@ def backbone_of(model, side, name="", **keys):
     if not row.network:
         return BackboneConfig(name="image", input_size=side)
     levels = {"levels": LEVELS[model]} if model in LEVELS else {}
-    name = name or NETWORKS[row.network]
+    name = name or (row.backbone if row.fixed else SMALLEST.get(model, NETWORKS[row.network]))
     return BackboneConfig(name=name, input_size=side, frozen=False, weights="random", **{**levels, **keys})
 
 
@@ -48,12 +50,12 @@ def images(side, count=7):
     return Features([], values.clip(-2, 2).astype(np.float16))
 
 
-def run(method, folder, stop=None):
+def run(method, folder, stop=None, features=None):
     """Trains; the error ``stop`` is raised when the model of the last epoch is kept."""
 
     def on_kept(_, epoch, __):
         if stop and epoch == method.settings.epochs:
             raise stop
 
-    data = TrainingData(images(method.map_size[0]), method.settings.val_fraction, 0, torch.device("cpu"))
+    data = TrainingData(features or images(method.map_size[0]), method.settings.val_fraction, 0, torch.device("cpu"))
     return train(method, data, method.settings, SideFolder(folder, "f"), "cell", 0.0, on_kept)

@@ -151,6 +151,8 @@ def test_what_cannot_be_built_is_one_line(tmp_path):
         build_on(BackboneConfig(name="image", input_size=32), "anomalib", settings_of("stfpm"), 0)
     with pytest.raises(NfbenchError, match="model 'draem' of method 'anomalib' takes the backbone 'image'"):
         build_on(backbone_of("stfpm", 32), "anomalib", settings_of("draem"), 0)
+    with pytest.raises(NfbenchError, match=r"model 'uninet' .* takes the backbone 'wide_resnet50_2\.tv_in1k' alone"):
+        build_on(backbone_of("uninet", 32, "resnet18.tv_in1k"), "anomalib", settings_of("uninet"), 0)
     with pytest.raises(NfbenchError, match="takes images of 128 pixels and more, not of 64; set 'input_size'"):
         build("supersimplenet", 64)
     with pytest.raises(NfbenchError, match="'options' of anomalib's Stfpm: it has no 'steps'; it has layers"):
@@ -162,6 +164,29 @@ def test_what_cannot_be_built_is_one_line(tmp_path):
 
 
 def test_without_anomalib_one_line_says_what_to_install(monkeypatch):
+    message = r"needs anomalib 2\.7 or later .*; run 'pip install nfbench\[peers\]'"
     monkeypatch.setitem(sys.modules, "anomalib.models.image", None)
-    with pytest.raises(NfbenchError, match=r"needs anomalib 2\.7 or later .*; run 'pip install nfbench\[peers\]'"):
+    with pytest.raises(NfbenchError, match=message):
         build("stfpm")
+    monkeypatch.undo()
+    monkeypatch.setattr("nfbench.blocks.anomalib.building.version", lambda _: "2.6.0")
+    with pytest.raises(NfbenchError, match=message):
+        build("stfpm")
+
+
+def test_dinomaly_learns_an_image_and_finds_what_is_pasted_on_it(tmp_path):
+    """Its learning rate grows by step; by epoch it would be 0 in the first one."""
+    method = build("dinomaly", 56, epochs=25, batch_size=2, checkpoints=1)
+    usual = images(56, 1)
+    result = run(method, tmp_path, features=Features([], np.repeat(usual.image, 2, axis=0)))
+    assert [row["lr"] for row in result.history[:3]] == pytest.approx([0, 2e-3 / 99, 4e-3 / 99])
+    assert result.history[-1]["loss"] < 0.5 * result.history[0]["loss"]
+    normal = torch.from_numpy(usual.image).float()
+    pasted = normal.clone()
+    pasted[..., 14:28, 14:28] += 2
+    with torch.inference_mode():
+        maps = method.eval().score(Features([], torch.cat([normal, pasted]))).maps
+    outside = torch.ones(56, 56, dtype=torch.bool)
+    outside[7:35, 7:35] = False
+    assert maps[1, 14:28, 14:28].max() > 2 * maps[1][outside].quantile(0.99)
+    assert maps[1].max() > 2 * maps[0].max()

@@ -51,9 +51,8 @@ def outside(tmp_path, monkeypatch):
 
 def described(model, outside, side=0, name=""):
     files = {"outside": outside} if "outside" in MODELS[model].needs else {}
-    default = {"l2bt": BASE, "patchflow": "tf_efficientnet_b5.aa_in1k"}.get(model, "")
     row = MODELS[model]
-    return counted(model, side or SIDES.get(model, 56 if row.multiple == 14 else 64), name or default, **files)
+    return counted(model, side or SIDES.get(model, 56 if row.multiple == 14 else 64), name, **files)
 
 
 def schedules(module):

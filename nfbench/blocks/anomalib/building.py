@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ __all__ = ["NOISE", "Files", "build_module", "import_anomalib", "load_weights", 
 NOISE = "noise"
 """Instead of a folder of textures: the noise that makes the masks."""
 
+_OLDEST = (2, 7)
 _PARTS = ("pre_processor", "post_processor", "evaluator", "visualizer")
 _FETCHED = ("pre_trained", "dtd_dir", "anomaly_source_path", "imagenet_dir", "batch_size")
 _LOUD = ("lightning", "lightning.pytorch", "lightning.fabric", "anomalib", "timm", "torch")
@@ -42,6 +44,9 @@ def import_anomalib() -> Any:
     """
     import_timm()
     try:
+        found = version("anomalib")
+        if tuple(int(part) for part in found.split(".")[:2]) < _OLDEST:
+            raise ImportError(f"found {found}")
         with torch.device("cpu"), quiet():  # importing makes tensors
             import anomalib.models.image as models
     except ImportError as error:

@@ -28,6 +28,7 @@ class PeerModel(NamedTuple):
         smallest: smallest side.
         network: which networks can be its backbone: ``timm``, ``torchvision`` or ``vit`` (DINOv2); none.
         backbone: networks that its paper takes, by their names here.
+        fixed: whether the class takes that network alone, though it asks for a name.
         named_by: arguments of the class that name the network.
         frozen: modules that take the weights of the network.
         sized_by: argument of the class that takes the size, ``(S, S)``.
@@ -53,6 +54,7 @@ class PeerModel(NamedTuple):
     smallest: int = 32
     network: Literal["", "timm", "torchvision", "vit"] = ""
     backbone: str = ""
+    fixed: bool = False
     named_by: tuple[str, ...] = ("backbone",)
     frozen: tuple[str, ...] = ()
     sized_by: str = ""
@@ -232,6 +234,7 @@ MODELS: Mapping[str, PeerModel] = {
         },
         network="torchvision",
         backbone=_WIDE,
+        fixed=True,
         named_by=("student_backbone", "teacher_backbone"),
         frozen=("model.teachers.source_teacher", "model.teachers.target_teacher"),
         deviations=(
@@ -262,6 +265,7 @@ MODELS: Mapping[str, PeerModel] = {
         smallest=56,
         network="vit",
         backbone=_DINO,
+        fixed=True,
         named_by=(),
         frozen=("model.teacher.fe.feature_extractor",),
         deviations=("224 pixels, as in anomalib (paper: 1036)", "the batch size is ours"),

@@ -17,7 +17,7 @@ from nfbench.blocks.method import LevelShape, build_method, resolve_settings
 from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.features.building import build_on
-from nfbench.methods.anomalib import AnomalibSettings
+from nfbench.methods.anomalib import Anomalib, AnomalibSettings
 from tests.methods.peer_models import backbone_of, build, images, run, settings_of
 
 pytest.importorskip("anomalib", reason="anomalib is not installed")
@@ -123,6 +123,20 @@ def test_textures_are_sorted_and_read(tmp_path):
     result = run(method, tmp_path / "run")
     assert len(read) == 7
     assert np.isfinite(result.history[0]["loss"])
+
+
+def test_ganomaly_scores_images_in_the_range_of_its_generator_and_makes_no_maps(tmp_path):
+    method = build("ganomaly", 32, epochs=1, options={"n_features": 8})
+    run(method, tmp_path)
+    x = torch.tensor([0.0, 0.5, 1.0]).view(3, 1, 1, 1).expand(3, 3, 32, 32)
+    given = Features([], (x - method.mean) / method.std)
+    torch.testing.assert_close(method.images(given)[:, 0, 0, 0], torch.tensor([-1.0, 0, 1]))
+    assert not Anomalib.makes_maps(method.settings)
+    assert Anomalib.makes_maps(settings_of("stfpm"))
+    with torch.inference_mode():
+        scores = method.eval().score(given)
+    assert scores.maps is None
+    assert scores.images.shape == (3,)
 
 
 def test_each_row_is_a_choice_of_the_setting():

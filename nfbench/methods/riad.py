@@ -19,10 +19,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nfbench.backbones._base import IMAGENET_MEAN, IMAGENET_STD
 from nfbench.blocks.features import Features
 from nfbench.blocks.maps import resize_maps, smooth
 from nfbench.blocks.method import Batch, Method, Scores, Tiny
+from nfbench.blocks.pixels import Pixels
 from nfbench.blocks.settings import Milestones, Schedule, TrainedSettings
 from nfbench.blocks.ssim import ssim
 from nfbench.config import Choices, Range
@@ -89,8 +89,6 @@ class Riad(Method):
     title = "RIAD"
     settings_type = RiadSettings
     settings: RiadSettings
-    mean: Tensor
-    std: Tensor
     tiny = Tiny({"width": 4, "cell_sizes": (2, 8), "smoothing": 1.0, "milestones": (0.3,)}, shapes=())
     takes_levels = False
     takes_image = True
@@ -110,8 +108,7 @@ class Riad(Method):
                     f"multiple of {size}; change 'input_size' of the backbone"
                 )
         self.network = UNet(self.settings.width)
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.pixels = Pixels()
         for size in self.settings.cell_sizes:
             sets = self.draw_sets(size, generator).to(torch.get_default_device())
             self.register_buffer(f"sets{size}", sets)
@@ -168,7 +165,7 @@ class Riad(Method):
 
     def _images(self, features: Features[Tensor]) -> Tensor:
         """The images in [-1, 1]."""
-        return (features.required_image * self.std + self.mean) * 2 - 1
+        return self.pixels.of(features.required_image) * 2 - 1
 
     def _pixels(self, sets: Tensor) -> Tensor:
         """Sets of cells ``(n, n)`` as sets of pixels ``(S, S)``."""

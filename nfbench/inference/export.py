@@ -5,10 +5,8 @@ float32; what methods compute in float64 stays float64 where ONNX Runtime has su
 """
 
 import copy
-import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +19,7 @@ import nfbench
 from nfbench.blocks.features import Features
 from nfbench.core.errors import NfbenchError, one_line, required
 from nfbench.core.files import atomic_path
+from nfbench.core.quiet import quieted
 from nfbench.features.forward import TRANSFORM, Picture, read_images
 from nfbench.features.recipe import Recipe
 from nfbench.inference.archive import METADATA_FILE
@@ -229,7 +228,7 @@ def _trace(scorer: Scorer) -> torch.export.ExportedProgram:
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)  # a batch of one would be taken for the only size
     graph = _Graph(scorer)
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), quieted(_NOISY):
             program = torch.export.export(graph, (example,), dynamic_shapes={IMAGE: {0: torch.export.Dim.DYNAMIC}})
     except Exception as error:
         raise NfbenchError(f"method '{scorer.model.title}' cannot be exported: {one_line(error)}") from error
@@ -250,7 +249,7 @@ def _write_onnx(
             f"method '{title}' has {size / 2**30:.1f} GiB of values, and one ONNX file holds 2; take '--format torch'"
         )
     try:
-        with _quiet():
+        with quieted(_NOISY):
             made: Any = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -322,17 +321,3 @@ def _checked_with(model: TrainedModel) -> tuple[list[Picture], bool]:
         pass
     rng, side = np.random.default_rng(0), model.side
     return [Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)) for _ in range(count)], False
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the exporters' own remarks out of the log."""
-    loggers = [logging.getLogger(name) for name in _NOISY]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

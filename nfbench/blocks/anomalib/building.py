@@ -1,7 +1,6 @@
 """Construction of a class of anomalib: nothing is fetched, weights come from the backbone of the variant."""
 
 import inspect
-import logging
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from nfbench.backbones._base import find_backbone
 from nfbench.backbones._extractors import import_timm
 from nfbench.blocks.anomalib.models import PeerModel
 from nfbench.core.errors import NfbenchError, one_line
+from nfbench.core.quiet import quieted
 from nfbench.datasets._images import IMAGE_ENDINGS
 from nfbench.datasets._listing import files_below
 from nfbench.datasets._manifest import read_checked_image, unlisted
@@ -256,14 +256,6 @@ def _read_texture(path: str, mode: str) -> torch.Tensor:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keeps what the libraries say of themselves out of the log."""
-    loggers = [logging.getLogger(name) for name in _LOUD]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quieted(_LOUD):
         warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+        yield

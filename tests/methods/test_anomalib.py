@@ -3,6 +3,7 @@
 Networks have random weights, and no test fetches anything.
 """
 
+import signal
 import socket
 import sys
 
@@ -46,6 +47,14 @@ def test_a_resumed_training_ends_bit_equal(model, tmp_path):
     assert [row["loss"] for row in resumed.history] == [row["loss"] for row in whole.history]
     for name, value in whole.kept[4].items():
         assert torch.equal(resumed.kept[4][name], value), name
+
+
+def test_a_training_that_is_terminated_does_not_end_as_if_it_were_done(tmp_path):
+    method, found, before = build("stfpm", epochs=1, batch_size=7), [], signal.getsignal(signal.SIGTERM)
+    method.module.model.register_forward_hook(lambda *_: found.append(signal.getsignal(signal.SIGTERM)))
+    run(method, tmp_path)
+    assert set(found) == {before}
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_images_come_once_normalized_and_the_teacher_stays_as_it_was(tmp_path):

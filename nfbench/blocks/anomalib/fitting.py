@@ -6,6 +6,8 @@ next epoch begins: all schedules are stepped there. Lightning is imported where 
 """
 
 import math
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -132,6 +134,12 @@ def _report(training: OwnTraining, memory: Any, epochs: int, device: torch.devic
 
         def __init__(self) -> None:
             self.losses: list[float] = []
+            self.terminate = signal.getsignal(signal.SIGTERM)
+
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            # Lightning's handler would end the process with exit status 0
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, self.terminate)
 
         def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
             self.finish(trainer, trainer.current_epoch)

@@ -51,7 +51,7 @@ def test_a_resumed_training_ends_bit_equal(model, tmp_path):
 
 def test_a_training_that_is_terminated_does_not_end_as_if_it_were_done(tmp_path):
     method, found, before = build("stfpm", epochs=1, batch_size=7), [], signal.getsignal(signal.SIGTERM)
-    method.module.model.register_forward_hook(lambda *_: found.append(signal.getsignal(signal.SIGTERM)))
+    method.module.model.teacher_model.register_forward_hook(lambda *_: found.append(signal.getsignal(signal.SIGTERM)))
     run(method, tmp_path)
     assert set(found) == {before}
     assert signal.getsignal(signal.SIGTERM) == before

@@ -26,7 +26,7 @@ from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batch, Batches, Method, Scores, Tiny
 from nfbench.blocks.network import last_channels
 from nfbench.blocks.pixels import Pixels
-from nfbench.blocks.settings import MethodSettings, Schedule
+from nfbench.blocks.settings import Schedule
 from nfbench.blocks.sgd import SgdSettings, sgd
 from nfbench.config import Range
 
@@ -78,11 +78,6 @@ class CutPaste(Method):
         "hidden_layers": Range(low=0, high=8),
         "jitter": Range(low=0.0, high=0.3),
     }
-
-    @classmethod
-    def makes_maps(cls, settings: MethodSettings) -> bool:
-        """It scores images alone."""
-        return False
 
     def build(self, generator: torch.Generator) -> None:
         """Makes network and head."""

@@ -24,7 +24,7 @@ from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batch, Method, Scores, Tiny
 from nfbench.blocks.network import last_channels
 from nfbench.blocks.pixels import Pixels
-from nfbench.blocks.settings import MethodSettings, Milestones, Schedule, TrainedSettings
+from nfbench.blocks.settings import Milestones, Schedule, TrainedSettings
 from nfbench.config import Range
 
 __all__ = ["METHOD", "DevNet", "DevNetSettings"]
@@ -78,11 +78,6 @@ class DevNet(Method):
     def needs_anomalies(self) -> bool:
         """Nothing else keeps scores from being all the same."""
         return True
-
-    @classmethod
-    def makes_maps(cls, settings: MethodSettings) -> bool:
-        """It scores images alone."""
-        return False
 
     def build(self, generator: torch.Generator) -> None:
         """Makes network and head."""

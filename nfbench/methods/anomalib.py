@@ -24,6 +24,7 @@ from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batches, Method, ParameterGroup, Scores, Tiny
 from nfbench.blocks.passes import OwnTraining
 from nfbench.blocks.settings import EpochSettings, MethodSettings
+from nfbench.config import Range
 from nfbench.core.errors import NfbenchError, required
 
 __all__ = ["METHOD", "Anomalib", "AnomalibSettings"]
@@ -117,6 +118,7 @@ class Anomalib(Method):
     takes_levels = False
     takes_image = True
     takes_network = "optional"
+    search_space = {"batch_size": Range(low=1, high=64, log=True)}
     tiny = Tiny(
         {"model": "stfpm", "epochs": 12, "batch_size": 10, "checkpoints": 2},
         shapes=(),

@@ -128,7 +128,7 @@ class ResultsTable(ComparedTableConfig):
         by_dataset = {dataset: self._published_of(dataset, results) for dataset in results.dataset.unique()}
         published = next(iter(by_dataset.values()), None)
         self._check_published_as(name, results, published)
-        columns = self._columns(results)
+        columns = self._columns(results[results.method.isin(chosen.method)])
         own = {column.published_as for column in columns}
         printed_methods = (method for table in by_dataset.values() if table for method in table.methods(self.metric))
         others = [method for method in dict.fromkeys(printed_methods) if method not in own]
@@ -143,6 +143,9 @@ class ResultsTable(ComparedTableConfig):
                 rows.append(Row((dataset, printed.label), tuple(cells), printed.kind, printed.of_kind))
         columns += [Column(method, is_text=True, group=PUBLISHED_ONLY) for method in others]
         caption = self._caption(results, chosen, source, published) + _shared_columns(columns, results)
+        unmeasured = results[~results.method.isin(chosen.method)].title.unique()
+        if len(unmeasured):
+            caption += f" Left out, since they score images alone: {', '.join(unmeasured)}."
         if without:
             have = "has" if len(without) == 1 else "have"
             caption += f" Not defined on {', '.join(without)}, which {have} no masks."

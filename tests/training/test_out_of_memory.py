@@ -10,9 +10,11 @@ from nfbench.blocks.method import LevelShape, resolve_settings
 from nfbench.core.errors import NfbenchError
 from nfbench.plan.cells import Cell
 from nfbench.training import fit
+from tests.tiny_models import stand_in
 
 CELL = Cell("one-class", "mvtec_ad", "bottle", "variant", "resnet18@256-l12", 3)
-FEATURES = SimpleNamespace(shapes=[LevelShape(8, 4, 4)], meta=SimpleNamespace(map_size=(64, 64), key="key"))
+META = SimpleNamespace(backbone=stand_in([LevelShape(8, 4, 4)], 64), recipe=None, key="key")
+FEATURES = SimpleNamespace(shapes=[LevelShape(8, 4, 4)], meta=META)
 IMAGES = SimpleNamespace(features=FEATURES, anomalies=None, pseudo=None, test=None, real=[])
 FAULTS = {
     "GPU": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 18.30 GiB.\nGPU 0 has a total"),

@@ -53,13 +53,14 @@ class Official:
     def _run(self, cell: Cell, metrics: set[str]) -> DrawnRun:
         variant = self.bench.variant(cell.method)
         method: type[Method] = exported("nfbench.methods", variant.method, "METHOD")
+        localizes = has_maps(self.bench, cell.method)
         has_latents, has_likelihoods = _has_latents(method), _overrides(method, "position_log_likelihoods")
         found = {
             name: float(self.rng.uniform(0.4, 1))
             for name in sorted(metrics)
             for named in [known_metrics()[name]]
             if (method.transductive or not named.transductive) and (has_latents or not named.metric.needs_latents)
-            if (self._has_masks(cell.dataset) and has_maps(self.bench, cell.method)) or not named.metric.needs_masks
+            if (self._has_masks(cell.dataset) and localizes) or not named.metric.needs_masks
         }
         title = variant.title or method.title
         words = {"variant_of": variant.method, "method_title": method.title, "title": title}
@@ -77,7 +78,7 @@ class Official:
         if variant.search:
             update |= {"search": _search(variant, cell), "specs": self._specs_with_study(cell)}
         has_positions = has_likelihoods or _overrides(method, "representations")
-        left = self._left[has_latents, has_positions, hasattr(method, "predicted_variances")]
+        left = self._left[localizes, has_latents, has_positions, hasattr(method, "predicted_variances")]
         own, trained = (self._link(left, one) for one in (cell, cell.trained))
         return DrawnRun(cell, self._record.model_copy(update=update), own, trained, self.paths.study_of(cell))
 
@@ -148,25 +149,32 @@ class Official:
         return [entry for entry in read_manifest(self._manifest) if entry.split == "test"]
 
     @cached_property
-    def _left(self) -> dict[tuple[bool, bool, bool], Path]:
-        """What runs leave, by whether their methods have white latents, represent positions, predict variances."""
+    def _left(self) -> dict[tuple[bool, bool, bool, bool], Path]:
+        """What runs leave, by whether their methods make maps, have white latents, represent positions, predict
+        variances.
+        """
         normal, other = (number for number, entry in enumerate(self._entries) if not entry.label)
         index = np.array([normal, next(n for n, entry in enumerate(self._entries) if entry.label), other])
         maps = np.linspace(0, 1, 3 * 64, dtype=np.float32).reshape(3, 8, 8)
         folders = {}
-        for key in product((True, False), repeat=3):
-            has_latents, has_positions, has_variances = key
+        for key in product((True, False), repeat=4):
+            localizes, has_latents, has_positions, has_variances = key
             folder = folders[key] = self.folder / "-".join(map(str, key))
             folder.mkdir()
-            absent = [*([] if has_latents else [Quantile, DetectedRegion]), *([] if has_positions else [Bin])]
+            absent = [
+                *([] if localizes else [MeanIou]),
+                *([] if has_latents else [Quantile, DetectedRegion]),
+                *([] if has_positions else [Bin]),
+            ]
             for kind, rows in FILES.items():
                 kept = [] if kind in absent else rows
-                if kind is MeanIou and not has_latents:
+                if kind is MeanIou and localizes and not has_latents:
                     kept = [row for row in rows if row[0] == "score"]
                 write_rows(kind, folder, kept)
             more = {"nfa": 1 - 2 * maps} if has_latents else {}
             more |= {"variances": 0.1 + maps} if has_variances else {}
-            np.savez(folder / "examples.npz", index=index, suspect=np.arange(3) == 2, maps=maps, **more)
+            more |= {"maps": maps} if localizes else {}
+            np.savez(folder / "examples.npz", index=index, suspect=np.arange(3) == 2, **more)
             write_representations(folder, REPRESENTATIONS if has_positions else [])
             for name in ("run.json", "training.json"):
                 write_listing(folder / name)

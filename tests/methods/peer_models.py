@@ -16,7 +16,7 @@ SMALL = {"epochs": 4, "batch_size": 3, "checkpoints": 2}
 NETWORKS = {"vit": "vit_small_patch14_dinov2.lvd142m", "timm": "resnet18.tv_in1k", "torchvision": "resnet18.tv_in1k"}
 SMALLEST = {"patchflow": "tf_efficientnet_b5.aa_in1k"}
 """Of models for which there is no smaller network than theirs."""
-LEVELS = {"cflow": (2, 3, 4), "patchflow": (2, 3, 4)}
+LEVELS = {"cflow": (2, 3, 4), "patchcore": (2, 3), "patchflow": (2, 3, 4)}
 
 
 def backbone_of(model, side, name="", **keys):

@@ -87,6 +87,8 @@ def test_global_random_states_are_left_as_they_were(tmp_path):
         ("cfa", "model.feature_extractor"),
         ("fastflow", "model.feature_extractor"),
         ("cflow", "model.encoder"),
+        ("patchcore", "model.feature_extractor"),
+        ("uflow", "model.feature_extractor.feature_extractor"),
     ],
 )
 def test_models_see_of_the_network_what_methods_here_see(model, path):

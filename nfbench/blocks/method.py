@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nfbench.blocks.features import Features
 from nfbench.blocks.maps import GradientSettings
-from nfbench.blocks.network import Network, repeatable
+from nfbench.blocks.network import NEEDS_NETWORK, Network, repeatable
 from nfbench.blocks.passes import Batches, OwnTraining, Passes
 from nfbench.blocks.settings import EpochSettings, MethodSettings, TrainedSettings
 from nfbench.config import Dimension
@@ -163,9 +163,20 @@ class Method(nn.Module, ABC):
     def build(self, generator: torch.Generator) -> None:
         """Makes the parts for ``shapes`` and ``settings``; all random draws take ``generator``."""
 
+    @property
+    def required_network(self) -> Network:
+        """The backbone, for methods that train it.
+
+        Raises:
+            NfbenchError: it is frozen.
+        """
+        if self.given_network is None:
+            raise NfbenchError(f"method '{self.title}' {NEEDS_NETWORK}")
+        return self.given_network
+
     def make_network(self) -> nn.Module:
         """The backbone that the method trains, with the weights that training starts from."""
-        return repeatable(required(self.given_network, "a backbone with 'frozen: false'").build())
+        return repeatable(self.required_network.build())
 
     @property
     def dimensions(self) -> int:

@@ -10,12 +10,16 @@ from torch.nn import functional
 
 from nfbench.config import BackboneConfig
 from nfbench.config.backbone import Shape
-from nfbench.core.errors import NfbenchError, required
+from nfbench.core.errors import NfbenchError
 
 if TYPE_CHECKING:
     from nfbench.blocks.method import Method
 
-__all__ = ["MaxPool", "Network", "check_backbone", "last_channels", "repeatable"]
+__all__ = ["NEEDS_NETWORK", "MaxPool", "Network", "check_backbone", "repeatable"]
+
+
+NEEDS_NETWORK = "trains the backbone itself; give it one with 'frozen: false'"
+"""What a method without the network that it trains lacks, for errors."""
 
 
 class Network(NamedTuple):
@@ -31,6 +35,11 @@ class Network(NamedTuple):
     name: str
     shapes: tuple[Shape, ...]
     build: Callable[[], nn.Module]
+
+    @property
+    def last_channels(self) -> int:
+        """Channels of the last level."""
+        return self.shapes[-1][0]
 
 
 class MaxPool(nn.Module):
@@ -74,11 +83,6 @@ def repeatable(network: nn.Module) -> nn.Module:
     return network
 
 
-def last_channels(method: "Method") -> int:
-    """Channels of the last level of the network that a method trains."""
-    return required(method.given_network, "a network").shapes[-1][0]
-
-
 def check_backbone(method: "Method | type[Method]", backbone: BackboneConfig) -> None:
     """Refuses a backbone that has not what a method reads or trains.
 
@@ -89,7 +93,7 @@ def check_backbone(method: "Method | type[Method]", backbone: BackboneConfig) ->
     if method.takes_network == "no" and not backbone.frozen:
         raise NfbenchError(f"method '{method.title}' does not train the backbone; remove 'frozen: false'")
     if method.takes_network == "yes" and (backbone.frozen or not backbone.described.taps):
-        raise NfbenchError(f"method '{method.title}' trains the backbone itself; give it one with 'frozen: false'")
+        raise NfbenchError(f"method '{method.title}' {NEEDS_NETWORK}")
     if method.takes_levels and not levels:
         raise NfbenchError(f"method '{method.title}' reads levels, and its backbone has none; choose another one")
     if levels and not method.takes_levels:

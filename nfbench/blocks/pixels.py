@@ -3,21 +3,26 @@
 import torch
 from torch import Tensor, nn
 
-from nfbench.backbones._base import IMAGENET_MEAN, IMAGENET_STD
+from nfbench.backbones._base import find_backbone
 
 __all__ = ["Pixels"]
 
 
 class Pixels(nn.Module):
-    """The normalization that networks with weights from ImageNet take; has no state."""
+    """The normalization of a backbone's images; has no state.
+
+    Args:
+        backbone: its name.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, backbone: str) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        described = find_backbone(backbone)
+        self.register_buffer("mean", torch.tensor(described.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(described.std).view(3, 1, 1), persistent=False)
 
     def of(self, images: Tensor) -> Tensor:
         """Normalized images ``(B, 3, H, W)`` to pixels in [0, 1]."""

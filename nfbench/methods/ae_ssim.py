@@ -115,7 +115,7 @@ class AeSsim(Method):
                 "or raise 'input_size' of the backbone"
             )
         self.autoencoder = Autoencoder(settings.patch_size, settings.latent_channels, settings.width)
-        self.pixels = Pixels()
+        self.pixels = Pixels("image")
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
         """``1 - SSIM`` of random patches and their reconstructions, ``patch_steps`` times."""

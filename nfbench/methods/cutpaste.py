@@ -24,7 +24,6 @@ from nfbench.blocks.augmentation import jitter_colors
 from nfbench.blocks.cutpaste import cut_paste, draw_patches, draw_scars
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batch, Batches, Method, Scores, Tiny
-from nfbench.blocks.network import last_channels
 from nfbench.blocks.pixels import Pixels
 from nfbench.blocks.settings import Schedule
 from nfbench.blocks.sgd import SgdSettings, sgd
@@ -81,8 +80,8 @@ class CutPaste(Method):
 
     def build(self, generator: torch.Generator) -> None:
         """Makes network and head."""
-        self.network, self.pixels = self.make_network(), Pixels()
-        dim = last_channels(self)
+        self.network, self.pixels = self.make_network(), Pixels(self.required_network.name)
+        dim = self.required_network.last_channels
         widths = [dim] * (self.settings.hidden_layers + 1) + [self.settings.hidden_dim]
         hidden = [
             layer

@@ -22,7 +22,6 @@ from nfbench.blocks.augmentation import rotate
 from nfbench.blocks.deviation import anomalous_images, deviation_loss, top_mean
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batch, Method, Scores, Tiny
-from nfbench.blocks.network import last_channels
 from nfbench.blocks.pixels import Pixels
 from nfbench.blocks.settings import Milestones, Schedule, TrainedSettings
 from nfbench.config import Range
@@ -81,8 +80,8 @@ class DevNet(Method):
 
     def build(self, generator: torch.Generator) -> None:
         """Makes network and head."""
-        self.network, self.pixels = self.make_network(), Pixels()
-        self.head = nn.Conv2d(last_channels(self), 1, 1)
+        self.network, self.pixels = self.make_network(), Pixels(self.required_network.name)
+        self.head = nn.Conv2d(self.required_network.last_channels, 1, 1)
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
         """Deviation loss of the images' scores."""

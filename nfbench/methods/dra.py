@@ -29,7 +29,6 @@ from nfbench.blocks.cutpaste import cut_paste, draw_patches
 from nfbench.blocks.deviation import anomalous_images, deviation_loss, top_mean
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batch, Passes, Scores, Tiny
-from nfbench.blocks.network import last_channels
 from nfbench.blocks.pixels import Pixels
 from nfbench.blocks.settings import Milestones
 from nfbench.methods.devnet import DevNet, DevNetSettings
@@ -83,8 +82,8 @@ class DRA(DevNet):
 
     def build(self, generator: torch.Generator) -> None:
         """Makes network and heads."""
-        self.network, self.pixels = self.make_network(), Pixels()
-        dim, hidden = last_channels(self), self.settings.hidden_dim
+        self.network, self.pixels = self.make_network(), Pixels(self.required_network.name)
+        dim, hidden = self.required_network.last_channels, self.settings.hidden_dim
         self.holistic = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, 1))
         self.seen, self.pseudo = nn.Conv2d(dim, 1, 1), nn.Conv2d(dim, 1, 1)
         self.composite = nn.Sequential(

@@ -27,7 +27,6 @@ from nfbench.blocks.confetti import add_confetti
 from nfbench.blocks.deviation import anomalous_images
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batch, Method, Passes, Scores, Tiny
-from nfbench.blocks.network import last_channels
 from nfbench.blocks.pixels import Pixels
 from nfbench.blocks.settings import Milestones, Schedule
 from nfbench.blocks.sgd import SgdSettings, sgd
@@ -98,9 +97,9 @@ class FCDD(Method):
 
     def build(self, generator: torch.Generator) -> None:
         """Makes network and head."""
-        self.network, self.pixels = self.make_network(), Pixels()
+        self.network, self.pixels = self.make_network(), Pixels(self.required_network.name)
         _freeze(self.network, self.settings.frozen_layers)
-        self.head = nn.Conv2d(last_channels(self), 1, 1)
+        self.head = nn.Conv2d(self.required_network.last_channels, 1, 1)
         self.register_buffer("low", torch.zeros(3, 1, 1))
         self.register_buffer("high", torch.ones(3, 1, 1))
 

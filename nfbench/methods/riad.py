@@ -108,7 +108,7 @@ class Riad(Method):
                     f"multiple of {size}; change 'input_size' of the backbone"
                 )
         self.network = UNet(self.settings.width)
-        self.pixels = Pixels()
+        self.pixels = Pixels("image")
         for size in self.settings.cell_sizes:
             sets = self.draw_sets(size, generator).to(torch.get_default_device())
             self.register_buffer(f"sets{size}", sets)

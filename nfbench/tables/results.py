@@ -128,7 +128,8 @@ class ResultsTable(ComparedTableConfig):
         by_dataset = {dataset: self._published_of(dataset, results) for dataset in results.dataset.unique()}
         published = next(iter(by_dataset.values()), None)
         self._check_published_as(name, results, published)
-        columns = self._columns(results[results.method.isin(chosen.method)])
+        alone = results.method.isin(_of_images_alone(results) - {*chosen.method})
+        columns = self._columns(results[~alone])
         own = {column.published_as for column in columns}
         printed_methods = (method for table in by_dataset.values() if table for method in table.methods(self.metric))
         others = [method for method in dict.fromkeys(printed_methods) if method not in own]
@@ -143,9 +144,8 @@ class ResultsTable(ComparedTableConfig):
                 rows.append(Row((dataset, printed.label), tuple(cells), printed.kind, printed.of_kind))
         columns += [Column(method, is_text=True, group=PUBLISHED_ONLY) for method in others]
         caption = self._caption(results, chosen, source, published) + _shared_columns(columns, results)
-        unmeasured = results[~results.method.isin(chosen.method)].title.unique()
-        if len(unmeasured):
-            caption += f" Left out, since they score images alone: {', '.join(unmeasured)}."
+        if alone.any():
+            caption += f" Left out, since they score images alone: {', '.join(results[alone].title.unique())}."
         if without:
             have = "has" if len(without) == 1 else "have"
             caption += f" Not defined on {', '.join(without)}, which {have} no masks."
@@ -293,6 +293,12 @@ def _printed_rows(table: PublishedTable | None, metric: str, measured: list[str]
         if average in printed and 1 < len(mine) < len(measured):
             yield _Printed(table, metric, average_label(kind), mine, average if whole else "", kind, of_kind)
     yield _Printed(table, metric, average_label(), measured, "average_total" if whole else "")
+
+
+def _of_images_alone(results: pd.DataFrame) -> set[str]:
+    """Methods without any metric that needs masks, on datasets where others have some."""
+    of_maps = [name for name in results.metric.unique() if find_metric(name).metric.needs_masks]
+    return {*results.method} - {*results.method[results.metric.isin(of_maps)]}
 
 
 def _shared_tags(results: pd.DataFrame) -> dict[tuple[str, str], tuple[str, ...]]:

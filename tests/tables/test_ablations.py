@@ -210,6 +210,16 @@ def test_methods_that_score_images_alone_are_named_below_a_table_of_maps(bench):
     assert "Left out" not in of_images.caption
 
 
+def test_a_method_with_maps_keeps_its_column_where_it_lacks_the_metric(bench):
+    """Such as one without latents in a table of the Number of False Alarms."""
+    results = invented(bench, "uflow_table1")
+    lacks = (results.variant_of == "padim") & (results.metric == "pixel_aupro")
+    made = make_table(bench.experiment("uflow_table2").tables["uflow_table2"], results[~lacks])
+    (column,) = (number for number, column in enumerate(made.measured) if column.title == "PaDiM")
+    assert all(np.isnan(row.cells[column].mean) for row in made.rows)
+    assert "Left out, since they score images alone: CutPaste." in made.caption
+
+
 def test_ablations_share_runs_of_equal_variants(bench):
     names = ("sanflow_mvtec", *(f"sanflow_ablation_{kind}" for kind in ("statistics", "losses", "augmentation")))
     cells = [set(expand(bench, name, lambda dataset: ["bottle"])) for name in names]

@@ -18,14 +18,14 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.placement import tiny, tiny_network
+from benchmarks.placement import tiny
 from benchmarks.rehearsal import pairs_of, plan_of
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import PACKAGE, Batch, LevelShape, Method, build_method
 from nfbench.blocks.settings import MethodSettings, TrainedSettings
 from nfbench.config import BackboneConfig
 from nfbench.core.device import pick_device
-from nfbench.core.registry import plugin_names
+from nfbench.core.registry import plugin, plugin_names
 from nfbench.features.building import build_on
 from nfbench.features.extractor import Extractor
 from nfbench.features.forward import extract_batch, load_recipe
@@ -99,7 +99,7 @@ def sizes(quick: bool) -> list[Size]:
     if quick:
         found = [(name, *tiny(name)) for name in plugin_names(PACKAGE)]
         return [
-            Size(name, "tiny", shapes, settings, side, network=tiny_network(name))
+            Size(name, "tiny", shapes, settings, side, network=plugin(PACKAGE, name).METHOD.tiny.backbone)
             for name, shapes, settings, (side, _) in found
         ]
     with tempfile.TemporaryDirectory() as folder:

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.placement import tiny_network
 from nfbench import Detector
 from nfbench.backbones._base import IMAGENET_MEAN, IMAGENET_STD
 from nfbench.blocks.method import PACKAGE, resolve_settings
@@ -44,7 +43,7 @@ def detector_of(name, side):
     settings = {**plugin(PACKAGE, name).METHOD.tiny.settings, **NO_ANOMALIES.get(name, {})}
     if epochs_of(resolve_settings(name, overrides=settings)):
         settings |= {"epochs": 1, "batch_size": 4}
-    network = tiny_network(name)
+    network = plugin(PACKAGE, name).METHOD.tiny.backbone
     usual = {**BACKBONES.get(name, LITE), "input_size": side}
     backbone = network.model_copy(update={"input_size": side}) if network else usual
     return Detector(name, backbone, settings=settings, device="cpu")

@@ -21,14 +21,13 @@ from torch.utils.backend_registration import _DummyBackendModule, _setup_private
 from torch.utils.flop_counter import FlopCounterMode
 
 from nfbench.blocks.features import Features
-from nfbench.blocks.method import PACKAGE, Batch, LevelShape, Method, Tiny, build_to_count, resolve_settings
+from nfbench.blocks.method import PACKAGE, Batch, LevelShape, Method, build_to_count, resolve_settings
 from nfbench.blocks.settings import MethodSettings, TrainedSettings
-from nfbench.config import BackboneConfig
 from nfbench.core.registry import plugin, plugin_names
 from nfbench.features.building import count_on
 from nfbench.training.optimizer import Adam, OwnOptimizer
 
-__all__ = ["Counted", "Placed", "build_placed", "check", "tiny", "tiny_network", "training_step"]
+__all__ = ["Counted", "Placed", "build_placed", "check", "tiny", "training_step"]
 
 BATCH = 4
 VIEWS = 4
@@ -127,7 +126,7 @@ def build_placed(
     views: int = VIEWS,
 ) -> Iterator[Placed]:
     """A method without values on the stand-in, inside of a mode without values; with the network of its small model."""
-    device, mode, backbone = stand_in(), FakeTensorMode(), tiny_network(method)
+    device, mode, backbone = stand_in(), FakeTensorMode(), plugin(PACKAGE, method).METHOD.tiny.backbone
     if backbone:
         model = count_on(backbone, method, settings, n_classes)
     else:
@@ -253,15 +252,6 @@ def tiny(name: str) -> tuple[Sequence[LevelShape], MethodSettings, tuple[int, in
     if name == "ocsvm":  # scikit-learn needs values
         overrides["density"] = "knn"
     return shapes, resolve_settings(name, overrides=overrides), (found.tiny.side, found.tiny.side)
-
-
-def tiny_network(name: str) -> BackboneConfig | None:
-    """The network that the small model of a method trains, if any, with random weights."""
-    small: Tiny = plugin(PACKAGE, name).METHOD.tiny
-    if not small.network:
-        return None
-    keys = {"name": small.network, "input_size": small.side, "levels": small.levels}
-    return BackboneConfig(**keys, frozen=False, weights="random")
 
 
 def main() -> None:

@@ -19,8 +19,7 @@ from nfbench.blocks.network import check_backbone
 from nfbench.config import BackboneConfig, validate
 from nfbench.core.device import pick_device
 from nfbench.core.errors import NfbenchError
-from nfbench.datasets._images import IMAGE_ENDINGS
-from nfbench.datasets._listing import files_below
+from nfbench.datasets._listing import images_below
 from nfbench.datasets._manifest import unlisted
 from nfbench.features.building import build_on
 from nfbench.features.forward import Picture, load_network, load_recipe
@@ -142,7 +141,7 @@ def _pictures(images: Images) -> list[Picture]:
         path = Path(images).expanduser()
         found: list[Any] = [path]
         if path.is_dir():
-            found = [file for file in files_below(path) if file.suffix.lower() in IMAGE_ENDINGS]
+            found = images_below(path)
     elif isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] == 3:
         found = [images]  # one image in colour, not a row of grey ones that are 3 pixels wide
     else:

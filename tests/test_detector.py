@@ -21,7 +21,7 @@ from nfbench.scoring.gradients import GradientMaps
 from nfbench.scoring.maps import score_images
 from nfbench.training.assemble import Images
 from nfbench.training.fit import fit, seed_of
-from tests.tiny_models import ALWAYS_ANOMALIES, NO_ANOMALIES, OWN_BACKBONES, network_keys
+from tests.tiny_models import ALWAYS_ANOMALIES, NO_ANOMALIES, OWN_BACKBONES, tiny_of
 
 CPU = torch.device("cpu")
 LITE = {"name": "tf_efficientnet_lite0", "input_size": 64, "weights": "random"}
@@ -40,9 +40,7 @@ def detector_of(name, seed=0):
     """On a backbone that the method takes."""
     method = plugin(PACKAGE, name).METHOD
     usual = {**LITE, "image": method.takes_image} if method.takes_levels else {"name": "image", "input_size": 64}
-    first = OWN_BACKBONES.get(name, usual)
-    if method.tiny.network:
-        first = network_keys(name)
+    first = method.tiny.backbone or OWN_BACKBONES.get(name, usual)
     try:
         return Detector(name, first, settings=settings_of(name), seed=seed, device="cpu")
     except NfbenchError:
@@ -130,7 +128,8 @@ def test_many_images_are_scored_in_parts(fitted, arrays):
         (("fastflow", LITE), {"settings": {"epoch": 1}}, "setting 'epoch' of method 'fastflow'"),
         (("fastflow", {"name": "image"}), {}, "method 'FastFlow' reads levels, and its backbone has none"),
         (("sanflow", {**LITE, "image": True}), {}, "method 'SANFlow' with these settings learns from anomalies"),
-        (("devnet", network_keys("devnet")), {}, "method 'DevNet' with these settings learns from anomalies"),
+        (("devnet", tiny_of("devnet").backbone), {}, "method 'DevNet' with these settings learns from anomalies"),
+        (("devnet", LITE), {}, "method 'DevNet' trains the backbone itself; give it one with 'frozen: false'"),
         (("fastflow", LITE), {"device": "gpu"}, "unknown device 'gpu'"),
     ],
 )

@@ -5,18 +5,15 @@ from types import SimpleNamespace
 from typing import Any
 
 from nfbench.blocks.method import PACKAGE, LevelShape, Method, Tiny, build_method
-from nfbench.blocks.network import Network
 from nfbench.blocks.settings import MethodSettings
-from nfbench.config import BackboneConfig
 from nfbench.core.registry import plugin
-from nfbench.features.forward import random_network
+from nfbench.features.building import build_on
 
 __all__ = [
     "ALWAYS_ANOMALIES",
     "NO_ANOMALIES",
     "OWN_BACKBONES",
     "build_tiny",
-    "network_keys",
     "stand_in",
     "stand_in_of",
     "tiny_of",
@@ -40,37 +37,19 @@ def tiny_of(name: str) -> Tiny:
     return plugin(PACKAGE, name).METHOD.tiny
 
 
-def network_keys(name: str) -> dict:
-    """The backbone of a method that trains it."""
-    tiny = tiny_of(name)
-    return {
-        "name": tiny.network,
-        "input_size": tiny.side,
-        "levels": list(tiny.levels),
-        "frozen": False,
-        "weights": "random",
-    }
-
-
 def build_tiny(
     name: str, settings: MethodSettings, seed: int = 0, n_classes: int = 1, side: int | None = None
 ) -> Method:
-    tiny, network = tiny_of(name), None
+    tiny = tiny_of(name)
     size = side or tiny.side
-    if tiny.network:
-        backbone = BackboneConfig(**network_keys(name))
-        network = Network(tiny.network, tuple(backbone.network_shapes.values()), lambda: random_network(backbone))
-    return build_method(name, tiny.shapes, settings, (size, size), seed, n_classes, network)
+    if tiny.backbone:
+        return build_on(tiny.backbone.model_copy(update={"input_size": size}), name, settings, seed, n_classes)
+    return build_method(name, tiny.shapes, settings, (size, size), seed, n_classes)
 
 
 def stand_in_of(method: Method) -> Any:
-    """The configuration of a backbone that has the levels, or the network, of a model."""
-    network = method.given_network
-    if network:
-        levels = tuple(tiny_of(type(method).__module__.rpartition(".")[2]).levels)
-        keys = {"name": network.name, "input_size": method.map_size[0], "levels": levels, "frozen": False}
-        return BackboneConfig(**keys, weights="random")
-    return stand_in(method.shapes, method.map_size[0], image=method.takes_image)
+    """The configuration of a backbone that has the levels, or the network, of a small model."""
+    return method.tiny.backbone or stand_in(method.shapes, method.map_size[0], image=method.takes_image)
 
 
 def stand_in(shapes: Sequence[LevelShape], side: int, *, image: bool = False) -> SimpleNamespace:

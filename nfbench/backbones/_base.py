@@ -19,6 +19,7 @@ __all__ = [
     "family_of",
     "find_backbone",
     "halving_levels",
+    "side_by_side",
 ]
 
 PACKAGE = "nfbench.backbones"
@@ -53,6 +54,14 @@ class WeightPackage:
 def halving_levels(channels: tuple[int, ...], stride: int = 2) -> dict[int, Level]:
     """Levels 0, 1, .. of which the first has this ``stride`` and each next one twice that of the one before."""
     return {index: Level(width, stride * 2**index) for index, width in enumerate(channels)}
+
+
+def side_by_side(name: str, *parts: "Backbone") -> "Backbone":
+    """Backbones that see the image at one size, with the normalization of the first: their default levels in a row."""
+    first = parts[0]
+    taps = dict(enumerate(part.taps[level] for part in parts for level in part.levels))
+    names = " and ".join(part.timm_name for part in parts)
+    return Backbone(name, names, taps, tuple(taps), first.input_size, first.mean, first.std, parts=parts)
 
 
 def _ceil_division(side: int, stride: int) -> int:

@@ -6,7 +6,7 @@ Levels as in timm's ``features_only``. The weights are TensorFlow's; inputs are 
 are levels 1 to 3 of Lite0, 3 to 5 those of Lite1, which have the same sizes.
 """
 
-from nfbench.backbones._base import Backbone, WeightPackage, halving_levels
+from nfbench.backbones._base import Backbone, WeightPackage, halving_levels, side_by_side
 
 __all__ = ["BACKBONES"]
 
@@ -34,14 +34,10 @@ def _lite(size: str, channels: tuple[int, ...]) -> Backbone:
 
 _LITE0 = _lite("lite0", (16, 24, 40, 112, 320))
 _LITE1 = _lite("lite1", (16, 24, 40, 112, 320))
-_PAIR = Backbone(
-    "tf_efficientnet_lite0_1",
-    f"{_LITE0.timm_name} and {_LITE1.timm_name}",
-    dict(enumerate(part.taps[level] for part in (_LITE0, _LITE1) for level in part.levels)),
-    levels=(0, 1, 2, 3, 4, 5),
-    mean=_HALF,
-    std=_HALF,
-    parts=(_LITE0, _LITE1),
-)
 
-BACKBONES = [_LITE0, _LITE1, _lite("lite2", (16, 24, 48, 120, 352)), _PAIR]
+BACKBONES = [
+    _LITE0,
+    _LITE1,
+    _lite("lite2", (16, 24, 48, 120, 352)),
+    side_by_side("tf_efficientnet_lite0_1", _LITE0, _LITE1),
+]

@@ -7,7 +7,7 @@ timm's bare names changed their weights between versions, so the tag is part of 
 ResNet-50, which have the same sizes. Each network is run once.
 """
 
-from nfbench.backbones._base import Backbone, halving_levels
+from nfbench.backbones._base import Backbone, halving_levels, side_by_side
 
 __all__ = ["BACKBONES"]
 
@@ -21,13 +21,6 @@ def _resnet(name: str, channels: tuple[int, ...]) -> Backbone:
 
 _R34 = _resnet("resnet34.tv_in1k", _BASIC)
 _R50 = _resnet("resnet50.tv_in1k", _BOTTLENECK)
-_PAIR = Backbone(
-    "resnet34_50",
-    f"{_R34.timm_name} and {_R50.timm_name}",
-    dict(enumerate(part.taps[level] for part in (_R34, _R50) for level in part.levels)),
-    levels=(0, 1, 2, 3, 4, 5),
-    parts=(_R34, _R50),
-)
 
 BACKBONES = [
     _resnet("resnet18.tv_in1k", _BASIC),
@@ -40,5 +33,5 @@ BACKBONES = [
     _resnet("wide_resnet50_2.tv_in1k", _BOTTLENECK),
     _resnet("wide_resnet50_2.racm_in1k", _BOTTLENECK),
     _resnet("wide_resnet101_2.tv_in1k", _BOTTLENECK),
-    _PAIR,
+    side_by_side("resnet34_50", _R34, _R50),
 ]

@@ -17,7 +17,7 @@ from nfbench.blocks.maps import GradientSettings
 from nfbench.blocks.network import NEEDS_NETWORK, Network, repeatable
 from nfbench.blocks.passes import Batches, OwnTraining, Passes
 from nfbench.blocks.settings import EpochSettings, MethodSettings, TrainedSettings
-from nfbench.config import Dimension
+from nfbench.config import BackboneConfig, Dimension
 from nfbench.core.errors import NfbenchError, required
 from nfbench.core.registry import exported, nearest
 
@@ -65,6 +65,12 @@ class Tiny(NamedTuple):
     """Name of the backbone that it trains."""
     levels: tuple[int, ...] = ()
     """Of that backbone."""
+
+    @property
+    def backbone(self) -> BackboneConfig | None:
+        """The backbone that it trains, if any, with random weights."""
+        keys = {"name": self.network, "input_size": self.side, "levels": self.levels}
+        return BackboneConfig(**keys, frozen=False, weights="random") if self.network else None
 
 
 class Batch(NamedTuple):

@@ -66,7 +66,7 @@ def describe(
     described = find_backbone(backbone)
     of_method: type[Method] = exported(PACKAGE, method, "METHOD", subclass_of=Method)
     given = {
-        "frozen": of_method.takes_network == "no" or of_method.takes_levels or not described.taps,
+        "frozen": of_method.takes_network == "no" or not described.taps,
         "input_size": described.input_size if input_size is None else input_size,
         "levels": parse_numbers("levels", levels),
         "scales": parse_numbers("scales", scales),

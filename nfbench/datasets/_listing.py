@@ -7,7 +7,7 @@ from pathlib import Path
 from nfbench.core.errors import NfbenchError, valid_utf8
 from nfbench.datasets._images import IMAGE_ENDINGS
 
-__all__ = ["files_below", "files_in", "folders_in", "group_left_out", "list_images"]
+__all__ = ["files_below", "files_in", "folders_in", "group_left_out", "images_below", "list_images"]
 
 _LEFT_BY_SYSTEMS = {
     "@eaDir", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__MACOSX",
@@ -51,6 +51,11 @@ def list_images(folder: Path) -> list[Path]:
 def files_below(folder: Path) -> list[Path]:
     """All files in a folder and its folders, also in those that links lead to, sorted; none if there is no folder."""
     return sorted(_walk(folder, frozenset())) if folder.is_dir() else []
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Those of ``files_below`` that are images."""
+    return [path for path in files_below(folder) if path.suffix.lower() in IMAGE_ENDINGS]
 
 
 def group_left_out(root: Path, used: Iterable[Path]) -> list[str]:

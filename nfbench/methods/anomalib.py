@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from nfbench.backbones._base import IMAGENET_MEAN, IMAGENET_STD, find_backbone
 from nfbench.blocks.anomalib.building import Files, build_module, load_weights
-from nfbench.blocks.anomalib.fitting import fit, loader
+from nfbench.blocks.anomalib.fitting import Loader, fit
 from nfbench.blocks.anomalib.models import MODELS, PeerModel
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Batches, Method, ParameterGroup, Scores, Tiny
@@ -205,7 +205,7 @@ class Anomalib(Method):
         """
         if self.settings.model == "efficient_ad":
             batches = list(self._held_out()) if self._held_out else []
-            found = self.module.map_norm_quantiles(loader(lambda: batches or passes(), self.images))
+            found = self.module.map_norm_quantiles(Loader(lambda: batches or passes(), self.images))
             self.module.model.quantiles.update(found)
             self.module.model.quantiles.requires_grad_(False)
         for buffer in self.buffers():

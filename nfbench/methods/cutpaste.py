@@ -27,6 +27,7 @@ from nfbench.blocks.method import Batch, Batches, Method, Scores, Tiny
 from nfbench.blocks.pixels import Pixels
 from nfbench.blocks.settings import Schedule
 from nfbench.blocks.sgd import SgdSettings, sgd
+from nfbench.blocks.whitening import inverse_factor, mahalanobis
 from nfbench.config import Range
 
 __all__ = ["METHOD", "CutPaste", "CutPasteSettings", "ledoit_wolf"]
@@ -117,14 +118,12 @@ class CutPaste(Method):
         """Fits the Gaussian."""
         embeddings = torch.cat([self.embed(features.required_image) for features in passes()]).double()
         self.mean.copy_(embeddings.mean(0))
-        factor = torch.linalg.cholesky(ledoit_wolf(embeddings))
-        identity = torch.eye(factor.shape[0], dtype=factor.dtype, device=factor.device)
-        self.whitening.copy_(torch.linalg.solve_triangular(factor, identity, upper=False))
+        self.whitening.copy_(inverse_factor(torch.linalg.cholesky(ledoit_wolf(embeddings))))
 
     def score(self, features: Features[Tensor]) -> Scores:
         """The Mahalanobis distance."""
-        centred = self.embed(features.required_image).double() - self.mean
-        return Scores(None, (centred @ self.whitening.mT).square().sum(1).sqrt())
+        embeddings = self.embed(features.required_image).double()
+        return Scores(None, mahalanobis(embeddings, self.mean, self.whitening))
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
         """Parameters of the network and of the head."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Method, Passes, Scores
 from nfbench.blocks.settings import FittedSettings
+from nfbench.blocks.whitening import inverse_factor, mahalanobis
 from nfbench.config import Choices, Range
 from nfbench.core.errors import NfbenchError
 from nfbench.methods.patchcore import nearest_neighbors
@@ -126,8 +127,7 @@ class Ocsvm(Method):
                 f"the density 'gaussian' of OCSVM has no covariance, since all {len(x)} training images have the same "
                 "averages; add images, or set 'density: knn'"
             )
-        eye = torch.eye(len(factor), dtype=x.dtype, device=x.device)
-        self.centre, self.whitening = x.mean(0), torch.linalg.solve_triangular(factor, eye, upper=False)
+        self.centre, self.whitening = x.mean(0), inverse_factor(factor)
 
     def grown_rows(self, n_images: int) -> Mapping[str, int]:
         """Training images of ``knn``; support vectors of ``ocsvm``, at most all of them."""
@@ -139,7 +139,7 @@ class Ocsvm(Method):
         """The density's score; no maps."""
         x = (_averages(features) - self.mean) / self.std
         if self.settings.density == "gaussian":
-            return Scores(None, ((x - self.centre) @ self.whitening.T).square().sum(1).sqrt())
+            return Scores(None, mahalanobis(x, self.centre, self.whitening))
         if not len(self.vectors):
             raise NfbenchError("OCSVM has no training images; train the method first")
         if self.settings.density == "knn":

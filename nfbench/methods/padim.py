@@ -22,6 +22,7 @@ from nfbench.blocks.features import Features
 from nfbench.blocks.method import Passes, Scores, Tiny
 from nfbench.blocks.patches import PatchMethod, PatchSettings
 from nfbench.blocks.settings import FittedSettings
+from nfbench.blocks.whitening import inverse_factor
 from nfbench.config import Range
 from nfbench.core.errors import NfbenchError
 
@@ -120,8 +121,7 @@ class Padim(PatchMethod):
         """
         variances = covariances.diagonal(dim1=1, dim2=2)
         variances += (_SMALLEST_SHARE * variances.sum(1, keepdim=True)).clamp_min(self.settings.regularization)
-        eye = torch.eye(covariances.shape[1], dtype=covariances.dtype, device=covariances.device)
-        return torch.linalg.solve_triangular(torch.linalg.cholesky(covariances), eye, upper=False)
+        return inverse_factor(torch.linalg.cholesky(covariances))
 
     def log_likelihood(self, features: Features[Tensor]) -> Tensor:
         """Log-density of the drawn channels at all positions in nats per dimension, ``(B,)``."""

@@ -15,7 +15,6 @@ selection 'last' is the honest one.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Annotated
 
 import torch
 from pydantic import Field, model_validator
@@ -27,7 +26,7 @@ from nfbench.blocks.features import Features
 from nfbench.blocks.maps import resize_maps
 from nfbench.blocks.method import Batch, LevelShape, Method, ParameterGroup, Scores, Tiny
 from nfbench.blocks.modules import Modules
-from nfbench.blocks.settings import Schedule, TrainedSettings
+from nfbench.blocks.settings import Milestones, Schedule, TrainedSettings
 from nfbench.config import Choices, Range
 from nfbench.core.errors import NfbenchError
 
@@ -48,9 +47,7 @@ class UniadSettings(TrainedSettings):
     lr: float = Field(1e-4, gt=0, description="learning rate of AdamW")
     weight_decay: float = Field(1e-4, ge=0, description="weight decay of AdamW")
     schedule: Schedule = "step"
-    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
-        (0.8,), description="shares of the training after which the schedule step lowers the learning rate"
-    )
+    milestones: Milestones = (0.8,)
     gradient_clip: float | None = Field(0.1, gt=0, description="largest norm of the gradient, off when null")
     val_fraction: float = Field(0.0, ge=0, lt=1, description="share of the normal training images held out")
     hidden_dim: int = Field(256, ge=2, multiple_of=2, description="values of a position inside of the transformer")

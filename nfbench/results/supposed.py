@@ -29,11 +29,12 @@ def official_results(bench: Bench, experiment: str, metrics: Collection[str]) ->
     """
     cells = official_cells(bench, experiment)
     without_maps = {name for name in {cell.method for cell in cells} if not has_maps(bench, name)}
+    of_maps = {metric for metric in metrics if find_metric(metric).metric.needs_masks}
     common = {cell: _columns(bench, cell) for cell in cells}
     return pd.DataFrame(
         {**common[cell], "selection": selection, "metric": metric, "value": _VALUE}
         for cell, selection, metric in product(cells, _SELECTIONS, metrics)
-        if cell.method not in without_maps or not find_metric(metric).metric.needs_masks
+        if cell.method not in without_maps or metric not in of_maps
     )
 
 

@@ -11,7 +11,7 @@ from nfbench.blocks.settings import epochs_of
 from nfbench.core.registry import plugin, plugin_names
 from nfbench.results.record import RunRecord, read_record
 from tests.in_process import run_experiment
-from tests.tiny_models import ALWAYS_ANOMALIES, NO_ANOMALIES, OWN_BACKBONES, network_keys, tiny_of
+from tests.tiny_models import ALWAYS_ANOMALIES, NO_ANOMALIES, OWN_BACKBONES, tiny_of
 from tests.workflow.conftest import Checkout
 
 METHODS = plugin_names(PACKAGE)
@@ -52,6 +52,11 @@ def variant_of(name: str) -> dict:
     return {"method": name, "settings": {**settings, **trained, "val_fraction": 0}, "anomalies": GENERATED}
 
 
+def backbone_of(name: str) -> dict:
+    trained = tiny_of(name).backbone
+    return trained.model_dump(mode="json", exclude_unset=True) if trained else BACKBONES.get(name, LITE)
+
+
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory) -> Runs:
     folder = tmp_path_factory.mktemp("inference")
@@ -61,7 +66,7 @@ def runs(tmp_path_factory) -> Runs:
         unified = plugin(PACKAGE, name).METHOD.takes_class
         return {
             "methods": [f"tiny-{name}"],
-            "backbones": [network_keys(name) if tiny_of(name).network else BACKBONES.get(name, LITE)],
+            "backbones": [backbone_of(name)],
             "datasets": {"synthetic-tiny": ["fabric", "washer"] if unified else ["fabric"]},
             **({"setting": "unified"} if unified else {}),
         }

@@ -3,7 +3,7 @@
 import inspect
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib.metadata import version
@@ -21,8 +21,7 @@ from nfbench.backbones._extractors import import_timm
 from nfbench.blocks.anomalib.models import PeerModel
 from nfbench.core.errors import NfbenchError, one_line
 from nfbench.core.quiet import quieted
-from nfbench.datasets._images import IMAGE_ENDINGS
-from nfbench.datasets._listing import files_below
+from nfbench.datasets._listing import images_below
 from nfbench.datasets._manifest import read_checked_image, unlisted
 
 __all__ = ["NOISE", "Files", "build_module", "import_anomalib", "load_weights", "options_of", "quiet"]
@@ -227,7 +226,7 @@ def _file_arguments(row: PeerModel, files: Files) -> dict[str, Any]:
 
 
 def _with_images(row: PeerModel, key: str, folder: Path, such_as: str) -> Path:
-    if not folder.is_dir() or not _textures_in(folder):
+    if not folder.is_dir() or not images_below(folder):
         raise NfbenchError(
             f"setting '{key}' of anomalib's {row.name}: {folder} is no folder with images in it, such as those of "
             f"{such_as}"
@@ -235,16 +234,12 @@ def _with_images(row: PeerModel, key: str, folder: Path, such_as: str) -> Path:
     return folder
 
 
-def _textures_in(folder: Path) -> Sequence[Path]:
-    return [path for path in files_below(folder) if path.suffix.lower() in IMAGE_ENDINGS]
-
-
 def _read_textures(module: Any, row: PeerModel, textures: str) -> None:
     """Sorts the textures, which anomalib leaves in the order of the file system, and reads them as all images are."""
     from anomalib.data.utils.generators import perlin
 
     generator = module.augmenter if row.name == "Draem" else module.model.augmentor
-    generator.anomaly_source_paths = [] if textures == NOISE else list(_textures_in(Path(textures).expanduser()))
+    generator.anomaly_source_paths = [] if textures == NOISE else images_below(Path(textures).expanduser())
     perlin.io = SimpleNamespace(read_image=_read_texture, ImageReadMode=SimpleNamespace(RGB="RGB"))
 
 

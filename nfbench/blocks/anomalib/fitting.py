@@ -21,7 +21,7 @@ from nfbench.blocks.anomalib.building import quiet
 from nfbench.blocks.features import Features
 from nfbench.blocks.passes import OwnTraining
 
-__all__ = ["fit", "loader"]
+__all__ = ["Loader", "fit"]
 
 _KEPT = (
     "epoch",
@@ -111,11 +111,11 @@ def _data(training: OwnTraining, images_of: Callable[[Features[Tensor]], Tensor]
     class Data(LightningDataModule):
         train_batch_size = batch_size
 
-        def train_dataloader(self) -> _Loader:
-            return _Loader(self.epoch, images_of, training.n_batches)
+        def train_dataloader(self) -> Loader:
+            return Loader(self.epoch, images_of, training.n_batches)
 
-        def val_dataloader(self) -> _Loader:
-            return _Loader(training.held_out, images_of, training.n_batches)
+        def val_dataloader(self) -> Loader:
+            return Loader(training.held_out, images_of, training.n_batches)
 
         def epoch(self) -> Iterator[Features[Tensor]]:
             trainer: Any = self.trainer
@@ -172,19 +172,14 @@ def _report(training: OwnTraining, memory: Any, epochs: int, device: torch.devic
     return Report()
 
 
-def loader(batches: Callable[[], Iterable[Features[Tensor]]], images_of: Callable[[Features[Tensor]], Tensor]) -> Any:
-    """Batches as anomalib's classes take them."""
-    return _Loader(batches, images_of, 0)
-
-
-class _Loader:
+class Loader:
     """Batches as anomalib's classes take them, all normal; goes over them again each time."""
 
     def __init__(
         self,
         batches: Callable[[], Iterable[Features[Tensor]]],
         images_of: Callable[[Features[Tensor]], Tensor],
-        count: int,
+        count: int = 0,
     ) -> None:
         self.batches, self.images_of, self.count = batches, images_of, count
 

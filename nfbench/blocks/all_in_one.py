@@ -1,4 +1,4 @@
-"""The all-in-one flow step: one-sided affine coupling, global affine, fixed permutation.
+"""The all-in-one flow step: one-sided coupling, global affine, fixed permutation.
 
 The step is FrEIA's ``AllInOneBlock`` in the form that U-Flow, FastFlow and CFLOW-AD use it (Ardizzone et al., FrEIA,
 https://github.com/vislearn/FrEIA). With ``x1`` the first ``C - C//2`` channels (passive) and ``x2`` the others
@@ -11,6 +11,13 @@ https://github.com/vislearn/FrEIA). With ``x1`` the first ``C - C//2`` channels 
 5. a permutation of the channels, drawn once: a hard one is an index, a soft one a rotation from SO(C).
 
 ``log|det J| = sum(s) + H * W * sum(log g)``, one value per sample.
+
+Two other couplings make it the same for every input, so that the step scales all volumes alike (arXiv 2510.09452):
+
+- ``additive`` (NICE, arXiv 1410.8516): ``x2' = x2 + a``; the subnet predicts ``a = t`` alone;
+- ``gin`` (Sorrenson et al., ICLR 2020): formula 3 with ``s`` less its mean over the channels of a position.
+
+Both have ``log|det J| = H * W * sum(log g)`` exactly.
 """
 
 import math
@@ -26,9 +33,10 @@ from torch.nn import functional
 from nfbench.blocks.freia import InvertibleModule
 from nfbench.blocks.subnets import Subnet
 
-__all__ = ["AllInOneStep", "ClampRule", "Permutation"]
+__all__ = ["AllInOneStep", "ClampRule", "Coupling", "Permutation"]
 
 ClampRule = Literal["outer", "inner"]
+Coupling = Literal["affine", "additive", "gin"]
 Permutation = Literal["hard", "soft"]
 
 _SUBNET_SCALE = 0.1
@@ -37,16 +45,17 @@ _GLOBAL_SCALE_ONE = 2.0 * math.log(math.expm1(5.0))  # G for which g = 1
 
 
 class AllInOneStep(InvertibleModule):
-    """One-sided affine coupling with global affine and permutation, on ``(B, C, H, W)`` or ``(B, C)``.
+    """One-sided coupling with global affine and permutation, on ``(B, C, H, W)`` or ``(B, C)``.
 
     Args:
         dims_in: one shape without the batch axis, ``[(C, H, W)]`` or ``[(C,)]``.
         dims_c: shapes of the conditions, which are concatenated to the subnet's input along the channels.
-        subnet: builds the subnet from ``C - C//2`` (+ condition) to ``2 * (C//2)`` channels.
+        subnet: builds the subnet from ``C - C//2`` (+ condition) to ``2 * (C//2)`` channels, half of it if additive.
         generator: draws the permutation; the same generator state gives the same step.
         clamp: largest absolute log-scale.
         clamp_rule: where the clamp divides, see the module's description.
         permutation: ``hard`` (index) or ``soft`` (rotation).
+        coupling: ``affine``, or ``additive`` or ``gin``, whose ``log|det J|`` does not depend on the input.
 
     Raises:
         ValueError: fewer than two channels, or a condition whose spatial size differs from the input's.
@@ -62,6 +71,7 @@ class AllInOneStep(InvertibleModule):
         clamp: float = 2.0,
         clamp_rule: ClampRule = "outer",
         permutation: Permutation = "hard",
+        coupling: Coupling = "affine",
     ) -> None:
         dims_c = list(dims_c or [])
         super().__init__(dims_in, dims_c)
@@ -73,9 +83,11 @@ class AllInOneStep(InvertibleModule):
                 raise ValueError(f"'dims_c' {tuple(condition)} and 'dims_in' {tuple(dims_in[0])} differ in size")
         self.clamp = clamp
         self.clamp_rule = clamp_rule
+        self.coupling = coupling
         self.splits = (channels - channels // 2, channels // 2)
         condition_channels = sum(condition[0] for condition in dims_c)
-        self.subnet = subnet(self.splits[0] + condition_channels, 2 * self.splits[1])
+        predicted = 1 if coupling == "additive" else 2
+        self.subnet = subnet(self.splits[0] + condition_channels, predicted * self.splits[1])
         per_channel = (1, channels, *(1 for _ in spatial))
         self.global_scale = nn.Parameter(torch.full(per_channel, _GLOBAL_SCALE_ONE))
         self.global_offset = nn.Parameter(torch.zeros(per_channel))
@@ -107,7 +119,13 @@ class AllInOneStep(InvertibleModule):
         # under autocast the subnet is in low precision; everything else is in that of the parameters
         x1, x2, a = (value.to(scale.dtype) for value in (x1, x2, self._subnet_output(x1, c)))
         orders = (self.permutation, self.inverse_permutation) if self.rotation is None else (None, None)
-        y, log_scale = _Affine.apply(x1, x2, a, scale, self.global_offset, *orders, self.clamp, self.clamp_rule)
+        if self.coupling == "affine":
+            y, log_scale = _Affine.apply(x1, x2, a, scale, self.global_offset, *orders, self.clamp, self.clamp_rule)
+        else:
+            s, t = self._log_scale_and_shift(a)
+            y = torch.cat([x1, x2 * s.exp() + t], dim=1) * scale + self.global_offset
+            y = y if orders[0] is None else y.index_select(1, orders[0])
+            log_scale = torch.zeros_like(y[:, 0])
         if self.rotation is not None:
             exporting = torch.compiler.is_exporting()  # a graph has no autocast
             with nullcontext() if exporting else torch.autocast(y.device.type, enabled=False):
@@ -118,10 +136,18 @@ class AllInOneStep(InvertibleModule):
         scale = self._scale()
         y = y.index_select(1, self.inverse_permutation) if self.rotation is None else _rotate(y, self.rotation.T)
         x1, coupled = ((y - self.global_offset) / scale).split(self.splits, dim=1)
-        r, t = (_SUBNET_SCALE * self._subnet_output(x1, c)).chunk(2, dim=1)
-        s = self.clamp * torch.tanh(r if self.clamp_rule == "outer" else r / self.clamp)
+        s, t = self._log_scale_and_shift(self._subnet_output(x1, c))
         x2 = (coupled - t) * torch.exp(-s)
-        return torch.cat([x1, x2], dim=1), -(s.sum(1) + scale.log().sum())
+        volume = s.sum(1) if self.coupling == "affine" else torch.zeros_like(y[:, 0])
+        return torch.cat([x1, x2], dim=1), -(volume + scale.log().sum())
+
+    def _log_scale_and_shift(self, subnet_output: Tensor) -> tuple[Tensor, Tensor]:
+        """``s`` and ``t``; of an additive coupling, ``s`` is a zero that broadcasts."""
+        if self.coupling == "additive":
+            return subnet_output.new_zeros(()), _SUBNET_SCALE * subnet_output
+        r, t = (_SUBNET_SCALE * subnet_output).chunk(2, dim=1)
+        s = self.clamp * torch.tanh(r if self.clamp_rule == "outer" else r / self.clamp)
+        return s if self.coupling == "affine" else s - s.mean(1, keepdim=True), t
 
     def _subnet_output(self, x1: Tensor, c: Sequence[Tensor]) -> Tensor:
         return self.subnet(torch.cat([x1, *c], dim=1) if len(c) else x1)

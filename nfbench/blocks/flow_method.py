@@ -2,17 +2,23 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from nfbench.blocks.all_in_one import ClampRule, Permutation
+from nfbench.blocks.all_in_one import ClampRule, Coupling, Permutation
 from nfbench.blocks.features import Features
 from nfbench.blocks.maps import resize_maps, smooth, top_percent_mean
 from nfbench.blocks.method import HALF_LOG_TWO_PI, Method, Passes, Scores, Tiny
-from nfbench.blocks.normalization import Normalization, build_normalization, fit_normalizations
+from nfbench.blocks.normalization import (
+    Normalization,
+    build_normalization,
+    check_normalization,
+    fit_normalizations,
+    log_det_map,
+)
 from nfbench.blocks.settings import TrainedSettings
 from nfbench.blocks.subnets import conv_subnet
 from nfbench.config import Choices, Range
@@ -24,7 +30,9 @@ class FlowSettings(TrainedSettings):
     """Settings of flows on feature maps."""
 
     normalization: Normalization = Field(
-        "layer_norm", description="of the features: layer_norm (trained), standardize, whiten (both fitted), none"
+        "layer_norm",
+        description="of the features: layer_norm (trained), counted_layer_norm (trained, its scales in the "
+        "log-determinant), standardize, whiten (both fitted), none",
     )
     smoothing: float = Field(0.0, ge=0, description="sigma of a Gaussian on the anomaly map, as a share of its side")
     image_score: Literal["max", "top1"] = Field(
@@ -43,6 +51,15 @@ class SteppedFlowSettings(FlowSettings):
     clamp: float = Field(2.0, gt=0, description="largest absolute log-scale of a coupling")
     clamp_rule: ClampRule = Field("outer", description="'outer' as published, 'inner' as FrEIA since 2023-08")
     permutation: Permutation = Field("hard", description="fixed permutation of channels, or fixed rotation")
+    coupling: Coupling = Field(
+        "affine",
+        description="affine; or additive or gin, whose log-determinant is the same for all images",
+    )
+
+    @model_validator(mode="after")
+    def _fitted(self) -> Self:
+        check_normalization(self.coupling, self.normalization)
+        return self
 
 
 class FlowMethod(Method):
@@ -79,8 +96,10 @@ class FlowMethod(Method):
         return [norm(x) for norm, x in zip(self.normalization, features.levels, strict=True)]
 
     def latents(self, features: Features[Tensor]) -> tuple[list[Tensor], Tensor]:
-        """Normalizes the features and encodes them."""
-        return self.encode(self.normalize(features))
+        """Normalizes the features and encodes them; ``log|det J|`` includes what the normalization counts."""
+        latents, log_det = self.encode(self.normalize(features))
+        counted = [log_det_map(norm) for norm in self.normalization]
+        return latents, log_det + sum(x.sum() for x in counted if isinstance(x, Tensor))
 
     def loss(self, features: Features[Tensor]) -> Tensor:
         """Mean over the batch of ``sum_l ||z_l||^2 / 2 - log|det J|``, not divided by the dimension."""
@@ -149,4 +168,5 @@ class SteppedFlowMethod(FlowMethod):
             "clamp": settings.clamp,
             "clamp_rule": settings.clamp_rule,
             "permutation": settings.permutation,
+            "coupling": settings.coupling,
         }

@@ -5,19 +5,20 @@ conditioned on a code of the position. Fibres of a batch are numbered image by i
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nfbench.blocks.all_in_one import AllInOneStep, ClampRule, Permutation
+from nfbench.blocks.all_in_one import AllInOneStep, ClampRule, Coupling, Permutation
 from nfbench.blocks.exporting import parts_of
 from nfbench.blocks.features import Features
 from nfbench.blocks.freia import SequenceINN
 from nfbench.blocks.maps import resize_maps
-from nfbench.blocks.method import HALF_LOG_TWO_PI, Batches, Method, ParameterGroup, Scores, Tiny
+from nfbench.blocks.method import HALF_LOG_TWO_PI, Batches, LevelShape, Method, ParameterGroup, Passes, Scores, Tiny
+from nfbench.blocks.normalization import build_normalization, check_normalization, fit_normalizations
 from nfbench.blocks.positional import sinusoidal_code
 from nfbench.blocks.settings import Schedule, TrainedSettings
 from nfbench.blocks.subnets import fc_subnet
@@ -53,6 +54,17 @@ class FibreFlowSettings(TrainedSettings):
     clamp: float = Field(1.9, gt=0, description="largest absolute log-scale of a coupling")
     clamp_rule: ClampRule = Field("outer", description="'outer' as published, 'inner' as FrEIA since 2023-08")
     permutation: Permutation = Field("soft", description="fixed rotation of channels (soft), or permutation (hard)")
+    coupling: Coupling = Field(
+        "affine", description="affine; or additive or gin, whose log-determinant is the same for all fibres"
+    )
+    normalization: Literal["none", "standardize"] = Field(
+        "none", description="of the features: none as published, or each channel to mean 0 and variance 1 (fitted)"
+    )
+
+    @model_validator(mode="after")
+    def _fitted(self) -> Self:
+        check_normalization(self.coupling, self.normalization)
+        return self
 
 
 class FibreFlowMethod(Method):
@@ -70,7 +82,10 @@ class FibreFlowMethod(Method):
     }
 
     def build(self, generator: torch.Generator) -> None:
-        """Makes the flow of each level."""
+        """Makes normalization and flow of each level."""
+        self.normalization = nn.ModuleList(
+            build_normalization(self.settings.normalization, LevelShape(shape.channels, 1, 1)) for shape in self.shapes
+        )
         self.flow = nn.ModuleList(self._level(shape.channels, generator) for shape in self.shapes)
         for level, (_, height, width) in enumerate(self.shapes):
             code = sinusoidal_code(self.settings.condition_dim, height, width).flatten(1).T.contiguous()
@@ -90,13 +105,19 @@ class FibreFlowMethod(Method):
                 clamp=settings.clamp,
                 clamp_rule=settings.clamp_rule,
                 permutation=settings.permutation,
+                coupling=settings.coupling,
             )
         return level
+
+    def prepare(self, passes: Passes) -> None:
+        """Fits the normalization where it has statistics of the training features."""
+        fit_normalizations(self.normalization, passes)
 
     def encode(self, level: int, fibres: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Latents ``(N, C)`` and ``log|det J|`` ``(N,)`` of the rows ``(N,)`` of a level's fibres ``(B*H*W, C)``."""
         code = getattr(self, f"code_{level}")
-        return self.flow[level](fibres[rows], [code[rows % len(code)]])
+        x = self.normalization[level](fibres[rows][..., None, None]).flatten(1)
+        return self.flow[level](x, [code[rows % len(code)]])
 
     def encode_levels(self, levels: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Latents ``(B, C, H, W)`` and each position's ``log|det J|`` ``(B, H, W)``, level by level.

@@ -4,14 +4,15 @@ from collections.abc import Iterable
 from typing import Literal
 
 import torch
+from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
 from nfbench.blocks.method import LevelShape, Passes
 from nfbench.core.errors import required
 
-__all__ = ["Normalization", "build_normalization", "fit_normalizations"]
+__all__ = ["Normalization", "build_normalization", "check_normalization", "fit_normalizations", "log_det_map"]
 
-Normalization = Literal["layer_norm", "standardize", "whiten", "none"]
+Normalization = Literal["layer_norm", "counted_layer_norm", "standardize", "whiten", "none"]
 
 _ORDINARY, _LARGEST_FACTOR, _ROUNDING_OF_FLOAT32 = 1e-3, 1e5, 1e-8
 _POSITION_SHARE = 0.5
@@ -34,6 +35,10 @@ class _LayerNorm(nn.LayerNorm):
         rounding = _ROUNDING_OF_FLOAT32 * flat.square().mean(1)  # of an image that is constant
         factor = (_ORDINARY / flat.var(1, correction=0).maximum(rounding)).sqrt().clamp(1.0, _LARGEST_FACTOR)
         return super().forward(x * factor.view(-1, *[1] * (x.ndim - 1)))
+
+
+class _CountedLayerNorm(_LayerNorm):
+    """LayerNorm whose trained scales count in the likelihood."""
 
 
 class _Fitted(nn.Module):
@@ -106,15 +111,42 @@ def build_normalization(kind: Normalization, shape: LevelShape) -> nn.Module:
     """A normalization for one level.
 
     - ``layer_norm``: LayerNorm over (C, H, W) with a trained affine map for each value, as FastFlow and U-Flow use it;
+    - ``counted_layer_norm``: the same, with its scales in the log-determinant, see ``log_det_map``;
     - ``standardize``: each channel to mean 0 and variance 1 over images and positions;
     - ``whiten``: each position and channel by its own mean and a shrunk variance, then PCA whitening of the channels;
     - ``none``: as it is.
     """
-    if kind == "layer_norm":
-        return _LayerNorm(tuple(shape))
+    if kind in ("layer_norm", "counted_layer_norm"):
+        return (_CountedLayerNorm if kind == "counted_layer_norm" else _LayerNorm)(tuple(shape))
     if kind == "none":
         return nn.Identity()
     return _Fitted(shape, by_position=kind == "whiten", rotate=kind == "whiten")
+
+
+def log_det_map(normalization: nn.Module) -> Tensor | float:
+    """Each position's share of the ``log|det J|`` that a flow adds for its normalization, ``(H, W)``; mostly 0.
+
+    Trained scales that the likelihood leaves out have no bound: smaller scales, made up for by the flow, lower the loss
+    of any data. ``layer_norm`` leaves them out, as published; statistics that are fitted before are constants.
+    """
+    if isinstance(normalization, _CountedLayerNorm):
+        return normalization.weight.abs().log().sum(0)
+    return 0.0
+
+
+def check_normalization(coupling: str, normalization: str) -> None:
+    """Passes where a flow of these couplings can learn the scales of its features.
+
+    Raises:
+        PydanticCustomError: the coupling scales all volumes alike, and the normalization is not fitted or not counted.
+    """
+    if coupling != "affine" and normalization in ("layer_norm", "none"):
+        raise PydanticCustomError(
+            "coupling",
+            "coupling '{coupling}' cannot learn the scale of each feature and needs a normalization that is fitted to "
+            "them; set 'normalization: standardize'",
+            {"coupling": coupling},
+        )
 
 
 @torch.no_grad()

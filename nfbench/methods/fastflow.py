@@ -19,6 +19,7 @@ from nfbench.blocks.features import Features
 from nfbench.blocks.flow_method import SteppedFlowMethod, SteppedFlowSettings
 from nfbench.blocks.freia import SequenceINN
 from nfbench.blocks.method import HALF_LOG_TWO_PI, LevelShape
+from nfbench.blocks.normalization import log_det_map
 
 __all__ = ["METHOD", "FastFlow", "FastFlowSettings"]
 
@@ -78,13 +79,13 @@ class FastFlow(SteppedFlowMethod):
 
     def _encode_positions(self, features: Features[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """``||z||^2 / 2 - log|det J|`` of each position ``(B, H_l, W_l)``, and latents, level by level."""
-        pairs = zip(self.flow, self.normalize(features), strict=True)
-        return [_negative_log_likelihood(flow, x) for flow, x in pairs]
+        levels = zip(self.flow, self.normalize(features), self.normalization, strict=True)
+        return [_negative_log_likelihood(flow, x, log_det_map(norm)) for flow, x, norm in levels]
 
 
-def _negative_log_likelihood(flow: SequenceINN, x: Tensor) -> tuple[Tensor, Tensor]:
+def _negative_log_likelihood(flow: SequenceINN, x: Tensor, counted: Tensor | float) -> tuple[Tensor, Tensor]:
     """Of each position, up to a constant: what the steps around it did to its own channels; and the latents."""
-    log_det = torch.zeros_like(x[:, 0])
+    log_det = torch.zeros_like(x[:, 0]) + counted
     for step in flow.module_list:
         x, step_log_det = step.transform(x)
         log_det = log_det + step_log_det

@@ -12,6 +12,7 @@ from nfbench.blocks.upsampling import InvertibleUpsampling
 
 SHAPES = [(6, 3, 4), (7, 2, 3), (2, 4, 4), (8,), (5,)]
 CONDITIONS = [0, 3]
+COUPLINGS = ["affine", "additive", "gin"]
 
 
 def make_step(shape, condition=0, **options):
@@ -46,9 +47,10 @@ def _seed():
 @pytest.mark.parametrize("permutation", ["hard", "soft"])
 @pytest.mark.parametrize("clamp_rule", ["outer", "inner"])
 @pytest.mark.parametrize("condition", CONDITIONS)
+@pytest.mark.parametrize("coupling", COUPLINGS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_inverse_and_log_det(shape, condition, clamp_rule, permutation):
-    step = make_step(shape, condition, clamp_rule=clamp_rule, permutation=permutation)
+def test_inverse_and_log_det(shape, coupling, condition, clamp_rule, permutation):
+    step = make_step(shape, condition, clamp_rule=clamp_rule, permutation=permutation, coupling=coupling)
     x, c = make_input(shape, condition)
     (y,), log_det = step((x,), c)
     (back,), inverse_log_det = step((y,), c, rev=True)
@@ -59,9 +61,12 @@ def test_inverse_and_log_det(shape, condition, clamp_rule, permutation):
     assert log_det.abs().min() > 1e-3
 
 
+@pytest.mark.parametrize("coupling", COUPLINGS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_every_parameter_gets_a_gradient(shape):
-    step = make_step(shape)
+def test_every_parameter_gets_a_gradient(shape, coupling):
+    if coupling == "gin" and shape[0] < 4:
+        pytest.skip("one active channel has no scale of its own")
+    step = make_step(shape, coupling=coupling)
     x, _ = make_input(shape)
     (y,), log_det = step((x,))
     (0.5 * y.square().flatten(1).sum(1) - log_det).mean().backward()
@@ -82,6 +87,39 @@ def test_gradients_agree_with_finite_differences(shape, clamp_rule, permutation)
     names = [name for name, _ in step.named_parameters()]
     parameters = [parameter.detach().clone().requires_grad_() for parameter in step.parameters()]
     assert torch.autograd.gradcheck(through, (x.requires_grad_(), *parameters))
+
+
+@pytest.mark.parametrize("coupling", ["additive", "gin"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_volume_does_not_depend_on_the_input(shape, coupling):
+    """The log-determinant is that of the global scale, to the last bit, and 0 of a step that has none."""
+    step = make_step(shape, coupling=coupling)
+    x, _ = make_input(shape, batch=5)
+    (_, log_det), scale = step((x,)), 0.1 * torch.nn.functional.softplus(step.global_scale, beta=0.5)
+    assert torch.equal(log_det, log_det[:1].expand(5))
+    torch.testing.assert_close(log_det[0], math.prod(shape[1:]) * scale.log().sum())
+    step._scale = lambda: torch.ones_like(scale)
+    assert not step((x,))[1].any()
+    assert not step((x,), rev=True)[1].any()
+
+
+def test_additive_is_the_limit_of_affine_without_scales():
+    additive = make_step((6, 3, 4), coupling="additive")
+    affine = make_step((6, 3, 4), clamp=1e-9)
+    affine.load_state_dict({**affine.state_dict(), "global_scale": additive.global_scale.detach()})
+    with torch.no_grad():
+        affine.global_offset.copy_(additive.global_offset)
+        affine.subnet[0].load_state_dict(additive.subnet[0].state_dict())
+        affine.subnet[2].weight[3:], affine.subnet[2].bias[3:] = additive.subnet[2].weight, additive.subnet[2].bias
+    x, _ = make_input((6, 3, 4))
+    torch.testing.assert_close(affine((x,))[0][0], additive((x,))[0][0], atol=1e-7, rtol=1e-7)
+
+
+def test_gin_has_log_scales_that_sum_to_0():
+    step = make_step((6, 3, 4), coupling="gin")
+    s, _ = step._log_scale_and_shift(step.subnet(make_input((6, 3, 4))[0][:, :3]))
+    assert s.abs().max() > 0.1
+    torch.testing.assert_close(s.sum(1), torch.zeros_like(s[:, 0]))
 
 
 @pytest.mark.parametrize(("rule", "slope"), [("outer", 1.9), ("inner", 1.0)])
@@ -140,6 +178,12 @@ def test_same_generator_state_gives_same_permutation():
 def test_parameter_count_of_one_step(channels, kernel, count):
     step = AllInOneStep([(channels, 2, 2)], subnet=conv_subnet(kernel))
     assert sum(parameter.numel() for parameter in step.parameters() if parameter.requires_grad) == count
+
+
+@pytest.mark.parametrize(("channels", "kernel"), [(64, 3), (256, 1)])
+def test_parameter_count_of_one_additive_step(channels, kernel):
+    step = AllInOneStep([(channels, 2, 2)], subnet=conv_subnet(kernel), coupling="additive")
+    assert sum(parameter.numel() for parameter in step.parameters()) == kernel**2 * channels**2 // 2 + 3 * channels
 
 
 def test_fully_connected_step_counts_as_in_cflow():

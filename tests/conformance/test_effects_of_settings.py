@@ -46,6 +46,7 @@ OTHER = {
 """Values for which twice or half the default is no choice; None where no number of the model follows from them."""
 GIVEN = {
     "checkpoints": {"epochs": 2},
+    "coupling": {"normalization": "standardize"},
     "fibre_batch": {"fibre_batch": 64},
     "gamma": {"schedule": "step", "milestones": (0.3,)},
     "knn_neighbors": {"density": "knn"},
@@ -77,7 +78,7 @@ def other_value(name, key):
 
 def is_legal(name, key, value):
     try:
-        small(name, **{key: value})
+        small(name, **{**GIVEN.get(key, {}), key: value})
     except NfbenchError:
         return False
     return True

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nfbench.blocks.glow import ListSubnet
+from nfbench.blocks.resampling import resampled
 
 __all__ = ["CrossScaleSubnet", "cross_scale_subnet"]
 
@@ -69,22 +70,5 @@ class CrossScaleSubnet(nn.Module):
 
 def _doubled(x: Tensor) -> Tensor:
     """Twice as high and wide, bilinearly."""
-    if x.is_cpu:
-        return functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-    return _doubled_by_products(x)
-
-
-def _doubled_by_products(x: Tensor) -> Tensor:
-    """The same up to rounding, with deterministic gradients.
-
-    Those of torch are not, on a GPU; where they have to be, it gathers four neighbours of each pixel and sorts for the
-    gradient, which takes many times as long.
-    """
-    rows, columns = (_doubling(size, x) for size in x.shape[2:])
-    return rows @ x @ columns.T
-
-
-def _doubling(size: int, like: Tensor) -> Tensor:
-    """The matrix ``(2 * size, size)`` that doubles a line."""
-    eye = torch.eye(size, dtype=like.dtype, device=like.device)
-    return functional.interpolate(eye[None], scale_factor=2, mode="linear", align_corners=False)[0].T
+    height, width = x.shape[2:]
+    return resampled(x, (2 * height, 2 * width), "bilinear")

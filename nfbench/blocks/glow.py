@@ -12,7 +12,7 @@ what couples the scales. ``log|det J|`` is the sum of ``a(s)`` over both sides a
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -20,13 +20,14 @@ from torch import Tensor, nn
 
 from nfbench.blocks.freia import InvertibleModule
 
-__all__ = ["ListSubnet", "TwoSidedFlow", "TwoSidedStep", "mlp_subnet"]
+__all__ = ["LIMIT", "ListSubnet", "TwoSidedFlow", "TwoSidedStep", "couple", "mlp_subnet", "permute"]
 
 ListSubnet = Callable[[int, int], nn.Module]
 """Builds a network from ``channels_in`` to ``channels_out`` that maps a list of tensors to one of the same sizes."""
 
 _ATAN_TO_ONE = 0.636  # 2 / pi, to the digits published
-_LIMIT = 1e6
+LIMIT = 1e6
+"""Largest absolute value of an output; keeps the scores of far images finite."""
 
 
 class TwoSidedStep(InvertibleModule):
@@ -71,10 +72,10 @@ class TwoSidedStep(InvertibleModule):
         """Applies the step, or its inverse with ``rev``; the inverse holds for outputs that were not cut."""
         if rev:
             return self._inverse(x)
-        x1, x2 = self._halves(_permute(x, self.permutations, self.permutations.argsort(1)))
-        y1, log_det1 = self._affine(x1, self.net2(x2))
-        y2, log_det2 = self._affine(x2, self.net1(y1))
-        return [y.clamp(-_LIMIT, _LIMIT) for y in _join(y1, y2)], log_det1 + log_det2
+        x1, x2 = self._halves(permute(x, self.permutations, self.permutations.argsort(1)))
+        y1, log_det1 = couple(x1, self.net2(x2), self.clamp)
+        y2, log_det2 = couple(x2, self.net1(y1), self.clamp)
+        return [y.clamp(-LIMIT, LIMIT) for y in _join(y1, y2)], log_det1 + log_det2
 
     def output_dims(self, input_dims: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
         """The step keeps its inputs' shapes."""
@@ -82,24 +83,13 @@ class TwoSidedStep(InvertibleModule):
 
     def _inverse(self, y: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         y1, y2 = self._halves(y)
-        x2, log_det2 = self._affine(y2, self.net1(y1), rev=True)
-        x1, log_det1 = self._affine(y1, self.net2(x2), rev=True)
-        return _permute(_join(x1, x2), self.permutations.argsort(1), self.permutations), log_det1 + log_det2
+        x2, log_det2 = couple(y2, self.net1(y1), self.clamp, rev=True)
+        x1, log_det1 = couple(y1, self.net2(x2), self.clamp, rev=True)
+        return permute(_join(x1, x2), self.permutations.argsort(1), self.permutations), log_det1 + log_det2
 
     def _halves(self, x: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         halves = [value.split(self.splits, dim=1) for value in x]
         return [first for first, _ in halves], [second for _, second in halves]
-
-    def _affine(self, x: Sequence[Tensor], raw: Sequence[Tensor], rev: bool = False) -> tuple[list[Tensor], Tensor]:
-        """One side of the coupling, and its share of ``log|det J|``; ``raw`` is what the net says of it."""
-        y, log_det = [], x[0].new_zeros(x[0].shape[0])
-        for value, r in zip(x, raw, strict=True):
-            # under autocast the nets are in low precision; everything else is in that of the features
-            s, t = r.to(value.dtype).chunk(2, dim=1)
-            log_scale = self.clamp * _ATAN_TO_ONE * torch.atan(s / self.clamp)
-            y.append((value - t) * torch.exp(-log_scale) if rev else value * torch.exp(log_scale) + t)
-            log_det = log_det + log_scale.flatten(1).sum(1)
-        return y, -log_det if rev else log_det
 
 
 class TwoSidedFlow(InvertibleModule):
@@ -149,6 +139,25 @@ class TwoSidedFlow(InvertibleModule):
         return (energy - log_det) / self.dimensions
 
 
+def couple(x: Sequence[Tensor], raw: Sequence[Tensor], clamp: float, rev: bool = False) -> tuple[list[Tensor], Tensor]:
+    """One side of a two-sided coupling, or its inverse with ``rev``, and its share of ``log|det J|``, ``(B,)``.
+
+    Args:
+        x: tensors ``(B, C_l, ...)`` that are scaled and shifted.
+        raw: what the net predicts for each of them from the other side, ``(B, 2 C_l, ...)``: ``s`` and ``t``.
+        clamp: largest absolute log-scale.
+        rev: invert.
+    """
+    y, log_det = [], x[0].new_zeros(x[0].shape[0])
+    for value, r in zip(x, raw, strict=True):
+        # under autocast the nets are in low precision; everything else is in that of the features
+        s, t = r.to(value.dtype).chunk(2, dim=1)
+        log_scale = clamp * _ATAN_TO_ONE * torch.atan(s / clamp)
+        y.append((value - t) * torch.exp(-log_scale) if rev else value * torch.exp(log_scale) + t)
+        log_det = log_det + log_scale.flatten(1).sum(1)
+    return y, -log_det if rev else log_det
+
+
 def mlp_subnet(hidden_channels: int, hidden_layers: int) -> ListSubnet:
     """Linear layers with ReLU between them, on each vector of a list by itself.
 
@@ -177,7 +186,8 @@ class _OnEach(nn.Sequential):
         return [apply(value) for value in x]
 
 
-def _permute(x: Sequence[Tensor], orders: Tensor, inverses: Tensor) -> list[Tensor]:
+def permute(x: Sequence[Tensor], orders: Iterable[Tensor], inverses: Iterable[Tensor]) -> list[Tensor]:
+    """Channels of each tensor in another order; ``inverses`` are the orders that take them back."""
     return [_Permutation.apply(*arguments) for arguments in zip(x, orders, inverses, strict=True)]
 
 

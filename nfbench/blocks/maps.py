@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from nfbench.blocks.exporting import narrowed
 
-__all__ = ["GradientSettings", "resize_maps", "smooth", "top_percent_mean"]
+__all__ = ["GradientSettings", "resize_maps", "smooth", "top_percent_mean", "top_share_mean"]
 
 
 class GradientSettings(NamedTuple):
@@ -58,5 +58,10 @@ def _mirrored(size: int, margin: int, device: torch.device) -> Tensor:
 
 def top_percent_mean(maps: Tensor) -> Tensor:
     """Mean of the top 1 % of each map: ``(B, H, W)`` to ``(B,)``."""
+    return top_share_mean(maps, 0.01)
+
+
+def top_share_mean(maps: Tensor, share: float) -> Tensor:
+    """Mean of this share of each map's pixels, those with the largest values: ``(B, H, W)`` to ``(B,)``."""
     flat = maps.flatten(1)
-    return flat.topk(max(1, flat.shape[1] // 100), dim=1).values.mean(1)
+    return flat.topk(max(1, int(flat.shape[1] * share + 1e-9)), dim=1).values.mean(1)

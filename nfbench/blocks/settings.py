@@ -16,10 +16,10 @@ __all__ = [
 ]
 
 Schedule = Annotated[
-    Literal["constant", "cosine", "warmup_cosine", "step"],
+    Literal["constant", "cosine", "warmup_cosine", "step", "warmup_step"],
     Field(
-        description="learning rate: constant; cosine by step; CFLOW-AD's, a cosine by meta-epoch after a warm-up; or "
-        "step, times 'gamma' at each of the 'milestones'"
+        description="learning rate: constant; cosine by step; CFLOW-AD's, a cosine by meta-epoch after a warm-up; "
+        "step, times 'gamma' at each of the 'milestones'; or MSFlow's, the same after a warm-up"
     ),
 ]
 

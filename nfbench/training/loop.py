@@ -33,6 +33,7 @@ LOOK_EVERY = 64
 """Steps between two looks at the losses; there is one more at the end of an epoch."""
 
 _WARMUP_META_EPOCHS = 2
+_WARMUP_SHARE = 0.12
 _WARMUP_START = 0.1
 _FINAL_SHARE = 1e-3
 _ROUNDING = 1e-9
@@ -43,6 +44,8 @@ def learning_rate(settings: TrainedSettings, progressed: float) -> float:
 
     ``warmup_cosine`` is that of CFLOW-AD and its descendants: one value per meta-epoch ``e`` of ``E``, a cosine from
     ``lr`` to ``lr / 1000``, and before it, in the first two, a line by step from ``lr / 10`` to the cosine at ``2``.
+    ``warmup_step`` is that of MSFlow: a line by epoch from ``lr / 10`` to ``lr`` in the first 12 % of the epochs, then
+    ``step``.
     """
 
     def cosine(share: float) -> float:
@@ -52,7 +55,12 @@ def learning_rate(settings: TrainedSettings, progressed: float) -> float:
         return settings.lr
     if settings.schedule == "cosine":
         return settings.lr * cosine(progressed)
-    if settings.schedule == "step":
+    if settings.schedule == "warmup_step":
+        epoch, warmed_up = int(progressed * settings.epochs + _ROUNDING), round(_WARMUP_SHARE * settings.epochs)
+        if epoch < warmed_up:
+            return settings.lr * (_WARMUP_START + (1 - _WARMUP_START) * epoch / warmed_up)
+        progressed = epoch / settings.epochs
+    if settings.schedule in ("step", "warmup_step"):
         passed = sum(progressed + _ROUNDING >= milestone for milestone in settings.milestones)
         return settings.lr * settings.gamma**passed
     final, total = _FINAL_SHARE * settings.lr, settings.meta_epochs

@@ -54,6 +54,7 @@ GIVEN = {
     "milestones": {"schedule": "step", "milestones": (0.3,)},
     "projection_dim": {"projection_dim": 8},
     "reweighting_neighbors": {"reweighting": True},
+    "schedule": {"epochs": 2, "milestones": (0.5,)},
 }
 """What gives a setting its meaning in a tiny model."""
 

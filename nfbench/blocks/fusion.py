@@ -1,0 +1,130 @@
+"""The fusion step of MSFlow: one two-sided coupling over levels with different sizes and numbers of channels.
+
+With the halves ``a_l``, ``b_l`` of each level's permuted channels, after Zhou et al., arXiv 2308.15300, section III-C:
+
+1. ``s, t = net2(b_1, b_2, ...)`` and ``a_l' = a_l * exp(c(s_l)) + t_l``;
+2. ``s, t = net1(a_1', a_2', ...)`` and ``b_l' = b_l * exp(c(s_l)) + t_l``.
+
+``c`` is the clamp of ``nfbench.blocks.glow``, whose step couples levels with equal numbers of channels.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nfbench.blocks.freia import InvertibleModule
+from nfbench.blocks.glow import LIMIT, couple, permute
+from nfbench.blocks.resampling import resampled
+from nfbench.core.errors import NfbenchError
+
+__all__ = ["ChannelNorm", "FusionStep", "convolution"]
+
+
+class FusionStep(InvertibleModule):
+    """Permutation of each level's channels, then a two-sided coupling of all levels together.
+
+    Args:
+        dims_in: shapes without the batch axis, fine to coarse.
+        dims_c: conditions, which the step does not take.
+        generator: draws the permutations, level by level.
+        clamp: largest absolute log-scale.
+
+    Raises:
+        NfbenchError: a level has an odd number of channels.
+    """
+
+    def __init__(
+        self,
+        dims_in: Sequence[tuple[int, ...]],
+        dims_c: Sequence[tuple[int, ...]] | None = None,
+        *,
+        generator: torch.Generator,
+        clamp: float,
+    ) -> None:
+        super().__init__(dims_in, dims_c)
+        channels = [shape[0] for shape in dims_in]
+        if any(width % 2 for width in channels):
+            raise NfbenchError(f"the fusion flow takes levels with even numbers of channels, got {channels}")
+        self.clamp = clamp
+        halves = [width // 2 for width in channels]
+        self.net1, self.net2 = _FusionNet(halves), _FusionNet(halves)
+        for level, width in enumerate(channels):
+            order = torch.randperm(width, generator=generator, device=generator.device)
+            self.register_buffer(f"permutation_{level}", order.to(torch.get_default_device()))
+
+    def forward(
+        self, x: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
+    ) -> tuple[list[Tensor], Tensor]:
+        """Applies the step, or its inverse with ``rev``; the inverse holds for outputs that were not cut."""
+        orders = [getattr(self, f"permutation_{level}") for level in range(len(x))]
+        inverses = [order.argsort() for order in orders]
+        if rev:
+            a, b = _halves(x)
+            b, log_det_b = couple(b, self.net1(a), self.clamp, rev=True)
+            a, log_det_a = couple(a, self.net2(b), self.clamp, rev=True)
+            return permute(_join(a, b), inverses, orders), log_det_a + log_det_b
+        a, b = _halves(permute(x, orders, inverses))
+        a, log_det_a = couple(a, self.net2(b), self.clamp)
+        b, log_det_b = couple(b, self.net1(a), self.clamp)
+        return [value.clamp(-LIMIT, LIMIT) for value in _join(a, b)], log_det_a + log_det_b
+
+    def output_dims(self, input_dims: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """The step keeps its inputs' shapes."""
+        return input_dims
+
+
+class _FusionNet(nn.Module):
+    """Predicts log-scales and shifts of all levels from the other halves of all levels.
+
+    The levels are mixed at the size of the coarsest one; the result is resized and added to each level.
+    """
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        total, self.widths = sum(widths), list(widths)
+        hidden = max(1, total // 4)
+        self.mix = nn.Sequential(
+            convolution(total, hidden),
+            ChannelNorm(hidden),
+            nn.ReLU(),
+            convolution(hidden, total),
+            nn.ReLU(),
+        )
+        self.log_scale = nn.ModuleList(convolution(width, width) for width in widths)
+        self.shift = nn.ModuleList(convolution(width, width) for width in widths)
+
+    def forward(self, x: Sequence[Tensor]) -> list[Tensor]:
+        """List of ``(B, C_l, H_l, W_l)`` to ``(B, 2 C_l, H_l, W_l)``."""
+        coarsest = _size(x[-1])
+        mixed = self.mix(torch.cat([resampled(value, coarsest, "average") for value in x], dim=1))
+        parts = zip(x, mixed.split(self.widths, dim=1), strict=True)
+        fused = [value + resampled(part, _size(value), "bilinear_aligned") for value, part in parts]
+        nets = zip(fused, self.log_scale, self.shift, strict=True)
+        return [torch.cat([log_scale(value), shift(value)], dim=1) for value, log_scale, shift in nets]
+
+
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of each position."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to the same shape."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def convolution(channels_in: int, channels_out: int) -> nn.Conv2d:
+    """A 3 x 3 convolution that keeps the size, with zeros beyond the border."""
+    return nn.Conv2d(channels_in, channels_out, 3, padding=1)
+
+
+def _size(x: Tensor) -> tuple[int, int]:
+    return x.shape[2], x.shape[3]
+
+
+def _halves(x: Iterable[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    halves = [value.chunk(2, dim=1) for value in x]
+    return [first for first, _ in halves], [second for _, second in halves]
+
+
+def _join(first: Sequence[Tensor], second: Sequence[Tensor]) -> list[Tensor]:
+    return [torch.cat(halves, dim=1) for halves in zip(first, second, strict=True)]

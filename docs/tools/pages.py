@@ -18,11 +18,13 @@ from typing import Any, Literal
 import yaml
 
 from nfbench.backbones._base import backbone_names, find_backbone
+from nfbench.blocks.anomalib import page as peers
 from nfbench.blocks.method import PACKAGE, Method
 from nfbench.blocks.settings import EpochSettings, FittedSettings, MethodSettings, TrainedSettings
 from nfbench.config import BackboneConfig, Bench, Config, Experiment, VariantConfig, load_bench, read_config
 from nfbench.config.grid import AnomaliesConfig, DatasetConfig, GridBlock
 from nfbench.core.registry import exported
+from nfbench.metrics import metric_list
 
 DOCS = Path(__file__).parents[1]
 ROOT = DOCS.parent
@@ -300,6 +302,9 @@ def parts_of(page: Path) -> Mapping[str, Callable[[], str]]:
         "dataset": lambda: keys_of(DatasetConfig),
         "experiment": lambda: keys_of(Experiment),
         "grid": lambda: keys_of(GridBlock),
+        "metrics": metric_list,
+        "peers": peers.table,
+        "peer_deviations": peers.deviations,
         "variant": lambda: keys_of(VariantConfig),
     }
 

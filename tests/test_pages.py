@@ -6,6 +6,7 @@ import runpy
 import pytest
 import yaml
 
+from nfbench import metrics
 from nfbench.blocks.method import PACKAGE, Method, resolve_settings
 from nfbench.config import VariantConfig
 from nfbench.config.grid import GridBlock
@@ -124,3 +125,10 @@ def test_a_decision_has_context_decision_and_cost():
         assert re.findall(r"^## (.*)$", text, flags=re.MULTILINE) == ["Context", "Decision", "Cost"]
         assert f"({record.name})" in index
         assert f"# {int(record.name[:4])}. " in text.splitlines()[0]
+
+
+def test_the_api_has_every_public_function_of_the_metrics():
+    page = (DOCS / "api" / "metrics.md").read_text()
+    documented = re.findall(r"^::: nfbench\.metrics\.(?:\w+\.)?(\w+)$", page, flags=re.MULTILINE)
+    public = {name for names in metrics._FUNCTIONS.values() for name in names}
+    assert public <= set(documented)

@@ -24,8 +24,9 @@ from tests.workflow.conftest import PARTS, Checkout, environment
 pytestmark = pytest.mark.slow
 
 README = (ROOT / "README.md").read_text()
-METHODS = (ROOT / "docs" / "methods.md").read_text()
-DATASETS = (ROOT / "docs" / "datasets.md").read_text()
+PAGES = ["methods.md", *(f"methods/{path.name}" for path in sorted((ROOT / "docs" / "methods").glob("*.md")))]
+PAGES += ["datasets.md", "reproduce.md", "experiments.md", "backbones.md", "configuration.md"]
+DOCUMENTED = "".join((ROOT / "docs" / page).read_text() for page in PAGES)
 CLUSTER = (ROOT / "docs" / "cluster.md").read_text()
 CONTRIBUTING = (ROOT / "docs" / "contributing.md").read_text()
 
@@ -69,7 +70,7 @@ def checkout(tmp_path_factory):
     "command",
     [
         line
-        for line in commands(README) + commands(METHODS) + commands(DATASETS) + commands(CLUSTER)
+        for line in dict.fromkeys(commands(README) + commands(DOCUMENTED) + commands(CLUSTER))
         if line not in NOT_RUN | ON_A_CLUSTER
     ],
 )
@@ -198,6 +199,32 @@ def test_pages_open_without_network_and_link_the_report(site, tmp_path):
         links = browser.run("[...document.querySelectorAll('a')].map(a => a.getAttribute('href'))")
         assert name == "errata" or "reports/quickstart.html" in links
         assert "errata.html" in links or name == "errata"
+    browser.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280, 1900])
+def test_pages_fit_the_window(site, tmp_path, width):
+    browser = Browser(tmp_path / "profile")
+    for name in ("index", "methods", "methods/fastflow", "metrics", "api/methods", "decisions/index"):
+        browser.open(site / f"{name}.html", width=width)
+        assert browser.run("document.documentElement.scrollWidth") <= width, name
+        broken = browser.run("[...document.images].filter(i => !i.naturalWidth).map(i => i.src)")
+        assert broken == [], name
+    browser.close()
+
+
+def test_search_works_from_a_folder(site, tmp_path):
+    browser = Browser(tmp_path / "profile")
+    browser.open(f"{(site / 'search.html').as_uri()}?q=homogeneous+mapping")
+    found = "[...document.querySelectorAll('#mkdocs-search-results a')].map(a => a.getAttribute('href'))"
+    assert "experiments.html#homogeneous_mapping" in browser.run(found)
+    assert [error for error in browser.errors if not error.startswith("asked for file:")] == []
+    type_in = "i => {{ i.value = '{}'; i.dispatchEvent(new Event('input')) }}"
+    box = "document.getElementById('mkdocs-search-query')"
+    browser.run(f"({type_in.format('resolve_set')})({box})")
+    assert any(link.startswith("api/methods.html") for link in browser.run(found))
+    browser.run(f"({type_in.format('xylophone')})({box})")
+    assert browser.run("document.getElementById('mkdocs-search-results').textContent") == "No results found"
     browser.close()
 
 

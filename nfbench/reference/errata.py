@@ -19,13 +19,17 @@ _COLUMN = ("method", "backbone", "metric", "variant")
 _INTRODUCTION = """\
 # Errata of published tables
 
-Made from `nfbench/reference` by `nfbench errata > docs/errata.md`. Numbers are as printed. In the tables below, and in
-every table and report that nfbench writes, **?** marks a cell that is doubtful as printed; here **≠** marks an average
-that does not follow from the rows above it, **≈** one that follows only if it was taken before the rows were rounded,
-and **→** a row whose label is wrong, with the category that the number is of. What nfbench compares with is corrected.
+This page is written by `nfbench errata > docs/errata.md` from `nfbench/reference`. Numbers are as printed.
 
-None of this says that a method is worse or better than its paper claims; most are slips of print, some may be of the
-text from which the tables were read, which the evidence at the end tells apart as far as it can.
+| mark | meaning |
+| --- | --- |
+| **?** | The cell is doubtful as printed. All tables and reports of nfbench have this mark. |
+| **≠** | The average does not follow from the rows above it. |
+| **≈** | The average follows only if it was taken before the rows were rounded. |
+| **→** | The row label is wrong; the category of the number follows. nfbench compares with the corrected category. |
+
+These errata do not say that a method is worse or better than its paper claims. Most of them are misprints. Some may
+come from the text that the tables were read from; the evidence at the end tells them apart where possible.
 """
 
 

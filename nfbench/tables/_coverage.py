@@ -24,13 +24,16 @@ __all__ = [
 _INTRODUCTION = """\
 # Coverage of the papers
 
-Made by `nfbench coverage > docs/coverage.md` from `nfbench/reference` and the experiments: each table is made as if
-all runs over all official categories were done, and the published values in its cells are counted.
+This page is written by `nfbench coverage > docs/coverage.md` from `nfbench/reference` and the experiments. It builds
+each table as if all runs over all official categories were done, and counts the published values in its cells.
 
-A value counts if it is printed and known: cells that print "–" do not count, nor do the {lost} that the source text
-lost, which tables mark so. A value that a paper prints in two tables counts twice. *Compared* values stand next to
-those of our own runs or counts, *quoted* ones are of methods that the experiment does not run; the end of the page
-says why no experiment does. Tables that repeat others at another checkpoint are left out here.
+- A value counts if it is printed and known. Cells with "–" do not count, nor do the {lost} that the source text lost;
+  tables mark those.
+- A value that a paper prints in two tables counts twice.
+- *Compared* values stand next to those of our own runs or counts.
+- *Quoted* values are those of methods that the experiment does not run. The end of the page says why no experiment
+  runs them.
+- Tables that repeat others at another checkpoint are left out.
 
 **{share} values are in a table.**
 """

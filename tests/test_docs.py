@@ -34,6 +34,8 @@ NOT_RUN = {
     ". .venv/bin/activate",
     "pip install snakemake-executor-plugin-slurm",
 }
+# what CI runs in two stages, so that no test runs twice; tests/test_ci.py checks that the parts are the whole
+IN_PARTS = {"make test": ["make test-fast", "make test-rest"]}
 # what needs a cluster
 ON_A_CLUSTER = {
     "sinfo --summarize",
@@ -75,7 +77,8 @@ def checkout(tmp_path_factory):
 )
 def test_commands_of_the_documents(checkout, command, monkeypatch):
     if command.startswith("make"):
-        assert command in (ROOT / ".ci" / "run").read_text().splitlines()
+        stages = (ROOT / ".ci" / "run").read_text()
+        assert all(re.search(rf"^stage \w+ {part}$", stages, re.M) for part in IN_PARTS.get(command, [command]))
         return
     line = command.replace("/data", str(checkout.folder / "data"))
     if line == "nfbench show mvtec_local" or line.startswith("nfbench explain"):

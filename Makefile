@@ -31,7 +31,7 @@ lint: install ## check formatting, style, types and the workflow
 	ruff check .
 	ruff format --check .
 	mypy
-	snakefmt --check Snakefile workflow
+	snakefmt --check workflow
 	snakemake --lint
 
 docs: install ## build the documentation, with the reports of finished runs

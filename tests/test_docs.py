@@ -42,6 +42,8 @@ ON_A_CLUSTER = {
     "kubectl apply -f profiles/kubernetes/job.yaml",
     "kubectl wait --for=condition=complete --timeout=24h job/nfbench",
 }
+# what needs a container engine; tests/test_container.py compares these commands with the Dockerfile
+OF_CONTAINERS = ("docker ", "apptainer ")
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -72,7 +74,7 @@ def checkout(tmp_path_factory):
     [
         line
         for line in commands(README) + commands(METHODS) + commands(DATASETS) + commands(CLUSTER)
-        if line not in NOT_RUN | ON_A_CLUSTER
+        if line not in NOT_RUN | ON_A_CLUSTER and not line.startswith(OF_CONTAINERS)
     ],
 )
 def test_commands_of_the_documents(checkout, command, monkeypatch):

@@ -27,6 +27,10 @@ test-slurm: install ## the workflow on a Slurm of its own on this machine, with 
 	slurmctld slurmd slurm-client munge; } > /dev/null 2>&1 || echo "Slurm could not be installed; its tests will be skipped"
 	pytest -m slurm tests/slurm
 
+coverage: install ## measure which lines the fast tests run; list the files with the most missing lines
+	$(PYTEST) --cov=nfbench --cov-report= -m "not slow and not workflow and not slurm"
+	coverage report --sort=miss --skip-covered
+
 lint: install ## check formatting, style, types and the workflow
 	ruff check .
 	ruff format --check .

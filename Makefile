@@ -4,32 +4,41 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: run test test-fast test-slurm lint bench docs mlflow install clean
+PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: run test test-fast test-rest test-slurm coverage lint bench docs mlflow install clean help
 
 run: install ## train, evaluate and tabulate the embedded default
 	snakemake --cores all
 	snakemake --quiet all --report results/report.html
 	nfbench show
 
-test: install ## all tests but those on a real Slurm
-	pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: install ## run all tests except those that need Slurm
+	$(PYTEST)
 
-test-fast: install ## two minutes of tests: no runs of the workflow, nothing slow
-	pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not workflow and not slurm"
+test-fast: install ## run the fast tests: no runs of the workflow
+	$(PYTEST) -m "not slow and not workflow and not slurm"
+
+test-rest: install ## run the tests that 'make test-fast' leaves out
+	$(PYTEST) -m "(slow or workflow) and not slurm"
 
 test-slurm: install ## the workflow on a Slurm of its own on this machine, with faults
 	command -v slurmctld > /dev/null || { apt-get update && apt-get install -y --no-install-recommends \
 	slurmctld slurmd slurm-client munge; } > /dev/null 2>&1 || echo "Slurm could not be installed; its tests will be skipped"
 	pytest -m slurm tests/slurm
 
-lint: install ## formatting, style, types, workflow
+coverage: install ## measure which lines the fast tests run; list the files with the most missing lines
+	$(PYTEST) --cov=nfbench --cov-report= -m "not slow and not workflow and not slurm"
+	coverage report --sort=miss --skip-covered
+
+lint: install ## check formatting, style, types and the workflow
 	ruff check .
 	ruff format --check .
 	mypy
-	snakefmt --check Snakefile workflow
+	snakefmt --check workflow
 	snakemake --lint
 
-docs: install ## the documentation as pages, with the reports that are there
+docs: install ## build the documentation, with the reports of finished runs
 	mkdocs build --quiet --strict
 	test ! -d results/reports || cp -r results/reports site/
 	test ! -d site/reports || sed -i.md 's|../../docs/predict.md|../predict.html|' site/reports/*.html && rm -f site/reports/*.md

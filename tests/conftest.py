@@ -17,6 +17,9 @@ from PIL import Image
 
 from nfbench.core.torchvision_guard import import_torchvision
 from nfbench.plan import code
+from tests.required_tools import pytest_make_collect_report, pytest_runtest_makereport
+
+__all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]  # hooks of pytest
 
 import_torchvision()  # before any test module imports timm or anomalib
 

@@ -35,12 +35,16 @@ NOT_RUN = {
     ". .venv/bin/activate",
     "pip install snakemake-executor-plugin-slurm",
 }
+# what CI runs in two stages, so that no test runs twice; tests/test_ci.py checks that the parts are the whole
+IN_PARTS = {"make test": ["make test-fast", "make test-rest"]}
 # what needs a cluster
 ON_A_CLUSTER = {
     "sinfo --summarize",
     "kubectl apply -f profiles/kubernetes/job.yaml",
     "kubectl wait --for=condition=complete --timeout=24h job/nfbench",
 }
+# what needs a container engine; tests/test_container.py compares these commands with the Dockerfile
+OF_CONTAINERS = ("docker ", "apptainer ")
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -71,12 +75,13 @@ def checkout(tmp_path_factory):
     [
         line
         for line in dict.fromkeys(commands(README) + commands(DOCUMENTED) + commands(CLUSTER))
-        if line not in NOT_RUN | ON_A_CLUSTER
+        if line not in NOT_RUN | ON_A_CLUSTER and not line.startswith(OF_CONTAINERS)
     ],
 )
 def test_commands_of_the_documents(checkout, command, monkeypatch):
     if command.startswith("make"):
-        assert command in (ROOT / ".ci" / "run").read_text().splitlines()
+        stages = (ROOT / ".ci" / "run").read_text()
+        assert all(re.search(rf"^stage \w+ {part}$", stages, re.M) for part in IN_PARTS.get(command, [command]))
         return
     line = command.replace("/data", str(checkout.folder / "data"))
     if line == "nfbench show mvtec_local" or line.startswith("nfbench explain"):

@@ -24,7 +24,7 @@ def load(overrides: str = "{}", folder: Path = Path()) -> Bench:
     """
     path = folder / "config.yaml"
     if not path.is_file():
-        raise NfbenchError(f"{path.absolute()} is missing; run this in the folder of the Snakefile")
+        raise NfbenchError(f"{path.absolute()} is missing; run this command in the root folder of the repository")
     try:
         given = json.loads(overrides)
     except json.JSONDecodeError as error:

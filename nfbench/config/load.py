@@ -86,8 +86,8 @@ def _read_experiment(path: Path) -> tuple[Experiment | None, list[str], set[str]
 def _name_of_a_rule(path: Path) -> str:
     """An experiment is a rule of the workflow by its name."""
     files = (
-        [path.parents[2] / "Snakefile", *sorted((path.parents[1] / "rules").glob("*.smk"))]
-        if len(path.parents) > 2
+        [path.parents[1] / "Snakefile", *sorted((path.parents[1] / "rules").glob("*.smk"))]
+        if len(path.parents) > 1
         else []
     )
     rules = {"all"}.union(*(_RULE.findall(file.read_text()) for file in files if file.is_file()))

@@ -53,7 +53,7 @@ def make_plan():
     """The plan of config.yaml with what the command line overrides. The file is read as it is written, since names such
     as 01 or 2024 are numbers in what Snakemake reads."""
     values = read_config(Path("config.yaml"), OVERRIDES)
-    return Plan(load_bench(values, Path(workflow.basedir) / "workflow" / "experiments"))
+    return Plan(load_bench(values, Path(workflow.basedir) / "experiments"))
 
 
 if {"{", "}"} & set(workflow.basedir):

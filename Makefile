@@ -35,7 +35,7 @@ lint: install ## check formatting, style, types and the workflow
 	ruff check .
 	ruff format --check .
 	mypy
-	snakefmt --check workflow
+	snakefmt --check Snakefile workflow
 	snakemake --lint
 
 docs: install ## build the documentation, with the reports of finished runs

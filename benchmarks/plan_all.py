@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("config.yaml", "workflow", "profiles", "envs")
+PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "envs")
 
 
 def plan(folder, experiments, seeds):

@@ -13,7 +13,7 @@ def test_files_are_where_the_catalogue_looks():
     assert "snakemake" in readme
     assert "workflow" in readme
     assert (ROOT / "workflow" / "Snakefile").is_file()
-    assert not (ROOT / "Snakefile").exists()
+    assert 'include: "workflow/Snakefile"' in (ROOT / "Snakefile").read_text()
     assert list((ROOT / "workflow" / "rules").glob("*.smk"))
 
 

@@ -107,7 +107,7 @@ def _git() -> dict[str, Any]:
 
     try:
         commit = run("rev-parse", "HEAD")
-        changes = run("status", "--porcelain", "--", "nfbench", "workflow", "config.yaml")
+        changes = run("status", "--porcelain", "--", "nfbench", "workflow", "config.yaml", "Snakefile")
     except OSError:  # there is no git, or it may not be run
         commit = changes = None
     return {"commit": commit, "dirty": None if changes is None else bool(changes)}

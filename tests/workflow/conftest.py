@@ -15,7 +15,7 @@ from tests.in_process import planned_jobs, run_snakemake
 
 ROOT = Path(__file__).parents[2]
 FINISHED = os.environ.get("NFBENCH_SMOKE")
-PARTS = ["config.yaml", "workflow", "profiles", "envs"]
+PARTS = ["Snakefile", "config.yaml", "workflow", "profiles", "envs"]
 CONDA = """#!/bin/sh
 case "$1 $2" in
   "--version ") echo "conda 24.7.1" ;;

@@ -53,12 +53,12 @@ def make_plan():
     """The plan of config.yaml with what the command line overrides. The file is read as it is written, since names such
     as 01 or 2024 are numbers in what Snakemake reads."""
     values = read_config(Path("config.yaml"), OVERRIDES)
-    return Plan(load_bench(values, Path(workflow.basedir) / "experiments"))
+    return Plan(load_bench(values, WORKFLOW / "experiments"))
 
 
-if {"{", "}"} & set(workflow.basedir):
+if {"{", "}"} & set(str(WORKFLOW)):
     refuse(
-        f"{workflow.basedir}: Snakemake reads braces in the path of a workflow as wildcards; move or rename the folder"
+        f"{WORKFLOW}: Snakemake reads braces in the path of a workflow as wildcards; move or rename the folder"
     )
 
 OVERRIDES = workflow.config_settings.overwrite_config

@@ -1,0 +1,4 @@
+"""`snakemake --cores all [EXPERIMENT]` in this folder; the workflow is in workflow/."""
+
+
+include: "workflow/Snakefile"

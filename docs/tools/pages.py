@@ -40,8 +40,9 @@ METRICS = {
 }
 SHARED = (MethodSettings, FittedSettings, EpochSettings, TrainedSettings)
 _PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_UNUSED = {"gamma": "step", "milestones": "step", "meta_epochs": "warmup_cosine"}
-"""Settings that only one schedule reads."""
+_STEPS = ("step", "warmup_step")
+_READ_BY = {"gamma": _STEPS, "milestones": _STEPS, "meta_epochs": ("warmup_cosine",)}
+"""Schedules that read a setting, of settings that others do not read."""
 _SOURCES = (
     "[Errata](../errata.md) lists doubtful numbers, [coverage](../coverage.md) names the experiment of each table.\n"
 )
@@ -104,7 +105,7 @@ def settings(method: str) -> str:
     for name, field in kind.model_fields.items():
         base = [model.model_fields[name] for model in SHARED if issubclass(kind, model) and name in model.model_fields]
         default = "required" if field.is_required() else value_text(field.default)
-        unused = name in _UNUSED and schedule != _UNUSED[name]
+        unused = name in _READ_BY and schedule not in _READ_BY[name]
         origin = f"unused by `schedule: {schedule}`" if unused else origin_of(method, name)
         row = [f"`{name}`", default, meaning(field.annotation, field.description), origin]
         (shared if base and base[-1].default == field.default else own).append(row)

@@ -51,6 +51,9 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.S | re.M)
 
 
+METHOD = blocks(README, "python")[1]
+
+
 def commands(text: str) -> list[str]:
     return [line for block in blocks(text, "sh") for line in block.splitlines() if line.strip()]
 
@@ -62,7 +65,7 @@ def checkout(tmp_path_factory):
     make_image_folder(checkout.folder / "data" / "mvtec_ad", "bottle")
     make_image_folder(checkout.folder / "data" / "my_parts", "gear")
     find_dataset("btad").miniature(checkout.folder / "data" / "btad")
-    _, config, experiment = blocks(README, "yaml")
+    config, experiment = blocks(README, "yaml")
     path = checkout.folder / "config.yaml"
     datasets = config.splitlines()[2].replace("/data", str(checkout.folder / "data"))
     path.write_text(path.read_text().replace("datasets: {}", f"datasets:\n{datasets}"))
@@ -94,8 +97,9 @@ def test_commands_of_the_documents(checkout, command, monkeypatch):
         assert run_nfbench(checkout.folder, *arguments)
 
 
-def test_variants_of_the_readme():
-    found = yaml.safe_load(blocks(README, "yaml")[0])["variants"]
+def test_variants_that_learn_from_anomalies():
+    written = [yaml.safe_load(block) for block in blocks((ROOT / "docs" / "experiments.md").read_text(), "yaml")]
+    (found,) = (read["variants"] for read in written if "bgad-parts" in read.get("variants", ()))
     assert {VariantConfig(**values).anomalies.generator for values in found.values()} == {"blend", "rpag"}
     for values in found.values():
         resolve_settings(values["method"], overrides=values["settings"])
@@ -115,13 +119,23 @@ def test_python_of_the_documents_scores_images(document, tmp_path, monkeypatch, 
     assert capsys.readouterr().out
 
 
-def test_python_of_the_readme_measures_maps(capsys):
-    block = blocks(README, "python")[1]
+def test_python_of_the_documents_measures_maps(capsys):
+    block = blocks((ROOT / "docs" / "python.md").read_text(), "python")[1]
     exec(block, {})
     first, legacy, found = capsys.readouterr().out.splitlines()
     assert first.startswith("1.0 ")
     assert float(legacy) > 0.9
     assert found == "False"
+
+
+def test_results_of_the_readme_are_those_of_the_methods_page():
+    measured = (ROOT / "docs" / "methods.md").read_text()
+    rows = [line.split(" | ") for line in README.splitlines() if re.match(r"\| .* ± .* s \|", line)]
+    assert len(rows) > 7
+    for name, image, pixel, aupro, training, memory in rows:
+        head = re.escape(name.partition(",")[0])
+        row = rf"^{head}\b.*\| {image} \| {pixel} \| {aupro} \|.* {training} \| .* \| {memory}$"
+        assert re.search(row, measured, re.M), name
 
 
 def test_every_command_of_the_readme_is_known():
@@ -240,7 +254,7 @@ def example(tmp_path_factory):
     for part in [*PARTS, "nfbench", "tests"]:
         source = ROOT / part
         subprocess.run(["cp", "-r", str(source), str(folder / part)], check=True)
-    for block in blocks(CONTRIBUTING, "python") + blocks(CONTRIBUTING, "yaml"):
+    for block in blocks(CONTRIBUTING, "python") + blocks(CONTRIBUTING, "yaml") + [METHOD]:
         (folder / block.splitlines()[0].removeprefix("# ")).write_text(block)
     make_ok_ko(folder / "parts" / "gear")
     return folder
@@ -296,7 +310,7 @@ def test_worked_examples_run(example):
 
 @pytest.mark.slow
 def test_worked_examples_keep_the_contracts(example):
-    selected = "diagonal or Diagonal or mobilenet or ok_ko or image_recall or extremes or costs"
+    selected = "mean_distance or diagonal or Diagonal or mobilenet or ok_ko or image_recall or extremes or costs"
     printed = run_in(example, "pytest", "-q", "-p", "no:cacheprovider", "tests/conformance", "-k", selected)
     assert re.search(r"\b[1-9]\d+ passed", printed), printed
 

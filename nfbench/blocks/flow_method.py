@@ -31,8 +31,8 @@ class FlowSettings(TrainedSettings):
 
     normalization: Normalization = Field(
         "layer_norm",
-        description="of the features: layer_norm (trained), counted_layer_norm (trained, its scales in the "
-        "log-determinant), standardize, whiten (both fitted), none",
+        description="normalization of the features: layer_norm (trained), counted_layer_norm (trained, its scales in "
+        "the log-determinant), standardize, whiten (both fitted), none",
     )
     smoothing: float = Field(0.0, ge=0, description="sigma of a Gaussian on the anomaly map, as a share of its side")
     image_score: Literal["max", "top1"] = Field(
@@ -53,7 +53,7 @@ class SteppedFlowSettings(FlowSettings):
     permutation: Permutation = Field("hard", description="fixed permutation of channels, or fixed rotation")
     coupling: Coupling = Field(
         "affine",
-        description="affine; or additive or gin, whose log-determinant is the same for all images",
+        description="affine; additive or gin, with the same log-determinant for all images",
     )
 
     @model_validator(mode="after")

@@ -47,18 +47,19 @@ class FibreFlowSettings(TrainedSettings):
     drop_last: bool = Field(True, description="leave out the last, incomplete batch of an epoch")
     resting_levels: Literal["still", "moving"] = Field(
         "moving",
-        description="while another level is trained, stand still or, as published, move on by Adam's momentum",
+        description="weights of a level while another one is trained: fixed, or moved by Adam's momentum as published",
     )
     coupling_blocks: int = Field(8, ge=1, description="steps per level")
-    condition_dim: int = Field(128, ge=4, multiple_of=4, description="channels of the code of a position")
+    condition_dim: int = Field(128, ge=4, multiple_of=4, description="channels of the position code")
     clamp: float = Field(1.9, gt=0, description="largest absolute log-scale of a coupling")
     clamp_rule: ClampRule = Field("outer", description="'outer' as published, 'inner' as FrEIA since 2023-08")
     permutation: Permutation = Field("soft", description="fixed rotation of channels (soft), or permutation (hard)")
     coupling: Coupling = Field(
-        "affine", description="affine; or additive or gin, whose log-determinant is the same for all fibres"
+        "affine", description="affine; additive or gin, with the same log-determinant for all fibres"
     )
     normalization: Literal["none", "standardize"] = Field(
-        "none", description="of the features: none as published, or each channel to mean 0 and variance 1 (fitted)"
+        "none",
+        description="normalization of the features: none as published, or mean 0 and variance 1 per channel (fitted)",
     )
 
     @model_validator(mode="after")

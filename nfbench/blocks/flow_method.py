@@ -1,4 +1,4 @@
-"""What flows on feature maps share: settings, likelihood, and the score of white latents."""
+"""Common parts of flows on feature maps: settings, likelihood, and the score of white latents."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -80,7 +80,7 @@ class FlowMethod(Method):
 
     @property
     def loss_scale(self) -> int:
-        """The number of dimensions: the loss is printed in nats per dimension."""
+        """Number of dimensions, since the loss is printed in nats per dimension."""
         return self.dimensions
 
     @abstractmethod
@@ -92,7 +92,7 @@ class FlowMethod(Method):
         """Latents of normalized levels, each ``(B, C_l, H_l, W_l)``, fine to coarse, and ``log|det J|`` ``(B,)``."""
 
     def normalize(self, features: Features[Tensor]) -> list[Tensor]:
-        """The levels as the flow takes them."""
+        """Levels in the layout of the flow's input."""
         return [norm(x) for norm, x in zip(self.normalization, features.levels, strict=True)]
 
     def latents(self, features: Features[Tensor]) -> tuple[list[Tensor], Tensor]:

@@ -1,4 +1,4 @@
-"""What CFLOW-AD and its descendants share: conditional flows on fibres, and anomaly maps of their likelihood.
+"""Common parts of CFLOW-AD and its descendants: conditional flows on fibres, and anomaly maps of their likelihood.
 
 A fibre is the feature vector of one position. Each level has a flow from its fibres to standard normal vectors,
 conditioned on a code of the position. Fibres of a batch are numbered image by image, row by row.
@@ -154,7 +154,7 @@ class FibreFlowMethod(Method):
 
     @torch.no_grad()
     def calibrate(self, passes: Batches) -> None:
-        """Takes each level's largest log-likelihood per dimension over all positions of a set of images."""
+        """Store each level's largest log-likelihood per dimension over all positions of a set of images."""
         maxima = [
             torch.stack([values.amax() for _, values in self.scored_positions(features)]) for features in passes()
         ]
@@ -213,7 +213,7 @@ def log_density(z: Tensor, log_det: Tensor) -> Tensor:
 
 
 def position_mask(masks: Tensor, size: Sequence[int]) -> Tensor:
-    """Which positions are anomalous, ``(B, H, W)`` bool: those whose nearest pixel of ``(B, S, S)`` is above 0."""
+    """Anomalous positions, ``(B, H, W)`` bool: the nearest pixel of the mask ``(B, S, S)`` is above 0."""
     return functional.interpolate(masks[:, None], size, mode="nearest")[:, 0] > 0
 
 

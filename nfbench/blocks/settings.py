@@ -30,7 +30,7 @@ Milestones = Annotated[
 
 
 class MethodSettings(BaseModel):
-    """What every method has; each adds its own fields and its paper's defaults."""
+    """Settings of every method; each adds its own fields and its paper's defaults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -68,7 +68,7 @@ class EpochSettings(MethodSettings):
 
 
 class TrainedSettings(EpochSettings):
-    """How a method is trained by gradient, epoch by epoch."""
+    """Settings of training by gradient, epoch by epoch."""
 
     lr: float = Field(gt=0, description="learning rate of Adam")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty of Adam")
@@ -97,7 +97,7 @@ class TrainedSettings(EpochSettings):
     )
 
     def meta_epoch(self, progress: float) -> int:
-        """Number of the meta-epoch, from 0, in which this share of the training lies behind."""
+        """Number of the current meta-epoch, from 0, after this share of the training."""
         return int(progress * self.meta_epochs + 1e-9)  # rounding must not move a boundary
 
 

@@ -1,4 +1,4 @@
-"""What a generator of synthetic anomalies is, and the steps that several of them share."""
+"""The base class of generators of synthetic anomalies, and their shared steps."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a backbone is: a timm model with its weight tag, its levels, its input and where its weights come from."""
+"""Description of a backbone: a timm model with its weight tag, levels and input, and the source of its weights."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

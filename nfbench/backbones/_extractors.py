@@ -192,7 +192,7 @@ class AtScales(nn.Module):
 
 
 def pad_by_reflection(model: nn.Module) -> None:
-    """Lets every convolution that pads do it by reflection; pooling stays as it is."""
+    """Make all convolutions pad by reflection; pooling does not change."""
     from timm.layers import Conv2dSame
 
     for module in model.modules():

@@ -1,4 +1,4 @@
-"""What a method does otherwise while its graph is exported: batches of any size, and types that runtimes compute in."""
+"""Changes during the export of a graph: batches of any size, and types that runtimes support."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What a method sees of images."""
+"""Features: the input of methods."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

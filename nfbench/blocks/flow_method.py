@@ -1,4 +1,4 @@
-"""What flows on feature maps share: settings, likelihood, and the score of white latents."""
+"""Common parts of flows on feature maps: settings, likelihood, and the score of white latents."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ class FlowSettings(TrainedSettings):
 
     normalization: Normalization = Field(
         "layer_norm",
-        description="of the features: layer_norm (trained), counted_layer_norm (trained, its scales in the "
-        "log-determinant), standardize, whiten (both fitted), none",
+        description="normalization of the features: layer_norm (trained), counted_layer_norm (trained, its scales in "
+        "the log-determinant), standardize, whiten (both fitted), none",
     )
     smoothing: float = Field(0.0, ge=0, description="sigma of a Gaussian on the anomaly map, as a share of its side")
     image_score: Literal["max", "top1"] = Field(
@@ -53,7 +53,7 @@ class SteppedFlowSettings(FlowSettings):
     permutation: Permutation = Field("hard", description="fixed permutation of channels, or fixed rotation")
     coupling: Coupling = Field(
         "affine",
-        description="affine; or additive or gin, whose log-determinant is the same for all images",
+        description="affine; additive or gin, with the same log-determinant for all images",
     )
 
     @model_validator(mode="after")
@@ -80,7 +80,7 @@ class FlowMethod(Method):
 
     @property
     def loss_scale(self) -> int:
-        """The number of dimensions: the loss is printed in nats per dimension."""
+        """Number of dimensions, since the loss is printed in nats per dimension."""
         return self.dimensions
 
     @abstractmethod
@@ -92,7 +92,7 @@ class FlowMethod(Method):
         """Latents of normalized levels, each ``(B, C_l, H_l, W_l)``, fine to coarse, and ``log|det J|`` ``(B,)``."""
 
     def normalize(self, features: Features[Tensor]) -> list[Tensor]:
-        """The levels as the flow takes them."""
+        """Levels in the layout of the flow's input."""
         return [norm(x) for norm, x in zip(self.normalization, features.levels, strict=True)]
 
     def latents(self, features: Features[Tensor]) -> tuple[list[Tensor], Tensor]:

@@ -1,4 +1,4 @@
-"""What CFLOW-AD and its descendants share: conditional flows on fibres, and anomaly maps of their likelihood.
+"""Common parts of CFLOW-AD and its descendants: conditional flows on fibres, and anomaly maps of their likelihood.
 
 A fibre is the feature vector of one position. Each level has a flow from its fibres to standard normal vectors,
 conditioned on a code of the position. Fibres of a batch are numbered image by image, row by row.
@@ -47,18 +47,19 @@ class FibreFlowSettings(TrainedSettings):
     drop_last: bool = Field(True, description="leave out the last, incomplete batch of an epoch")
     resting_levels: Literal["still", "moving"] = Field(
         "moving",
-        description="while another level is trained, stand still or, as published, move on by Adam's momentum",
+        description="weights of a level while another one is trained: fixed, or moved by Adam's momentum as published",
     )
     coupling_blocks: int = Field(8, ge=1, description="steps per level")
-    condition_dim: int = Field(128, ge=4, multiple_of=4, description="channels of the code of a position")
+    condition_dim: int = Field(128, ge=4, multiple_of=4, description="channels of the position code")
     clamp: float = Field(1.9, gt=0, description="largest absolute log-scale of a coupling")
     clamp_rule: ClampRule = Field("outer", description="'outer' as published, 'inner' as FrEIA since 2023-08")
     permutation: Permutation = Field("soft", description="fixed rotation of channels (soft), or permutation (hard)")
     coupling: Coupling = Field(
-        "affine", description="affine; or additive or gin, whose log-determinant is the same for all fibres"
+        "affine", description="affine; additive or gin, with the same log-determinant for all fibres"
     )
     normalization: Literal["none", "standardize"] = Field(
-        "none", description="of the features: none as published, or each channel to mean 0 and variance 1 (fitted)"
+        "none",
+        description="normalization of the features: none as published, or mean 0 and variance 1 per channel (fitted)",
     )
 
     @model_validator(mode="after")
@@ -153,7 +154,7 @@ class FibreFlowMethod(Method):
 
     @torch.no_grad()
     def calibrate(self, passes: Batches) -> None:
-        """Takes each level's largest log-likelihood per dimension over all positions of a set of images."""
+        """Store each level's largest log-likelihood per dimension over all positions of a set of images."""
         maxima = [
             torch.stack([values.amax() for _, values in self.scored_positions(features)]) for features in passes()
         ]
@@ -212,7 +213,7 @@ def log_density(z: Tensor, log_det: Tensor) -> Tensor:
 
 
 def position_mask(masks: Tensor, size: Sequence[int]) -> Tensor:
-    """Which positions are anomalous, ``(B, H, W)`` bool: those whose nearest pixel of ``(B, S, S)`` is above 0."""
+    """Anomalous positions, ``(B, H, W)`` bool: the nearest pixel of the mask ``(B, S, S)`` is above 0."""
     return functional.interpolate(masks[:, None], size, mode="nearest")[:, 0] > 0
 
 

@@ -13,7 +13,7 @@ __all__ = ["GradientSettings", "resize_maps", "smooth", "top_percent_mean", "top
 
 
 class GradientSettings(NamedTuple):
-    """How maps are made of gradients of ``Method.localized`` with respect to the image."""
+    """Settings of maps from gradients of ``Method.localized`` with respect to the image."""
 
     views: int
     """Fixed rotations of the image, over which maps are averaged."""

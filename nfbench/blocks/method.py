@@ -1,4 +1,4 @@
-"""What every method is: settings with the paper's defaults, a loss, and a score.
+"""The base class of methods: settings with the paper's defaults, a loss, and a score.
 
 A method sees features only. It reads no files, knows no dataset, and has no training loop.
 """
@@ -41,7 +41,7 @@ __all__ = [
 PACKAGE = "nfbench.methods"
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
-"""What a standard normal variable adds to the negative log-likelihood, at any value."""
+"""Constant term of the negative log-likelihood of a standard normal variable."""
 
 
 class LevelShape(NamedTuple):
@@ -56,19 +56,19 @@ class Tiny(NamedTuple):
     """A small model that trains in a second, for tests of the contract."""
 
     settings: Mapping[str, Any] = {}
-    """Besides those of the training."""
+    """Settings in addition to those of the training."""
     shapes: Sequence[LevelShape] = (LevelShape(8, 8, 8), LevelShape(12, 4, 4), LevelShape(16, 2, 2))
-    """Levels that it takes."""
+    """Shapes of the input levels."""
     side: int = 32
-    """Of its maps, in pixels."""
+    """Side of the maps, in pixels."""
     network: str = ""
-    """Name of the backbone that it trains."""
+    """Name of the trained backbone; empty if there is none."""
     levels: tuple[int, ...] = ()
-    """Of that backbone."""
+    """Levels of that backbone."""
 
     @property
     def backbone(self) -> BackboneConfig | None:
-        """The backbone that it trains, if any, with random weights."""
+        """Trained backbone with random weights, or None."""
         keys = {"name": self.network, "input_size": self.side, "levels": self.levels}
         return BackboneConfig(**keys, frozen=False, weights="random") if self.network else None
 
@@ -80,11 +80,11 @@ class Batch(NamedTuple):
     masks: Tensor | None = None
     """``(B, S, S)`` in [0, 1], above 0 where anomalous, at the input's size; None where all images are normal."""
     progress: float = 0.0
-    """Share of the training that lies behind, in [0, 1)."""
+    """Completed share of the training, in [0, 1)."""
 
 
 class Scores(NamedTuple):
-    """What a method says of a batch. Higher is more anomalous."""
+    """Scores of a batch. Higher is more anomalous."""
 
     maps: Tensor | None
     """Anomaly maps ``(B, H, W)`` at the method's own size; None where there are none, or where they are gradients with
@@ -93,7 +93,7 @@ class Scores(NamedTuple):
     """Image scores ``(B,)`` by the rule of the method's paper."""
     latents: Sequence[Tensor] | None = None
     """Latents ``(B, C_l, H_l, W_l)``, finest first, that are independent and standard normal for a normal image if the
-    model is right; None where a method has none. What the a contrario segmentation works on."""
+    model is right; None where a method has none. The a contrario segmentation reads them."""
 
 
 class ParameterGroup(NamedTuple):
@@ -191,46 +191,46 @@ class Method(nn.Module, ABC):
 
     @property
     def loss_scale(self) -> float:
-        """What the loss is divided by before it is printed, clipped and checked."""
+        """Divisor of the loss before it is printed, clipped and checked."""
         return 1
 
     @property
     def takes_anomalies(self) -> bool:
-        """Whether it can learn from anomalous images and their masks."""
+        """Whether the method can learn from anomalous images and their masks."""
         return False
 
     @property
     def needs_anomalies(self) -> bool:
-        """Whether it cannot be trained without them."""
+        """Whether training requires anomalous images."""
         return False
 
     @property
     def views(self) -> int:
-        """Rotated views of each image that it takes, ``(B, K, C_l, H_l, W_l)``; 0 for the image as it is."""
+        """Number K of rotated views per image, ``(B, K, C_l, H_l, W_l)``; 0 for the unrotated image alone."""
         return 0
 
     @classmethod
     def makes_maps(cls, settings: MethodSettings) -> bool:
-        """Whether there are anomaly maps, by ``score`` or by gradient; without, metrics are those of images alone."""
+        """Whether ``score`` or a gradient gives anomaly maps; without maps, only image metrics are computed."""
         return cls.localizes
 
     @property
     def gradient_maps(self) -> GradientSettings | None:
-        """How maps are made of gradients, for methods whose ``score`` makes none."""
+        """Settings of gradient maps, for methods whose ``score`` gives no maps."""
         return None
 
     def prepare(self, passes: Passes) -> None:
-        """Fits what is not learned epoch by epoch; a method may train here by a loop of its own.
+        """Fit what is not learned epoch by epoch; a method may run its own training loop here.
 
-        Checkpoints are written between epochs: what is interrupted here starts again.
+        Checkpoints are written between epochs: an interrupted ``prepare`` starts again.
         """
 
     def train_epochs(self, training: OwnTraining) -> None:
-        """Takes the steps of all epochs itself, where the settings are ``EpochSettings`` and no ``TrainedSettings``."""
+        """Run all epochs; called if the settings are ``EpochSettings`` but not ``TrainedSettings``."""
         raise NotImplementedError(f"{self.title} is not trained by a loop of its own")
 
     def calibrate(self, passes: Batches) -> None:
-        """Takes from a set of images what scores are relative to.
+        """Measure on a set of images the reference that scores are relative to.
 
         Called with the training images whenever a model is kept; for the published scores of transductive methods,
         once more with the test images before they are scored.
@@ -245,7 +245,7 @@ class Method(nn.Module, ABC):
         yield self.loss(batch.features)
 
     def log_likelihood(self, features: Features[Tensor]) -> Tensor | None:
-        """Log-likelihood of each image in nats per dimension, ``(B,)``, which 'val' maximizes; None of some methods."""
+        """Log-likelihood of each image in nats per dimension, ``(B,)``, which 'val' maximizes; None if undefined."""
         return None
 
     def localized(self, features: Features[Tensor]) -> Tensor:
@@ -260,7 +260,7 @@ class Method(nn.Module, ABC):
         return None
 
     def representations(self, features: Features[Tensor]) -> Mapping[str, Sequence[Tensor]]:
-        """What the method makes of each position, step by step: ``(B, C, H, W)`` by level and name of the step.
+        """Representation of each position after each step: ``(B, C, H, W)`` by level and name of the step.
 
         For figures. By default the features and the latents of ``position_log_likelihoods``; nothing without these.
         """
@@ -276,7 +276,7 @@ class Method(nn.Module, ABC):
         """Trainable parameters by part, for counting: ``flow``, ``normalization``."""
 
     def optimizer_groups(self) -> list[ParameterGroup]:
-        """How parameters are trained, by default all of them by ``lr`` and ``weight_decay`` of the settings."""
+        """Groups of trained parameters; by default one group, with ``lr`` and ``weight_decay`` of the settings."""
         if not isinstance(self.settings, TrainedSettings):
             return []
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
@@ -294,7 +294,7 @@ class Method(nn.Module, ABC):
         return None
 
     def grown_rows(self, n_images: int) -> Mapping[str, int]:
-        """Rows of buffers that grow with the number of normal training images, by name; see ``load_method``."""
+        """Number of rows, by name, of buffers that grow with the normal training images; see ``load_method``."""
         return {}
 
     def latent_shapes(self) -> list[tuple[int, ...]]:

@@ -19,7 +19,7 @@ __all__ = ["NEEDS_NETWORK", "MaxPool", "Network", "check_backbone", "repeatable"
 
 
 NEEDS_NETWORK = "trains the backbone itself; give it one with 'frozen: false'"
-"""What a method without the network that it trains lacks, for errors."""
+"""Error text for a method that lacks the network to train."""
 
 
 class Network(NamedTuple):
@@ -84,7 +84,7 @@ def repeatable(network: nn.Module) -> nn.Module:
 
 
 def check_backbone(method: "Method | type[Method]", backbone: BackboneConfig) -> None:
-    """Refuses a backbone that has not what a method reads or trains.
+    """Check that a backbone has what a method reads or trains.
 
     Raises:
         NfbenchError: says what the backbone has to be.

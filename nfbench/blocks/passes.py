@@ -1,4 +1,4 @@
-"""How a method goes over images: those it is fitted to, and the epochs of one that takes its steps itself."""
+"""Passes over images: for fitting, and for methods that run their own training loop."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,7 +15,7 @@ __all__ = ["Batches", "OwnTraining", "Passes"]
 
 
 class Passes(Protocol):
-    """The normal training images, for what is fitted or trained in ``prepare``; can be gone over again."""
+    """Normal training images for ``prepare``; several passes are possible."""
 
     def __call__(self) -> Iterable[Features[Tensor]]:
         """All images in order, batch by batch."""
@@ -28,15 +28,15 @@ class Passes(Protocol):
 
 
 Batches = Callable[[], Iterable[Features[Tensor]]]
-"""A set of images in order, batch by batch; each call goes over them again."""
+"""A set of images in order, batch by batch; each call starts a new pass."""
 
 
 class OwnTraining(Protocol):
-    """A training whose steps the method takes, from epoch ``first`` to the last of its settings.
+    """Training loop run by the method, from epoch ``first`` to the last epoch of its settings.
 
     Attributes:
         first: epoch to begin with, from 1.
-        state: what ``done`` was given after the epoch before, where a training is resumed; else None.
+        state: in a resumed training, the state passed to ``done`` after the previous epoch; else None.
         n_batches: number of batches of an epoch.
     """
 
@@ -54,7 +54,7 @@ class OwnTraining(Protocol):
         """Random draws that follow from the training's seed and ``names``."""
 
     def done(self, epoch: int, loss: float, lr: float, state: Callable[[], Mapping[str, Any]] | None) -> None:
-        """Ends an epoch: its row of the history, the model if it is to be kept, and now and then a checkpoint.
+        """End an epoch: write its row of the history, keep the model and write a checkpoint if due.
 
         The model is in evaluation mode afterwards.
 
@@ -62,8 +62,8 @@ class OwnTraining(Protocol):
             epoch: number of the epoch.
             loss: mean of its steps.
             lr: learning rate of its last step.
-            state: called where a checkpoint is due: what the next epoch goes on from, such as states of optimizers, as
-                plain values and tensors. None where a training cannot be resumed: it has no checkpoints.
+            state: called if a checkpoint is due; returns what the next epoch needs, such as optimizer states, as plain
+                values and tensors. None if the training cannot be resumed; it then has no checkpoints.
 
         Raises:
             NfbenchError: the loss is not finite.

@@ -1,4 +1,4 @@
-"""What PatchCore, SimpleNet and PaDiM share: locally aware patch embeddings, and maps from the scores of patches."""
+"""Common parts of PatchCore, SimpleNet and PaDiM: local patch embeddings, and maps from the scores of patches."""
 
 from collections.abc import Sequence
 from typing import Literal

@@ -29,5 +29,5 @@ class Pixels(nn.Module):
         return images * self.std + self.mean
 
     def normalized(self, pixels: Tensor) -> Tensor:
-        """The way back."""
+        """Inverse of the normalization."""
         return (pixels - self.mean) / self.std

@@ -28,7 +28,7 @@ class Prior(nn.Module, ABC):
 
     @abstractmethod
     def marginal(self, z: Tensor, classes: Tensor) -> Tensor:
-        """What the likelihood loss maximizes."""
+        """Objective of the likelihood loss, to be maximized."""
 
     @abstractmethod
     def conditional(self, z: Tensor, classes: Tensor) -> Tensor:

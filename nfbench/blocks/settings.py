@@ -30,7 +30,7 @@ Milestones = Annotated[
 
 
 class MethodSettings(BaseModel):
-    """What every method has; each adds its own fields and its paper's defaults."""
+    """Settings of every method; each adds its own fields and its paper's defaults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,7 +41,7 @@ class MethodSettings(BaseModel):
 
 def _splits(folds: int) -> int:
     if folds == 1:
-        raise PydanticCustomError("one_fold", "one fold leaves nothing to fit to; take 2 or more, or 0 for none")
+        raise PydanticCustomError("one_fold", "one fold leaves nothing to fit to; use 2 or more, or 0 for none")
     return folds
 
 
@@ -62,16 +62,18 @@ class EpochSettings(MethodSettings):
 
     epochs: int = Field(ge=0, description="passes over the training images, fixed beforehand")
     batch_size: int = Field(ge=1, description="images per step")
-    checkpoints: int = Field(5, ge=1, description="models kept, evenly spaced; the selections choose among them")
+    checkpoints: int = Field(
+        5, ge=1, description="number of models to keep, evenly spaced; the selections choose among them"
+    )
 
 
 class TrainedSettings(EpochSettings):
-    """How a method is trained by gradient, epoch by epoch."""
+    """Settings of training by gradient, epoch by epoch."""
 
     lr: float = Field(gt=0, description="learning rate of Adam")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty of Adam")
     betas: tuple[float, float] = Field((0.9, 0.999), description="decay of Adam's two moments")
-    eps: float = Field(1e-8, gt=0, description="term that keeps Adam from dividing by zero")
+    eps: float = Field(1e-8, gt=0, description="term in Adam's denominator against division by zero")
     schedule: Schedule = "constant"
     milestones: Milestones = ()
     gamma: float = Field(0.1, gt=0, lt=1, description="factor of the schedule step")
@@ -82,10 +84,10 @@ class TrainedSettings(EpochSettings):
     drop_last: bool = Field(False, description="leave out the last, incomplete batch of an epoch")
     precision: Literal["fp32", "bf16", "tf32"] = Field(
         "fp32",
-        description="of training steps: fp32; bf16, by autocast of the forward pass; or tf32, to which a GPU rounds "
-        "factors of matrix products and convolutions (a CPU takes fp32); all else is fp32",
+        description="precision of training steps: fp32; bf16, by autocast of the forward pass; or tf32, for matrix "
+        "products and convolutions on a GPU (fp32 on a CPU); everything else stays fp32",
     )
-    compile: bool = Field(False, description="torch.compile the modules that are trained")
+    compile: bool = Field(False, description="compile the trained modules with torch.compile")
     online_rotation: float = Field(
         0.0,
         ge=0,
@@ -95,7 +97,7 @@ class TrainedSettings(EpochSettings):
     )
 
     def meta_epoch(self, progress: float) -> int:
-        """Number of the meta-epoch, from 0, in which this share of the training lies behind."""
+        """Number of the current meta-epoch, from 0, after this share of the training."""
         return int(progress * self.meta_epochs + 1e-9)  # rounding must not move a boundary
 
 

@@ -13,7 +13,7 @@ __all__ = ["SgdSettings", "sgd"]
 
 
 class SgdSettings(TrainedSettings):
-    """How a method is trained by gradient descent with momentum, epoch by epoch."""
+    """Settings of training by gradient descent with momentum, epoch by epoch."""
 
     lr: float = Field(gt=0, description="learning rate")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty")

@@ -115,7 +115,7 @@ class FeatureCache:
         return self.features.map(part_of)
 
     def require_same_source(self, other: FeatureMeta, other_path: str | Path) -> None:
-        """Refuses to go on when another cache's ``meta`` is of another backbone, size or transform.
+        """Check that another cache has the same backbone, size and transform.
 
         Raises:
             NfbenchError: names both caches and what differs.
@@ -125,7 +125,7 @@ class FeatureCache:
             raise NfbenchError(f"features do not go together: {self.path} and {other_path} differ in {difference}")
 
     def require_images(self, entries: Sequence[Entry], manifest: str | Path) -> None:
-        """Refuses to go on when the features are not those of ``entries``, image by image.
+        """Check that the features are those of ``entries``, image by image.
 
         Raises:
             NfbenchError: names the cache and the manifest.

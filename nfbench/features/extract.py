@@ -47,7 +47,7 @@ class Synthesis(NamedTuple):
         return torch.from_numpy(images).movedim(-1, -3), masks
 
     def describe(self) -> SynthesisMeta:
-        """What ``meta.json`` says of it."""
+        """Description of the pseudo-anomalies in ``meta.json``."""
         masks = [entry.mask_sha256 for entry in self.generator.anomalies]
         return SynthesisMeta(generator=self.name, views=self.views, seed=self.seed, masks_sha256=masks)
 
@@ -64,7 +64,7 @@ def extract_features(
     shard_bytes: int = SHARD_BYTES,
     spec: ExtractSpec | None = None,
 ) -> FeatureMeta:
-    """Extracts the features of one view and writes the cache; goes on with the shards of one that was stopped.
+    """Extract the features of one view into the cache; resume a stopped extraction from its shards.
 
     Args:
         entries: images, in the order of the cache; of pseudo-anomalies, all images that they are made of.

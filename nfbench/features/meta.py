@@ -45,7 +45,7 @@ class FeatureMeta(Record):
     """Everything that determines cached features, and what made them.
 
     Attributes:
-        recipe: how features are made of an image.
+        recipe: how features are computed from an image.
         tag: what the backbone's tag says, by key, after its name and input size.
         transform, dtype: how images become inputs, and the number format of the cache.
         view: ``train``, ``test``, or the name of a view of pseudo-anomalies.
@@ -113,7 +113,7 @@ def cache_key(meta: FeatureMeta) -> str:
 
 
 def describe_difference(ours: FeatureMeta, theirs: FeatureMeta, ignore: Collection[str] = ()) -> str:
-    """Names the entries in which two descriptions differ, with both values; empty where they agree."""
+    """Entries in which two descriptions differ, with both values; empty if they agree."""
     named = set() if ours.recipe.weights_sha256 == theirs.recipe.weights_sha256 else {"weights"}
     one, other = (
         {name: value for name, value in _identity(meta, named).items() if name not in ignore} for meta in (ours, theirs)

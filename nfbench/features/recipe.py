@@ -1,4 +1,4 @@
-"""How features are made of an image: the configuration of a backbone, and what its description and weights add."""
+"""Recipe from image to features: the configuration of a backbone, and what its description and weights add."""
 
 from collections.abc import Sequence
 from typing import Self, TypeVar

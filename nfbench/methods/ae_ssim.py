@@ -44,14 +44,14 @@ class AeSsimSettings(TrainedSettings):
     """The paper's settings for textures; objects have ``patch_size`` 256 and ``latent_channels`` 500."""
 
     epochs: int = Field(200, ge=0, description="passes over the training images, fixed beforehand")
-    batch_size: int = Field(32, ge=1, description="images whose patches are one step")
+    batch_size: int = Field(32, ge=1, description="images per step; all their patches form one batch")
     lr: float = Field(2e-4, gt=0, description="learning rate of Adam")
     weight_decay: float = Field(1e-5, ge=0, description="L2 penalty of Adam")
     val_fraction: float = Field(0.0, ge=0, lt=1, description="share of the normal training images held out")
     patch_size: Literal[64, 128, 256, 512] = Field(128, description="side of a patch in pixels")
-    patches: int = Field(4, ge=1, description="patches of each image in a step")
-    patch_steps: int = Field(3, ge=1, description="steps of a batch of images, each on other patches")
-    patch_stride: int = Field(32, ge=1, description="distance of the overlapping patches of a scored image, in pixels")
+    patches: int = Field(4, ge=1, description="patches of each image per step")
+    patch_steps: int = Field(3, ge=1, description="steps per batch of images, each on different patches")
+    patch_stride: int = Field(32, ge=1, description="stride of the overlapping patches of a scored image, in pixels")
     latent_channels: int = Field(100, ge=1, description="length of the code of a patch")
     width: int = Field(32, ge=1, description="channels of the outer layers; the inner ones have up to 4 times as many")
 

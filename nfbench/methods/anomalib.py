@@ -65,18 +65,20 @@ class AnomalibSettings(EpochSettings):
         "fastflow",
         "cflow",
         "uflow",
-    ] = Field("reverse_distillation", description="which of anomalib's models, see peers.md")
+    ] = Field("reverse_distillation", description="anomalib's model; peers.md lists them")
     epochs: int = Field(ge=1, description="passes over the training images, by default those of the paper")
     batch_size: int = Field(ge=1, description="images per step, by default those of the paper")
     val_fraction: float = Field(0.0, ge=0, lt=1, description="share of the normal training images held out")
     options: dict[str, Any] = Field({}, description="arguments of the model's class in anomalib, such as {svd: 1}")
     textures: str | None = Field(
-        None, description="folder of images that draem and glass make anomalies of; or noise, for their masks' noise"
+        None,
+        description="folder of images from which draem and glass make anomalies; or noise, for their masks' noise",
     )
 
     teacher: str | None = Field(None, description="file of efficient_ad's pretrained teacher")
     outside: str | None = Field(
-        None, description="folder of folders of images that efficient_ad's student has to be silent on: Imagenette"
+        None,
+        description="folder of image folders that efficient_ad's student must not respond to, such as Imagenette",
     )
 
     @model_validator(mode="before")

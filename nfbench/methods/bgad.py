@@ -55,7 +55,7 @@ class BGADSettings(NFADSettings):
     boundary: Literal["push-pull", "pull"] = Field(
         "push-pull", description="push abnormal fibres from the boundary too, or only pull normal ones (no anomalies)"
     )
-    beta: float = Field(0.01, gt=0, lt=1, description="share of normal fibres that the boundary leaves out")
+    beta: float = Field(0.01, gt=0, lt=1, description="share of normal fibres outside the boundary")
     margin: float = Field(0.1, ge=0, description="distance tau of the two boundaries, in normalized log-likelihood")
     normalizer: float = Field(10.0, gt=0, description="divides log-likelihoods per dimension, to about [-1, 0]")
     boundary_weight: float = Field(1.0, ge=0, description="lambda, weight of the semi-push-pull loss")

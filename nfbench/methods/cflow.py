@@ -32,7 +32,7 @@ class CFlowSettings(FibreFlowSettings):
     """Defaults of the repository's read-me: 25 meta-epochs of 8 passes."""
 
     epochs: int = Field(200, ge=0, description="passes over the training images, fixed beforehand")
-    batch_size: int = Field(32, ge=1, description="images whose fibres are shuffled together")
+    batch_size: int = Field(32, ge=1, description="images per batch; their fibres are shuffled together")
     fibre_batch: int = Field(256, ge=1, description="fibres per step")
     online_rotation: float = Field(
         5.0,

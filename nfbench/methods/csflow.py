@@ -37,7 +37,7 @@ class CSFlowSettings(TrainedSettings):
     batch_size: int = Field(16, ge=1, description="images per step")
     lr: float = Field(2e-4, gt=0, description="learning rate of Adam")
     weight_decay: float = Field(1e-5, ge=0, description="L2 penalty of Adam")
-    eps: float = Field(1e-4, gt=0, description="term that keeps Adam from dividing by zero")
+    eps: float = Field(1e-4, gt=0, description="term in Adam's denominator against division by zero")
     gradient_clip: float | None = Field(
         1.0, gt=0, description="largest norm of the gradient of the loss per dimension, off when null"
     )

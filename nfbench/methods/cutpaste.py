@@ -47,10 +47,10 @@ class CutPasteSettings(SgdSettings):
     lr: float = Field(0.03, gt=0, description="learning rate")
     weight_decay: float = Field(3e-5, ge=0, description="L2 penalty")
     schedule: Schedule = "cosine"
-    hidden_layers: int = Field(1, ge=0, description="layers of the head that are as wide as the embedding")
+    hidden_layers: int = Field(1, ge=0, description="number of layers of the head with the width of the embedding")
     hidden_dim: int = Field(128, ge=1, description="width of the head's last hidden layer")
     jitter: float = Field(
-        0.1, ge=0, le=0.5, description="strength of random changes of colour, of images and again of what is pasted"
+        0.1, ge=0, le=0.5, description="strength of the random colour changes, of images and again of the pasted patch"
     )
 
 

@@ -43,12 +43,15 @@ class DevNetSettings(TrainedSettings):
     milestones: Milestones = (0.2, 0.4, 0.6, 0.8)
     gradient_clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient, off when null")
     rotation: float = Field(
-        180.0, ge=0, le=180, description="turn training images, anomalies too, at random by up to this many degrees"
+        180.0,
+        ge=0,
+        le=180,
+        description="rotate training images, also anomalies, by a random angle of up to this many degrees",
     )
-    scales: int = Field(2, ge=1, le=3, description="sizes at which an image is seen, each half of the one before")
-    top_share: float = Field(0.1, gt=0, le=1, description="share of positions that make the score of an image")
+    scales: int = Field(2, ge=1, le=3, description="number of image sizes; each is half of the previous one")
+    top_share: float = Field(0.1, gt=0, le=1, description="share of positions averaged into the image score")
     confidence_margin: float = Field(5.0, gt=0, description="deviation of an anomaly beyond which it adds no loss")
-    references: int = Field(5000, ge=2, description="draws of a standard normal that scores are compared with")
+    references: int = Field(5000, ge=2, description="number of standard normal draws that scores are compared with")
 
 
 class DevNet(Method):

@@ -40,15 +40,17 @@ class DifferNetSettings(TrainedSettings):
     lr: float = Field(2e-4, gt=0, description="learning rate of Adam")
     weight_decay: float = Field(1e-5, ge=0, description="L2 penalty of Adam")
     betas: tuple[float, float] = Field((0.8, 0.8), description="decay of Adam's two moments")
-    eps: float = Field(1e-4, gt=0, description="term that keeps Adam from dividing by zero")
+    eps: float = Field(1e-4, gt=0, description="term in Adam's denominator against division by zero")
     flow_steps: int = Field(8, ge=1, description="coupling blocks")
     hidden_channels: int = Field(2048, ge=1, description="width of the three hidden layers of the nets")
     clamp: float = Field(3.0, gt=0, description="largest absolute log-scale of a coupling")
     train_views: int = Field(
-        4, ge=1, description="views of each image in a training step, drawn at random; all where there are no more"
+        4, ge=1, description="random views of each image per training step; all views if there are no more"
     )
     localization_views: int = Field(
-        8, ge=1, description="fixed rotations behind an anomaly map; the paper's 64 cost eight times as much"
+        8,
+        ge=1,
+        description="number of fixed rotations averaged for an anomaly map; the paper's 64 cost eight times as much",
     )
     localization_sigma: float = Field(
         3.0, ge=0, description="sigma of a Gaussian on each view's gradient, in pixels of the image"

@@ -58,7 +58,9 @@ class DRASettings(DevNetSettings):
     epochs: int = Field(30, ge=0, description="passes over the training images, fixed beforehand")
     milestones: Milestones = (1 / 3, 2 / 3)
     pseudo_share: float = Field(0.5, ge=0, le=1, description="share of normal images that become pseudo-anomalies")
-    reference_images: int = Field(5, ge=1, description="normal images whose mean features images are compared with")
+    reference_images: int = Field(
+        5, ge=1, description="number of normal images; features are compared with the mean over them"
+    )
     hidden_dim: int = Field(256, ge=1, description="width of the holistic head's hidden layer")
 
 

@@ -51,11 +51,13 @@ class FCDDSettings(SgdSettings):
     schedule: Schedule = "step"
     milestones: Milestones = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     gamma: float = Field(0.739, gt=0, lt=1, description="factor of the schedule step")
-    frozen_layers: int = Field(4, ge=0, description="first convolutions that are not trained, nor their normalization")
+    frozen_layers: int = Field(
+        4, ge=0, description="number of first convolutions kept frozen, with their normalization"
+    )
     confetti_share: float = Field(0.5, ge=0, le=1, description="share of normal images that get confetti")
     jitter: float = Field(0.04, ge=0, le=0.5, description="strength of random changes of colour")
     noise: float = Field(
-        0.1, ge=0, description="noise that half of the images get, as a share of the standard deviation of their pixels"
+        0.1, ge=0, description="noise on half of the images, as a share of the standard deviation of their pixels"
     )
     receptive_field: int = Field(62, ge=1, description="side of the Gaussian of the up-sampling in pixels")
     sigma: float = Field(12.0, gt=0, description="standard deviation of that Gaussian in pixels")

@@ -61,18 +61,20 @@ class HGADSettings(FibreFlowSettings):
     betas: tuple[float, float] = Field((0.95, 0.99), description="decay of Adam's two moments")
     weight_decay: float = Field(1e-4, ge=0, description="L2 penalty of Adam, for the flows; the prior has none")
     coupling_blocks: int = Field(12, ge=1, description="steps per level")
-    condition_dim: int = Field(256, ge=4, multiple_of=4, description="channels of the code of a position")
+    condition_dim: int = Field(256, ge=4, multiple_of=4, description="channels of the position code")
     prior: Literal["standard", "fixed", "mixture"] = Field(
         "mixture",
-        description="of the latents: a standard normal; a fixed centre of each class; or the mixture of learned ones",
+        description="prior of the latents: standard normal; fixed centres of classes; or a mixture of learned centres",
     )
-    likelihood_weight: float = Field(1.0, ge=0, description="lambda1, of the likelihood under that prior")
-    information_weight: float = Field(100.0, ge=0, description="lambda2, of the mutual information of latent and class")
-    entropy_weight: float = Field(1.0, ge=0, description="of the entropy of the class of a latent")
+    likelihood_weight: float = Field(1.0, ge=0, description="lambda1, weight of the likelihood under the prior")
+    information_weight: float = Field(
+        100.0, ge=0, description="lambda2, weight of the mutual information of latent and class"
+    )
+    entropy_weight: float = Field(1.0, ge=0, description="weight of the entropy of a latent's class")
     intra_centres: int = Field(10, ge=0, description="Gaussians within each class; 0 turns their losses off")
     extra_loss: bool = Field(True, description="L_z, a loss of the repository that the paper does not have")
     intra_from: int = Field(2, ge=0, description="meta-epochs, of 'meta_epochs', before the losses within classes")
-    criterion: Literal["likelihood", "entropy", "both"] = Field("both", description="what maps are made of")
+    criterion: Literal["likelihood", "entropy", "both"] = Field("both", description="quantity that maps show")
     map_side: int = Field(256, ge=1, description="side of the maps until they are blurred and multiplied, in pixels")
     smoothing: float = Field(4 / 256, ge=0, description="sigma of a Gaussian on each map, as a share of its side")
 

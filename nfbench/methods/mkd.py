@@ -38,7 +38,7 @@ class MkdSettings(TrainedSettings):
     epochs: int = Field(601, ge=0, description="passes over the training images, fixed beforehand")
     batch_size: int = Field(64, ge=1, description="images per step")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
-    mse_weight: float = Field(0.5, ge=0, description="weight of the squared distance beside the cosine's")
+    mse_weight: float = Field(0.5, ge=0, description="weight of the squared distance; the cosine distance has weight 1")
     hidden_channels: int | None = Field(
         16, ge=1, description="channels of the student between the layers that are compared; null for the teacher's"
     )

@@ -61,14 +61,14 @@ class MSFlowSettings(TrainedSettings):
     level_steps: tuple[int, ...] = Field(
         (2, 5, 8), min_length=1, description="steps of the flow of each level, fine to coarse"
     )
-    condition_dim: int = Field(64, ge=4, multiple_of=4, description="channels of the code of a position")
+    condition_dim: int = Field(64, ge=4, multiple_of=4, description="channels of the position code")
     clamp: float = Field(1.9, gt=0, description="largest absolute log-scale of a coupling")
     clamp_rule: ClampRule = Field("outer", description="'outer' as FrEIA until 2023-08, 'inner' as FrEIA since then")
     map: Literal["addition", "multiplication"] = Field(
         "addition", description="anomaly map; the image score is always that of the multiplication"
     )
     reference: Literal["image", "train"] = Field(
-        "image", description="what maps are relative to: the best position of the image, or of the training images"
+        "image", description="reference of the maps: the best position of the image, or of the training images"
     )
 
 

@@ -45,8 +45,13 @@ class OcsvmSettings(FittedSettings):
         "ocsvm", description="one-class SVM, distance to the nearest training images, or Mahalanobis distance"
     )
     standardize: bool = Field(True, description="give each value of a vector mean 0 and variance 1 in training images")
-    nu: float = Field(0.1, gt=0, le=1, description="largest share of training images outside, of the density 'ocsvm'")
-    knn_neighbors: int = Field(2, ge=1, description="nearest training images, of the density 'knn'")
+    nu: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="upper bound on the share of training images outside the boundary, for the density 'ocsvm'",
+    )
+    knn_neighbors: int = Field(2, ge=1, description="number of nearest training images, for the density 'knn'")
 
 
 class Ocsvm(Method):

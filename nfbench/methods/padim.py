@@ -45,7 +45,7 @@ class PadimSettings(PatchSettings, FittedSettings):
     """Defaults of xiahaifeng1995's repository for WRN-50, on levels 1 to 3 of the backbone."""
 
     reduced_dimensions: int = Field(
-        550, ge=1, description="channels of all levels drawn at random; all of them where there are fewer"
+        550, ge=1, description="number of channels drawn at random from all levels; all channels if there are fewer"
     )
     regularization: float = Field(0.01, gt=0, description="added to the diagonal of each covariance")
 

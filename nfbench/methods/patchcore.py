@@ -38,19 +38,22 @@ class PatchCoreSettings(PatchSettings, FittedSettings):
     """Defaults of the repository's script for 224 pixels (sample_training.sh), on levels 2 and 3 of the backbone."""
 
     embedding: Embedding = Field(
-        "official", description="of a patch: averages over its 3 x 3 neighbourhood as published, or by channel"
+        "official",
+        description="embedding of a patch: averages over its 3 x 3 neighbourhood as published, or per channel",
     )
-    pretrain_dim: int = Field(1024, ge=1, description="values of a patch by level, of the embedding 'official'")
-    target_dim: int = Field(1024, ge=1, description="values of a patch, of the embedding 'official'")
+    pretrain_dim: int = Field(1024, ge=1, description="values of a patch per level, in the embedding 'official'")
+    target_dim: int = Field(1024, ge=1, description="values of a patch in the embedding 'official'")
     coreset_ratio: float = Field(0.1, gt=0, le=1, description="share of the training patches kept in the memory bank")
     projection_dim: int = Field(
-        128, ge=1, description="dimensions of a random projection for the selection of the coreset, if there are more"
+        128,
+        ge=1,
+        description="dimensions of the random projection before coreset selection; unused for smaller features",
     )
     start: Literal["mean", "point"] = Field(
         "mean", description="selection starts with the mean distance to 10 random points, or from a random point"
     )
     distance: Literal["squared", "euclidean"] = Field("squared", description="distance of patches")
-    neighbors: int = Field(1, ge=1, description="nearest neighbours whose distances are averaged")
+    neighbors: int = Field(1, ge=1, description="number of nearest neighbours over which distances are averaged")
     reweighting: bool = Field(False, description="weigh the image score by equation (7) of the paper")
     reweighting_neighbors: int = Field(9, ge=1, description="neighbours b of equation (7)")
 

@@ -39,7 +39,7 @@ class PefmSettings(TrainedSettings):
     latent_channels: tuple[int, ...] = Field(
         (200, 400, 900), min_length=1, description="channels between the two networks at each level, fine to coarse"
     )
-    position_code: bool = Field(True, description="add a code of the position to what is mapped; PFM has none")
+    position_code: bool = Field(True, description="add a position code to the mapped features; PFM adds none")
 
 
 class FeatureMapping(nn.Module):

@@ -51,9 +51,11 @@ class RiadSettings(TrainedSettings):
     cell_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (2, 4, 8, 16), min_length=1, description="sides of the hidden cells, in pixels; each step draws one of them"
     )
-    edge_weight: float = Field(1.0, ge=0, description="weight of the dissimilarity of edges beside the squared error")
-    ssim_weight: float = Field(1.0, ge=0, description="weight of 1 - SSIM beside the squared error")
-    smoothing: float = Field(7.0, ge=0, description="sigma of the Gaussian blur of the map, in pixels")
+    edge_weight: float = Field(
+        1.0, ge=0, description="weight of the dissimilarity of edges, relative to the squared error"
+    )
+    ssim_weight: float = Field(1.0, ge=0, description="weight of 1 - SSIM, relative to the squared error")
+    smoothing: float = Field(7.0, ge=0, description="sigma of a Gaussian on the anomaly map, in pixels")
     width: int = Field(64, ge=1, description="channels of the outer layers; the inner ones have up to 8 times as many")
 
 

@@ -81,7 +81,7 @@ class SANFlowSettings(FibreFlowSettings):
     meta_epochs: int = Field(20, ge=1, description="meta-epochs of the schedule warmup_cosine")
     batch_size: int = Field(4, ge=1, description="images per step of each level")
     lr: float = Field(5e-4, gt=0, description="learning rate of Adam")
-    condition_dim: int = Field(512, ge=4, multiple_of=4, description="channels of the code of a position")
+    condition_dim: int = Field(512, ge=4, multiple_of=4, description="channels of the position code")
     permutation: Permutation = Field("hard", description="fixed rotation of channels (soft), or permutation (hard)")
     form: Literal["paper", "repository"] = Field("repository", description="loss of the slides or of the repository")
     mean: Literal["fixed", "estimated"] = Field("fixed", description="mean of the latents: 0 and 1, or predicted")
@@ -95,7 +95,7 @@ class SANFlowSettings(FibreFlowSettings):
         "mode", description="likelihood with the mode of the variance, or the slides' expected density of the latents"
     )
     statistics_size: int | None = Field(
-        None, ge=8, description="side in pixels that the image is scaled to before the statistics network"
+        None, ge=8, description="side in pixels to which the image is resized for the statistics network"
     )
 
 

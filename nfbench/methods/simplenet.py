@@ -36,14 +36,17 @@ class SimpleNetSettings(PatchSettings, TrainedSettings):
     adaptor_lr_factor: float = Field(0.5, gt=0, description="learning rate of the adaptor, as a share of 'lr'")
     adaptor_weight_decay: float = Field(1e-2, ge=0, description="weight decay of AdamW, for the adaptor")
     embedding: Embedding = Field(
-        "official", description="of a patch: averages over its 3 x 3 neighbourhood as published, or by channel"
+        "official",
+        description="embedding of a patch: averages over its 3 x 3 neighbourhood as published, or per channel",
     )
-    embedding_dim: int = Field(1536, ge=1, description="values of a patch, and by level, of the embedding 'official'")
+    embedding_dim: int = Field(
+        1536, ge=1, description="values of a patch in the embedding 'official', in total and per level"
+    )
     hidden_dim: int = Field(1024, ge=1, description="hidden values of the discriminator")
     noise_std: float = Field(
         0.015, gt=0, description="standard deviation of the noise, tied to the scale of the features"
     )
-    margin: float = Field(0.5, gt=0, description="output of the discriminator beyond which a patch adds no loss")
+    margin: float = Field(0.5, gt=0, description="margin of the discriminator output beyond which a patch adds no loss")
 
 
 class SimpleNet(PatchMethod):

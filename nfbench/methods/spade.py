@@ -38,7 +38,9 @@ _LARGEST_BLOCK = 2**24
 class SpadeSettings(PatchSettings, FittedSettings):
     """Defaults of the repository for WRN-50, on levels 1 to 4 of the backbone; the last one is for image scores."""
 
-    neighbors: int = Field(5, ge=1, description="most similar training images whose positions are searched")
+    neighbors: int = Field(
+        5, ge=1, description="number of most similar training images to search for matching positions"
+    )
 
 
 class Spade(Method):

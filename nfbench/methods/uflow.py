@@ -53,7 +53,7 @@ class UFlowSettings(SteppedFlowSettings):
     lr: float = Field(1e-4, gt=0, description="learning rate of Adam")
     weight_decay: float = Field(1e-5, ge=0, description="L2 penalty of Adam")
     flow_steps: int = Field(4, ge=1, description="steps per stage")
-    u_shape: bool = Field(True, description="stages are joined; else they are flows of their own, as in Table 6")
+    u_shape: bool = Field(True, description="join the stages; false makes them independent flows, as in Table 6")
 
 
 class UFlow(SteppedFlowMethod):

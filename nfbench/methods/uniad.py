@@ -52,14 +52,16 @@ class UniadSettings(TrainedSettings):
     val_fraction: float = Field(0.0, ge=0, lt=1, description="share of the normal training images held out")
     hidden_dim: int = Field(256, ge=2, multiple_of=2, description="values of a position inside of the transformer")
     heads: int = Field(8, ge=1, description="heads of each attention; divides 'hidden_dim'")
-    layers: int = Field(4, ge=1, description="layers of the encoder, and of the decoder")
+    layers: int = Field(4, ge=1, description="number of layers of the encoder and of the decoder")
     feedforward_dim: int = Field(1024, ge=1, description="hidden values of the feed-forward nets")
     dropout: float = Field(0.1, ge=0, lt=1, description="share of values dropped in training")
     neighborhood: int = Field(
-        7, ge=0, description="side of the square around a position that it pays no attention to, odd; 0 for none"
+        7, ge=0, description="side of the square around a position that attention leaves out, odd; 0 for none"
     )
     jitter: float = Field(20.0, ge=0, description="scale of the noise on the input, relative to the norm of a feature")
-    pooling: int = Field(16, ge=1, description="side of the squares whose means an image score is the largest of")
+    pooling: int = Field(
+        16, ge=1, description="side of the pooling window; the image score is the maximum of the pooled map"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> "UniadSettings":

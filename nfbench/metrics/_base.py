@@ -1,4 +1,4 @@
-"""What a metric is, and all metrics by the names that ``run.json`` and tables give them.
+"""The definition of a metric, and all metrics by the names that ``run.json`` and tables give them.
 
 A module of this package without a leading underscore is a family of metrics: its list ``METRICS`` has one formula's
 metrics. Everything else follows: run records, tables and their captions, the report, searches, and what may be asked
@@ -77,7 +77,7 @@ OVER_IMAGES = "mean over all test images, good ones included, unless said otherw
 
 @dataclass(frozen=True)
 class Unit:
-    """What values are.
+    """Unit of the values.
 
     Attributes:
         name: in lists of metrics.

@@ -1,4 +1,4 @@
-"""What all metrics take: scores, and labels or masks of 0 and 1, as arrays, lists or tensors."""
+"""Inputs of all metrics: scores, and labels or masks of 0 and 1, as arrays, lists or tensors."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -69,7 +69,7 @@ class Pixels(NamedTuple):
 
 @dataclass(frozen=True)
 class NormalScores:
-    """What thresholds need of ``n`` normal images, gathered batch by batch.
+    """Statistics of ``n`` normal images for thresholds, gathered batch by batch.
 
     Attributes:
         tail: the largest pixels of their maps together; empty of methods without maps.

@@ -1,4 +1,4 @@
-"""What a variant is trained on: normal images, augmented or replaced by pseudo-anomalies, and joined by real ones."""
+"""Training images of a variant: normal images, augmented or replaced by pseudo-anomalies, and joined by real ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class Images:
         entries: the category's manifest.
         features: cached features of the view ``train``: of the normal training images, then of those of validation,
             which no training reads.
-        anomalies: what the variant says of the anomalies that it is trained with.
+        anomalies: the variant's configuration of anomalies for training.
         pseudo: cached views of pseudo-anomalies, where ``anomalies`` asks for them.
         test: cached features of the test images, where ``anomalies`` asks for real ones.
         seed: number of the seed, which chooses the real anomalies.
@@ -87,11 +87,11 @@ class Images:
 
     @property
     def repeats(self) -> int:
-        """How often each anomaly joins the normal images of an epoch."""
+        """Number of times that each anomaly appears in an epoch."""
         return self.anomalies.repeats if self.anomalies else 0
 
     def _check_cache(self, key: str, cache: FeatureCache | None, view: str, entries: Sequence[Entry]) -> None:
-        """Refuses features of another view, seed or category."""
+        """Check that features have the expected view, seed and category."""
         if cache is None:
             raise NfbenchError(f"these anomalies are read from a cache: '{key}' is missing, the view '{view}'")
         cache.require_same_source(self.features.meta, self.features.path)
@@ -131,7 +131,7 @@ def assemble(method: Method, images: Sequence[Images], seed: int, device: torch.
 
 
 def _check_split(data: TrainingData, images: Sequence[Images], val_fraction: float) -> None:
-    """Refuses a split that holds out all images of a class; they are numbered class after class."""
+    """Check that no class is held out completely; images are numbered class after class."""
     first = 0
     for one in images:
         last = first + one.n_train
@@ -187,7 +187,7 @@ def _check(method: Method, images: Images) -> None:
 
 
 def _pseudo_source(images: Sequence[Images], device: torch.device) -> Source:
-    """Where pseudo-anomalies come from, each made of images of its own category."""
+    """Source of pseudo-anomalies; each uses images of its own category."""
     caches = [one.pseudo for one in images if one.pseudo is not None]
     if not caches:  # they are made online
         generators = [one.generator for one in images if one.generator is not None]

@@ -1,4 +1,4 @@
-"""Checkpoints: what a killed training goes on from, and the models kept for the selections.
+"""Checkpoints, from which a killed training resumes, and the models kept for the selections.
 
 The first lie in a side folder of the run that the workflow does not know, so that a failed or killed job does not lose
 them. They are keyed by the run's fingerprint: other settings, data or code start afresh.
@@ -172,7 +172,7 @@ class SideFolder:
             return None
 
     def _require_claim(self) -> None:
-        """Ends a training whose folder another one has claimed since, and removes what it left.
+        """Stop a training if another one has claimed its folder, and remove its files.
 
         Raises:
             NfbenchError: it has.
@@ -209,7 +209,7 @@ class CheckpointPace:
         self._started = self._last = time.monotonic()
 
     def is_due(self) -> bool:
-        """Whether a checkpoint written now keeps to both limits."""
+        """Whether a checkpoint written now respects both limits."""
         now = time.monotonic()
         affordable = self._spent + self._expected <= _LARGEST_SHARE * (now - self._started)
         return now - self._last >= self._seconds and (affordable or not self._seconds)

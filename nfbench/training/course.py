@@ -1,4 +1,4 @@
-"""What the epochs of a training leave, whoever takes their steps: history, kept models, checkpoints, progress."""
+"""Bookkeeping of training epochs: history, kept models, checkpoints, progress."""
 
 import math
 import time
@@ -20,16 +20,16 @@ from nfbench.training.data import TrainingData
 __all__ = ["Course", "Diverged", "OnKept", "TrainingResult", "calibrated_state", "kept_epochs", "prepare"]
 
 OnKept = Callable[[Method, int, float | None], None]
-"""Is told of each kept epoch: the model, in evaluation mode, the epoch, and its held-out log-likelihood."""
+"""Callback for each kept epoch: the model in evaluation mode, the epoch, its held-out log-likelihood."""
 
 
 class Diverged(NfbenchError):
-    """A training whose loss is not finite or has exploded."""
+    """Raised when the loss is not finite or has exploded."""
 
 
 @dataclass
 class TrainingResult:
-    """What a training leaves.
+    """Result of a training.
 
     Attributes:
         history: one row per epoch: ``epoch``, ``loss`` (for flows in nats per dimension), ``val_log_likelihood`` (nats
@@ -45,7 +45,7 @@ class TrainingResult:
 
 
 def kept_epochs(epochs: int, checkpoints: int) -> list[int]:
-    """Epochs whose models are kept: ``checkpoints`` of them, evenly spaced, the last one being the last epoch.
+    """Epochs at which models are kept: ``checkpoints`` of them, evenly spaced, including the last.
 
     >>> kept_epochs(20, 4)
     [5, 10, 15, 20]
@@ -55,7 +55,7 @@ def kept_epochs(epochs: int, checkpoints: int) -> list[int]:
 
 
 class Course:
-    """A training epoch by epoch, from its first one or from where its last checkpoint left it.
+    """Training epoch by epoch, from the first epoch or from the last checkpoint.
 
     Args:
         method: model on its device.
@@ -98,7 +98,7 @@ class Course:
         return state
 
     def epochs(self) -> Iterator[int]:
-        """The epochs that are left; ``end`` is called in each."""
+        """Remaining epochs; each must call ``end``."""
         size = 3 * sum(value.nbytes for value in self.method.state_dict().values())
         self._pace = CheckpointPace(self._seconds_between, size)
         numbers = progress(
@@ -113,13 +113,13 @@ class Course:
             yield epoch
 
     def end(self, epoch: int, loss: float, lr: float, state: Callable[[], Mapping[str, Any]] | None) -> None:
-        """Writes down an epoch, keeps its model if it is to be kept, and writes a checkpoint if one is due.
+        """Record an epoch, keep its model if selected, and write a checkpoint if due.
 
         Args:
             epoch: number of the epoch.
             loss: mean over its steps, in the printed unit.
             lr: learning rate of its last step.
-            state: what goes on from here, besides what is known here; None for no checkpoints.
+            state: further state to resume from; None for no checkpoints.
         """
         result, last = self.result, epoch == self.settings.epochs
         val = _val_log_likelihood(self.method, self.data, self.settings)
@@ -138,13 +138,13 @@ class Course:
                 self.side.save({**state(), **of_all})
 
     def diverged(self, where: str, loss: float, hint: str) -> Diverged:
-        """The error for a loss that is lost."""
+        """Error for a diverged loss."""
         path = self.side.path
         kept = f"the last good checkpoint is {path}" if path.exists() else "no checkpoint was written"
         return Diverged(f"{self.label}: the loss is {loss:.3g} in {where}; {kept}; {hint}")
 
     def run_alone(self) -> TrainingResult:
-        """Lets the method take the steps of its epochs itself."""
+        """Let the method run its own epochs."""
         state = self.begin()
         epochs = self.epochs()
         next(epochs, None)
@@ -183,7 +183,7 @@ class _Alone:
 
 
 def prepare(method: Method, data: TrainingData) -> TrainingResult:
-    """What comes before the first epoch, or instead of epochs."""
+    """Prepare and calibrate the method, before the first epoch or instead of epochs."""
     method.train()
     started = time.monotonic()
     method.prepare(data.passes)

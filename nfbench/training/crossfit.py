@@ -31,7 +31,7 @@ __all__ = ["cross_fit", "load_normal", "save_normal"]
 def cross_fit(
     cell: Cell, method: str, settings: MethodSettings, images: Sequence[Images], device: torch.device
 ) -> list[NormalScores]:
-    """What thresholds need of all normal images, each scored by a model that was not fitted to it.
+    """Scores of all normal images for thresholds, each from a model that was not fitted to it.
 
     One model and the maps of one batch are in memory at a time.
 
@@ -39,7 +39,7 @@ def cross_fit(
         cell: all that is random follows from it, as for the training.
         method: name of the method.
         settings: of the method.
-        images: what there is of each class, in the order of the classes' numbers.
+        images: images of each class, in the order of the classes' numbers.
         device: where to compute.
 
     Returns:
@@ -87,7 +87,7 @@ def _deal(images: Images, folds: int, seed: int) -> Tensor:
 
 
 def _checked(model: Method) -> Method:
-    """Refuses methods whose scores are relative to other images, or whose maps are made of images."""
+    """Reject methods with scores relative to other images, or with maps computed from images."""
     if model.transductive or model.gradient_maps:
         reason = "its scores are relative to the test set" if model.transductive else "its maps are gradients"
         raise NfbenchError(f"method '{model.title}' cannot be cross-fitted, since {reason}; set 'folds: 0'")

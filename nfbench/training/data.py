@@ -232,7 +232,7 @@ def held_out_count(n_images: int, val_fraction: float) -> int:
 
 
 def _resident(features: CachedFeatures, device: torch.device) -> CachedFeatures:
-    """The features on the device where half of its free memory takes them, as they are, memory-mapped, otherwise."""
+    """Features on the device if they fit in half of its free memory; otherwise still memory-mapped."""
     fits = sum(part.nbytes for part in features.parts()) < _RESIDENT_SHARE * free_memory(device)
     return features.map(lambda part: torch.from_numpy(np.array(part)).to(device)) if fits else features
 

@@ -51,7 +51,7 @@ def fit(
     checkpoint_seconds: float = 20.0,
     on_kept: OnKept | None = None,
 ) -> Fitted:
-    """Trains the model of a cell; goes on from the checkpoint in ``folder`` where there is one of the same training.
+    """Train the model of a cell; resume from a checkpoint of the same training in ``folder``.
 
     Args:
         cell: all that is random follows from it.
@@ -81,7 +81,7 @@ def fit(
 
 
 def _less_memory(settings: MethodSettings) -> str:
-    """What to lower where a training does not fit."""
+    """Settings to lower if a training runs out of memory."""
     image = "the backbone's 'input_size'"
     if isinstance(settings, EpochSettings):
         return f"lower the variant's 'batch_size' (now {settings.batch_size}) or {image}"

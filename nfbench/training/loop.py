@@ -1,4 +1,4 @@
-"""The training loop: a fixed number of epochs, checkpoints, and a stop when the loss is lost."""
+"""The training loop: a fixed number of epochs, checkpoints, and a stop when the loss diverges."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -224,7 +224,7 @@ def _steps(
     epoch: int,
     label: str,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Takes the steps of an epoch, and yields after each the number of its batch, from 1, and its loss."""
+    """Take the steps of an epoch; yield the number of each batch, from 1, and its loss."""
     batches = data.n_batches(settings.batch_size, settings.drop_last)
     for number, batch in enumerate(data.batches(epoch, settings.batch_size, settings.drop_last)):
         progressed = (epoch - 1 + number / batches) / settings.epochs

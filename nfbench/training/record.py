@@ -29,7 +29,7 @@ class AnomaliesRecord(Record):
 
 
 class SearchRecord(Record):
-    """The search that settings come from.
+    """Search that chose the settings.
 
     Attributes:
         objective: ``log_likelihood``, ``validation`` or ``test``.
@@ -54,7 +54,7 @@ class SearchRecord(Record):
 
 
 class ClassRecord(Record):
-    """What a class was learned from.
+    """Training images of one class.
 
     Attributes:
         key: of its cached features.

@@ -1,1 +1,1 @@
-"""What the method ``anomalib`` is made of: rows that describe the models, their construction, and their training."""
+"""Parts of the method ``anomalib``: descriptions of the models, their construction, and their training."""

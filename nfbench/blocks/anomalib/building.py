@@ -63,7 +63,7 @@ def options_of(row: PeerModel) -> dict[str, Any]:
 
 
 class Files(NamedTuple):
-    """What a class reads besides images: the settings of the same names, None where it reads none."""
+    """Settings that name a class's inputs other than images; None if it reads images alone."""
 
     textures: str | None = None
     teacher: str | None = None
@@ -178,7 +178,7 @@ def _adapted(base: type, row: PeerModel, files: Files) -> type:
 
 @contextmanager
 def _without_fetching() -> Iterator[None]:
-    """Lets timm and torchvision build networks with random weights.
+    """Make timm and torchvision build networks with random weights.
 
     A function of timm that anomalib replaces comes back: other networks of the process use it.
     """

@@ -241,7 +241,7 @@ def _modes_kept(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _warning_of_chance() -> Iterator[None]:
-    """Where operations have to be deterministic, lets those that cannot be pass: anomalib chose them."""
+    """In deterministic mode, allow the operations of anomalib that have no deterministic version."""
     strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(strict, warn_only=True)
     try:

@@ -17,7 +17,7 @@ def table() -> str:
 
 
 def deviations() -> str:
-    """What is otherwise than in the papers' code, in Markdown, an entry for each model that has any."""
+    """Differences from the papers' code in Markdown, one entry for each model that has any."""
     listed = ((row.title, row.deviations) for row in MODELS.values() if row.deviations)
     return "\n".join(f"- **{title}**: {'; '.join(found)}." for title, found in listed)
 

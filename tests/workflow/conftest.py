@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from nfbench.datasets.synthetic import Synthetic
 from tests.in_process import planned_jobs, run_snakemake
@@ -66,24 +65,6 @@ class Checkout:
 
 def environment() -> dict[str, str]:
     return {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-
-
-@pytest.fixture(scope="session")
-def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
-    """Makes a folder by a name, once for all processes of the tests; returns it."""
-    base = tmp_path_factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-
-    def make_once(name: str, make: Callable[[Path], object]) -> Path:
-        folder, done = base / name, base / f"{name}.done"
-        with FileLock(base / f"{name}.lock"):
-            if not done.exists():
-                folder.mkdir()
-                make(folder)
-                done.touch()
-        return folder
-
-    return make_once
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ configfile: "config.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/console.smk"
 include: "workflow/rules/checks.smk"
 include: "workflow/rules/jobs.smk"
 include: "workflow/rules/data.smk"
@@ -28,9 +29,16 @@ rule all:
     input:
         outputs(BENCH.config.experiment),
     message:
-        f"{BENCH.config.experiment} is complete: 'nfbench show' prints its tables"
+        complete(BENCH.config.experiment)
 
 
 onstart:
     check_before_jobs()
     remove_levels_with_meta()
+    if CONSOLE:
+        CONSOLE.start()
+
+
+onerror:
+    if CONSOLE:
+        CONSOLE.print_failures()

@@ -120,6 +120,16 @@ def test_a_failure_shows_the_job_and_the_end_of_its_log(console, printed, tmp_pa
     ]
 
 
+def test_a_job_that_succeeds_in_a_later_attempt_has_not_failed(console, printed):
+    for attempt in (1, 2):
+        begin(console, 1, "Train")
+        if attempt == 1:
+            send(console, "job_error", logging.ERROR, jobid=1, rule_name="train_flow", log=[])
+    end(console, 1, 1, 1)
+    console.print_failures()
+    assert printed.getvalue().splitlines() == ["FAILED  Train (0 s)", "[1/1] Train (0 s)"]
+
+
 def test_without_failures_nothing_is_said_of_them(console, printed):
     console.print_failures()
     assert printed.getvalue() == ""

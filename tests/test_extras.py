@@ -6,6 +6,7 @@ import tomllib
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.extras import EXTRAS, require
@@ -43,7 +44,7 @@ def without(monkeypatch):
 
 
 def names(requirements):
-    return {Requirement(one).name.lower() for one in requirements}
+    return {canonicalize_name(Requirement(one).name) for one in requirements}
 
 
 @pytest.mark.parametrize("extra", EXTRAS)
@@ -107,3 +108,9 @@ def test_variants_are_checked_without_extras(without):
     """A run of one experiment checks the variants of all, searches among them."""
     without(*EXTRAS)
     assert run_nfbench(ROOT, "check_start") == ""
+
+
+def test_the_lock_covers_all_extras():
+    locked = names((ROOT / "requirements.lock").read_text().splitlines())
+    asked = [*PROJECT["dependencies"], *(one for extra in PROJECT["optional-dependencies"].values() for one in extra)]
+    assert names(asked) <= locked

@@ -134,6 +134,7 @@ class Console(logging.Handler):
         job = self._running.pop(vars(record)["job_id"], None)
         if job:
             job.seconds = time.monotonic() - job.began
+            self._failed = [other for other in self._failed if other.title != job.title]  # an earlier attempt
             self._tally.add(job)
             self._finished.append(job)
 

@@ -1,14 +1,17 @@
-# Each target sets up .venv by itself when it is missing or when pyproject.toml or requirements.lock have changed.
+# Each target installs what it needs into .venv: 'make run' the workflow, all other targets every extra. An installation
+# is repeated only when pyproject.toml or requirements.lock have changed.
 PYTHON ?= python3
 VENV := .venv
+RUNNABLE := $(VENV)/.runnable
 INSTALLED := $(VENV)/.installed
+PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --constraint requirements.lock --editable
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: run test test-fast test-rest test-slurm coverage lint bench docs mlflow install clean help
 
-run: install ## train, evaluate and tabulate the embedded default
+run: $(RUNNABLE) ## train and evaluate the default experiment and print its results
 	snakemake --cores all
 	snakemake --quiet all --report results/report.html
 	nfbench show
@@ -44,20 +47,26 @@ docs: install ## build the documentation, with the reports of finished runs
 	test ! -d site/reports || sed -i.md 's|../../docs/predict.md|../predict.html|' site/reports/*.html && rm -f site/reports/*.md
 	@echo "documentation: $(CURDIR)/site/index.html"
 
-mlflow: install ## MLflow's pages on this machine, over the runs that were tracked
+mlflow: install ## show the tracked runs in MLflow, on this machine
 	nfbench mlflow
 
-bench: install ## speed against peers, as ratios
+bench: install ## compare speed with other implementations
 	python benchmarks/run.py
 
-install: $(INSTALLED)
+install: $(INSTALLED) ## install nfbench with all extras into .venv
 
-$(INSTALLED): pyproject.toml requirements.lock
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --constraint requirements.lock --editable '.[demo,cluster,export,test,dev]'
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNNABLE): pyproject.toml requirements.lock | $(VENV)/bin/python
+	$(PIP_INSTALL) '.[pipeline,demo]'
 	touch $@
 
-clean: ## remove all that was made, but not data/
+$(INSTALLED): pyproject.toml requirements.lock | $(VENV)/bin/python
+	$(PIP_INSTALL) '.[pipeline,search,tracking,export,peers,demo,cluster,test,dev]'
+	touch $(RUNNABLE) $@
+
+clean: ## remove all results, but not data/
 	rm -rf results/* .snakemake site
 
 help: ## list the targets

@@ -1,8 +1,8 @@
-"""The command line: one subcommand per stage of the workflow, and a few to look around.
+"""The command line: one subcommand per stage of the workflow, and commands to inspect results.
 
-Every command prints one line for an error that a user can repair, errors of the operating system among them, and exits
-with 1; the trace goes to the log, as that of any other error does. A log begins with the process that writes it and
-ends with ``finished`` where all went well, so that the ledger can tell jobs that run, failed or were killed.
+Every command prints one line for an error that a user can fix, including errors of the operating system, and exits with
+status 1. The trace goes to the log. A log begins with the process that writes it and ends with ``finished`` after
+success, so that the ledger can tell running, failed and killed jobs apart.
 """
 
 import logging
@@ -27,6 +27,7 @@ from nfbench.cli import (
     pages,
     plan,
     predict,
+    show,
     stages,
     start,
 )
@@ -53,7 +54,7 @@ for command in (
     experiments.build_report,
     experiments.report,
     experiments.track_runs,
-    experiments.show,
+    show.show,
     pages.mlflow,
     explain.explain,
     explain.status,
@@ -77,7 +78,7 @@ app.add_typer(data.app, name="data")
 
 @app.callback()
 def _configure(
-    log: Annotated[Path | None, typer.Option(help="File that takes the log, with traces of errors.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Log file; includes traces of errors.")] = None,
 ) -> None:
     """Benchmark of normalizing flows for image anomaly detection and localization."""
     handlers: list[logging.Handler] = [logging.StreamHandler()]
@@ -94,7 +95,7 @@ def _configure(
 
 
 def main() -> None:
-    """Runs the command line; errors of the user become one line."""
+    """Runs the command line; prints an error that the user can fix as one line."""
     if os.name != "posix":
         print(f"error: {_PLATFORMS}; this is {sys.platform}", file=sys.stderr)
         raise SystemExit(1)
@@ -114,7 +115,7 @@ def main() -> None:
 
 
 def _line_of(error: Exception) -> str | None:
-    """The line for an error that a user can repair; None for a fault of the program, whose trace is shown."""
+    """The line for an error that a user can fix; None for a bug, whose trace is printed."""
     if isinstance(error, NfbenchError):
         return str(error)
     if isinstance(error, OSError):
@@ -125,7 +126,7 @@ def _line_of(error: Exception) -> str | None:
 
 
 class _LogFile(logging.FileHandler):
-    """A log file that says once, in one line, that it cannot be written; the command goes on."""
+    """A log file that warns once if it cannot be written; the command continues."""
 
     _told = False
 

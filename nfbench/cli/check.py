@@ -1,4 +1,4 @@
-"""Whether the configuration and all experiments are sound, without a job: names, settings of runs, published values."""
+"""Validate the configuration and all experiments without running jobs."""
 
 import typer
 
@@ -9,11 +9,11 @@ __all__ = ["check"]
 
 
 def check(experiment: Experiment = None, overrides: Overrides = "{}") -> None:
-    """Check config.yaml and all experiments; say how many cells each has with the categories on disk."""
+    """Check config.yaml and all experiments; print the number of cells of each for the categories on disk."""
     plan, asked = load_experiment(experiment, overrides)
     experiments = plan.bench.experiments
     plan.bench.experiment(asked)
-    typer.echo(f"{len(experiments)} experiment{'s are' if len(experiments) != 1 else ' is'} sound")
+    typer.echo(f"{len(experiments)} experiment{'s are' if len(experiments) != 1 else ' is'} valid")
     for name in [experiment] if experiment else experiments:
         try:
             cells = plan.cells(name)

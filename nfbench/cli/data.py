@@ -1,4 +1,4 @@
-"""Data: from a name to images, and a look at what is there."""
+"""Download and check datasets."""
 
 import json
 from pathlib import Path
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "check", "fetch", "list_datasets"]
 
-app = typer.Typer(no_args_is_help=True, help="Get datasets and look at them.")
+app = typer.Typer(no_args_is_help=True, help="Download and check datasets.")
 
 Root = Annotated[Path, typer.Option(help="Folder that holds one folder per dataset.")]
-Output = Annotated[Path | None, typer.Option(help="File that takes what is printed, as JSON.")]
+Output = Annotated[Path | None, typer.Option(help="JSON file for the output.")]
 
 
 @app.command("list")
@@ -27,7 +27,7 @@ def list_datasets(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     output: Output = None,
 ) -> None:
-    """List the datasets that can be fetched: whether they are there, how to get them, licence and citation."""
+    """List the datasets that can be downloaded: state, access, size, licence and citation."""
     from nfbench.datasets._sources import read_sources
 
     rows: list[dict[str, Any]] = [
@@ -58,12 +58,12 @@ def list_datasets(
 
 @app.command("fetch")
 def fetch(
-    name: Annotated[str, typer.Argument(help="Dataset, one of 'nfbench data list'.")],
+    name: Annotated[str, typer.Argument(help="Dataset; 'nfbench data list' prints the names.")],
     data_root: Root = Path("data"),
-    archive: Annotated[list[Path] | None, typer.Option(help="Archive downloaded by hand; repeatable.")] = None,
+    archive: Annotated[list[Path] | None, typer.Option(help="Archive downloaded by hand. Repeatable.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep downloaded archives after unpacking.")] = False,
 ) -> None:
-    """Download a dataset, check it and unpack it to DATA_ROOT/NAME; goes on where it was stopped."""
+    """Download, check and unpack a dataset to DATA_ROOT/NAME; continue a stopped download."""
     from nfbench.datasets._fetch import fetch as fetch_dataset
 
     folder = fetch_dataset(name, data_root, by_hand=archive or [], keep=keep)
@@ -73,12 +73,12 @@ def fetch(
 @app.command("check")
 def check(
     name: Annotated[str, typer.Argument(help="Reader of the dataset, such as mvtec_ad or folder.")],
-    root: Annotated[Path | None, typer.Option(help="Folder of the categories, by default data/NAME.")] = None,
-    stride: Annotated[int, typer.Option(min=1, help="Of videos, every n-th frame only.")] = 1,
+    root: Annotated[Path | None, typer.Option(help="Folder with the categories. Default: data/NAME.")] = None,
+    stride: Annotated[int, typer.Option(min=1, help="Use every n-th frame of videos.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     output: Output = None,
 ) -> None:
-    """Read every image and mask of a dataset; hold counts against the official ones. Exits with 1 on broken files."""
+    """Read every image and mask of a dataset and compare counts with the official ones; exit with 1 on broken files."""
     from nfbench.datasets._check import check_dataset
     from nfbench.datasets._sources import read_sources
 
@@ -116,7 +116,7 @@ def _in_words(report: "Report") -> str:
 
 
 def _stored(found: "Pixels") -> list[str]:
-    """How the images and masks of a category are stored, a line each."""
+    """How the images and masks of a category are stored, in one line each."""
     lines = []
     if found.modes:
         lines.append(f"  images: {_modes(found.modes)}; {_range(found.values)} values")

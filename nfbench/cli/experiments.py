@@ -1,9 +1,8 @@
-"""What is made from the runs of an experiment: results, tables, figures, report, tracking; and a look at the tables.
+"""Outputs of an experiment: results, tables, figures, report, tracking.
 
-The workflow gives ``--spec``; people give the experiment's name, and get what is there, holes and all.
+The workflow passes ``--spec``. People pass the name of an experiment and get the runs that are done so far.
 """
 
-import textwrap
 from typing import Annotated
 
 import typer
@@ -11,22 +10,22 @@ import typer
 from nfbench.cli.load import Experiment, Overrides, load_experiment
 from nfbench.plan.experiment_specs import AggregateSpec, FigureSpec, ReportSpec, TableSpec, TrackSpec
 
-__all__ = ["aggregate_results", "build_figure", "build_report", "build_table", "report", "show", "track_runs"]
+__all__ = ["aggregate_results", "build_figure", "build_report", "build_table", "report", "track_runs"]
 
-_OF_SPEC = typer.Option(help="What to do, from the workflow: JSON, or a file with JSON.")
+_OF_SPEC = typer.Option(help="Spec of the job, from the workflow: JSON, or a file with JSON.")
 Spec = Annotated[str | None, _OF_SPEC]
 GivenSpec = Annotated[str, _OF_SPEC]
 Name = Annotated[str | None, typer.Argument(help="Name of the table or figure.")]
-Pictures = Annotated[int, typer.Option(min=0, help="Test images of each category that are shown with their maps.")]
+Pictures = Annotated[int, typer.Option(min=0, help="Number of test images per category to show with their maps.")]
 
 
 def aggregate_results(
     experiment: Experiment = None,
     overrides: Overrides = "{}",
-    allow_holes: Annotated[bool, typer.Option(help="Gather what is there; tables then name what is not.")] = False,
+    allow_holes: Annotated[bool, typer.Option(help="Collect finished runs; tables mark missing ones.")] = False,
     spec: Spec = None,
 ) -> None:
-    """Gather the run records of an experiment; every expected cell is accounted for in the ledger."""
+    """Collect the run records of an experiment; the ledger lists every expected cell."""
     from nfbench.stages import gather
 
     if spec:
@@ -39,7 +38,7 @@ def aggregate_results(
 def build_table(
     experiment: Experiment = None, name: Name = None, overrides: Overrides = "{}", spec: Spec = None
 ) -> None:
-    """Write a table of an experiment as LaTeX, HTML and CSV; without a name, all of them."""
+    """Write a table of an experiment as LaTeX, HTML and CSV. Without a name: all tables."""
     from nfbench.stages import tables
 
     if spec:
@@ -53,7 +52,7 @@ def build_table(
 def build_figure(
     experiment: Experiment = None, name: Name = None, overrides: Overrides = "{}", spec: Spec = None
 ) -> None:
-    """Draw a figure of an experiment as PDF and PNG; without a name, all of them."""
+    """Draw a figure of an experiment as PDF and PNG. Without a name: all figures."""
     from nfbench.stages import figures
 
     if spec:
@@ -65,14 +64,14 @@ def build_figure(
 
 
 def build_report(spec: GivenSpec) -> None:
-    """Write the report of an experiment whose runs are done."""
+    """Write the report of a finished experiment."""
     from nfbench.stages import report as stage
 
     stage.build_report(ReportSpec.parse(spec))
 
 
 def report(experiment: Experiment = None, overrides: Overrides = "{}", pictures: Pictures = 5) -> None:
-    """Write the report of an experiment as it stands, finished or not, and say where it is."""
+    """Write the report of an experiment, finished or not, and print its path."""
     from nfbench.stages import gather
     from nfbench.stages import report as stage
 
@@ -84,13 +83,13 @@ def report(experiment: Experiment = None, overrides: Overrides = "{}", pictures:
 def track_runs(
     experiment: Experiment = None,
     overrides: Overrides = "{}",
-    name: Annotated[str | None, typer.Option(help="Name in MLflow. Default: the experiment's.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name in MLflow. Default: the name of the experiment.")] = None,
     spec: Spec = None,
 ) -> None:
-    """Bring the runs of an experiment, its tables, figures and studies into MLflow, as they stand.
+    """Write the runs, tables, figures and studies of an experiment to MLflow.
 
-    They go to a database below results_root, or to the server that MLFLOW_TRACKING_URI names. Repeated, it changes
-    nothing.
+    They go to a database in results_root, or to the server that MLFLOW_TRACKING_URI names. Running the command again
+    updates them.
     """
     from nfbench.stages import gather, track
 
@@ -101,23 +100,3 @@ def track_runs(
     asked = plan.track(experiment).spec
     stock = gather.stock_of(plan, experiment)
     typer.echo(track.write_tracked(asked.model_copy(update={"name": name} if name else {}), stock))
-
-
-def show(experiment: Experiment = None, overrides: Overrides = "{}") -> None:
-    """Print the tables of an experiment as they were built, and say where tables, figures and report are."""
-    from nfbench.plan.made import built_table
-    from nfbench.stages.tables import table_of
-    from nfbench.tables._render import to_text
-
-    plan, name = load_experiment(experiment, overrides)
-    config, paths = plan.bench.experiment(name), plan.paths
-    for table_name in config.tables:
-        table = table_of(built_table(paths, name, table_name) or plan.table(name, table_name).spec)
-        typer.echo(f"\n{textwrap.fill(table.caption, 100)}\n\n{to_text(table)}")
-    typer.echo("")
-    for kind, path in (("tables", paths.table(name, "*", "*")), ("figures", paths.figure(name, "*", "*"))):
-        if getattr(config, kind):
-            typer.echo(f"{kind}: {path.parent.absolute()}/")
-    for page in (paths.report(name), paths.root / "report.html"):
-        if page.is_file():
-            typer.echo(f"report: {page.absolute()}")

@@ -1,4 +1,4 @@
-"""What stands behind a number, and how far a benchmark is."""
+"""Trace a number to its runs; status of an experiment."""
 
 import shlex
 from typing import Annotated
@@ -13,10 +13,10 @@ __all__ = ["explain", "status"]
 def explain(
     table: Annotated[str, typer.Argument(help="Name of the table.")],
     row: Annotated[str, typer.Argument(help="Category, dataset/category, or label of the row.")],
-    column: Annotated[str, typer.Argument(help="Method, or method/backbone/selection/metric as far as needed.")],
+    column: Annotated[str, typer.Argument(help="Method, or as much of method/backbone/selection/metric as is needed.")],
     overrides: Overrides = "{}",
 ) -> None:
-    """Trace a cell of a table to its runs: records, code, hashes of data and weights, seeds, and commands."""
+    """Trace a cell of a table to its runs: records, code, hashes of data and weights, seeds, commands."""
     from nfbench.results.aggregate import read_results
     from nfbench.stages.tables import table_of
     from nfbench.tables._explain import describe_cell, describe_run, find_cell, runs_of
@@ -31,12 +31,12 @@ def explain(
     build = [f"nfbench build_table {shlex.join([experiment, table, '--config', overrides])}"]
     if spec.table.from_runs:
         build.insert(0, read_results(plan.paths.experiment(experiment, "results.parquet")).attrs["command"])
-    lines += ["", "the table is made of these records by", *(f"  $ {command}" for command in build)]
+    lines += ["", "commands that make the table from these records:", *(f"  $ {command}" for command in build)]
     typer.echo("\n".join(lines))
 
 
 def status(experiment: Experiment = None, overrides: Overrides = "{}") -> None:
-    """Say how far an experiment is: cells by status, what runs, what failed and why, and how long the rest takes."""
+    """Print the status of an experiment: cells by status, running and failed jobs, errors, and time left."""
     from nfbench.results.progress import describe_progress
     from nfbench.stages.gather import stock_of
 

@@ -1,4 +1,4 @@
-"""A look around: what there is, and what a method is made of, without data or weights."""
+"""List what is available, and describe a method without data or weights."""
 
 import inspect
 import json
@@ -52,10 +52,10 @@ def list_names(
 def describe(
     method: Annotated[str, typer.Argument(help="Name of the method.")],
     backbone: Annotated[str, typer.Option(help="Name of the backbone.")],
-    input_size: Annotated[int | None, typer.Option(help="Side of the square input, by default the backbone's.")] = None,
-    levels: Annotated[str | None, typer.Option(help="Levels, fine to coarse, by default the backbone's.")] = None,
-    scales: Annotated[str | None, typer.Option(help="Divisors of the input's side, by default the backbone's.")] = None,
-    classes: Annotated[int, typer.Option(min=1, help="Number of classes, for methods that take the class.")] = 1,
+    input_size: Annotated[int | None, typer.Option(help="Side of the square input. Default: the backbone's.")] = None,
+    levels: Annotated[str | None, typer.Option(help="Levels, fine to coarse. Default: the backbone's.")] = None,
+    scales: Annotated[str | None, typer.Option(help="Divisors of the input size. Default: the backbone's.")] = None,
+    classes: Annotated[int, typer.Option(min=1, help="Number of classes, for class-conditional methods.")] = 1,
     overrides: Set = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -107,7 +107,7 @@ def describe(
 
 
 def schema(
-    of: Annotated[Literal["config", "experiment"], typer.Argument(help="What it is the schema of.")] = "config",
+    of: Annotated[Literal["config", "experiment"], typer.Argument(help="File to print the schema of.")] = "config",
 ) -> None:
     """Print the JSON schema of config.yaml or of experiments."""
     model = Config if of == "config" else Experiment
@@ -115,14 +115,14 @@ def schema(
 
 
 def errata() -> None:
-    """Print the page of published cells that are doubtful or do not add up, as Markdown."""
+    """Print the page on doubtful or inconsistent published values, as Markdown."""
     from nfbench.reference.errata import errata_page
 
     typer.echo(errata_page(), nl=False)
 
 
 def coverage() -> None:
-    """Print the page of published tables and figures, with what makes them and how many values are shown."""
+    """Print the page on published tables and figures: which experiment makes each, and how many values it shows."""
     from nfbench.tables._coverage import coverage_page
 
     typer.echo(coverage_page(load(_WHOLE)), nl=False)

@@ -1,4 +1,4 @@
-"""``nfbench export``: a trained model as one file."""
+"""Export a trained model as one file."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,19 +13,19 @@ _ENDINGS = {"onnx": ".onnx", "torch": ".pt2"}
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run, or its run.json.")],
     kind: Annotated[
-        Literal["torch", "onnx"], typer.Option("--format", help="ONNX, or a program of torch.export (.pt2).")
+        Literal["torch", "onnx"], typer.Option("--format", help="ONNX, or a torch.export program (.pt2).")
     ] = "onnx",
     output: Annotated[
-        Path | None, typer.Option(help="File to write, by default model.onnx or model.pt2 in the run's folder.")
+        Path | None, typer.Option(help="File to write. Default: model.onnx or model.pt2 in the run's folder.")
     ] = None,
     tolerance: Annotated[
         float,
         typer.Option(
-            min=0, help="Largest difference from the method, as a share; more where rounding features makes more."
+            min=0, help="Largest relative difference from the method; more if rounding the features changes more."
         ),
     ] = 1e-4,
 ) -> None:
-    """Write a run's model as one file, from decoded images to maps and scores, and check it."""
+    """Export a run's model, from decoded images to maps and scores, and compare it with the original."""
     import torch
 
     from nfbench.inference.export import export_model

@@ -12,15 +12,15 @@ from nfbench.plan.plan import Plan
 
 __all__ = ["Experiment", "Overrides", "load", "load_experiment", "load_plan"]
 
-Experiment = Annotated[str | None, typer.Argument(help="Experiment. Default: the configured one.")]
-Overrides = Annotated[str, typer.Option("--config", help="Keys that override config.yaml, as JSON.")]
+Experiment = Annotated[str | None, typer.Argument(help="Experiment. Default: that of config.yaml.")]
+Overrides = Annotated[str, typer.Option("--config", help="Keys that override config.yaml, as a JSON object.")]
 
 
 def load(overrides: str = "{}", folder: Path = Path()) -> Bench:
     """Reads ``config.yaml`` and the experiments of a checkout, with overrides as JSON.
 
     Raises:
-        NfbenchError: the folder is no checkout, or a file, a key or the overrides are wrong.
+        NfbenchError: the folder is not a checkout, or a file, a key or the overrides are wrong.
     """
     path = folder / "config.yaml"
     if not path.is_file():
@@ -40,6 +40,6 @@ def load_plan(overrides: str = "{}") -> Plan:
 
 
 def load_experiment(experiment: str | None, overrides: str = "{}") -> tuple[Plan, str]:
-    """The plan of the configuration in this folder, and the name of an experiment, by default the configured one."""
+    """The plan of the configuration in this folder, and an experiment; default: that of config.yaml."""
     plan = load_plan(overrides)
     return plan, experiment or plan.bench.config.experiment

@@ -10,16 +10,16 @@ from nfbench.core.errors import NfbenchError
 
 __all__ = ["Device", "Set", "Threads", "parse_numbers", "parse_overrides"]
 
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; auto takes a GPU if any.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads, by default all.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="A setting of the method, key=value; repeatable.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Device; auto uses a GPU if there is one.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: all.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Setting of the method, key=value. Repeatable.")]
 
 
 def parse_overrides(pairs: list[str] | None) -> dict[str, Any]:
-    """``["lr=0.001"]`` to ``{"lr": 0.001}``; values are read as those of settings in files are.
+    """``["lr=0.001"]`` to ``{"lr": 0.001}``; values are parsed like settings in files.
 
     Raises:
-        NfbenchError: an entry has no ``=``, or a value is no YAML.
+        NfbenchError: an entry has no ``=``, or a value is not YAML.
     """
     overrides: dict[str, Any] = {}
     for pair in pairs or []:

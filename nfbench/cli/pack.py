@@ -1,4 +1,4 @@
-"""A finished run as one file."""
+"""Pack a finished run into one file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ def pack(
     output: Annotated[Path | None, typer.Option(help="File to write, *.nfbench. Default: named after the run.")] = None,
     weights: Annotated[bool, typer.Option("--weights", help="Include the weights of the backbone.")] = False,
 ) -> None:
-    """Write a run as one file with its model, thresholds, records and a model card, for another machine."""
+    """Pack a run into one file for another machine: model, thresholds, records and a model card."""
     from nfbench.inference.package import pack as write
 
     path = write(run, output, weights)

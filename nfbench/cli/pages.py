@@ -1,4 +1,4 @@
-"""MLflow's pages over the tracked runs."""
+"""Show the tracked runs in MLflow."""
 
 import os
 import socket
@@ -9,6 +9,7 @@ import typer
 
 from nfbench.cli.load import Overrides, load_plan
 from nfbench.core.errors import NfbenchError
+from nfbench.core.extras import require
 
 __all__ = ["HOST", "Port", "mlflow", "require_free"]
 
@@ -20,7 +21,7 @@ def mlflow(
     overrides: Overrides = "{}",
     port: Port = 5000,
 ) -> None:
-    """Serve MLflow's pages over the tracked runs, on this machine only, until Ctrl-C; say where they are."""
+    """Start MLflow's user interface for the tracked runs, on this machine only, until Ctrl-C."""
     from nfbench.tracking.store import Store, set_environment
 
     plan = load_plan(overrides)
@@ -34,9 +35,10 @@ def mlflow(
             f"experiment '{plan.bench.config.experiment}' there, 'nfbench track_runs EXPERIMENT' those of another"
         )
         return
+    require("tracking")
     require_free(port, "nfbench mlflow")
     set_environment()
-    typer.echo("MLflow is ready in some seconds and ends with Ctrl-C; choose 'Model training' at the top left")
+    typer.echo("MLflow starts in a few seconds (stop with Ctrl-C); choose 'Model training' at the top left")
     typer.echo(f"MLflow: http://{HOST}:{port}")
     sys.stdout.flush()
     options = ["--backend-store-uri", store.uri, "--host", HOST, "--port", str(port), "--workers", "1"]
@@ -44,10 +46,10 @@ def mlflow(
 
 
 def require_free(port: int, command: str) -> None:
-    """Ends a command whose port is taken.
+    """Check that a port is free.
 
     Raises:
-        NfbenchError: it is; names the option.
+        NfbenchError: it is taken; names the option.
     """
     with socket.socket() as free:
         free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""What experiments would take, before anything runs."""
+"""What experiments will take: jobs, disk, memory and time."""
 
 import os
 from collections.abc import Iterator
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 __all__ = ["disk_warning", "plan", "trainings_at_once"]
 
-Experiments = Annotated[list[str] | None, typer.Argument(help="Experiments. Default: the configured one.")]
+Experiments = Annotated[list[str] | None, typer.Argument(help="Experiments. Default: that of config.yaml.")]
 _GB = 1e9
 
 
 def plan(
     experiments: Experiments = None,
     overrides: Overrides = "{}",
-    calibration: Annotated[bool, typer.Option(help="Measure for about a minute what no finished job tells.")] = True,
+    calibration: Annotated[bool, typer.Option(help="Measure unknown times, for up to a minute.")] = True,
 ) -> None:
-    """Say what experiments take before they run: jobs, disk, memory and time, and what is there."""
+    """Estimate jobs, disk, memory and time of experiments before they run."""
     from nfbench.core.device import pick_device
     from nfbench.plan.supposed import SupposedPlan
     from nfbench.results.calibration import Calibration
@@ -39,7 +39,7 @@ def plan(
 
 
 def trainings_at_once(bench: Bench) -> int:
-    """Trainings that run at the same time: one on a GPU, else one for each core."""
+    """Number of trainings that run at the same time: one on a GPU, otherwise one per core."""
     return 1 if gpus_per_job(bench.config.device) else os.cpu_count() or 1
 
 
@@ -51,10 +51,12 @@ def _describe(found: "Foresight", at_once: int, calibrated: bool) -> Iterator[st
             f"  {name:24}{stage.done:>8}{stage.to_run:>8}{_gb_of_mb(stage.memory):>12}{_gb_of_mb(stage.gpu):>12}"
             f"{_time(stage.seconds) if stage.unknown < stage.to_run else '-':>12}  {sources}"
         )
-    yield "  memory: of the largest job, estimated from shapes and numbers of images with half as much again"
-    yield "  GPU memory: of a step; features come on top where half of the free GPU memory takes them"
-    times = "finished jobs, by images and epochs" + ("; else a step or two on random features" if calibrated else "")
-    yield f"  time: all jobs one after the other, from {times}; reading images is not in it"
+    yield "  memory: largest job, estimated from shapes and numbers of images, plus 50 %"
+    yield "  GPU memory: one step; plus the features, if they fit half of the free GPU memory"
+    times = "finished jobs, by images and epochs" + (
+        ", otherwise one or two steps on random features" if calibrated else ""
+    )
+    yield f"  time: all jobs one after the other, from {times}; without reading images"
     disk = found.disk
     yield "  disk:"
     passing = f"  with keep_features: false {_gb(disk.features - disk.passing)}" if disk.passing else ""
@@ -72,7 +74,7 @@ def _describe(found: "Foresight", at_once: int, calibrated: bool) -> Iterator[st
 
 
 def disk_warning(found: "Foresight") -> list[str]:
-    """A line that says how to need less where the disk is too small; none where it is not."""
+    """A line that says how to save space if the disk is too small; empty otherwise."""
     disk = found.disk
     if disk.fits:
         return []

@@ -23,42 +23,41 @@ _STREAM = "-"
 
 
 def predict(
-    run: Annotated[str, typer.Argument(help="Folder of a finished run, or a file that was exported or packed.")],
-    images: Annotated[list[str], typer.Argument(help="Images, folders, patterns; '-' for a list on standard input.")],
-    output: Annotated[str, typer.Option(help="Folder to write to; '-' for rows alone, on standard output.")] = (
-        "predictions"
-    ),
+    run: Annotated[str, typer.Argument(help="Folder of a finished run, or an exported or packed file.")],
+    images: Annotated[list[str], typer.Argument(help="Images, folders or patterns; '-': read paths from stdin.")],
+    output: Annotated[str, typer.Option(help="Output folder; '-' prints the rows only.")] = "predictions",
     rule: Annotated[
-        Literal["conformal", "sigma", "quantile", "nfa"], typer.Option(help="How thresholds are chosen.")
+        Literal["conformal", "sigma", "quantile", "nfa"], typer.Option(help="Rule that sets the thresholds.")
     ] = "conformal",
-    alpha: Annotated[float, typer.Option(min=1e-6, max=0.999999, help="Rate of false alarms that is accepted.")] = 0.05,
-    sigmas: Annotated[float, typer.Option(min=0, help="Standard deviations above the mean, of 'sigma'.")] = 3.0,
-    masks: Annotated[bool, typer.Option("--masks", help="Write masks of what is anomalous.")] = False,
-    heatmaps: Annotated[Literal["png", "tiff"] | None, typer.Option(help="Write maps: colours, or values.")] = None,
+    alpha: Annotated[float, typer.Option(min=1e-6, max=0.999999, help="Accepted rate of false alarms.")] = 0.05,
+    sigmas: Annotated[float, typer.Option(min=0, help="For 'sigma': standard deviations above the mean.")] = 3.0,
+    masks: Annotated[bool, typer.Option("--masks", help="Write masks of anomalous pixels.")] = False,
+    heatmaps: Annotated[
+        Literal["png", "tiff"] | None, typer.Option(help="Write maps: png for colours, tiff for values.")
+    ] = None,
     overlays: Annotated[bool, typer.Option("--overlays", help="Write images with heat map and contours.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON lines instead of CSV.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images that the model is given at once.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 16,
     watch: Annotated[bool, typer.Option("--watch", help="Wait for new images in a folder, until Ctrl-C.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace predictions that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing predictions.")] = False,
     fail_on_anomaly: Annotated[
-        bool, typer.Option("--fail-on-anomaly", help="Exit with 3 on anomalous images.")
+        bool, typer.Option("--fail-on-anomaly", help="Exit with status 3 if an image is anomalous.")
     ] = False,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Score new images: a row for each with its score, p-value and decision, and pictures if they are asked for.
+    """Score new images: one row per image with score, p-value and decision, and optional masks and maps.
 
-    Exits with 0 if all images were scored, with 1 if one could not be or the run cannot be used, with 2 for wrong
-    options.
+    Exit status: 0 if all images were scored, 1 if an image or the run cannot be used, 2 for wrong options.
     """
     to_stdout, folder = output == _STREAM, Path(output)
     table = folder / ("predictions.jsonl" if as_json else "predictions.csv")
     if watch and (len(images) != 1 or images[0] == _STREAM):
-        raise typer.BadParameter("it looks at one folder; name that alone", param_hint="--watch")
+        raise typer.BadParameter("takes one folder and nothing else", param_hint="--watch")
     if to_stdout and (masks or heatmaps or overlays):
-        raise typer.BadParameter("pictures need a folder", param_hint="--output")
+        raise typer.BadParameter("masks, heat maps and overlays need a folder", param_hint="--output")
     if not to_stdout and table.exists() and not overwrite:
-        raise typer.BadParameter(f"{table} is there; name another folder, or add --overwrite", param_hint="--output")
+        raise typer.BadParameter(f"{table} exists; choose another folder or add --overwrite", param_hint="--output")
 
     from nfbench.core.device import pick_device
     from nfbench.inference.decisions import Decisions
@@ -69,7 +68,7 @@ def predict(
     model = load_model(run, pick_device(device, threads), batch_size)
     decisions = Decisions.of(model.thresholds, rule, alpha, sigmas)
     if model.thresholds.source == "training":
-        _tell("warning: thresholds come from images that the model was trained on, and alarm too often; see 'folds'")
+        _tell("warning: thresholds come from training images and cause too many false alarms; see 'folds'")
     pictures, tally = Pictures(folder, masks, heatmaps, overlays), _Tally(watch)
     predictions = (
         one for found in _sets_of(images, watch) for one in decide(model, decisions, found, batch_size, threads or 2)
@@ -89,7 +88,7 @@ def predict(
 
 @dataclass
 class _Tally:
-    """Counts predictions, and says which images could not be read; all of them where people watch."""
+    """Counts predictions and reports unreadable images, or every image of a watched folder."""
 
     each: bool
     count: int = 0
@@ -114,7 +113,7 @@ def _tell(line: str) -> None:
 
 
 def _sets_of(images: list[str], watch: bool) -> "Iterator[Iterable[Given]]":
-    """Images, those of a watched folder at each look; with progress where their number is known."""
+    """Images to score, in sets: the new ones of a watched folder, or all, with progress if their number is known."""
     from nfbench.inference.images import find_images, watched
 
     if watch:

@@ -1,4 +1,4 @@
-"""The stages as the workflow calls them: each takes its spec as JSON, or as a file with JSON."""
+"""The stages, as the workflow calls them. Each takes its spec as JSON or as a file with JSON."""
 
 from typing import Annotated
 
@@ -6,6 +6,7 @@ import typer
 
 from nfbench.cli.options import Device, Threads
 from nfbench.config import Kept
+from nfbench.core.extras import require
 from nfbench.plan.specs import (
     EvaluateSpec,
     ExtractSpec,
@@ -29,19 +30,19 @@ __all__ = [
     "train_flow",
 ]
 
-Spec = Annotated[str, typer.Option(help="What to do: JSON, or a file with JSON. 'nfbench explain' prints it.")]
+Spec = Annotated[str, typer.Option(help="Spec of the job: JSON, or a file with JSON. 'nfbench explain' prints it.")]
 Checkpoints = Annotated[
     float,
     typer.Option(
         envvar="NFBENCH_CHECKPOINT_SECONDS",
-        help="Minimum number of seconds between two checkpoints, which take 5 % of the time at most; 0: every epoch.",
+        help="Minimum number of seconds between two checkpoints. They take at most 5 % of the time. 0: every epoch.",
     ),
 ]
-KeepModels = Annotated[Kept, typer.Option(help="Models that stay once they have scored; others are deleted.")]
+KeepModels = Annotated[Kept, typer.Option(help="Models to keep after scoring; the others are deleted.")]
 
 
 def prepare_data(spec: Spec) -> None:
-    """Check and hash all images of a category, and write its manifest."""
+    """Check and hash all images of a category and write its manifest."""
     from nfbench.stages import prepare
 
     prepare.prepare_data(PrepareSpec.parse(spec))
@@ -55,21 +56,24 @@ def extract_features(spec: Spec, device: Device = "auto", threads: Threads = Non
 
 
 def create_study(spec: Spec) -> None:
-    """Describe a study, and have the method's own settings tried first, on each backbone."""
+    """Create a study and queue the method's default settings on each backbone as its first trials."""
+    require("search")
     from nfbench.stages import search
 
     search.create_study(StudySpec.parse(spec))
 
 
 def search_hyperparameters(spec: Spec, device: Device = "auto", threads: Threads = None) -> None:
-    """Claim trials of a study, train and judge them, until all are claimed."""
+    """Claim, train and score trials of a study until none are left."""
+    require("search")
     from nfbench.stages import search
 
     search.search_hyperparameters(SearchSpec.parse(spec), device, threads)
 
 
 def summarize_study(spec: Spec) -> None:
-    """Write the record of a study, and its best settings."""
+    """Write the record and the best settings of a study."""
+    require("search")
     from nfbench.stages import search
 
     search.summarize_study(SummarizeSpec.parse(spec))
@@ -78,7 +82,7 @@ def summarize_study(spec: Spec) -> None:
 def train_flow(
     spec: Spec, device: Device = "auto", threads: Threads = None, checkpoint_seconds: Checkpoints = 20.0
 ) -> None:
-    """Train a method on cached features; goes on where a killed training stopped."""
+    """Train a method on cached features; continue where a killed training stopped."""
     from nfbench.stages import train
 
     train.train_flow(TrainSpec.parse(spec), device, threads, checkpoint_seconds)
@@ -89,9 +93,9 @@ def score_run(
     device: Device = "auto",
     threads: Threads = None,
     keep_models: KeepModels = "all",
-    latency: Annotated[bool, typer.Option(help="Measure how long an image takes, by the last model.")] = False,
+    latency: Annotated[bool, typer.Option(help="Measure the latency per image with the last model.")] = False,
 ) -> None:
-    """Score the test images of a category with every kept model, and delete models that are not to stay."""
+    """Score the test images of a category with every kept model, then delete the models that are not kept."""
     from nfbench.inference.latency import latency_of_run
     from nfbench.stages import score
 
@@ -100,7 +104,7 @@ def score_run(
 
 
 def evaluate_run(spec: Spec, threads: Threads = None) -> None:
-    """Measure scores and maps, write the run record, and delete them."""
+    """Compute metrics from scores and maps, write the run record, and delete scores and maps."""
     from nfbench.stages import evaluate
 
     evaluate.evaluate_run(EvaluateSpec.parse(spec), threads)

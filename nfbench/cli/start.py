@@ -1,4 +1,4 @@
-"""What is checked before the first job of a run, in one process."""
+"""Checks before the first job of a run, in one process."""
 
 from itertools import product
 from typing import Annotated
@@ -9,13 +9,14 @@ from nfbench.cli.load import Overrides, load_plan
 from nfbench.cli.plan import disk_warning, trainings_at_once
 from nfbench.config import Bench
 from nfbench.core.errors import NfbenchError, system_error
+from nfbench.core.extras import require
 from nfbench.core.registry import exported
 from nfbench.plan.plan import Plan
 
 __all__ = ["check_device", "check_start"]
 
 Starting = Annotated[
-    list[str] | None, typer.Argument(help="Experiments whose need of disk is compared with its space.")
+    list[str] | None, typer.Argument(help="Experiments whose disk space is estimated and compared with the free space.")
 ]
 
 
@@ -23,8 +24,11 @@ def check_start(
     experiments: Starting = None,
     overrides: Overrides = "{}",
     gpu: Annotated[bool, typer.Option(help="Check that torch can compute on a GPU of this machine.")] = False,
+    extra: Annotated[list[str] | None, typer.Option(help="Extra of nfbench that the jobs need. Repeatable.")] = None,
 ) -> None:
-    """Check settings and backbones of all variants before anything is computed; warn where the disk is too small."""
+    """Check settings and backbones of all variants before the first job; warn if the disk is too small."""
+    for name in extra or []:
+        require(name)
     if gpu:
         check_device()
     plan = load_plan(overrides)
@@ -34,7 +38,7 @@ def check_start(
 
 
 def check_device() -> None:
-    """Check that torch can compute on a GPU of this machine; says why where it cannot."""
+    """Check that torch can compute on a GPU of this machine; say why if it cannot."""
     from nfbench.core.device import require_gpu
 
     require_gpu()

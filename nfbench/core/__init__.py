@@ -1,1 +1,1 @@
-"""What everything else is built on: errors, files, provenance, the registry of plug-ins, devices."""
+"""Foundations: errors, files, provenance, the registry of plug-ins, devices."""

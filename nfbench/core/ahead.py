@@ -1,4 +1,4 @@
-"""Work that threads begin ahead of its turn, and that is finished in order."""
+"""Start work in threads ahead of time, and finish it in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,15 +11,15 @@ R = TypeVar("R")
 
 
 def in_order(begin: Callable[[T], Callable[[], R]], items: Iterable[T], ahead: int) -> Iterator[R]:
-    """Begins items ahead of their turn, and finishes each in its turn.
+    """Starts the work on items ahead of time and yields the results in order.
 
     Args:
-        begin: begins the work on an item, such as by handing it to a pool, and returns what waits for its result.
-        items: what to work on.
-        ahead: how many items are begun before the one that is asked for has been finished, at least 0.
+        begin: starts the work on an item, for example in a pool, and returns a function that waits for the result.
+        items: items to work on.
+        ahead: number of items to start before the current one has finished, at least 0.
 
     Yields:
-        The result of each item. What the work on an item raises is raised in that item's turn.
+        The result of each item. An error in the work on an item is raised when its result is due.
     """
     begun: deque[Callable[[], R]] = deque()
     for item in items:

@@ -1,4 +1,4 @@
-"""A limit of time for what others may draw out for ever, such as the answer of a server."""
+"""A time limit for code that may never end, such as waiting for a server."""
 
 import signal
 import threading
@@ -12,10 +12,10 @@ _AGAIN = 1.0
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Ends a block that takes longer; what it waits for is interrupted.
+    """Interrupts a block that takes longer than ``seconds``.
 
-    The error is raised once a second until the block ends, as code that tries again would go on otherwise. Signals
-    reach the main thread only; in another thread, there is no limit.
+    The error is raised once a second until the block ends, because code that retries would otherwise continue. Signals
+    reach the main thread only, so there is no limit in other threads.
 
     Raises:
         TimeoutError: the block took longer.

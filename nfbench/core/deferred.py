@@ -1,4 +1,4 @@
-"""Imports a library without the modules that it imports but that nothing here uses.
+"""Imports a library without those of its imports that nothing here uses.
 
 FrEIA imports ``scipy.stats`` (0.7 s) for the random rotation of one block, higra imports pyplot (0.4 s) to draw graphs.
 Every job would pay for both.
@@ -15,7 +15,7 @@ __all__ = ["deferred"]
 
 
 class _Attribute:
-    """Stands for an attribute of a module, which is imported when the attribute is called or looked into."""
+    """Stands for an attribute of a module. The module is imported when the attribute is called or read."""
 
     def __init__(self, module: str, name: str) -> None:
         self._module, self._name = module, name
@@ -39,7 +39,7 @@ def deferred(*names: str) -> Iterator[None]:
     """Replaces modules while the block imports a library; they are imported when the library first uses them.
 
     Args:
-        names: full names of modules. Those that are imported already stay as they are.
+        names: full names of modules. Modules that are already imported stay as they are.
     """
     stand_ins = {name: _Module(name) for name in names if name not in sys.modules}
     sys.modules.update(stand_ins)

@@ -1,4 +1,4 @@
-"""The one exception that users see as a single line, and the line for errors of the operating system."""
+"""The exception that users see as one line, and the line for errors of the operating system."""
 
 import errno
 import os
@@ -40,7 +40,7 @@ _NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory|
 
 
 class NfbenchError(Exception):
-    """An error a user can repair: names the file, key or cell, what is wrong, and what to do.
+    """An error that a user can fix: names the file, key or cell, what is wrong, and what to do.
 
     The command line prints it as one line and exits with status 1; the trace goes to the log.
     """
@@ -50,10 +50,10 @@ class NfbenchError(Exception):
 
 
 def required(value: T | None, what: str) -> T:
-    """A value that an earlier check has made sure of; a type checker cannot know.
+    """A value that an earlier check has ensured, for the type checker.
 
     Raises:
-        ValueError: it is None; names ``what`` is missing.
+        ValueError: it is None; the message names ``what``.
     """
     if value is None:
         raise ValueError(f"{what} is missing")
@@ -61,12 +61,12 @@ def required(value: T | None, what: str) -> T:
 
 
 def valid_utf8(text: str) -> str:
-    """The text in valid UTF-8: bytes of file names that are not are written as escapes."""
+    """The text in valid UTF-8: other bytes of file names become escapes."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def system_error(error: OSError) -> NfbenchError:
-    """The line for an error of the operating system: the path, what is wrong and, where that is known, what to do."""
+    """The line for an error of the operating system: the path, what is wrong and, if known, what to do."""
     if error.errno is None:  # of a library that derives its own errors from OSError
         return NfbenchError(one_line(error))
     paths = [os.fsdecode(path) for path in (error.filename, error.filename2) if isinstance(path, str | bytes)]
@@ -77,9 +77,9 @@ def system_error(error: OSError) -> NfbenchError:
 
 @contextmanager
 def faults_of(plugin: str) -> Iterator[None]:
-    """Makes one line of any error of a plug-in's code: the plug-in, the error, and the line of code that raised it.
+    """Turns an error in a plug-in into one line: the plug-in, the error, and the line of code that raised it.
 
-    Errors of the user, of the operating system and of memory stay what they are.
+    ``NfbenchError``, errors of the operating system and memory errors pass unchanged.
     """
     try:
         yield
@@ -93,7 +93,7 @@ def faults_of(plugin: str) -> Iterator[None]:
 
 @contextmanager
 def memory_faults(what: str, hint: str) -> Iterator[None]:
-    """Turns an error about memory, of a GPU or the machine, into one line: what ran out of it, the error, a hint."""
+    """Turns a memory error, of a GPU or the machine, into one line: what failed, the error, a hint."""
     try:
         yield
     except Exception as error:
@@ -104,13 +104,13 @@ def memory_faults(what: str, hint: str) -> Iterator[None]:
 
 
 def is_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, of a GPU or of the machine. Torch is not imported for it."""
+    """Whether the memory of a GPU or of the machine ran out; does not import torch."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error)))
 
 
 def one_line(error: object, limit: int = 300) -> str:
-    """The text of an error as one printable line of at most ``limit`` characters; its type where it has no text."""
+    """The text of an error as one printable line of at most ``limit`` characters; its type if it has no text."""
     text = " ".join(str(error).split()) or type(error).__name__
     return "".join(c if c.isprintable() else "?" for c in text)[:limit]

@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old one or the new one, never half of it."""
+"""Write files atomically: a reader sees the old file or the new one, never a part."""
 
 import csv
 import errno
@@ -43,10 +43,10 @@ _DELETE = "delete it and run again"
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path``, renamed to it when the block ends well and removed when it does not.
+    """A temporary path next to ``path``: renamed to it if the block succeeds, removed if it fails.
 
-    The temporary name keeps the ending, so that writers that go by it (NumPy, matplotlib) work. The content is on the
-    disk before the name is, so that a file that is there is whole after a loss of power, too.
+    The temporary name keeps the ending, on which NumPy and matplotlib depend. The content is flushed to the disk before
+    the file is renamed, so that an existing file is complete even after a power failure.
 
     Raises:
         NfbenchError: the disk is full; nothing is left behind.
@@ -86,7 +86,7 @@ def _temporary(path: Path) -> Path:
 
 
 def sync(path: Path) -> None:
-    """Returns when the content of a file is on the disk."""
+    """Flushes the content of a file to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -95,7 +95,7 @@ def sync(path: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Removes a folder, if it is there, however deep it is: ``shutil.rmtree`` ends where Python's recursion does."""
+    """Removes a folder if it exists. Unlike ``shutil.rmtree``, it has no limit of depth."""
     waiting, folders = [folder] if folder.is_dir() and not folder.is_symlink() else [], []
     while waiting:
         folders.append(waiting.pop())
@@ -123,7 +123,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Writes a CSV file atomically, floats with nine significant digits, text as ``shield`` has it."""
+    """Writes a CSV file atomically, floats with nine significant digits, text through ``shield``."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)
@@ -132,7 +132,7 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[A
 
 
 def shield(value: Any) -> Any:
-    """A value as a cell of CSV: text that a spreadsheet would take for a formula begins with an apostrophe."""
+    """A value for a CSV cell: text that a spreadsheet would read as a formula gets an apostrophe in front."""
     if not isinstance(value, str) or not value.startswith(_FORMULA):
         return value
     try:
@@ -143,12 +143,12 @@ def shield(value: Any) -> Any:
 
 
 def unshield(text: str) -> str:
-    """The text that ``shield`` made a cell of."""
+    """The inverse of ``shield``."""
     return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes indented JSON atomically; NaN is refused, since it is not JSON."""
+    """Writes indented JSON atomically. NaN is an error, because it is not valid JSON."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
@@ -180,7 +180,7 @@ def read_model(model: type[M], path: str | Path) -> M:
 
 
 def remove_stale(folder: str | Path) -> None:
-    """Removes temporary files and folders that processes of this machine left in ``folder`` when they were killed."""
+    """Removes temporary files and folders that killed processes of this machine left in ``folder``."""
     import psutil
 
     of_process = re.compile(rf"\..*\.{re.escape(socket.gethostname())}\.([0-9]{{1,9}})\..*")

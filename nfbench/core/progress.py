@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with the time left on a terminal, a line now and then in a log."""
+"""Progress of long tasks: a bar with the time left on a terminal, and lines in the log."""
 
 import logging
 import sys
@@ -16,15 +16,14 @@ _T = TypeVar("_T")
 def progress(
     items: Iterable[_T], *, total: int, label: str, done: int = 0, details: Callable[[], str] = str
 ) -> Iterator[_T]:
-    """Passes the items on and shows how far it is.
+    """Yields items and shows the progress.
 
     Args:
-        items: what to pass on.
-        total: number of items, those done before included.
-        label: what is being done.
-        done: items done before, by a run that is being resumed.
-
-        details: asked after each item for what else to show, such as the log-likelihood.
+        items: items to yield.
+        total: number of items, including those done before.
+        label: name of the task.
+        done: number of items done before, by a run that is resumed.
+        details: called after each item; returns more to show, such as the log-likelihood.
 
     Yields:
         The items.

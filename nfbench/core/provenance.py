@@ -1,4 +1,4 @@
-"""What made a number: code, packages, hardware, and hashes of what went in."""
+"""Provenance of a result: code, packages, hardware, and hashes of its inputs."""
 
 import hashlib
 import os
@@ -40,7 +40,7 @@ def provenance(device: "torch.device | None" = None) -> dict[str, Any]:
     """Commit, versions, hardware and command of this process.
 
     Args:
-        device: what the process computed on, None where it used no torch.
+        device: device of the computation, None without torch.
     """
     torch: Any = sys.modules.get("torch")
     on_gpu = device is not None and device.type == "cuda"
@@ -61,7 +61,7 @@ def provenance(device: "torch.device | None" = None) -> dict[str, Any]:
 
 
 def describe_machine(record: Mapping[str, Any]) -> str:
-    """What a stage ran on, by its ``provenance``: the GPU, or the CPU and the number of threads that it used."""
+    """The machine of a stage, from its ``provenance``: the GPU, or the CPU and the number of threads."""
     if record["device"] == "cuda":
         return f"GPU {record['gpu']}"
     threads = record["threads"] or record["cpu_threads"]
@@ -69,7 +69,7 @@ def describe_machine(record: Mapping[str, Any]) -> str:
 
 
 def _arithmetic(torch: Any) -> dict[str, Any]:
-    """How this process computes on a GPU: float32 as ``ieee`` or ``tf32``, and whether kernels are deterministic."""
+    """Arithmetic of this process on a GPU: float32 as ``ieee`` or ``tf32``, and whether kernels are deterministic."""
     names = {False: "ieee", True: "tf32"}
     return {
         "fp32_products": names[torch.backends.cuda.matmul.allow_tf32],

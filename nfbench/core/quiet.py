@@ -1,4 +1,4 @@
-"""Keeps what libraries say of themselves out of the log."""
+"""Keeps messages of libraries out of the log."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ __all__ = ["quieted"]
 
 @contextmanager
 def quieted(names: Iterable[str]) -> Iterator[None]:
-    """Lets the loggers of these names pass errors alone."""
+    """Limits the loggers with these names to errors."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

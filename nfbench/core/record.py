@@ -1,4 +1,4 @@
-"""The form of records: what stages leave as JSON and others read."""
+"""Base class of records, which stages write as JSON."""
 
 from pydantic import BaseModel, ConfigDict
 

@@ -1,6 +1,6 @@
-"""Finds plug-ins by their file: one module in a package is one method, dataset or family of backbones.
+"""Find plug-ins by file name: one module in a package is one method, dataset or family of backbones.
 
-Listing names imports nothing but the package itself, so that ``--help`` and the workflow stay free of torch.
+Listing names imports only the package itself, so that ``--help`` and the workflow do not import torch.
 """
 
 import ast
@@ -30,7 +30,7 @@ def plugin(package: str, name: str) -> ModuleType:
     """Imports the plug-in ``name`` of ``package``.
 
     Raises:
-        NfbenchError: there is no such plug-in, and the message names the nearest one; or it cannot be imported.
+        NfbenchError: the plug-in does not exist (the message names the closest one) or cannot be imported.
     """
     names = plugin_names(package)
     if name not in names:
@@ -42,17 +42,17 @@ def plugin(package: str, name: str) -> ModuleType:
 
 
 def exported(package: str, name: str, attribute: str, *, instance_of: type = object, subclass_of: type = object) -> Any:
-    """What the module of a plug-in has under the name that its package prescribes.
+    """The object that a plug-in's module defines under the name its package requires.
 
     Args:
         package: of the plug-ins.
         name: of the plug-in.
         attribute: such as ``METHOD``.
-        instance_of: what it has to be, of packages whose plug-ins are objects.
-        subclass_of: what it has to derive from, of packages whose plug-ins are classes.
+        instance_of: required type, for packages whose plug-ins are objects.
+        subclass_of: required base class, for packages whose plug-ins are classes.
 
     Raises:
-        NfbenchError: there is no such plug-in, or its module does not have that; names the file.
+        NfbenchError: the plug-in does not exist or does not define it; names the file.
     """
     value = getattr(plugin(package, name), attribute, None)
     is_class, file = subclass_of is not object, _file(package, name)
@@ -72,13 +72,13 @@ def _file(package: str, name: str) -> str:
 
 
 def package_folder(package: str) -> Path | None:
-    """Folder of a package, without importing it; None where it is not installed."""
+    """Folder of a package, without importing it; None if it is not installed."""
     spec = importlib.util.find_spec(package)
     return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
 
 
 def plugin_literal(package: str, name: str, variable: str) -> Any:
-    """The value of a literal at the top of a plug-in's file, read without importing it; None where it has none."""
+    """A top-level literal of a plug-in's file, read without importing it; None if it is missing."""
     (folder,) = importlib.import_module(package).__path__
     for node in _statements(Path(folder, f"{name}.py")):
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == variable:
@@ -87,14 +87,14 @@ def plugin_literal(package: str, name: str, variable: str) -> Any:
 
 
 def plugin_defines(package: str, name: str, attribute: str, members: Iterable[str], root: str) -> bool:
-    """Whether a plug-in's class, or a base of it, has one of ``members`` of its own; read without importing it.
+    """Whether a plug-in's class or one of its bases defines one of ``members``; read without importing it.
 
     Args:
         package: of the plug-ins.
         name: of the plug-in.
-        attribute: under which its module has the class, such as ``METHOD``.
+        attribute: name of the class in its module, such as ``METHOD``.
         members: names of methods.
-        root: name of the base that all classes of the package have in common, which does not count.
+        root: common base class of the package, which is ignored.
     """
 
     def defined(module: str, sought: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a job may ask the machine for, decided without importing torch."""
+"""Resources that jobs ask for, decided without importing torch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,16 +12,15 @@ _DAY = 24 * 60
 
 
 def gpus_per_job(device: str, devices: Path = Path("/dev")) -> int:
-    """GPUs that a job asks for: 1 with ``cuda``, with ``auto`` where this machine has an NVIDIA device, else 0.
+    """GPUs that a job asks for: 1 with ``cuda``, or with ``auto`` if an NVIDIA GPU is visible; otherwise 0.
 
-    Where there is none, or ``CUDA_VISIBLE_DEVICES`` hides all, jobs share the cores instead of queueing for a GPU that
-    is not there.
+    Without a visible GPU, jobs share the cores instead of waiting for a GPU.
     """
     return int(device == "cuda" or (device == "auto" and bool(device_files(devices) and visible_gpus(devices))))
 
 
 def memory(megabytes: int) -> Callable[[Any, int], int]:
-    """Memory of a job in MB as Snakemake asks for it, twice as much with each attempt.
+    """Memory of a job in MB for Snakemake, doubled with each attempt.
 
     >>> [memory(500)(None, attempt) for attempt in (1, 2, 3)]
     [500, 1000, 2000]
@@ -34,10 +33,10 @@ def memory(megabytes: int) -> Callable[[Any, int], int]:
 
 
 def time_limit(minutes: int) -> Callable[[Any, int], int]:
-    """Time limit of a job in minutes as Snakemake asks for it, twice as much with each attempt but no more than a day.
+    """Time limit of a job in minutes for Snakemake, doubled with each attempt up to one day.
 
-    Many clusters allow no more, and let a job that asks for it wait for ever. A training needs no more either: each
-    attempt goes on where the last one stopped.
+    Many clusters allow no more and let a longer job wait forever. A training does not need more: each attempt continues
+    where the last one stopped.
 
     >>> [time_limit(480)(None, attempt) for attempt in (1, 2, 3)]
     [480, 960, 1440]

@@ -1,6 +1,6 @@
-"""Arrays that may be larger than memory: beyond a limit they are mapped from files, and read part by part.
+"""Arrays that may be larger than memory: large ones are mapped from files and read in parts.
 
-The files have no name: they disappear with their array, also where the process is killed.
+The files have no name, so they disappear with their array, even if the process is killed.
 """
 
 import math
@@ -26,13 +26,12 @@ _PART = 1 << 28
 
 
 def empty(shape: Sequence[int], dtype: DTypeLike, folder: Path | None = None) -> np.ndarray:
-    """An array to be filled; one of more than ``LARGE`` bytes is mapped from a file.
+    """An uninitialized array; one of more than ``LARGE`` bytes is mapped from a file.
 
     Args:
         shape: of the array.
         dtype: of the array.
-        folder: of the file, made where it is not there; by default the system's folder of temporary files, which may
-            itself be in memory.
+        folder: of the file, created if missing. Default: the system's temporary folder, which may be in memory.
 
     Raises:
         NfbenchError: the disk is full.
@@ -47,7 +46,7 @@ def empty(shape: Sequence[int], dtype: DTypeLike, folder: Path | None = None) ->
 
 
 def stored(array: np.ndarray, folder: Path | None = None) -> np.ndarray:
-    """An array's copy in a file, mapped for reading; arguments and errors as for ``empty``."""
+    """Copies an array to a file and maps it for reading; arguments and errors as for ``empty``."""
     with _file(folder) as file:
         file.write(array.data.cast("B"))
         file.flush()
@@ -55,16 +54,16 @@ def stored(array: np.ndarray, folder: Path | None = None) -> np.ndarray:
 
 
 def release(array: np.ndarray) -> None:
-    """Gives back the memory that reading and writing a mapped array took; its values stay."""
+    """Frees the memory that reading and writing a mapped array took; its values stay."""
     mapped = getattr(array, "_mmap", None)
     if mapped is not None and array.mode != "c":  # type: ignore[attr-defined]
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def parts(array: np.ndarray) -> Iterator[np.ndarray]:
-    """Consecutive rows of an array, some 256 MiB at a time, in parts of about equal length.
+    """Consecutive rows of an array, in parts of about equal length and 256 MiB.
 
-    Memory of a mapped array is given back after each.
+    Memory of a mapped array is freed after each part.
     """
     for part in np.array_split(array, max(1, min(len(array), math.ceil(array.nbytes / _PART)))):
         yield part
@@ -72,13 +71,13 @@ def parts(array: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def walk(array: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows of an array; memory of a mapped one is given back on the way."""
+    """Rows of an array; frees memory of a mapped one on the way."""
     for part in parts(array):
         yield from part
 
 
 def save(path: Path, array: np.ndarray) -> None:
-    """As ``numpy.save`` with a path that ends in ``.npy``, part by part."""
+    """Like ``numpy.save`` with a path that ends in ``.npy``, but in parts."""
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
         for part in parts(array):

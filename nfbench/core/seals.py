@@ -1,7 +1,7 @@
-"""Records that know themselves and the files next to them by hash, and the reader that checks both.
+"""Records with hashes of themselves and of the files next to them, and readers that check both.
 
 A stage writes its record last: the record lists the size and SHA-256 of the files that the stage wrote, and its seal is
-a hash of all its values. What has changed since, on a disk that fails or by hand, is refused by one line that names it.
+a hash of all its values. A file that has changed since is an error that names it.
 """
 
 import hashlib
@@ -36,14 +36,14 @@ _SEAL = "seal"
 
 
 class KnownFile(Record):
-    """A file as it was when its record was written."""
+    """State of a file when its record was written."""
 
     size: int = Field(ge=0)
     sha256: str
 
 
 def known_files(folder: str | Path, names: Iterable[str]) -> dict[str, KnownFile]:
-    """Sizes and hashes of files in a folder, by name: what a record keeps as ``written``."""
+    """Sizes and hashes of files in a folder, by name, for the key ``written`` of a record."""
     paths = {name: Path(folder, name) for name in names}
     return {name: KnownFile(size=path.stat().st_size, sha256=_sha256(path)) for name, path in paths.items()}
 
@@ -78,7 +78,7 @@ def read_sealed(model: type[M], path: str | Path) -> M:
 
 
 def read_sealed_values(path: str | Path) -> dict[str, Any]:
-    """Reads the values of a record that ``write_sealed`` wrote, of whichever form, without the seal.
+    """Reads the values of a record that ``write_sealed`` wrote, in any form, without the seal.
 
     Raises:
         NfbenchError: the file is missing, is no JSON mapping, or has changed.
@@ -100,7 +100,7 @@ def files_in(values: Mapping[str, Any]) -> dict[str, KnownFile]:
 
 
 def verified(path: str | Path, record: str | Path) -> Path:
-    """The path of a file, once its content is known to be that which its record lists.
+    """The path of a file, after checking its content against its record.
 
     Args:
         path: the file.
@@ -121,7 +121,7 @@ def verified(path: str | Path, record: str | Path) -> Path:
 
 
 def resized(folder: Path, written: Mapping[str, KnownFile]) -> Path | None:
-    """The first file that has another size than its record lists, of those that are there; contents are not read."""
+    """The first existing file whose size differs from its record; does not read contents."""
     sizes = {folder / name: known.size for name, known in written.items()}
     return next((path for path, size in sizes.items() if path.is_file() and path.stat().st_size != size), None)
 
@@ -143,7 +143,7 @@ def _sha256(path: Path) -> str:
 
 @lru_cache(maxsize=4096)
 def _hash_once(path: Path, *_state: int) -> str:
-    """Hash of a file, computed once a process for each state of the file."""
+    """Hash of a file, computed once per process for each state of the file."""
     return file_sha256(path)
 
 

@@ -1,8 +1,7 @@
-"""Which GPU of a machine a job computes on.
+"""Assign one GPU of a machine to each job.
 
-Snakemake counts the GPUs that jobs ask for, but does not say which one a job is to use, and CUDA gives the first one to
-everybody. A job therefore takes a slot of its own before CUDA is started: a lock that the kernel releases when the
-process ends, however it ends.
+Snakemake counts the GPUs that jobs ask for but does not assign them, and by default every job would use the first one.
+A job therefore takes a slot before CUDA starts: a lock that the kernel releases when the process ends.
 """
 
 import atexit
@@ -32,7 +31,7 @@ def device_files(folder: Path = Path("/dev")) -> list[Path]:
 
 
 def visible_gpus(devices: Path = Path("/dev")) -> list[str]:
-    """The GPUs that CUDA would see, without starting it: what ``CUDA_VISIBLE_DEVICES`` names, or else all.
+    """The GPUs that CUDA would see, without starting CUDA: those in ``CUDA_VISIBLE_DEVICES``, by default all.
 
     A GPU is a number, a UUID, or the id of a MIG device. As in CUDA, the list ends before the first name that is none
     of these (``-1``, ``NoDevFiles``, nothing), and GPUs are counted from 0, also where their files have
@@ -49,18 +48,18 @@ def visible_gpus(devices: Path = Path("/dev")) -> list[str]:
 
 
 def take_slot(gpus: Sequence[str], poll_seconds: float = 1.0) -> None:
-    """Waits for a GPU on which a slot is free, and makes it the only one that CUDA sees in this process.
+    """Waits for a GPU with a free slot, and makes it the only one that CUDA sees in this process.
 
     The slot is held until the process ends. Jobs of one user on one machine share the slots, and in Slurm those of one
-    allocation. ``NFBENCH_JOBS_PER_GPU`` is the number of slots of each GPU, by default 1; empty GPUs come first. Where
-    there is one GPU or none there is nothing to choose, and no slot is taken.
+    allocation. ``NFBENCH_JOBS_PER_GPU`` is the number of slots of each GPU, by default 1; empty GPUs come first. With
+    one GPU or none, no slot is taken.
 
     Args:
         gpus: as ``CUDA_VISIBLE_DEVICES`` names them.
-        poll_seconds: between two looks at slots that are all taken.
+        poll_seconds: seconds between two checks if all slots are taken.
 
     Raises:
-        NfbenchError: ``NFBENCH_JOBS_PER_GPU`` is no positive number.
+        NfbenchError: ``NFBENCH_JOBS_PER_GPU`` is not a positive integer.
     """
     if len(gpus) < 2:
         return
@@ -78,7 +77,7 @@ def take_slot(gpus: Sequence[str], poll_seconds: float = 1.0) -> None:
 
 
 def _first_free(slots: Sequence[tuple[str, Path]]) -> str | None:
-    """Locks the first slot that is free and returns its GPU; None where all are taken."""
+    """Locks the first free slot and returns its GPU; None if all are taken."""
     from filelock import FileLock, Timeout
 
     for gpu, path in slots:
@@ -93,7 +92,7 @@ def _first_free(slots: Sequence[tuple[str, Path]]) -> str | None:
 
 
 def _folder() -> Path:
-    """Folder of the locks: of this machine, since on a shared disk all machines would have one GPU 0.
+    """Folder of the locks, on this machine: on a shared disk, all machines would share one GPU 0.
 
     Slurm gives the GPUs of a machine to allocations, and may number those of each from 0.
     """

@@ -1,8 +1,8 @@
-"""Lets torchvision import beside a torch that lacks its compiled operators.
+"""Import torchvision next to a torch that lacks its compiled operators.
 
-torchvision's wheels are built for CUDA. Beside a CPU torch the compiled library does not load, and torchvision then
-fails while it describes ``torchvision::nms`` and ``torchvision::qnms`` to torch. Nothing here uses these operators;
-defining their schemas is enough for the import to pass. Where the compiled operators are there, nothing is done.
+torchvision's wheels are built for CUDA. With a CPU torch the compiled library does not load, and torchvision fails to
+register ``torchvision::nms`` and ``torchvision::qnms``. Nothing here uses these operators, so defining their schemas is
+enough. If the compiled operators exist, nothing is done.
 """
 
 import torch
@@ -19,7 +19,7 @@ _definitions: list[torch.library.Library] = []
 
 
 def import_torchvision() -> None:
-    """Imports torchvision, defining the two operator schemas first where they are missing.
+    """Imports torchvision, defining the two operator schemas first if they are missing.
 
     Raises:
         ImportError: torchvision is not installed, or fails for another reason.

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 import nfbench
 from nfbench.blocks.features import Features
 from nfbench.core.errors import NfbenchError, one_line, required
+from nfbench.core.extras import require
 from nfbench.core.files import atomic_path
 from nfbench.core.quiet import quieted
 from nfbench.features.forward import TRANSFORM, Picture, read_images
 from nfbench.features.recipe import Recipe
 from nfbench.inference.archive import METADATA_FILE
-from nfbench.inference.exported import IMAGE, ExportFormat, Metadata, load_exported, onnx_package
+from nfbench.inference.exported import IMAGE, ExportFormat, Metadata, load_exported
 from nfbench.inference.model import TrainedModel
 from nfbench.results.record import tested_images
 from nfbench.scoring.maps import ScoredImages
@@ -240,8 +241,7 @@ def _trace(scorer: Scorer) -> torch.export.ExportedProgram:
 def _write_onnx(
     program: torch.export.ExportedProgram, path: Path, text: str, outputs: Sequence[str], title: str
 ) -> None:
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        onnx_package(name)
+    require("export")
     tensors = [*program.state_dict.values(), *program.constants.values()]
     size = sum(x.nbytes for x in tensors if isinstance(x, Tensor))
     if size > _LARGEST_ONNX:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -11,13 +11,14 @@ from PIL import Image
 from pydantic import ValidationError
 
 from nfbench.core.errors import NfbenchError, one_line
+from nfbench.core.extras import require
 from nfbench.core.record import Record
 from nfbench.features.forward import read_images
 from nfbench.inference.archive import METADATA_FILE, read_program
 from nfbench.inference.predict import Located
 from nfbench.results.thresholds import ThresholdsRecord
 
-__all__ = ["EXPORTED", "IMAGE", "ExportFormat", "ExportedModel", "Metadata", "load_exported", "onnx_package"]
+__all__ = ["EXPORTED", "IMAGE", "ExportFormat", "ExportedModel", "Metadata", "load_exported"]
 
 ExportFormat = Literal["torch", "onnx"]
 
@@ -161,20 +162,6 @@ def load_exported(path: str | Path, device: torch.device | None = None) -> Expor
         ) from error
 
 
-def onnx_package(name: str) -> Any:
-    """A package of the extra ``export``.
-
-    Raises:
-        NfbenchError: it is not installed.
-    """
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise NfbenchError(f"ONNX needs the package '{name}'; install it: pip install 'nfbench[export]'") from error
-
-
 def _load_program(path: Path, device: torch.device) -> ExportedModel:
     program, text = read_program(path)
     metadata = Metadata.parse(text, path)
@@ -193,7 +180,9 @@ def _load_program(path: Path, device: torch.device) -> ExportedModel:
 
 
 def _load_onnx(path: Path, device: torch.device) -> ExportedModel:
-    runtime = onnx_package("onnxruntime")
+    require("export", "onnxruntime")
+    import onnxruntime as runtime
+
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
     wanted = ["CUDAExecutionProvider"] if device.type == "cuda" else []

@@ -1,20 +1,16 @@
 """What a study varies: the space of a variant as Optuna's distributions, and points of it as settings."""
 
 from collections.abc import Mapping
-from typing import Any
-
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from typing import TYPE_CHECKING, Any
 
 from nfbench.blocks.method import PACKAGE, Method, resolve_settings
 from nfbench.blocks.settings import MethodSettings, epochs_of
 from nfbench.config import Choices, Dimension, VariantConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import exported
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 __all__ = ["BACKBONE", "default_point", "distributions", "search_space", "split_point"]
 
@@ -74,7 +70,7 @@ def _check_likelihood(variant: VariantConfig, method_type: type[Method], space: 
     )
 
 
-def distributions(space: Mapping[str, Dimension]) -> dict[str, BaseDistribution]:
+def distributions(space: Mapping[str, Dimension]) -> "dict[str, BaseDistribution]":
     """Dimensions as Optuna knows them."""
     return {name: _distribution(dimension) for name, dimension in space.items()}
 
@@ -91,7 +87,9 @@ def split_point(point: Mapping[str, Value], backbones: tuple[str, ...]) -> tuple
     return str(point.get(BACKBONE, backbones[0])), settings
 
 
-def _distribution(dimension: Dimension) -> BaseDistribution:
+def _distribution(dimension: Dimension) -> "BaseDistribution":
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
     if isinstance(dimension, Choices):
         return CategoricalDistribution(dimension.choices)
     if dimension.whole:

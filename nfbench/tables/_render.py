@@ -16,7 +16,7 @@ from nfbench.results.compare import Comparison
 from nfbench.tables._holes import HOLE_MARK
 from nfbench.tables._model import PUBLISHED_ONLY, Cell, Column, Table, Text, exact, published_cell
 
-__all__ = ["to_csv", "to_html", "to_latex", "to_text"]
+__all__ = ["align", "measured", "to_csv", "to_html", "to_latex", "to_text"]
 
 _STATUS_MARKS = {
     "reproduced": "=", "close": r"$\approx$", "off": r"$\neq$", "missing": "--", "measured": "", "incomparable": "",
@@ -181,10 +181,11 @@ def _parts(cell: Cell) -> list[Text]:
     if isinstance(cell, Text):
         return [cell]
     difference = "" if math.isnan(cell.difference) else f"{cell.difference:+.2f}"
-    return [Text(_measured(cell)), published_cell(cell.published), Text(difference), Text(cell.status, {}, cell.status)]
+    return [Text(measured(cell)), published_cell(cell.published), Text(difference), Text(cell.status, {}, cell.status)]
 
 
-def _measured(cell: Comparison) -> str:
+def measured(cell: Comparison) -> str:
+    """A mean over seeds with its standard deviation, as it is printed."""
     mark = HOLE_MARK if cell.holes else ""
     if math.isnan(cell.mean):
         return f"–{mark}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nfbench.core.deadline import deadline
 from nfbench.core.errors import NfbenchError, one_line
+from nfbench.core.extras import require
 from nfbench.core.files import atomic_path, remove_stale
 
 if TYPE_CHECKING:
@@ -87,9 +88,10 @@ class Store:
         """A client of the store, which is made where it is the one in ``folder`` and not there yet.
 
         Raises:
-            NfbenchError: the store cannot be used, or does not answer.
+            NfbenchError: MLflow is not installed, or the store cannot be used or does not answer.
         """
         set_environment()
+        require("tracking")
         from mlflow import MlflowClient
 
         if self.is_server:

@@ -1,4 +1,4 @@
-"""nfbench check: says that all is sound, or every fault, and how many cells there are."""
+"""nfbench check: confirms that all is valid or names every fault, and counts cells."""
 
 import shutil
 import subprocess
@@ -33,8 +33,8 @@ def check(*arguments):
 def test_what_is_sound_is_counted(folder):
     for category in ("part", "another"):
         (folder / "images" / category / "train" / "good").mkdir(parents=True)
-    assert check().output == "1 experiment is sound\nquickstart: 3 cells\n"
-    assert check("quickstart").output == "1 experiment is sound\nquickstart: 3 cells\n"
+    assert check().output == "1 experiment is valid\nquickstart: 3 cells\n"
+    assert check("quickstart").output == "1 experiment is valid\nquickstart: 3 cells\n"
 
 
 def test_an_experiment_whose_images_are_not_there_is_sound_all_the_same(folder):

@@ -83,7 +83,7 @@ def test_jobs_run_in_their_environment(new_checkout, conda):
 @pytest.mark.workflow
 def test_without_the_option_jobs_run_in_the_environment_at_hand(new_checkout, conda):
     checkout = new_checkout()
-    printed = checkout.snakemake("results/sources.json")
+    printed = checkout.snakemake("--printshellcmds", "results/sources.json")
     assert "Conda environments: ignored" in printed
     assert not (conda / "used").exists()
 

@@ -1,4 +1,4 @@
-"""The plan, and the small functions by which rules ask it."""
+"""The plan and the helper functions of the rules."""
 
 import inspect
 import json
@@ -26,14 +26,14 @@ from snakemake.settings.enums import RerunTrigger
 
 
 def refuse(message):
-    """Ends the run with one line. An exception of Snakemake's would be shown with rule, line and trace, or, where a file
-    is asked for, not at all."""
+    """Ends the run with one line. Snakemake would print an exception with rule, line and trace, or hide it if a file is
+    the target."""
     logger.error(f"Error: {message}")
     sys.exit(1)
 
 
 def reporting_errors(function):
-    """Shows an error of the user's as one line."""
+    """Prints an error that the user can fix as one line."""
 
     @wraps(function)
     def reported(*arguments, **keywords):
@@ -50,8 +50,8 @@ def reporting_errors(function):
 
 @reporting_errors
 def make_plan():
-    """The plan of config.yaml with what the command line overrides. The file is read as it is written, since names such
-    as 01 or 2024 are numbers in what Snakemake reads."""
+    """The plan for config.yaml and the keys that the command line overrides. The file is read as text, because Snakemake
+    would turn names such as 01 or 2024 into numbers."""
     values = read_config(Path("config.yaml"), OVERRIDES)
     return Plan(load_bench(values, WORKFLOW / "experiments"))
 
@@ -67,16 +67,16 @@ BENCH, PATHS = PLAN.bench, PLAN.paths
 CONFIG = json.dumps(OVERRIDES, sort_keys=True)
 FETCHED = str(record_path("{reader}", Path(BENCH.config.data_root)))
 
-DEVICE = BENCH.config.device  # a resource of rules, not a parameter: another one makes no run again
+DEVICE = BENCH.config.device  # a resource of rules, not a parameter: changing it repeats no run
 GPUS = gpus_per_job(DEVICE)
 
 if not workflow.deployment_settings.deployment_method:
-    # jobs use the Python that runs Snakemake, also where its environment is not activated
+    # jobs use the Python that runs Snakemake, even if its environment is not activated
     shell.prefix(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
 
 
 def any_of(names):
-    """A regular expression for one of the names."""
+    """A regular expression that matches one of the names."""
     return "|".join(re.escape(name) for name in sorted(names)) or "none"
 
 
@@ -107,10 +107,20 @@ wildcard_constraints:
 
 @reporting_errors
 def fetched(wildcards):
-    """The record of a download that comes before a dataset is read: with 'fetch: true', where it is not there."""
+    """Records of the downloads that a dataset needs first: with 'fetch: true', if it is missing."""
     return [FETCHED.format(reader=reader) for reader in PLAN.catalogue.to_fetch(wildcards.dataset)]
 
 
+def complete(experiment):
+    """The message at the end of an experiment: where its tables, figures and report are."""
+    config, lines = BENCH.experiment(experiment), [f"{experiment} is complete"]
+    lines += [f"tables: {PATHS.table(experiment, '*', '*').parent}/"] if config.tables else []
+    lines += [f"figures: {PATHS.figure(experiment, '*', '*').parent}/"] if config.figures else []
+    lines += [f"report: {PATHS.report(experiment)}"] if config.grid else []
+    text = "\n  ".join([*lines, f"'nfbench show {experiment}' prints the means and the tables"])
+    return text.replace("{", "{{").replace("}", "}}")  # Snakemake reads braces as wildcards
+
+
 def outputs(experiment):
-    """What a run of an experiment is for: run records, and all that is made from them."""
+    """All outputs of an experiment: run records, and the tables, figures and report made from them."""
     return reporting_errors(lambda wildcards: PLAN.outputs(experiment))

@@ -1,8 +1,8 @@
-"""Data: get datasets, look at them, check and hash the images of a category."""
+"""Data: download and check datasets, and write the manifest of each category."""
 
 
 rule list_data:
-    """Lists the datasets that can be fetched, with licence and citation."""
+    """Lists the datasets that can be downloaded, with licence and citation."""
     output:
         PATHS.template("sources.json"),
     log:
@@ -18,13 +18,13 @@ rule list_data:
     params:
         root=BENCH.config.data_root,
     message:
-        "List the datasets that can be fetched"
+        "List the datasets that can be downloaded"
     shell:
         "python -m nfbench --log {log:q} data list --data-root {params.root:q} --output {output:q}"
 
 
 rule fetch_data:
-    """Downloads a dataset to its place below the data's root; its record lies next to it."""
+    """Downloads a dataset to its folder in data_root and writes a record of the download."""
     output:
         record=FETCHED,
     log:
@@ -40,13 +40,13 @@ rule fetch_data:
     params:
         root=subpath(output.record, ancestor=2),
     message:
-        "Fetch {wildcards.reader}"
+        "Download {wildcards.reader}"
     shell:
         "python -m nfbench --log {log:q} data fetch {wildcards.reader:q} --data-root {params.root:q}"
 
 
 rule check_data:
-    """Reads every image and mask of a dataset and holds their numbers against the official ones."""
+    """Reads every image and mask of a dataset and compares their numbers with the official ones."""
     input:
         fetched,
     output:
@@ -69,14 +69,14 @@ rule check_data:
             "nfbench.datasets._check:check_dataset", f"nfbench.datasets.{BENCH.dataset(wildcards.dataset).dataset}"
         ),
     message:
-        "Check the images of {wildcards.dataset}"
+        "Check all images of {wildcards.dataset}"
     shell:
         "python -m nfbench --log {log:q} data check {params.reader:q} --root {params.root:q} --stride {params.stride:q}"
         " --output {output:q}"
 
 
 rule prepare_data:
-    """Writes the manifest of a category and what it was made from; generated datasets are made first."""
+    """Checks and hashes the images of a category and writes its manifest. Generated datasets are created first."""
     input:
         fetched,
         inputs("prepare_data"),
@@ -96,6 +96,6 @@ rule prepare_data:
     params:
         spec=spec("prepare_data"),
     message:
-        "Check the images of {wildcards.dataset}, {wildcards.category}, and write {output.manifest}"
+        "Check the images of {wildcards.dataset}, {wildcards.category}"
     shell:
         "python -m nfbench --log {log:q} prepare_data --spec {params.spec:q}"

@@ -2,7 +2,7 @@
 
 
 rule extract_features:
-    """Caches the features of one view, pseudo-anomalies with their masks; the levels lie next to meta.json."""
+    """Caches the features of one view, and the masks of pseudo-anomalies. The levels lie next to meta.json."""
     input:
         inputs("extract_features"),
         tested_first,
@@ -23,7 +23,7 @@ rule extract_features:
     params:
         spec=spec("extract_features"),
     message:
-        "Extract {wildcards.view} features of {wildcards.dataset}, {wildcards.category} by {wildcards.backbone}"
+        "Extract features of {wildcards.dataset}, {wildcards.category}, view {wildcards.view}, with {wildcards.backbone}"
     shell:
         "python -m nfbench --log {log:q} extract_features --spec {params.spec:q} --device {resources.device:q}"
         " --threads {threads}"

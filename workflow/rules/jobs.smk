@@ -1,10 +1,10 @@
-"""What rules ask of a job of the plan: inputs, spec, code, memory."""
+"""Inputs, spec, code and memory of the jobs of the plan."""
 
 import shutil
 
 
 def cell_of(wildcards):
-    """The cell of a job on a run."""
+    """The cell that a job belongs to."""
     names = ("setting", "dataset", "category", "method", "backbone")
     return Cell(*(wildcards[name] for name in names), seed=int(wildcards.seed))
 
@@ -27,14 +27,14 @@ JOBS = {
 
 
 def inputs(stage):
-    """What the jobs of a stage read; nothing where the result is there and is that of the plan, so that what it was made
-    from may be deleted, and makes nothing run when it is made again for others."""
+    """Input files of the jobs of a stage. A job whose result is up to date has no inputs, so that intermediate files can
+    be deleted, and making them again for other jobs does not repeat it."""
 
     @reporting_errors
     def of_job(wildcards):
         job = JOBS[stage](wildcards)
         if job.state == "stale" and RerunTrigger.PARAMS in workflow.rerun_triggers:
-            # also where Snakemake does not know it: the record came from another checkout, or .snakemake is gone
+            # also if Snakemake has no metadata: the record came from another checkout, or .snakemake was deleted
             workflow.dag.forcefiles.add(str(job.target))
         forced = workflow.dag_settings.forceall or workflow.dag_settings.forcerun
         return job.inputs if forced or not job.is_settled else []
@@ -43,17 +43,17 @@ def inputs(stage):
 
 
 def spec(stage):
-    """What the jobs of a stage are told, as JSON."""
+    """The spec of the jobs of a stage, as JSON."""
     return reporting_errors(lambda wildcards: JOBS[stage](wildcards).spec.to_json())
 
 
 def code(stage):
-    """Hash of the code that the jobs of a stage follow from."""
+    """Hash of the code that the jobs of a stage depend on."""
     return reporting_errors(lambda wildcards: JOBS[stage](wildcards).code)
 
 
 def memory_of(stage, default):
-    """Megabytes that the jobs of a stage ask for, twice as much with each attempt."""
+    """Memory of the jobs of a stage in MB, doubled with each attempt."""
 
     @reporting_errors
     def of_attempt(wildcards, attempt):
@@ -64,7 +64,8 @@ def memory_of(stage, default):
 
 @reporting_errors
 def tested_first(wildcards):
-    """The view of the test images, which comes first: models are scored, and go, before the next training."""
+    """Features of the test images, which are extracted first. Each model can then be scored and deleted before the next
+    training starts."""
     job = JOBS["extract_features"](wildcards)
     if wildcards.view == "test" or job.is_settled:
         return []
@@ -72,7 +73,7 @@ def tested_first(wildcards):
 
 
 def remove_levels_with_meta():
-    """Has the levels go when Snakemake removes the meta.json next to them, as a temporary file that no job needs."""
+    """Deletes the levels next to a temporary meta.json when Snakemake deletes it."""
     remove_meta = workflow.dag.handle_temp
 
     async def handle_temp(job):

@@ -1,4 +1,4 @@
-"""Report and tracking, and the targets: one for each experiment, by its name."""
+"""Report and tracking, and one target for each experiment."""
 
 
 localrules:
@@ -7,7 +7,7 @@ localrules:
 
 
 rule build_report:
-    """Writes the report as a page that needs nothing beside itself."""
+    """Writes the report as one self-contained HTML file."""
     input:
         inputs("build_report"),
     output:
@@ -31,7 +31,7 @@ rule build_report:
 
 
 rule track_runs:
-    """Brings runs, tables and figures of an experiment into MLflow. It is the only rule that writes there."""
+    """Writes the runs, tables and figures of an experiment to MLflow. No other rule writes there."""
     input:
         inputs("track_runs"),
     output:
@@ -64,7 +64,7 @@ for experiment in BENCH.experiments:
         input:
             outputs(experiment),
         message:
-            f"{experiment} is complete: 'nfbench show {experiment}' prints its tables"
+            complete(experiment)
 
     rule:
         name:
@@ -73,4 +73,4 @@ for experiment in BENCH.experiments:
             outputs(experiment),
             PATHS.template(f"mlflow/{experiment}.json"),
         message:
-            f"{experiment} is complete and tracked: 'nfbench mlflow' opens MLflow's pages"
+            f"{complete(experiment)}\n  MLflow: 'nfbench mlflow' opens the pages of the tracked runs"

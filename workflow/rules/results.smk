@@ -1,4 +1,4 @@
-"""Results: gather the runs of an experiment; build its tables and figures."""
+"""Results: collect the runs of an experiment, and build its tables and figures."""
 
 
 localrules:
@@ -9,7 +9,7 @@ localrules:
 
 
 rule aggregate_results:
-    """Gathers all run records; refuses holes."""
+    """Collects all run records; fails if one is missing."""
     input:
         inputs("aggregate_results"),
     output:
@@ -28,7 +28,7 @@ rule aggregate_results:
     params:
         spec=spec("aggregate_results"),
     message:
-        "Gather the results of {wildcards.experiment}"
+        "Collect the results of {wildcards.experiment}"
     shell:
         "python -m nfbench --log {log:q} aggregate_results --spec {params.spec:q}"
 
@@ -61,7 +61,7 @@ rule build_table:
         spec=spec("build_table"),
         title=lambda wildcards: PLAN.table(wildcards.experiment, wildcards.table).spec.table.title,
     message:
-        "Build the table {output.csv}"
+        "Build table {wildcards.table}"
     shell:
         "python -m nfbench --log {log:q} build_table --spec {params.spec:q}"
 
@@ -93,13 +93,13 @@ rule build_figure:
         spec=spec("build_figure"),
         kind=lambda wildcards: PLAN.figure(wildcards.experiment, wildcards.figure).spec.figure.kind,
     message:
-        "Draw the figure {output.png}"
+        "Draw figure {wildcards.figure}"
     shell:
         "python -m nfbench --log {log:q} build_figure --spec {params.spec:q}"
 
 
 rule copy_by_name:
-    """Copies a table or figure to where its name alone leads; names are unique over all experiments."""
+    """Copies a table or figure to a path without the experiment; names are unique over all experiments."""
     input:
         lambda wildcards: PATHS.template(f"{BY_NAME[wildcards.named]}.{wildcards.ending}"),
     output:
@@ -113,6 +113,6 @@ rule copy_by_name:
         mem_mb=memory(100),
         runtime=time_limit(5),
     message:
-        "Copy {input} to {output}"
+        "Copy {wildcards.named}.{wildcards.ending}"
     shell:
         "cp -- {input:q} {output:q} > {log:q} 2>&1"

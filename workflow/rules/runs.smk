@@ -1,9 +1,9 @@
-"""Runs: train one model per cell, in the setting unified one for all categories of a dataset, and evaluate it."""
+"""Runs: train and evaluate one model per cell, or one for all categories of a dataset in the setting unified."""
 
 
 rule train_flow:
-    """Trains a method on cached features. Its checkpoints lie in a folder that Snakemake does not know, so that a killed
-    job goes on where it stopped."""
+    """Trains a method on cached features. Checkpoints lie in a folder that Snakemake does not manage, so that a killed
+    training continues where it stopped."""
     input:
         inputs("train_flow"),
     output:
@@ -12,7 +12,7 @@ rule train_flow:
         PATHS.log("train_flow"),
     benchmark:
         PATHS.benchmark("train_flow")
-    priority: 1  # before the next extraction, whose features would fill the disk
+    priority: 1  # before the next extraction, to save disk space
     conda:
         "../../envs/nfbench.yaml"
     threads: 1
@@ -31,7 +31,7 @@ rule train_flow:
 
 
 rule score_run:
-    """Scores the test images of a category with every kept model; maps lie in a folder that the evaluation deletes."""
+    """Scores the test images of a category with every kept model. The evaluation deletes the maps."""
     input:
         inputs("score_run"),
     output:
@@ -40,7 +40,7 @@ rule score_run:
         PATHS.log("score_run"),
     benchmark:
         PATHS.benchmark("score_run")
-    priority: 2  # before the next training, whose models would fill the disk
+    priority: 2  # before the next training, to save disk space
     conda:
         "../../envs/nfbench.yaml"
     threads: 1
@@ -61,7 +61,7 @@ rule score_run:
 
 
 rule evaluate_run:
-    """Measures the scores of all kept models, at the size of the original images; needs no GPU."""
+    """Computes the metrics of all kept models at the size of the original images; needs no GPU."""
     input:
         inputs("evaluate_run"),
     output:

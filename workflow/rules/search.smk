@@ -1,4 +1,4 @@
-"""Searches of hyper-parameters: one study for each variant with a search and each category, shared by several workers."""
+"""Hyper-parameter searches: one study per variant and category, shared by several workers."""
 
 
 localrules:
@@ -7,8 +7,8 @@ localrules:
 
 
 rule create_study:
-    """Describes a study, and has the method's own settings tried first. Its journal lies in a folder that Snakemake does
-    not know, so that killed workers go on with it."""
+    """Creates a study and queues the method's default settings as its first trial. Its journal lies in a folder that
+    Snakemake does not manage, so that killed workers can continue."""
     input:
         inputs("create_study"),
     output:
@@ -26,13 +26,13 @@ rule create_study:
     params:
         spec=spec("create_study"),
     message:
-        "Describe the study of {wildcards.method} on {wildcards.dataset}, {wildcards.category}"
+        "Create the study of {wildcards.method} on {wildcards.dataset}, {wildcards.category}"
     shell:
         "python -m nfbench --log {log:q} create_study --spec {params.spec:q}"
 
 
 rule search_hyperparameters:
-    """One of the workers that share the trials of a study."""
+    """Runs one of the workers that share the trials of a study."""
     input:
         inputs("search_hyperparameters"),
     output:
@@ -61,7 +61,7 @@ rule search_hyperparameters:
 
 
 rule summarize_study:
-    """Writes the record of a study and its best settings, when all trials have ended."""
+    """Writes the record and the best settings of a study after its last trial."""
     input:
         inputs("summarize_study"),
     output:
@@ -82,6 +82,6 @@ rule summarize_study:
         spec=spec("summarize_study"),
         code=code("summarize_study"),
     message:
-        "Sum up the study of {wildcards.method} on {wildcards.dataset}, {wildcards.category}"
+        "Summarize the study of {wildcards.method} on {wildcards.dataset}, {wildcards.category}"
     shell:
         "python -m nfbench --log {log:q} summarize_study --spec {params.spec:q}"

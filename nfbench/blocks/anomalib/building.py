@@ -20,6 +20,7 @@ from nfbench.backbones._base import find_backbone
 from nfbench.backbones._extractors import import_timm
 from nfbench.blocks.anomalib.models import PeerModel
 from nfbench.core.errors import NfbenchError, one_line
+from nfbench.core.extras import require
 from nfbench.core.quiet import quieted
 from nfbench.datasets._listing import images_below
 from nfbench.datasets._manifest import read_checked_image, unlisted
@@ -42,16 +43,12 @@ def import_anomalib() -> Any:
         NfbenchError: anomalib is not installed, or older than 2.7.
     """
     import_timm()
-    try:
-        found = version("anomalib")
-        if tuple(int(part) for part in found.split(".")[:2]) < _OLDEST:
-            raise ImportError(f"found {found}")
-        with torch.device("cpu"), quiet():  # importing makes tensors
-            import anomalib.models.image as models
-    except ImportError as error:
-        raise NfbenchError(
-            f"method 'anomalib' needs anomalib 2.7 or later ({one_line(error, 100)}); run 'pip install nfbench[peers]'"
-        ) from error
+    require("peers")
+    found = version("anomalib")
+    if tuple(int(part) for part in found.split(".")[:2]) < _OLDEST:
+        raise NfbenchError(f"method 'anomalib' needs anomalib 2.7 or later, not {found}: pip install 'nfbench[peers]'")
+    with torch.device("cpu"), quiet():  # importing makes tensors
+        import anomalib.models.image as models
     return models
 
 

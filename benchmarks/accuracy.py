@@ -1,4 +1,4 @@
-"""FastFlow, PaDiM and PatchCore against anomalib's, on the same features, by the same metrics, in the same run.
+"""Accuracy of FastFlow, PaDiM and PatchCore compared with anomalib's, on the same features and metrics.
 
 Needs the features and manifests of a finished run of baselines_local. All train on all normal images; metrics are those
 of nfbench at the original image size.
@@ -42,7 +42,7 @@ AS_ANOMALIB = {"embedding": "average", "distance": "euclidean", "reweighting": T
 
 
 class PeerFlow(Method):
-    """anomalib's FastFlow behind our contract."""
+    """anomalib's FastFlow with nfbench's interface of methods."""
 
     title = "anomalib's FastFlow"
 
@@ -57,7 +57,7 @@ class PeerFlow(Method):
         return self.flow.loss(features)
 
     def score(self, features):
-        """Minus the mean over levels of exp(-mean(z^2) / 2), up-sampled; the image score is the maximum."""
+        """Returns minus the mean over levels of exp(-mean(z^2) / 2), upsampled; the image score is the maximum."""
         latents, _ = self.flow.latents(features)
         maps = [-torch.exp(-0.5 * z.square().mean(1, keepdim=True)) for z in latents]
         resized = torch.cat([functional.interpolate(m, self.map_size, mode="bilinear") for m in maps], 1).mean(1)
@@ -68,7 +68,7 @@ class PeerFlow(Method):
 
 
 class PeerOfFeatures(Method):
-    """An anomalib model that is fitted in one pass, given our features in place of its backbone's."""
+    """An anomalib model that is fitted in one pass on nfbench's features instead of its own backbone's."""
 
     def run(self, features):
         self.model.feature_extractor.features = dict(zip(LAYERS, features.levels, strict=False))
@@ -123,7 +123,7 @@ class PeerPatchCore(PeerOfFeatures):
 
 
 def candidates(method, epochs, ratio):
-    """By name: folder of the features, settings, and how to build the model from shapes, settings and seed."""
+    """Returns, by name: folder of the features, settings, and a function that builds the model."""
 
     def ours(name):
         return lambda shapes, settings, seed: build_method(name, shapes, settings, SIZE, seed)
@@ -167,7 +167,7 @@ def run_one(settings, build, caches, truth, seed):
 
 
 def main():
-    """Prints a line per category, method and candidate."""
+    """Prints one line per category, method and candidate."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--methods", nargs="+", choices=["fastflow", "padim", "patchcore"], default=["fastflow"])

@@ -1,10 +1,10 @@
-"""Selection of PatchCore's coreset against anomalib's greedy k-centre, on the same points from the same start.
+"""Selection of PatchCore's coreset compared with anomalib's greedy k-centre, on the same points and start.
 
-The points are made up of a map by position, coarse changes by image and noise, in correlated channels whose variance
-falls off: 209 images of 32 x 32 positions by default. ``--features`` takes a folder of cached features instead. Both
-sides get the same random projection to 128 dimensions. Radii are the largest distance of any point to the coreset, in
-the dimensions that the points had before. anomalib takes the whole time of plain greedy; ``--peer-steps`` stops it
-after a number of selections and extrapolates, since each of its selections takes the same time.
+Made-up points are the sum of a map by position, coarse changes by image and noise, in correlated channels with
+decreasing variance: 209 images of 32 x 32 positions by default. ``--features`` takes a folder of cached features
+instead. Both sides get the same random projection to 128 dimensions. The radius is the largest distance of any point
+to the coreset, in the original dimensions. anomalib runs the plain greedy algorithm; ``--peer-steps`` stops it after
+a number of selections and extrapolates, since each of its selections takes the same time.
 """
 
 import argparse
@@ -31,7 +31,7 @@ PROJECTION = 128
 
 
 def made_up(n_points, dim):
-    """Redundant points ``(N, D)`` as patches of images of one category are."""
+    """Generates redundant points ``(N, D)``, like the patches of images of one category."""
     generator = torch.Generator().manual_seed(0)
 
     def smooth_maps(count):
@@ -50,7 +50,7 @@ def made_up(n_points, dim):
 
 
 def cached(folder):
-    """Patches of cached features ``(N, D)``, in anomalib's form: averages over 3 x 3, all channels."""
+    """Reads patches of cached features ``(N, D)``, in anomalib's form: averages over 3 x 3, all channels."""
     cache = FeatureCache(Path(folder) / "meta.json")
     embedding = PatchEmbedding(cache.shapes, 1, 1, "average")
     images = read_batches(cache.features, torch.arange(len(cache)), torch.device("cpu"))
@@ -58,7 +58,7 @@ def cached(folder):
 
 
 def project(points):
-    """What both sides select from."""
+    """Projects points to the dimensions in which both sides select."""
     dim = points.shape[1]
     if dim <= PROJECTION:
         return points
@@ -66,8 +66,8 @@ def project(points):
 
 
 def peer_selection(projected, count, steps):
-    """anomalib's indices and seconds of its first ``steps`` selections, from its own first point."""
-    sampler = KCenterGreedy(projected[:, :, None], 1.0)  # with a third axis it does not project
+    """Returns anomalib's first ``steps`` indices from its own first point, and the seconds for them."""
+    sampler = KCenterGreedy(projected[:, :, None], 1.0)  # a third axis turns its own projection off
     sampler.coreset_size = min(steps, count)
     torch.manual_seed(0)
     started = time.perf_counter()
@@ -76,13 +76,13 @@ def peer_selection(projected, count, steps):
 
 
 def first_point(n_points):
-    """The point from which anomalib starts after the same seed."""
+    """Returns the point from which anomalib starts with the same seed."""
     torch.manual_seed(0)
     return int(torch.randint(high=n_points, size=(1,)))
 
 
 def radius(points, chosen):
-    """Largest distance of a point to the chosen ones."""
+    """Returns the largest distance of a point to the selected ones."""
     return float(nearest_neighbors(points, points[chosen], 1)[0].max().sqrt())
 
 

@@ -1,8 +1,8 @@
-"""Memory and time of an evaluation: N training and N test frames with large maps, as CS-Flow's on ShanghaiTech.
+"""Memory and time of an evaluation of many frames with large maps, as for CS-Flow on ShanghaiTech.
 
-Scores made-up maps and latents, keeps them as the stage does, measures them and writes what a run leaves, once for each
-share of the full size (11,100 training and 4,000 test frames of 480 x 856 pixels, maps of 768 x 768), each in a process
-of its own. Files lie below ``--folder``: 42 GB at full size.
+Scores made-up maps and latents, stores them as the stage does, measures them and writes the files of a run, once for
+each share of the full size (11,100 training and 4,000 test frames of 480 x 856 pixels, maps of 768 x 768). Each share
+has its own process. Files are written below ``--folder``: 42 GB at full size.
 """
 
 import argparse
@@ -31,16 +31,16 @@ LATENTS = ((304, 24), (304, 12), (304, 6))
 
 
 class MadeUp:
-    """Standard normal latents by an image's number, larger in a corner of negative ones; maps of their energies."""
+    """Standard normal latents by image number, larger in a corner for negative numbers, and maps of their energies."""
 
     title, gradient_maps, transductive = "made up", None, False
 
     def latent_shapes(self):
-        """There are latents."""
+        """Returns the shape of the latents."""
         return LATENTS
 
     def score(self, features):
-        """Scores of numbered images."""
+        """Scores images given by their numbers."""
         latents = [[] for _ in LATENTS]
         for number in features.levels[0][:, 0].int().tolist():
             generator = torch.Generator().manual_seed(abs(number))
@@ -56,7 +56,7 @@ class MadeUp:
 
 
 def run(share, folder):
-    """One evaluation; prints numbers of images, peak memory in MB before and at the end, seconds, and AUPRO."""
+    """Runs one evaluation; prints numbers of images, peak memory in MB, seconds and AUPRO."""
     n_train, n_test = round(TRAIN * share), round(TEST * share)
     mask = np.zeros(SIZE, np.uint8)
     mask[: SIZE[0] // 4, : SIZE[1] // 4] = mask[-100:-60, 300:500] = 255
@@ -81,7 +81,7 @@ def run(share, folder):
 
 
 def resident():
-    """Largest resident memory of this process so far, in MB, mapped files included."""
+    """Returns the largest resident memory of this process so far in MB, including mapped files."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1000
 
@@ -90,7 +90,7 @@ def main():
     """Measures each share and prints one table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shares", type=float, nargs="+", default=[1 / 16, 1 / 8, 1 / 4], help="of the full size")
-    parser.add_argument("--folder", type=Path, help="takes the files; default: the system's")
+    parser.add_argument("--folder", type=Path, help="folder for files; default: the system's temporary folder")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:

@@ -1,8 +1,8 @@
-"""Extraction of features against the bare forward pass of the backbone, on PNG images of 900 x 900 pixels.
+"""Speed of feature extraction relative to the bare forward pass, on PNG images of 900 x 900 pixels.
 
-The bare pass runs the same module in the same memory format and batch size on tensors that are in memory already;
-extraction also decodes, resizes, verifies hashes and writes the cache. Prints the rate of extraction as a share of the
-bare rate. The fewer operations a backbone takes, the more the decoding of its images shows.
+The bare pass runs the same module in the same memory format and batch size on tensors in memory. Extraction also
+decodes, resizes, verifies hashes and writes the cache. Prints the rate of extraction as a share of the bare rate. The
+fewer operations a backbone needs, the larger the share of decoding.
 """
 
 import tempfile
@@ -25,7 +25,7 @@ BATCH = 8
 
 
 def make_images(folder, count):
-    """Photograph-like noise, which compresses about as MVTec AD's images do."""
+    """Writes photograph-like noise, which compresses about as well as MVTec AD's images."""
     rng = np.random.default_rng(0)
     samples = []
     for number in range(count):
@@ -38,7 +38,7 @@ def make_images(folder, count):
 
 
 def bare_seconds(name, count):
-    """Seconds of the forward pass alone."""
+    """Returns the seconds of the forward pass alone."""
     model = load_backbone(find_backbone(name), (1, 2, 3), "random").to(memory_format=torch.channels_last)
     x = torch.randn(BATCH, 3, 256, 256).to(memory_format=torch.channels_last)
     with torch.inference_mode():

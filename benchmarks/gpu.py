@@ -1,8 +1,8 @@
-"""Every method on one GPU at the sizes of the papers' experiments, for a few steps, within ten minutes.
+"""Speed and memory of every method on one GPU at the sizes of the papers' experiments, in ten minutes.
 
-Training steps and scores of all methods, in fp32, those of some in bf16 and compiled as well; FastFlow, U-Flow and
-CFLOW-AD next to anomalib in the same run; images per second through each backbone; and the memory of the GPU. Features,
-images and weights are random. Measurements that the deadline leaves out are listed at the end.
+Measures a few training steps and scores of all methods in fp32, of some also in bf16 and compiled; FastFlow, U-Flow and
+CFLOW-AD next to anomalib in the same run; images per second through each backbone; and GPU memory. Features, images and
+weights are random. Measurements that do not fit into the time limit are listed at the end.
 """
 
 import argparse
@@ -34,11 +34,11 @@ from nfbench.training.optimizer import Adam, OwnOptimizer
 PEERS = {"fastflow": "PeerFastFlow", "uflow": "PeerUFlow", "cflow": "PeerCFlow"}
 VIEWS = 4
 SCORED = 8
-"""Images of a batch that is scored."""
+"""Number of images in a batch for scoring."""
 
 
 class Size(NamedTuple):
-    """A method on features of one size."""
+    """A method with features of one size."""
 
     method: str
     backbone: str
@@ -47,34 +47,34 @@ class Size(NamedTuple):
     side: int
     views: int = VIEWS
     network: BackboneConfig | None = None
-    """The backbone, where the method trains it; its weights are random."""
+    """The backbone, with random weights, if the method trains it."""
 
     @property
     def batch(self) -> int:
-        """Images of a step, those of a batch that is scored where nothing is trained."""
+        """Number of images in a training step, or in a batch for scoring if nothing is trained."""
         return self.settings.batch_size if isinstance(self.settings, TrainedSettings) else SCORED
 
 
 class Work(NamedTuple):
-    """Something to measure: its name, and a function that gives the table's cells."""
+    """A measurement: its name, and a function that returns the cells of the table."""
 
     name: str
     measure: Callable[[], Sequence[str]]
 
 
 class Measured:
-    """Median seconds of a step after one for warming up, and the largest memory of the GPU.
+    """Measures the median seconds of steps after a warm-up step, and the peak memory of the GPU.
 
     Args:
-        device: where it computes.
-        rounds: steps that are timed.
+        device: device for computation.
+        rounds: number of timed steps.
     """
 
     def __init__(self, device: torch.device, rounds: int) -> None:
         self.device, self.rounds = device, rounds
 
     def __call__(self, *steps: Callable[[], object]) -> tuple[list[float], str]:
-        """Of several functions, which take turns so that they see the same machine."""
+        """Measures several functions alternately, so that they see the same load of the machine."""
         self._wait()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -95,7 +95,7 @@ class Measured:
 
 
 def sizes(quick: bool) -> list[Size]:
-    """Each method on each backbone of the papers' experiments; ``quick``: its small model."""
+    """Lists each method with each backbone of the papers' experiments; with ``quick``, its small model."""
     if quick:
         found = [(name, *tiny(name)) for name in plugin_names(PACKAGE)]
         return [
@@ -117,14 +117,14 @@ def sizes(quick: bool) -> list[Size]:
 
 
 def model_of(size: Size, device: torch.device) -> Method:
-    """The method on a device."""
+    """Builds the method on a device."""
     if size.network:
         return build_on(size.network, size.method, size.settings, 0).to(device)
     return build_method(size.method, size.shapes, size.settings, (size.side, size.side), 0).to(device)
 
 
 def batch_of(model: Method, size: Size, images: int, device: torch.device) -> Batch:
-    """A random batch."""
+    """Generates a random batch."""
     outer = (images, size.views) if model.views else (images,)
     levels = [torch.randn(*outer, *shape, device=device) for shape in size.shapes]
     image = torch.randn(images, 3, size.side, size.side, device=device) if model.takes_image else None
@@ -137,7 +137,7 @@ def batch_of(model: Method, size: Size, images: int, device: torch.device) -> Ba
 
 
 def stepper(model: Method, batch: Batch, bf16: bool = False) -> Callable[[], None]:
-    """One step of the optimizer, of methods that cut a batch up one of many."""
+    """Returns a function that runs one optimizer step; methods that split a batch run one of its steps."""
     settings, own, device = model.settings, model.own_optimizer(), next(iter(batch.features.parts())).device
     assert isinstance(settings, TrainedSettings)
     groups = model.optimizer_groups()
@@ -160,7 +160,7 @@ def stepper(model: Method, batch: Batch, bf16: bool = False) -> Callable[[], Non
 
 
 def train(size: Size, measured: Measured, kind: str) -> Sequence[str]:
-    """A training step: ``fp32``, ``bf16``, or ``bf16 compiled``."""
+    """Measures a training step: ``fp32``, ``bf16``, or ``bf16 compiled``."""
     from nfbench.training.loop import _compile
 
     model = model_of(size, measured.device).train()
@@ -172,7 +172,7 @@ def train(size: Size, measured: Measured, kind: str) -> Sequence[str]:
 
 
 def score(size: Size, measured: Measured) -> Sequence[str]:
-    """Scores of a batch by a model that is not trained; those that are fitted are fitted to it."""
+    """Measures scoring a batch with an untrained model; methods that are fitted are fitted to the batch."""
     model = model_of(size, measured.device).train()
     features = batch_of(model, size, SCORED, measured.device).features
     model.prepare(_Passes(features, measured.device))
@@ -184,7 +184,7 @@ def score(size: Size, measured: Measured) -> Sequence[str]:
 
 
 class _Passes:
-    """The same images, whenever they are gone over."""
+    """Passes over images that always yield the same batch."""
 
     def __init__(self, features: Features[torch.Tensor], device: torch.device) -> None:
         self.features, self.device = features, device
@@ -200,7 +200,7 @@ class _Passes:
 
 
 def against_anomalib(size: Size, measured: Measured) -> Sequence[str]:
-    """A training step next to anomalib's, by turns; of CFLOW-AD one of the finest level."""
+    """Measures a training step alternately with anomalib's; for CFLOW-AD, a step of the finest level."""
     from benchmarks import cflow_training, peers
 
     device, shapes = measured.device, size.shapes[:1] if size.method == "cflow" else size.shapes
@@ -231,7 +231,7 @@ def _endless(peer: torch.nn.Module, batch: Batch) -> Iterator[torch.Tensor]:
 
 
 def extract(backbone: BackboneConfig, measured: Measured) -> Sequence[str]:
-    """The forward pass of decoded images through a backbone with random weights."""
+    """Measures the forward pass of decoded images through a backbone with random weights."""
     recipe, model = load_recipe(backbone.model_copy(update={"weights": "random"}))
     extractor = Extractor(recipe, measured.device, model)
     images = max(1, extractor.at_once // max(1, backbone.rotations))
@@ -244,7 +244,7 @@ def extract(backbone: BackboneConfig, measured: Measured) -> Sequence[str]:
 
 
 def works(measured: Measured, quick: bool) -> list[Work]:
-    """All there is to measure, the most important first."""
+    """Lists all measurements, the most important first."""
     found = sizes(quick)
     once = list({size.method: size for size in reversed(found)}.values())[::-1]
     trained = [size for size in found if isinstance(size.settings, TrainedSettings)]
@@ -283,7 +283,7 @@ def _backbones(tags: Sequence[str]) -> list[BackboneConfig]:
 
 
 def run(listed: Sequence[Work], deadline: float) -> list[str]:
-    """Measures and prints one table; returns what the deadline left out."""
+    """Measures and prints one table; returns the measurements after the deadline."""
     print("| method | backbone | batch | what | median | GPU memory | |\n|" + " --- |" * 7, flush=True)
     for number, work in enumerate(listed):
         if time.monotonic() > deadline:
@@ -294,7 +294,7 @@ def run(listed: Sequence[Work], deadline: float) -> list[str]:
             cells = ("out of memory", "", "")
         except ImportError as error:
             cells = (f"{error.name} is not installed", "", "")
-        except Exception as error:  # one measurement less, and the table goes on
+        except Exception as error:  # the other measurements go on
             cells = ("failed", "", f"{type(error).__name__}: {str(error).splitlines()[0][:100]}")
         print(f"| {work.name} | {' | '.join(cells)} |", flush=True)
         gc.collect()
@@ -304,11 +304,11 @@ def run(listed: Sequence[Work], deadline: float) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures on a GPU, or with ``--device cpu --quick`` tries that all of this runs."""
+    """Measures on a GPU; ``--device cpu --quick`` checks that everything runs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--quick", action="store_true", help="small models, two rounds")
-    parser.add_argument("--seconds", type=float, default=480, help="after these, nothing more begins")
+    parser.add_argument("--seconds", type=float, default=480, help="start no measurement after this many seconds")
     given = parser.parse_args(arguments)
     started = time.monotonic()
     if given.device == "cuda" and not torch.cuda.is_available():

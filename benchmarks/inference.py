@@ -1,4 +1,4 @@
-"""Latency of every method, and how exported files agree with it: ``python -m benchmarks.inference FOLDER``.
+"""Latency of every method, and agreement of exported files: ``python -m benchmarks.inference FOLDER``.
 
 FOLDER is a category in MVTec AD's layout. Small models (those of the tests) on EfficientNet-Lite0 with ImageNet weights
 are fitted to a few of its training images for one epoch; the numbers are of test images. Prints Markdown, row by row.
@@ -32,14 +32,14 @@ BACKBONES = {
     "sanflow": {**LITE, "image": True},
 }
 ALWAYS_ANOMALIES = {"devnet"}
-"""Methods that cannot be trained without anomalies, which are left out."""
+"""Omitted methods, which cannot be trained without anomalies."""
 NO_ANOMALIES = {"sanflow": {"mixture": False}, "bgad": {"boundary": "pull", "focal": False}}
 HEADS = ("method", "ms", "p95", "images/s at 32", "GFLOP", "MB", "ONNX ms", ".pt2 ms", "ONNX MB", ".pt2 MB",
          "ONNX maps", "ONNX scores", ".pt2 maps", ".pt2 scores", "rounding", "ONNX export s")  # fmt: skip
 
 
 def detector_of(name, side):
-    """A small detector of a method on a backbone that it takes."""
+    """Builds a small detector of a method on a backbone that it supports."""
     settings = {**plugin(PACKAGE, name).METHOD.tiny.settings, **NO_ANOMALIES.get(name, {})}
     if epochs_of(resolve_settings(name, overrides=settings)):
         settings |= {"epochs": 1, "batch_size": 4}
@@ -50,7 +50,7 @@ def detector_of(name, side):
 
 
 def described(detector, name, side):
-    """What the files of a detector say of themselves."""
+    """Returns the metadata of a detector's exported files."""
     return {
         "nfbench": "0", "method": name, "variant": name, "title": name, "setting": "one-class", "dataset": "-",
         "category": "-", "seed": 0, "backbone": detector.recipe.backbone.name, "side": side, "resize": TRANSFORM,
@@ -60,7 +60,7 @@ def described(detector, name, side):
 
 
 def row_of(name, train, test, side, folder):
-    """What a row of the table says of a method."""
+    """Returns a row of the table for a method."""
     detector = detector_of(name, side).fit(train)
     pictures = [unlisted(path) for path in test]
     found = measure_latency(detector._scorer, pictures)

@@ -1,4 +1,4 @@
-"""Interrupts a run at random moments, continues it each time, and compares what comes out with an undisturbed run."""
+"""Interrupts a run at random moments, continues it each time, and compares the results with an undisturbed run."""
 
 import argparse
 import random
@@ -10,10 +10,10 @@ from tests.workflow.interruptions import InterruptedRuns, outcome
 
 
 def main():
-    """Prints each interruption and whether all came out the same; exits with 1 where it did not."""
+    """Prints each interruption and whether the results are equal; exits with 1 if they are not."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=10, help="interruptions")
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the moments")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="seed of the random moments")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:

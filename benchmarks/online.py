@@ -1,8 +1,8 @@
-"""What a training draws and extracts while it runs, by one thread and by two: rotated images and SANFlow's blends.
+"""Speed of online work of a training with one and two threads: rotated images and SANFlow's blends.
 
-Batches of 16 are drawn from PNG images of 900 x 900 and passed through ResNet-18 at 256 pixels, without the steps of a
-training. Rounds alternate, the best of each counts. Two threads need two free cores: the line before says what two
-independent processes of plain arithmetic get from the machine.
+Batches of 16 are generated from PNG images of 900 x 900 pixels and passed through ResNet-18 at 256 pixels, without
+training steps. Rounds alternate, and the best of each counts. Two threads need two free cores: the first line says
+how many cores two independent processes of plain arithmetic get from the machine.
 """
 
 import tempfile
@@ -25,7 +25,7 @@ SIZE, BATCH = 256, 16
 
 
 def epoch_seconds(data, threads, epoch):
-    """Seconds of the clock, and of the cores, for the batches of an epoch."""
+    """Returns wall seconds and core seconds for the batches of an epoch."""
     torch.set_num_threads(threads)
     clock, cores = time.perf_counter(), time.process_time()
     for _ in data.batches(epoch, BATCH, False):
@@ -40,7 +40,7 @@ def _arithmetic(_):
 
 
 def cores_at_hand():
-    """Cores that two processes get: 2 on an idle machine."""
+    """Returns the number of cores that two processes get: 2 on an idle machine."""
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
         alone, both = max(pool.map(_arithmetic, range(1))), max(pool.map(_arithmetic, range(2)))
     return 2 * alone / both
@@ -69,7 +69,7 @@ def main(count=32, rounds=4):
             used = " and ".join(f"{1000 * cores / count:.0f}" for cores in (one_cores, two_cores))
             print(
                 f"{name:<10} 1 thread {count / one:5.1f} images/s, 2 threads {count / two:5.1f} images/s, ratio "
-                f"{one / two:.2f}; {used} ms of a core for each image",
+                f"{one / two:.2f}; {used} ms of core time per image",
                 flush=True,
             )
 

@@ -1,4 +1,4 @@
-"""What the workflow costs beyond its work: one training job, and a run of 1,000 finished cells that has nothing to do.
+"""Overhead of the workflow: of one training job, and of a run with 1,000 finished cells and nothing to do.
 
 Works in a copy of the workflow in a temporary folder.
 """
@@ -28,7 +28,7 @@ tables:
 
 
 def run(folder, *arguments):
-    """Runs a module and returns wall seconds and what it printed."""
+    """Runs a module and returns wall seconds and its output."""
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", *arguments], cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -37,7 +37,7 @@ def run(folder, *arguments):
 
 
 def job_overhead(folder, rounds):
-    """Wall seconds of a training job less the seconds spent in its epochs, and what Snakemake adds to a job."""
+    """Measures a training job without the seconds of its epochs, and the overhead of Snakemake per job."""
     run(folder, "snakemake", "--cores", "2", "smoke")
     path = next(folder.glob("results/runs/*/*/fabric/fastflow-smoke/*/seed0/run.json"))
     spec = json.loads(path.read_text())["specs"]["train"]
@@ -48,13 +48,13 @@ def job_overhead(folder, rounds):
         wall, _ = run(folder, "nfbench", "train_flow", "--spec", json.dumps(given), "--threads", "1")
         costs.append(wall - json.loads((target / "training.json").read_text())["seconds"]["train"])
     print(
-        f"one training job beyond its work: {statistics.median(costs):.2f} s (median of {rounds}, target 3 s)",
+        f"overhead of one training job: {statistics.median(costs):.2f} s (median of {rounds}, target 3 s)",
         flush=True,
     )
 
 
 def no_op(folder, rounds):
-    """Seconds of a run that finds 1,000 cells done."""
+    """Measures a run whose 1,000 cells are finished."""
     (folder / "workflow" / "experiments" / "thousand.yaml").write_text(GRID)
     arguments = ("snakemake", "--cores", "2", "thousand")
     _, printed = run(folder, *arguments, "--summary")
@@ -69,7 +69,7 @@ def no_op(folder, rounds):
     for _ in range(rounds):
         seconds, printed = run(folder, *arguments)
         if "Nothing to be done" not in printed:
-            raise SystemExit("the run had something to do:\n" + printed[-2000:])
+            raise SystemExit("expected a run with nothing to do:\n" + printed[-2000:])
         times.append(seconds)
     print(
         f"run of 1,000 finished cells: {statistics.median(times):.1f} s (median of {rounds}, target 15 s)", flush=True
@@ -77,7 +77,7 @@ def no_op(folder, rounds):
 
 
 def main(rounds=3):
-    """Runs both."""
+    """Runs both measurements."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for part in PARTS:

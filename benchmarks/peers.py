@@ -1,4 +1,4 @@
-"""What the benchmarks compare with: anomalib's flows on the same shapes, and interleaved timing."""
+"""Peers of the benchmarks: anomalib's flows on the same shapes, and interleaved timing."""
 
 import statistics
 import time
@@ -21,7 +21,7 @@ __all__ = ["Given", "PeerFastFlow", "PeerUFlow", "interleaved"]
 
 
 class Given(nn.Module):
-    """In place of an anomalib model's backbone: features by layer, given beforehand."""
+    """Replaces the backbone of an anomalib model with given features by layer."""
 
     features = {}
 
@@ -77,7 +77,7 @@ class PeerUFlow(_Peer):
 
 
 def interleaved(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each run, taken in turn after one warm-up round, so that all see the same machine."""
+    """Measures runs alternately after a warm-up round, under the same load; returns median seconds."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):
         for name, run in runs.items():

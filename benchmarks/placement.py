@@ -1,11 +1,11 @@
-"""Where every step of a method computes, checked without a GPU.
+"""Check, without a GPU, that every step of a method stays on its device.
 
-Tensors without values (``FakeTensorMode``) on a device that stands in for a GPU: an operation that mixes it with the
-CPU is an error, as on a GPU. torch's builds for CPUs cannot differentiate on fake ``cuda`` tensors, so the device is a
-backend in Python under the name ``standin``. Operations of a training step and its floating point operations are
-counted on the way, at any size, since nothing is computed.
+It uses tensors without values (``FakeTensorMode``) on a device that stands in for a GPU: an operation that mixes it
+with the CPU is an error, as on a GPU. CPU builds of torch cannot differentiate on fake ``cuda`` tensors, so the
+device is a Python backend with the name ``standin``. The check also counts operations and floating-point operations
+of a training step, at any size, since nothing is computed.
 
-What it cannot see: random generators (those given to the steps are of the CPU), and what a step does with values.
+It cannot see random generators (steps get CPU generators), nor computations that depend on values.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,21 +31,21 @@ __all__ = ["Counted", "Placed", "build_placed", "check", "tiny", "training_step"
 
 BATCH = 4
 VIEWS = 4
-"""Rotated views of each image, for methods that take views."""
+"""Number of rotated views per image, for methods that use views."""
 
 
 class Counted(NamedTuple):
-    """What a training step on one batch does."""
+    """Counts of a training step on one batch."""
 
     flops: float
     operations: int
-    """Operations of torch, each of which is a kernel on a GPU or a few."""
+    """Operations of torch; each is one or a few kernels on a GPU."""
     steps: int
-    """Steps of the optimizer."""
+    """Optimizer steps."""
 
 
 class _Counter(TorchDispatchMode):
-    """Counts operations that compute: views have no kernel."""
+    """Counts operations that compute; views have no kernel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class _Counter(TorchDispatchMode):
 
 
 class _Values(TorchDispatchMode):
-    """Answers what a step asks of values: half of the places of a mask are chosen, a fraction is 1."""
+    """Makes up values that a step reads: half of the elements of a mask are selected, a fraction is 1."""
 
     boolean, integer = True, 0
 
@@ -76,7 +76,7 @@ class _Values(TorchDispatchMode):
 
 
 class Placed(NamedTuple):
-    """A method whose parameters are on the stand-in, and how to make batches there."""
+    """A method with parameters on the stand-in device, and a function that creates batches there."""
 
     method: Method
     batch: Callable[[int], Batch]
@@ -94,7 +94,7 @@ def _half_of(mask: Tensor) -> Tensor:
 
 
 class _Generator(torch.Generator):
-    """A generator that says it is of the stand-in, which has none."""
+    """A generator that claims to be on the stand-in device, which has none."""
 
     @property
     def device(self) -> torch.device:
@@ -102,7 +102,7 @@ class _Generator(torch.Generator):
 
 
 class _Backend(_DummyBackendModule):
-    """What torch asks of a backend, as CUDA answers it."""
+    """Backend with the answers that CUDA gives to torch."""
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         """See ``torch.autocast``."""
@@ -111,7 +111,7 @@ class _Backend(_DummyBackendModule):
 
 @cache
 def stand_in() -> torch.device:
-    """The device; it is registered for the whole process."""
+    """Registers the device for the whole process and returns it."""
     _setup_privateuseone_for_python_backend("standin", _Backend())
     return torch.device("standin", 0)
 
@@ -125,7 +125,7 @@ def build_placed(
     n_classes: int = 1,
     views: int = VIEWS,
 ) -> Iterator[Placed]:
-    """A method without values on the stand-in, inside of a mode without values; with the network of its small model."""
+    """Builds a method without values on the stand-in device, with the network of its small model."""
     device, mode, backbone = stand_in(), FakeTensorMode(), plugin(PACKAGE, method).METHOD.tiny.backbone
     if backbone:
         model = count_on(backbone, method, settings, n_classes)
@@ -150,7 +150,7 @@ def build_placed(
 
 
 def _place(module: torch.nn.Module, move: Callable[[Tensor], Tensor], keep: Callable[[Tensor], Tensor]) -> None:
-    """Moves parameters and buffers, as ``Module.to`` does; tensors that are neither stay on the CPU."""
+    """Moves parameters and buffers like ``Module.to``; other tensors stay on the CPU."""
     for part in module.modules():
         for name, parameter in part.named_parameters(recurse=False):
             moved = torch.nn.Parameter(move(parameter), requires_grad=parameter.requires_grad)
@@ -163,9 +163,9 @@ def _place(module: torch.nn.Module, move: Callable[[Tensor], Tensor], keep: Call
 
 
 def training_step(placed: Placed, size: int) -> Counted:
-    """One batch of a training: losses, gradients and steps of the optimizer.
+    """Runs one training batch: losses, gradients and optimizer steps.
 
-    Where what a mask seems to say leaves nothing to learn from, it says the opposite.
+    If the made-up values of a mask leave nothing to learn from, they are inverted.
     """
     if not isinstance(placed.method.settings, TrainedSettings):
         return Counted(0, 0, 0)
@@ -195,7 +195,7 @@ def _count_step(placed: Placed, size: int) -> Counted:
 
 
 class _Passes:
-    """The same batch, as the training images of ``prepare`` and ``calibrate``."""
+    """Passes that always yield the same batch, as training images of ``prepare`` and ``calibrate``."""
 
     def __init__(self, features: Features[Tensor]) -> None:
         self.features = features
@@ -211,7 +211,7 @@ class _Passes:
 
 
 def check(placed: Placed, size: int = BATCH) -> dict[str, str]:
-    """Runs each step; what torch says against it, by step, and nothing where all its tensors are on the stand-in."""
+    """Runs each step; returns torch's error by step, empty if all tensors stay on the stand-in device."""
     method = placed.method
     batch = placed.batch(size)
     passes = _Passes(batch.features)
@@ -240,13 +240,13 @@ def _said(step: Callable[[], Any]) -> str:
 
 
 def tiny(name: str) -> tuple[Sequence[LevelShape], MethodSettings, tuple[int, int]]:
-    """Shapes, settings and map size of a method's small model."""
+    """Returns shapes, settings and map size of a method's small model."""
     found: type[Method] = plugin(PACKAGE, name).METHOD
     overrides = dict(found.tiny.settings)
     if issubclass(found.settings_type, TrainedSettings):
         overrides["batch_size"] = BATCH
     shapes = found.tiny.shapes
-    if name == "padim":  # chooses channels by value: of two levels, half of all each, as the stand-in has it
+    if name == "padim":  # selects channels by value; with two levels, the made-up selection takes half of all channels
         shapes = shapes[:2]
         overrides["reduced_dimensions"] = sum(shape.channels for shape in shapes)
     if name == "ocsvm":  # scikit-learn needs values
@@ -255,7 +255,7 @@ def tiny(name: str) -> tuple[Sequence[LevelShape], MethodSettings, tuple[int, in
 
 
 def main() -> None:
-    """Prints what each step of each method does."""
+    """Prints the result of each step of each method."""
     for name in plugin_names(PACKAGE):
         with build_placed(name, *tiny(name), n_classes=2) as placed:
             for step, said in check(placed).items():

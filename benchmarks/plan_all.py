@@ -1,4 +1,4 @@
-"""What it costs to plan all experiments at once: every method, backbone and dataset, five seeds, without their data.
+"""Cost of planning all experiments at once: every method, backbone and dataset, five seeds, without data.
 
 A dry run in a copy of the workflow in a temporary folder, with the datasets' miniatures.
 """
@@ -17,7 +17,7 @@ PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "envs")
 
 
 def plan(folder, experiments, seeds):
-    """Wall seconds of a dry run, and the number of jobs by rule."""
+    """Returns wall seconds of a dry run, and the number of jobs by rule."""
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules", "--cores", "1"]
     command += ["--config", "miniature=true", "data_root=/nowhere", f"seeds={seeds}", "--", *experiments]
     started = time.perf_counter()
@@ -31,7 +31,7 @@ def plan(folder, experiments, seeds):
 
 
 def main():
-    """Plans, and prints jobs, seconds and memory."""
+    """Plans all experiments and prints jobs, seconds and memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     seeds = parser.parse_args().seeds

@@ -1,7 +1,8 @@
-"""Preparing and checking as many images as MVTec AD has, 5,354 synthetic PNG images of 64 pixels with 1,258 masks.
+"""Time and memory of preparing and checking as many images as in MVTec AD.
 
-Prints time and peak memory for a quarter, half and all of them, each in a process of its own; twice the images should
-take twice the time. Beside it, what reading, decoding and hashing the same files in a plain loop takes.
+The 5,354 synthetic PNG images have 64 pixels, with 1,258 masks. Prints time and peak memory for a quarter, half and
+all of them, each in its own process; twice the images should take twice the time. For comparison, a plain loop reads,
+decodes and hashes the same files.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ COUNTS = {"train/good": 3629, "test/good": 467, "test/dent": 1258}
 
 
 def make_images(root, share):
-    """One category in MVTec AD's layout."""
+    """Writes one category in MVTec AD's layout."""
     rng = np.random.default_rng(0)
     for kind, count in COUNTS.items():
         (root / "part" / kind).mkdir(parents=True)
@@ -38,25 +39,25 @@ def make_images(root, share):
 
 
 def prepare(root):
-    """As prepare_data does."""
+    """Prepares the images like ``prepare_data``."""
     dataset = find_dataset("folder")
     write_manifest(root / "manifest.csv", build_manifest(dataset.samples(root, "part")))
 
 
 def check(root):
-    """As data check does."""
+    """Checks the images like ``data check``."""
     assert check_dataset(find_dataset("folder"), root).sound
 
 
 def bare(root):
-    """Reads, decodes and hashes every file, one after the other."""
+    """Reads, decodes and hashes each file in a plain loop."""
     for path in root.rglob("*.png"):
         hashlib.sha256(path.read_bytes()).hexdigest()
         Image.open(path).load()
 
 
 def main():
-    """Measures, each step in a process of its own."""
+    """Measures each step in its own process."""
     for share in (0.25, 0.5, 1.0):
         with tempfile.TemporaryDirectory() as folder:
             make_images(Path(folder), share)

@@ -1,8 +1,8 @@
-"""A rehearsal of the papers' experiments without a GPU: every method on every backbone, at the papers' shapes.
+"""Rehearsal of the papers' experiments without a GPU: every method on every backbone, at the papers' shapes.
 
-The stages themselves, with random weights and made-up images: features of a few images, two steps of training on the
-paper's batch, scores, metrics. Each pair of method and backbone runs in a process of its own with bounded time and
-memory. Hours on a GPU are computed from the operations of a training step: see ``GPU`` and ``hours``.
+Runs the stages with random weights and made-up images: features of a few images, two training steps with the paper's
+batch size, scores and metrics. Each pair of method and backbone runs in its own process with limited time and memory.
+Hours on a GPU are computed from the operations of a training step; see ``GPU`` and ``hours``.
 """
 
 import argparse
@@ -33,24 +33,24 @@ from nfbench.training.data import held_out_count
 ROOT = Path(__file__).parents[1]
 DATASET, CATEGORIES = "mvtec_ad", ("bottle", "cable")
 LOCAL = ("_local", "quickstart", "smoke")
-"""Of experiments that are no paper's."""
+"""Parts of the names of experiments that do not reproduce a paper."""
 IMAGES = {"one-class": 242, "few-anomaly": 242, "unified": 3629}
-"""Training images of MVTec AD: of a category on average, of all."""
+"""Training images of MVTec AD: mean of a category, and all."""
 COUNTED = 2
-"""Images of the batch whose operations are counted; a larger one has as many, or in proportion where it is cut up."""
+"""Number of images in the batch whose operations are counted and scaled to larger batches."""
 HEADER = ("method", "backbone", "host peak", "features", "model", "step on CPU", "step", "hours on one GPU", "ended")
 
 
 class GPU(NamedTuple):
-    """What a GPU is taken to sustain."""
+    """Assumed sustained speed of a GPU."""
 
     flops: float = 10e12
     operation: float = 10e-6
-    """Seconds of an operation that computes next to nothing."""
+    """Seconds of an operation with almost no computation."""
 
 
 class Pair(NamedTuple):
-    """A variant on a backbone in a setting, as a cell of an experiment."""
+    """A variant on a backbone in a setting, given by a cell of an experiment."""
 
     experiment: str
     cell: Cell
@@ -58,14 +58,14 @@ class Pair(NamedTuple):
 
 
 class Rehearsal(Plan):
-    """The plan of two epochs, the second of which is timed; of one where a batch has many steps."""
+    """Plan with two epochs, of which the second is timed; with one epoch if a batch has many steps."""
 
     _epochs_at_most: int | None = 2
-    tested = 0  # images of a category
+    tested = 0  # images per category
 
 
 def plan_of(root: Path, images: int, anomalous: int) -> Rehearsal:
-    """The experiments on some images of two categories; searches are left out."""
+    """Plans the experiments on some images of two categories, without searches."""
     few = {"max_train": images, "max_test_normal": 2, "max_test_anomalous": anomalous}
     values = read_config(ROOT / "config.yaml", {"miniature": True, "results_root": str(root), "data_root": "/nowhere"})
     values |= {"categories": CATEGORIES, "datasets": {DATASET: few}}
@@ -78,14 +78,14 @@ def plan_of(root: Path, images: int, anomalous: int) -> Rehearsal:
 
 
 def pairs_of(plan: Plan, experiment: str | None, only: str | None, each: bool) -> list[Pair]:
-    """One for each variant, or for each method unless ``each``, on each backbone in each setting."""
+    """Lists pairs on each backbone in each setting: one per method, or one per variant with ``each``."""
     found: dict[tuple[str, ...], Pair] = {}
     for name in [experiment] if experiment else sorted(plan.bench.experiments):
         if experiment is None and any(word in name for word in LOCAL):
             continue
         try:
             cells = plan.cells(name)
-        except NfbenchError:  # none on the two categories
+        except NfbenchError:  # the experiment has no run on the two categories
             continue
         for cell in cells:
             variant = plan.bench.variant(cell.method)
@@ -106,7 +106,7 @@ def pairs_of(plan: Plan, experiment: str | None, only: str | None, each: bool) -
 
 
 def ordered(job: Job[Any], seen: dict[Path, Job[Any]]) -> dict[Path, Job[Any]]:
-    """A job after all that it waits for."""
+    """Lists a job after all its dependencies."""
     for before in job.before:
         ordered(before, seen)
     seen.setdefault(job.record or job.log, job)
@@ -114,7 +114,7 @@ def ordered(job: Job[Any], seen: dict[Path, Job[Any]]) -> dict[Path, Job[Any]]:
 
 
 def run_job(job: Job[Any]) -> None:
-    """A job in this process."""
+    """Runs a job in this process."""
     from nfbench import stages
 
     module, _, function = job.spec.function.partition(":")
@@ -124,14 +124,14 @@ def run_job(job: Job[Any]) -> None:
 
 
 def images_of(plan: Rehearsal, pair: Pair) -> int:
-    """Images of an epoch of a pair, without anomalies."""
+    """Returns the number of images in an epoch of a pair, without anomalies."""
     held_out = pair.settings.val_fraction
     images = sum(len(read_manifest(one.manifest)) - plan.tested for one in plan.train(pair.cell.trained).spec.classes)
     return images - held_out_count(images, held_out)
 
 
 def needed(settings: MethodSettings) -> int:
-    """Images of which a batch is left after some are held out."""
+    """Returns the number of images that leaves a full batch after some are held out."""
     images = getattr(settings, "batch_size", 8)
     while images - held_out_count(images, settings.val_fraction) < getattr(settings, "batch_size", 0):
         images += 1
@@ -139,7 +139,7 @@ def needed(settings: MethodSettings) -> int:
 
 
 def rehearse(plan: Rehearsal, pair: Pair, notes: Any) -> None:
-    """All jobs of a pair that are not done; says to ``notes`` what begins and what was measured."""
+    """Runs all unfinished jobs of a pair; records the current job and measurements in ``notes``."""
     train = plan.train(pair.cell.trained).spec
     for job in ordered(plan.evaluate(pair.cell), {}).values():
         if job.record and job.record.exists():
@@ -157,7 +157,7 @@ def rehearse(plan: Rehearsal, pair: Pair, notes: Any) -> None:
 
 
 def count(plan: Rehearsal, pair: Pair, notes: Any) -> None:
-    """Operations of a training step at the paper's shapes."""
+    """Counts the operations of a training step at the paper's shapes."""
     variant, backbone = plan.bench.variant(pair.cell.method), plan.bench.backbones[pair.cell.backbone]
     shapes = [LevelShape(*shape) for shape in backbone.level_shapes.values()]
     size, classes = (backbone.input_size,) * 2, 15 if pair.cell.setting == "unified" else 1
@@ -167,7 +167,7 @@ def count(plan: Rehearsal, pair: Pair, notes: Any) -> None:
 
 
 def in_child(work: Any, plan: Rehearsal, pair: Pair, seconds: float, bytes_: int) -> dict[str, Any]:
-    """What ``work`` notes in a process of its own; how it ended, and its peak memory."""
+    """Runs ``work`` in its own process; returns its notes, how it ended, and its peak memory."""
     with multiprocessing.Manager() as manager:
         notes = manager.dict()
 
@@ -200,7 +200,7 @@ def in_child(work: Any, plan: Rehearsal, pair: Pair, seconds: float, bytes_: int
 
 
 def _peak(process: int) -> int:
-    """Largest resident bytes of a process so far, 0 where it has ended."""
+    """Returns the largest resident bytes of a process so far; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
@@ -209,7 +209,7 @@ def _peak(process: int) -> int:
 
 
 def hours(pair: Pair, found: dict[str, Any], gpu: GPU) -> float | None:
-    """Hours of the steps of one run on a GPU, of MVTec AD; without extraction, scores and metrics."""
+    """Estimates the hours of all training steps of one run on MVTec AD on a GPU."""
     if not isinstance(pair.settings, TrainedSettings) or "flops" not in found:
         return None
     batch = pair.settings.batch_size
@@ -220,7 +220,7 @@ def hours(pair: Pair, found: dict[str, Any], gpu: GPU) -> float | None:
 
 
 def row(plan: Plan, pair: Pair, found: dict[str, Any], gpu: GPU) -> tuple[str, ...]:
-    """A line of the table."""
+    """Returns a row of the table."""
     cell, backbone = pair.cell, plan.bench.backbones[pair.cell.backbone]
     values = sum(math.prod(shape) for shape in backbone.level_shapes.values()) * max(1, backbone.rotations)
     values += math.prod(backbone.image_shape or (0,)) * max(1, backbone.rotations)
@@ -240,7 +240,7 @@ def row(plan: Plan, pair: Pair, found: dict[str, Any], gpu: GPU) -> tuple[str, .
 
 
 def make_images(root: Path, count_: int) -> None:
-    """Images of the two categories, as many as are asked for; the miniature adds what else it has."""
+    """Writes the requested number of images of the two categories; the miniature adds the other files."""
     for category, number in itertools.product(CATEGORIES, range(count_)):
         path = root / category / "train" / "good" / f"{number:03}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -248,15 +248,15 @@ def make_images(root: Path, count_: int) -> None:
 
 
 def main() -> None:
-    """Rehearses, and prints a table in Markdown."""
+    """Runs the rehearsal and prints a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--experiment", help="of this one alone")
-    parser.add_argument("--only", help="this method or variant alone")
-    parser.add_argument("--each", action="store_true", help="every variant, instead of one for each method")
-    parser.add_argument("--count", action="store_true", help="count operations alone, and run nothing")
-    parser.add_argument("--seconds", type=float, default=60, help="bound of each pair")
-    parser.add_argument("--gigabytes", type=float, default=8, help="bound of each pair")
-    parser.add_argument("--images", type=int, default=40, help="training images at most")
+    parser.add_argument("--experiment", help="run only this experiment")
+    parser.add_argument("--only", help="run only this method or variant")
+    parser.add_argument("--each", action="store_true", help="run every variant instead of one per method")
+    parser.add_argument("--count", action="store_true", help="only count operations; run nothing")
+    parser.add_argument("--seconds", type=float, default=60, help="time limit of each pair in seconds")
+    parser.add_argument("--gigabytes", type=float, default=8, help="memory limit of each pair in GB")
+    parser.add_argument("--images", type=int, default=40, help="maximum number of training images")
     arguments, gpu = parser.parse_args(), GPU()
     os.nice(10)
     limit = int(arguments.gigabytes * 1e9)

@@ -1,4 +1,7 @@
-"""The report of 12 methods on 15 categories, 3 backbones and 5 seeds, made up: size, time to build, time to open."""
+"""Size, build time and loading time of the report of a large made-up experiment.
+
+It has 12 methods, 15 categories, 3 backbones and 5 seeds.
+"""
 
 import subprocess
 import sys
@@ -14,7 +17,7 @@ BACKBONES = ("resnet18.tv_in1k", "wide_resnet50_2.tv_in1k", "tf_efficientnet_b4.
 
 
 def main():
-    """Makes the records, builds the page, and opens it in Chromium at the sizes of a desktop and of a phone."""
+    """Writes the records, builds the page, and opens it in Chromium at desktop and phone width."""
     methods = {name: name for name in plugin_names("nfbench.methods")[:11]}
     methods["fastflow-wide"] = "fastflow"
     with tempfile.TemporaryDirectory() as name:
@@ -31,7 +34,7 @@ def main():
         browser = Browser(folder / "profile")
         for width in (1280, 390):
             seconds = sorted(browser.open(page, width) for _ in range(3))[1]
-            print(f"opened and drawn at a width of {width} in {seconds:.2f} s, errors: {browser.errors or 'none'}")
+            print(f"opened and rendered {width} pixels wide in {seconds:.2f} s, errors: {browser.errors or 'none'}")
         browser.close()
 
 

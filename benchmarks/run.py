@@ -1,4 +1,4 @@
-"""All benchmarks, one after the other. Close other programs first: everything here is a wall time."""
+"""Runs all benchmarks in sequence. Close other programs first: all results are wall times."""
 
 import subprocess
 import sys

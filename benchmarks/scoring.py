@@ -1,9 +1,9 @@
-"""Scoring of cached features, images per second of each method with its paper's nets, and anomalib's beside it.
+"""Scoring speed of each method on cached features, with the networks of its paper, and of anomalib's.
 
 ResNet-18 features at 256 pixels, levels 1 to 3 (CS-Flow: level 3 at 256, 128 and 64 pixels; DifferNet: level 4 at the
-same sizes, pooled, 16 views; its maps, gradients with respect to images, are left out). Methods are untrained, as speed
-does not depend on weights; PaDiM's Gaussians and PatchCore's bank are of 32 made-up images, its coreset 10 %.
-anomalib's PaDiM and PatchCore get the same features and sizes. All are timed in turn, on batches of 16.
+same sizes, pooled, 16 views, without maps, which are gradients with respect to images). Methods are untrained, since
+speed does not depend on weights. PaDiM's Gaussians and PatchCore's bank come from 32 made-up images, with a coreset
+of 10 %. anomalib's PaDiM and PatchCore get the same features and sizes. All are timed alternately, on batches of 16.
 """
 
 import torch
@@ -32,7 +32,7 @@ PEERS = {"fastflow": PeerFlow, "patchcore": PeerPatchCore, "padim": PeerPadim}
 
 
 def draw(shapes, count, views=()):
-    """Made-up features."""
+    """Generates made-up features."""
     return Features([torch.randn(count, *views, *shape) for shape in shapes])
 
 
@@ -52,7 +52,7 @@ def scorer(method, shapes):
 
 
 def main(rounds=3):
-    """Prints a line per method."""
+    """Prints one line per method."""
     torch.manual_seed(0)
     PeerPatchCore.ratio = 0.1
     print(f"scoring of cached features, batch {BATCH}, {torch.get_num_threads()} threads, median of {rounds} rounds")

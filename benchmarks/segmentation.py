@@ -1,10 +1,10 @@
-"""A contrario segmentation and exact metrics.
+"""Speed and memory of a contrario segmentation and of exact metrics.
 
-(a) log NFA of one image against the tree as U-Flow's code keeps it: one graph node per component, with the list of its
-pixels, on networkx. The peer here is written from the published description; the official code itself is quoted at 4 to
-10 s for 112 + 56 + 28 and 0.04 to 0.15 s for 28 + 14 positions a side. One thread. (b) AUPRO, and AUPRO with AUROC, AP
-and F1 from the same sort, against anomalib's, on 100 maps of 900 x 900; with the memory that each takes beyond its
-input, in a process of its own.
+(a) log NFA of one image compared with a tree as in U-Flow's code: a networkx graph with one node per component, which
+holds the list of its pixels. The peer follows the published description. For the official code, 4 to 10 s for 112 +
+56 + 28 and 0.04 to 0.15 s for 28 + 14 positions per side are quoted. One thread. (b) AUPRO, and AUPRO with AUROC, AP
+and F1 from the same sort, compared with anomalib's, on 100 maps of 900 x 900, with the memory of each beyond its
+input, in its own process.
 """
 
 import multiprocessing
@@ -27,7 +27,7 @@ SHAPES = {
 
 
 def peer_log_pfa(u2, channels):
-    """Prune and merge on a networkx tree; what the project's ``log_pfa`` gives in three passes."""
+    """Prunes and merges a networkx tree; equals ``log_pfa`` of nfbench, which needs three passes."""
     parents, order = max_tree(u2, connectivity=1)
     parents, values = parents.ravel(), u2.ravel()
     tree = nx.DiGraph()
@@ -83,7 +83,7 @@ def _merge(tree):
 
 
 def nfa():
-    """Speed of log NFA on noise with a spot; both give the same map."""
+    """Measures log NFA on noise with a spot; both sides give the same map."""
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     for name, shapes in SHAPES.items():
@@ -147,9 +147,9 @@ def _memory():
 
 
 def ranking():
-    """Speed and memory of the ranking metrics, each in a fresh process."""
+    """Measures speed and memory of the ranking metrics, each in a new process."""
     context = multiprocessing.get_context("spawn")
-    for metric in ("aupro", "all"):  # ours computes all of them in any case
+    for metric in ("aupro", "all"):  # nfbench always computes all of them
         figures = []
         for function in (_ours, _anomalib):
             with context.Pool(1) as pool:

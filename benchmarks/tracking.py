@@ -1,4 +1,4 @@
-"""500 made-up runs into MLflow, a database and a server: time for all, and again with nothing to do."""
+"""Time of importing 500 made-up runs into MLflow, into a database and a server, and of repeating it."""
 
 import json
 import os
@@ -14,11 +14,11 @@ from tests.mlflow_server import Server, Tracked
 
 BACKBONES = ("resnet18.tv_in1k", "wide_resnet50_2.tv_in1k")
 METHODS = ("uflow", "fastflow", "cflow", "patchcore", "padim")
-RULES = ("", "_max", "_mean", "_top1", "_pooled", "_transductive")  # 48 metrics in each selection, as U-Flow has
+RULES = ("", "_max", "_mean", "_top1", "_pooled", "_transductive")  # 48 metrics per selection, as for U-Flow
 
 
 def main():
-    """Tracks the runs three times: all of them, none, and one whose record has changed."""
+    """Tracks the runs three times: all are new, none has changed, one has changed."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         methods = {method: method for method in METHODS}
@@ -54,7 +54,7 @@ def _widen(path):
 
 
 def _track(folder, uri):
-    """Wall seconds, seconds of the command's own CPU time, and the end of what it says."""
+    """Returns wall seconds, the command's own CPU seconds, and the end of its output."""
     command = [sys.executable, "-m", "nfbench", "track_runs"]
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     variables = {**os.environ, "MLFLOW_TRACKING_URI": uri}

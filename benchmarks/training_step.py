@@ -1,7 +1,8 @@
-"""Training step on cached features against anomalib's modules: ResNet-18 levels at 256 pixels, batch 16.
+"""Speed of a training step on cached features compared with anomalib's modules.
 
-Prints for FastFlow and U-Flow the median seconds of a step (loss, backward, Adam), the ratio peer / ours in fp32, and
-what bf16 autocast adds. Ours and the peer's steps alternate; each has the Adam that it is trained by.
+Features are ResNet-18 levels at 256 pixels, batch 16. Prints for FastFlow and U-Flow the median seconds of a step
+(loss, backward, Adam), the ratio peer / ours in fp32, and the gain of bf16 autocast. Steps of both sides alternate;
+each side uses its own Adam.
 """
 
 import torch
@@ -16,7 +17,7 @@ BATCH = 16
 
 
 def step(model, features, optimizer, precision="fp32"):
-    """One optimizer step, as a function without arguments."""
+    """Returns a function without arguments that runs one optimizer step."""
 
     def run():
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
@@ -29,7 +30,7 @@ def step(model, features, optimizer, precision="fp32"):
 
 
 def compare(title, method, overrides, peer, features, rounds):
-    """Times one method in fp32 and bf16 beside its peer and prints a line."""
+    """Times one method in fp32 and bf16 alternately with its peer and prints a line."""
     runs = {"peer": step(peer, features, peer_adam(peer))}
     for precision in ("fp32", "bf16"):
         ours = build_method(method, SHAPES, resolve_settings(method, overrides=overrides), (256, 256), 0).train()
@@ -44,7 +45,7 @@ def compare(title, method, overrides, peer, features, rounds):
 
 
 def peer_adam(model):
-    """torch's Adam over what is trained; anomalib keeps its permutations as frozen parameters."""
+    """Returns torch's Adam over trained parameters; anomalib's permutations are frozen parameters."""
     return torch.optim.Adam([parameter for parameter in model.parameters() if parameter.requires_grad], 1e-4)
 
 

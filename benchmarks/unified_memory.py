@@ -1,7 +1,7 @@
-"""Memory of training one model of 2, 4 and 8 categories of 200 images each, beside that of keeping their features.
+"""Memory of training one model of 2, 4 and 8 categories of 200 images each, without and with features in memory.
 
-Prints, for each method, the largest resident memory of a process that trains one epoch on features of
-EfficientNet-Lite0's three coarsest levels at 256 pixels, beyond that before it reads the first image.
+Prints, for each method, by how much the largest resident memory of a process grows while it trains one epoch on
+features of EfficientNet-Lite0's three coarsest levels at 256 pixels.
 """
 
 import subprocess
@@ -19,7 +19,7 @@ METHODS = ("hgad", "fastflow", "cflow", "uflow", "padim")
 
 
 def make_features(folder):
-    """One file for each level and category."""
+    """Writes one file per level and category."""
     rng = np.random.default_rng(0)
     for category in range(max(COUNTS)):
         for level, shape in enumerate(SHAPES):
@@ -27,7 +27,7 @@ def make_features(folder):
 
 
 def train_on(folder, method, count, kept):
-    """One epoch of one model, and the memory that it took; ``kept`` keeps all features in memory instead."""
+    """Trains one model for one epoch and prints its memory; ``kept`` keeps all features in memory."""
     import torch
 
     from nfbench.blocks.features import Features
@@ -62,13 +62,13 @@ def train_on(folder, method, count, kept):
 
 
 def resident(key="VmRSS"):
-    """Resident memory of this process in MB."""
+    """Returns the resident memory of this process in MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
 
 
 def main():
-    """Measures, each training in a process of its own."""
+    """Measures each training in its own process."""
     with tempfile.TemporaryDirectory() as name:
         make_features(Path(name))
         sizes = [count * IMAGES * 2 * sum(map(np.prod, SHAPES)) / 2**20 for count in COUNTS]

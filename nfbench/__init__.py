@@ -12,7 +12,7 @@ __version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
-    """``Detector``, imported when it is first asked for: commands and the workflow do not need torch."""
+    """Imports ``Detector`` on first use, since commands and the workflow do not need torch."""
     if name == "Detector":
         return import_module("nfbench.detector").Detector
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

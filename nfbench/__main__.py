@@ -1,4 +1,4 @@
-"""``python -m nfbench``."""
+"""Entry point of ``python -m nfbench``."""
 
 from nfbench.cli import main
 

@@ -1,7 +1,7 @@
-"""A method on a backbone, from images to scores, in memory: for notebooks and scripts.
+"""Anomaly detector in memory, from images to scores, for notebooks and scripts.
 
-The same functions as those of the stages extract, train and score, so that the numbers are the same; there are no
-manifests, caches and records.
+It calls the same functions as the stages for extraction, training and scoring, so the numbers are the same. It writes
+no manifests, caches or records.
 """
 
 import math
@@ -34,11 +34,11 @@ from nfbench.training.loop import train
 __all__ = ["Detector", "Images", "Scores"]
 
 _CHUNK = 64
-"""Images whose features are in memory at a time while they are scored; a multiple of a batch."""
+"""Number of images whose features are in memory at a time during scoring; a multiple of the batch size."""
 
 Images = str | Path | np.ndarray | Iterable[str | Path | np.ndarray | Image.Image]
-"""A folder, with all images in it and below, sorted; an image file; an array ``(N, H, W, 3)`` or ``(N, H, W)`` of
-uint8; or several files, arrays ``(H, W, 3)`` or ``(H, W)`` of uint8, or Pillow images."""
+"""Images: a folder (all images below it, sorted); an image file; an array ``(N, H, W, 3)`` or ``(N, H, W)`` of uint8;
+or a sequence of files, arrays ``(H, W, 3)`` or ``(H, W)`` of uint8, or Pillow images."""
 
 
 class Scores(NamedTuple):
@@ -46,7 +46,7 @@ class Scores(NamedTuple):
 
     Attributes:
         images: image scores ``(N,)``, by the rule of the method's paper.
-        maps: anomaly maps ``(N, H, W)`` at the backbone's input size; None of methods that make none.
+        maps: anomaly maps ``(N, H, W)`` at the backbone's input size; None for methods without maps.
     """
 
     images: np.ndarray
@@ -54,17 +54,17 @@ class Scores(NamedTuple):
 
 
 class Detector:
-    """An anomaly detector.
+    """An anomaly detector: a method on a backbone.
 
     Args:
         method: name of the method, such as ``fastflow``.
-        backbone: its name, such as ``resnet18.tv_in1k``, or its configuration, as in an experiment.
-        settings: of the method, where they differ from its paper's.
-        seed: of all that is random.
+        backbone: name of the backbone, such as ``resnet18.tv_in1k``, or its configuration, as in an experiment.
+        settings: settings of the method that differ from its paper's.
+        seed: random seed.
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        NfbenchError: unknown method, backbone or setting, weights that cannot be had, or a method that learns from
+        NfbenchError: a method, backbone or setting is unknown, weights cannot be loaded, or the method learns from
             anomalies.
     """
 
@@ -86,8 +86,8 @@ class Detector:
         check_backbone(self.model, config)
         if self.model.needs_anomalies:
             raise NfbenchError(
-                f"method '{self.model.title}' with these settings learns from anomalies, which an experiment has; "
-                "see 'anomalies' in docs/experiments.md"
+                f"method '{self.model.title}' with these settings learns from anomalies, which only an experiment "
+                "provides; see 'anomalies' in docs/experiments.md"
             )
         self._scorer = Scorer(self.model, self.recipe, self.device, extractor)
         self._fitted = False
@@ -96,7 +96,7 @@ class Detector:
         """Trains on normal images.
 
         Raises:
-            NfbenchError: no image, a bad one, or the training was lost.
+            NfbenchError: there is no image, an image is invalid, or training diverged.
         """
         pictures = _pictures(images)
         source, degrees = None, rotation_of(self.model)
@@ -115,7 +115,7 @@ class Detector:
         """Scores images.
 
         Raises:
-            NfbenchError: not fitted, no image, or a bad one.
+            NfbenchError: the detector is not fitted, there is no image, or an image is invalid.
         """
         if not self._fitted:
             raise NfbenchError("this detector is not trained; call 'fit' with normal images first")
@@ -132,10 +132,10 @@ def _config(backbone: str | Mapping[str, Any] | BackboneConfig) -> BackboneConfi
 
 
 def _pictures(images: Images) -> list[Picture]:
-    """The images one by one.
+    """Returns the images as a list.
 
     Raises:
-        NfbenchError: there is none, or an array is no image.
+        NfbenchError: there is no image, or an array is not an image.
     """
     if isinstance(images, str | Path):
         path = Path(images).expanduser()
@@ -143,7 +143,7 @@ def _pictures(images: Images) -> list[Picture]:
         if path.is_dir():
             found = images_below(path)
     elif isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] == 3:
-        found = [images]  # one image in colour, not a row of grey ones that are 3 pixels wide
+        found = [images]  # one colour image, not a series of grey images that are 3 pixels wide
     else:
         found = list(images)
     if not found:
@@ -159,7 +159,7 @@ def _picture(image: Any, number: int) -> Picture:
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
         raise NfbenchError(
-            f"image {number}: an array of an image is uint8 with shape (H, W, 3) or (H, W), not {array.dtype} with "
+            f"image {number}: expected a uint8 array with shape (H, W, 3) or (H, W), got {array.dtype} with "
             f"{array.shape}"
         )
     return Image.fromarray(array)

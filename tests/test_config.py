@@ -99,7 +99,7 @@ grid: [{methods: [fastflow-x], backbones: [resnet18.tv_in1k], datasets: {elpv: [
 def test_two_experiments_may_not_give_one_variant_two_meanings(tmp_path):
     (tmp_path / "a.yaml").write_text(EXPERIMENT % 1)
     (tmp_path / "b.yaml").write_text(EXPERIMENT % 2)
-    with pytest.raises(NfbenchError, match=r"b.yaml: the variant 'fastflow-x' has another meaning in \S+a.yaml"):
+    with pytest.raises(NfbenchError, match=r"b.yaml: the variant 'fastflow-x' is defined differently in \S+a.yaml"):
         load_bench({}, tmp_path)
 
 
@@ -160,8 +160,8 @@ def test_other_views_are_not_of_pseudo_anomalies():
 @pytest.mark.parametrize(
     ("anomalies", "message"),
     [
-        ({"generator": "rpag"}, "generator rpag makes its anomalies of real ones; set 'real'"),
-        ({"views": 3}, "give a 'generator', a number of 'real' anomalies, or both"),
+        ({"generator": "rpag"}, "generator rpag needs real anomalies; set 'real'"),
+        ({"views": 3}, "set 'generator', the number of 'real' anomalies, or both"),
         ({"generator": "blur"}, "blend"),
     ],
 )

@@ -143,8 +143,8 @@ def test_wrong_images_are_one_line(fitted, arrays, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     (tmp_path / "empty").mkdir()
     wrong = [
-        (arrays / 255, "image 0: an array of an image is uint8"),
-        (np.zeros((2, 8, 8, 4), np.uint8), "image 0: an array of an image is uint8"),
+        (arrays / 255, "image 0: expected a uint8 array"),
+        (np.zeros((2, 8, 8, 4), np.uint8), "image 0: expected a uint8 array"),
         ([], "no image was given"),
         (tmp_path / "empty", "no image in"),
         (tmp_path / "absent.png", "absent.png"),

@@ -94,9 +94,9 @@ def test_order_is_that_of_the_experiment(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "anomalies", "message"),
     [
-        ("few-anomaly", None, r"needs variants with 'anomalies: \{real: \.\.\.\}'; it has 0 real anomalies"),
+        ("few-anomaly", None, r"use a variant with 'anomalies: \{real: \.\.\.\}'; it has 0 real anomalies"),
         ("few-anomaly", {"generator": "blend"}, "it has 0 real anomalies"),
-        ("one-class", {"real": 10}, "takes 10 real anomalies"),
+        ("one-class", {"real": 10}, "it has 10 real anomalies"),
     ],
 )
 def test_real_anomalies_belong_to_their_setting(tmp_path, setting, anomalies, message):

@@ -71,7 +71,7 @@ def test_a_union_has_each_category_once(tmp_path):
 
 
 def test_a_union_is_of_no_union(tmp_path):
-    with pytest.raises(NfbenchError, match=r"e.yaml: 'datasets.u.union': 'u' is a union too"):
+    with pytest.raises(NfbenchError, match=r"e.yaml: 'datasets.u.union': 'u' is a union itself"):
         bench(tmp_path, {"u": "available"}, {"u": "available"})
 
 
@@ -85,7 +85,7 @@ def test_a_union_has_no_other_keys(tmp_path):
             }
         )
     )
-    with pytest.raises(NfbenchError, match="'union' excludes the other keys"):
+    with pytest.raises(NfbenchError, match="'union' excludes all other keys"):
         load_bench({}, tmp_path)
 
 
@@ -93,7 +93,7 @@ def test_one_dataset_means_the_same_categories_everywhere(tmp_path):
     bench(tmp_path, {"mvtec_ad": "available"})
     other = (tmp_path / "e.yaml").read_text().replace('"available"', '["cable"]')
     (tmp_path / "f.yaml").write_text(other)
-    with pytest.raises(NfbenchError, match=r"f.yaml: the list .* for one model of 'mvtec_ad' has another meaning"):
+    with pytest.raises(NfbenchError, match=r"f.yaml: the list .* for one model of 'mvtec_ad' is defined differently"):
         load_bench({}, tmp_path)
 
 

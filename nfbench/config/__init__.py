@@ -1,6 +1,6 @@
-"""The configuration: models of ``config.yaml`` and of the experiment files, and what the two say together.
+"""Models of ``config.yaml`` and of the experiment files, and the two combined.
 
-Every key has its default and meaning here and nowhere else; the JSON schema is generated from these models.
+Defaults and descriptions of all keys are defined here only. The JSON schema is generated from these models.
 """
 
 from nfbench.config.backbone import BackboneConfig

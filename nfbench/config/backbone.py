@@ -1,4 +1,4 @@
-"""A backbone at an input size: its keys, what follows from them, and its name in paths."""
+"""Configuration of a backbone: keys, shapes of its features, and its name in paths."""
 
 import hashlib
 import json
@@ -25,15 +25,16 @@ _HEAD = ("name", "input_size")
 
 @dataclass(frozen=True)
 class Key:
-    """What a key of a backbone is besides its type.
+    """How a key of a backbone enters tags, hashes and errors.
 
-    Tags, hashes of caches, ``meta.json`` and errors follow from the fields of ``BackboneConfig``. A field without a
-    ``Key`` decides features, and a tag has a short hash of its value.
+    Tags, hashes of caches, ``meta.json`` and errors are derived from the fields of ``BackboneConfig``. A field without
+    a ``Key`` affects the features, and its value appears in the tag as a short hash.
 
     Attributes:
-        short: what a tag says of a value that is not the default; empty for nothing.
-        decides: features depend on the value itself, rather than on what it refers to or not at all.
-        of_levels: only a backbone with levels takes the key.
+        short: returns the part of the tag for a value that is not the default; an empty string adds no part.
+        decides: whether the value itself affects the features. False for a value that only refers to something, such
+            as a path, and for one that does not change the features.
+        of_levels: whether the key is valid only for a backbone with levels.
     """
 
     short: Callable[[Any], str]
@@ -42,41 +43,43 @@ class Key:
 
 
 class BackboneConfig(Model):
-    """A backbone at an input size."""
+    """A backbone and its input size."""
 
     name: Name = Field(description="name of the backbone, with its weight tag")
     input_size: int = Field(256, ge=32, description="side of the square input in pixels")
     levels: Annotated[tuple[int, ...] | None, Key(lambda levels: "l" + "".join(map(str, levels)), of_levels=True)] = (
-        Field(None, min_length=1, description="levels, fine to coarse, by default the backbone's own")
+        Field(None, min_length=1, description="levels, from fine to coarse; default: the backbone's own")
     )
     scales: Annotated[tuple[int, ...] | None, Key(lambda scales: "s" + ".".join(map(str, scales)), of_levels=True)] = (
         Field(
-            None, min_length=1, description="divisors of the input's side: the levels are taken at each of these sizes"
+            None,
+            min_length=1,
+            description="divisors of the input size; levels are extracted at each resulting size",
         )
     )
     interpolation: Annotated[
         Literal["nearest", "bilinear", "bilinear_aligned", "bicubic_aligned"] | None, Key(str, of_levels=True)
-    ] = Field(None, description="how the input is scaled, by default the backbone's own")
+    ] = Field(None, description="interpolation used to resize the input; default: the backbone's own")
     padding: Annotated[Literal["zeros", "reflect"], Key(str, of_levels=True)] = Field(
-        "zeros", description="of all convolutions"
+        "zeros", description="padding mode of all convolutions"
     )
     rotations: Annotated[int, Key("r{}".format)] = Field(
-        0, ge=0, description="rotated views of each image, for methods that take views"
+        0, ge=0, description="number of rotated views per image, for methods that use views"
     )
     pooled: Annotated[bool, Key(lambda _: "pooled", of_levels=True)] = Field(
-        False, description="keep the global average of each level only"
+        False, description="keep only the global average of each level"
     )
     image: Annotated[bool, Key(lambda _: "image")] = Field(
-        False, description="keep the normalized image too, for methods that read it"
+        False, description="also keep the normalized image, for methods that read it"
     )
     frozen: Annotated[bool, Key(lambda _: "tuned", of_levels=True)] = Field(
-        True, description="false: the method trains the network itself, from these weights, on the normalized image"
+        True, description="if false, the method trains the network from these weights on the normalized image"
     )
     online: Annotated[bool, Key(lambda _: "online", decides=False)] = Field(
-        False, description="compute features whenever they are read, for sets too large to cache"
+        False, description="compute features each time they are read, for datasets too large to cache"
     )
     weights: Annotated[HomePath, Key(lambda weights: "random" if weights == "random" else "", decides=False)] = Field(
-        "default", description="default, package, hub, random, or the path of a weights file"
+        "default", description="'default', 'package', 'hub', 'random', or the path of a weights file"
     )
 
     @field_validator("levels", "scales")
@@ -89,13 +92,13 @@ class BackboneConfig(Model):
 
     @classmethod
     def key(cls, field: str) -> Key:
-        """What a field is besides its type."""
+        """Returns the ``Key`` of a field."""
         declared = (found for found in cls.model_fields[field].metadata if isinstance(found, Key))
         return next(declared, Key(lambda value: _short_hash(field, value)))
 
     @property
     def tag(self) -> str:
-        """Name in paths: ``name@size``, and a part for each other key that is not the default."""
+        """Name in paths: ``name@size``, then one part per other key that is not the default."""
         return "-".join([f"{self.name}@{self.input_size}", *self.tag_parts.values()])
 
     @property
@@ -106,7 +109,7 @@ class BackboneConfig(Model):
 
     @property
     def _given(self) -> dict[str, Any]:
-        """Values that are not the default, of all keys but those that begin the tag."""
+        """Values that differ from the default, without the keys that begin the tag."""
         defaults = {
             name: field.get_default(call_default_factory=True) for name, field in type(self).model_fields.items()
         }
@@ -117,12 +120,12 @@ class BackboneConfig(Model):
         """Description of the backbone.
 
         Raises:
-            NfbenchError: there is no such backbone; names the nearest one.
+            NfbenchError: the backbone is unknown; the message suggests the nearest name.
         """
         return find_backbone(self.name)
 
     def resolved(self) -> Self:
-        """With the description's values of all keys that leave them to the backbone."""
+        """Returns a copy in which unset keys have the backbone's own values."""
         described = self.described
         found: dict[str, Any] = {"image": self.stores_image}
         if described.taps:
@@ -133,17 +136,17 @@ class BackboneConfig(Model):
 
     @property
     def stores_image(self) -> bool:
-        """Whether the normalized image is kept: on request, and where there are no levels to keep."""
+        """Whether the normalized image is kept: on request, or if there are no levels to keep."""
         return self.image or not self.frozen or not self.described.taps
 
     @property
     def image_shape(self) -> Shape | None:
-        """Shape of the normalized image, None where it is not kept."""
+        """Shape of the normalized image; None if it is not kept."""
         return (3, self.input_size, self.input_size) if self.stores_image else None
 
     @property
     def level_shapes(self) -> dict[str, Shape]:
-        """Shape of each level that is kept, by the name of its file; the image is none.
+        """Shape of each level that is kept, by file name; the image is not a level.
 
         Raises:
             NfbenchError: as for ``network_shapes``.
@@ -153,18 +156,18 @@ class BackboneConfig(Model):
 
     @property
     def network_shapes(self) -> dict[str, Shape]:
-        """Shape of each level that the network makes at each scale.
+        """Shape of each level that the network computes, at each scale.
 
         Raises:
-            NfbenchError: the backbone does not take these keys: unknown levels, an input size, or keys for levels where
-                it has none.
+            NfbenchError: the backbone does not support these keys: unknown levels, an invalid input size, or keys for
+                levels if it has none.
         """
         described = self.described
         if not described.taps:
             self._refuse_keys_of_levels()
         if not self.frozen and (self.pooled or self.rotations):
             key = "pooled" if self.pooled else "rotations"
-            raise NfbenchError(f"backbone '{self.name}': '{key}' and 'frozen: false' exclude each other")
+            raise NfbenchError(f"backbone '{self.name}': '{key}' and 'frozen: false' cannot be combined")
         levels, scales = self.levels or described.levels, self.scales or described.scales
         shapes = described.shapes(self.input_size, levels, scales)
         if self.pooled:
@@ -193,4 +196,4 @@ def _by_name(value: Any) -> Any:
 Backbones = Annotated[
     tuple[BackboneConfig, ...], BeforeValidator(_by_name, json_schema_input_type=tuple[BackboneConfig | str, ...])
 ]
-"""Several backbones; a name alone is a backbone with its own defaults."""
+"""Several backbones. A bare name stands for that backbone with its defaults."""

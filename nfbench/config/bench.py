@@ -1,4 +1,4 @@
-"""``config.yaml`` and the experiment files, and what the two say together."""
+"""Models of ``config.yaml`` and of an experiment file, and the two combined."""
 
 from pathlib import Path
 from typing import Literal
@@ -17,20 +17,20 @@ from nfbench.core.registry import exported, nearest
 __all__ = ["Bench", "Config", "Experiment", "Kept"]
 
 Kept = Literal["all", "last", "none"]
-"""Models of a run that stay once they have scored: those of all kept epochs, the last epoch's, none."""
+"""Models of a run that are kept after scoring: those of all checkpoints, the last epoch's, or none."""
 
 
 class Experiment(Model):
-    """A reproduced table or a study: its cells, and the tables and figures that come of them."""
+    """A reproduced table or a study: its cells, tables and figures."""
 
-    name: Name = Field("", description="name of the target, which is the file's name")
-    title: str = Field(description="one line that says what is shown")
-    seeds: int = Field(1, ge=1, description="seeds 0 to n - 1")
-    datasets: Datasets = Field(default_factory=dict, description="datasets defined here")
-    variants: Variants = Field(default_factory=dict, description="variants defined here")
-    grid: tuple[GridBlock, ...] = Field((), description="blocks of cells; tables of parameters need none")
-    runs_of: Name | None = Field(None, description="experiment whose grid, seeds and 'keep_models' are taken")
-    keep_models: Kept = Field("all", description="models of a run that stay once they have scored")
+    name: Name = Field("", description="name of the target; equals the file name")
+    title: str = Field(description="one line that says what the experiment shows")
+    seeds: int = Field(1, ge=1, description="number of seeds n; runs use seeds 0 to n - 1")
+    datasets: Datasets = Field(default_factory=dict, description="datasets that this file defines")
+    variants: Variants = Field(default_factory=dict, description="variants that this file defines")
+    grid: tuple[GridBlock, ...] = Field((), description="blocks of cells; not needed for tables of parameters")
+    runs_of: Name | None = Field(None, description="experiment from which to take grid, seeds and 'keep_models'")
+    keep_models: Kept = Field("all", description="models of a run to keep after scoring: 'all', 'last' or 'none'")
     tables: dict[Name, AnyTable] = Field(default_factory=dict, description="tables by name")
     figures: dict[Name, AnyFigure] = Field(default_factory=dict, description="figures by name")
 
@@ -38,9 +38,9 @@ class Experiment(Model):
     def _runs_are_asked_for(self) -> "Experiment":
         needed = [name for name, table in self.tables.items() if table.from_runs] + list(self.figures)
         if self.grid and self.runs_of:
-            raise PydanticCustomError("two_grids", "'grid' and 'runs_of' exclude each other")
+            raise PydanticCustomError("two_grids", "'grid' and 'runs_of' cannot be combined; remove one")
         if not self.grid and not self.runs_of and (needed or not self.tables):
-            what = f"; '{needed[0]}' is made of its runs" if needed else ""
+            what = f"; '{needed[0]}' needs its runs" if needed else ""
             raise PydanticCustomError("missing_grid", "'grid' is missing" + what)
         return self
 
@@ -48,29 +48,31 @@ class Experiment(Model):
 class Config(Model):
     """The keys of ``config.yaml``."""
 
-    experiment: Name = Field("quickstart", description="the experiment that a run without a target makes")
-    data_root: FolderPath = Field("data", description="folder that holds one folder per dataset")
-    fetch: bool = Field(False, description="download datasets that are named and not below data_root")
-    results_root: FolderPath = Field("results", description="folder that takes all that is made")
-    seeds: int | None = Field(None, ge=1, description="number of seeds, instead of the experiment's own")
-    categories: Names | None = Field(None, description="take only these categories")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where flows train: auto takes a GPU if any")
+    experiment: Name = Field("quickstart", description="experiment to run if no target is given")
+    data_root: FolderPath = Field("data", description="folder with one folder per dataset")
+    fetch: bool = Field(False, description="download the datasets of an experiment that are missing in data_root")
+    results_root: FolderPath = Field("results", description="folder for all outputs")
+    seeds: int | None = Field(None, ge=1, description="number of seeds; overrides the experiment's own")
+    categories: Names | None = Field(None, description="run only these categories")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="device for training; 'auto' uses a GPU if there is one"
+    )
     miniature: bool = Field(
-        False, description="try experiments without their data: tiny made-up images, random weights, one epoch"
+        False, description="try out experiments without their data: tiny made-up images, random weights, one epoch"
     )
-    save_maps: bool = Field(False, description="keep the anomaly maps of all test images, not of examples only")
+    save_maps: bool = Field(False, description="keep the anomaly maps of all test images instead of a few examples")
     keep_models: Kept | None = Field(
-        None, description="models of a run that stay once they have scored, instead of the experiment's own choice"
+        None, description="models of a run to keep after scoring; overrides the experiment's own choice"
     )
-    keep_features: bool = Field(True, description="keep features that no job of a run needs any more")
-    datasets: Datasets = Field(default_factory=dict, description="your own folders and subsets")
+    keep_features: bool = Field(True, description="keep cached features that no remaining job needs")
+    datasets: Datasets = Field(default_factory=dict, description="your own folders of images and subsets of datasets")
     variants: Variants = Field(default_factory=dict, description="your own variants of methods")
 
 
 class Bench(Model):
-    """Configuration and experiments together, with the datasets, variants and backbones that all of them define.
+    """Configuration and experiments together, with all datasets, variants and backbones that they define.
 
-    ``unified`` has the categories by dataset that one model is trained on in the setting unified.
+    ``unified`` holds, by dataset, the categories that one model is trained on in the setting unified.
     """
 
     config: Config
@@ -81,32 +83,32 @@ class Bench(Model):
     unified: dict[str, Categories]
 
     def experiment(self, name: str) -> Experiment:
-        """The experiment of this name; an error names the nearest one."""
+        """Returns an experiment by name; the error for an unknown name suggests the nearest one."""
         if name not in self.experiments:
             raise NfbenchError(f"unknown experiment '{name}'{nearest(name, self.experiments)}")
         return self.experiments[name]
 
     def owner(self, kind: Literal["tables", "figures"], name: str) -> Experiment:
-        """The experiment that has a table or figure; an error names the nearest one."""
+        """Returns the experiment of a table or figure; the error suggests the nearest name."""
         owners = {found: e for e in self.experiments.values() for found in getattr(e, kind)}
         if name not in owners:
             raise NfbenchError(f"no experiment has a {kind.removesuffix('s')} '{name}'{nearest(name, owners)}")
         return owners[name]
 
     def dataset(self, name: str) -> DatasetConfig:
-        """A dataset by its name: one defined in config or experiments, or a reader with its defaults."""
+        """Returns a dataset by name: a defined one, or a reader with its defaults."""
         return self.datasets.get(name) or DatasetConfig(dataset=name)
 
     def dataset_root(self, name: str) -> Path:
-        """Folder that holds the categories of a dataset."""
+        """Returns the folder with the categories of a dataset."""
         dataset = self.dataset(name)
         return Path(dataset.root) if dataset.root else Path(self.config.data_root) / dataset.dataset
 
     def official_categories(self, name: str) -> tuple[str, ...]:
-        """All categories that a dataset can have; none for unions, and for folders, whose categories are on disk."""
+        """Returns all categories that a dataset can have; none for unions and plain folders."""
         dataset = self.dataset(name)
         return () if dataset.union else exported("nfbench.datasets", dataset.dataset, "DATASET").categories
 
     def variant(self, name: str) -> VariantConfig:
-        """A variant by its name: one defined in config or experiments, or a method with its defaults."""
+        """Returns a variant by name: a defined one, or a method with its defaults."""
         return self.variants.get(name) or VariantConfig(method=name)

@@ -1,4 +1,4 @@
-"""What the configuration names is there: methods, readers, categories, backbones and their levels, and settings."""
+"""Checks that methods, readers, categories and backbones named in the configuration exist."""
 
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ _WEIGHTS = ("default", "package", "hub", "random")
 
 @dataclass(frozen=True)
 class Known:
-    """What all files define together.
+    """Names that all files define together.
 
     Attributes:
-        datasets, variants: by name.
-        unread: names of datasets and variants in files that have faults; nothing else is known of them.
+        datasets, variants: definitions by name.
+        unread: names of datasets and variants in files with faults; only their names are known.
     """
 
     datasets: Mapping[str, DatasetConfig]
@@ -27,21 +27,21 @@ class Known:
     unread: Set[str] = frozenset()
 
     def method_fault(self, name: str) -> str:
-        """Why there is no method or variant of this name; empty where there is."""
+        """Returns an error if no method or variant has this name, else an empty string."""
         known = {*self.variants, *plugin_names("nfbench.methods")}
         if name in known or name in self.unread:
             return ""
         return f"no method or variant '{name}'{nearest(name, known)}"
 
     def dataset_fault(self, name: str) -> str:
-        """Why there is no dataset of this name; empty where there is."""
+        """Returns an error if no dataset has this name, else an empty string."""
         known = {*self.datasets, *plugin_names("nfbench.datasets")}
         if name in known or name in self.unread:
             return ""
         return f"no dataset '{name}'{nearest(name, known)}"
 
     def reader_of(self, name: str) -> str:
-        """Name of the reader of a dataset; empty for unions and unknown ones."""
+        """Returns the name of a dataset's reader; empty for unions and unknown datasets."""
         readers = plugin_names("nfbench.datasets")
         dataset = self.datasets.get(name)
         reader = name if dataset is None else "" if dataset.union else dataset.dataset
@@ -49,24 +49,24 @@ class Known:
 
 
 def official_categories(known: Known, dataset: str) -> tuple[str, ...]:
-    """The categories that a dataset can have; none where every folder is a category."""
+    """Returns the categories that a dataset can have; none if each folder is a category."""
     reader = known.reader_of(dataset)
     return exported("nfbench.datasets", reader, "DATASET").categories if reader else ()
 
 
 def backbone_faults(key: str, backbone: BackboneConfig) -> Iterator[str]:
-    """Faults of a backbone: its name, its levels, an input that it cannot take, weights that are no word or path."""
+    """Yields faults of a backbone: its name, levels, input size and weights."""
     try:
         _ = backbone.level_shapes
     except NfbenchError as error:
         yield f"'{key}': {error}"
     weights = backbone.weights
     if weights not in _WEIGHTS and not {"/", "."} & set(weights):
-        yield f"'{key}.weights': '{weights}' is no path{nearest(weights, _WEIGHTS)}"
+        yield f"'{key}.weights': '{weights}' is neither a known word nor a path{nearest(weights, _WEIGHTS)}"
 
 
 def dataset_faults(key: str, dataset: DatasetConfig, known: Known) -> Iterator[str]:
-    """Faults of a dataset: its reader, or the datasets of a union and their categories."""
+    """Yields faults of a dataset: its reader, or the datasets and categories of a union."""
     if not dataset.union:
         readers = plugin_names("nfbench.datasets")
         if dataset.dataset not in readers:
@@ -74,13 +74,13 @@ def dataset_faults(key: str, dataset: DatasetConfig, known: Known) -> Iterator[s
         return
     for member, categories in dataset.union.items():
         if member in known.datasets and known.datasets[member].union:
-            yield f"'{key}.union': '{member}' is a union too; name the datasets of that one"
+            yield f"'{key}.union': '{member}' is a union itself; list its datasets instead"
         else:
             yield from _category_faults(f"{key}.union", member, categories, known)
 
 
 def variant_faults(key: str, variant: VariantConfig) -> Iterator[str]:
-    """Faults of a variant: its method, and the backbones of its search."""
+    """Yields faults of a variant: its method and the backbones of its search."""
     methods = plugin_names("nfbench.methods")
     if variant.method not in methods:
         yield f"'{key}.method': no method '{variant.method}'{nearest(variant.method, methods)}"
@@ -89,7 +89,7 @@ def variant_faults(key: str, variant: VariantConfig) -> Iterator[str]:
 
 
 def grid_faults(key: str, block: GridBlock, known: Known) -> Iterator[str]:
-    """Faults of a block of cells: its methods, backbones, datasets and categories."""
+    """Yields faults of a block of cells: its methods, backbones, datasets and categories."""
     for method in block.methods:
         if fault := known.method_fault(method):
             yield f"'{key}.methods': {fault}"

@@ -1,4 +1,4 @@
-"""What a cell is made of: datasets, variants of methods, backbones, and blocks of all of them."""
+"""Configuration of cells: datasets, variants of methods, and blocks of the grid."""
 
 import re
 from collections.abc import Mapping
@@ -34,9 +34,9 @@ Setting = Literal["one-class", "unified", "few-anomaly"]
 
 
 class AvailableAmong(Model):
-    """Categories that a block takes where they are found on disk, and leaves out where not."""
+    """Categories that a block uses if they are on disk and skips otherwise."""
 
-    available: tuple[CategoryName, ...] = Field(min_length=1, description="categories to take where they are on disk")
+    available: tuple[CategoryName, ...] = Field(min_length=1, description="categories to use if they are on disk")
 
 
 def _form(value: Any) -> str | None:
@@ -57,23 +57,26 @@ Categories = Annotated[
         custom_error_message="takes a list of categories, 'available', or {available: [...]}",
     ),
 ]
-"""Of a dataset: all that are on disk, those of a list that are, or those of a list."""
+"""Categories of a dataset: all on disk, those of a list that are on disk, or exactly those of a list."""
 
 
 class DatasetConfig(Model):
-    """A dataset under a name of its own: a folder of the user's, a stated subset of a known dataset, or a union."""
+    """A user-defined dataset: a folder, a subset of a known dataset, or a union of datasets."""
 
     union: dict[Name, Categories] | None = Field(
-        None, min_length=1, description="categories by dataset, joined to one dataset; excludes the other keys"
+        None, min_length=1, description="categories by dataset, joined into one dataset; excludes all other keys"
     )
     dataset: Name = Field(
         "folder",
-        description="reader, such as mvtec_ad, or folder for any MVTec layout; a dataset named like a reader has it",
+        description="reader, such as mvtec_ad, or 'folder' for any folder in MVTec layout; default: the reader of the "
+        "dataset's name if there is one",
     )
-    root: HomePath | None = Field(None, description="folder with the categories; by default <data_root>/<dataset>")
-    stride: int = Field(1, ge=1, description="of videos, take every n-th frame only, in training and in test")
+    root: HomePath | None = Field(None, description="folder with the categories; default: <data_root>/<dataset>")
+    stride: int = Field(1, ge=1, description="use only every n-th frame of videos, for training and testing")
     max_train: int | None = Field(
-        None, ge=1, description="keep at most this many normal training images per category; all validation images stay"
+        None,
+        ge=1,
+        description="keep at most this many normal training images per category; validation images are not affected",
     )
     max_test_normal: int | None = Field(
         None, ge=1, description="keep at most this many normal test images per category"
@@ -86,12 +89,12 @@ class DatasetConfig(Model):
     def _union_is_made_of_others(self) -> "DatasetConfig":
         others = {name: field.default for name, field in type(self).model_fields.items() if name != "union"}
         if self.union and any(getattr(self, name) != default for name, default in others.items()):
-            raise PydanticCustomError("union_alone", "'union' excludes the other keys; give them to its datasets")
+            raise PydanticCustomError("union_alone", "'union' excludes all other keys; set them on its datasets")
         return self
 
     @property
     def is_subset(self) -> bool:
-        """Whether images of the official split are left out."""
+        """Whether the dataset omits images of the official split."""
         return self.stride > 1 or any((self.max_train, self.max_test_normal, self.max_test_anomalous))
 
 
@@ -104,42 +107,45 @@ def _is_generator(name: str) -> str:
 
 
 class AnomaliesConfig(Model):
-    """Anomalous images that a method is trained with, beside or instead of the normal ones."""
+    """Anomalous images for training, in addition to or instead of the normal ones."""
 
     generator: Annotated[str, AfterValidator(_is_generator)] | None = Field(
         None,
-        description="pseudo-anomalies: SANFlow's blends and scars (blend), CutPaste (cutpaste), BGAD's of real "
-        "anomalies (rpag), or another module of nfbench/anomalies",
+        description="generator of pseudo-anomalies: 'blend' (SANFlow's blends and scars), 'cutpaste' (CutPaste), "
+        "'rpag' (BGAD's, pasted from real anomalies), or another module of nfbench/anomalies",
     )
-    views: int = Field(8, ge=1, description="seeded variants of each image that are cached")
-    online: bool = Field(False, description="make a new variant whenever an image is asked for, instead of the cache")
+    views: int = Field(8, ge=1, description="number of pseudo-anomalies to cache per image")
+    online: bool = Field(False, description="generate a new pseudo-anomaly each time an image is read; cache none")
     real: int = Field(
         0,
         ge=0,
-        description="anomalous test images, chosen by seed, that the method learns from and is not tested on; only in "
+        description="number of anomalous test images, chosen by seed, that are moved from testing to training; only in "
         "the setting few-anomaly",
     )
     repeats: int = Field(
-        5, ge=1, description="how many times an epoch has each real anomaly, and a pseudo-anomaly of it"
+        5, ge=1, description="number of times that each real anomaly, and a pseudo-anomaly of it, appears in an epoch"
     )
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "AnomaliesConfig":
         if self.needs_real and not self.real:
             given = {"generator": self.generator}
-            text = "generator {generator} makes its anomalies of real ones; set 'real'"
+            text = "generator {generator} needs real anomalies; set 'real'"
             raise PydanticCustomError("no_real", text, given)
         if self.generator is None and not self.real:
-            raise PydanticCustomError("no_anomalies", "give a 'generator', a number of 'real' anomalies, or both")
+            raise PydanticCustomError("no_anomalies", "set 'generator', the number of 'real' anomalies, or both")
         return self
 
     @property
     def needs_real(self) -> bool:
-        """Whether the pseudo-anomalies are made of real ones."""
+        """Whether the generator needs real anomalies."""
         return self.generator is not None and bool(plugin_literal(_GENERATORS, self.generator, "NEEDS_REAL"))
 
     def view(self, seed: int) -> str | None:
-        """Name of the cached view of pseudo-anomalies, with the seed where they are made of that seed's anomalies."""
+        """Returns the name of the cached view of pseudo-anomalies; None if there is no cache.
+
+        The name contains the seed if the generator uses the real anomalies of that seed.
+        """
         if self.generator is None or self.online:
             return None
         of_seed = f"-real{self.real}-seed{seed}" if self.needs_real else ""
@@ -147,10 +153,10 @@ class AnomaliesConfig(Model):
 
     @classmethod
     def of_view(cls, view: str) -> tuple["AnomaliesConfig", int] | None:
-        """What a view of pseudo-anomalies is made of, by its name, and its seed; None for other views.
+        """Parses the name of a view of pseudo-anomalies into its configuration and seed; None for other views.
 
         Raises:
-            NfbenchError: the name is not that of a view that can be made.
+            NfbenchError: the name describes a view that cannot be generated.
         """
         found = _PSEUDO_VIEW.fullmatch(view)
         if found is None:
@@ -160,7 +166,7 @@ class AnomaliesConfig(Model):
 
 
 class VariantConfig(Model):
-    """A method with named overrides of its settings."""
+    """A method with overridden settings, under a name of its own."""
 
     method: Name = Field(description="name of the method")
     settings: Annotated[dict[str, Any], Typed] = Field(
@@ -168,18 +174,16 @@ class VariantConfig(Model):
     )
     anomalies: AnomaliesConfig | None = Field(None, description="anomalous images to train with, if any")
     search: SearchConfig | None = Field(
-        None, description="find further settings, and the backbone, by a search in each category"
+        None, description="search for further settings, and for the backbone, in each category"
     )
-    title: Title | None = Field(
-        None, description="name in tables; by default the method's title and the variant's name"
-    )
+    title: Title | None = Field(None, description="name in tables; default: the method's title and the variant's name")
 
     @property
     def searched(self) -> SearchConfig:
-        """The search of a variant that has one.
+        """The variant's search.
 
         Raises:
-            NfbenchError: it has none.
+            NfbenchError: the variant has no search.
         """
         if self.search is None:
             raise NfbenchError(f"a variant of method '{self.method}' has no 'search'")
@@ -187,22 +191,22 @@ class VariantConfig(Model):
 
 
 def _keep_readers(datasets: dict[str, DatasetConfig]) -> dict[str, DatasetConfig]:
-    """A dataset that has the name of a reader is read by it."""
+    """Gives each dataset that is named like a reader that reader."""
     kept = dict(datasets)
     for name in kept.keys() & set(plugin_names("nfbench.datasets")):
         other = "a union" if kept[name].union else f"read as '{kept[name].dataset}'"
         if kept[name].union or ("dataset" in kept[name].model_fields_set and kept[name].dataset != name):
-            message = f"'{name}' is the name of a reader, and here {other}; give the dataset a name of its own"
+            message = f"'{name}' is the name of a reader, but here it is {other}; give the dataset another name"
             raise PydanticCustomError("reader", "{message}", {"message": message})
         kept[name] = kept[name].model_copy(update={"dataset": name})
     return kept
 
 
 def _keep_methods(variants: dict[str, VariantConfig]) -> dict[str, VariantConfig]:
-    """A variant that has the name of a method is that method as it is."""
+    """Refuses a variant that is named like a method but differs from it."""
     for name in sorted(variants.keys() & set(plugin_names("nfbench.methods"))):
         if variants[name] != VariantConfig(method=name):
-            message = f"'{name}' is the name of a method; give the variant a name of its own, such as {name}-own"
+            message = f"'{name}' is the name of a method; give the variant another name, such as {name}-own"
             raise PydanticCustomError("method", "{message}", {"message": message})
     return variants
 
@@ -215,13 +219,13 @@ Variants = Annotated[dict[Name, VariantConfig], AfterValidator(_keep_methods)]
 
 
 class GridBlock(Model):
-    """A full product of cells; in the setting unified, one training for all categories of a dataset."""
+    """A full product of cells. In the setting unified, each dataset has one training for all its categories."""
 
-    setting: Setting = Field("one-class", description="one-class, unified or few-anomaly")
-    methods: tuple[Name, ...] = Field(min_length=1, description="methods and variants")
-    backbones: Backbones = Field(min_length=1, description="backbones")
+    setting: Setting = Field("one-class", description="'one-class', 'unified' or 'few-anomaly'")
+    methods: tuple[Name, ...] = Field(min_length=1, description="names of methods and variants")
+    backbones: Backbones = Field(min_length=1, description="backbones, each a name or a mapping with 'name'")
     datasets: dict[Name, Categories] = Field(
         min_length=1,
-        description="categories by dataset; 'available' takes those found on disk, {available: [...]} those of the "
-        "list that are found on disk",
+        description="categories by dataset: a list, 'available' for all categories on disk, or {available: [...]} for "
+        "those of a list that are on disk",
     )

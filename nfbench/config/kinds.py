@@ -1,4 +1,4 @@
-"""Models whose keys depend on their ``kind``: each kind is a plug-in, one file with its model."""
+"""Models whose keys depend on ``kind``. Each kind is a plug-in: one file with its model."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
@@ -14,15 +14,15 @@ __all__ = ["Kind"]
 
 
 class Kind(Model):
-    """What the kinds of one package have in common; validates values by the model of the kind that they name.
+    """Base of all kinds of one package; validates values with the model of the kind that they name.
 
-    A kind's model derives from it and has a field ``kind``, a literal with the name of its file.
+    The model of a kind derives from this class and has a field ``kind``, a literal with the name of its file.
 
     Attributes:
-        package: the package of the kinds.
-        attribute: the name under which the module of a kind has its model.
-        default_kind: the kind of values that name none.
-        example: keys of an example, for the schema and for the tests that build every kind.
+        package: package that contains the kinds.
+        attribute: name of the model in a kind's module.
+        default_kind: kind of values that do not name one.
+        example: keys of an example, for the schema and for tests that build every kind.
     """
 
     package: ClassVar[str]
@@ -32,20 +32,20 @@ class Kind(Model):
 
     @property
     def shows_latency(self) -> bool:
-        """Whether it shows how long an image takes, which is measured only then."""
+        """Whether the latency per image is shown; it is measured only in that case."""
         return False
 
     @property
     def module(self) -> str:
-        """The module of its kind, which its code is in."""
+        """Name of the module that defines the kind."""
         return type(self).__module__
 
     @classmethod
     def of_kind(cls, kind: str) -> type[Self]:
-        """The model of a kind.
+        """Returns the model of a kind.
 
         Raises:
-            NfbenchError: there is no such kind, and the message names the nearest one; or its file has no such model.
+            NfbenchError: the kind is unknown, and the message suggests the nearest name; or its file lacks the model.
         """
         model: type[Self] = exported(cls.package, kind, cls.attribute, subclass_of=cls)
         if "kind" not in model.model_fields or model.model_fields["kind"].default != kind:
@@ -55,7 +55,7 @@ class Kind(Model):
 
     @classmethod
     def meant_by(cls, values: Any) -> type[Self]:
-        """The model that values are of, as far as they say it."""
+        """Returns the model of the kind that values name; this class if they name none."""
         if "kind" in cls.model_fields or not isinstance(values, Mapping):
             return cls
         kind = values.get("kind", cls.default_kind)
@@ -79,7 +79,7 @@ class Kind(Model):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """The schema of all kinds, each with its own keys."""
+        """Returns the schema of all kinds, each with its own keys."""
         if "kind" in cls.model_fields:
             return handler(core_schema)
         found = []

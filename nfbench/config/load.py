@@ -1,4 +1,4 @@
-"""Reads ``config.yaml`` and all experiments, and joins them; every fault of every file is found at once."""
+"""Reads and joins ``config.yaml`` and all experiments, and reports all faults of all files at once."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -23,10 +23,10 @@ _RULE = re.compile(r"^\s*(?:rule|checkpoint)\s+(\w+)\s*:", re.MULTILINE)
 
 
 def read_config(path: Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The keys of a configuration file, with those that override them. A file without keys has none.
+    """Reads the keys of a configuration file and applies overrides.
 
     Raises:
-        NfbenchError: the file is missing or cannot be read; names it.
+        NfbenchError: the file is missing, empty or cannot be read; the message names it.
     """
     return {**read_mapping(path), **(overrides or {})}
 
@@ -35,13 +35,13 @@ def load_bench(values: Mapping[str, Any], experiments_folder: Path) -> Bench:
     """Reads all experiments and joins them with the configuration.
 
     Args:
-        values: the keys of ``config.yaml``, with overrides from the command line.
-        experiments_folder: folder of experiment files.
+        values: keys of ``config.yaml``, with overrides from the command line.
+        experiments_folder: folder with the experiment files.
 
     Raises:
-        NfbenchError: a file, key or name is wrong; one line for each fault of all files.
+        NfbenchError: a file, key or name is wrong; one line per fault, for all files.
     """
-    known_metrics()  # a fault in their files is told once, not for each name of one
+    known_metrics()  # reports a fault in a metric's file once instead of for each name
     config, faults = find_faults(Config, values, _CONFIG)
     paths = {path.stem: path for path in sorted(experiments_folder.glob("*.yaml"))}
     unread = set() if config else _names_in(values)
@@ -54,7 +54,7 @@ def load_bench(values: Mapping[str, Any], experiments_folder: Path) -> Bench:
         else:
             read[name] = found
     config = config or Config()
-    if config.miniature:  # beside the results, and of one seed
+    if config.miniature:  # in a folder of its own, by default with one seed
         root = str(Path(config.results_root) / "miniature")
         config = config.model_copy(update={"results_root": root, "seeds": config.seeds or 1})
         config = config.model_copy(update={"variants": _with_random_weights(config.variants)})
@@ -70,21 +70,21 @@ def load_bench(values: Mapping[str, Any], experiments_folder: Path) -> Bench:
 
 
 def _read_experiment(path: Path) -> tuple[Experiment | None, list[str], set[str]]:
-    """An experiment, or its faults and the names that its file defines all the same."""
+    """Returns an experiment, or None; its faults; and the names that its file defines in any case."""
     try:
         values = read_mapping(path)
     except NfbenchError as error:
         return None, [str(error)], set()
     found, faults = find_faults(Experiment, {"name": path.stem, **values}, str(path))
     if found and found.name != path.stem:
-        faults = [f"{path}: 'name' is '{found.name}', but an experiment has the name of its file; leave it out"]
+        faults = [f"{path}: 'name' is '{found.name}', but an experiment is named like its file; remove 'name'"]
     if fault := name_fault(path.stem) or _name_of_a_rule(path):
-        faults = [*faults, f"{path}: the file's name is no name of an experiment: {fault}"]
+        faults = [*faults, f"{path}: an experiment cannot have this name: {fault}; rename the file"]
     return (None if faults else found), faults, _names_in(values)
 
 
 def _name_of_a_rule(path: Path) -> str:
-    """An experiment is a rule of the workflow by its name."""
+    """Returns an error if a rule of the workflow has this name: each experiment becomes a rule."""
     files = (
         [path.parents[1] / "Snakefile", *sorted((path.parents[1] / "rules").glob("*.smk"))]
         if len(path.parents) > 1
@@ -98,13 +98,13 @@ def _name_of_a_rule(path: Path) -> str:
 
 
 def _names_in(values: Mapping[str, Any]) -> set[str]:
-    """Names of datasets and variants in a file that has faults."""
+    """Returns the names of datasets and variants in a file with faults."""
     parts = (values.get(key) for key in ("datasets", "variants"))
     return {str(name) for part in parts if isinstance(part, Mapping) for name in part}
 
 
 def _with_random_weights(part: Any) -> Any:
-    """A model of the configuration with random weights in all backbones of its runs."""
+    """Returns a part of the configuration with random weights for all backbones of its runs."""
     if isinstance(part, BackboneConfig):
         return part.model_copy(update={"weights": "random"})
     if isinstance(part, tuple):
@@ -124,7 +124,7 @@ def _share_runs(
     unread: Iterable[str],
     faults: list[str],
 ) -> Experiment:
-    """The experiment with the grid and seeds of the one whose runs it takes."""
+    """Returns the experiment with the grid, seeds and ``keep_models`` of the one that ``runs_of`` names."""
     asked = experiment.runs_of
     if asked is None:
         return experiment
@@ -132,8 +132,8 @@ def _share_runs(
     if source is None and asked not in unread:
         faults.append(f"{path}: 'runs_of' names no experiment '{asked}'{nearest(asked, others.keys() - {name})}")
     elif source is not None and not source.grid:
-        takes = f"takes those of '{source.runs_of}'" if source.runs_of else "has none"
-        faults.append(f"{path}: 'runs_of' names '{asked}', which has no runs of its own but {takes}")
+        advice = f"name '{source.runs_of}', whose runs it shows" if source.runs_of else "name one with a 'grid'"
+        faults.append(f"{path}: 'runs_of' names '{asked}', which has no runs of its own; {advice}")
     if source is None or not source.grid:
         return experiment
     taken = {key: getattr(source, key) for key in ("grid", "seeds", "keep_models")}
@@ -141,7 +141,7 @@ def _share_runs(
 
 
 class _Joined(dict[str, Any]):
-    """Definitions of one kind by name, with the file that each comes from."""
+    """Definitions of one kind by name, with the file that defines each."""
 
     def __init__(self, kind: str, faults: list[str]) -> None:
         super().__init__()
@@ -149,17 +149,17 @@ class _Joined(dict[str, Any]):
         self.files: dict[str, str] = {}
 
     def add(self, found: Mapping[str, Any], file: str) -> None:
-        """Adds definitions; one name with two meanings is a fault."""
+        """Adds definitions; two definitions of one name must be equal."""
         for name, value in found.items():
             if self.setdefault(name, value) != value:
                 self.faults.append(
-                    f"{file}: the {self.kind} '{name}' has another meaning in {self.files[name]}; give it its own name"
+                    f"{file}: the {self.kind} '{name}' is defined differently in {self.files[name]}; rename one of them"
                 )
             self.files.setdefault(name, file)
 
 
 def _join(config: Config, experiments: Mapping[str, Experiment], paths: Mapping[str, Path], faults: list[str]) -> Bench:
-    """What all files define together."""
+    """Joins the definitions of all files."""
     kinds = ("dataset", "variant", "backbone", "list of categories for one model of")
     datasets, variants, backbones, unified = (_Joined(kind, faults) for kind in kinds)
     datasets.add(config.datasets, _CONFIG)
@@ -188,7 +188,7 @@ def _join(config: Config, experiments: Mapping[str, Experiment], paths: Mapping[
 def _faults_of_names(
     bench: Bench, own: Mapping[str, Experiment], paths: Mapping[str, Path], unread: frozenset[str]
 ) -> Iterable[str]:
-    """Names that stand for nothing, and tables and figures of one name."""
+    """Yields unknown names, and tables and figures that share a name."""
     known = Known(bench.datasets, bench.variants, unread)
     sources: list[tuple[str, Config | Experiment]] = [(_CONFIG, bench.config)]
     sources += [(str(paths[name]), experiment) for name, experiment in own.items()]
@@ -206,7 +206,7 @@ def _faults_of_names(
         for what, named in (("tables", experiment.tables), ("figures", experiment.figures)):
             for part, config in named.items():
                 if (owner := owners.setdefault((what, part), file)) != file:
-                    yield f"{file}: '{what}.{part}': {owner} has a {what[:-1]} '{part}' too; rename one of them"
+                    yield f"{file}: '{what}.{part}': {owner} also has a {what[:-1]} '{part}'; rename one of them"
                 if experiment.grid or not config.from_runs:
                     yield from _in(file, config.faults(f"{what}.{part}", runs))
 

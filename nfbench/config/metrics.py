@@ -1,4 +1,4 @@
-"""Names of metrics in the configuration, looked up in ``nfbench.metrics``."""
+"""Names of metrics in the configuration."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
@@ -23,7 +23,7 @@ MetricName = Annotated[str, AfterValidator(_is_known)]
 
 
 def metrics_in(part: Any) -> Iterator[str]:
-    """Names of metrics in a part of the configuration, such as a table: all values that are one."""
+    """Yields all values in a part of the configuration, such as a table, that are names of metrics."""
     if isinstance(part, BaseModel):
         part = part.model_dump()
     if isinstance(part, str) and part in known_metrics():

@@ -1,4 +1,4 @@
-"""Names and paths that the configuration takes: those that paths, Snakemake, tables and pages can all show."""
+"""Valid names and paths in the configuration: safe in file paths, Snakemake, tables and HTML."""
 
 import os
 import re
@@ -31,49 +31,49 @@ _LONGEST = 100
 _LONGEST_IN_BYTES = 200
 _LONGEST_TITLE = 200
 NAME_PATTERN = rf"[\w{re.escape(_HARMLESS)}\u0080-\U0010ffff]+"
-"""What a name can consist of, as a regular expression for Snakemake; ``name_fault`` is exact beyond ASCII."""
+"""Regular expression of names for Snakemake. ``name_fault`` is stricter beyond ASCII."""
 AVERAGE = "average"
-"""What tables call the mean of a dataset's categories."""
+"""Name of the mean over a dataset's categories in tables."""
 
 
 def name_fault(name: str) -> str:
-    """Why a name cannot be taken; empty where it can."""
+    """Returns why a name is invalid; empty if it is valid."""
     if not name:
-        return "a name is empty"
+        return "a name cannot be empty"
     if len(name) > _LONGEST:
         return f"a name has at most {_LONGEST} characters; this one has {len(name)}"
     if len(name.encode(errors="surrogatepass")) > _LONGEST_IN_BYTES:
-        return f"a name has at most {_LONGEST_IN_BYTES} bytes in UTF-8, which file names hold; this one has more"
+        return f"a name has at most {_LONGEST_IN_BYTES} bytes in UTF-8, to fit into file names; this one has more"
     refused = [c for c in dict.fromkeys(name) if c not in _HARMLESS and unicodedata.category(c)[0] not in "LMN"]
     if refused:
         shown = " ".join(c if c.isprintable() else f"U+{ord(c):04X}" for c in refused)
-        return f"a name has letters, digits and {_HARMLESS.strip()} or spaces in it, not {shown}"
+        return f"a name can have letters, digits, spaces and {_HARMLESS.strip()} in it, but not {shown}"
     if not (name[0] == "_" or unicodedata.category(name[0])[0] in "LN") or name[-1] == " ":
-        return "a name begins with a letter, a digit or _, and does not end in a space"
+        return "a name must begin with a letter, a digit or _, and must not end in a space"
     return ""
 
 
 def check_category(name: str, where: str) -> None:
-    """Passes where a category found on disk has a name that can be taken.
+    """Checks the name of a category that was found on disk.
 
     Raises:
-        NfbenchError: it has not; says ``where`` it is, and why.
+        NfbenchError: the name is invalid; the message begins with ``where`` and gives the reason.
     """
     if fault := name_fault(name) or _taken(name):
         raise NfbenchError(f"{where}: category '{printable(name)}': {fault}; rename its folder")
 
 
 def require_known(asked: Iterable[str], known: Iterable[str], where: str, kind: str = "category") -> None:
-    """Passes where all names that are asked for are known.
+    """Checks that all requested names are known.
 
     Args:
-        asked: names to look for.
-        known: right names.
-        where: file and key that ask for them.
-        kind: what they are names of.
+        asked: requested names.
+        known: valid names.
+        where: file and key of the request, for the message.
+        kind: kind of thing that the names stand for.
 
     Raises:
-        NfbenchError: one is not known; names the nearest one.
+        NfbenchError: a name is unknown; the message suggests the nearest one.
     """
     names = list(known)
     for name in asked:
@@ -82,16 +82,17 @@ def require_known(asked: Iterable[str], known: Iterable[str], where: str, kind: 
 
 
 def _taken(name: str) -> str:
-    return f"a category cannot be called '{AVERAGE}', which is what tables call their mean" if name == AVERAGE else ""
+    return f"a category cannot be called '{AVERAGE}': tables use this name for the mean" if name == AVERAGE else ""
 
 
 def _is_text(value: Any) -> Any:
-    """Refuses what YAML or Snakemake made of a name without quotes; what was written is lost, as 01 becomes 1."""
+    """Refuses values that YAML or Snakemake converted: the original text is lost, as when 01 becomes 1."""
     if isinstance(value, str):
         return value
     if value is None or isinstance(value, bool | int | float) or hasattr(value, "isoformat"):
         shown = "nothing" if value is None else f"the {_kind(value)} {value}"
-        raise PydanticCustomError("name_is_no_text", "{message}", {"message": f"{shown} is no name: {_how_to_quote()}"})
+        message = f"{shown} is not a name: {_how_to_quote()}"
+        raise PydanticCustomError("name_is_no_text", "{message}", {"message": message})
     return value
 
 
@@ -118,7 +119,7 @@ def _is_free(name: str) -> str:
 def _is_one_line(title: str) -> str:
     found = " ".join(title.split())
     if not found or len(found) > _LONGEST_TITLE or not found.isprintable():
-        message = f"a title is a line of 1 to {_LONGEST_TITLE} characters, none of them control characters"
+        message = f"a title is one line of 1 to {_LONGEST_TITLE} characters without control characters"
         raise PydanticCustomError("title", "{message}", {"message": message})
     return found
 
@@ -126,20 +127,20 @@ def _is_one_line(title: str) -> str:
 def _expand_home(path: str) -> str:
     found = os.path.expanduser(path)
     if found.startswith("~"):
-        raise PydanticCustomError("home", "there is no home folder of this user")
+        raise PydanticCustomError("home", "this user has no home folder; give the full path")
     if not found or not found.isprintable():
-        raise PydanticCustomError("path", "a path is not empty and has no control characters")
+        raise PydanticCustomError("path", "a path cannot be empty or have control characters")
     return found
 
 
 def _has_no_braces(path: str) -> str:
     if "{" in path or "}" in path:
-        raise PydanticCustomError("braces", "a path with braces cannot be taken, which Snakemake reads as wildcards")
+        raise PydanticCustomError("braces", "a path cannot contain braces: Snakemake reads them as wildcards")
     return path
 
 
 def _split(value: Any) -> Any:
-    """``bottle, cable`` as two names; one number as a name that lost its quotes."""
+    """Splits ``bottle, cable`` into two names, and refuses a number, which is a name that lost its quotes."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",")]
     if isinstance(value, bool | int | float):
@@ -149,19 +150,19 @@ def _split(value: Any) -> Any:
 
 
 Name = Annotated[str, BeforeValidator(_is_text), AfterValidator(_is_allowed)]
-"""Name of an experiment, a table, a figure, a dataset, a variant."""
+"""Name of an experiment, table, figure, dataset or variant."""
 
 CategoryName = Annotated[Name, AfterValidator(_is_free)]
-"""Name of a category: any but that of a table's mean."""
+"""Name of a category: any name except ``average``."""
 
 Title = Annotated[str, AfterValidator(_is_one_line)]
-"""What tables and figures print instead of a name; spaces at its ends and line breaks are dropped."""
+"""Text that tables and figures print instead of a name. Line breaks and outer spaces are removed."""
 
 Names = Annotated[tuple[CategoryName, ...], BeforeValidator(_split, json_schema_input_type=tuple[str, ...] | str)]
-"""Categories as a list, or as text with commas."""
+"""Categories as a list or as comma-separated text."""
 
 HomePath = Annotated[str, BeforeValidator(_is_text), AfterValidator(_expand_home)]
-"""A path in which ``~`` is the home folder."""
+"""A path; ``~`` expands to the home folder."""
 
 FolderPath = Annotated[HomePath, AfterValidator(_has_no_braces)]
-"""A folder that Snakemake has in its patterns."""
+"""A folder that Snakemake uses in its patterns, and that therefore has no braces."""

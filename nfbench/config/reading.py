@@ -1,7 +1,7 @@
-"""Reading YAML so that text stays text: ``01``, ``1e5``, ``no`` and ``2024`` are names where a name is expected.
+"""Reads YAML and keeps text as written: ``01``, ``1e5``, ``no`` and ``2024`` stay names.
 
-The reader resolves nothing but null. Numbers and truth values are made where a model asks for them, by pydantic; where
-a model takes anything, such as the settings of a method, ``typed`` makes them by the rules of YAML 1.2.
+The reader resolves only null. Pydantic converts text to numbers and truth values where a model expects them. Where a
+model accepts any type, as in the settings of a method, ``typed`` converts text by the rules of YAML 1.2.
 """
 
 import re
@@ -28,13 +28,13 @@ else:
 
 
 class _Plain(str):
-    """A scalar that was written without quotes."""
+    """A scalar without quotes."""
 
     __slots__ = ()
 
 
 class _Loader(_Fastest):
-    """Keeps scalars as they are written, and refuses a key that comes twice; libyaml makes it fast."""
+    """Keeps scalars as written and refuses duplicate keys; uses the fast libyaml if available."""
 
     yaml_implicit_resolvers: ClassVar = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
@@ -48,13 +48,13 @@ class _Loader(_Fastest):
             seen: set[str] = set()
             for key in (key for key in keys if not key.tag.endswith("merge")):
                 if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' comes twice", key.start_mark)
+                    raise yaml.constructor.ConstructorError(None, None, f"duplicate key '{key.value}'", key.start_mark)
                 seen.add(key.value)
         return first
 
 
 def _mappings(first: yaml.Node | None) -> Iterator[yaml.MappingNode]:
-    """All mappings in a node, each once: an alias is the node that it names."""
+    """Yields each mapping in a node once; an alias is the node that it names."""
     known, waiting = set(), [first]
     while waiting:
         node = waiting.pop()
@@ -76,15 +76,15 @@ _Loader.add_constructor("tag:yaml.org,2002:str", _construct_text)
 
 
 def read_yaml(text: str) -> Any:
-    """YAML whose scalars are text as they are written, or None; ``typed`` makes numbers of those without quotes."""
+    """Parses YAML into text as written, or None; ``typed`` converts text without quotes to numbers."""
     return yaml.load(text, _Loader)
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """A file that holds keys and values.
+    """Reads a YAML file that holds a mapping.
 
     Raises:
-        NfbenchError: the file is missing, is not UTF-8, is no YAML, or holds something else; names the file.
+        NfbenchError: the file is missing, not UTF-8, not valid YAML, or holds no mapping; the message names it.
     """
     try:
         values = read_yaml(path.read_text(encoding="utf-8"))
@@ -95,15 +95,15 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise NfbenchError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if values is None:
-        raise NfbenchError(f"{path}: the file is empty; it takes keys and values, such as 'title: ...'")
+        raise NfbenchError(f"{path}: the file is empty; expected keys and values, such as 'title: ...'")
     if not isinstance(values, dict):
         kind = "a list" if isinstance(values, list) else "one value"
-        raise NfbenchError(f"{path}: holds {kind}; it takes a mapping, keys and values such as 'title: ...'")
+        raise NfbenchError(f"{path}: expected keys and values, such as 'title: ...', but found {kind}")
     return values
 
 
 def typed(value: Any) -> Any:
-    """Makes numbers and truth values of what was written without quotes, by the rules of YAML 1.2; keeps the rest."""
+    """Converts text without quotes to numbers and truth values by the rules of YAML 1.2; keeps the rest."""
     if isinstance(value, Mapping):
         return {str(key) if isinstance(key, str) else key: typed(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -120,4 +120,4 @@ def _scalar(text: str) -> bool | int | float | str:
 
 
 Typed = BeforeValidator(typed)
-"""Marks a field that takes values of several types."""
+"""Marks a field that accepts values of several types."""

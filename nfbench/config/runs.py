@@ -1,4 +1,4 @@
-"""The runs that an experiment has, as its grid says: what its tables and figures can show."""
+"""Runs of an experiment, derived from its grid: what its tables and figures can show."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ __all__ = ["Runs", "unknown"]
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs that an experiment has, as its grid says."""
+    """Runs of an experiment, derived from its grid."""
 
     grid: tuple[GridBlock, ...]
     known: Known
@@ -36,7 +36,7 @@ class Runs:
 
     @cached_property
     def plain_methods(self) -> set[str]:
-        """Methods of all runs, those of variants too."""
+        """Methods of all runs; each variant counts as its method."""
         return {self.known.variants[m].method if m in self.known.variants else m for m in self.methods}
 
     @cached_property
@@ -45,11 +45,11 @@ class Runs:
         return [backbone for block in self.grid for backbone in block.backbones]
 
     def of(self, setting: str | None) -> "Runs":
-        """The runs of one setting, all for None."""
+        """Returns the runs of one setting; all runs for None."""
         return Runs(tuple(block for block in self.grid if setting in (None, block.setting)), self.known)
 
     def of_method(self, method: str) -> "Runs":
-        """The runs of one method or variant."""
+        """Returns the runs of one method or variant."""
         return Runs(
             tuple(block.model_copy(update={"methods": (method,)}) for block in self.grid if method in block.methods),
             self.known,
@@ -57,7 +57,7 @@ class Runs:
 
     @cached_property
     def printed_settings(self) -> frozenset[str]:
-        """Settings as published tables print them, with the number of real anomalies that methods learn from."""
+        """Settings as published tables name them, with the number of real anomalies in training."""
         found = set()
         for block in self.grid:
             for method in block.methods:
@@ -68,7 +68,7 @@ class Runs:
 
 
 def unknown(key: str, kind: str, asked: Collection[str], known: Collection[str]) -> Iterator[str]:
-    """Faults of names that are not among the known ones, each with the nearest of these."""
+    """Yields a fault for each unknown name, with the nearest known one."""
     for name in asked:
         if name not in known:
             yield f"'{key}': no {kind} '{name}'{nearest(name, known)}"

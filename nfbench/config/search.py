@@ -1,4 +1,4 @@
-"""Searches of hyper-parameters: what is varied, in how many trials, and what a trial is judged by."""
+"""Configuration of hyper-parameter searches: space, number of trials and objective."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -18,7 +18,7 @@ Value = bool | int | float | str
 
 
 class Choices(Model):
-    """A dimension of a search: some values of a setting."""
+    """A dimension of a search: a list of values of a setting."""
 
     choices: Annotated[tuple[Value, ...], Typed] = Field(min_length=2, description="values to choose from")
 
@@ -27,11 +27,11 @@ class Choices(Model):
 
 
 class Range(Model):
-    """A dimension of a search: all numbers between two, whole ones where both are."""
+    """A dimension of a search: all numbers between two bounds, whole numbers if both bounds are whole."""
 
     low: Annotated[int | float, Typed] = Field(description="smallest value")
     high: Annotated[int | float, Typed] = Field(description="largest value")
-    log: bool = Field(False, description="draw the logarithm evenly")
+    log: bool = Field(False, description="sample uniformly on a logarithmic scale")
 
     @model_validator(mode="after")
     def _is_a_range(self) -> "Range":
@@ -41,7 +41,7 @@ class Range(Model):
 
     @property
     def whole(self) -> bool:
-        """Whether it has whole numbers only."""
+        """Whether it contains whole numbers only."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def __contains__(self, value: object) -> bool:
@@ -61,42 +61,46 @@ AnyDimension = Annotated[
 
 
 class SearchConfig(Model):
-    """Settings of a variant that are found by a search: one study for each category.
+    """Search for settings of a variant, with one study per category.
 
-    A likelihood says nothing of a backbone, since it is one of that backbone's features.
+    Likelihoods cannot rank backbones: each is a density over that backbone's own features.
     """
 
     backbones: Backbones = Field(
-        min_length=1, description="backbones to choose from; a table shows, in each category, the run on the best one"
+        min_length=1, description="backbones to choose from; tables show, in each category, the run with the best one"
     )
-    trials: int = Field(30, ge=1, description="trials of a study, also those that were pruned or failed")
+    trials: int = Field(30, ge=1, description="number of trials of a study, including pruned and failed ones")
     seconds: float | None = Field(
-        None, gt=0, description="start no further trial once those of a study have taken so long together"
+        None, gt=0, description="start no further trial once the trials of a study have taken this long in total"
     )
-    workers: int = Field(1, ge=1, description="jobs that share a study's trials")
+    workers: int = Field(1, ge=1, description="number of jobs that share the trials of a study")
     objective: Literal["log_likelihood", "validation", "test"] = Field(
         "log_likelihood",
-        description="what a trial is judged by: the likelihood of held-out normal images; or 'metric', on test images "
-        "that are then left out of the test set, or, as papers did, on the test set itself, which tables say",
+        description="what trials optimize: 'log_likelihood' of held-out normal images; or 'metric', either on a part "
+        "of the test images that is then excluded from testing ('validation'), or, as in some papers, on the test set "
+        "itself ('test'), which tables state",
     )
-    metric: MetricName = Field("pixel_auroc", description="metric of the objectives validation and test")
+    metric: MetricName = Field("pixel_auroc", description="metric for the objectives 'validation' and 'test'")
     validation_share: float = Field(
-        0.3, gt=0, lt=1, description="share of the test images, of each kind of defect, for the objective validation"
+        0.3,
+        gt=0,
+        lt=1,
+        description="share of the test images of each defect type that the objective 'validation' uses",
     )
     space: dict[str, AnyDimension | None] = Field(
         default_factory=dict,
-        description="dimensions by setting, besides or instead of the method's own; null takes one out",
+        description="dimensions by setting, added to the method's own or replacing them; null removes a dimension",
     )
-    pruning: bool = Field(True, description="end trials that are worse than half of the others were at the same epoch")
-    seed: int = Field(0, description="of the sampler")
+    pruning: bool = Field(True, description="stop a trial that is worse than the median of the others at an epoch")
+    seed: int = Field(0, description="seed of the sampler")
 
     @model_validator(mode="after")
     def _backbones_can_be_judged(self) -> "SearchConfig":
         if len(self.backbones) > 1 and self.objective == "log_likelihood":
             raise PydanticCustomError(
                 "incomparable_likelihoods",
-                "likelihoods of features of several backbones cannot be compared; name one of 'backbones', or choose "
-                "the objective 'validation' or 'test'",
+                "likelihoods on the features of different backbones cannot be compared; name only one of 'backbones', "
+                "or choose the objective 'validation' or 'test'",
             )
         return self
 
@@ -106,17 +110,17 @@ class SearchConfig(Model):
         if named.transductive:
             raise PydanticCustomError(
                 "transductive",
-                "'metric' of a search takes no transductive scores; take '{name}'",
+                "'metric' of a search cannot be transductive; use '{name}'",
                 {"name": named.printed_as},
             )
         return self
 
     @property
     def direction(self) -> Literal["maximize", "minimize"]:
-        """What a study does with the values of its trials."""
+        """Whether a study maximizes or minimizes its objective."""
         return "minimize" if self.judged_by and self.judged_by.sign < 0 else "maximize"
 
     @property
     def judged_by(self) -> Named | None:
-        """The metric that trials are judged by; None where a likelihood does."""
+        """Metric that trials optimize; None for the likelihood."""
         return None if self.objective == "log_likelihood" else find_metric(self.metric)

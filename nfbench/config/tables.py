@@ -1,6 +1,6 @@
-"""What tables and figures of all kinds have in common; each kind adds its keys in ``nfbench.tables`` or ``figures``.
+"""Base models of tables and figures. Kinds in ``nfbench.tables`` and ``nfbench.figures`` add their keys.
 
-Kinds are imported while the workflow is parsed, with what Snakemake brings alone.
+Kinds are imported while the workflow is parsed, so they may import only what Snakemake itself depends on.
 """
 
 from abc import abstractmethod
@@ -41,34 +41,34 @@ class TableConfig(Kind):
     attribute = "TABLE"
     default_kind = "results"
     from_runs: ClassVar[bool] = True
-    """Whether the table is made from runs; otherwise from code alone."""
+    """Whether the table shows runs; otherwise it depends on code alone."""
 
     title: str = Field(description="caption")
 
     @property
     def built(self) -> tuple[tuple[str, BackboneConfig], ...]:
-        """Variants, each with a backbone, that are built to make the table."""
+        """Pairs of a variant and a backbone whose models are built for the table."""
         return ()
 
     def faults(self, key: str, runs: Runs) -> Iterator[str]:
-        """Faults that are known before anything runs: runs that are not there, names that stand for nothing.
+        """Yields faults that are known before anything runs: missing runs and unknown names.
 
         Args:
-            key: where the table is in its file.
+            key: key of the table in its file.
             runs: the runs of its experiment.
         """
         yield from ()
 
     @abstractmethod
     def make(self, name: str, source: "Source") -> "Table":
-        """Makes the table.
+        """Builds the table.
 
         Args:
             name: name of the table.
-            source: results, and what else a table is made from.
+            source: results and other inputs of tables.
 
         Raises:
-            NfbenchError: what it shows is not there; names the table.
+            NfbenchError: what it should show is missing; the message names the table.
         """
 
 
@@ -76,15 +76,15 @@ class RunsTableConfig(TableConfig):
     """A table of the runs of one setting."""
 
     setting: Setting | None = Field(
-        None, description="show the runs of this setting; needed where the experiment has runs of several"
+        None, description="show the runs of this setting; required if the experiment has several settings"
     )
 
     def faults(self, key: str, runs: Runs) -> Iterator[str]:
-        """Faults of the setting; where it has none, those of the rest."""
+        """Yields faults of the setting; if it has none, those of the other keys."""
         if self.setting is None and len(runs.settings) > 1:
             yield (
-                f"'{key}': the experiment has runs of the settings {', '.join(runs.settings)}, which are not "
-                f"comparable; say which the table shows, 'setting: {runs.settings[0]}'"
+                f"'{key}': the experiment has runs of the settings {', '.join(runs.settings)}, which cannot be "
+                f"compared; choose one, such as 'setting: {runs.settings[0]}'"
             )
         elif self.setting is not None and self.setting not in runs.settings:
             yield from unknown(f"{key}.setting", "runs in the setting", [self.setting], runs.settings)
@@ -92,34 +92,36 @@ class RunsTableConfig(TableConfig):
             yield from self.faults_in_setting(key, runs.of(self.setting), runs)
 
     def faults_in_setting(self, key: str, shown: Runs, runs: Runs) -> Iterator[str]:
-        """Faults by the runs of the table's setting, and by all runs of the experiment."""
+        """Yields faults, given the runs of the table's setting and all runs of the experiment."""
         yield from ()
 
 
 class ComparedTableConfig(RunsTableConfig):
     """A table of the runs of one setting, next to published values."""
 
-    published: str | None = Field(None, description="file of nfbench/reference without its ending")
+    published: str | None = Field(None, description="file in nfbench/reference, without its ending")
     published_datasets: dict[str, str] = Field(
-        default_factory=dict, description="the published table's names of datasets, where it has rows of several"
+        default_factory=dict, description="names of datasets in the published table, if it has rows of several"
     )
     tolerance: tuple[float, float] = Field(
-        (0.5, 1.5), description="points within which a cell is 'reproduced' and 'close'; beyond, it is 'off'"
+        (0.5, 1.5),
+        description="largest difference, in points, of a cell that is 'reproduced' and of one that is 'close'; beyond, "
+        "it is 'off'",
     )
 
     def faults_in_setting(self, key: str, shown: Runs, runs: Runs) -> Iterator[str]:
-        """Datasets that were not run."""
+        """Yields faults for datasets without runs."""
         yield from unknown(
             f"{key}.published_datasets", "dataset among the runs", self.published_datasets, shown.datasets
         )
 
     def published_row(self, where: Mapping[str, str], dataset: str) -> dict[str, str]:
-        """Columns that name a row of the published table; of several datasets there, that of ``dataset``."""
+        """Returns the columns that identify the row of ``dataset`` in the published table."""
         named = self.published_datasets.get(dataset)
         return {"dataset": named, **where} if named else dict(where)
 
     def published_rows(self, where: Mapping[str, str] | None, datasets: Sequence[str]) -> list[dict[str, str]]:
-        """The rows that ``published_row`` names on datasets, each once."""
+        """Returns ``published_row`` of several datasets, without duplicates."""
         rows = [] if where is None else [self.published_row(where, dataset) for dataset in datasets]
         return [row for number, row in enumerate(rows) if row not in rows[:number]]
 
@@ -132,20 +134,20 @@ class FigureConfig(Kind):
     from_runs: ClassVar[bool] = True
 
     needs: ClassVar[tuple[str, ...]] = ()
-    """Methods of ``Method``; one of them has to be defined by one of the methods that are drawn, if any is named."""
+    """Members of ``Method``. If any are named, at least one of the methods drawn must define one of them."""
     drawn: ClassVar[str] = ""
-    """What these give, for messages."""
+    """What these members provide, for messages."""
 
-    setting: Setting | None = Field(None, description="draw the runs of this setting only")
+    setting: Setting | None = Field(None, description="draw only the runs of this setting")
 
     def faults(self, key: str, runs: Runs) -> Iterator[str]:
-        """Faults that are known before anything runs, as those of tables."""
+        """Yields faults that are known before anything runs: missing runs and unknown names."""
         if self.setting is not None:
             yield from unknown(f"{key}.setting", "runs in the setting", [self.setting], runs.settings)
         if self.needs:
             known = _defining(self.needs)
             if not runs.of(self.setting).plain_methods & {*known}:
-                yield f"'{key}': none of its methods has {self.drawn}; those that have: {', '.join(known)}"
+                yield f"'{key}': none of its methods has {self.drawn}; methods that have: {', '.join(known)}"
 
     @abstractmethod
     def draw(self, runs: "Sequence[DrawnRun]") -> "Figure":
@@ -155,12 +157,12 @@ class FigureConfig(Kind):
             runs: at least one run.
 
         Raises:
-            NfbenchError: the runs have nothing that it shows.
+            NfbenchError: the runs do not contain what the figure shows.
         """
 
 
 def _defining(members: Sequence[str]) -> list[str]:
-    """Methods that define one of these members of ``Method``."""
+    """Returns the methods that define one of these members of ``Method``."""
     package = "nfbench.methods"
     return [name for name in plugin_names(package) if plugin_defines(package, name, "METHOD", members, root="Method")]
 

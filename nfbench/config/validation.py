@@ -1,4 +1,4 @@
-"""Models that know all their keys, and errors that name the source, the key and the nearest right key."""
+"""Models that refuse unknown keys, with errors that name the source, the key and the nearest valid key."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,18 +12,18 @@ __all__ = ["Model", "find_faults", "printable", "validate"]
 
 
 class Model(BaseModel):
-    """Part of the configuration: frozen, and without keys that it does not know."""
+    """Base of all parts of the configuration: frozen, refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
     def meant_by(cls, values: Any) -> "type[Model]":
-        """The model that ``values`` are of, for models that leave it to the values."""
+        """Returns the model for ``values``; a subclass may choose it by the values."""
         return cls
 
 
 def validate(model: type[Model], values: Mapping[str, Any], source: str) -> Any:
-    """Validates ``values``; the error names the source, the key, and the nearest right key.
+    """Validates ``values``; the error names the source, the key and the nearest valid key.
 
     Raises:
         NfbenchError: an unknown key, a missing key, or a value of the wrong type or range.
@@ -35,7 +35,7 @@ def validate(model: type[Model], values: Mapping[str, Any], source: str) -> Any:
 
 
 def find_faults(model: type[Model], values: Mapping[str, Any], source: str) -> tuple[Any, list[str]]:
-    """The model of ``values``, None where they have faults, and one line for each fault."""
+    """Returns the model of ``values``, or None if they have faults, and one line per fault."""
     try:
         return model.model_validate(values), []
     except ValidationError as error:
@@ -46,7 +46,7 @@ def find_faults(model: type[Model], values: Mapping[str, Any], source: str) -> t
 
 
 def printable(text: str) -> str:
-    """A text in one line: control characters as their numbers."""
+    """Returns a text with control characters escaped."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
@@ -62,10 +62,10 @@ def _describe(entry: Mapping[str, Any], model: type[Model], values: Mapping[str,
 
 
 def _locate(model: type[Model], values: Any, location: tuple[Any, ...]) -> tuple[list[str], type[Model]]:
-    """The keys that lead to an error, and the model that has the last one.
+    """Returns the keys that lead to an error, and the model of the last key.
 
-    pydantic's location of an error names the forms of a value too, such as ``<list>``, and marks an error that a key
-    itself has; these are no keys.
+    A location in pydantic also contains tags of a union, such as ``<list>``, and the mark ``[key]`` for an error in a
+    key itself; neither is a key.
     """
     keys, owner = [], model
     for part in location:
@@ -77,7 +77,7 @@ def _locate(model: type[Model], values: Any, location: tuple[Any, ...]) -> tuple
         model = next(iter(_models_in(field.annotation)), model) if field else model
         try:
             values = values[part]
-        except (LookupError, TypeError):  # a default, or what has no parts
+        except (LookupError, TypeError):  # a default, or a value without parts
             values = None
     return keys, owner
 

@@ -1,1 +1,1 @@
-"""Datasets: one module each, found by its file name. Reading one imports no torch."""
+"""Dataset readers: one module each, found by file name. Readers do not import torch."""

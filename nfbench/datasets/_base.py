@@ -1,4 +1,4 @@
-"""What a dataset is: its official split as a list of samples, and what to know before using it."""
+"""Base class of dataset readers: the official split as a list of samples, and facts about the dataset."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -20,11 +20,11 @@ class Sample:
     """One image of a dataset.
 
     Attributes:
-        split: ``train`` or ``validation``, which have normal images only, or ``test``. A model sees no validation
-            image: thresholds are taken from them.
-        defect: kind of defect, ``good`` for none.
+        split: ``train``, ``validation`` or ``test``. Training and validation images are normal. Validation images are
+            used for thresholds, never for training.
+        defect: defect type; ``good`` for none.
         image: path of the image.
-        mask: path of the mask, which shows where the image is defective; empty for normal images and without masks.
+        mask: path of the mask of the defect; empty for normal images and for datasets without masks.
     """
 
     split: Literal["train", "validation", "test"]
@@ -39,7 +39,7 @@ class Sample:
 
 
 class Counts(NamedTuple):
-    """How many images a category has: normal ones for training, normal and anomalous ones for testing."""
+    """Number of images of a category: normal training images, normal and anomalous test images."""
 
     train: int
     test_normal: int
@@ -47,11 +47,11 @@ class Counts(NamedTuple):
 
 
 class FaultyCategory(NfbenchError):
-    """Images of a category are missing or contradict each other.
+    """Images of a category are missing or inconsistent.
 
     Attributes:
-        faults: all that is wrong, a line each.
-        samples: what was found all the same.
+        faults: all faults, one line each.
+        samples: the valid samples.
     """
 
     def __init__(self, faults: Sequence[str], samples: Sequence[Sample]) -> None:
@@ -62,20 +62,20 @@ class FaultyCategory(NfbenchError):
 
 @dataclass
 class Faults:
-    """Collects what is wrong with a category while a reader goes on, so that all of it is named.
+    """Collects the faults of a category while its reader continues, so that all are reported at once.
 
     Attributes:
-        found: the faults, a line each.
+        found: the faults, one line each.
     """
 
     found: list[str] = field(default_factory=list)
 
     def add(self, fault: object) -> None:
-        """Notes a message or an error."""
+        """Adds a message or an error."""
         self.found.append(str(fault))
 
     def images(self, folder: Path) -> list[Path]:
-        """Images directly in a folder, sorted; notes a folder that is missing or has none."""
+        """Returns the images directly in a folder, sorted; adds a fault if it is missing or has none."""
         try:
             return list_images(folder)
         except NfbenchError as error:
@@ -83,10 +83,10 @@ class Faults:
             return []
 
     def settle(self, samples: Iterable[Sample]) -> list[Sample]:
-        """The samples that were found.
+        """Returns the samples, or raises the collected faults.
 
         Raises:
-            FaultyCategory: something is wrong; has all faults and the samples.
+            FaultyCategory: there are faults; the error has all faults and the samples.
         """
         if self.found:
             raise FaultyCategory(self.found, list(samples))
@@ -94,18 +94,18 @@ class Faults:
 
 
 class Dataset(ABC):
-    """A dataset. Class attributes say what a user must know; two methods find the images, the others may be overridden.
+    """Base class of dataset readers. A reader defines ``available`` and ``samples``; other methods have defaults.
 
     Class attributes:
-        name: name of its source for 'nfbench data fetch'; None where there is nothing to fetch.
+        name: name for 'nfbench data fetch'; None if the dataset cannot be fetched.
         title: name in tables.
         licence: licence of the images.
         citation: paper or package to cite.
-        source: where to get it, or how it is made.
-        categories: all official categories; empty where every folder is a category.
+        source: where to get the dataset, or how it is generated.
+        categories: all official categories; empty if each folder is a category.
         has_masks: whether anomalous test images have pixel masks.
         needs_tests: whether a category without normal or without anomalous test images is an error.
-        has_miniature: whether ``miniature`` makes a tiny copy.
+        has_miniature: whether ``miniature`` can generate a tiny copy.
     """
 
     name: ClassVar[str | None] = None
@@ -120,79 +120,80 @@ class Dataset(ABC):
 
     @abstractmethod
     def available(self, root: Path) -> list[str]:
-        """Categories that can be used with ``root``, sorted.
+        """Lists the categories that can be read from ``root``, sorted.
 
         Raises:
-            NfbenchError: there is none; says what was looked for and where.
+            NfbenchError: there is none; the message says what was expected and where.
         """
 
     @abstractmethod
     def samples(self, root: Path, category: str) -> list[Sample]:
-        """The official split of a category, sorted by path. Makes the images first where they are generated.
+        """Lists the official split of a category, sorted by path. Generated datasets create missing images first.
 
         Raises:
-            NfbenchError: a folder, image or mask is missing; names it. Readers raise ``FaultyCategory`` at the end
-                (``Faults``), so that 'nfbench data check' lists all faults.
+            NfbenchError: a folder, image or mask is missing. Readers collect faults in ``Faults`` and raise
+                ``FaultyCategory`` at the end, so that 'nfbench data check' lists all of them.
         """
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that may not be empty."""
+        """Splits that must not be empty."""
         return ("train", "test") if self.needs_tests else ("train",)
 
     def sampled(self, root: Path, category: str, stride: int, work: Path | None = None) -> list[Sample]:
-        """The official split with every ``stride``-th frame of each video; datasets of videos override it.
+        """Lists the official split with every ``stride``-th frame of each video; video datasets override it.
 
         Args:
-            root: folder of the categories.
+            root: folder with the categories.
             category: name of the category.
-            stride: of videos, every n-th frame.
-            work: folder for images made from what is published, such as frames of videos; by default below ``root``.
+            stride: step between frames.
+            work: folder for derived images, such as frames of videos; by default below ``root``.
 
         Raises:
-            NfbenchError: a stride above 1 is asked of a dataset that has no videos.
+            NfbenchError: the stride is above 1, but the dataset has no videos.
         """
         if stride != 1:
-            raise NfbenchError(f"dataset '{self.title}' has no videos: 'stride: {stride}' does not apply; leave it out")
+            raise NfbenchError(f"dataset '{self.title}' has no videos, so 'stride: {stride}' does not apply; remove it")
         return self.samples(root, category)
 
     def files(self, root: Path, category: str) -> list[Path]:
-        """All files that decide the samples of a category, also those of splits and labels; none where it makes them.
+        """Lists all files that determine the samples of a category, with tables of splits and labels.
 
-        By default what lies below ``root/category``, or where there is no such folder, below ``root``.
+        Generated datasets have none. Default: all files below ``root/category``, or below ``root`` if there is no such
+        folder.
         """
         folder = root / category
         return files_below(folder if folder.is_dir() else root)
 
     def side_files(self, root: Path, category: str) -> list[Path]:
-        """Files that are read besides the images and masks of samples, such as tables of splits; none by default."""
+        """Lists files that are read in addition to images and masks, such as tables of splits; none by default."""
         return []
 
     def is_unmade(self, root: Path, category: str) -> bool:
-        """Whether images of a category are still to be made below ``root``; only generated datasets make any."""
+        """Whether a generated dataset still has to create images of a category below ``root``."""
         return False
 
     def facts(self, root: Path) -> dict[str, int]:
-        """Numbers of what is below ``root`` to hold against published ones, such as of patients; none by default."""
+        """Counts things below ``root`` to compare with published numbers, such as patients; none by default."""
         return {}
 
     @property
     def miniature_categories(self) -> tuple[str, ...]:
-        """Categories of the tiny copy that ``miniature`` makes."""
+        """Categories of the tiny copy that ``miniature`` generates."""
         return self.categories
 
     def miniature(self, root: Path) -> dict[str, Counts]:
-        """Makes a tiny copy below ``root`` in the exact layout, for tests and trial runs; what is there stays.
+        """Generates a tiny copy below ``root`` in the exact layout, for tests and trial runs; keeps existing files.
 
         Returns:
-            Number of images by category.
+            Numbers of images by category.
 
         Raises:
-            NfbenchError: there is no such copy of this dataset (``has_miniature``).
+            NfbenchError: this dataset has no miniature (see ``has_miniature``).
         """
         raise NfbenchError(f"dataset '{self.title}' has no miniature")
 
 
 def find_dataset(name: str) -> Dataset:
-    """The dataset reader of this name; an error names the nearest one."""
+    """Returns the dataset reader of this name; the error for an unknown name suggests the nearest one."""
     return exported(PACKAGE, name, "DATASET", instance_of=Dataset)

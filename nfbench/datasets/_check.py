@@ -1,4 +1,4 @@
-"""A dataset on disk held against what is published of it, and against itself; all that is wrong is listed."""
+"""Check of a dataset on disk: its files, its consistency, and its published counts. Lists all faults."""
 
 import tempfile
 from collections import Counter, defaultdict
@@ -21,14 +21,15 @@ __all__ = ["CategoryReport", "Pixels", "Report", "check_dataset"]
 
 @dataclass
 class Pixels:
-    """How the images and masks of a category are stored, and what they hold.
+    """Storage formats and value ranges of the images and masks of a category.
 
     Attributes:
-        modes, mask_modes: number of images and of masks by how they are stored.
+        modes, mask_modes: numbers of images and of masks by storage format.
         values, mask_values: smallest and largest number of distinct values in an image and in a mask.
         defective: smallest, mean and largest share of defective pixels in a mask.
         full_masks: masks that mark every pixel.
-        shaded_masks: masks of more values than classes have; all above 0 count as defective.
+        shaded_masks: masks with more distinct values than class numbers would have; all values above 0 count as
+            defective.
     """
 
     modes: dict[str, int] = field(default_factory=dict)
@@ -42,17 +43,17 @@ class Pixels:
 
 @dataclass
 class CategoryReport:
-    """What was found of one category.
+    """Findings about one category.
 
     Attributes:
-        train, test_normal, test_anomalous, validation: number of images.
+        train, test_normal, test_anomalous, validation: numbers of images.
         masks: number of masks.
-        official: what was published; None where nothing was.
-        sizes: widths and heights of the images, upright.
-        broken: what is wrong with an image or its mask, or with the category.
-        duplicates: groups of images that are equal to the last byte.
+        official: published numbers; None if there are none.
+        sizes: widths and heights of the upright images.
+        broken: faults of images, of masks, and of the category.
+        duplicates: groups of byte-identical images.
         empty_masks: masks that mark no pixel.
-        pixels: how images and masks are stored.
+        pixels: storage formats and value ranges.
     """
 
     train: int = 0
@@ -69,19 +70,19 @@ class CategoryReport:
 
     @property
     def counts(self) -> Counts:
-        """Number of images that official counts are given of."""
+        """Numbers of images to compare with the official counts."""
         return Counts(self.train, self.test_normal, self.test_anomalous)
 
 
 @dataclass
 class Report:
-    """What was found of a dataset.
+    """Findings about a dataset.
 
     Attributes:
-        categories: by category.
-        missing: official categories that are not there.
-        facts: other numbers: what was found and what was published.
-        left_out: files below the root that are not read, a line for each folder and ending.
+        categories: findings by category.
+        missing: official categories that are missing.
+        facts: other numbers, as found and as published.
+        left_out: files below the root that are not read, one line per folder and ending.
     """
 
     categories: dict[str, CategoryReport]
@@ -91,11 +92,11 @@ class Report:
 
     @property
     def sound(self) -> bool:
-        """Whether everything can be read; counts that differ from the official ones are no fault of a file."""
+        """Whether everything can be read. Counts that differ from the official ones do not matter here."""
         return not any(category.broken for category in self.categories.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; ``pixels`` by category."""
+        """Returns the report for JSON, with ``pixels`` by category."""
         found = asdict(self)
         for name, category in self.categories.items():
             found["categories"][name]["official"] = category.official and category.official._asdict()
@@ -104,7 +105,7 @@ class Report:
 
 @dataclass
 class _Checked:
-    """What was found of one sample: sizes, hashes, how image and mask are stored, and what is wrong."""
+    """Findings about one sample: sizes, hashes, storage formats and faults."""
 
     size: str = ""
     sha256: str = ""
@@ -123,8 +124,8 @@ def check_dataset(dataset: Dataset, root: Path, source: Source | None = None, st
     Args:
         dataset: reader.
         root: folder of its categories.
-        source: what is published of it.
-        stride: of videos, every n-th frame; official counts are of all frames, and not compared otherwise.
+        source: published facts about the dataset.
+        stride: step between frames of videos. Official counts refer to all frames and are compared only for stride 1.
 
     Raises:
         NfbenchError: there is no category at all.
@@ -146,11 +147,11 @@ def check_dataset(dataset: Dataset, root: Path, source: Source | None = None, st
 
 
 def _used(dataset: Dataset, root: Path, category: str, samples: Sequence[Sample]) -> set[Path]:
-    """Files that decide a category."""
+    """Returns the files that determine a category."""
     used = {sample.image for sample in samples} | {sample.mask for sample in samples if sample.mask}
     try:
         return used | set(dataset.side_files(root, category))
-    except NfbenchError:  # they are named as faults
+    except NfbenchError:  # reported as faults elsewhere
         return used
 
 

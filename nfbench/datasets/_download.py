@@ -1,17 +1,17 @@
-"""Downloads that resume, retry over mirrors, and are checked before anyone reads them.
+"""Downloads that resume, try several mirrors, and are verified before use.
 
-A file grows as ``<name>.part``; a killed or failed download goes on from there, on any mirror. What a server does
-decides what is next:
+A file is written to ``<name>.part``. A killed or failed download resumes from there, on any mirror. The server's
+behaviour determines the next step:
 
 =====================================  =======================================================================
-no connection, stall, closed midway,   the same mirror again, later and later, from where it stopped; after
-408, 425, 429, 5xx, wrong range        ``attempts`` without 64 KiB more, the next mirror. ``Retry-After`` is kept
+no connection, stall, closed midway,   resume on the same mirror after growing waits; after ``attempts`` tries with
+408, 425, 429, 5xx, wrong range        less than 64 KiB more, the next mirror. ``Retry-After`` is respected
 403, 404, 410 and other 4xx            the next mirror
-redirects                              followed ten times; without a usable address, the next mirror
-200 to a request for a range           from the first byte again
-416                                    checked if all bytes are there, from the first byte again if not
-all bytes, wrong checksum              thrown away; once more if an earlier try left a part, else the next mirror
-no byte, a page, more than announced   thrown away; the next mirror
+redirects                              followed ten times; without a valid address, the next mirror
+200 to a request for a range           restart from the first byte
+416                                    verify if complete, otherwise restart from the first byte
+all bytes, wrong checksum              discard; repeat once if an earlier try left a part, else the next mirror
+no byte, a page, more than announced   discard; the next mirror
 not done after ``longest`` seconds     the next mirror
 =====================================  =======================================================================
 """
@@ -49,14 +49,14 @@ _PAGE = re.compile(rb"\s*<(!doctype|html|\?xml)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Policy:
-    """How patient a download is, in seconds.
+    """Limits and waits of a download, in seconds.
 
     Attributes:
-        attempts: tries of one mirror without 64 KiB more.
-        timeout: for the head of an answer with all redirects before it, and for each 64 KiB of its body.
-        wait: before the second try, doubled with each.
-        longest_wait: limit of that, and of what a server may ask for.
-        longest: for all that one mirror does.
+        attempts: number of consecutive tries of one mirror that yield less than 64 KiB.
+        timeout: limit for the response headers, including redirects, and for each 64 KiB of the body.
+        wait: wait before the second try; doubles with each further try.
+        longest_wait: upper limit of a wait, including one that the server requests.
+        longest: limit for one mirror in total.
     """
 
     attempts: int = 5
@@ -67,7 +67,7 @@ class Policy:
 
 
 class _TryAgain(Exception):
-    """This mirror may work later."""
+    """The mirror may work later."""
 
     def __init__(self, reason: str, after: float | None = None) -> None:
         super().__init__(reason)
@@ -75,31 +75,31 @@ class _TryAgain(Exception):
 
 
 class _NextMirror(Exception):
-    """This mirror will not work."""
+    """The mirror will not work."""
 
 
 class _Session(requests.Session):
-    """Follows no redirect: requests would read the body of one to its end, which may not come."""
+    """Does not follow redirects: requests would read the whole body of one, which may never end."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Tells requests that there is none."""
+        """Returns None, so that requests follows no redirect."""
 
 
 def download(archive: Archive, folder: Path, known: str | None = None, policy: Policy | None = None) -> Path:
-    """Downloads an archive, from the first mirror that has it right.
+    """Downloads an archive from the first mirror that serves the right file.
 
     Args:
-        archive: what to get.
-        folder: where it goes, and where its ``.part`` is.
-        known: SHA-256 that an earlier download recorded, where none is published.
-        policy: how patient to be.
+        archive: the archive to download.
+        folder: destination of the archive and of its ``.part``.
+        known: SHA-256 recorded by an earlier download, if none is published.
+        policy: limits and waits.
 
     Returns:
-        The complete file; a checksum that is published or known is that of the file.
+        Path of the complete file. Its checksum is verified if one is published or known.
 
     Raises:
-        NfbenchError: no mirror has the file right, saying what each answered; or the disk is full, of which nothing
-            is left.
+        NfbenchError: no mirror serves the right file (the message lists what each answered), or the disk is full (the
+            partial file is removed).
     """
     path, part = folder / archive.name, folder / f"{archive.name}.part"
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,12 +121,12 @@ def download(archive: Archive, folder: Path, known: str | None = None, policy: P
                 raise full from error
             raise
     if not path.exists():
-        raise NfbenchError(f"{archive.name} could not be downloaded: {'; '.join(outcomes) or 'it has no mirror'}")
+        raise NfbenchError(f"{archive.name} could not be downloaded: {'; '.join(outcomes) or 'no mirror is known'}")
     return path
 
 
 def _from_mirror(url: str, part: Path, size: int | None, expected: tuple[str, str] | None, policy: Policy) -> None:
-    """Completes ``part`` from one mirror; starts again if what is there does not match it."""
+    """Completes ``part`` from one mirror; restarts if the existing part turns out to be wrong."""
     resumed, ends = part.exists(), time.monotonic() + policy.longest
     _retrying(policy, part, lambda: _fetch(url, part, size, policy, ends))
     try:
@@ -134,13 +134,13 @@ def _from_mirror(url: str, part: Path, size: int | None, expected: tuple[str, st
     except _NextMirror as failure:
         if not resumed:
             raise
-        _log.warning("%s: %s; it was begun by an earlier try, so once more", url, failure)
+        _log.warning("%s: %s; an earlier try began this file, so it is downloaded once more", url, failure)
         _retrying(policy, part, lambda: _fetch(url, part, size, policy, ends))
         _check(part, expected)
 
 
 def _retrying(policy: Policy, part: Path, fetch: Callable[[], None]) -> None:
-    """Calls ``fetch`` until it ends well; each try that got on restarts the count."""
+    """Calls ``fetch`` until it succeeds; a try that makes progress resets the count."""
     while True:
         before = _size(part)
         try:
@@ -149,12 +149,12 @@ def _retrying(policy: Policy, part: Path, fetch: Callable[[], None]) -> None:
         except _TryAgain as failure:
             if not _got_on(part, before):
                 raise
-            _log.info("%s: %s; going on from byte %d", part.name, failure, _size(part))
+            _log.info("%s: %s; resuming from byte %d", part.name, failure, _size(part))
             time.sleep(policy.wait)
 
 
 def _rounds(policy: Policy, part: Path, before: int) -> tenacity.Retrying:
-    """Tries until one ends well, gets on from byte ``before``, or is the last."""
+    """Retries until a try succeeds, progresses beyond byte ``before``, or is the last."""
 
     def wait(state: tenacity.RetryCallState) -> float:
         failure = state.outcome and state.outcome.exception()
@@ -171,30 +171,30 @@ def _rounds(policy: Policy, part: Path, before: int) -> tenacity.Retrying:
 
 
 def _got_on(part: Path, before: int) -> bool:
-    """Whether enough has come to try again; a server that sends a byte and closes the connection would not end."""
+    """Whether a try made enough progress; otherwise a server that sends single bytes would never end."""
     return _size(part) >= before + _CHUNK
 
 
 @contextmanager
 def _asking(policy: Policy, ends: float) -> Iterator[None]:
-    """Limits the time of a request; what goes wrong with it is a reason to try again, or to take the next mirror."""
+    """Limits the time of a request, and turns its errors into ``_TryAgain`` or ``_NextMirror``."""
     left = ends - time.monotonic()
     if left <= 0:
-        raise _NextMirror(f"not done after {policy.longest:g} s")
+        raise _NextMirror(f"not complete after {policy.longest:g} s")
     try:
         with deadline(min(policy.timeout, left)):
             yield
     except _NextMirror:
         raise
     except ValueError as error:
-        raise _NextMirror(f"no address to download from ({one_line(error)})") from None
-    except Exception as error:  # of the connection, or of an answer that is none
+        raise _NextMirror(f"not a valid address ({one_line(error)})") from None
+    except Exception as error:  # of the connection, or an invalid response
         _log.info("the request failed", exc_info=True)
         raise _TryAgain(_reason(error)) from None
 
 
 def _fetch(url: str, part: Path, size: int | None, policy: Policy, ends: float) -> None:
-    """One request for what is missing of a file."""
+    """Requests the missing part of a file once."""
     have = _size(part)
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
     with _Session() as session:
@@ -206,7 +206,7 @@ def _fetch(url: str, part: Path, size: int | None, policy: Policy, ends: float) 
 
 
 def _open(session: requests.Session, url: str, headers: dict[str, str], timeout: float) -> requests.Response:
-    """The answer at the end of all redirects; only the heads of redirects are read."""
+    """Follows all redirects and returns the final response; reads only the headers of redirects."""
     for _ in range(_MOST_REDIRECTS + 1):
         answer = session.get(url, headers=headers, stream=True, timeout=timeout)
         if answer.status_code not in _REDIRECTS:
@@ -220,7 +220,7 @@ def _open(session: requests.Session, url: str, headers: dict[str, str], timeout:
 
 
 def _pieces(answer: requests.Response, policy: Policy, ends: float) -> Iterator[bytes]:
-    """The body as it is sent: an archive is never unpacked on the way."""
+    """Yields the body as sent, without decompressing it."""
     while True:
         with _asking(policy, ends):
             piece = answer.raw.read(_CHUNK, decode_content=False)
@@ -230,20 +230,20 @@ def _pieces(answer: requests.Response, policy: Policy, ends: float) -> Iterator[
 
 
 def _receive(answer: requests.Response, pieces: Iterator[bytes], part: Path, have: int, size: int | None) -> None:
-    """Appends what a server sends, or starts again; the file is complete afterwards."""
+    """Appends the response to the file, or restarts it; the file is complete afterwards."""
     status, total = answer.status_code, _total(answer)
-    if status == 416:  # nothing is missing, or the file is another one
+    if status == 416:  # nothing is missing, or the partial file belongs to another file
         if have and have == total == (size or total):
             return
         part.unlink(missing_ok=True)
-        raise _TryAgain("416, what was there is of another file") if have else _NextMirror("416 to a whole file")
+        raise _TryAgain("416, the partial file is of another file") if have else _NextMirror("416 to a whole file")
     if status in _TRY_AGAIN or status >= 500:
         raise _TryAgain(_status(answer), _retry_after(answer))
     if status not in (200, 206):
         raise _NextMirror(_status(answer))
     if status == 206 and _first(answer) != have:
         part.unlink(missing_ok=True)
-        raise _TryAgain("206 with another range than asked for")
+        raise _TryAgain("206 with another range than requested")
     start = have if status == 206 else 0
     total = size if total is None else total
     if size is not None and total != size:
@@ -265,7 +265,7 @@ def _receive(answer: requests.Response, pieces: Iterator[bytes], part: Path, hav
 
 
 def _limit(folder: Path, total: int | None, start: int) -> tuple[int, str]:
-    """How many bytes a server may send, and why: what it announces, or else what the disk can take."""
+    """Returns how many bytes a server may send and why: as announced, otherwise as the disk can hold."""
     if total is None:
         free = start + shutil.disk_usage(folder).free
         return (free, "are free; free some space") if free < _LARGEST else (_LARGEST, "any dataset has")
@@ -277,33 +277,33 @@ def _limit(folder: Path, total: int | None, start: int) -> tuple[int, str]:
 
 
 def _check(part: Path, expected: tuple[str, str] | None) -> None:
-    """Throws away what is not the file; without a checksum, a page with words is told from an archive."""
+    """Discards a wrong file. Without a checksum, it only recognizes an HTML page."""
     if expected is None:
         with part.open("rb") as file:
             if not _PAGE.match(file.read(_CHUNK)):
                 return
         part.unlink()
-        raise _NextMirror("is a page, no archive; thrown away")
+        raise _NextMirror("sent a web page instead of an archive; discarded")
     algorithm, checksum = expected
     found = file_hash(part, algorithm)
     if found != checksum:
         part.unlink()
-        raise _NextMirror(f"{algorithm} is {found}, expected {checksum}; thrown away")
+        raise _NextMirror(f"{algorithm} is {found}, expected {checksum}; discarded")
 
 
 def require_space(folder: Path, needed: int) -> None:
-    """Refuses to write ``needed`` bytes into a folder whose disk has fewer.
+    """Checks that the disk of a folder has ``needed`` bytes free.
 
     Raises:
-        NfbenchError: says how many there are.
+        NfbenchError: it has fewer; the message gives both numbers.
     """
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise NfbenchError(f"{folder}: {needed:,} bytes are to come, {free:,} are free; free some space")
+        raise NfbenchError(f"{folder}: {needed:,} bytes are needed, {free:,} are free; free some space")
 
 
 def _with_bar(chunks: Iterator[bytes], part: Path, start: int, total: int | None) -> Iterator[bytes]:
-    """Passes pieces on, and shows on a terminal how far it is."""
+    """Passes pieces on and shows the progress on a terminal."""
     from tqdm import tqdm
 
     bar = tqdm(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True, disable=not sys.stderr.isatty())
@@ -314,7 +314,7 @@ def _with_bar(chunks: Iterator[bytes], part: Path, start: int, total: int | None
 
 
 def _total(answer: requests.Response) -> int | None:
-    """Size of the whole file, as the server says."""
+    """Returns the size of the whole file according to the server."""
     within = _number(answer.headers.get("Content-Range", "").rpartition("/")[2])
     if within is None and answer.status_code == 200:
         return _number(answer.headers.get("Content-Length", ""))
@@ -322,7 +322,7 @@ def _total(answer: requests.Response) -> int | None:
 
 
 def _first(answer: requests.Response) -> int | None:
-    """First byte of the range that the server sends."""
+    """Returns the first byte of the range that the server sends."""
     return _number(answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0])
 
 
@@ -331,7 +331,7 @@ def _retry_after(answer: requests.Response) -> float | None:
 
 
 def _number(text: str) -> int | None:
-    """A number of a header, None where it is none."""
+    """Parses a number in a header; None if it is not a number."""
     return int(text) if re.fullmatch("[0-9]{1,18}", text.strip()) else None
 
 

@@ -1,4 +1,4 @@
-"""How synthetic images are drawn: textures, parts and defects, each from a generator of random numbers."""
+"""Drawing of synthetic images: textures, parts and defects, each from a random number generator."""
 
 from collections.abc import Callable
 
@@ -17,12 +17,12 @@ Draw = Callable[[np.random.Generator], np.ndarray]
 
 
 def draw_normal(category: str, split: str, number: int) -> np.ndarray:
-    """A normal image, ``(H, W, 3)`` uint8."""
+    """Draws a normal image, ``(H, W, 3)`` uint8."""
     return _to_bytes(_DRAW[category](_generator(category, split, number)))
 
 
 def draw_anomalous(category: str, defect: str, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """An anomalous image ``(H, W, 3)`` uint8 and its mask ``(H, W)``, 255 where it is defective."""
+    """Draws an anomalous image ``(H, W, 3)`` uint8 and its mask ``(H, W)``, 255 in defective pixels."""
     rng = _generator(category, defect, number)
     image = _DRAW[category](rng)
     weight = DEFECTS[defect](rng)
@@ -38,7 +38,7 @@ def draw_anomalous(category: str, defect: str, number: int) -> tuple[np.ndarray,
 
 
 def _fabric(rng: np.random.Generator) -> np.ndarray:
-    """Woven threads with a jitter of period, phase and colour."""
+    """Woven threads with random period, phase and colour."""
     y, x = np.mgrid[0:SIZE, 0:SIZE]
     bend = 2.0 * _noise(rng, 24)
     period = 10 + rng.uniform(-0.3, 0.3)
@@ -56,7 +56,7 @@ def _stone(rng: np.random.Generator) -> np.ndarray:
 
 
 def _washer(rng: np.random.Generator) -> np.ndarray:
-    """A metal ring with four holes on a dark ground, turned and shifted a little."""
+    """A metal ring with four holes on a dark background, slightly rotated and shifted."""
     centre = SIZE / 2 + rng.uniform(-5, 5, 2)
     turn = rng.uniform(-0.15, 0.15)
     y, x = np.mgrid[0:SIZE, 0:SIZE] - centre[:, None, None]
@@ -71,7 +71,7 @@ def _washer(rng: np.random.Generator) -> np.ndarray:
 
 
 def _tablet(rng: np.random.Generator) -> np.ndarray:
-    """A pale tablet with a score line on a coloured ground."""
+    """A pale tablet with a score line on a coloured background."""
     centre = SIZE / 2 + rng.uniform(-4, 4, 2)
     turn = rng.uniform(-0.1, 0.1)
     y, x = np.mgrid[0:SIZE, 0:SIZE] - centre[:, None, None]
@@ -123,7 +123,7 @@ def _smear(rng: np.random.Generator) -> np.ndarray:
 
 _DRAW: dict[str, Draw] = {"fabric": _fabric, "stone": _stone, "washer": _washer, "tablet": _tablet}
 DEFECTS: dict[str, Draw] = {"hole": _hole, "scratch": _scratch, "smear": _smear, "stain": _stain}
-"""Kinds of defects; each draws the weight of the change, ``(H, W)`` in [0, 1]."""
+"""Defect types. Each draws the weight of the change, ``(H, W)`` in [0, 1]."""
 
 
 def _generator(*names: object) -> np.random.Generator:
@@ -131,19 +131,19 @@ def _generator(*names: object) -> np.random.Generator:
 
 
 def _on_object(rng: np.random.Generator) -> np.ndarray:
-    """A position (column, row) on a ring around the centre, which lies on the object in every category."""
+    """Draws a position (column, row) on a ring around the centre, which lies on the object in every category."""
     angle, radius = rng.uniform(0, 2 * np.pi), rng.uniform(45, 85)
     return SIZE / 2 + radius * np.array([np.cos(angle), 0.75 * np.sin(angle)])
 
 
 def _noise(rng: np.random.Generator, sigma: float) -> np.ndarray:
-    """Gaussian noise smoothed by ``sigma`` pixels, of variance 1."""
+    """Draws Gaussian noise of variance 1, smoothed by ``sigma`` pixels."""
     field = ndimage.gaussian_filter(rng.standard_normal((SIZE, SIZE)), sigma, mode="wrap")
     return field / field.std()
 
 
 def _inside(distance: np.ndarray, radius: float) -> np.ndarray:
-    """1 within ``radius``, 0 outside, with a rim of one pixel."""
+    """Returns 1 within ``radius`` and 0 outside, with a transition of one pixel."""
     return np.clip(radius - distance + 0.5, 0, 1)
 
 

@@ -1,8 +1,8 @@
-"""From a name to a folder of images: download or take what was downloaded by hand, check, unpack, put in its place.
+"""Fetches a dataset by name: downloads or takes given archives, verifies, unpacks and moves into place.
 
-Beside the datasets lies ``<data_root>/.nfbench``: archives and their parts (``downloads``), what is being unpacked, a
-lock and a record for each dataset, and ``checksums.json``, the checksums of archives for which none is published, as
-their first download had them.
+The folder ``<data_root>/.nfbench`` next to the datasets holds archives and partial downloads (``downloads``), folders
+that are being unpacked, a lock and a record per dataset, and ``checksums.json``: checksums of the first download of
+archives for which none is published.
 """
 
 import logging
@@ -36,22 +36,22 @@ def fetch(
     source: Source | None = None,
     policy: Policy | None = None,
 ) -> Path:
-    """Puts a dataset below ``data_root``, unless it is there; two processes that ask for one at once fetch it once.
+    """Puts a dataset below ``data_root`` unless it exists; concurrent processes fetch it only once.
 
     Args:
         name: reader of the dataset.
-        data_root: folder that holds one folder per dataset.
-        by_hand: archives that the user has downloaded, instead of downloading them.
+        data_root: folder with one folder per dataset.
+        by_hand: archives that the user has downloaded; nothing is downloaded then.
         keep: keep downloaded archives after unpacking.
-        source: where from, by default the registry's.
-        policy: how patient to be with servers.
+        source: source to fetch from; default: the registered one.
+        policy: limits and waits of downloads.
 
     Returns:
         The dataset's folder.
 
     Raises:
-        NfbenchError: it cannot be downloaded without a form or a login (says what to do), a mirror or an archive is
-            bad, or the disk is full.
+        NfbenchError: the download requires a form or a login (the message says what to do), all mirrors fail, an
+            archive is bad, or the disk is full.
     """
     import filelock
 
@@ -60,13 +60,13 @@ def fetch(
     record.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(record.with_suffix(".lock")):
         if folder.exists():
-            _log.info("%s is there already; nothing is fetched", folder)
+            _log.info("%s already exists; nothing to fetch", folder)
             if not record.exists():
                 write_json(record, {"dataset": name, "archives": []})
             return folder
         if source.access == "manual" and not by_hand:
             raise NfbenchError(
-                f"dataset '{name}' is not to be downloaded directly: {source.instructions}. Page: {source.homepage}. "
+                f"dataset '{name}' cannot be downloaded directly: {source.instructions}. Page: {source.homepage}. "
                 f"Licence: {source.licence}. Then: nfbench data fetch {name} --archive FILE"
             )
         if by_hand:
@@ -83,7 +83,7 @@ def fetch(
 def _from_mirrors(
     name: str, source: Source, state: Path, folder: Path, policy: Policy | None
 ) -> tuple[list[tuple[Archive, Path]], list[dict[str, Any]]]:
-    """Downloads and unpacks archives; where one without a checksum turns out to be bad, from the next mirror again."""
+    """Downloads and unpacks archives. If one without a checksum is bad, repeats from the next mirror."""
     while True:
         archives = _downloaded(source, state, policy)
         try:
@@ -95,7 +95,7 @@ def _from_mirrors(
             if not any(archive.urls[1:] for archive, _ in unsure):
                 again = ". Downloads without a published checksum were removed; run again to repeat them"
                 raise NfbenchError(f"{error}{again if unsure else ''}") from error
-            _log.warning("%s; the next mirror is tried", error)
+            _log.warning("%s; trying the next mirror", error)
             source = source.model_copy(update={"archives": tuple(map(_without_first_mirror, source.archives))})
 
 
@@ -113,7 +113,7 @@ def _downloaded(source: Source, state: Path, policy: Policy | None) -> list[tupl
 def _by_hand(name: str, source: Source, paths: Sequence[Path]) -> list[tuple[Archive, Path]]:
     if len(paths) != len(source.archives):
         needed = ", ".join(archive.name for archive in source.archives)
-        raise NfbenchError(f"dataset '{name}' needs {len(source.archives)} archives ({needed}), given: {len(paths)}")
+        raise NfbenchError(f"dataset '{name}' needs {len(source.archives)} archives ({needed}), but got {len(paths)}")
     for path in paths:
         if not path.is_file():
             raise NfbenchError(f"archive {path} does not exist")
@@ -121,11 +121,11 @@ def _by_hand(name: str, source: Source, paths: Sequence[Path]) -> list[tuple[Arc
 
 
 def _unpack_all(name: str, archives: Sequence[tuple[Archive, Path]], state: Path, folder: Path) -> list[dict[str, Any]]:
-    """Checks and unpacks archives and moves what the reader can read to ``folder``, in one step."""
+    """Verifies and unpacks archives, and moves the readable folder to ``folder`` in one step."""
     known = _known_checksums(state)
     described: list[dict[str, Any]] = []
     staging = state / f"{name}.unpacking"
-    remove_tree(staging)  # of a process that was killed
+    remove_tree(staging)  # left by a killed process
     staging.mkdir()
     try:
         for number, (archive, path) in enumerate(archives):
@@ -133,7 +133,7 @@ def _unpack_all(name: str, archives: Sequence[tuple[Archive, Path]], state: Path
             unpacked = unpack(path, staging / str(number), archive.unpacked_limit(size))
             described.append({"name": archive.name, "size": size, "sha256": sha256, "unpacked": unpacked})
         readable = _readable(name, staging)
-        os.sync()  # the record says that the folder is whole, also after a loss of power
+        os.sync()  # the record promises a complete folder, even after a power loss
         os.rename(readable, folder)
     finally:
         remove_tree(staging)
@@ -142,7 +142,7 @@ def _unpack_all(name: str, archives: Sequence[tuple[Archive, Path]], state: Path
             known[archive.name] = entry["sha256"]
             write_json(state / "checksums.json", known)
             _log.warning(
-                "%s: no checksum is published; its SHA-256 is recorded, and later downloads are held to it: %s",
+                "%s: no checksum is published; recorded its SHA-256 to verify later downloads: %s",
                 archive.name,
                 entry["sha256"],
             )
@@ -150,21 +150,21 @@ def _unpack_all(name: str, archives: Sequence[tuple[Archive, Path]], state: Path
 
 
 def _checked(archive: Archive, path: Path, known: str | None) -> str:
-    """SHA-256 of an archive that is the one expected, where that is known."""
+    """Verifies an archive against its checksum, if one is known, and returns its SHA-256."""
     sha256 = file_sha256(path)
     algorithm, checksum = archive.expected(known) or ("sha256", sha256)
     found = sha256 if algorithm == "sha256" else file_hash(path, algorithm)
     if found != checksum:
-        whose = "published" if archive.checksum else "recorded by the first download"
+        whose = "the published one" if archive.checksum else "the first download"
         raise NfbenchError(
-            f"{path} is not {archive.name} as it is {whose}: {algorithm} is {found}, expected {checksum}; delete it "
-            "and get it again"
+            f"{path} differs from {archive.name}, {whose}: {algorithm} is {found}, expected {checksum}; delete it "
+            "and download it again"
         )
     return sha256
 
 
 def _readable(name: str, staging: Path) -> Path:
-    """The folder nearest to the top in which the reader finds its categories."""
+    """Returns the topmost folder in which the reader finds its categories."""
     reader, level = find_dataset(name), [staging]
     for _ in range(_DEPTH + 1):
         level = sorted(path for folder in level for path in folder.iterdir() if path.is_dir())
@@ -174,12 +174,12 @@ def _readable(name: str, staging: Path) -> Path:
             except NfbenchError:
                 continue
             return folder
-    raise BadArchive(f"what was unpacked is not dataset '{name}': its reader finds no category in it")
+    raise BadArchive(f"the archive does not contain dataset '{name}': its reader finds no category")
 
 
 def _known_checksums(state: Path) -> dict[str, str]:
     path = state / "checksums.json"
     known = read_json(path) if path.exists() else {}
     if not isinstance(known, dict) or not all(_SHA256.fullmatch(str(value)) for value in known.values()):
-        raise NfbenchError(f"{path}: expected a SHA-256 for each archive; delete it, and checksums are recorded again")
+        raise NfbenchError(f"{path}: expected a SHA-256 per archive; delete the file to record checksums again")
     return known

@@ -1,28 +1,28 @@
-"""How images and masks are opened, everywhere: formats, modes, orientation, and what a mask marks.
+"""Decoding of images and masks: formats, modes, orientation, and what a mask marks.
 
-A file is read once, so that its hash and its pixels are those of the same bytes. Its content is PNG, JPEG (of several
-frames the first), BMP, TIFF or WebP, under any ending; no other decoder is tried. Pictures are turned upright as
-their EXIF orientation says. These ways of storing a picture are read, all others are refused by name:
+A file is read once, so its hash and its pixels come from the same bytes. The content must be PNG, JPEG (the first of
+several frames), BMP, TIFF or WebP, with any file ending; no other decoder is tried. Images are rotated upright
+according to their EXIF orientation. These storage formats are supported; all others are refused by name:
 
 ================================  ====================================  ==============================================
 stored as                         an image becomes                      a mask marks
 ================================  ====================================  ==============================================
-1 bit; grey of 2, 4, 8 bits       three equal channels                  what is above 0, also class numbers 1, 2, ...
-RGB of 8 bits                     itself                                what is above 0 in a channel
-palette                           the colours that it shows             where a shown colour is above 0
-alpha channel, transparent        composited over black                 where the composited colour is above 0
-grey of 16 bits                   the high byte, as three channels      what is above 0
+1 bit; grey of 2, 4, 8 bits       three equal channels                  values above 0, also class numbers 1, 2, ...
+RGB of 8 bits                     itself                                pixels with a channel above 0
+palette                           the colours that it shows             pixels whose shown colour is above 0
+alpha channel, transparent        composited over black                 pixels whose composited colour is above 0
+grey of 16 bits                   the high byte, as three channels      values above 0
 colour of 16 bits                 the high byte of each channel         refused
-whole numbers of 32 bits, floats  refused                               what is above 0, if all are whole and none below
+whole numbers of 32 bits, floats  refused                               values above 0, if all are whole and none below
 CMYK, YCbCr, LAB, more channels   refused                               refused
 ================================  ====================================  ==============================================
 
-The high byte is exact for pictures of 8 bits that are stored in 16, as ``257 v`` or ``256 v``. Where no value reaches
-2^14, the values are those of a camera of 10, 12 or 14 bits, which would become almost black: refused. Masks in lossy
-files (JPEG, WebP, TIFF with JPEG inside) mark what is above 127; one that is neither black nor that bright is refused.
-So is a mask that shows only black while its palette numbers or its alpha channel differ: its drawing is not visible.
-And so is a mask of several colours without black: what is normal cannot be told.
-Colour profiles and gamma are not applied.
+The high byte is exact for 8-bit images that are stored in 16 bits, as ``257 v`` or ``256 v``. If no value reaches
+2^14, the image comes from a 10-, 12- or 14-bit camera and would become almost black; it is refused. Masks in lossy
+files (JPEG, WebP, TIFF with JPEG inside) mark values above 127. Refused are also lossy masks that are neither black nor
+that bright; masks that show only black although their palette numbers or alpha values differ, since the drawing is
+invisible; and masks with several colours but no black, since the normal region is unknown. Colour profiles and gamma
+are not applied.
 """
 
 import hashlib
@@ -56,14 +56,14 @@ _TAGS = _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _PLANAR, _SAMPLE_FORMAT = 2
 
 @dataclass(frozen=True)
 class StoredPicture:
-    """An image or mask as it is stored, decoded and upright.
+    """A decoded, upright image or mask, with its storage format.
 
     Attributes:
         path: its file.
-        sha256: hash of the file that was decoded.
-        stored: how it is stored, such as ``RGB`` or ``L, turned by EXIF``.
+        sha256: hash of the decoded file.
+        stored: storage format, such as ``RGB`` or ``L, turned by EXIF``.
         lossy: whether its compression changes values.
-        deep: whether colours have 16 bits, of which Pillow keeps the high byte.
+        deep: whether colours have 16 bits; Pillow keeps only the high byte.
         picture: the decoded picture.
     """
 
@@ -76,7 +76,7 @@ class StoredPicture:
 
     @property
     def n_values(self) -> int:
-        """Number of distinct values that are stored, over all channels."""
+        """Number of distinct stored values over all channels."""
         import numpy as np
 
         if self.picture.mode in _COLOURS:
@@ -85,7 +85,7 @@ class StoredPicture:
 
     @property
     def is_shaded(self) -> bool:
-        """Whether a mask has more values than classes, as soft edges and noise have, and all above 0 mark a defect."""
+        """Whether a mask has more distinct values than class numbers would have, as with soft edges or noise."""
         return not self.lossy and self.n_values > MANY_VALUES
 
     @property
@@ -94,7 +94,7 @@ class StoredPicture:
         return self.picture.size
 
     def to_image(self) -> "Image.Image":
-        """The picture in RGB, by the table of this module.
+        """Converts to RGB by the table of this module.
 
         Raises:
             NfbenchError: no exact conversion is known.
@@ -113,48 +113,49 @@ class StoredPicture:
                 return picture.convert("RGB")
             shown = _shown(picture)
             if not shown.any() and _differs(_values(picture)):
-                raise self._refused("is transparent throughout; save it without its alpha channel")
+                raise self._refused("is fully transparent; save it without its alpha channel")
             if self.deep:
                 self._check_range(256 * int(shown.max()))
             return Image.fromarray(shown).convert("RGB")
 
     def to_mask(self) -> "np.ndarray":
-        """Where the picture marks a defect, ``(H, W)`` bool, by the table of this module.
+        """Returns the defective pixels, ``(H, W)`` bool, by the table of this module.
 
         Raises:
-            NfbenchError: it cannot be told.
+            NfbenchError: the mask is ambiguous or in an unsupported format.
         """
         mode = self.picture.mode
         if mode not in (*_COLOURS, *_GREY16, "I", "F") or self.deep:
-            raise self._refused("is not read as a mask; save it as grey PNG with 8 bits")
+            raise self._refused("is not supported as a mask; save it as 8-bit grey PNG")
         with _foreseen("mask", self.path):
             return self._numbered() if mode not in _COLOURS else self._drawn()
 
     def _numbered(self) -> "np.ndarray":
-        """Where a mask of numbers of more than 8 bits marks a defect."""
+        """Returns the defective pixels of a mask with numbers of more than 8 bits."""
         import numpy as np
 
         values = _values(self.picture)
         if not np.isfinite(values).all() or (values < 0).any() or (values != np.round(values)).any():
-            raise self._refused("has values that are no class numbers; save it as PNG with 8 bits")
+            raise self._refused("has values that are not class numbers; save it as 8-bit PNG")
         return values > 0
 
     def _drawn(self) -> "np.ndarray":
-        """Where a mask of at most 8 bits marks a defect."""
+        """Returns the defective pixels of a mask of at most 8 bits."""
         colours = _shown(self.picture)
         shown = colours.max(axis=-1) if colours.ndim == 3 else colours
         if colours.ndim == 3 and shown.all() and _differs(colours):
-            raise self._refused("has colours but no black: what is normal cannot be told; draw it in black")
+            raise self._refused("has colours but no black, so the normal region is unknown; draw it in black")
         if not shown.any() and _differs(_values(self.picture)):
-            raise self._refused("shows only black, though its palette or alpha channel is drawn in; save it as shown")
+            raise self._refused("shows only black, although its palette or alpha channel has a drawing; show it")
         if self.lossy and 0 < shown.max() <= 127:
-            raise self._refused("is lossy and too dark to tell defects from noise; save it as PNG")
+            raise self._refused("is lossy and too dark to distinguish defects from noise; save it as PNG")
         return shown > (127 if self.lossy else 0)
 
     def _check_range(self, highest: int) -> None:
         if highest < _USED_16_BITS:
             raise self._refused(
-                f"has 16 bits, but no value reaches {_USED_16_BITS}: a camera of fewer bits? Scale it to 8 or 16 bits"
+                f"has 16 bits, but no value reaches {_USED_16_BITS}, as from a camera with fewer bits; scale it to the "
+                "full range of 8 or 16 bits"
             )
 
     def _refused(self, why: str) -> NfbenchError:
@@ -166,16 +167,16 @@ def read_image(path: str | Path, sha256: str = "") -> "Image.Image":
 
     Args:
         path: its file.
-        sha256: hash that the file must have; empty for any.
+        sha256: hash that the file must have; empty to accept any.
 
     Raises:
-        NfbenchError: the file is missing, has changed, does not decode, or has no exact conversion.
+        NfbenchError: the file is missing, has changed, cannot be decoded, or has no exact conversion.
     """
     return open_picture(path, "image", sha256).to_image()
 
 
 def read_mask(path: str | Path, sha256: str = "") -> "np.ndarray":
-    """Decodes a mask to upright ``(H, W)`` bool, as ``read_image`` decodes an image."""
+    """Decodes a mask to upright ``(H, W)`` bool; takes the arguments of ``read_image``."""
     return open_picture(path, "mask", sha256).to_mask()
 
 
@@ -184,24 +185,24 @@ def open_picture(path: str | Path, kind: str = "image", sha256: str = "") -> Sto
 
     Args:
         path: its file.
-        kind: word for it in messages.
-        sha256: hash that the file must have; empty for any.
+        kind: word for the file in messages.
+        sha256: hash that the file must have; empty to accept any.
 
     Raises:
-        NfbenchError: the file is missing, has changed, or does not decode; one line that names it.
+        NfbenchError: the file is missing, has changed, or cannot be decoded; the message names it.
     """
     path = str(path)
     content = _read(path, kind)
     found = hashlib.sha256(content).hexdigest()
     if sha256 and found != sha256:
-        raise NfbenchError(f"{kind} {path} has changed since the manifest was made; run prepare_data again")
+        raise NfbenchError(f"{kind} {path} has changed since the manifest was written; run prepare_data again")
     with _foreseen(kind, path):
         return _decode(path, content, found)
 
 
 @contextmanager
 def _foreseen(kind: str, path: str) -> Iterator[None]:
-    """Makes one line of what a decoder raises: for damaged bytes, any error."""
+    """Turns any error of a decoder into one line; damaged bytes can raise errors of any type."""
     try:
         yield
     except NfbenchError:
@@ -212,11 +213,13 @@ def _foreseen(kind: str, path: str) -> Iterator[None]:
 
 def _read(path: str, kind: str) -> bytes:
     if valid_utf8(path) != path:
-        raise NfbenchError(f"{kind} {path}: its name is not UTF-8; rename it")
+        raise NfbenchError(f"{kind} {path}: the file name is not UTF-8; rename it")
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode) or not stat.S_ISREG(status.st_mode):
-            raise NfbenchError(f"{kind} {path} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'no regular file'}")
+            raise NfbenchError(
+                f"{kind} {path} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'not a regular file'}"
+            )
         if status.st_size > _MAX_BYTES:
             raise NfbenchError(f"{kind} {path} is larger than {_MAX_BYTES >> 30} GiB; make it smaller")
         return Path(path).read_bytes()
@@ -229,81 +232,81 @@ def _read(path: str, kind: str) -> bytes:
 def _decode(path: str, content: bytes, sha256: str) -> StoredPicture:
     from PIL import Image, ImageOps
 
-    warnings.filterwarnings("ignore", module=r"PIL\b")  # they show lines of source; what matters is an error here
+    warnings.filterwarnings("ignore", module=r"PIL\b")  # they print source lines; serious problems are errors below
     with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
         if picture.format != "MPO" and getattr(picture, "is_animated", False):
-            raise NfbenchError(f"{path} has several frames; save the one that counts as a file")
+            raise NfbenchError(f"{path} has several frames; save the one to use as its own file")
         raw = _rawmode(picture)
         compression = str(picture.info.get("compression", ""))
         lossy = picture.format in ("JPEG", "MPO", "WEBP") or any(name in compression for name in ("jpeg", "webp"))
         tags = {tag: value for tag in _TAGS if (value := getattr(picture, "tag_v2", {}).get(tag)) is not None}
-        picture.load()  # turns a TIFF
+        picture.load()  # applies the orientation of a TIFF
         turned = _is_turned(path, picture, tags)
         upright = ImageOps.exif_transpose(picture) if turned else picture
     deep = upright.mode in _COLOURS and (raw.endswith((";16B", ";16L", ";16N")) or max(_numbers(tags, _BITS)) > 8)
     stored = upright.mode + ", 16 bits" * deep + ", lossy" * lossy + ", turned by EXIF" * turned
     if "transparency" in upright.info and upright.mode != "P" and raw not in ("L", "RGB"):
-        raise NfbenchError(f"{path} has a transparent colour of other than 8 bits; save it without transparency")
+        raise NfbenchError(f"{path} has a transparent colour that is not 8-bit; save it without transparency")
     _check_tags(path, upright, tags, deep)
     return StoredPicture(path, sha256, stored, lossy, deep, upright)
 
 
 def _check_tags(path: str, picture: "Image.Image", tags: dict[int, Any], deep: bool) -> None:
-    """Refuses TIFF files whose tags give values a meaning that Pillow does not apply."""
+    """Refuses TIFF files with tags that Pillow ignores although they change the meaning of values."""
     if picture.mode in _COLOURS and set(_numbers(tags, _SAMPLE_FORMAT)) - {1, 4}:
-        raise NfbenchError(f"{path} has values with a sign; save it as PNG with 8 bits")
+        raise NfbenchError(f"{path} has signed values; save it as 8-bit PNG")
     if tags.get(_SAMPLES, 0) > len(picture.getbands()):
         raise NfbenchError(f"{path} has {tags[_SAMPLES]} channels; save it as grey or RGB")
     if tags and picture.mode in (*_GREY16, "I", "F") and tags.get(_PHOTOMETRIC) != 1:
-        raise NfbenchError(f"{path} has more than 8 bits, and does not have black as 0; save it as PNG")
+        raise NfbenchError(f"{path} has more than 8 bits and does not store black as 0; save it as PNG")
     if deep and tags.get(_PLANAR) == 2:
         raise NfbenchError(f"{path} has 16 bits in separate planes; save it as PNG")
 
 
 def _numbers(tags: dict[int, Any], tag: int) -> tuple[int, ...]:
-    """Values of a tag, 1 where the file does not have it."""
+    """Returns the values of a tag; 1 if the file does not have it."""
     found = tags.get(tag, 1)
     return found if isinstance(found, tuple) else (found,)
 
 
 def _is_turned(path: str, picture: "Image.Image", tags: dict[int, Any]) -> bool:
-    """Whether the EXIF data say that the stored pixels are not upright."""
+    """Whether the EXIF orientation differs from upright."""
     try:
         found = tags[_ORIENTATION] if _ORIENTATION in tags else picture.getexif().get(_ORIENTATION)
         return found in range(2, 9)
-    except Exception as error:  # as of any decoder
+    except Exception as error:  # damaged data can raise anything
         raise NfbenchError(f"{path} has damaged EXIF data, save it without them: {_reason(error)}") from None
 
 
 def _rawmode(picture: "Image.Image") -> str:
-    """How the file stores its pixels, in Pillow's words; empty where Pillow does not say."""
+    """Returns Pillow's name of the storage format; empty if Pillow does not give one."""
     tile = getattr(picture, "tile", None)
     arguments = tile[0][3] if tile else ""
     return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
 
 
 def _reason(error: Exception) -> str:
-    """One line for what a decoder raised."""
+    """Describes an error of a decoder in one line."""
     from PIL import Image, UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
-        return "it is no PNG, JPEG, BMP, TIFF or WebP, or of a kind that is not read"
+        return "it is not a PNG, JPEG, BMP, TIFF or WebP file, or of an unsupported variant"
     if isinstance(error, Image.DecompressionBombError):
-        return f"its header says more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; cut it into tiles"
+        return f"its header states more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; cut it into tiles"
     if isinstance(error, MemoryError):
         return "it does not fit in memory"
     return one_line(error)
 
 
 def _values(picture: "Image.Image") -> "np.ndarray":
-    """The stored values, of a palette its numbers."""
+    """Returns the stored values; for a palette, its numbers."""
     import numpy as np
 
     return np.asarray(picture)
 
 
 def _shown(picture: "Image.Image") -> "np.ndarray":
-    """What a picture shows over black, ``(H, W)`` or ``(H, W, 3)`` uint8."""
+    """Returns the picture as shown on black, ``(H, W)`` or ``(H, W, 3)`` uint8."""
     import numpy as np
 
     if picture.mode == "La":
@@ -318,5 +321,5 @@ def _shown(picture: "Image.Image") -> "np.ndarray":
 
 
 def _differs(values: "np.ndarray") -> bool:
-    """Whether the pixels are not all the same."""
+    """Whether pixels differ from each other."""
     return bool((values != values[:1, :1]).any())

@@ -1,7 +1,7 @@
 """MVTec AD's folder layout, which many datasets share.
 
 <category>/train/good/*.png
-<category>/validation/good/*.png    where there are any
+<category>/validation/good/*.png    optional
 <category>/test/good/*.png
 <category>/test/<defect>/<stem>.png
 <category>/ground_truth/<defect>/<stem>_mask.png
@@ -24,30 +24,30 @@ class LayoutDataset(Dataset):
 
     Class attributes:
         normal: name of the folders of normal images.
-        masks_required: whether a category without a ``ground_truth`` folder is an error. Where the folder is there,
-            each anomalous image needs its mask all the same.
+        masks_required: whether a category without a ``ground_truth`` folder is an error. If the folder exists, each
+            anomalous image needs a mask in any case.
     """
 
     normal: ClassVar[str] = "good"
     masks_required: ClassVar[bool] = True
 
     def available(self, root: Path) -> list[str]:
-        """Folders below ``root`` that have a folder ``train/<normal>``; official ones in their order, if there are."""
+        """Lists folders below ``root`` that have a folder ``train/<normal>``, official ones in their order."""
         require_root(root, self.name)
         folders = folders_in(root)
         found = [path.name for path in folders if (path / "train" / self.normal).is_dir()]
         for name in found:
             if valid_utf8(name) != name:
-                raise NfbenchError(f"folder {root / name}: its name is not UTF-8; rename it")
+                raise NfbenchError(f"folder {root / name}: the name is not UTF-8; rename it")
         if not found:
             trains = [path / "train" for path in folders if (path / "train").is_dir()]
             close = [part for train in trains for part in folders_in(train) if is_misspelled(part.name, self.normal)]
             rename = f"; rename {close[0]} to '{self.normal}'" if close else ""
-            raise NfbenchError(f"folder {root} has no category: no <category>/train/{self.normal} below it{rename}")
+            raise NfbenchError(f"folder {root} has no category: expected <category>/train/{self.normal}{rename}")
         return known_categories(self.title, self.categories, found, root) if self.categories else found
 
     def samples(self, root: Path, category: str) -> list[Sample]:
-        """All images of a category, each anomalous one with its mask."""
+        """Lists all images of a category, each anomalous one with its mask."""
         folder, faults = root / category, Faults()
         normal = [Sample("train", "good", image) for image in faults.images(folder / "train" / self.normal)]
         normal += validation_samples(folder / "validation", self.normal, faults)
@@ -64,12 +64,12 @@ class LayoutDataset(Dataset):
         return faults.settle(normal + test)
 
     def _tested(self, folder: Path, defect: str, faults: Faults) -> list[Sample]:
-        """Test images of one folder: a kind of defect, or normal ones."""
+        """Lists the test images of one folder: of a defect type, or normal ones."""
         images = faults.images(folder / "test" / defect)
         if defect == self.normal:
             return [Sample("test", "good", image) for image in images]
         if is_misspelled(defect, self.normal):
-            faults.add(f"folder {folder / 'test' / defect} is no defect; rename it to '{self.normal}'")
+            faults.add(f"folder {folder / 'test' / defect} is not a defect type; rename it to '{self.normal}'")
         ground_truth = folder / "ground_truth"
         if not self.masks_required and not ground_truth.is_dir():
             return [Sample("test", defect, image) for image in images]
@@ -82,13 +82,13 @@ class LayoutDataset(Dataset):
 
 
 def validation_samples(folder: Path, normal: str, faults: Faults, below: str = "") -> list[Sample]:
-    """Normal images that no model sees, of a category's folder ``validation``; none where it is not there.
+    """Lists the normal images of a category's ``validation`` folder; none if it does not exist.
 
     Args:
-        folder: the folder.
+        folder: the validation folder.
         normal: name of the folder of normal images in it.
-        faults: notes a folder of normal images that has none, or that is spelled in another way.
-        below: folder of the images in that of the normal ones, where they do not lie in it.
+        faults: collects an empty or misspelled folder of normal images.
+        below: subfolder that contains the images, if they are not directly in the folder of normal images.
     """
     found = [path.name for path in folders_in(folder)] if folder.is_dir() else []
     for name in found:
@@ -99,44 +99,44 @@ def validation_samples(folder: Path, normal: str, faults: Faults, below: str = "
 
 
 def is_misspelled(name: str, normal: str) -> bool:
-    """Whether a folder's name is that of normal images but for its capitals."""
+    """Whether a name differs from that of the normal images only in upper and lower case."""
     return name != normal and name.casefold() == normal.casefold()
 
 
 def require_root(root: Path, name: str | None = None) -> None:
-    """Refuses a root that does not exist, or is no folder.
+    """Checks that a root exists and is a folder.
 
     Args:
-        root: folder of the categories.
-        name: reader of a dataset that 'nfbench data fetch' knows.
+        root: folder with the categories.
+        name: reader of the dataset, if 'nfbench data fetch' can fetch it.
 
     Raises:
-        NfbenchError: says where to put the images, or how to get them.
+        NfbenchError: it does not; the message says how to set the folder or fetch the dataset.
     """
     if root.is_dir():
         return
-    fetch = f"; 'nfbench data fetch {name}' gets it, or says how" if name else ""
+    fetch = f"; 'nfbench data fetch {name}' downloads it or explains how to get it" if name else ""
     wrong = "is not a folder" if root.exists() or any(parent.is_file() for parent in root.parents) else "does not exist"
-    raise NfbenchError(f"folder {root} {wrong}; set 'data_root' (or the dataset's 'root') to where it lies{fetch}")
+    raise NfbenchError(f"folder {root} {wrong}; set 'data_root' (or the dataset's 'root') to the right folder{fetch}")
 
 
 def known_categories(title: str, known: Sequence[str], found: Sequence[str], root: Path) -> list[str]:
-    """Those of a dataset's ``known`` categories that were found, in their official order.
+    """Returns the ``known`` categories of a dataset that were found, in their official order.
 
     Raises:
-        NfbenchError: there is none; names what is there instead.
+        NfbenchError: none was found; the message lists what is there instead.
     """
     chosen = [category for category in known if category in found]
     if not chosen:
-        raise NfbenchError(f"folder {root} has none of {title}'s categories, only {', '.join(found)}")
+        raise NfbenchError(f"folder {root} has no category of {title}, only {', '.join(found)}")
     return chosen
 
 
 def _masks(folder: Path, faults: Faults) -> dict[str, Path]:
-    """Masks by the stem of their image, whole stems only; notes images that have two."""
+    """Returns masks by the stem of their image; reports images with two masks."""
     masks: dict[str, Path] = {}
     for path in files_in(folder, IMAGE_ENDINGS) if folder.is_dir() else []:
         other = masks.setdefault(path.stem.removesuffix("_mask"), path)
         if other != path:
-            faults.add(f"two masks of one image: {other} and {path}; remove one")
+            faults.add(f"one image has two masks: {other} and {path}; remove one")
     return masks

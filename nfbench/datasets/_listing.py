@@ -1,4 +1,4 @@
-"""What lies in the folders of a dataset. Hidden files and folders, which systems and programs leave, do not count."""
+"""Listing of a dataset's folders. Hidden files and folders, and those of operating systems, are ignored."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,9 +17,9 @@ _NAMED = 3
 
 
 def files_in(folder: Path, endings: Sequence[str]) -> list[Path]:
-    """What directly in a folder has one of these endings, sorted.
+    """Lists entries directly in a folder that have one of these endings, sorted.
 
-    Links without a target and folders with such a name are among it, so that they are named when they are read.
+    Broken links and folders with such a name are included, so that reading them reports an error.
 
     Raises:
         NfbenchError: the folder is missing or cannot be read.
@@ -28,7 +28,7 @@ def files_in(folder: Path, endings: Sequence[str]) -> list[Path]:
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """Folders directly in a folder, sorted.
+    """Lists folders directly in a folder, sorted.
 
     Raises:
         NfbenchError: the folder is missing or cannot be read.
@@ -37,7 +37,7 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Images directly in a folder, sorted.
+    """Lists images directly in a folder, sorted.
 
     Raises:
         NfbenchError: there is none.
@@ -49,17 +49,20 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files in a folder and its folders, also in those that links lead to, sorted; none if there is no folder."""
+    """Lists all files below a folder, following links, sorted; none if the folder does not exist."""
     return sorted(_walk(folder, frozenset())) if folder.is_dir() else []
 
 
 def images_below(folder: Path) -> list[Path]:
-    """Those of ``files_below`` that are images."""
+    """Lists the images among ``files_below``."""
     return [path for path in files_below(folder) if path.suffix.lower() in IMAGE_ENDINGS]
 
 
 def group_left_out(root: Path, used: Iterable[Path]) -> list[str]:
-    """The files below ``root`` that are not ``used``, a line for each folder, or ending in a folder with used files."""
+    """Summarizes the files below ``root`` that are not ``used``.
+
+    Returns one line per folder; for folders with used files, one line per ending.
+    """
     used = set(used)
     with_used = {parent for path in used for parent in path.parents}
     groups: dict[tuple[Path, str], list[str]] = {}
@@ -95,7 +98,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _other_spelling(folder: Path) -> str:
-    """The end of a message: a folder whose name differs in capitals alone."""
+    """Returns the end of a message that names a folder whose name differs only in case."""
     try:
         names = [name for name in os.listdir(folder.parent) if name.casefold() == folder.name.casefold()]
     except OSError:
@@ -104,7 +107,7 @@ def _other_spelling(folder: Path) -> str:
 
 
 def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
-    """Files below a folder; ``above`` has the folders that lead to it, so that links in a circle end."""
+    """Yields files below a folder; ``above`` has its parents, so that circular links end."""
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:

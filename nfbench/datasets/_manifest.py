@@ -1,4 +1,4 @@
-"""Manifests: the images of one category with their hashes, checked once, read by every later stage."""
+"""Manifests: the images of one category with their hashes, which all later stages read."""
 
 import csv
 import io
@@ -50,12 +50,12 @@ class Entry:
     Attributes:
         split: ``train``, ``validation`` or ``test``.
         label: 0 for normal, 1 for anomalous.
-        defect: kind of defect, ``good`` for none.
+        defect: defect type; ``good`` for none.
         image: path of the image.
-        mask: path of the mask, empty where there is none.
+        mask: path of the mask; empty if there is none.
         height, width: size of the image in pixels.
-        sha256: hash of the image's file.
-        mask_sha256: hash of the mask's file, empty where there is none.
+        sha256: hash of the image file.
+        mask_sha256: hash of the mask file; empty if there is none.
     """
 
     split: str
@@ -73,11 +73,11 @@ def build_manifest(samples: Sequence[Sample], splits: Sequence[str] = ("train", 
     """Decodes and hashes every image and mask.
 
     Args:
-        samples: the images.
-        splits: those that may not be empty.
+        samples: samples of the category.
+        splits: splits that must not be empty.
 
     Raises:
-        NfbenchError: a file does not decode, a mask has another size than its image, or a split is empty.
+        NfbenchError: a file cannot be decoded, a mask and its image differ in size, or a split is empty.
     """
     for split in splits:
         if not any(sample.split == split for sample in samples):
@@ -87,27 +87,27 @@ def build_manifest(samples: Sequence[Sample], splits: Sequence[str] = ("train", 
         found = pool.map(partial(_entry, shaded=shaded), samples)
         entries = list(progress(found, total=len(samples), label="check images"))
     if shaded:
-        what = "%d masks, such as %s, have more than %d values, as soft edges have; all above 0 count as defective"
+        what = "%d masks, such as %s, have more than %d distinct values; all values above 0 count as defective"
         _log.warning(what, len(shaded), min(shaded), MANY_VALUES)
     return entries
 
 
 def view_entries(entries: Iterable[Entry], view: str) -> list[Entry]:
-    """The images of a view in the order of its features: of ``train`` the training images, then those of validation."""
+    """Returns the images of a view in the order of its features; ``train``: training, then validation images."""
     splits = ("train", "validation") if view == "train" else (view,)
     found = [entry for entry in entries if entry.split in splits]
     return sorted(found, key=lambda entry: entry.split == "validation")
 
 
 def unlisted(path: Path) -> Entry:
-    """The entry of an image that no manifest lists: there is no hash that it could be checked against."""
+    """Returns an entry for an image without a manifest; it has no hash to verify."""
     return Entry("test", 0, "", str(path), "", 0, 0, "", "")
 
 
 def select_subset(samples: Sequence[Sample], config: DatasetConfig) -> list[Sample]:
-    """The stated number of images of each kind, chosen by a hash of their names, so that it is always the same.
+    """Selects the configured number of images of each kind by a hash of their names, so always the same.
 
-    All validation images stay.
+    Keeps all validation images.
     """
     limits = {
         ("train", False): config.max_train,
@@ -124,19 +124,19 @@ def select_subset(samples: Sequence[Sample], config: DatasetConfig) -> list[Samp
 
 
 def read_checked_image(entry: Entry) -> "Image.Image":
-    """The image of an entry, as ``read_image`` decodes it.
+    """Reads the image of an entry with ``read_image``.
 
     Raises:
-        NfbenchError: the image cannot be read, or has changed since the manifest was made.
+        NfbenchError: the image cannot be read, or has changed since the manifest was written.
     """
     return read_image(entry.image, entry.sha256)
 
 
 def read_checked_mask(entry: Entry) -> "np.ndarray":
-    """The mask of an entry that has one, ``(H, W)`` bool, as ``read_mask`` decodes it.
+    """Reads the mask of an entry that has one with ``read_mask``: ``(H, W)`` bool.
 
     Raises:
-        NfbenchError: the mask cannot be read, or has changed since the manifest was made.
+        NfbenchError: the mask cannot be read, or has changed since the manifest was written.
     """
     return read_mask(entry.mask, entry.mask_sha256)
 
@@ -151,15 +151,15 @@ def write_manifest(path: str | Path, entries: Iterable[Entry]) -> None:
 
 
 def read_manifest(path: str | Path) -> list[Entry]:
-    """Reads a manifest, and holds it against the record next to it, if there is one.
+    """Reads a manifest and verifies it against the record next to it, if there is one.
 
     Raises:
-        NfbenchError: the file is missing, has other columns, a value that no manifest has, or has changed since it was
-            written; names it.
+        NfbenchError: the file is missing, has other columns or an invalid value, or has changed since it was written;
+            the message names it.
     """
     if not Path(path).exists():
-        raise NfbenchError(f"manifest {path} is missing; make it with 'nfbench prepare_data'")
-    repair = "make it again with 'nfbench prepare_data'"
+        raise NfbenchError(f"manifest {path} is missing; create it with 'nfbench prepare_data'")
+    repair = "create it again with 'nfbench prepare_data'"
     rows = read_table(path, _COLUMNS, repair)
     try:
         if (record := Path(path).with_suffix(".json")).is_file():
@@ -177,12 +177,12 @@ def read_manifest(path: str | Path) -> list[Entry]:
 
 
 def _texts(row: Mapping[str, str]) -> dict[str, Any]:
-    """The values of a row that are no numbers."""
+    """Returns the values of a row that are not numbers."""
     return {name: value for name, value in row.items() if name not in ("label", "height", "width")}
 
 
 def mask_fault(mask: Path, shape: tuple[int, ...], size: tuple[int, int], image: str = "its image") -> str:
-    """What is wrong with the shape ``(H, W)`` of a mask, given its image's width and height; empty if nothing is."""
+    """Compares a mask's shape ``(H, W)`` with its image's ``(width, height)``; empty if they match."""
     (height, width), (image_width, image_height) = shape, size
     if (width, height) == size:
         return ""
@@ -191,7 +191,7 @@ def mask_fault(mask: Path, shape: tuple[int, ...], size: tuple[int, int], image:
 
 
 def _entry(sample: Sample, shaded: list[str]) -> Entry:
-    """The row of a sample; ``shaded`` takes its mask if that has many values."""
+    """Builds the row of a sample; appends its mask to ``shaded`` if the mask has many distinct values."""
     image, mask_hash = open_picture(sample.image), ""
     image.to_image()
     width, height = image.size

@@ -1,7 +1,7 @@
-"""Tiny images in the exact layouts of large datasets: for tests, and to try an experiment without its data.
+"""Tiny images in the exact layouts of large datasets, for tests and for trying out experiments.
 
-Every file follows from its path alone, is written atomically and only when it is not there, so that several processes
-may make a miniature at once. The images look like nothing, so that no number made of them can be taken for a result.
+The content of a file depends only on its path. Files are written atomically and only if missing, so several processes
+can generate a miniature at the same time. The images show nothing real, so that nobody takes their metrics for results.
 """
 
 import io
@@ -20,27 +20,27 @@ from nfbench.datasets._base import Counts
 __all__ = ["COUNTS", "Painter", "make_layout", "save_array", "write_once"]
 
 COUNTS = Counts(train=8, test_normal=4, test_anomalous=12)
-"""Images of each category of a miniature."""
+"""Numbers of images of each category of a miniature."""
 
 
 class Painter:
     """Draws and writes images of one size.
 
     Args:
-        root: folder of the miniature; a file's content follows from its path below it.
+        root: folder of the miniature; the content of a file depends on its path below it.
         width, height: size in pixels.
-        grey: one channel instead of three.
+        grey: draw one channel instead of three.
     """
 
     def __init__(self, root: Path, width: int = 72, height: int = 56, grey: bool = False) -> None:
         self.root, self.width, self.height, self.grey = root, width, height, grey
 
     def normal(self, path: Path) -> None:
-        """A textured image."""
+        """Writes a textured image."""
         write_once(path, partial(self._save, path, lambda: self.picture(path)))
 
     def anomalous(self, path: Path, mask: Path | None = None, value: int = 255, blank: bool = False) -> None:
-        """The same with a bright rectangle, and a mask that is ``value`` there, or zero everywhere (``blank``)."""
+        """Writes an image with a bright rectangle, and a mask with ``value`` there, or all zero if ``blank``."""
         write_once(path, partial(self._save, path, lambda: self.picture(path, self.defect(path))))
         if mask and blank:
             self.blank(mask)
@@ -48,11 +48,11 @@ class Painter:
             write_once(mask, partial(self._save, mask, lambda: value * self.defect(path).astype(np.uint8)))
 
     def blank(self, mask: Path) -> None:
-        """A mask without defect."""
+        """Writes a mask without a defect."""
         write_once(mask, partial(self._save, mask, lambda: np.zeros((self.height, self.width), np.uint8)))
 
     def picture(self, path: Path, defect: np.ndarray | None = None) -> np.ndarray:
-        """``(H, W, 3)`` or ``(H, W)`` uint8."""
+        """Draws an image, ``(H, W, 3)`` or ``(H, W)`` uint8."""
         rng = self._generator(path)
         shape = (self.height, self.width) if self.grey else (self.height, self.width, 3)
         drawn = rng.integers(70, 140, shape, dtype=np.uint8)
@@ -61,7 +61,7 @@ class Painter:
         return drawn
 
     def defect(self, path: Path) -> np.ndarray:
-        """Where an anomalous image has its defect, ``(H, W)`` bool: a rectangle of about a third of each side."""
+        """Returns the defect of an anomalous image, ``(H, W)`` bool: a rectangle of about a third of each side."""
         rng = self._generator(path)
         mask = np.zeros((self.height, self.width), dtype=bool)
         top, left = rng.integers(0, self.height // 2), rng.integers(0, self.width // 2)
@@ -77,14 +77,14 @@ class Painter:
 
 
 def write_once(path: Path, write: Callable[[Path], Any]) -> None:
-    """Lets ``write`` fill a temporary file that takes the name ``path``, unless that is there."""
+    """Calls ``write`` on a temporary file and renames it to ``path``, unless ``path`` exists."""
     if not path.exists():
         with atomic_path(path) as temporary:
             write(temporary)
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    """Writes an array as ``.npy`` unless it is there."""
+    """Writes an array as ``.npy`` unless the file exists."""
     buffer = io.BytesIO()
     np.save(buffer, array)
     write_once(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
@@ -101,17 +101,17 @@ def make_layout(
     digits: int = 3,
     blank_masks: int = 0,
 ) -> Counts:
-    """One category in MVTec AD's layout.
+    """Generates one category in MVTec AD's layout.
 
     Args:
         painter: draws the images.
         category: name of the category.
         normal: name of the folders of normal images.
-        defects: kinds of defects, with equal numbers of anomalous images.
-        ending: of the images.
-        mask_ending: of the masks, after the stem of their image.
-        digits: of the numbers that are the images' names.
-        blank_masks: how many masks of each kind mark no pixel.
+        defects: defect types, with equal numbers of anomalous images.
+        ending: ending of the images.
+        mask_ending: ending of the masks, after the stem of their image.
+        digits: number of digits in the names of images.
+        blank_masks: number of masks of each defect type that mark no pixel.
     """
     folder = painter.root / category
     for split, count in (("train", COUNTS.train), ("test", COUNTS.test_normal)):

@@ -1,4 +1,4 @@
-"""Tables of text that say what a dataset holds: splits and labels. What is wrong with one is named by one line."""
+"""Reading of text tables of splits and labels, with one-line errors."""
 
 import csv
 import io
@@ -11,22 +11,23 @@ __all__ = ["read_lines", "read_table"]
 
 
 def read_table(path: str | Path, columns: Sequence[str], repair: str = "") -> list[dict[str, str]]:
-    """Rows of a CSV file that has exactly these columns.
+    """Reads the rows of a CSV file with exactly these columns.
 
     Args:
         path: the file, in UTF-8.
-        columns: names of its columns, as its first line has them.
-        repair: end of the messages: what to do.
+        columns: expected first line.
+        repair: advice to append to messages.
 
     Raises:
-        NfbenchError: the file is missing, no UTF-8, no CSV, has other columns, no row, or a row of another length.
+        NfbenchError: the file is missing, not UTF-8, not CSV, or has other columns, no row, or a row of another
+            length.
     """
     end = f"; {repair}" if repair else ""
     try:
         reader = csv.reader(io.StringIO(_read_text(path, end), newline=""), strict=True)
         header, rows = next(reader, []), [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
-        raise NfbenchError(f"{path} is no CSV file: {error}{end}") from None
+        raise NfbenchError(f"{path} is not a CSV file: {error}{end}") from None
     if header != list(columns):
         raise NfbenchError(f"{path} has columns {header}, expected {list(columns)}{end}")
     if not rows:
@@ -38,10 +39,10 @@ def read_table(path: str | Path, columns: Sequence[str], repair: str = "") -> li
 
 
 def read_lines(path: str | Path) -> list[tuple[int, str]]:
-    """The lines of a text file that are not empty, with their numbers.
+    """Reads the non-empty lines of a text file, with their numbers.
 
     Raises:
-        NfbenchError: the file is missing, no UTF-8, or has no line.
+        NfbenchError: the file is missing, not UTF-8, or has no line.
     """
     lines = [(number, line) for number, line in enumerate(_read_text(path, "").splitlines(), 1) if line.strip()]
     if not lines:
@@ -55,6 +56,6 @@ def _read_text(path: str | Path, end: str) -> str:
     except FileNotFoundError:
         raise NfbenchError(f"{path} is missing{end}") from None
     except UnicodeDecodeError:
-        raise NfbenchError(f"{path} is not in UTF-8; save it in this encoding{end}") from None
+        raise NfbenchError(f"{path} is not UTF-8; save it as UTF-8{end}") from None
     except (OSError, ValueError) as error:
         raise NfbenchError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}{end}") from None

@@ -1,4 +1,4 @@
-"""The registry of sources: where datasets come from, and what they must hold. It is the file ``sources.yaml``."""
+"""The registry of sources in ``sources.yaml``: where datasets come from and what they must contain."""
 
 from functools import cache
 from importlib.resources import files
@@ -22,42 +22,42 @@ _UNPACKED_RATIO = 10
 class Archive(Model):
     """One file to download."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the file")
-    urls: tuple[str, ...] = Field((), description="mirrors, in the order of trying")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="file name")
+    urls: tuple[str, ...] = Field((), description="mirrors, in order of preference")
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="published SHA-256")
-    md5: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="published MD5, where there is no SHA-256")
+    md5: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="published MD5, if there is no SHA-256")
     size: int | None = Field(None, ge=1, description="published size in bytes")
-    unpacked: int | None = Field(None, ge=1, description="bytes that it may unpack to")
+    unpacked: int | None = Field(None, ge=1, description="maximum size in bytes after unpacking")
 
     @property
     def checksum(self) -> tuple[str, str] | None:
-        """Algorithm and published checksum; None where none is published."""
+        """Algorithm and published checksum; None if none is published."""
         if self.sha256:
             return "sha256", self.sha256
         return ("md5", self.md5) if self.md5 else None
 
     def expected(self, known: str | None) -> tuple[str, str] | None:
-        """Algorithm and checksum to hold it to: the published one, else the SHA-256 of an earlier download, if any."""
+        """Returns algorithm and checksum to verify: the published one, else ``known``, the first download's SHA-256."""
         return self.checksum or (("sha256", known) if known else None)
 
     def unpacked_limit(self, size: int) -> int:
-        """How many bytes an archive of ``size`` bytes may unpack to."""
+        """Returns the maximum size in bytes after unpacking an archive of ``size`` bytes."""
         return self.unpacked or _UNPACKED_RATIO * size
 
 
 class Source(Model):
-    """Where a dataset comes from."""
+    """Origin of a dataset: licence, citation, downloads and official numbers."""
 
     licence: str = Field(description="licence of the images")
     citation: str = Field(description="paper to cite")
     homepage: str = Field(description="page of the dataset")
-    access: Literal["open", "manual"] = Field(description="whether it can be downloaded without a form or a login")
-    instructions: str = Field("", description="what to do where it cannot")
+    access: Literal["open", "manual"] = Field(description="'open', or 'manual' if it requires a form or a login")
+    instructions: str = Field("", description="how to get the dataset if access is manual")
     archives: tuple[Archive, ...] = Field(min_length=1, description="files to download")
-    counts: dict[str, Counts] = Field(default_factory=dict, description="official number of images by category")
-    counts_from: str = Field("", description="who counted")
-    facts: dict[str, int] = Field(default_factory=dict, description="other numbers to hold against what is on disk")
-    facts_from: str = Field("", description="who says so")
+    counts: dict[str, Counts] = Field(default_factory=dict, description="official numbers of images by category")
+    counts_from: str = Field("", description="source of the counts")
+    facts: dict[str, int] = Field(default_factory=dict, description="other official numbers to compare with the disk")
+    facts_from: str = Field("", description="source of the facts")
 
     @model_validator(mode="after")
     def _says_how(self) -> "Source":
@@ -70,7 +70,7 @@ class Source(Model):
 
 @cache
 def read_sources() -> dict[str, Source]:
-    """All sources by the name of their reader.
+    """Reads all sources, by reader name.
 
     Raises:
         NfbenchError: a key or value of the file is wrong.
@@ -81,12 +81,12 @@ def read_sources() -> dict[str, Source]:
 
 
 def record_path(name: str, data_root: Path) -> Path:
-    """Where it is recorded that a dataset was put in its place."""
+    """Returns the path of the record of a fetched dataset."""
     return data_root / ".nfbench" / f"{name}.json"
 
 
 def find_source(name: str) -> Source:
-    """The source of a dataset; an error names the nearest one."""
+    """Returns the source of a dataset; the error suggests the nearest name."""
     sources = read_sources()
     if name not in sources:
         raise NfbenchError(f"no download source is registered for dataset '{name}'{nearest(name, sources)}")
@@ -94,9 +94,9 @@ def find_source(name: str) -> Source:
 
 
 class FetchedDataset(Dataset):
-    """A dataset of the registry, which says licence, citation and source.
+    """A dataset that takes its licence, citation and source from the registry.
 
-    ``class Btad(FetchedDataset, name="btad")`` takes those of its name, which is that of its reader.
+    ``name`` in ``class Btad(FetchedDataset, name="btad")`` is the key in the registry and the name of the reader.
     """
 
     def __init_subclass__(cls, *, name: str, **options: Any) -> None:

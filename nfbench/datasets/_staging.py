@@ -1,4 +1,4 @@
-"""Folders that appear whole, by one rename; what is half-made lies in a hidden folder next to them."""
+"""Folders that appear complete: they are filled under a hidden name and then renamed."""
 
 import os
 import secrets
@@ -16,13 +16,13 @@ __all__ = ["staged_folder"]
 
 @contextmanager
 def staged_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder that takes the name ``folder`` when the block ends well, and is removed when it does not.
+    """Yields a hidden folder that is renamed to ``folder`` on success and removed on failure.
 
-    Where ``folder`` is there by then, its files stay, and those that it lacks are moved in one by one. So several
-    processes may make one folder at once, if they make the same files.
+    If ``folder`` exists by then, its files stay, and missing files are moved into it one by one. So several processes
+    can create the same folder at the same time if they write the same files.
 
     Raises:
-        NfbenchError: the folder cannot be made; names it.
+        NfbenchError: the folder cannot be created; the message names it.
     """
     staged = folder.parent / f".{folder.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
     try:
@@ -30,13 +30,13 @@ def staged_folder(folder: Path) -> Iterator[Path]:
         remove_stale(folder.parent)
         staged.mkdir()
     except OSError as error:
-        raise NfbenchError(f"folder {folder} cannot be made: {error.strerror}") from None
+        raise NfbenchError(f"folder {folder} cannot be created: {error.strerror}") from None
     try:
         yield staged
         _publish(staged, folder)
     except OSError as error:
         reason = error.strerror or error
-        raise full_disk(folder, error) or NfbenchError(f"folder {folder} cannot be made: {reason}") from error
+        raise full_disk(folder, error) or NfbenchError(f"folder {folder} cannot be created: {reason}") from error
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 

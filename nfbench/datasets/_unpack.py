@@ -1,9 +1,9 @@
-"""Unpacking of archives from elsewhere: files and folders below the target, and nothing else.
+"""Unpacking of untrusted archives: only regular files and folders below the target.
 
 Refused are absolute names, names with ``..``, a drive or a control character, names that are too long or too deep,
-links of any kind, devices, pipes, sparse files, names that come twice, encrypted files, headers of more than 64 KiB,
-and archives that unpack to more bytes or files than was stated. Bytes are counted as they are written,
-since headers may lie. Owners, times and permissions are not taken over.
+links of any kind, devices, pipes, sparse files, duplicate names, encrypted files, headers of more than 64 KiB,
+and archives that unpack to more bytes or files than stated. Bytes are counted as they are written,
+since headers may lie. Owners, times and permissions are ignored.
 """
 
 import re
@@ -37,11 +37,11 @@ _HEADERS = (
     tarfile.XGLTYPE,
     tarfile.SOLARIS_XHDTYPE,
 )
-"""Entries of a tar that describe the next one, or all that follow; tarfile reads them into memory."""
+"""Entries of a tar that describe the next entry, or all that follow; tarfile reads them into memory."""
 
 
 class BadArchive(NfbenchError):
-    """An archive that is hostile, cut short, or no archive."""
+    """An archive is malicious, truncated, or not an archive."""
 
 
 class _Member(NamedTuple):
@@ -54,10 +54,10 @@ class _Member(NamedTuple):
 
 
 class _Entry(tarfile.TarInfo):
-    """An entry of a tar whose headers are bounded."""
+    """An entry of a tar with limits on the size of headers."""
 
     def _proc_member(self, opened: Any) -> tarfile.TarInfo:
-        """Is where tarfile begins to read an entry, and made to be overridden."""
+        """Checks the headers of an entry before tarfile reads it."""
         if self.type in _HEADERS:
             if not 0 <= self.size <= _LARGEST_HEADER:
                 raise BadArchive(f"{opened.name}: a header has {self.size:,} bytes; refused")
@@ -68,10 +68,10 @@ class _Entry(tarfile.TarInfo):
                 raise BadArchive(f"{opened.name}: global headers have more than {_LARGEST_HEADER:,} bytes; refused")
         if self.type == tarfile.GNUTYPE_SPARSE:
             raise BadArchive(f"{opened.name}: '{self.name}' is a sparse file; refused")
-        return super()._proc_member(opened)  # type: ignore[misc]  # typeshed leaves it out
+        return super()._proc_member(opened)  # type: ignore[misc]  # missing in typeshed
 
     def _proc_gnusparse_10(self, entry: tarfile.TarInfo, headers: dict[str, str], opened: Any) -> None:
-        """Would read a map of any length."""
+        """Refuses the entry: tarfile would read a map of any length."""
         raise BadArchive(f"{opened.name}: '{entry.name}' is a sparse file; refused")
 
 
@@ -79,15 +79,15 @@ def unpack(archive: Path, target: Path, limit: int) -> int:
     """Unpacks a tar (plain, gz, bz2, xz) or a zip.
 
     Args:
-        archive: what to unpack.
-        target: a folder that does not exist; it is removed again when anything goes wrong.
-        limit: how many bytes the files may have together.
+        archive: the archive.
+        target: folder to create; it must not exist, and is removed on failure.
+        limit: maximum total size of the files in bytes.
 
     Returns:
         Number of bytes written.
 
     Raises:
-        BadArchive: it is hostile, cut short, or no archive; names archive and entry.
+        BadArchive: the archive is malicious, truncated, or not an archive; the message names archive and entry.
         NfbenchError: the disk is full.
         OSError: the target cannot be written for another reason.
     """
@@ -119,15 +119,15 @@ def _write_members(archive: Path, target: Path, limit: int) -> int:
                 for chunk in _read(archive, partial(member.content.read, _CHUNK)):
                     written += len(chunk)
                     if written > limit:
-                        raise BadArchive(f"{archive} unpacks to more than the {limit:,} bytes that are stated; refused")
+                        raise BadArchive(f"{archive} unpacks to more than the stated {limit:,} bytes; refused")
                     file.write(chunk)
     if not written:
-        raise BadArchive(f"{archive} has no file in it")
+        raise BadArchive(f"{archive} contains no file")
     return written
 
 
 def _create(archive: Path, member: _Member, target: Path) -> IO[bytes] | None:
-    """The file of an entry, opened to be written; None where the entry is a folder, which is there afterwards."""
+    """Opens the file of an entry for writing; for a folder, creates it and returns None."""
     path = target / member.name
     try:
         if member.kind == "folder":
@@ -136,18 +136,18 @@ def _create(archive: Path, member: _Member, target: Path) -> IO[bytes] | None:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("xb")
     except (FileExistsError, IsADirectoryError, NotADirectoryError):
-        raise BadArchive(f"{archive}: '{member.name}' comes twice; refused") from None
+        raise BadArchive(f"{archive}: '{member.name}' appears twice; refused") from None
 
 
 def _read(archive: Path, step: Callable[[], T | None]) -> Iterator[T]:
-    """What ``step`` gives until it gives nothing; of a damaged archive, Python's readers raise errors of all kinds."""
+    """Yields the results of ``step`` until None. For a damaged archive, Python's readers raise errors of any type."""
     while True:
         try:
             found = step()
         except NfbenchError:
             raise
         except Exception as error:
-            raise BadArchive(f"{archive} is cut short or damaged: {one_line(error)}") from error
+            raise BadArchive(f"{archive} is truncated or damaged: {one_line(error)}") from error
         if not found:
             return
         yield found
@@ -164,14 +164,14 @@ def _members(archive: Path) -> Generator[_Member, None, None]:
         elif zipfile.is_zipfile(archive):
             yield from _of_zip(stack.enter_context(zipfile.ZipFile(archive)))
         else:
-            raise BadArchive(f"{archive} is neither a tar nor a zip; it may be a page that says why")
+            raise BadArchive(f"{archive} is neither a tar nor a zip; it may be a web page with an error")
 
 
 def _of_tar(opened: Any) -> Iterator[_Member]:
     for entry in opened:
         kind = "file" if entry.isreg() and not entry.issparse() else _kind_in_tar(entry)
         yield _Member(entry.name, kind, opened.extractfile(entry) if kind == "file" else None)
-        opened.members = []  # what was written is not needed again; the list would grow with the archive
+        opened.members = []  # otherwise the list would grow with the archive
 
 
 def _kind_in_tar(entry: tarfile.TarInfo) -> str:
@@ -199,19 +199,19 @@ def _of_zip(opened: zipfile.ZipFile) -> Iterator[_Member]:
 
 
 def _check(archive: Path, member: _Member) -> None:
-    """Refuses entries that are no file or folder, or whose name is none that may be written."""
+    """Refuses entries that are neither files nor folders, and invalid names."""
     name, shown = member.name, one_line(member.name, 100)
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if member.kind not in ("file", "folder"):
         raise BadArchive(f"{archive}: '{shown}' is a {one_line(member.kind, 100)}; refused")
     if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name):
-        raise BadArchive(f"{archive}: '{shown}' is an absolute name; refused")
+        raise BadArchive(f"{archive}: '{shown}' is an absolute path; refused")
     if ".." in parts:
-        raise BadArchive(f"{archive}: '{shown}' leads out of the archive's folder; refused")
+        raise BadArchive(f"{archive}: '{shown}' leads out of the target folder; refused")
     if not name.isprintable():
-        raise BadArchive(f"{archive}: {shown!r} is no name for a file; refused")
+        raise BadArchive(f"{archive}: {shown!r} is not a valid file name; refused")
     if len(parts) > _DEEPEST:
         raise BadArchive(f"{archive}: '{shown}' lies more than {_DEEPEST} folders deep; refused")
     lengths = [len(part.encode()) for part in (*parts, *name.split("/"))]
     if max(lengths, default=0) > _LONGEST_PART or len(name.encode()) > _LONGEST_NAME:
-        raise BadArchive(f"{archive}: '{shown}' is too long a name; refused")
+        raise BadArchive(f"{archive}: the name '{shown}' is too long; refused")

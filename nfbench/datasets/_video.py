@@ -1,4 +1,4 @@
-"""Frames of videos, and masks that lie in arrays, written as images that a manifest can name."""
+"""Frames of videos and masks in arrays, written as image files for a manifest."""
 
 import os
 import shutil
@@ -20,10 +20,10 @@ _JPEG_QUALITY = 95
 
 
 def extract_frames(video: Path, folder: Path, stride: int) -> list[Path]:
-    """Every ``stride``-th frame of a video, from its first, as JPEG images ``<number of the frame>.jpg``.
+    """Writes every ``stride``-th frame of a video, from the first, as JPEG ``<frame number>.jpg``.
 
-    The video is decoded once, one frame in memory at a time; the folder takes its name when all frames are in it, and
-    later calls list it, as long as the video is the same.
+    The video is decoded once, with one frame in memory at a time. The folder appears when all frames are written.
+    Later calls only list it, as long as the video is unchanged.
 
     Raises:
         NfbenchError: the video cannot be decoded.
@@ -33,12 +33,12 @@ def extract_frames(video: Path, folder: Path, stride: int) -> list[Path]:
 
 
 def write_masks(folder: Path, arrays: Sequence[Path], masks: dict[str, np.ndarray]) -> None:
-    """Writes masks ``(H, W)`` as images, 255 where they are not 0, unless they are there and their arrays the same.
+    """Writes masks ``(H, W)`` as images, 255 for nonzero, unless they exist and their arrays are unchanged.
 
     Args:
-        folder: takes the masks, all at once.
-        arrays: files that the masks are from.
-        masks: the masks by the stems of their images.
+        folder: folder to create with all masks.
+        arrays: files that contain the masks.
+        masks: masks by the stem of their image.
     """
 
     def write(staged: Path) -> int:
@@ -50,25 +50,25 @@ def write_masks(folder: Path, arrays: Sequence[Path], masks: dict[str, np.ndarra
 
 
 def load_masks(path: Path, n_frames: int, *, by_pixel: bool) -> np.ndarray:
-    """Memory-mapped masks of a video's frames: ``(T, H, W)``, or ``(T,)`` of whole frames.
+    """Maps the masks of a video's frames into memory: ``(T, H, W)``, or ``(T,)`` for whole frames.
 
     Raises:
-        NfbenchError: the file is missing, is no array of this kind, or holds another number of frames.
+        NfbenchError: the file is missing, is not such an array, or has another number of frames.
     """
     try:
         masks = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise NfbenchError(f"{path} is missing") from None
-    except Exception as error:  # a damaged header makes NumPy raise anything
+    except Exception as error:  # for a damaged header, NumPy can raise anything
         raise NfbenchError(f"{path} cannot be read as an array: {' '.join(str(error).split())}") from None
     if masks.ndim != (3 if by_pixel else 1) or len(masks) != n_frames:
         what = "(frames, height, width)" if by_pixel else "(frames,)"
-        raise NfbenchError(f"{path} has shape {masks.shape}, expected {what} with {n_frames} frames, as its folder has")
+        raise NfbenchError(f"{path} has shape {masks.shape}, expected {what} with the {n_frames} frames of its folder")
     return masks
 
 
 def _made(folder: Path, sources: Sequence[Path], fill: Callable[[Path], int]) -> int:
-    """Lets ``fill`` write files into a folder, and returns its count, or that of an earlier call on the same files."""
+    """Calls ``fill`` to write a folder and returns its count, or that of an earlier call on the same files."""
     state = [[source.name, source.stat().st_size, source.stat().st_mtime_ns] for source in sources]
     known = _index(folder)
     if known.get("sources") == state:
@@ -84,7 +84,7 @@ def _made(folder: Path, sources: Sequence[Path], fill: Callable[[Path], int]) ->
 
 
 def _index(folder: Path) -> dict[str, Any]:
-    """What was noted of a folder's files; nothing where the note is missing or damaged."""
+    """Reads the index of a folder's files; empty if it is missing or damaged."""
     try:
         found = read_json(folder / _INDEX)
     except NfbenchError:
@@ -93,7 +93,7 @@ def _index(folder: Path) -> dict[str, Any]:
 
 
 def _decode(video: Path, folder: Path, stride: int) -> int:
-    """Writes frames into ``folder``; returns the number of frames that the video has."""
+    """Writes frames into ``folder`` and returns the number of frames of the video."""
     import cv2
 
     _require_avi(video)
@@ -111,16 +111,16 @@ def _decode(video: Path, folder: Path, stride: int) -> int:
     finally:
         capture.release()
     if not count:
-        raise NfbenchError(f"video {video} cannot be decoded, or has no frame")
+        raise NfbenchError(f"video {video} cannot be decoded or has no frame")
     return count
 
 
 def _require_avi(video: Path) -> None:
-    """Refuses other content, such as lists of files, which would choose a decoder and other files by itself."""
+    """Refuses other content, such as playlists, which could choose a decoder and open other files."""
     try:
         with video.open("rb") as file:
             head = file.read(12)
     except OSError as error:
         raise NfbenchError(f"video {video} cannot be read: {error.strerror}") from None
     if head[:4] != b"RIFF" or head[8:] != b"AVI ":
-        raise NfbenchError(f"video {video} cannot be decoded: it is no AVI file")
+        raise NfbenchError(f"video {video} cannot be decoded: it is not an AVI file")

@@ -4,9 +4,9 @@
 <category>/test/{ok,ko}/0000.bmp
 <category>/ground_truth/ko/0000.png
 
-Images and masks have endings of their own: a mask belongs to the image with its stem. In 01 images are ``.bmp`` and
-masks ``.png``, in 02 both are ``.png``, in 03 both are ``.bmp``. Sizes differ by product: 1600 x 1600, 600 x 600, 800 x
-600. Some masks mark no pixel; their images count as anomalous all the same, and ``data check`` names them.
+A mask has the stem of its image; endings differ. In 01, images are ``.bmp`` and masks ``.png``; in 02, both are
+``.png``; in 03, both are ``.bmp``. Image sizes are 1600 x 1600, 600 x 600 and 800 x 600. Some masks mark no pixel;
+their images still count as anomalous, and ``data check`` lists them.
 """
 
 from functools import partial
@@ -20,7 +20,7 @@ __all__ = ["DATASET", "Btad"]
 
 
 class Btad(LayoutDataset, FetchedDataset, name="btad"):
-    """BTAD as it is published; any subset of its categories."""
+    """BTAD as published; any subset of its categories."""
 
     title = "BTAD"
     categories = ("01", "02", "03")
@@ -28,7 +28,7 @@ class Btad(LayoutDataset, FetchedDataset, name="btad"):
     has_miniature = True
 
     def miniature(self, root: Path) -> dict[str, Counts]:
-        """All categories with their endings; one mask of 03 marks no pixel."""
+        """Generates all categories with their endings; one mask of 03 marks no pixel."""
         from nfbench.datasets._miniature import Painter, make_layout
 
         square, make = Painter(root, 64, 64), partial(make_layout, normal=self.normal, defects=("ko",), digits=4)

@@ -1,8 +1,8 @@
-"""ELPV: solar cells in electroluminescence images, from the installed package ``elpv-dataset``.
+"""ELPV: electroluminescence images of solar cells, from the installed package ``elpv-dataset``.
 
 2,624 grey images of 300 x 300 pixels with a defect probability from experts, no masks (Buerhop-Lutz et al., 2018;
-CC BY-NC-SA 4.0). The set has no split of its own. Here: probability 0 is normal, 1 is anomalous, images in between are
-left out; 70 % of the normal images of each cell type are for training, chosen by a hash of their names.
+CC BY-NC-SA 4.0). The dataset has no official split. Here, probability 0 is normal and 1 is anomalous; images in between
+are omitted. 70 % of the normal images of each cell type, chosen by a hash of their names, are for training.
 """
 
 import math
@@ -32,7 +32,7 @@ class Elpv(Dataset):
     has_masks = False
 
     def available(self, root: Path) -> list[str]:
-        """Both categories, or those of ``labels.csv`` below ``root``; the package is looked for when they are read."""
+        """Lists both categories, or those in ``labels.csv`` below ``root``; does not require the package."""
         labels = root / "labels.csv"
         if not labels.is_file():
             return list(self.categories)
@@ -43,7 +43,7 @@ class Elpv(Dataset):
         return found
 
     def samples(self, root: Path, category: str) -> list[Sample]:
-        """The split described above. ``root`` is used where it holds ``labels.csv``, else the installed package."""
+        """Lists the split described above, from ``root`` if it has ``labels.csv``, else from the package."""
         folder, faults = _folder(root), Faults()
         images = _labels(folder, category, faults)
         normal = sorted((path for path, p in images.items() if p == 0), key=lambda path: derive_seed("elpv", path.name))
@@ -57,31 +57,31 @@ class Elpv(Dataset):
         return faults.settle(train + test + anomalous)
 
     def files(self, root: Path, category: str) -> list[Path]:
-        """The labels and all images, since names do not say the kind of cell; none without the package."""
+        """Lists the labels and all images, since names do not tell the cell type; none without the package."""
         is_there = (root / "labels.csv").is_file() or package_folder("elpv_dataset")
         return files_below(_folder(root)) if is_there else []
 
     def side_files(self, root: Path, category: str) -> list[Path]:
-        """The labels."""
+        """Lists the table of labels."""
         return [_folder(root) / "labels.csv"]
 
 
 def _labels(folder: Path, category: str, faults: Faults) -> dict[Path, float]:
-    """Defect probability by image; notes lines that are no image, probability and kind of cell."""
+    """Reads defect probabilities by image; reports lines that are not image, probability and cell type."""
     path, images = folder / "labels.csv", {}
     for number, line in read_lines(path):
         name, probability, kind = _split(line)
         if not 0 <= probability <= 1 or kind not in Elpv.categories:
-            faults.add(f"{path}, line {number}: expected {_FORM}; it has '{line.strip()}'")
+            faults.add(f"{path}, line {number}: expected {_FORM}, but found '{line.strip()}'")
         elif folder / name in images:
-            faults.add(f"{path}, line {number}: {name} comes twice; remove one")
+            faults.add(f"{path}, line {number}: {name} is listed twice; remove one")
         elif kind == category:
             images[folder / name] = probability
     return images
 
 
 def _split(line: str) -> tuple[str, float, str]:
-    """Name, probability and kind of a line; a probability that is not a number, where it has another form, is NaN."""
+    """Splits a line into name, probability and cell type; the probability is NaN if the line is malformed."""
     try:
         name, probability, kind = line.split()
         return name, float(probability), kind

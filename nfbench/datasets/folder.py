@@ -1,4 +1,4 @@
-"""Any directory in MVTec AD's layout, with mixed image endings, with or without masks; normal images are enough."""
+"""Any folder in MVTec AD's layout, with mixed image formats; masks and test images are optional."""
 
 from pathlib import Path
 
@@ -9,22 +9,22 @@ __all__ = ["DATASET", "Folder"]
 
 
 class Folder(LayoutDataset):
-    """The user's own images. Without a ``ground_truth`` folder there are no pixel metrics.
+    """Your own images. Without a ``ground_truth`` folder, there are no pixel metrics.
 
-    Test images may be missing, all of them or those of one kind: metrics that need them are undefined.
+    Normal or anomalous test images may be missing, or both; metrics that need them are undefined.
     """
 
     title = "own folder"
     licence = "the user's"
     citation = "none"
-    source = "a folder with <category>/train/good, and where there are any validation/good, test/good and test/<defect>"
+    source = "a folder with <category>/train/good and, optionally, validation/good, test/good and test/<defect>"
     masks_required = False
     needs_tests = False
     has_miniature = True
     miniature_categories = ("part",)
 
     def miniature(self, root: Path) -> dict[str, Counts]:
-        """One category, with masks."""
+        """Generates one category with masks."""
         from nfbench.datasets._miniature import Painter, make_layout
 
         return {"part": make_layout(Painter(root), "part")}

@@ -3,9 +3,9 @@
 train/10000.png   train/10000_GT.png
 test/20000.png    test/20000_GT.png
 
-Images of about 230 x 630 pixels. There are no folders of kinds: an image is anomalous if its mask marks a pixel. The
-set is made for supervised learning; here the 246 defective training images are left out. The archive holds one image
-and its mask twice, as ``10301 (copy).png``; copies are left out.
+Images of about 230 x 630 pixels. There are no folders of defect types: an image is anomalous if its mask marks a pixel.
+The dataset is made for supervised learning; here, the 246 defective training images are omitted. The archive holds one
+image and its mask twice, as ``10301 (copy).png``; copies are omitted.
 """
 
 from pathlib import Path
@@ -31,13 +31,13 @@ class KolektorSdd2(FetchedDataset, name="kolektor_sdd2"):
     has_miniature = True
 
     def available(self, root: Path) -> list[str]:
-        """The only category, where there are images."""
+        """Lists the only category if there are images."""
         require_root(root, self.name)
         list_images(root / "train")
         return list(self.categories)
 
     def samples(self, root: Path, category: str) -> list[Sample]:
-        """The official split without defective training images; every mask is read to tell which those are."""
+        """Lists the official split without defective training images; reads every mask to find these."""
         samples, faults = [], Faults()
         for split in ("train", "test"):
             for image in faults.images(root / split):
@@ -56,12 +56,12 @@ class KolektorSdd2(FetchedDataset, name="kolektor_sdd2"):
         return faults.settle(samples)
 
     def side_files(self, root: Path, category: str) -> list[Path]:
-        """All masks: they say which images are normal."""
+        """Lists all masks, which determine the normal images."""
         found = [path for split in ("train", "test") for path in Faults().images(root / split)]
         return [path for path in found if path.stem.endswith(_MASK)]
 
     def miniature(self, root: Path) -> dict[str, Counts]:
-        """Normal and defective images in both splits, and a copy."""
+        """Generates normal and defective images in both splits, and a copy."""
         from nfbench.datasets._miniature import COUNTS, Painter
 
         painter = Painter(root, 40, 96)

@@ -1,12 +1,12 @@
-"""LGG-MRI: slices of the brains of 110 patients with lower-grade glioma (Buda et al., 2019; CC BY-NC-SA 4.0).
+"""LGG-MRI: brain slices of 110 patients with lower-grade glioma (Buda et al., 2019; CC BY-NC-SA 4.0).
 
 kaggle_3m/TCGA_<institution>_<patient>_<date>/TCGA_..._<slice>.tif         256 x 256 pixels, three sequences as channels
-kaggle_3m/TCGA_<institution>_<patient>_<date>/TCGA_..._<slice>_mask.tif    255 where there is tumour
+kaggle_3m/TCGA_<institution>_<patient>_<date>/TCGA_..._<slice>_mask.tif    255 in tumours
 
-The set has no split, and U-Flow's paper, whose Table 5 has results on it, gives none. Here: patients are ranked by a
-hash of their folders' names; the first 70 % are for training, the others for testing, so that no patient is on both
-sides. A slice is anomalous if its mask marks a pixel. Normal slices of training patients are trained on, their slices
-with tumour are left out, and all slices of the other patients are tested on.
+The dataset has no official split, and U-Flow's paper, whose Table 5 has results on it, gives none. Here, patients are
+ranked by a hash of their folder names. The first 70 % are for training, the others for testing, so no patient is in
+both. A slice is anomalous if its mask marks a pixel. Training uses the normal slices of training patients and omits
+their slices with tumours. Testing uses all slices of the other patients.
 """
 
 from pathlib import Path
@@ -38,12 +38,12 @@ class LggMri(FetchedDataset, name="lgg_mri"):
     has_miniature = True
 
     def available(self, root: Path) -> list[str]:
-        """The only category, where there are patients."""
+        """Lists the only category if there are patients."""
         _patients(root)
         return list(self.categories)
 
     def samples(self, root: Path, category: str) -> list[Sample]:
-        """The split described above, sorted by patient and number of the slice; every mask is read."""
+        """Lists the split described above, sorted by patient and slice number; reads every mask."""
         patients = _patients(root)
         ranked = sorted(patients, key=lambda folder: derive_seed("lgg_mri", folder.name))
         trained = set(ranked[: round(_TRAIN_SHARE * len(ranked))])
@@ -62,17 +62,17 @@ class LggMri(FetchedDataset, name="lgg_mri"):
         return faults.settle(train + test)
 
     def side_files(self, root: Path, category: str) -> list[Path]:
-        """All masks: they say which slices have tumour."""
+        """Lists all masks, which determine the slices with tumours."""
         return [mask for folder in _patients(root) for _, mask in _slices(folder, Faults())]
 
     def facts(self, root: Path) -> dict[str, int]:
-        """Patients, slices, and slices with tumour."""
+        """Counts patients, slices, and slices with tumours."""
         masks = self.side_files(root, "all")
         tumours = sum(bool(read_mask(mask).any()) for mask in masks)
         return {"patients": len(_patients(root)), "slices": len(masks), "slices with tumour": tumours}
 
     def miniature(self, root: Path) -> dict[str, Counts]:
-        """Seven patients; the archive's second copy of the data, and its table of patients."""
+        """Generates seven patients, the archive's second copy of the data, and its table of patients."""
         from nfbench.datasets._miniature import Painter, write_once
 
         for base in (root / "kaggle_3m", root / "lgg-mri-segmentation" / "kaggle_3m"):
@@ -92,17 +92,17 @@ class LggMri(FetchedDataset, name="lgg_mri"):
 
 
 def _patients(root: Path) -> list[Path]:
-    """Folders of patients. The archive holds them twice; its second copy, further down, is not read."""
+    """Lists the folders of patients. The archive holds them twice; the second, nested copy is not read."""
     require_root(root, "lgg_mri")
     base = root / "kaggle_3m" if (root / "kaggle_3m").is_dir() else root
     found = [path for path in folders_in(base) if path.name.startswith("TCGA_")]
     if not found:
-        raise NfbenchError(f"folder {base} has no patient: no folder TCGA_* in it")
+        raise NfbenchError(f"folder {base} has no patient: expected folders TCGA_*")
     return found
 
 
 def _slices(folder: Path, faults: Faults) -> list[tuple[Path, Path]]:
-    """Images of a patient and their masks, by the number of the slice; notes images whose names have none."""
+    """Lists images and masks of a patient by slice number; reports images without a number in their name."""
     numbered = {}
     for image in files_in(folder, [".tif"]):
         if image.stem.endswith(_MASK):
@@ -111,7 +111,7 @@ def _slices(folder: Path, faults: Faults) -> list[tuple[Path, Path]]:
         if number.isdecimal():
             numbered[image] = int(number)
         else:
-            faults.add(f"{image}: its name does not end with the number of the slice")
+            faults.add(f"{image}: the name does not end with the slice number")
     return [
         (image, image.with_name(f"{image.stem}{_MASK}.tif")) for image in sorted(numbered, key=numbered.__getitem__)
     ]

@@ -22,14 +22,14 @@ _DEFECTS = {
 
 
 class Mpdd(LayoutDataset, FetchedDataset, name="mpdd"):
-    """MPDD as it is published; any subset of its categories."""
+    """MPDD as published; any subset of its categories."""
 
     title = "MPDD"
     categories = tuple(_DEFECTS)
     has_miniature = True
 
     def miniature(self, root: Path) -> dict[str, Counts]:
-        """All categories with the names of their defects."""
+        """Generates all categories with the names of their defect types."""
         from nfbench.datasets._miniature import Painter, make_layout
 
         painter = Painter(root, 64, 64)

@@ -1,12 +1,12 @@
-"""MVTec 3D-AD, its colour images only (Bergmann et al., VISAPP 2022; CC BY-NC-SA 4.0).
+"""MVTec 3D-AD, colour images only (Bergmann et al., VISAPP 2022; CC BY-NC-SA 4.0).
 
 <category>/train/good/rgb/000.png
-<category>/validation/good/rgb/000.png       normal; models are trained without it, as in the papers that are reproduced
+<category>/validation/good/rgb/000.png       normal; not used for training, as in the reproduced papers
 <category>/test/<defect>/rgb/000.png
-<category>/test/<defect>/gt/000.png          a mask, also of normal images; not 0 where defective
+<category>/test/<defect>/gt/000.png          mask, also for normal images; nonzero in defects
 
 10 categories, 2,656 normal training images, 249 normal and 948 anomalous test images, of 400 x 400 to 900 x 900 pixels,
-rope of 900 x 400. Point clouds (``xyz``) are not read; defects of shape alone may be invisible in colour.
+rope of 900 x 400. Point clouds (``xyz``) are not read; defects in shape alone may be invisible in colour.
 """
 
 from pathlib import Path
@@ -34,13 +34,13 @@ class MVTec3D(FetchedDataset, name="mvtec_3d"):
     has_miniature = True
 
     def available(self, root: Path) -> list[str]:
-        """Official categories that lie below ``root``."""
+        """Lists the official categories below ``root``."""
         require_root(root, self.name)
         found = [path.name for path in folders_in(root) if (path / "train/good/rgb").is_dir()]
         return known_categories(self.title, self.categories, found or ["no <category>/train/good/rgb"], root)
 
     def samples(self, root: Path, category: str) -> list[Sample]:
-        """The official training, validation and test images; a missing mask is an error."""
+        """Lists the official training, validation and test images; a missing mask is an error."""
         folder, faults = root / category, Faults()
         samples = [Sample("train", "good", image) for image in faults.images(folder / "train/good/rgb")]
         samples += validation_samples(folder / "validation", "good", faults, "rgb")
@@ -51,7 +51,7 @@ class MVTec3D(FetchedDataset, name="mvtec_3d"):
             return faults.settle(samples)
         for defect in defects:
             if is_misspelled(defect, "good"):
-                faults.add(f"folder {folder / 'test' / defect} is no defect; rename it to 'good'")
+                faults.add(f"folder {folder / 'test' / defect} is not a defect type; rename it to 'good'")
             for image in faults.images(folder / "test" / defect / "rgb"):
                 mask = folder / "test" / defect / "gt" / f"{image.stem}.png"
                 is_there = defect != "good" and mask.is_file()
@@ -63,7 +63,7 @@ class MVTec3D(FetchedDataset, name="mvtec_3d"):
         return faults.settle(samples)
 
     def miniature(self, root: Path) -> dict[str, Counts]:
-        """All categories, with validation images and point clouds."""
+        """Generates all categories, with validation images and point clouds."""
         from nfbench.datasets._miniature import COUNTS, Painter
 
         for category in self.categories:
@@ -84,7 +84,7 @@ class MVTec3D(FetchedDataset, name="mvtec_3d"):
 
 
 def _point_cloud(path: Path, painter: "Painter") -> None:
-    """Three floats for each pixel."""
+    """Writes three floats per pixel."""
     import cv2
     import numpy as np
 

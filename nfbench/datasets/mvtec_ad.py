@@ -27,7 +27,7 @@ class MVTecAD(LayoutDataset, FetchedDataset, name="mvtec_ad"):
     has_miniature = True
 
     def miniature(self, root: Path) -> dict[str, Counts]:
-        """All categories, grey ones in one channel."""
+        """Generates all categories, grey ones with one channel."""
         from nfbench.datasets._miniature import Painter, make_layout
 
         painters = {category: Painter(root, 64, 64, grey=category in _GREY) for category in self.categories}

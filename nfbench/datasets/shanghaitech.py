@@ -1,17 +1,17 @@
 """ShanghaiTech Campus, videos of 13 cameras (Luo et al., ICCV 2017), read frame by frame.
 
 training/videos/01_001.avi              normal; decoded to JPEG images when read
-training/frames/01_001/000.jpg          read instead, where the frames were extracted before
+training/frames/01_001/000.jpg          read instead of the video if frames were extracted before
 testing/frames/01_0014/000.jpg
-testing/test_frame_mask/01_0014.npy     (T,), 1 where a frame is anomalous
-testing/test_pixel_mask/01_0014.npy     (T, H, W), 1 where a pixel is
+testing/test_frame_mask/01_0014.npy     (T,), 1 for anomalous frames
+testing/test_pixel_mask/01_0014.npy     (T, H, W), 1 for anomalous pixels
 
 330 training and 107 test videos of 856 x 480 pixels, more than 300,000 frames; the number before ``_`` is the scene.
-Test videos are of the scenes 1 to 12 only. Categories are scenes, as CFLOW-AD trains them one by one, and ``all``, the
-scenes 1 to 12 together, as U-Flow's tables have one value; ``all13`` trains on the 13th scene's videos too. A frame's
-label is its frame mask. Decoded frames go to ``training/frames_every<stride>`` and masks of anomalous frames to
-``testing/masks_every<stride>``, by ``prepare_data`` next to the manifests. The configuration's ``stride`` takes every
-n-th frame of each video, in training and in test.
+There are test videos of scenes 1 to 12 only. Each scene is a category, since CFLOW-AD trains one model per scene.
+``all`` joins scenes 1 to 12, since U-Flow's tables have one value; ``all13`` also trains on videos of scene 13. The
+frame mask gives the label of a frame. Decoded frames are written to ``training/frames_every<stride>`` and masks of
+anomalous frames to ``testing/masks_every<stride>``; ``prepare_data`` puts them next to the manifests. ``stride`` in the
+configuration selects every n-th frame of each video for training and testing.
 """
 
 from pathlib import Path
@@ -32,18 +32,18 @@ _SCENES = tuple(f"{number:02}" for number in range(1, 14))
 _TOGETHER = {"all": _SCENES[:12], "all13": _SCENES}
 _TRAIN_VIDEOS, _TEST_VIDEOS = ("training/videos", "training/frames"), "testing/frames"
 _FRAMES, _EVENT = 52, 5
-"""Frames of a miniature's video, and of each event in it, normal and anomalous in turn; strides up to 25 see both."""
+"""Frames of a miniature's video and of each alternating normal or anomalous event; strides up to 25 include both."""
 
 
 class ShanghaiTech(FetchedDataset, name="shanghaitech"):
-    """Scenes, and all of them together."""
+    """Single scenes, and all scenes together."""
 
     title = "ShanghaiTech Campus"
     categories = (*_TOGETHER, *_SCENES[:12])
     has_miniature = True
 
     def available(self, root: Path) -> list[str]:
-        """``all``, and the scenes that have test videos; ``all13`` where there are videos of the 13th."""
+        """Lists ``all`` and the scenes with test videos; ``all13`` if there are videos of scene 13."""
         require_root(root, self.name)
         trained, tested = ({name[:2] for name in names} for names in (_training(root), _testing(root)))
         scenes = [scene for scene in self.categories if scene in trained & tested]
@@ -52,11 +52,11 @@ class ShanghaiTech(FetchedDataset, name="shanghaitech"):
         return ["all", *(["all13"] if _SCENES[12] in trained else []), *scenes]
 
     def samples(self, root: Path, category: str) -> list[Sample]:
-        """Every frame."""
+        """Lists every frame."""
         return self.sampled(root, category, 1)
 
     def sampled(self, root: Path, category: str, stride: int, work: Path | None = None) -> list[Sample]:
-        """Every ``stride``-th frame of each video, by video and time."""
+        """Lists every ``stride``-th frame of each video, by video and time."""
         require_root(root, self.name)
         scenes, faults = _TOGETHER.get(category, (category,)), Faults()
         samples: list[Sample] = []
@@ -69,12 +69,12 @@ class ShanghaiTech(FetchedDataset, name="shanghaitech"):
         return faults.settle(samples)
 
     def files(self, root: Path, category: str) -> list[Path]:
-        """Videos, frames and masks as published, without what is written when they are read."""
+        """Lists videos, frames and masks as published, without derived files."""
         given = (*_TRAIN_VIDEOS, _TEST_VIDEOS, "testing/test_frame_mask", "testing/test_pixel_mask")
         return [path for folder in given for path in files_below(root / folder)]
 
     def side_files(self, root: Path, category: str) -> list[Path]:
-        """Videos, frames between those that are read, and masks."""
+        """Lists videos, skipped frames and masks."""
         return self.files(root, category)
 
     def facts(self, root: Path) -> dict[str, int]:
@@ -82,7 +82,7 @@ class ShanghaiTech(FetchedDataset, name="shanghaitech"):
         return {"training videos": len(_training(root)), "test videos": len(_testing(root))}
 
     def miniature(self, root: Path) -> dict[str, Counts]:
-        """One video of each scene; about half of the frames of each test video are anomalous."""
+        """Generates one video per scene; about half of the frames of each test video are anomalous."""
         from nfbench.datasets._miniature import Painter
 
         painter = Painter(root, 64, 48)
@@ -100,14 +100,14 @@ class ShanghaiTech(FetchedDataset, name="shanghaitech"):
 
 
 def _training(root: Path) -> dict[str, Path]:
-    """Training videos by name: files, or folders of frames where these were extracted before."""
+    """Returns training videos by name: files, or folders of frames extracted before."""
     files = root / _TRAIN_VIDEOS[0]
     videos = {path.stem: path for path in (files_in(files, [".avi"]) if files.is_dir() else [])}
     return videos | _by_name(root / _TRAIN_VIDEOS[1])
 
 
 def _testing(root: Path) -> dict[str, Path]:
-    """Folders of the frames of test videos by name."""
+    """Returns the frame folders of test videos by name."""
     return _by_name(root / _TEST_VIDEOS)
 
 
@@ -143,7 +143,7 @@ def _test_frames(work: Path, folder: Path, stride: int) -> list[Sample]:
 
 
 def _listed(folder: Path) -> list[Path]:
-    """Frames of a video in order; names are numbers, of three digits or as many as it takes."""
+    """Lists the frames of a video in order of their number, which has three or more digits."""
     frames = sorted(files_in(folder, [".jpg"]), key=lambda path: (len(path.stem), path.stem))
     if not frames:
         raise NfbenchError(f"folder {folder} has no frame (.jpg)")

@@ -1,8 +1,8 @@
-"""Synthetic textures and parts with pixel masks, made from a seed: images whose defects are known exactly.
+"""Synthetic textures and parts with exact pixel masks, generated from a seed.
 
 Two textures (``fabric``, ``stone``) and two parts (``washer``, ``tablet``), 256 x 256 pixels, 64 normal images for
 training, 20 normal and 40 anomalous ones for testing, in MVTec AD's layout. Defects: ``scratch``, ``stain``, ``hole``
-and ``smear``, of several sizes and contrasts. Every image follows from (seed, category, split, number) alone.
+and ``smear``, in several sizes and contrasts. Each image depends only on (seed, category, split, number).
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ _Draw = Callable[[], "np.ndarray"]
 
 
 class Synthetic(LayoutDataset):
-    """Procedural images; generated below ``root`` when they are not there yet."""
+    """Procedural images, generated below ``root`` if they are missing."""
 
     title = "synthetic"
     licence = "Apache-2.0"
@@ -34,11 +34,11 @@ class Synthetic(LayoutDataset):
     categories = ("fabric", "stone", "tablet", "washer")
 
     def available(self, root: Path) -> list[str]:
-        """All categories: they are made when needed."""
+        """Lists all categories; they are generated when needed."""
         return list(self.categories)
 
     def files(self, root: Path, category: str) -> list[Path]:
-        """None: the images follow from this module."""
+        """Lists no files: the images depend only on this module."""
         return []
 
     def is_unmade(self, root: Path, category: str) -> bool:
@@ -46,7 +46,7 @@ class Synthetic(LayoutDataset):
         return any(not (root / category / name).exists() for name in _pictures(category))
 
     def samples(self, root: Path, category: str) -> list[Sample]:
-        """Makes what is missing of a category, then reads it."""
+        """Generates the missing images of a category, then lists it."""
         from PIL import Image
 
         folder = root / category
@@ -55,12 +55,12 @@ class Synthetic(LayoutDataset):
             with staged_folder(folder) as staged:
                 for name, draw in missing.items():
                     (staged / name).parent.mkdir(parents=True, exist_ok=True)
-                    Image.fromarray(draw()).save(staged / name, compress_level=3)  # a quarter of the time, as small
+                    Image.fromarray(draw()).save(staged / name, compress_level=3)  # same size in a quarter of the time
         return super().samples(root, category)
 
 
 def _pictures(category: str) -> dict[str, _Draw]:
-    """What draws each image and mask of a category, by its path below the category's folder."""
+    """Returns the functions that draw each image and mask of a category, by path below its folder."""
     from nfbench.datasets._drawing import DEFECTS, draw_normal
 
     pictures: dict[str, _Draw] = {}
@@ -75,7 +75,7 @@ def _pictures(category: str) -> dict[str, _Draw]:
 
 
 def _drawn_once(category: str, defect: str, number: int) -> tuple[_Draw, _Draw]:
-    """Image and mask of an anomalous sample, drawn together when the first of them is asked for."""
+    """Returns functions for the image and mask of an anomalous sample, which are drawn together on first use."""
     from nfbench.datasets._drawing import draw_anomalous
 
     pair = cache(lambda: draw_anomalous(category, defect, number))

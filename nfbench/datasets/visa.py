@@ -4,8 +4,8 @@
 <object>/Data/Masks/Anomaly/0000.png
 split_csv/1cls.csv      object,split,label,image,mask; paths relative to the root
 
-8,659 normal training images, 962 normal and 1,200 anomalous test images of about 1500 x 1000 pixels. Masks hold numbers
-of defect classes (1, 2, ...), not 255: they look black, and a mask is what is above 0.
+8,659 normal training images, 962 normal and 1,200 anomalous test images of about 1500 x 1000 pixels. Masks contain
+numbers of defect classes (1, 2, ...) instead of 255, so they look black; all values above 0 are defects.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ _COLUMNS = ["object", "split", "label", "image", "mask"]
 
 
 class Visa(FetchedDataset, name="visa"):
-    """VisA as it is published, with its one-class split."""
+    """VisA as published, with its one-class split."""
 
     title = "VisA"
     categories = (
@@ -35,13 +35,13 @@ class Visa(FetchedDataset, name="visa"):
     has_miniature = True
 
     def available(self, root: Path) -> list[str]:
-        """Official objects whose folders lie below ``root``."""
+        """Lists the official objects with a folder below ``root``."""
         require_root(root, self.name)
         found = [path.name for path in folders_in(root) if (path / "Data").is_dir()]
         return known_categories(self.title, self.categories, found or ["no <object>/Data"], root)
 
     def samples(self, root: Path, category: str) -> list[Sample]:
-        """The rows of an object, sorted by path; anomalies are of one kind, since the split names no other."""
+        """Lists the rows of an object, sorted by path; the split does not distinguish defect types."""
         samples, faults = [], Faults()
         for row in _rows(root):
             if row["object"] == category:
@@ -50,20 +50,20 @@ class Visa(FetchedDataset, name="visa"):
                 except NfbenchError as error:
                     faults.add(error)
         if not samples and not faults.found:
-            faults.add(f"{root / _SPLIT} has no row of the object '{category}'")
+            faults.add(f"{root / _SPLIT} has no row for the object '{category}'")
         samples.sort(key=lambda sample: (sample.split != "train", sample.anomalous, str(sample.image)))
         return faults.settle(samples)
 
     def files(self, root: Path, category: str) -> list[Path]:
-        """The object's folder and the split."""
+        """Lists the files of the object's folder and the split."""
         return [*files_below(root / category), *(path for path in [root / _SPLIT] if path.is_file())]
 
     def side_files(self, root: Path, category: str) -> list[Path]:
-        """The split."""
+        """Lists the table of the split."""
         return [root / _SPLIT]
 
     def miniature(self, root: Path) -> dict[str, Counts]:
-        """All objects, masks with class numbers, and the split."""
+        """Generates all objects, masks with class numbers, and the split."""
         from nfbench.datasets._miniature import COUNTS, Painter, write_once
 
         painter = Painter(root)
@@ -96,7 +96,7 @@ _SPLITS: dict[str, Literal["train", "test"]] = {"train": "train", "test": "test"
 def _sample(root: Path, row: dict[str, str]) -> Sample:
     split, label = _SPLITS.get(row["split"]), row["label"]
     if split is None or label not in ("normal", "anomaly"):
-        raise NfbenchError(f"{root / _SPLIT}: a row of {row['image']} has split '{row['split']}', label '{label}'")
+        raise NfbenchError(f"{root / _SPLIT}: the row of {row['image']} has split '{row['split']}', label '{label}'")
     anomalous = label == "anomaly"
     if anomalous and not row["mask"]:
         raise NfbenchError(f"{root / _SPLIT}: {row['image']} is anomalous but has no mask")

@@ -1,1 +1,1 @@
-"""What a trained run is for: scores, decisions and files that go elsewhere, without the workflow."""
+"""Use of a trained run without the workflow: predictions, decisions, exported and packed models."""

@@ -1,7 +1,7 @@
-"""What is looked at in a file of ``torch.export`` before torch reads it.
+"""Safety check of a ``torch.export`` file before torch loads it.
 
-Torch resolves names of functions, evaluates expressions and unpickles where such a file says so. None of that is needed
-for a graph of tensors, so a file that asks for it is refused, and loading one runs no code but torch's own operators.
+Torch resolves function names, evaluates expressions and unpickles data if such a file asks for it. A graph of tensors
+needs none of that, so such files are refused. Loading a file then runs no code except torch's own operators.
 """
 
 import json
@@ -31,30 +31,30 @@ _CODE = {"as_graph", "as_custom_obj", "as_operator"}
 
 
 def read_program(path: Path) -> tuple[torch.export.ExportedProgram, str]:
-    """The program of a file of ``torch.export`` and our text beside it.
+    """Reads the program and nfbench's metadata text from a ``torch.export`` file.
 
     Raises:
-        NfbenchError: the file asks for more than operators on tensors.
-        Exception: torch's own, of a damaged or foreign file.
+        NfbenchError: the file contains more than operators on tensors.
+        Exception: any error of torch, for a damaged or foreign file.
     """
     from torch.export.pt2_archive._package import PT2ArchiveReader, load_pt2
 
     with path.open("rb") as file:
-        reader = PT2ArchiveReader(file)  # the one that torch loads with, so that both see the same files
+        reader = PT2ArchiveReader(file)  # torch loads with the same reader, so both see the same files
         if fault := next(_faults(reader), None):
-            raise NfbenchError(f"{path} holds {fault}, which could run code; export the model again")
+            raise NfbenchError(f"{path} contains {fault}, which could run code; export the model again")
         text = reader.read_string(_EXTRA)
         file.seek(0)
         return load_pt2(file).exported_programs["model"], text
 
 
 def _faults(reader: Any) -> Iterator[str]:
-    """What in a file is more than a graph of tensors."""
+    """Yields the parts of a file that are not needed for a graph of tensors."""
     known = {_MODEL, _SAMPLE, _EXTRA, *_CONFIGS}
     yield from (name for name in reader.get_file_names() if name not in known and not _FILE.fullmatch(name))
     try:
         torch.load(BytesIO(reader.read_bytes(_SAMPLE)), weights_only=True)
-    except Exception:  # torch would try once more, by a full pickle
+    except Exception:  # torch would try again with full unpickling
         yield _SAMPLE
     for name in _CONFIGS:
         yield from (f"pickles in {name}" for key, value in _items(json.loads(reader.read_string(name)))
@@ -73,7 +73,7 @@ def _targets(model: Any) -> Iterator[str]:
 
 
 def _is_harmless(target: str) -> bool:
-    """Whether a function computes with tensors or numbers and does nothing else."""
+    """Whether a function only computes with tensors or numbers."""
     if _ARITHMETIC.fullmatch(target):
         return True
     found = _OPERATOR.fullmatch(target)
@@ -84,7 +84,7 @@ def _is_harmless(target: str) -> bool:
 
 
 def _items(value: Any) -> Iterator[tuple[str, Any]]:
-    """All keys of a JSON value with their values, at any depth."""
+    """Yields all keys of a JSON value with their values, at any depth."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield key, inner

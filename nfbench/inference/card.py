@@ -1,4 +1,4 @@
-"""The card of a packed model: what it is, how it was measured, and what its licences allow."""
+"""Model card of a packed model: training, measurements, thresholds and licences."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -20,31 +20,31 @@ _RULES: dict[DecisionRule, tuple[str, str]] = {
     "sigma": (f"mean + {SIGMAS:g} standard deviations", "_sigma"),
     "quantile": (f"{100 * (1 - ALPHA):g} % quantile of images, 99.9 % of pixels", "_quantile"),
 }
-"""By rule: its title, and the ending of the metrics that are its error rates."""
+"""Title of each rule, and the suffix of the metrics for its error rates."""
 _UNDEFINED = "–"
 
 
 def model_card(
     record: RunRecord, training: TrainingRecord, thresholds: ThresholdsRecord, reader: str | None, weights: bool
 ) -> str:
-    """The card as Markdown; it has no date, so that the same run has the same card.
+    """Returns the card as Markdown. It has no date, so the same run always has the same card.
 
     Args:
-        record: of the run.
-        training: behind it.
-        thresholds: from normal images.
-        reader: name of the dataset reader, None where it is not known any more.
-        weights: whether the package has the weights of the backbone.
+        record: record of the run.
+        training: record of its training.
+        thresholds: scores of normal images.
+        reader: name of the dataset reader; None if it is no longer known.
+        weights: whether the package includes the weights of the backbone.
     """
     cell = record.cell
     parts = [
         f"# {cell.title} on {cell.dataset}/{cell.category}",
-        "Scores images like those that it was trained on; higher scores are more anomalous. Most methods also make a "
-        "map of where the anomaly is.",
+        "Scores images like those that it was trained on; higher scores are more anomalous. Most methods also return a "
+        "map that localizes the anomaly.",
         "```sh\nnfbench predict FILE.nfbench IMAGES\n```",
-        "## What it was trained on\n",
+        "## Training\n",
         _bullets(_trained(record, training)),
-        "## How it was measured\n",
+        "## Evaluation\n",
         _measured(record),
         "## Thresholds\n",
         _thresholds(record, thresholds),
@@ -90,32 +90,32 @@ def _thresholds(record: RunRecord, thresholds: ThresholdsRecord) -> str:
         try:
             decisions = Decisions.of(thresholds, rule)
             values = [_number(decisions.image), _number(decisions.pixel)]
-        except NfbenchError:  # there are too few normal images
+        except NfbenchError:  # too few normal images
             values = [_UNDEFINED, _UNDEFINED]
         rates = [_percent(metrics.get(f"{rate}{ending}"), rate) for rate in RATES]
         rows.append((title, *values, *rates))
     heads = ("rule", "image", "pixel", "false alarms, images", "misses, images", "false alarms, pixels",
              "misses, pixels")  # fmt: skip
-    source = f"From {len(thresholds.images)} normal images ({thresholds.source}); error rates are those of the test set"
+    source = f"From {len(thresholds.images)} normal images ({thresholds.source}). Error rates are from the test set"
     return f"{source}, {_UNDEFINED} is undefined.\n\n{_table(heads, rows)}"
 
 
 def _licences(record: RunRecord, reader: str | None, weights: bool) -> Iterator[str]:
     recipe = record.features.recipe
-    yield f"Images: {find_dataset(reader).licence if reader else 'not known; ask who made the dataset'}"
+    yield f"Images: {find_dataset(reader).licence if reader else 'unknown; ask the authors of the dataset'}"
     if recipe.weights == "none":
-        yield "Backbone: it has no weights"
+        yield "Backbone: no weights"
         return
     if recipe.weights == "random":
         yield "Backbone: random weights, for tests"
     else:
         yield (
             f"Backbone: weights of `{recipe.backbone.described.timm_name}` (`{recipe.backbone.weights}`); their "
-            "licence is that of their publisher, see timm's model card of that name"
+            "publisher sets the licence, see timm's model card of that name"
         )
-    where = "included as `backbone.safetensors`" if weights else "not included; they are loaded on the machine"
-    yield f"Weights of the backbone are {where}, and checked: SHA-256 of the state `{recipe.weights_sha256}`"
-    yield "The model was trained on these images: their licence may restrict its use, too"
+    where = "included as `backbone.safetensors`" if weights else "not included; they are loaded where the model runs"
+    yield f"Weights of the backbone are {where}, and verified: SHA-256 of the state `{recipe.weights_sha256}`"
+    yield "The model was trained on these images: their licence may also restrict its use"
 
 
 def _versions(record: RunRecord) -> Iterator[str]:

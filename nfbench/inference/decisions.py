@@ -1,4 +1,4 @@
-"""From scores and maps to decisions, by thresholds from normal images alone."""
+"""Decisions from scores and maps, with thresholds from normal images only."""
 
 import math
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ DecisionRule = Literal["conformal", "sigma", "quantile", "nfa"]
 
 
 class Box(NamedTuple):
-    """An 8-connected region of a mask, in pixels of the image; ``right`` and ``bottom`` lie outside.
+    """Bounding box of an 8-connected region of a mask, in pixels; ``right`` and ``bottom`` are exclusive.
 
     Attributes:
-        area: number of its pixels.
-        largest: the largest value of the map in it.
+        area: number of pixels of the region.
+        largest: largest value of the map in the region.
     """
 
     left: int
@@ -32,7 +32,7 @@ class Box(NamedTuple):
 
 
 class Detection(NamedTuple):
-    """Where an image is anomalous: mask ``(H, W)`` bool, and its regions, the largest first."""
+    """Anomalous pixels of an image: mask ``(H, W)`` bool, and its regions, the largest first."""
 
     mask: np.ndarray
     boxes: list[Box]
@@ -40,14 +40,14 @@ class Detection(NamedTuple):
 
 @dataclass(frozen=True)
 class Decisions:
-    """Decides on images and pixels of one model.
+    """Thresholds of one model for images and pixels.
 
     Attributes:
-        rule: how thresholds are chosen.
+        rule: rule that chooses the thresholds.
         normal: image scores of the normal images ``(n,)``.
-        image: threshold of the image score: what is above it is anomalous. Of ``nfa`` None: an image is anomalous if a
-            region is.
-        pixel: threshold of the map; None of methods without maps. Of ``nfa`` that of -log10 NFA, 0.
+        image: threshold of the image score; higher scores are anomalous. None for ``nfa``: an image is anomalous if it
+            has an anomalous region.
+        pixel: threshold of the map; None for methods without maps. For ``nfa``, 0 as threshold of -log10 NFA.
         centre: mean of the pixels of normal images, the dark end of heat maps; None without maps.
     """
 
@@ -59,13 +59,13 @@ class Decisions:
 
     @classmethod
     def of(cls, record: ThresholdsRecord, rule: DecisionRule, alpha: float = ALPHA, sigmas: float = SIGMAS) -> Self:
-        """The decisions that follow from normal images by a rule.
+        """Derives thresholds from normal images by a rule.
 
         Args:
             record: scores of the normal images.
             rule: the rule.
-            alpha: largest share of normal images that may be alarmed: of ``conformal``, and of ``quantile`` as it is.
-            sigmas: standard deviations above the mean.
+            alpha: false-alarm rate on normal images: guaranteed for ``conformal``, empirical for ``quantile``.
+            sigmas: number of standard deviations above the mean, for ``sigma``.
 
         Raises:
             NfbenchError: there are too few normal images for ``alpha``.
@@ -76,8 +76,8 @@ class Decisions:
         image = image_threshold(scores, rule, alpha, sigmas, 1 - alpha)
         if math.isinf(image):
             raise NfbenchError(
-                f"{len(scores)} held-out normal images are too few to promise a false-alarm rate of {alpha:g}: they "
-                f"allow {1 / (len(scores) + 1):.3g} at least; take '--alpha {_rounded_up(1 / (len(scores) + 1))}', "
+                f"{len(scores)} held-out normal images are too few to guarantee a false-alarm rate of {alpha:g}; the "
+                f"lowest is {1 / (len(scores) + 1):.3g}; use '--alpha {_rounded_up(1 / (len(scores) + 1))}', "
                 "'--rule sigma', or hold out more images"
             )
         if pixels is None:
@@ -87,11 +87,11 @@ class Decisions:
         return cls(rule, scores, image, pixel, pixels.mean)
 
     def p_value(self, score: float) -> float:
-        """Share of normal images that score at least as high, the image itself counted among them."""
+        """Returns the share of normal images that score at least as high, counting the image itself."""
         return float(p_values(self.normal, np.array([score], np.float32))[0])
 
     def detect(self, score_map: np.ndarray) -> Detection:
-        """What a map ``(H, W)`` at the size of the image marks."""
+        """Detects anomalous pixels in a map ``(H, W)`` at the size of the image."""
         from scipy import ndimage
 
         mask = score_map > required(self.pixel, "the threshold of the map")
@@ -104,11 +104,11 @@ class Decisions:
         return Detection(mask, sorted(boxes, key=lambda box: -box.area))
 
     def is_anomalous(self, score: float, detection: Detection | None) -> bool:
-        """Whether an image is."""
+        """Whether an image is anomalous."""
         return bool(required(detection, "the map").boxes) if self.image is None else score > self.image
 
 
 def _rounded_up(share: float) -> str:
-    """With two digits, not below."""
+    """Formats a share with two digits, rounded up."""
     digits = 1 - math.floor(math.log10(share))
     return f"{math.ceil(share * 10**digits) / 10**digits:g}"

@@ -1,4 +1,4 @@
-"""A local page where an image is dropped, and what a model says of it appears."""
+"""A local web page that shows the prediction for an image dropped on it."""
 
 import base64
 import hashlib
@@ -34,12 +34,12 @@ from nfbench.inference.predict import Located, Model, Prediction, decide
 __all__ = ["LARGEST_UPLOAD", "Demo", "demo_app"]
 
 LARGEST_UPLOAD = 32 << 20
-"""Bytes of an image that the page takes."""
+"""Maximum size of an uploaded image in bytes."""
 
 _KEPT = 4
-"""Images whose decisions can be changed; earlier ones are dropped."""
+"""Number of images to keep for changing decisions; older ones are dropped."""
 _SHOWN = 1024
-"""Longest side of the pictures in the page, in pixels."""
+"""Longest side of pictures on the page, in pixels."""
 _HOSTS = ["127.0.0.1", "localhost"]
 _TYPE = "application/octet-stream"
 _RULES: dict[DecisionRule, str] = {
@@ -52,7 +52,7 @@ _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
 class _Scored(NamedTuple):
-    """An image, what the model says of it, and the seconds that it took."""
+    """An image with its scores and the seconds that scoring took."""
 
     image: Prepared
     located: Located
@@ -60,12 +60,12 @@ class _Scored(NamedTuple):
 
 
 class Demo:
-    """Scores images that are given as bytes, and decides on them by any rule without scoring again.
+    """Scores uploaded images, and decides on them by any rule without scoring again.
 
     Args:
-        model: scores them.
-        folder: takes the last images while they are kept.
-        title: of the model, for people.
+        model: model for scoring.
+        folder: folder for the kept images.
+        title: title of the model on the page.
     """
 
     def __init__(self, model: Model, folder: Path, title: str) -> None:
@@ -76,10 +76,10 @@ class Demo:
         self.rules = [rule for rule in _RULES if rule != "nfa" or self._has_nfa()]
 
     def add(self, content: bytes) -> str:
-        """Scores an image; returns the name by which ``decision`` knows it.
+        """Scores an image and returns its name for ``decision``.
 
         Raises:
-            NfbenchError: it cannot be read, or its score is not finite; one line.
+            NfbenchError: the image cannot be read, or its score is not finite; one line.
         """
         name = secrets.token_hex(8)
         path = self.folder / name
@@ -97,10 +97,10 @@ class Demo:
         return name
 
     def decision(self, name: str, rule: DecisionRule, alpha: float, sigmas: float) -> dict[str, Any]:
-        """What a rule says of an image, with pictures as data URLs.
+        """Decides on an image by a rule; returns the decision with pictures as data URLs.
 
         Raises:
-            KeyError: the image is not kept any more.
+            KeyError: the image is no longer kept.
             NfbenchError: the rule cannot decide; one line.
         """
         decisions = Decisions.of(self.thresholds, rule, alpha, sigmas)
@@ -126,7 +126,7 @@ class Demo:
 
     @property
     def page(self) -> dict[str, Any]:
-        """What the page knows of the model."""
+        """Returns what the page shows about the model."""
         normal = self.thresholds.scores
         return {
             "title": self.title,
@@ -147,7 +147,7 @@ class Demo:
             return _Scored(image, located, time.monotonic() - started)
 
     def _has_nfa(self) -> bool:
-        """Whether the rule can be applied; asking also warms the model up for the first image."""
+        """Whether the rule ``nfa`` works for the model; the call also warms the model up."""
         side = self.model.side
         try:
             return self.model.locate([Image.new("RGB", (side, side), (128, 128, 128))], True).maps is not None
@@ -156,10 +156,10 @@ class Demo:
 
 
 def demo_app(demo: Demo) -> Starlette:
-    """The page and its two addresses: ``POST /images`` takes a file, ``GET /decisions`` decides.
+    """Returns the app: the page, ``POST /images`` for a file, and ``GET /decisions``.
 
-    Requests for other hosts than this machine's are refused, so that a foreign page cannot reach it by a name of its
-    own; nor can it send a file, which needs a type of content that browsers ask permission for.
+    Requests with a host name other than this machine's are refused, so that a foreign page cannot reach the app through
+    its own domain. Nor can such a page send a file, since that needs a content type for which browsers ask permission.
     """
     page, policy = _rendered(demo.page)
     headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
@@ -185,7 +185,7 @@ def demo_app(demo: Demo) -> Starlette:
             if rule not in demo.rules or not (0 < alpha < 1 and 0 <= sigmas < math.inf):
                 raise ValueError
         except (KeyError, ValueError):
-            return _refused(400, "expected an image, a rule of the list, alpha between 0 and 1 and sigmas from 0")
+            return _refused(400, "expected an image, a listed rule, alpha between 0 and 1, and sigmas of at least 0")
         return await _answer(lambda: demo.decision(name, rule, alpha, sigmas))
 
     routes = [Route("/", show), Route("/images", add, methods=["POST"]), Route("/decisions", decisions)]
@@ -198,7 +198,7 @@ async def _answer(work: Callable[[], dict[str, Any]]) -> JSONResponse:
     except NfbenchError as error:
         return _refused(422, one_line(error))
     except KeyError:
-        return _refused(404, "this image is not kept any more; drop it again")
+        return _refused(404, "this image is no longer kept; drop it again")
 
 
 def _refused(status: int, reason: str) -> JSONResponse:
@@ -223,7 +223,7 @@ def _url(picture: Image.Image, kind: str) -> str:
 
 
 def _rendered(data: dict[str, Any]) -> tuple[str, str]:
-    """The page, and the content security policy that lets it run its own script alone and reach its own server."""
+    """Returns the page and a content security policy that allows only its own script, style and server."""
     folder = files(__name__.rpartition(".")[0])
     template, style, script = (folder.joinpath(f"demo.{kind}").read_text() for kind in ("html", "css", "js"))
     text = json.dumps(data, allow_nan=False)

@@ -1,7 +1,7 @@
-"""From a trained model to one file: the graph from decoded images to maps and scores, backbone included.
+"""Export of a trained model to one file: the graph from decoded images to maps and scores, with the backbone.
 
-The graph rounds features to fp16, as caches of features do, so that its numbers are those of the run. Scores are
-float32; what methods compute in float64 stays float64 where ONNX Runtime has such operators, see ``blocks.exporting``.
+The graph rounds features to fp16, as feature caches do, so its numbers match the run. Scores are float32. Computations
+in float64 stay float64 if ONNX Runtime has such operators; see ``blocks.exporting``.
 """
 
 import copy
@@ -33,9 +33,9 @@ from nfbench.scoring.scorer import Scorer
 __all__ = ["TOLERANCE", "Agreement", "Exported", "export_model", "metadata_of", "write_exported"]
 
 TOLERANCE = 1e-4
-"""Largest difference from the method by default, as ``Agreement`` has it; ``Agreement.rounding`` if that is more.
+"""Default tolerance for the differences in ``Agreement``; ``Agreement.rounding`` if that is larger.
 
-Backbones differ in the last bits of float32 between runtimes, so that some of the features are rounded the other way.
+Backbones differ in the last bits of float32 between runtimes, so some features are rounded the other way.
 """
 
 _BATCHES = (1, 2, 5)
@@ -46,16 +46,16 @@ _NOISY = ("torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir")
 
 
 class Agreement(NamedTuple):
-    """Largest differences between a file and the method.
+    """Largest differences between an exported file and the method.
 
     Attributes:
         maps: relative to the range of all maps; None without maps.
         scores: relative to the largest absolute score.
-        rounding: how much the method itself differs, in maps or scores, where its features are not rounded to fp16.
+        rounding: difference of the method itself, in maps or scores, if its features are not rounded to fp16.
         n_images: number of images, in batches of 1, 2 and 5.
-        real: whether they are test images of the run; otherwise they are noise.
+        real: whether the images are test images of the run; otherwise they are noise.
 
-    A range counts as at least 1 % of the largest absolute value: smaller ones are near the rounding of float32.
+    A range counts as at least 1 % of the largest absolute value, since smaller ranges approach float32 rounding.
     """
 
     maps: float | None
@@ -66,7 +66,7 @@ class Agreement(NamedTuple):
 
 
 class Exported(NamedTuple):
-    """A file that was written, its size in bytes, and how it agrees with the method."""
+    """An exported file, its size in bytes, and its agreement with the method."""
 
     path: Path
     size: int
@@ -79,23 +79,23 @@ def export_model(
     kind: ExportFormat,
     tolerance: float = TOLERANCE,
 ) -> Exported:
-    """Writes a trained model as one file, and holds it against the model on test images of its run.
+    """Exports a trained model to one file, and compares it with the model on test images of its run.
 
     Args:
-        model: on the CPU.
-        path: of the file.
+        model: model on the CPU.
+        path: file to write.
         kind: ``onnx``, or ``torch`` for a program of ``torch.export``.
-        tolerance: largest difference of ``Agreement``.
+        tolerance: largest accepted difference; see ``Agreement``.
 
     Raises:
-        NfbenchError: the method cannot be exported, the file does not agree with it, or a package is missing.
+        NfbenchError: the method cannot be exported, the file differs from it, or a package is missing.
     """
     pictures, real = _checked_with(model)
     return write_exported(model.scorer, path, kind, metadata_of(model), pictures, real, tolerance)
 
 
 def metadata_of(model: TrainedModel) -> dict[str, Any]:
-    """What an exported file says of itself; the values of ``Metadata``."""
+    """Returns the metadata of an exported file, as values of ``Metadata``."""
     record, recipe = model.record, model.scorer.recipe
     cell = record.cell
     return {
@@ -127,14 +127,14 @@ def write_exported(
     real: bool = True,
     tolerance: float = TOLERANCE,
 ) -> Exported:
-    """Writes what a scorer does as one file, and holds it against the scorer.
+    """Exports a scorer to one file, and compares it with the scorer.
 
     Args:
-        scorer: on the CPU.
-        path: of the file.
-        kind: of the file.
-        metadata: values of ``Metadata``; ``outputs`` may be left out.
-        pictures: 8 images to compare with.
+        scorer: scorer on the CPU.
+        path: file to write.
+        kind: format of the file.
+        metadata: values of ``Metadata``; ``outputs`` may be omitted.
+        pictures: 8 images for the comparison.
         real: whether they are test images.
         tolerance: as for ``export_model``.
 
@@ -148,21 +148,21 @@ def write_exported(
         if kind == "onnx":
             _write_onnx(program, temporary, text, outputs, scorer.model.title)
         else:
-            with temporary.open("wb") as file:  # by its path, the archive would name the temporary file
+            with temporary.open("wb") as file:  # given a path, torch would store the temporary name in the archive
                 torch.export.save(program, file, extra_files={METADATA_FILE: text})
         agreement = _compare(scorer, temporary, pictures, real)
         worst = max(agreement.maps or 0.0, agreement.scores)
         if not worst <= max(tolerance, agreement.rounding):
             raise NfbenchError(
-                f"{path} was not written: it differs from {scorer.model.title} by {worst:.1e}, and the tolerance is "
-                f"{max(tolerance, agreement.rounding):.1e}; '--tolerance' sets another one"
+                f"{path} was not written: it differs from {scorer.model.title} by {worst:.1e}, more than the tolerance "
+                f"{max(tolerance, agreement.rounding):.1e}; set '--tolerance' to accept more"
             )
         size = temporary.stat().st_size
     return Exported(path, size, agreement)
 
 
 class _Graph(nn.Module):
-    """``(B, 3, S, S)`` uint8 to the outputs: map ``(B, h, w)``, if any, and score ``(B,)``, float32."""
+    """Graph from ``(B, 3, S, S)`` uint8 to map ``(B, h, w)``, if any, and score ``(B,)``, float32."""
 
     mean: Tensor
     std: Tensor
@@ -176,7 +176,7 @@ class _Graph(nn.Module):
         self.register_buffer("mean", torch.tensor(self.recipe.mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(self.recipe.std).view(3, 1, 1))
         self.register_buffer("turned", _turned(self.recipe) if self.recipe.backbone.rotations else None)
-        for values in (*self.parameters(), *self.buffers()):  # torch writes what memory holds, in its order
+        for values in (*self.parameters(), *self.buffers()):  # torch writes memory as it is laid out
             values.data = values.data.clone(memory_format=torch.contiguous_format)
         self.requires_grad_(False).eval()
 
@@ -206,13 +206,13 @@ class _Graph(nn.Module):
 
 
 def _views(pixels: Tensor, turned: Tensor) -> Tensor:
-    """All rotated views, ``(B * K, 3, S, S)``: the pixels that Pillow takes, and black ones; see ``_turned``."""
+    """Returns all rotated views, ``(B * K, 3, S, S)``, with Pillow's pixels and black; see ``_turned``."""
     flat = nn.functional.pad(pixels.flatten(2), (1, 0))
     return flat.index_select(2, turned).unflatten(2, (-1, *pixels.shape[2:])).transpose(1, 2).flatten(0, 1)
 
 
 def _turned(recipe: Recipe) -> Tensor:
-    """Which pixel, counted from 1, each pixel of the views comes from, ``(K * S * S,)``; 0 for black."""
+    """Returns the source pixel, counted from 1, of each pixel of the views, ``(K * S * S,)``; 0 is black."""
     side = recipe.backbone.input_size
     numbers = Image.fromarray(np.arange(1, side * side + 1, dtype=np.int32).reshape(side, side))
     views = [np.array(numbers.rotate(angle, Image.Resampling.NEAREST)) for angle in recipe.angles]
@@ -220,20 +220,20 @@ def _turned(recipe: Recipe) -> Tensor:
 
 
 def _trace(scorer: Scorer) -> torch.export.ExportedProgram:
-    """The graph for batches of any size.
+    """Traces the graph for batches of any size.
 
     Raises:
-        NfbenchError: the method does what depends on values or on the size of a batch.
+        NfbenchError: the method has control flow that depends on values or on the batch size.
     """
     side = scorer.recipe.backbone.input_size
-    example = torch.zeros(2, 3, side, side, dtype=torch.uint8)  # a batch of one would be taken for the only size
+    example = torch.zeros(2, 3, side, side, dtype=torch.uint8)  # torch would specialize on a batch of one
     graph = _Graph(scorer)
     try:
         with torch.no_grad(), quieted(_NOISY):
             program = torch.export.export(graph, (example,), dynamic_shapes={IMAGE: {0: torch.export.Dim.DYNAMIC}})
     except Exception as error:
         raise NfbenchError(f"method '{scorer.model.title}' cannot be exported: {one_line(error)}") from error
-    for node in program.graph.nodes:  # where in whose files each operator was called
+    for node in program.graph.nodes:  # stack traces contain paths of this machine
         node.meta = {key: value for key, value in node.meta.items() if key in ("val", "tensor_meta")}
     return program
 
@@ -246,7 +246,8 @@ def _write_onnx(
     size = sum(x.nbytes for x in tensors if isinstance(x, Tensor))
     if size > _LARGEST_ONNX:
         raise NfbenchError(
-            f"method '{title}' has {size / 2**30:.1f} GiB of values, and one ONNX file holds 2; take '--format torch'"
+            f"method '{title}' has {size / 2**30:.1f} GiB of values, but an ONNX file holds at most 2; use '--format "
+            "torch'"
         )
     try:
         with quieted(_NOISY):
@@ -263,14 +264,14 @@ def _write_onnx(
         cause = error.__cause__ or error
         found = re.search(r"(?:aten|prims)[.:]+(\w+)", str(cause))
         what = f"it has no operator '{found[1]}'" if found else one_line(cause)
-        raise NfbenchError(f"method '{title}' cannot be exported to ONNX: {what}; take '--format torch'") from error
+        raise NfbenchError(f"method '{title}' cannot be exported to ONNX: {what}; use '--format torch'") from error
     _tidy(made.model.graph)
     made.model.metadata_props[METADATA_FILE.partition(".")[0]] = text
     made.save(str(path), external_data=False)
 
 
 def _tidy(graph: Any) -> None:
-    """Drops where each operator came from, and names the open axis."""
+    """Removes the origin of each operator, and names the batch axis."""
     for node in graph.all_nodes():
         node.metadata_props.clear()
     for value in (*graph.inputs, *graph.outputs):
@@ -279,7 +280,7 @@ def _tidy(graph: Any) -> None:
 
 
 def _compare(scorer: Scorer, path: Path, pictures: Sequence[Picture], real: bool) -> Agreement:
-    """Holds a file against the scorer, in batches of several sizes."""
+    """Compares a file with the scorer, in batches of several sizes."""
     expected = scorer.score(pictures)
     exported = load_exported(path)
     images = read_images(pictures, exported.side)
@@ -293,7 +294,7 @@ def _compare(scorer: Scorer, path: Path, pictures: Sequence[Picture], real: bool
 
 
 def _differences(maps: np.ndarray | None, scores: np.ndarray, expected: ScoredImages) -> tuple[float | None, float]:
-    """Those of ``Agreement``."""
+    """Returns the differences of maps and scores; see ``Agreement``."""
     paper = expected.images["paper"]
     of_scores = _difference(scores, paper, np.abs(paper).max())
     if maps is None:
@@ -303,13 +304,13 @@ def _differences(maps: np.ndarray | None, scores: np.ndarray, expected: ScoredIm
 
 
 def _difference(found: np.ndarray, expected: np.ndarray, size: float) -> float:
-    """The largest difference as a share of ``size``, which is at least ``_SMALLEST_SHARE`` of the largest value."""
+    """Returns the largest difference relative to ``size``, at least ``_SMALLEST_SHARE`` of the largest value."""
     smallest = _SMALLEST_SHARE * np.abs(expected).max() + np.finfo(np.float32).tiny
     return float(np.abs(found.astype(float) - expected).max() / max(size, smallest))
 
 
 def _checked_with(model: TrainedModel) -> tuple[list[Picture], bool]:
-    """Test images of the run, evenly spaced; noise where they are gone or too few."""
+    """Selects evenly spaced test images of the run; noise if they are missing or too few."""
     count = sum(_BATCHES)
     try:
         entries = tested_images(model.record)

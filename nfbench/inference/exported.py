@@ -1,4 +1,4 @@
-"""Exported models: one file from images to maps and scores, which runs without the run that it was made from."""
+"""Exported models: one file from images to maps and scores, independent of its run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,29 +23,29 @@ __all__ = ["EXPORTED", "IMAGE", "ExportFormat", "ExportedModel", "Metadata", "lo
 ExportFormat = Literal["torch", "onnx"]
 
 EXPORTED = (".onnx", ".pt2")
-"""Endings of files of ``nfbench export``."""
+"""File endings of ``nfbench export``."""
 
 IMAGE = "image"
 """Name of the graph's input."""
 
 _ENTRY = METADATA_FILE.partition(".")[0]
-"""Key of our metadata among those of an ONNX file."""
+"""Key of nfbench's metadata in an ONNX file."""
 
 
 class Metadata(Record):
-    """What a file says of itself, as JSON in ``metadata_props['nfbench']`` or ``extra/nfbench.json``.
+    """Metadata of an exported file, as JSON in ``metadata_props['nfbench']`` or ``extra/nfbench.json``.
 
     Attributes:
-        format: version of this form.
-        nfbench: version that wrote the file.
-        method: name of the method; ``title`` is that of its run in papers and tables, ``variant`` in experiments.
-        setting, dataset, category, seed: of the run.
-        backbone: its tag; ``weights_sha256`` is the hash of its weights.
-        side: of the square input, in pixels.
-        mean, std: normalization of RGB values in [0, 1], which the graph does itself.
-        resize: how images become the input.
-        outputs: of the graph, in order: ``map`` ``(B, h, w)`` unless the method has none, and ``score`` ``(B,)``.
-        thresholds: scores of normal images, which decisions follow from.
+        format: version of the metadata format.
+        nfbench: version of nfbench that wrote the file.
+        method: name of the method; ``title`` is its name in tables, ``variant`` its name in experiments.
+        setting, dataset, category, seed: identify the run, with method and backbone.
+        backbone: tag of the backbone; ``weights_sha256`` is the hash of its weights.
+        side: side of the square input, in pixels.
+        mean, std: normalization of RGB values in [0, 1], which the graph applies itself.
+        resize: how to resize images to the input.
+        outputs: outputs of the graph, in order: ``map`` ``(B, h, w)`` if the method has maps, and ``score`` ``(B,)``.
+        thresholds: scores of normal images, from which decisions are derived.
     """
 
     format: Literal[1] = 1
@@ -68,28 +68,28 @@ class Metadata(Record):
 
     @classmethod
     def parse(cls, text: str, path: Path) -> Self:
-        """Reads what a file says of itself.
+        """Parses the metadata of a file.
 
         Raises:
-            NfbenchError: it is of another version, or was not written by nfbench.
+            NfbenchError: it has another version, or was not written by nfbench.
         """
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
             key = ".".join(map(str, error.errors()[0]["loc"]))
             raise NfbenchError(
-                f"{path}: its description is of another version of nfbench (key '{key}'); export the model again"
+                f"{path}: its metadata are from another version of nfbench (key '{key}'); export the model again"
             ) from error
 
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """A model from a file.
+    """A model loaded from an exported file.
 
     Attributes:
-        path: of the file.
-        metadata: what the file says of itself.
-        run: the graph: ``image`` to the outputs by name.
+        path: path of the file.
+        metadata: metadata of the file.
+        run: the graph, from ``image`` to the outputs by name.
     """
 
     path: Path
@@ -110,10 +110,10 @@ class ExportedModel:
         """See ``nfbench.inference.predict.Model``.
 
         Raises:
-            NfbenchError: a score is not finite, or NFA is asked for, which needs the latents.
+            NfbenchError: a score is not finite, or NFA is requested, which needs latents.
         """
         if nfa:
-            raise NfbenchError(f"{self.path} has no latents, which the rule 'nfa' needs; give the folder of the run")
+            raise NfbenchError(f"{self.path} has no latents, which the rule 'nfa' needs; use the folder of the run")
         maps, scores = self.score(read_images(squares, self.side).numpy())
         return Located(scores, maps)
 
@@ -121,13 +121,13 @@ class ExportedModel:
         """Scores images; higher is more anomalous.
 
         Args:
-            images: ``(B, 3, side, side)`` uint8, RGB, made by ``metadata.resize``; see ``read_images``.
+            images: ``(B, 3, side, side)`` uint8, RGB, resized as in ``metadata.resize``; see ``read_images``.
 
         Returns:
-            Maps ``(B, h, w)``, None of a method that makes none, and image scores ``(B,)``, float32.
+            Maps ``(B, h, w)``, None for a method without maps, and image scores ``(B,)``, float32.
 
         Raises:
-            ValueError: another shape or type.
+            ValueError: wrong shape or type.
             NfbenchError: a score is NaN or infinite.
         """
         shape = (3, self.side, self.side)
@@ -140,14 +140,14 @@ class ExportedModel:
 
 
 def load_exported(path: str | Path, device: torch.device | None = None) -> ExportedModel:
-    """Loads a file of ``nfbench export``; no code in it is run.
+    """Loads a file of ``nfbench export``; runs no code from the file.
 
     Args:
-        path: of the file, ONNX or a program of ``torch.export``.
-        device: where to compute, by default the CPU. ONNX Runtime takes a GPU only where it was built for one.
+        path: the file, ONNX or a program of ``torch.export``.
+        device: device for computation; default: the CPU. ONNX Runtime uses a GPU only if it was built for one.
 
     Raises:
-        NfbenchError: the file is missing, damaged, not ours or of another version, or a package is missing.
+        NfbenchError: the file is missing, damaged, not from nfbench or from another version, or a package is missing.
     """
     path, device = Path(path).expanduser(), device or torch.device("cpu")
     with path.open("rb") as file:
@@ -158,7 +158,7 @@ def load_exported(path: str | Path, device: torch.device | None = None) -> Expor
         raise
     except Exception as error:
         raise NfbenchError(
-            f"{path} is damaged, or no model that 'nfbench export' wrote ({one_line(error, 120)}); export it again"
+            f"{path} is damaged, or 'nfbench export' did not write it ({one_line(error, 120)}); export the model again"
         ) from error
 
 
@@ -190,7 +190,7 @@ def _load_onnx(path: Path, device: torch.device) -> ExportedModel:
     session = runtime.InferenceSession(str(path), options, providers=providers)
     text = session.get_modelmeta().custom_metadata_map.get(_ENTRY)
     if text is None:
-        raise NfbenchError(f"{path} is an ONNX file that 'nfbench export' did not write; give it one that it did")
+        raise NfbenchError(f"{path} is an ONNX file, but 'nfbench export' did not write it")
     metadata = Metadata.parse(text, path)
 
     def run(images: np.ndarray) -> dict[str, np.ndarray]:

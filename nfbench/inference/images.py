@@ -1,4 +1,4 @@
-"""The images that a prediction is asked for: found, decoded ahead by threads, or why they cannot be decoded."""
+"""Input images of predictions: finds them and decodes them ahead with threads."""
 
 import glob
 import os
@@ -24,11 +24,11 @@ _WILD = set("*?[")
 
 
 class Given(NamedTuple):
-    """An image as it was asked for.
+    """An input image.
 
     Attributes:
-        path: its file.
-        name: where files that are made of it go, below a folder.
+        path: path of the file.
+        name: relative path of its output files.
     """
 
     path: str
@@ -36,13 +36,13 @@ class Given(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """An image that was read, or why it could not be.
+    """An image that was read, or the reason why it could not be read.
 
     Attributes:
-        square: it, resized to the square that the backbone takes; None where it could not be read.
-        size: its own width and height.
-        error: why it could not be read, in one line.
-        seconds: that reading and resizing took.
+        square: the image, resized to the square input of the backbone; None if it could not be read.
+        size: original width and height.
+        error: why the image could not be read, in one line.
+        seconds: duration of reading and resizing.
     """
 
     given: Given
@@ -53,11 +53,11 @@ class Prepared(NamedTuple):
 
 
 def find_images(arguments: Sequence[str]) -> Iterator[Given]:
-    """All images that are asked for, in their order, one by one.
+    """Yields all requested images in order.
 
     Args:
-        arguments: files; folders, with all images below them, sorted; patterns such as ``parts/*.png``, where ``**``
-            stands for folders at any depth; ``-`` for standard input, one path a line.
+        arguments: files; folders, for all images below them, sorted; patterns such as ``parts/*.png``, in which ``**``
+            matches folders at any depth; ``-`` for standard input, one path per line.
 
     Raises:
         NfbenchError: a folder or pattern has no image.
@@ -81,21 +81,21 @@ def find_images(arguments: Sequence[str]) -> Iterator[Given]:
 
 
 def watched(folder: str, seconds: float) -> Iterator[list[Given]]:
-    """New images of a folder and below, again and again; a file whose size or time still changes waits.
+    """Watches a folder and its subfolders for new images; waits for files that are still being written.
 
     Args:
-        folder: the folder.
-        seconds: between two looks.
+        folder: folder to watch.
+        seconds: interval between two checks.
 
     Yields:
-        What is new at each look, which may be nothing.
+        New images of each check, possibly none.
 
     Raises:
-        NfbenchError: there is no such folder.
+        NfbenchError: the folder does not exist.
     """
     root = Path(folder)
     if not root.is_dir():
-        raise NfbenchError(f"'--watch' looks at a folder, and {folder} is none")
+        raise NfbenchError(f"'--watch' needs a folder, but {folder} is not one")
     done: set[str] = set()
     before: dict[str, tuple[int, int]] = {}
     while True:
@@ -104,7 +104,7 @@ def watched(folder: str, seconds: float) -> Iterator[list[Given]]:
             if _is_image(str(path)) and str(path) not in done:
                 try:
                     status = path.stat()
-                except OSError:  # it is gone again
+                except OSError:  # the file was removed meanwhile
                     continue
                 now[str(path)] = (status.st_size, status.st_mtime_ns)
         settled = [path for path, state in now.items() if before.get(path) == state]
@@ -115,12 +115,12 @@ def watched(folder: str, seconds: float) -> Iterator[list[Given]]:
 
 
 def prepared(images: Iterable[Given], side: int, threads: int) -> Iterator[Prepared]:
-    """Reads images by threads, each once the ones before are nearly done, and yields them in order.
+    """Reads images with threads, a few ahead of their use, and yields them in order.
 
     Args:
-        images: the images.
-        side: of the square that they are resized to, as for training.
-        threads: that read.
+        images: input images.
+        side: side of the square to resize to, as for training.
+        threads: number of threads.
     """
     with ThreadPoolExecutor(threads) as pool:
         yield from in_order(lambda image: pool.submit(_prepare, image, side).result, images, ahead=2 * threads)
@@ -147,7 +147,7 @@ def _is_image(path: str) -> bool:
 
 
 def _name(path: str) -> str:
-    """The path without what leads out of a folder, ending in ``.png``."""
+    """Returns the path without parts that lead out of a folder, ending in ``.png``."""
     parts = [part for part in Path(path).parts if part not in ("/", "..", "~")]
     name = os.path.join(*parts) if parts else "image"
     return name if name.lower().endswith(".png") else f"{name}.png"

@@ -1,4 +1,4 @@
-"""How long an image takes from its file to its map: decode, resize, backbone, method, and the copy to the host."""
+"""Latency of an image from file to map: decode, resize, backbone, method, and copy to the host."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from nfbench.scoring.scorer import Scorer
 __all__ = ["SECONDS", "count_flops", "latency_of_run", "measure_latency", "time_single"]
 
 SECONDS = 5.0
-"""What the timed images take at most, single ones and a batch of 32 together; three single ones are always timed."""
+"""Time limit for the timed images: single ones and a batch of 32. Three single images are always timed."""
 
 _WARM_UPS, _FEWEST, _SINGLE, _BATCH = 2, 3, 20, 32
 _log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 def latency_of_run(
     model: Method, recipe: Recipe, pictures: Sequence[Picture], device: torch.device, class_number: int
 ) -> Latency | None:
-    """The latency of a trained model; None, with a line in the log, where the weights of its backbone cannot be had."""
+    """Measures the latency of a trained model; logs a warning and returns None if weights are unavailable."""
     try:
         return measure_latency(Scorer(model, recipe, device, class_number=class_number), pictures)
     except NfbenchError as error:
@@ -38,18 +38,18 @@ def latency_of_run(
 
 
 def measure_latency(scorer: Scorer, pictures: Sequence[Picture], seconds: float = SECONDS) -> Latency:
-    """Times single images, and a batch of 32, after a warm-up.
+    """Times single images and a batch of 32 after a warm-up.
 
     Args:
-        scorer: with a trained model.
-        pictures: images, best as entries of files; they are taken in turn.
-        seconds: see ``SECONDS``.
+        scorer: scorer with a trained model.
+        pictures: images, preferably entries of files; used in turn.
+        seconds: time limit; see ``SECONDS``.
 
     Raises:
-        NfbenchError: the weights of the backbone cannot be had, or an image cannot be read.
+        NfbenchError: the weights of the backbone are unavailable, or an image cannot be read.
     """
     if not pictures:
-        raise NfbenchError("latency needs an image")
+        raise NfbenchError("cannot measure the latency without an image")
     alone = scorer.at(batch_size=1)
     single = time_single(lambda picture: alone.score([picture]), pictures, seconds / 2)
     batch, fps = list(islice(cycle(pictures), _BATCH)), None
@@ -72,7 +72,7 @@ def measure_latency(scorer: Scorer, pictures: Sequence[Picture], seconds: float 
 
 
 def time_single(score: Callable[[Picture], object], pictures: Sequence[Picture], seconds: float) -> list[float]:
-    """Seconds of single images after a warm-up: at most 20 of them, and 3 at least, within ``seconds``."""
+    """Times 3 to 20 single images after a warm-up, within ``seconds``; returns the seconds of each."""
     taken: list[float] = []
     for number, picture in enumerate(islice(cycle(pictures), _WARM_UPS + _SINGLE)):
         start = perf_counter()
@@ -86,7 +86,7 @@ def time_single(score: Callable[[Picture], object], pictures: Sequence[Picture],
 
 @torch.inference_mode()
 def count_flops(scorer: Scorer, picture: Picture) -> int:
-    """Floating-point operations of one image; see ``Latency.flops``."""
+    """Counts the floating-point operations of one image; see ``Latency.flops``."""
     from torch.utils.flop_counter import FlopCounterMode
 
     recipe, device = scorer.recipe, scorer.device

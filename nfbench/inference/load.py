@@ -1,4 +1,4 @@
-"""What ``nfbench predict`` can score images with."""
+"""Loading of all models that ``nfbench predict`` accepts."""
 
 from pathlib import Path
 
@@ -14,15 +14,15 @@ __all__ = ["load_model"]
 
 
 def load_model(path: str | Path, device: torch.device, batch_size: int = BATCH) -> Model:
-    """The model of a finished run, or of a file that was packed or exported.
+    """Loads the model of a finished run, or a packed or exported model.
 
     Args:
-        path: folder of the run or its ``run.json``; a file of ``nfbench pack`` or ``nfbench export``.
-        device: where to compute.
-        batch_size: images that the model is given at once; see ``TrainedModel.load``.
+        path: folder of the run or its ``run.json``; or a file of ``nfbench pack`` or ``nfbench export``.
+        device: device for computation.
+        batch_size: number of images per batch; see ``TrainedModel.load``.
 
     Raises:
-        NfbenchError: it cannot be used; says why.
+        NfbenchError: the model is unusable; the message gives the reason.
     """
     if Path(path).suffix.lower() in EXPORTED:
         return load_exported(path, device)

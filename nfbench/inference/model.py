@@ -1,4 +1,4 @@
-"""The model of a finished run, from its folder alone."""
+"""The model of a finished run, loaded from its folder."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -30,12 +30,12 @@ __all__ = ["TrainedModel", "run_folder", "trained_folder"]
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A trained model, with the record of the run that measured it.
+    """A trained model with the record of its run.
 
     Attributes:
-        folder: of the run.
-        record: its record.
-        scorer: scores pictures; higher scores are more anomalous.
+        folder: folder of the run.
+        record: record of the run.
+        scorer: scores pictures; higher is more anomalous.
     """
 
     folder: Path
@@ -44,17 +44,17 @@ class TrainedModel:
 
     @classmethod
     def load(cls, run: str | Path, device: torch.device, batch_size: int = BATCH) -> "TrainedModel":
-        """Reads the model of a run, as it was after its last epoch.
+        """Loads the model of a run after its last epoch.
 
         Args:
             run: folder of the run, or its ``run.json``.
-            device: where to compute.
-            batch_size: images that the method is given at once; with the default, scores are the evaluation's, bit
-                for bit on a CPU.
+            device: device for computation.
+            batch_size: number of images per batch. With the default, scores on a CPU equal those of the evaluation
+                bit for bit.
 
         Raises:
-            NfbenchError: the run is not finished, a file of it has changed, its model was not kept, or the weights of
-                its backbone cannot be had.
+            NfbenchError: the run is not finished, one of its files has changed, its model was not kept, or the weights
+                of its backbone are unavailable.
         """
         folder = run_folder(run)
         record = read_record(folder / "run.json")
@@ -70,15 +70,15 @@ class TrainedModel:
         batch_size: int = BATCH,
         network: Callable[[], nn.Module] | None = None,
     ) -> "TrainedModel":
-        """Reads the model of a run whose record is known.
+        """Loads the model of a run with a known record.
 
         Args:
-            record: of the run.
-            folder: has ``thresholds.json`` and ``run.json``.
-            source: has ``model.safetensors`` and ``training.json``.
-            device: where to compute.
+            record: record of the run.
+            folder: folder with ``thresholds.json`` and ``run.json``.
+            source: folder with ``model.safetensors`` and ``training.json``.
+            device: device for computation.
             batch_size: as for ``load``.
-            network: builds the backbone; by default from the weights that its configuration names.
+            network: builds the backbone; default: from the weights in its configuration.
 
         Raises:
             NfbenchError: as ``load``.
@@ -105,7 +105,7 @@ class TrainedModel:
 
     @property
     def title(self) -> str:
-        """The method and what it was trained on, for people."""
+        """Title of the method with its dataset and category."""
         return f"{self.record.cell.title} on {self.record.cell.dataset}/{self.record.cell.category}"
 
     @cached_property
@@ -125,7 +125,7 @@ class TrainedModel:
         """See ``nfbench.inference.predict.Model``.
 
         Raises:
-            NfbenchError: a score is not finite, or the method has no latents that NFA could be computed of.
+            NfbenchError: a score is not finite, or NFA is requested and the method has no white latents.
         """
         scored = self.score(squares)
         if not nfa:
@@ -137,20 +137,20 @@ class TrainedModel:
 
 
 def run_folder(run: str | Path) -> Path:
-    """The folder of a finished run, given by itself or by its ``run.json``.
+    """Returns the folder of a finished run, given the folder or its ``run.json``.
 
     Raises:
-        NfbenchError: there is none.
+        NfbenchError: it is not a finished run.
     """
     path = Path(run).expanduser()
     folder = path.parent if path.name == "run.json" else path
     if not (folder / "run.json").is_file():
-        raise NfbenchError(f"{folder} is no finished run: it has no run.json; name a folder below results/runs")
+        raise NfbenchError(f"{folder} is not a finished run: it has no run.json; give a folder below results/runs")
     return folder
 
 
 def trained_folder(folder: Path, record: RunRecord) -> Path:
-    """The folder of the training behind a run; another one where a model of several classes was evaluated."""
+    """Returns the folder of a run's training; it differs from the run's for a model of several classes."""
     spec = record.specs.evaluate
     return Path(os.path.normpath(folder / os.path.relpath(spec.trained, spec.run)))
 
@@ -159,7 +159,7 @@ def _kept(source: Path) -> Path:
     path = source / "model.safetensors"
     if not path.is_file():
         raise NfbenchError(
-            f"{path} is missing: the run kept no model; set 'keep_models: last' in the experiment, then "
-            f"'snakemake --cores all {path}' trains it again"
+            f"{path} is missing: the run kept no model; set 'keep_models: last' in the experiment and run 'snakemake "
+            f"--cores all {path}' to train it again"
         )
     return path

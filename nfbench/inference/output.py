@@ -1,4 +1,4 @@
-"""Predictions as rows and pictures."""
+"""Output of predictions as rows and pictures."""
 
 import csv
 import json
@@ -20,20 +20,20 @@ COLUMNS = (
     "image", "decision", "score", "threshold", "p_value", "largest", "row", "column", "area", "regions", "boxes",
     "mask", "heatmap", "overlay", "seconds", "error",
 )  # fmt: skip
-"""Of the table of predictions, and keys of its JSON lines; see docs/predict.md."""
+"""Columns of the table of predictions, and keys of its JSON lines; see docs/predict.md."""
 
 _RED = (255, 45, 45)
 _OPACITY = 0.55
 
 
 class Pictures(NamedTuple):
-    """Which pictures are made of each image, below a folder.
+    """Pictures to write for each image.
 
     Attributes:
-        folder: takes folders ``masks``, ``heatmaps`` and ``overlays``.
-        masks: PNG of 0 and 255.
-        heatmaps: ``png``, coloured on one scale for all images; ``tiff``, values as float32; None for none.
-        overlays: the image with its heat map, contours and decision.
+        folder: folder for the subfolders ``masks``, ``heatmaps`` and ``overlays``.
+        masks: write masks, PNG with 0 and 255.
+        heatmaps: ``png`` for colours on one scale for all images, ``tiff`` for float32 values, None for no heat maps.
+        overlays: write images with heat map, contours and decision.
     """
 
     folder: Path
@@ -42,7 +42,7 @@ class Pictures(NamedTuple):
     overlays: bool = False
 
     def draw(self, prediction: Prediction, decisions: Decisions) -> dict[str, str]:
-        """Makes the pictures of an image, and returns their paths by kind; nothing of methods without maps."""
+        """Writes the pictures of an image and returns their paths by kind; none for methods without maps."""
         score_map, detection = prediction.score_map, prediction.detection
         if score_map is None or detection is None:
             return {}
@@ -65,12 +65,12 @@ class Pictures(NamedTuple):
 
 
 class Rows:
-    """Writes a row for each prediction, at once, so that what is there is whole.
+    """Writes one row per prediction immediately, so that the output never ends in a partial row.
 
     Args:
-        file: takes the rows.
-        decisions: that were applied.
-        jsonl: JSON lines instead of CSV; boxes are lists, what is not known is null.
+        file: file to write to.
+        decisions: thresholds that were applied.
+        jsonl: write JSON lines instead of CSV; boxes are lists, and missing values are null.
     """
 
     def __init__(self, file: TextIO, decisions: Decisions, jsonl: bool = False) -> None:
@@ -114,26 +114,26 @@ def _row(prediction: Prediction, decisions: Decisions) -> dict[str, Any]:
 
 
 def image_of(prediction: Prediction) -> Image.Image:
-    """The image of a prediction, read once more.
+    """Reads the image of a prediction again.
 
     Raises:
-        NfbenchError: it cannot be read any more.
+        NfbenchError: the image can no longer be read.
     """
     return read_checked_image(unlisted(Path(prediction.given.path)))
 
 
 def mask(detection: Detection) -> Image.Image:
-    """A mask as a picture of 0 and 255."""
+    """Draws a mask with 0 and 255."""
     return Image.fromarray(detection.mask.astype(np.uint8) * 255)
 
 
 def heatmap(score_map: np.ndarray, decisions: Decisions) -> Image.Image:
-    """A map ``(H, W)`` in colours: the mean of normal pixels is dark, the threshold in the middle."""
+    """Colours a map ``(H, W)``: the mean of normal pixels is dark, and the threshold is the middle colour."""
     return Image.fromarray(_coloured(score_map, decisions))
 
 
 def overlay(image: Image.Image, score_map: np.ndarray, detection: Detection, decisions: Decisions) -> Image.Image:
-    """The image with its heat map where that is high, and contours of the regions."""
+    """Draws an image with its heat map where values are high, and contours of the regions."""
     from scipy import ndimage
 
     colours, marked = _coloured(score_map, decisions), detection.mask
@@ -167,7 +167,7 @@ def _short(value: float) -> str:
 
 
 def _captioned(picture: Image.Image, text: str, alarm: bool | None) -> Image.Image:
-    """A picture above a line of text, as large as its width allows."""
+    """Adds a line of text below a picture, as large as its width allows."""
     size = max(10, min(round(picture.width / 22), math.ceil(1.7 * picture.width / max(1, len(text)))))
     canvas = Image.new("RGB", (picture.width, picture.height + 2 * size), (140, 20, 20) if alarm else (25, 60, 35))
     canvas.paste(picture)

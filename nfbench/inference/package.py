@@ -1,7 +1,7 @@
-"""A run as one file: what scoring needs, and a card that says what it is.
+"""Packages: a run as one file, with everything that scoring needs and a model card.
 
-A package is a zip without compression. ``manifest.json`` lists size and SHA-256 of all other files and is sealed as
-records are. Weights are safetensors, the rest is text: reading a package runs no code that is in it.
+A package is a zip without compression. ``manifest.json`` lists size and SHA-256 of all other files and has a seal like
+records. Weights are safetensors, and the rest is text, so reading a package runs no code from it.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ from nfbench.training.checkpoint import load_state, save_state
 __all__ = ["SUFFIX", "PackageRecord", "is_package", "pack", "read_package"]
 
 SUFFIX = ".nfbench"
-"""Ending of packages, which they are recognized by."""
+"""File ending of packages."""
 
 _FORMAT = 1
 _MANIFEST, _CARD, _WEIGHTS = "manifest.json", "README.md", "backbone.safetensors"
@@ -44,18 +44,18 @@ _RUN, _MODEL = ("run.json", THRESHOLDS), ("training.json", "model.safetensors")
 _REQUIRED = {*_RUN, *_MODEL, _CARD}
 _LARGEST_MANIFEST = 1 << 20
 _DAMAGED = (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError, RecursionError)
-"""What zipfile and json raise for damaged or foreign files."""
+"""Errors of zipfile and json for damaged or foreign files."""
 
 
 class PackageRecord(Record):
     """The manifest of a package.
 
     Attributes:
-        format: number of the layout.
-        nfbench: version that packed it.
-        cell: the run.
-        weights_sha256: hash of the backbone's state, included or not.
-        written: all other files.
+        format: version of the layout.
+        nfbench: version of nfbench that packed the run.
+        cell: cell of the run.
+        weights_sha256: hash of the backbone's state, whether included or not.
+        written: sizes and hashes of all other files.
     """
 
     format: int
@@ -66,29 +66,29 @@ class PackageRecord(Record):
 
 
 def is_package(path: str | Path) -> bool:
-    """Whether a path is a file with the ending of packages."""
+    """Whether a path is a file with the ending of a package."""
     return Path(path).suffix == SUFFIX and Path(path).expanduser().is_file()
 
 
 def pack(run: str | Path, output: str | Path | None = None, weights: bool = False) -> Path:
-    """Writes a finished run as one file, atomically; the same run gives the same bytes.
+    """Packs a finished run into one file, atomically; the same run gives the same bytes.
 
     Args:
         run: folder of the run, or its ``run.json``.
-        output: file to write, by default named after the cell, in the current folder.
+        output: file to write; default: named after the cell, in the current folder.
         weights: include the weights of the backbone.
 
     Returns:
-        The file.
+        Path of the file.
 
     Raises:
-        NfbenchError: the run cannot be used, the name has another ending, or the backbone's weights cannot be had.
+        NfbenchError: the run is unusable, the name has another ending, or the backbone's weights are unavailable.
     """
     model = TrainedModel.load(run, torch.device("cpu"))
     record, source = model.record, trained_folder(model.folder, model.record)
     path = Path(output or _name(record)).expanduser()
     if path.suffix != SUFFIX:
-        raise NfbenchError(f"{path}: the name of a package ends in {SUFFIX}, by which 'nfbench predict' knows it")
+        raise NfbenchError(f"{path}: the name of a package must end in {SUFFIX}")
     recipe = record.features.recipe
     with tempfile.TemporaryDirectory(prefix="nfbench-") as temporary:
         folder, thresholds = Path(temporary), model.thresholds
@@ -117,17 +117,18 @@ def pack(run: str | Path, output: str | Path | None = None, weights: bool = Fals
 
 
 def read_package(path: str | Path, device: torch.device, batch_size: int = BATCH) -> TrainedModel:
-    """The model of a package.
+    """Loads the model of a package.
 
-    All files are checked against the manifest while they are copied to a temporary folder, which is gone on return.
+    All files are verified against the manifest while they are copied to a temporary folder, which is then removed.
 
     Args:
         path: the file.
-        device: where to compute.
-        batch_size: images that the method is given at once; see ``TrainedModel.load``.
+        device: device for computation.
+        batch_size: number of images per batch; see ``TrainedModel.load``.
 
     Raises:
-        NfbenchError: it is damaged, no package, of another format, or its backbone's weights cannot be had; one line.
+        NfbenchError: the file is damaged, not a package, or of another format, or the backbone's weights are
+            unavailable; one line.
     """
     path = Path(path).expanduser()
     with tempfile.TemporaryDirectory(prefix="nfbench-") as temporary:
@@ -137,7 +138,7 @@ def read_package(path: str | Path, device: torch.device, batch_size: int = BATCH
             record = read_record(folder / "run.json")
             network = _packed_network(record.features.recipe, folder) if _WEIGHTS in package.written else None
             model = TrainedModel.read(record, folder, folder, device, batch_size, network)
-            model.thresholds  # noqa: B018 - read while the files are there
+            model.thresholds  # noqa: B018 - read before the files are removed
         except NfbenchError as error:
             said = str(error).replace(f"{folder}/", "")
             raise NfbenchError(
@@ -149,7 +150,7 @@ def read_package(path: str | Path, device: torch.device, batch_size: int = BATCH
 
 
 def _packed_network(recipe: Recipe, folder: Path) -> Any:
-    """Builds the backbone from its packed weights, which are read once."""
+    """Returns a function that builds the backbone from its packed weights, which are read once."""
     state = load_state(folder / _WEIGHTS)
 
     def build() -> nn.Module:
@@ -159,20 +160,20 @@ def _packed_network(recipe: Recipe, folder: Path) -> Any:
         except RuntimeError as error:
             raise NfbenchError(f"{_WEIGHTS}: {one_line(error)}") from error
         if state_hash(model) != recipe.weights_sha256:
-            raise NfbenchError(f"{_WEIGHTS} has other weights than those that the model was trained with")
+            raise NfbenchError(f"{_WEIGHTS} differs from the weights that the model was trained with")
         return model
 
     return build
 
 
 def _load_network(path: Path, model: TrainedModel) -> None:
-    """Loads the backbone at once, so that what is missing is said before images are read."""
+    """Loads the backbone immediately, so that missing weights are reported before images are read."""
     try:
         model.scorer.extractor.model  # noqa: B018
     except NfbenchError as error:
         backbone = model.record.features.recipe.backbone
         raise NfbenchError(
-            f"{path} has no weights of its backbone, and those that the model was trained with cannot be loaded from "
+            f"{path} does not include the weights of its backbone, and they cannot be loaded from "
             f"'{backbone.weights}' here; pack the run with '--weights' ({error})"
         ) from error
 
@@ -183,7 +184,7 @@ def _name(record: RunRecord) -> str:
 
 
 def _reader(folder: Path, record: RunRecord) -> str | None:
-    """Name of the dataset reader, from the record of the manifest; None where that is gone."""
+    """Returns the dataset reader's name from the record of the manifest; None if the record is missing."""
     spec = record.specs.evaluate
     depth = len(Path(spec.run).parts)
     if Path(spec.run).is_absolute() or len(folder.absolute().parts) <= depth:
@@ -197,7 +198,7 @@ def _reader(folder: Path, record: RunRecord) -> str | None:
 
 
 def _add(archive: zipfile.ZipFile, path: Path) -> None:
-    """Adds a file as it is, without its time."""
+    """Adds a file uncompressed, without its modification time."""
     info = zipfile.ZipInfo(path.name)
     info.external_attr, info.file_size = 0o644 << 16, path.stat().st_size
     with path.open("rb") as source, archive.open(info, "w") as target:
@@ -205,49 +206,49 @@ def _add(archive: zipfile.ZipFile, path: Path) -> None:
 
 
 def _unpack(path: Path, folder: Path) -> PackageRecord:
-    """Copies the files of a package to a folder; every name, size and hash is that of the manifest."""
+    """Copies the files of a package to a folder, and verifies names, sizes and hashes by the manifest."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = _members(path, archive)
             package = _manifest(path, archive)
             if members.keys() != package.written.keys() or not members.keys() >= _REQUIRED:
                 odd = min((members.keys() ^ package.written.keys()) | (_REQUIRED - members.keys()))
-                raise NfbenchError(f"{path} and its manifest do not agree about the file {odd!r}; copy it again")
+                raise NfbenchError(f"{path}: the file {odd!r} does not match the manifest; copy the package again")
             for name, known in package.written.items():
                 with archive.open(name) as source:
                     found = _copy(source, folder / name, known.size)
                 if found != known.sha256 or members[name].file_size != known.size:
                     raise NfbenchError(f"{path}: {name} has changed since the run was packed; copy it again")
     except _DAMAGED as error:
-        raise NfbenchError(f"{path} is damaged or no package ({one_line(error) or 'cut'}); copy it again") from error
+        raise NfbenchError(f"{path} is damaged or not a package ({one_line(error) or 'cut'}); copy it again") from error
     return package
 
 
 def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The files but the manifest, by name: no other names than ours, each once, stored as they are."""
+    """Returns all files except the manifest by name; checks that names are known, unique and uncompressed."""
     infos, size = archive.infolist(), path.stat().st_size
     allowed = {*_REQUIRED, _WEIGHTS, _MANIFEST}
     for info in infos:
         if info.filename not in allowed:
-            raise NfbenchError(f"{path} has a file {info.filename[:60]!r}, which no package has")
+            raise NfbenchError(f"{path} has an unexpected file {info.filename[:60]!r}")
         stored = info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size
         if not stored or info.flag_bits & 1:
-            raise NfbenchError(f"{path}: {info.filename} is compressed or encrypted, as no package is")
+            raise NfbenchError(f"{path}: {info.filename} is compressed or encrypted, unlike in a package")
     if len({info.filename for info in infos}) < len(infos) or sum(info.file_size for info in infos) > size:
-        raise NfbenchError(f"{path} has a file twice, or files that are larger than itself")
+        raise NfbenchError(f"{path} has a duplicate file, or files that are larger than the package")
     return {info.filename: info for info in infos if info.filename != _MANIFEST}
 
 
 def _manifest(path: Path, archive: zipfile.ZipFile) -> PackageRecord:
     if _MANIFEST not in archive.namelist():
-        raise NfbenchError(f"{path} has no {_MANIFEST}: it is no package")
+        raise NfbenchError(f"{path} is not a package: it has no {_MANIFEST}")
     with archive.open(_MANIFEST) as file:
         values = json.loads(file.read(_LARGEST_MANIFEST))
     if not isinstance(values, dict) or values.pop("seal", None) != seal_of(values):
         raise NfbenchError(f"{path}: {_MANIFEST} has changed since the run was packed; copy it again")
     if values.get("format") != _FORMAT:
         raise NfbenchError(
-            f"{path} has format {one_line(values.get('format'))}, and nfbench {nfbench.__version__} reads {_FORMAT}; "
+            f"{path} has format {one_line(values.get('format'))}, but nfbench {nfbench.__version__} reads {_FORMAT}; "
             "pack the run again"
         )
     try:
@@ -258,7 +259,7 @@ def _manifest(path: Path, archive: zipfile.ZipFile) -> PackageRecord:
 
 
 def _copy(source: Any, target: Path, size: int) -> str:
-    """Copies at most ``size`` bytes; returns their SHA-256."""
+    """Copies at most ``size`` bytes and returns their SHA-256."""
     digest, left = hashlib.sha256(), size
     file: BinaryIO
     with target.open("xb") as file:

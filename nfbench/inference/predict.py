@@ -1,4 +1,4 @@
-"""Scores and decisions of new images, one batch at a time."""
+"""Prediction: scores and decisions for new images, batch by batch."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +18,7 @@ __all__ = ["Located", "Model", "Prediction", "decide", "predict"]
 
 
 class Model(Protocol):
-    """What scores images: the model of a run, or an exported file."""
+    """Interface of a model that scores images: of a run, or from an exported file."""
 
     @property
     def side(self) -> int:
@@ -29,15 +29,15 @@ class Model(Protocol):
         """Scores of normal images that the model was not fitted to."""
 
     def locate(self, squares: Sequence[Image.Image], nfa: bool) -> "Located":
-        """Scores ``B`` images of this side; ``nfa`` asks for maps of -log10 NFA."""
+        """Scores ``B`` images of size ``side``; ``nfa`` requests maps of -log10 NFA."""
 
 
 class Located(NamedTuple):
-    """What a model says of ``B`` images.
+    """Scores and maps of ``B`` images.
 
     Attributes:
         scores: image scores ``(B,)``, float32; higher is more anomalous.
-        maps: ``(B, h, w)`` float32, of -log10 NFA where these were asked for; None of methods without maps.
+        maps: maps ``(B, h, w)``, float32, or of -log10 NFA if requested; None for methods without maps.
     """
 
     scores: np.ndarray
@@ -45,17 +45,17 @@ class Located(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What is known of an image.
+    """Prediction for one image.
 
     Attributes:
-        given: the image.
-        score: its image score; None where it could not be read, and so are the next ones.
-        anomalous: whether it is, by the threshold.
-        p_value: share of normal images that score at least as high, the image itself counted among them.
-        score_map: its map ``(H, W)`` at its own size; None of methods without maps.
-        detection: what the map marks; None without.
-        seconds: of its decoding, and its share of the batch's.
-        error: why it could not be read.
+        given: the input image.
+        score: image score. If the image could not be read, this and the following are None.
+        anomalous: whether the image is anomalous by the threshold.
+        p_value: share of normal images that score at least as high, counting the image itself.
+        score_map: map ``(H, W)`` at the size of the image; None for methods without maps.
+        detection: anomalous pixels and regions of the map; None without maps.
+        seconds: time for decoding, plus the image's share of the batch.
+        error: why the image could not be read.
     """
 
     given: Given
@@ -71,14 +71,14 @@ class Prediction(NamedTuple):
 def predict(
     model: Model, decisions: Decisions, images: Iterable[Given], batch_size: int = 16, threads: int = 2
 ) -> Iterator[Prediction]:
-    """Scores and decides on images in their order, as they come; no more than some batches are in memory.
+    """Scores images in order and decides on them; keeps only a few batches in memory.
 
     Args:
-        model: scores them.
-        decisions: decides.
-        images: what to score; those that cannot be read are passed on with the reason.
-        batch_size: images that the model is given at once.
-        threads: that read images.
+        model: model for scoring.
+        decisions: thresholds.
+        images: input images; predictions of unreadable ones contain the reason.
+        batch_size: number of images per batch.
+        threads: number of threads that read images.
     """
     read = prepared(images, model.side, threads)
     while batch := list(_until(read, batch_size)):
@@ -97,7 +97,7 @@ def predict(
 
 
 def _until(read: Iterator[Prepared], batch_size: int) -> Iterator[Prepared]:
-    """Images until ``batch_size`` of them could be read: the others take no place in a batch."""
+    """Yields images until ``batch_size`` of them are readable; unreadable ones do not count."""
     left = batch_size
     for image in islice(read, 64 * batch_size):
         yield image
@@ -109,24 +109,24 @@ def _until(read: Iterator[Prepared], batch_size: int) -> Iterator[Prepared]:
 def decide(
     decisions: Decisions, image: Prepared, score: float, score_map: np.ndarray | None, seconds: float = 0.0
 ) -> Prediction:
-    """The prediction for an image that was scored.
+    """Builds the prediction of a scored image.
 
     Args:
-        decisions: decides.
+        decisions: thresholds.
         image: the image.
-        score: its image score.
-        score_map: its map ``(h, w)``, of -log10 NFA for the rule ``nfa``; None of methods without maps.
-        seconds: that scoring took.
+        score: image score.
+        score_map: map ``(h, w)``, of -log10 NFA for the rule ``nfa``; None for methods without maps.
+        seconds: duration of scoring.
 
     Raises:
-        NfbenchError: the rule needs a map and there is none.
+        NfbenchError: the rule needs a map, but there is none.
     """
     started = time.monotonic()
     width, height = image.size
     resized = None if score_map is None else resize_map(score_map, height, width)
     detection = None if resized is None else decisions.detect(resized)
     if detection is None and decisions.image is None:
-        raise NfbenchError("the rule 'nfa' decides by regions, and this method makes no maps; take another '--rule'")
+        raise NfbenchError("the rule 'nfa' decides by regions, but this method has no maps; use another '--rule'")
     anomalous = decisions.is_anomalous(score, detection)
     spent = image.seconds + seconds + time.monotonic() - started
     return Prediction(image.given, score, anomalous, decisions.p_value(score), resized, detection, spent)

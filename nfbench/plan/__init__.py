@@ -1,1 +1,1 @@
-"""The plan: cells of an experiment, where their files lie, and the jobs that make them."""
+"""The plan: cells of an experiment, their files, and the jobs that write them."""

@@ -1,4 +1,4 @@
-"""The catalogue: which datasets and categories the configuration means, where they lie, and what must be fetched."""
+"""The catalogue: datasets and categories of the configuration, their folders, and what must be fetched."""
 
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ __all__ = ["Catalogue"]
 
 
 class Catalogue:
-    """Datasets as a configuration means them; what is found on disk is looked up once.
+    """Datasets of a configuration. Looks at the disk once per dataset.
 
     Args:
         bench: configuration and experiments.
@@ -27,23 +27,23 @@ class Catalogue:
         self._members: dict[str, dict[str, str]] = {}
 
     def reader(self, dataset: str) -> Dataset:
-        """The reader of a dataset."""
+        """Returns the reader of a dataset."""
         return find_dataset(self.bench.dataset(dataset).dataset)
 
     def is_miniature(self, dataset: str) -> bool:
-        """Whether a dataset's tiny copy is read instead of its images."""
+        """Whether the dataset's tiny copy replaces its images."""
         reader = self.reader(dataset)
         own = self.bench.dataset(dataset).root is not None and not reader.categories  # the user's own images
         return self.bench.config.miniature and reader.has_miniature and not own
 
     def root(self, dataset: str) -> Path:
-        """Folder of a dataset's categories: of its images, or of its tiny copy."""
+        """Returns the folder with the categories of a dataset or of its tiny copy."""
         if self.is_miniature(dataset):
             return Path(self.bench.config.results_root) / "images" / self.bench.dataset(dataset).dataset
         return self.bench.dataset_root(dataset)
 
     def to_fetch(self, dataset: str) -> list[str]:
-        """The reader of a dataset that is downloaded before it is read, or was; else nothing."""
+        """Returns the reader of a dataset that is to be downloaded, or was; else an empty list."""
         config = self.bench.dataset(dataset)
         source = read_sources().get(config.dataset)
         if source is None or config.root or self.is_miniature(dataset):
@@ -54,7 +54,7 @@ class Catalogue:
 
     @cached_property
     def views(self) -> dict[str, tuple[AnomaliesConfig | None, int]]:
-        """All views that features are cached of, and what those of pseudo-anomalies are made from, with its seed."""
+        """All views with cached features; for pseudo-anomalies, their configuration and seed."""
         experiments = self.bench.experiments.values()
         seeds = max([self.bench.config.seeds or 0, *(experiment.seeds for experiment in experiments)])
         found: dict[str, tuple[AnomaliesConfig | None, int]] = {"train": (None, 0), "test": (None, 0)}
@@ -70,21 +70,21 @@ class Catalogue:
         return found
 
     def available(self, dataset: str) -> list[str]:
-        """Categories of a dataset that can be used.
+        """Lists the categories of a dataset that can be used.
 
         Raises:
-            NfbenchError: there is none, or a grid asks for a category that the dataset does not have.
+            NfbenchError: there is none, or a grid names a category that the dataset does not have.
         """
         if dataset not in self._available:
             self._available[dataset] = self._find(dataset)
         return self._available[dataset]
 
     def official(self, dataset: str) -> tuple[str, ...]:
-        """All categories of a dataset that is no union; none where the reader takes any folders."""
+        """Lists all categories of a dataset that is not a union; none if the reader accepts any folder."""
         return self.reader(dataset).categories
 
     def source(self, dataset: str, category: str) -> str:
-        """The dataset that a category's images are in: ``dataset`` itself, or of a union one of its members."""
+        """Returns the dataset with the images of a category: ``dataset`` itself, or a member of a union."""
         if not self.bench.dataset(dataset).union:
             return dataset
         if dataset not in self._members:
@@ -92,12 +92,12 @@ class Catalogue:
         return self._members[dataset].get(category, dataset)
 
     def classes(self, cell: Cell) -> list[str]:
-        """Categories that a cell's model is trained on."""
+        """Lists the categories that a cell's model is trained on."""
         return classes_of(self.bench, cell, self.available)
 
     @cached_property
     def notes(self) -> dict[str, DatasetNote]:
-        """What tables say of the datasets that are no official ones as they are."""
+        """Notes for tables about datasets that differ from the official ones."""
         blocks = [block for experiment in self.bench.experiments.values() for block in experiment.grid]
         given = {*self.bench.datasets, *(name for block in blocks for name in block.datasets)}
         named = sorted({*given, *(member for name in given for member in self.bench.dataset(name).union or ())})
@@ -124,10 +124,10 @@ class Catalogue:
         return self.reader(dataset).available(self.root(dataset))
 
     def _check_asked(self, dataset: str) -> None:
-        """Refuses categories that are asked for where they are on disk, and that the dataset does not have.
+        """Refuses unknown categories in ``available: [...]`` of grids and unions.
 
         Raises:
-            NfbenchError: names the experiment or union, and the nearest category.
+            NfbenchError: the message names the experiment or union, and the nearest category.
         """
         official = self.official(dataset)
         blocks = [
@@ -152,5 +152,5 @@ def _subset(dataset: DatasetConfig) -> str:
         ("anomalous test", dataset.max_test_anomalous),
     )
     kept = [f"at most {limit} {kind} images" for kind, limit in limits if limit]
-    frames = [f"one of {dataset.stride} frames of each video"] if dataset.stride > 1 else []
+    frames = [f"one in {dataset.stride} frames of each video"] if dataset.stride > 1 else []
     return "a subset: " + ", ".join([*frames, *kept])

@@ -1,4 +1,4 @@
-"""The grid: a pure function from an experiment to its cells."""
+"""Expansion of an experiment's grid into cells; pure functions."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -12,14 +12,14 @@ from nfbench.core.errors import NfbenchError
 __all__ = ["Block", "Cell", "cells_of", "classes_of", "expand", "expand_blocks", "members"]
 
 AvailableCategories = Callable[[str], list[str]]
-"""Categories of a dataset that are there to be used, by the dataset's name."""
+"""Function from the name of a dataset to the categories that can be used."""
 
 _ALL = "all"
 
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One evaluated run: what is trained on which features of which images, from which seed.
+    """One evaluated run: a method, features, images and a seed.
 
     In the setting unified, the cells of a dataset's categories share one training.
 
@@ -29,7 +29,7 @@ class Cell:
         category: category of the dataset.
         method: name of the method or variant.
         backbone: tag of the backbone, see ``BackboneConfig.tag``.
-        seed: number of the seed.
+        seed: seed of the run.
     """
 
     setting: str
@@ -41,7 +41,7 @@ class Cell:
 
     @property
     def trained(self) -> "Cell":
-        """The cell of the training: that of category ``all`` in the setting unified, else this one."""
+        """Cell of the training: that of category ``all`` in the setting unified, else this cell."""
         return replace(self, category=_ALL) if self.setting == "unified" else self
 
     def __str__(self) -> str:
@@ -60,33 +60,33 @@ class Block(Model):
 
     @property
     def cells(self) -> Iterator[Cell]:
-        """All cells of the block, seeds fastest."""
+        """Yields all cells of the block; seeds vary fastest."""
         for category, backbone, method in product(self.categories, self.backbones, self.methods):
             for seed in range(self.seeds):
                 yield Cell(self.setting, self.dataset, category, method, backbone, seed)
 
 
 def expand(bench: Bench, experiment_name: str, available: AvailableCategories) -> list[Cell]:
-    """All cells of an experiment, without repetition, in the order in which the experiment names them."""
+    """Lists all cells of an experiment without duplicates, in the order of the experiment's file."""
     return cells_of(expand_blocks(bench, experiment_name, available))
 
 
 def cells_of(blocks: Iterable[Block]) -> list[Cell]:
-    """All cells of blocks, each once, in the order of the blocks."""
+    """Lists all cells of blocks without duplicates, in the order of the blocks."""
     return list(dict.fromkeys(cell for block in blocks for cell in block.cells))
 
 
 def expand_blocks(bench: Bench, experiment_name: str, available: AvailableCategories) -> list[Block]:
-    """The blocks of an experiment with the categories that they have, one for each dataset; none without a grid.
+    """Returns the blocks of an experiment with their categories, one per dataset; none without a grid.
 
     Args:
         bench: configuration and experiments.
         experiment_name: name of the experiment.
-        available: lists the categories of a dataset; asked for datasets whose categories are not named.
+        available: lists the categories of a dataset; called for datasets whose categories are not named.
 
     Raises:
-        NfbenchError: unknown experiment, a dataset without categories, a category that is named and not there, or a
-            folder whose name is no name of a category.
+        NfbenchError: the experiment is unknown, a dataset has no categories, a named category is missing, or the name
+            of a folder is not valid for a category.
     """
     experiment = bench.experiment(experiment_name)
     available = _checked(available)
@@ -113,7 +113,7 @@ def expand_blocks(bench: Bench, experiment_name: str, available: AvailableCatego
 
 
 def classes_of(bench: Bench, cell: Cell, available: AvailableCategories) -> list[str]:
-    """Categories that a cell's model is trained on: its own, or in the setting unified those of the dataset.
+    """Lists the categories that a cell's model is trained on: its own, or all in the setting unified.
 
     Raises:
         NfbenchError: no experiment has runs of the dataset in the setting unified.
@@ -126,25 +126,25 @@ def classes_of(bench: Bench, cell: Cell, available: AvailableCategories) -> list
 
 
 def members(bench: Bench, dataset: str, available: AvailableCategories) -> dict[str, str]:
-    """The datasets that the categories of a union come from, by category, in the order of the union.
+    """Returns the dataset of each category of a union, in the order of the union.
 
     Raises:
-        NfbenchError: two of its datasets have a category of one name.
+        NfbenchError: two of its datasets have a category with the same name.
     """
     found: dict[str, str] = {}
     for member, named in (bench.dataset(dataset).union or {}).items():
         for category in _chosen(member, named, available):
             if category in found:
                 raise NfbenchError(
-                    f"union '{dataset}': '{found[category]}' and '{member}' both have a category '{category}', and a "
-                    "class is known by its name; leave one of them out"
+                    f"union '{dataset}': '{found[category]}' and '{member}' both have a category '{category}'; names "
+                    "of categories must be unique, so remove one of them"
                 )
             found[category] = member
     return found
 
 
 def _checked(available: AvailableCategories) -> AvailableCategories:
-    """Categories of a dataset, once their names are checked."""
+    """Wraps ``available`` with a check of the categories' names."""
 
     @cache
     def found(dataset: str) -> list[str]:
@@ -157,7 +157,7 @@ def _checked(available: AvailableCategories) -> AvailableCategories:
 
 
 def _check_categories(bench: Bench, experiment: Experiment, available: AvailableCategories) -> None:
-    """Each category that a grid or the configuration names is one of a dataset's."""
+    """Checks that each category that a grid or the configuration names exists."""
     known: dict[str, None] = {}
     for block in experiment.grid:
         for dataset, named in block.datasets.items():
@@ -171,35 +171,35 @@ def _check_categories(bench: Bench, experiment: Experiment, available: Available
 
 
 def _check_setting(bench: Bench, setting: str, method: str) -> None:
-    """Real anomalies belong to the setting few-anomaly, and to no other."""
+    """Checks that real anomalies occur in the setting few-anomaly and in no other."""
     anomalies = bench.variant(method).anomalies
     real = anomalies.real if anomalies else 0
     if (setting == "few-anomaly") != (real > 0):
-        hint = "takes" if real else "needs variants with 'anomalies: {real: ...}'; it has"
+        hint = "it has" if real else "use a variant with 'anomalies: {real: ...}'; it has"
         raise NfbenchError(
-            f"setting '{setting}' of method '{method}': {hint} {real} real anomalies; methods that learn "
-            "from real anomalies are in the setting few-anomaly, and all others are not"
+            f"setting '{setting}' of method '{method}': {hint} {real} real anomalies; the setting few-anomaly is for "
+            "methods that learn from real anomalies, and only for these"
         )
 
 
 def _check_search(bench: Bench, block: Block, method: str) -> None:
-    """Settings are searched for in the setting one-class, on the backbones of the search."""
+    """Checks that searches are in the setting one-class and on the backbones of the search."""
     search = bench.variant(method).search
     if search is None:
         return
     if block.setting != "one-class":
-        raise NfbenchError(f"variant '{method}' has a 'search', which is for the setting one-class alone")
+        raise NfbenchError(f"variant '{method}' has a 'search', which only works in the setting one-class")
     tags = [backbone.tag for backbone in search.backbones]
     for backbone in block.backbones:
         if backbone not in tags:
             raise NfbenchError(
-                f"variant '{method}' is to be run on '{backbone}', which is not among the 'backbones' of its "
+                f"variant '{method}' cannot run on '{backbone}', which is not among the 'backbones' of its "
                 f"search: {', '.join(tags)}"
             )
 
 
 def _categories(bench: Bench, dataset: str, named: Categories, available: AvailableCategories) -> Iterator[str]:
-    """The categories that a block names, but for those that config.yaml leaves out."""
+    """Yields the categories that a block names, except those that config.yaml excludes."""
     for category in _chosen(dataset, named, available):
         if bench.config.categories is None or category in bench.config.categories:
             yield category

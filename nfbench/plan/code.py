@@ -1,14 +1,14 @@
-"""The code that a result follows from: definitions of nfbench that a stage can reach, and a hash of them.
+"""Hash of the nfbench code that a result depends on: all definitions that a stage can reach.
 
-From a root, such as ``nfbench.training.fit:fit``, the closure follows every name, attribute of a module and import to
-the top-level definition behind it, in annotations too, since the type of a parameter says which methods may run.
-A class is taken whole. Of each module that is imported on the way, its effects count: top-level statements that are no
-definition. The hash is over the syntax tree: comments, docstrings, formatting and the order of definitions do not
-change it; neither do ``__all__``, ``__version__`` and ``if TYPE_CHECKING:``.
+From a root, such as ``nfbench.training.fit:fit``, the closure follows each name, attribute of a module and import to
+its top-level definition. It also follows annotations, since the type of a parameter determines which methods may run.
+Classes are included as a whole. Each module imported on the way contributes its effects: top-level statements that are
+not definitions. The hash is computed from the syntax tree: comments, docstrings, formatting and the order of
+definitions do not change it; neither do ``__all__``, ``__version__`` and ``if TYPE_CHECKING:``.
 
-Not followed: plug-ins and other modules that are found by a name in a string; they are roots of their own. Decorators
-and base classes count for what they decorate and derive, not the other way round: a definition that only registers
-itself with one is not found.
+Plug-ins and other modules that are found by name in a string are not followed; they are roots of their own. A
+definition depends on its decorators and base classes, but not the other way round: a definition that only registers
+itself is not found.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ __all__ = ["Code", "code_hash", "reachable"]
 
 
 class _Node(NamedTuple):
-    """A top-level definition, the effects or the whole of a module, or a data file beside it."""
+    """A top-level definition, the effects of a module, a whole module, or a data file next to it."""
 
     module: str
     name: str
@@ -36,19 +36,19 @@ class _Node(NamedTuple):
 
 @cache
 def code_hash(*roots: str) -> str:
-    """Hash of the code of nfbench that ``roots`` reach, 12 hex digits.
+    """Returns the hash of the nfbench code that ``roots`` reach, 12 hex digits.
 
     Args:
         roots: definitions, such as ``nfbench.training.fit:fit``, or modules, such as ``nfbench.methods.fastflow``.
 
     Raises:
-        NfbenchError: an unknown root.
+        NfbenchError: a root is unknown.
     """
     return _nfbench().hash(*roots)
 
 
 def reachable(*roots: str) -> list[str]:
-    """Definitions, effects and data files of nfbench that ``roots`` reach, as ``module:name``, sorted."""
+    """Lists definitions, effects and data files that ``roots`` reach, as ``module:name``, sorted."""
     return _nfbench().reachable(*roots)
 
 
@@ -58,11 +58,11 @@ def _nfbench() -> "Code":
 
 
 class Code:
-    """The definitions of a package. Each file is read at most once, when it is first needed.
+    """Definitions of a package. Each file is read at most once, when it is first needed.
 
     Args:
         folder: folder of the package.
-        package: its name.
+        package: name of the package.
     """
 
     def __init__(self, folder: Path, package: str) -> None:
@@ -72,12 +72,12 @@ class Code:
         self._digests: dict[_Node, str] = {}
 
     def hash(self, *roots: str) -> str:
-        """Hash of all that ``roots`` reach; see ``code_hash``."""
+        """Returns the hash of everything that ``roots`` reach; see ``code_hash``."""
         digests = (self._digest(node) for node in self._closure(roots))
         return hashlib.sha256("\n".join(digests).encode()).hexdigest()[:12]
 
     def reachable(self, *roots: str) -> list[str]:
-        """All that ``roots`` reach, as ``module:name``."""
+        """Lists everything that ``roots`` reach, as ``module:name``."""
         return list(map(str, self._closure(roots)))
 
     def _closure(self, roots: Iterable[str]) -> list[_Node]:
@@ -94,7 +94,7 @@ class Code:
         name, _, definition = root.partition(":")
         module = self._module(name)
         if module is None:
-            raise NfbenchError(f"'{root}': there is no module '{name}' in package '{self.package}'")
+            raise NfbenchError(f"'{root}': package '{self.package}' has no module '{name}'")
         if not definition:
             return [_Node(name, WHOLE)]
         known = [*module.definitions, *module.imports]
@@ -106,7 +106,7 @@ class Code:
         return node.name == WHOLE or (node.name == EFFECTS and not self._loaded(node.module).effects)
 
     def _module(self, name: str) -> Module | None:
-        """A module of the package, None where there is none of this name."""
+        """Returns a module of the package; None if there is none of this name."""
         if name not in self._modules:
             first, *rest = name.removeprefix(self.package).split(".")
             path = self.folder.joinpath(*rest)
@@ -118,7 +118,7 @@ class Code:
     def _loaded(self, name: str) -> Module:
         module = self._module(name)
         if module is None:
-            raise NfbenchError(f"package '{self.package}' imports '{name}', which is not there")
+            raise NfbenchError(f"package '{self.package}' imports '{name}', which does not exist")
         return module
 
     def _is_ours(self, module: str) -> bool:
@@ -152,7 +152,7 @@ class Code:
         yield from (_Node(node.module, file) for file in module.data_files if part.names_file(file))
 
     def _executed(self, imports: Iterable[Import]) -> Iterator[_Node]:
-        """Effects of the modules that imports execute."""
+        """Yields the effects of the modules that imports execute."""
         for found in imports:
             if self._is_ours(found.executed):
                 yield _Node(self._loaded(found.executed).name, EFFECTS)
@@ -160,7 +160,7 @@ class Code:
                     yield _Node(inner, EFFECTS)
 
     def _of_chain(self, module: Module, part: Part, chain: tuple[str, ...]) -> Iterator[_Node]:
-        """What a name, with the attributes taken of it, stands for in a module."""
+        """Resolves a name with its attributes, such as ``a.b.c``, in a module."""
         if chain[0] in module.definitions:
             yield _Node(module.name, module.definitions[chain[0]])
         for found in module.bound(part, chain[0]):
@@ -172,7 +172,7 @@ class Code:
         return self._resolve(found.module, [*([found.attribute] if found.attribute else []), *attributes])
 
     def _resolve(self, name: str, attributes: Sequence[str]) -> Iterator[_Node]:
-        """What ``name.attribute.attribute`` stands for, through modules that import it from where it is defined."""
+        """Resolves ``name.attribute.attribute``, through modules that re-export it."""
         module = self._loaded(name)
         yield _Node(name, EFFECTS)
         if not attributes:
@@ -187,7 +187,7 @@ class Code:
             return
         if self._module(f"{name}.{first}"):
             yield from self._resolve(f"{name}.{first}", rest)
-        else:  # a name that is made at run time
+        else:  # a name that is created at run time
             yield _Node(name, WHOLE)
 
     def _digest(self, node: _Node) -> str:
@@ -201,7 +201,7 @@ class Code:
         return self._digests[node]
 
     def _described(self, module: Module, part: Part) -> Iterator[str]:
-        """The text of a part, and what the names in it are bound to by imports elsewhere in its module."""
+        """Yields the text of a part, and the imports elsewhere in its module that bind its names."""
         yield part.text
         for chain in sorted(part.chains):
             for found in module.bound(part, chain[0]):

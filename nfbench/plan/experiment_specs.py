@@ -1,4 +1,4 @@
-"""What the stages are told that make tables, figures and pages from the runs of an experiment."""
+"""Specs of the stages that build tables, figures and pages from the runs of an experiment."""
 
 from pathlib import Path
 
@@ -25,46 +25,46 @@ __all__ = [
 
 
 class Skipped(Model):
-    """Cells that an experiment leaves out on purpose."""
+    """Cells that an experiment omits on purpose."""
 
-    block: Block = Field(description="the cells")
-    reason: str = Field(description="why they are left out")
+    block: Block = Field(description="omitted cells")
+    reason: str = Field(description="why the cells are omitted")
 
 
 class ExperimentSpec(DerivedSpec):
-    """What is made from the runs of an experiment."""
+    """Base of specs that depend on all runs of an experiment."""
 
     experiment: str = Field(description="name of the experiment")
     root: str = Field(description="results_root")
     blocks: tuple[Block, ...] = Field((), description="cells of the experiment")
 
     def to_json(self) -> str:
-        """One line of JSON, with the defaults: the kind of a table is one."""
+        """Returns one line of JSON, including defaults, since the kind of a table is a default."""
         return self.model_dump_json()
 
     @property
     def cells(self) -> list[Cell]:
-        """Cells of the experiment, each once."""
+        """Cells of the experiment, without duplicates."""
         return cells_of(self.blocks)
 
     @property
     def paths(self) -> Paths:
-        """Where things lie."""
+        """Paths of all files."""
         return Paths(self.root)
 
     @property
     def records(self) -> list[str]:
-        """``run.json`` of all cells."""
+        """Paths of ``run.json`` of all cells."""
         return [str(self.paths.run_record(cell)) for cell in self.cells]
 
     @property
     def results(self) -> str:
-        """The results of the experiment."""
+        """Path of the experiment's results."""
         return str(self.paths.experiment(self.experiment, "results.parquet"))
 
 
 class AggregateSpec(ExperimentSpec):
-    """From run records to one table of results and the ledger."""
+    """From run records to one table of results, and the ledger."""
 
     function = "gather:aggregate_results"
 
@@ -75,10 +75,10 @@ class AggregateSpec(ExperimentSpec):
 
 
 class DatasetNote(Model):
-    """What tables say of a dataset that is not an official one as it is."""
+    """Note for tables about a dataset that differs from an official one."""
 
-    subset: str = Field("", description="which of its images are read, in words; empty for all of them")
-    members: tuple[str, ...] = Field((), description="of a union, its datasets")
+    subset: str = Field("", description="description of the subset of images; empty for all images")
+    members: tuple[str, ...] = Field((), description="datasets of a union")
 
 
 class TableSpec(ExperimentSpec):
@@ -87,9 +87,9 @@ class TableSpec(ExperimentSpec):
     function = "tables:build_table"
 
     name: str = Field(description="name of the table")
-    table: AnyTable = Field(description="what it shows")
-    notes: dict[str, DatasetNote] = Field(default_factory=dict, description="what to say of datasets")
-    variants: dict[str, VariantConfig] = Field(default_factory=dict, description="variants that are built for it")
+    table: AnyTable = Field(description="configuration of the table")
+    notes: dict[str, DatasetNote] = Field(default_factory=dict, description="notes by dataset")
+    variants: dict[str, VariantConfig] = Field(default_factory=dict, description="variants to build for the table")
     published: dict[str, str] = Field(default_factory=dict, description="SHA-256 of published tables, by name")
 
     def _inputs(self) -> list[str]:
@@ -106,7 +106,7 @@ class FigureSpec(ExperimentSpec):
     function = "figures:build_figure"
 
     name: str = Field(description="name of the figure")
-    figure: AnyFigure = Field(description="what it draws")
+    figure: AnyFigure = Field(description="configuration of the figure")
 
     def _inputs(self) -> list[str]:
         return [self.results]
@@ -116,7 +116,7 @@ class FigureSpec(ExperimentSpec):
 
 
 class ReportSpec(ExperimentSpec):
-    """From run records to the report, one page."""
+    """From run records to the report, a single HTML page."""
 
     function = "report:build_report"
 
@@ -146,7 +146,7 @@ class TrackSpec(ExperimentSpec):
 
     @property
     def files(self) -> dict[str, list[Path]]:
-        """What is made from the runs, by kind."""
+        """Files built from the runs, by kind."""
         files = self.paths.gathered(self.experiment, self.tables, self.figures)
         return files if self.blocks else {kind: files[kind] for kind in ("tables", "figures")}
 

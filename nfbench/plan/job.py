@@ -1,4 +1,4 @@
-"""A job: what a stage is told, what it waits for, and the code that its result follows from."""
+"""Jobs: a spec, the jobs it depends on, and the hash of its code."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ __all__ = ["Job", "code_of"]
 
 
 def code_of(spec: Spec) -> str:
-    """Hash of the code that a job's result follows from: its stage's, and that of the plug-ins that its spec names."""
+    """Returns the hash of the code of a job: of its stage and of the plug-ins that its spec names."""
     worker = [f"nfbench.stages.{SearchSpec.function}"] if isinstance(spec, StudySpec) else []  # names the journal
     return _code_of(f"nfbench.stages.{spec.function}", *worker, *spec.plugins)
 
@@ -35,7 +35,7 @@ _RECORDS: dict[str, Callable[[Any], tuple[Path | str, tuple[str, ...], tuple[str
     "evaluate_run": lambda spec: (spec.run, EVALUATED, ("specs", "evaluate")),
     **{stage: lambda spec: (*made_files(spec), ("spec",)) for stage in GATHERED},
 }
-"""Folder and files that a stage leaves, its record first, and where the record has the spec."""
+"""Folder and files that a stage writes, its record first, and the key of the spec in the record."""
 
 
 def _manifest_files(manifest: str) -> tuple[str, str]:
@@ -47,9 +47,9 @@ class Job(Generic[S_co]):
     """A job of the workflow.
 
     Attributes:
-        spec: what its stage is told.
-        log: file that it writes its log to.
-        before: the jobs that it waits for.
+        spec: input of the stage.
+        log: log file.
+        before: jobs that must finish first.
     """
 
     spec: S_co
@@ -58,22 +58,22 @@ class Job(Generic[S_co]):
 
     @property
     def stage(self) -> str:
-        """Name of the stage, which is that of the rule and of the command."""
+        """Name of the stage, and of its rule and command."""
         return self.spec.stage
 
     @property
     def inputs(self) -> list[str]:
-        """Files that the jobs before it write."""
+        """Files that the jobs in ``before`` write."""
         return self.spec.inputs
 
     @property
     def code(self) -> str:
-        """Hash of the code that its result follows from."""
+        """Hash of the code that the result depends on."""
         return code_of(self.spec)
 
     @property
     def record(self) -> Path | None:
-        """File that the stage writes last and that has its spec; None of stages without such."""
+        """Record with the spec, which the stage writes last; None if the stage has no record."""
         if self.stage not in _RECORDS:
             return None
         folder, files, _ = _RECORDS[self.stage](self.spec)
@@ -81,23 +81,23 @@ class Job(Generic[S_co]):
 
     @property
     def target(self) -> Path:
-        """An output of the rule, of a stage with a record."""
+        """Output file to request from Snakemake; only for stages with a record."""
         folder, files, _ = _RECORDS[self.stage](self.spec)
         return Path(folder, files[self.stage in GATHERED])
 
     @property
     def is_settled(self) -> bool:
-        """Whether its result is there and stays, even if what it was made from is deleted or made again."""
+        """Whether the result exists and remains valid even if its inputs are deleted or rewritten."""
         return self.state == "done" and self.stage not in GATHERED
 
     @cached_property
     def state(self) -> Literal["missing", "done", "stale"]:
-        """What is there of the result.
+        """State of the result on disk.
 
-        ``done``: all files, and a record with this spec, code and origin included. What the job reads is then not
-        needed: features of a finished run may be deleted. ``stale``: the record of another spec, one that has changed
-        since it was written, or next to it a file of another size. ``missing``: no record, a file less, or a stage
-        whose records have no spec.
+        ``done``: all files exist, and the record has this spec, including code and origin. The inputs are then not
+        needed: features of a finished run may be deleted. ``stale``: the record has another spec or has changed since
+        it was written, or a file next to it has another size. ``missing``: the record or a file is missing, or the
+        records of the stage have no spec.
         """
         if self.record is None or not self.record.is_file():
             return "missing"
@@ -114,7 +114,7 @@ class Job(Generic[S_co]):
         return "stale" if resized(Path(folder), files_in(values)) else "done"
 
     def chain(self) -> Iterator["Job[Spec]"]:
-        """All jobs that it waits for, in their order, and itself; one that several wait for comes several times."""
+        """Yields all jobs that this one depends on, in order, then itself; shared dependencies may repeat."""
         for job in self.before:
             yield from job.chain()
         yield self

@@ -1,7 +1,7 @@
-"""Whether the files of a category are those that its manifest was made from.
+"""Check whether the files of a category have changed since its manifest was written.
 
-Names, sizes and times tell it without reading a file. Where only times differ, as after a copy, the contents of these
-files are held against their hashes, so that a category that was moved is not prepared again.
+Names, sizes and times usually suffice. If only times differ, as after a copy, the contents of these files are compared
+with their hashes, so that a category that was moved is not prepared again.
 """
 
 import hashlib
@@ -17,11 +17,11 @@ from nfbench.plan.specs import PrepareSpec
 __all__ = ["FileState", "ManifestRecord", "digest", "list_files", "token"]
 
 Place = tuple[str, int, int]
-"""Path, size in bytes, and time of change in nanoseconds."""
+"""Path, size in bytes, and modification time in nanoseconds."""
 
 
 class FileState(Model):
-    """A file as it was when the manifest was made."""
+    """State of a file when the manifest was written."""
 
     path: str
     size: int
@@ -30,7 +30,7 @@ class FileState(Model):
 
 
 class ManifestRecord(Model):
-    """What a manifest was made from, and its own hash: ``<category>.json`` next to ``<category>.csv``."""
+    """Inputs and hash of a manifest: ``<category>.json`` next to ``<category>.csv``."""
 
     spec: PrepareSpec
     files: tuple[FileState, ...]
@@ -38,7 +38,7 @@ class ManifestRecord(Model):
 
 
 def list_files(paths: Sequence[Path]) -> list[Place]:
-    """State of each file, in the order of ``paths``; files that vanish meanwhile are left out."""
+    """Returns the state of each file, in the order of ``paths``; omits files that disappear meanwhile."""
     found = []
     for path in paths:
         try:
@@ -50,16 +50,16 @@ def list_files(paths: Sequence[Path]) -> list[Place]:
 
 
 def digest(places: Sequence[Place]) -> str:
-    """Short hash of the states of files, empty without files."""
+    """Returns a short hash of the states of files; empty without files."""
     return hashlib.sha256(repr(sorted(places)).encode(errors="surrogateescape")).hexdigest()[:16] if places else ""
 
 
 def token(record: Path, places: Sequence[Place]) -> str:
-    """What a ``PrepareSpec`` says of the files: the value in ``record`` as long as the files have the same contents.
+    """Returns ``PrepareSpec.files``: the value in ``record`` while the contents are unchanged, else a new digest.
 
     Args:
-        record: record of the manifest, which need not exist.
-        places: the files as they are now.
+        record: record of the manifest; it may be missing.
+        places: current state of the files.
     """
     try:
         known = read_sealed(ManifestRecord, record)

@@ -1,6 +1,7 @@
-"""Records of results, tables, figures and reports: what their stage was told, for checkouts that did not make them.
+"""Records of results, tables, figures and reports, which keep the spec of their stage.
 
-They lie in a folder of the experiment, since people copy the folders of tables and figures as they are.
+With them, a checkout that did not build these files still knows whether they are up to date. They lie in a folder of
+the experiment, since people copy the folders of tables and figures as they are.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ GATHERED = ("aggregate_results", "build_table", "build_figure", "build_report")
 
 
 def made_files(spec: AggregateSpec | TableSpec | FigureSpec | ReportSpec) -> tuple[Path, tuple[str, ...]]:
-    """Results' root, and below it the files of a stage, its record first."""
+    """Returns ``results_root`` and the files of a stage below it, the record first."""
     paths, experiment = spec.paths, spec.experiment
     if isinstance(spec, TableSpec):
         files = [paths.table(experiment, spec.name, ending) for ending in ("csv", "tex", "html")]
@@ -32,11 +33,11 @@ def made_files(spec: AggregateSpec | TableSpec | FigureSpec | ReportSpec) -> tup
 
 
 def write_made(spec: ExperimentSpec, files: Sequence[Path]) -> None:
-    """Writes the record of a stage, once its files are written.
+    """Writes the record of a stage after its files.
 
     Args:
-        spec: what the stage was told.
-        files: what it wrote.
+        spec: spec of the stage.
+        files: files that the stage wrote.
     """
     root = spec.paths.root
     known = known_files(root, [str(file.relative_to(root)) for file in files])
@@ -46,7 +47,7 @@ def write_made(spec: ExperimentSpec, files: Sequence[Path]) -> None:
 
 
 def built_table(paths: Paths, experiment: str, name: str) -> TableSpec | None:
-    """What a table was built from; None where it is not built.
+    """Returns the spec that a table was built from; None if the table is not built.
 
     Raises:
         NfbenchError: its record has changed since it was written.

@@ -1,7 +1,7 @@
-"""What experiments with a run ask of its evaluation: families of metrics to measure, and models to keep.
+"""Requirements of experiments on the evaluation of a run: metric families to measure and models to keep.
 
-All families are measured. A run that was evaluated before a family was added stays as it is, unless a table or figure
-of an experiment with the run asks for the family. Then its evaluation, and nothing before it, runs again.
+All families are measured. A run that was evaluated before a family was added stays as it is unless a table or figure
+of one of its experiments shows the family. Only the evaluation runs again then.
 """
 
 from collections.abc import Callable
@@ -20,11 +20,11 @@ __all__ = ["as_measured", "asked_families", "has_cell", "kept_models", "times_im
 
 
 def as_measured(job: Job, asked: Callable[[], set[str]]) -> Job:
-    """An evaluation as it was finished, if families that nothing asks for were added since and nothing else changed.
+    """Returns a finished evaluation as it was, if it lacks only new families that nothing shows.
 
     Args:
-        job: the evaluation, of all families.
-        asked: gives the families that tables and figures with its run ask for.
+        job: evaluation with all families.
+        asked: returns the families that tables and figures with this run show.
     """
     if job.record is None or not job.record.is_file() or job.state == "done":
         return job
@@ -37,15 +37,15 @@ def as_measured(job: Job, asked: Callable[[], set[str]]) -> Job:
 
 
 def asked_families(experiment: Experiment) -> set[str]:
-    """Families of the metrics that the tables and figures of an experiment show."""
+    """Returns the metric families that the tables and figures of an experiment show."""
     shown = metrics_in([*experiment.tables.values(), *experiment.figures.values()])
     return {find_metric(name).family for name in shown}
 
 
 def kept_models(bench: Bench, cell: Cell) -> Kept:
-    """Models of a run that stay once they have scored: what the configuration says, else the experiments with the run.
+    """Returns the models of a run to keep after scoring, by the configuration, else by its experiments.
 
-    One model of several categories stays, since each of their evaluations reads it.
+    A model of several categories is always kept, since each of their evaluations reads it.
     """
     if cell.setting == "unified":
         return "all"
@@ -56,7 +56,7 @@ def kept_models(bench: Bench, cell: Cell) -> Kept:
 
 
 def times_images(bench: Bench, cell: Cell) -> bool:
-    """Whether a table or figure of an experiment with the cell shows how long an image takes."""
+    """Whether a table or figure of an experiment with the cell shows the latency per image."""
     return any(
         one.shows_latency
         for experiment in bench.experiments.values()
@@ -66,7 +66,7 @@ def times_images(bench: Bench, cell: Cell) -> bool:
 
 
 def has_cell(experiment: Experiment, cell: Cell) -> bool:
-    """Whether the grid of an experiment has the cell, if its category is on disk and its seed is one of those."""
+    """Whether the grid of an experiment has the cell, assuming that its category is on disk and its seed in range."""
     return any(
         (cell.setting == block.setting and cell.method in block.methods and cell.dataset in block.datasets)
         and cell.backbone in {backbone.tag for backbone in block.backbones}
@@ -75,7 +75,7 @@ def has_cell(experiment: Experiment, cell: Cell) -> bool:
 
 
 def _measured(record: Path) -> tuple[str, ...]:
-    """The families that the record of an evaluation lists; none of a record that cannot be used."""
+    """Returns the families in the record of an evaluation; none if the record is unusable."""
     try:
         return tuple(read_sealed_values(record)["specs"]["evaluate"]["metrics"])
     except (NfbenchError, KeyError, TypeError):

@@ -1,13 +1,13 @@
-"""Memory that a job asks for, estimated from the shapes of its features and the number and size of its images.
+"""Memory of a job, estimated from the shapes of its features and the number and size of its images.
 
-A method whose memory is not that of a flow says so in its module by a literal ``MEMORY``. It is read without importing
-the method, since the plan is made where torch may be missing:
+A method that does not use memory like a flow declares so with a literal ``MEMORY`` in its module. It is read without
+importing the method, since torch may be missing where the plan is built. Keys:
 
-``parameters``: trainable parameters for each pair of channels of a level (``sum_l C_l^2``).
-``network``: further trainable parameters, those of a network that does not depend on the features.
-``pixels``: bytes of a training step for each pixel of an image, of a network that is trained on images.
-``state``: bytes for each position of the finest level and each pair of all channels, of which ``channels`` count.
-``patches``: bytes for each position of the finest level in each training image.
+``parameters``: trainable parameters per pair of channels of a level (``sum_l C_l^2``).
+``network``: additional trainable parameters of a network that does not depend on the features.
+``pixels``: bytes of a training step per pixel of an image, for a network that is trained on images.
+``state``: bytes per position of the finest level and pair of channels; at most ``channels`` channels count.
+``patches``: bytes per position of the finest level in each training image.
 """
 
 import math
@@ -24,25 +24,25 @@ __all__ = ["coefficients", "feature_bytes", "gpu_mb", "memory_mb"]
 
 _FLOW = {"parameters": 64.0, "network": 0.0, "pixels": 0.0, "state": 0.0, "channels": math.inf, "patches": 0.0}
 _PROCESS = 900e6
-"""Bytes of a process that trains or evaluates a small model."""
+"""Base memory in bytes of a process that trains or evaluates a small model."""
 _PARAMETER = 4.0 * (1 + 1 + 2 + 5)
-"""Bytes of a parameter: value, gradient, two moments of Adam, and five kept models."""
+"""Bytes per parameter: value, gradient, two moments of Adam, and five kept models."""
 _ON_GPU = 4.0 * (1 + 1 + 2)
-"""The same on a GPU: kept models are in the host's memory."""
+"""Bytes per parameter on a GPU; kept models are in host memory."""
 _ACTIVATIONS = 64.0
-"""Bytes for each value of the features of a batch of ``_BATCH`` images, of all steps of a flow."""
+"""Bytes per feature value of a batch of ``_BATCH`` images, over all steps of a flow."""
 _BATCH = 16
 _FP16 = 2
 _IMAGES, _PIXELS = 400, 1024 * 1024
-"""Images of a split, and their size, where there is no manifest yet."""
+"""Number of images of a split, and their size, if there is no manifest yet."""
 _STEP = 500
 _IN_FILES = 1e9
-"""Bytes in memory of what lies in files where it is larger, see ``nfbench.core.scratch``."""
+"""Bytes kept in memory of data that is written to files if larger; see ``nfbench.core.scratch``."""
 _SAFETY = 1.5
 
 
 def memory_mb(spec: Spec, default: int) -> int:
-    """Megabytes that a training, a search or an evaluation asks for; ``default`` of other stages."""
+    """Returns the megabytes that a training, search, scoring or evaluation needs; ``default`` for other stages."""
     if isinstance(spec, TrainSpec | SearchSpec):
         needed = max(_training(*model) for model in _models(spec))
     elif isinstance(spec, ScoreSpec):
@@ -55,10 +55,10 @@ def memory_mb(spec: Spec, default: int) -> int:
 
 
 def gpu_mb(spec: Spec) -> int:
-    """Megabytes on a GPU that a training or a search computes in; 0 of other stages.
+    """Returns the megabytes of GPU memory that a training or search needs; 0 for other stages.
 
-    Parameters with gradient and Adam's moments, the activations of a batch, and what the method itself keeps. Features
-    come on top where half of the GPU's free memory takes them, and stay in the host's memory otherwise.
+    Includes parameters with gradients and Adam's moments, the activations of a batch, and what the method itself keeps.
+    Excludes features, which are placed on the GPU only if they fit into half of its free memory.
     """
     if not isinstance(spec, TrainSpec | SearchSpec):
         return 0
@@ -70,7 +70,7 @@ def gpu_mb(spec: Spec) -> int:
 
 
 def _models(spec: TrainSpec | SearchSpec) -> Iterator[tuple[str, BackboneConfig, int]]:
-    """Method, backbone and number of training images of each model that a job trains."""
+    """Yields method, backbone and number of training images of each model that a job trains."""
     if isinstance(spec, TrainSpec):
         entries = [entry for one in spec.classes for entry in _entries(one.manifest)]
         yield spec.method, spec.backbone, _count(entries, "train", _IMAGES * len(spec.classes))
@@ -81,35 +81,36 @@ def _models(spec: TrainSpec | SearchSpec) -> Iterator[tuple[str, BackboneConfig,
 
 @cache
 def coefficients(method: str) -> Mapping[str, float]:
-    """What the memory of a method depends on: its module's ``MEMORY``, those of a flow where it says nothing."""
+    """Returns the memory coefficients of a method: its module's ``MEMORY``, with the defaults of a flow."""
     found = {**_FLOW, **(plugin_literal("nfbench.methods", method, "MEMORY") or {})}
     if unknown := sorted(found.keys() - _FLOW.keys()):
-        raise NfbenchError(f"nfbench/methods/{method}.py: 'MEMORY' has no '{unknown[0]}'{nearest(unknown[0], _FLOW)}")
+        hint = nearest(unknown[0], _FLOW)
+        raise NfbenchError(f"nfbench/methods/{method}.py: unknown key '{unknown[0]}' in 'MEMORY'{hint}")
     return found
 
 
 def _training(method: str, backbone: BackboneConfig, images: int) -> float:
-    """Bytes: process, features kept in memory, activations of a batch, parameters, and what the method itself keeps."""
+    """Returns the bytes of process, features in memory, activations, parameters and state of the method."""
     features = images * feature_bytes(backbone)
     return _PROCESS + features + _step(method, backbone) + _model(method, backbone, images)
 
 
 def feature_bytes(backbone: BackboneConfig) -> int:
-    """Bytes of one image's features in a cache, all rotated views and the image where it is kept."""
+    """Returns the bytes of one image's cached features, with all rotated views and the image if it is kept."""
     image = [backbone.image_shape] if backbone.image_shape else []
     values = sum(math.prod(shape) for shape in [*image, *backbone.level_shapes.values()])
     return _FP16 * max(1, backbone.rotations) * values
 
 
 def _step(method: str, backbone: BackboneConfig) -> float:
-    """Bytes of the activations of a batch."""
+    """Returns the bytes of the activations of a batch."""
     views = max(1, backbone.rotations)
     levels = views * sum(math.prod(shape) for shape in backbone.level_shapes.values())
     return _BATCH * (_ACTIVATIONS * levels + views * backbone.input_size**2 * coefficients(method)["pixels"])
 
 
 def _scoring(spec: ScoreSpec) -> float:
-    """Bytes: process, model, and the maps of the test images."""
+    """Returns the bytes of process, model, and maps of the test images."""
     entries = _entries(spec.manifest)
     train, test = _count(entries, "train", _IMAGES), _count(entries, "test", _IMAGES)
     maps = 8.0 * spec.backbone.input_size**2 * test
@@ -117,7 +118,7 @@ def _scoring(spec: ScoreSpec) -> float:
 
 
 def _evaluation(spec: EvaluateSpec) -> float:
-    """Bytes: process, maps, also of the Number of False Alarms, the sort of all pixels, and what is known of each."""
+    """Returns the bytes of process, maps (also of the Number of False Alarms), and the sorted pixels with labels."""
     entries = _entries(spec.manifest)
     test = _count(entries, "test", _IMAGES)
     pixels = sum(entry.height * entry.width for entry in entries if entry.split == "test") or _PIXELS * test
@@ -135,7 +136,7 @@ def _model(method: str, backbone: BackboneConfig, images: int, of_parameter: flo
 
 @cache
 def _entries(manifest: str) -> Sequence[Entry]:
-    """Rows of a manifest; none where it is not there yet, or damaged, which its readers say."""
+    """Returns the rows of a manifest; none if it is missing or damaged, which its readers report."""
     try:
         return read_manifest(manifest)
     except NfbenchError:

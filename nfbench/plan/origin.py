@@ -1,7 +1,7 @@
-"""Whether what a job reads was made by the jobs that the plan has before it.
+"""Check that the inputs of a job come from the jobs that the plan puts before it.
 
-A spec's ``origin`` has a short hash of the spec of each job that it follows from. The records of what the job reads
-contain their specs, so that a job can tell without a plan whether what is there is what was asked for.
+The ``origin`` of a spec holds a short hash of the spec of each preceding job. The records of a job's inputs contain
+their specs, so the job can verify its inputs without a plan.
 """
 
 import hashlib
@@ -21,32 +21,32 @@ _DIGITS = 8
 
 
 def digest_of(spec: Spec) -> str:
-    """Short hash of a spec."""
+    """Returns the short hash of a spec."""
     return _digest(spec.model_dump(mode="json"))
 
 
 def digests_of(specs: Iterable[Spec]) -> str:
-    """Short hashes of specs, one after the other."""
+    """Returns the concatenated short hashes of specs."""
     return "".join(digest_of(spec) for spec in specs)
 
 
 def expected_runs(cells: Iterable[Cell], origin: str) -> dict[Cell, str]:
-    """Cells of an experiment with the short hashes of the specs of their evaluations.
+    """Maps the cells of an experiment to the short hashes of their evaluations' specs.
 
     Args:
-        cells: of the experiment, in its order.
-        origin: of a spec of the experiment; of one that is written by hand it is empty, and so are the hashes.
+        cells: cells of the experiment, in order.
+        origin: origin of a spec of the experiment; empty for a spec written by hand, and the hashes are empty then.
     """
     return {cell: origin[_DIGITS * place :][:_DIGITS] for place, cell in enumerate(cells)}
 
 
 def require_origin(spec: DerivedSpec) -> None:
-    """Refuses what was made by other jobs than those that a job follows from; a spec without ``origin`` takes all.
+    """Refuses inputs from other jobs than those in the spec's origin; a spec without origin accepts any.
 
-    The code of this function knows no type of a spec: what is said to one stage is none of the others' code.
+    This function refers to no type of spec, so that the spec of one stage is not part of the code of others.
 
     Raises:
-        NfbenchError: a record is missing, has changed, or has another spec; names the first.
+        NfbenchError: a record is missing, has changed, or has another spec; the message names the first.
     """
     for place, path in enumerate(_read_by(spec) if spec.origin else ()):
         record = path.with_suffix(".json")
@@ -54,13 +54,13 @@ def require_origin(spec: DerivedSpec) -> None:
         found = _digest({"study": told} if path.name == "study.json" else told)
         if found != spec.origin[_DIGITS * place :][:_DIGITS]:
             raise NfbenchError(
-                f"{record} was made with other settings, images or code than {spec.stage} is asked for; remove it and "
-                "run 'snakemake' again"
+                f"{record} was made with other settings, images or code than {spec.stage} expects; remove it and run "
+                "'snakemake' again"
             )
 
 
 def _read_by(spec: DerivedSpec) -> list[Path]:
-    """What a job reads, one file of each job before it, in their order."""
+    """Lists the inputs of a job, one file per preceding job, in order."""
     paths = [Path(path) for path in spec.inputs]
     if trained := getattr(spec, "trained", None):
         paths = [*(path for path in paths if path.parent != Path(trained)), Path(trained, "training.json")]

@@ -1,4 +1,4 @@
-"""Where everything lies under ``results_root``. Templates keep Snakemake's wildcards; methods fill them in."""
+"""Paths of all files under ``results_root``, as templates with Snakemake's wildcards and as methods."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,13 +24,13 @@ WILDCARDS = {
     "build_report": "{experiment}",
     "track_runs": "{experiment}",
 }
-"""What tells the jobs of a stage apart, in the paths of all that they write."""
+"""Part of a path that identifies a job of a stage, in all files that it writes."""
 
 TRAINED = ("model.safetensors", "checkpoints.safetensors", "held_out.safetensors", "history.csv", "training.json")
-"""Files that a training leaves in its run's folder, the one that says that it is whole last."""
+"""Files that a training writes into its run's folder; the record, which marks completion, is last."""
 
 SCORED = "scored/scored.json"
-"""Record of the scores and maps of a run, in its folder; they lie beside it until they are evaluated."""
+"""Record of a run's scores and maps, which lie next to it until they are evaluated."""
 
 EVALUATED = (
     "run.json",
@@ -43,7 +43,7 @@ EVALUATED = (
     "examples.npz",
     "representations.npz",
 )
-"""Files that an evaluation leaves in its run's folder."""
+"""Files that an evaluation writes into its run's folder."""
 
 _FEATURES = f"features/{WILDCARDS['extract_features']}"
 _STUDY = f"studies/{WILDCARDS['create_study']}"
@@ -51,7 +51,7 @@ _RUN = f"runs/{WILDCARDS['train_flow']}"
 
 
 class Paths:
-    """Path provider of the workflow, the command line and the tests.
+    """Paths of all files, for the workflow, the command line and the tests.
 
     Args:
         root: ``results_root``.
@@ -61,79 +61,79 @@ class Paths:
         self.root = Path(root)
 
     def template(self, pattern: str) -> str:
-        """A pattern under the root, as a string for Snakemake."""
+        """Returns a pattern under the root, as a string for Snakemake."""
         return str(self.root / pattern)
 
     @property
     def manifest(self) -> str:
-        """Images of one category of a dataset."""
+        """Manifest of one category of a dataset."""
         return self.template(f"manifests/{WILDCARDS['prepare_data']}.csv")
 
     @property
     def manifest_record(self) -> str:
-        """What a manifest was made from, next to it."""
+        """Record of a manifest, next to it."""
         return self.template(f"manifests/{WILDCARDS['prepare_data']}.json")
 
     @property
     def features(self) -> str:
-        """Description of the cached features of one view; the levels lie beside it."""
+        """Description of the cached features of one view; the levels lie next to it."""
         return self.template(f"{_FEATURES}/meta.json")
 
     def run(self, file: str) -> str:
-        """A file of a run."""
+        """Template of a file of a run."""
         return self.template(f"{_RUN}/{file}")
 
     def study(self, file: str) -> str:
-        """A file of the study in which a variant's settings are searched for."""
+        """Template of a file of a study."""
         return self.template(f"{_STUDY}/{file}")
 
     def log(self, stage: str) -> str:
-        """Log of a stage's jobs."""
+        """Template of the log of a stage's jobs."""
         return self.template(f"logs/{stage}/{WILDCARDS[stage]}.log")
 
     def benchmark(self, stage: str) -> str:
-        """Wall time and memory of a stage's jobs, as Snakemake measures them."""
+        """Template of Snakemake's benchmark file (wall time and memory) of a stage's jobs."""
         return self.template(f"benchmarks/{stage}/{WILDCARDS[stage]}.tsv")
 
     def run_record(self, cell: Cell) -> Path:
-        """``run.json`` of a cell."""
+        """Path of ``run.json`` of a cell."""
         return self.root / "runs" / str(cell) / "run.json"
 
     def run_log(self, rule: str, cell: Cell) -> Path:
-        """Log of a rule on a cell."""
+        """Path of the log of a rule on a cell."""
         return self.root / "logs" / rule / f"{cell}.log"
 
     def run_benchmark(self, rule: str, cell: Cell) -> Path:
-        """Wall time and memory of a rule on a cell."""
+        """Path of the benchmark file (wall time and memory) of a rule on a cell."""
         return self.root / "benchmarks" / rule / f"{cell}.tsv"
 
     def study_of(self, cell: Cell) -> Path:
-        """``study.json`` of a cell whose variant has a search."""
+        """Path of ``study.json`` of a cell whose variant has a search."""
         return Path(self.study("study.json").format(**vars(cell)))
 
     def experiment(self, name: str, file: str) -> Path:
-        """A file of an experiment: ``results.parquet`` or ``ledger.csv``."""
+        """Path of a file of an experiment: ``results.parquet`` or ``ledger.csv``."""
         return self.root / "experiments" / name / file
 
     def report(self, experiment: str) -> Path:
-        """The report of an experiment, one page."""
+        """Path of the report of an experiment."""
         return self.root / "reports" / f"{experiment}.html"
 
     @property
     def tracking(self) -> Path:
-        """Folder of MLflow's database and files, and of what is known of imports."""
+        """Folder of MLflow's database and files, and of the records of imports."""
         return self.root / "mlflow"
 
     def table(self, experiment: str, name: str, ending: str) -> Path:
-        """A table of an experiment as ``tex``, ``html`` or ``csv``."""
+        """Path of a table of an experiment as ``tex``, ``html`` or ``csv``."""
         return self.root / "tables" / experiment / f"{name}.{ending}"
 
     def figure(self, experiment: str, name: str, ending: str) -> Path:
-        """A figure of an experiment as ``pdf`` or ``png``."""
+        """Path of a figure of an experiment as ``pdf`` or ``png``."""
         return self.root / "figures" / experiment / f"{name}.{ending}"
 
     def gathered(self, experiment: str, tables: Iterable[str], figures: Iterable[str]) -> dict[str, list[Path]]:
-        """Files that are made from the runs of an experiment, by kind.
+        """Lists the files built from the runs of an experiment, by kind.
 
         Args:
             experiment: name of the experiment.

@@ -1,7 +1,7 @@
-"""The plan: the graph of jobs, written once.
+"""The plan: the graph of all jobs.
 
-Each method of ``Plan`` returns the job that makes one thing, with its spec and the jobs before it. Rules, ledger,
-``status``, ``explain``, report and tracking all follow from it.
+Each method of ``Plan`` returns the job for one result, with its spec and the jobs before it. Rules, ledger, ``status``,
+``explain``, report and tracking are all derived from it.
 """
 
 from collections.abc import Callable
@@ -52,7 +52,7 @@ T = TypeVar("T")
 
 
 def _once(method: Callable[..., T]) -> Callable[..., T]:
-    """Keeps what a method returns for each set of arguments, as long as the plan."""
+    """Caches the results of a method by its arguments, for the lifetime of the plan."""
 
     @wraps(method)
     def kept(self: "Plan", *arguments: Any) -> T:
@@ -65,7 +65,7 @@ def _once(method: Callable[..., T]) -> Callable[..., T]:
 
 
 class Plan:
-    """All jobs that a configuration can mean.
+    """All jobs of a configuration.
 
     Args:
         bench: configuration and experiments.
@@ -81,24 +81,24 @@ class Plan:
 
     @_once
     def blocks(self, experiment: str) -> list[Block]:
-        """Cells of an experiment with the categories found on disk, as blocks."""
+        """Returns the cells of an experiment as blocks, with the categories found on disk."""
         return expand_blocks(self.bench, experiment, self.catalogue.available)
 
     @_once
     def cells(self, experiment: str) -> list[Cell]:
-        """Cells of an experiment, each once."""
+        """Returns the cells of an experiment, without duplicates."""
         return cells_of(self.blocks(experiment))
 
     @_once
     def skipped(self, experiment: str) -> tuple[Skipped, ...]:
-        """Cells that an experiment leaves out on purpose."""
+        """Returns the cells that an experiment omits on purpose."""
         return skipped_cells(self.bench, experiment, self.catalogue)
 
     # --- from images to run records ----------------------------------------------------------------------------------
 
     @_once
     def prepare(self, dataset: str, category: str) -> Job[PrepareSpec]:
-        """The manifest of a category of a dataset that is no union; its spec knows the state of the files."""
+        """Job for the manifest of a category; its spec has the state of the files. Not for unions."""
         check_category(category, where := f"dataset '{dataset}'")
         require_known([category], self.catalogue.official(dataset) or self.catalogue.available(dataset), where)
         place = {"dataset": dataset, "category": category}
@@ -114,10 +114,10 @@ class Plan:
 
     @_once
     def extract(self, backbone: str, dataset: str, category: str, view: str) -> Job[ExtractSpec]:
-        """The cached features of one view of a category of a dataset that is no union."""
+        """Job for the cached features of one view of a category. Not for unions."""
         prepared = self.prepare(dataset, category)
         if view not in self.catalogue.views:
-            raise NfbenchError(f"no variant asks for a view '{view}'{nearest(view, self.catalogue.views)}")
+            raise NfbenchError(f"no variant uses the view '{view}'{nearest(view, self.catalogue.views)}")
         anomalies, seed = self.catalogue.views[view]
         place = {"backbone": backbone, "dataset": dataset, "category": category, "view": view}
         spec = ExtractSpec(
@@ -132,7 +132,7 @@ class Plan:
 
     @_once
     def study(self, setting: str, dataset: str, category: str, method: str) -> Job[StudySpec]:
-        """The description of the study in which a variant's settings are searched for."""
+        """Job for the description of a variant's study."""
         place = {"setting": setting, "dataset": dataset, "category": category, "method": method}
         variant = self._searched(method)
         judged = variant.searched.objective != "log_likelihood"
@@ -162,14 +162,14 @@ class Plan:
 
     @_once
     def worker(self, setting: str, dataset: str, category: str, method: str, number: int) -> Job[SearchSpec]:
-        """One of the workers of a study."""
+        """Job for one worker of a study."""
         created = self.study(setting, dataset, category, method)
         place = {"setting": setting, "dataset": dataset, "category": category, "method": method, "worker": number}
         return self._job(SearchSpec(study=created.spec, worker=number), *created.before, created, **place)
 
     @_once
     def summary(self, setting: str, dataset: str, category: str, method: str) -> Job[SummarizeSpec]:
-        """The record of a study."""
+        """Job for the record of a study."""
         created = self.study(setting, dataset, category, method)
         place = {"setting": setting, "dataset": dataset, "category": category, "method": method}
         workers = [self.worker(*place.values(), number) for number in range(created.spec.variant.searched.workers)]
@@ -177,7 +177,7 @@ class Plan:
 
     @_once
     def train(self, cell: Cell) -> Job[TrainSpec]:
-        """The training of a cell."""
+        """Job for the training of a cell."""
         variant, pseudo = self.bench.variant(cell.method), self._pseudo_view(cell)
         classes: list[ClassSpec] = []
         before: list[Job[Spec]] = []
@@ -209,7 +209,7 @@ class Plan:
 
     @_once
     def score(self, cell: Cell) -> Job[ScoreSpec]:
-        """The scores and maps of the test images of a cell."""
+        """Job for the scores and maps of a cell's test images."""
         variant, prepared, trained = self.bench.variant(cell.method), self._prepared(cell), self.train(cell.trained)
         views = {"train_features": "train", "features": "test", "pseudo": self._pseudo_view(cell)}
         features = {key: self._features(cell, cell.category, view) for key, view in views.items() if view}
@@ -227,7 +227,7 @@ class Plan:
 
     @_once
     def evaluate(self, cell: Cell) -> Job[EvaluateSpec]:
-        """The evaluation of a cell, which ends with its run record."""
+        """Job for the evaluation of a cell, which writes its run record."""
         prepared, scored, trained = self._prepared(cell), self.score(cell), self.train(cell.trained)
         own_name = cell.method if cell.method in self.bench.variants else None
         spec = EvaluateSpec(
@@ -246,7 +246,7 @@ class Plan:
         return self.prepare(self.catalogue.source(cell.dataset, cell.category), cell.category)
 
     def _asked(self, cell: Cell) -> set[str]:
-        """Families of metrics that experiments with a cell show."""
+        """Returns the metric families that experiments with a cell show."""
         return set().union(*(self._shown(name) for name, one in self.bench.experiments.items() if has_cell(one, cell)))
 
     @_once
@@ -257,14 +257,14 @@ class Plan:
 
     @_once
     def aggregate(self, experiment: str) -> Job[AggregateSpec]:
-        """The results and the ledger of an experiment."""
+        """Job for the results and the ledger of an experiment."""
         runs = [self.evaluate(cell) for cell in self.cells(experiment)]
         spec = AggregateSpec(**self._of_experiment(experiment), skipped=self.skipped(experiment))
         return self._made(spec, *runs, experiment=experiment)
 
     @_once
     def table(self, experiment: str, name: str) -> Job[TableSpec]:
-        """A table of an experiment."""
+        """Job for a table of an experiment."""
         table = self._part("tables", experiment, name)
         before = [self.aggregate(experiment)] if table.from_runs else []
         gathered = {"origin": digest_of(before[0].spec)} if before else {"blocks": (), "origin": ""}
@@ -280,14 +280,14 @@ class Plan:
 
     @_once
     def figure(self, experiment: str, name: str) -> Job[FigureSpec]:
-        """A figure of an experiment."""
+        """Job for a figure of an experiment."""
         figure = self._part("figures", experiment, name)
         spec = FigureSpec(**self._of_experiment(experiment), name=name, figure=figure)
         return self._made(spec, self.aggregate(experiment), experiment=experiment, figure=name)
 
     @_once
     def report(self, experiment: str) -> Job[ReportSpec]:
-        """The report of an experiment."""
+        """Job for the report of an experiment."""
         config = self.bench.experiment(experiment)
         spec = ReportSpec(
             **self._of_experiment(experiment),
@@ -301,7 +301,7 @@ class Plan:
 
     @_once
     def track(self, experiment: str) -> Job[TrackSpec]:
-        """The import of an experiment into MLflow."""
+        """Job for the import of an experiment into MLflow."""
         config, miniature = self.bench.experiment(experiment), self.bench.config.miniature
         spec = TrackSpec(
             **self._of_experiment(experiment),
@@ -317,12 +317,12 @@ class Plan:
         return self._job(spec, *before, experiment=experiment)
 
     def studies(self, experiment: str) -> list[str]:
-        """``study.json`` of all searches of an experiment."""
+        """Lists ``study.json`` of all searches of an experiment."""
         trainings = [self.train(cell.trained).spec for cell in self.cells(experiment)]
         return list(dict.fromkeys(spec.study for spec in trainings if spec.study))
 
     def outputs(self, experiment: str) -> list[str]:
-        """What a run of an experiment is for: run records, and all that is made from them."""
+        """Lists the outputs of an experiment: run records and everything built from them."""
         config = self.bench.experiment(experiment)
         files = self.paths.gathered(experiment, config.tables, config.figures)
         kinds = files if self.cells(experiment) else ("tables", "figures")
@@ -335,16 +335,16 @@ class Plan:
         return Job(spec, Path(self.paths.log(spec.stage).format(**place)), before)
 
     def _derived(self, spec: S, *before: Job[Spec], **place: Any) -> Job[S]:
-        """A job whose spec knows its code, and what all jobs before it are told."""
+        """Returns a job whose spec contains the hashes of its code and of all jobs before it."""
         update = {"code": code_of(spec), "origin": digests_of(job.spec for job in before)}
         return self._job(spec.model_copy(update=update), *before, **place)
 
     def _made(self, spec: S, *before: Job[Spec], **place: Any) -> Job[S]:
-        """A job on all runs of an experiment, whose spec knows its code."""
+        """Returns a job on all runs of an experiment, whose spec contains the hash of its code."""
         return self._job(spec.model_copy(update={"code": code_of(spec)}), *before, **place)
 
     def _state_of_files(self, dataset: str, category: str) -> str:
-        """Digest of the files of a category; that of its manifest as long as their contents are the same."""
+        """Returns the digest of a category's files; that in the manifest while the contents are unchanged."""
         if self.catalogue.is_miniature(dataset):
             return ""
         places = list_files(self.catalogue.reader(dataset).files(self.catalogue.root(dataset), category))
@@ -360,7 +360,7 @@ class Plan:
         return {"experiment": experiment, "root": root, "blocks": tuple(self.blocks(experiment)), "origin": origin}
 
     def _notes(self, experiment: str) -> dict[str, DatasetNote]:
-        """What to say of the datasets of an experiment, and of the members of unions among them."""
+        """Returns notes about the datasets of an experiment and the members of its unions."""
         notes, used = self.catalogue.notes, {block.dataset for block in self.blocks(experiment)}
         used |= {member for dataset in used if dataset in notes for member in notes[dataset].members}
         return {dataset: note for dataset, note in notes.items() if dataset in used}
@@ -379,12 +379,12 @@ class Plan:
         return self.bench.backbones[tag]
 
     def _pseudo_view(self, cell: Cell) -> str | None:
-        """Name of the view of pseudo-anomalies that a cell is trained on, None without."""
+        """Returns the view of pseudo-anomalies that a cell is trained on; None if there is none."""
         anomalies = self.bench.variant(cell.method).anomalies
         return anomalies.view(cell.seed) if anomalies else None
 
     def _searched(self, method: str) -> VariantConfig:
-        """A variant with a search; of few trials where all is made small."""
+        """Returns a variant with a search, which has few trials for a miniature."""
         variant = self.bench.variant(method)
         if variant.search is None:
             raise NfbenchError(f"variant '{method}' has no 'search'")

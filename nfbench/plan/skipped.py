@@ -1,4 +1,4 @@
-"""Cells that an experiment would have if all its categories were on disk and none were left out."""
+"""Skipped cells: those of categories that are not on disk or excluded by the configuration."""
 
 from nfbench.config import Bench
 from nfbench.core.errors import NfbenchError
@@ -10,15 +10,15 @@ __all__ = ["skipped_cells"]
 
 
 def skipped_cells(bench: Bench, experiment: str, catalogue: Catalogue) -> tuple[Skipped, ...]:
-    """Blocks of cells that an experiment leaves out, each with the reason; they may contain expected cells too.
+    """Returns the blocks of cells that an experiment omits, with reasons; they may also contain expected cells.
 
-    A union has all categories of its datasets. Where these share names, as two parts of one dataset do, it has those on
-    disk: which of the datasets lacks a category cannot be said.
+    A union has all categories of its datasets. If these share names, as two parts of one dataset do, it has only those
+    on disk, since it is unknown which of the datasets lacks a category.
 
     Args:
         bench: configuration and experiments.
         experiment: name of the experiment.
-        catalogue: says which categories there are.
+        catalogue: lists the categories.
     """
     whole = bench.model_copy(update={"config": bench.config.model_copy(update={"categories": None})})
     every = _EveryCategory(whole, catalogue)
@@ -43,15 +43,15 @@ class _EveryCategory:
         self.bench, self.catalogue = bench, catalogue
 
     def categories(self, dataset: str) -> list[str]:
-        """All official categories; those on disk where there are no official ones."""
+        """Lists all official categories; those on disk if there are no official ones."""
         if self.bench.dataset(dataset).union:
             return list(self._sources(dataset))
         return list(self.catalogue.official(dataset)) or self.catalogue.available(dataset)
 
     def reason(self, block: Block, category: str, chosen: tuple[str, ...] | None) -> str:
-        """Why a category is left out."""
+        """Returns why a category is omitted."""
         if chosen is not None and category not in chosen:
-            return "left out by 'categories' of the configuration"
+            return "excluded by 'categories' in the configuration"
         source = self._sources(block.dataset).get(category, block.dataset)
         return f"not on disk in {self.bench.dataset_root(source)}"
 

@@ -1,6 +1,7 @@
-"""What each stage is told: frozen models, the only form in which a job's meaning passes from the plan to its process.
+"""Specs: frozen models that define the inputs, options and outputs of each stage.
 
-The plan writes it, ``nfbench STAGE --spec`` takes it, and records keep it. It names inputs and outputs by their paths.
+A spec is all that the process of a job gets from the plan. The plan writes it, ``nfbench STAGE --spec`` reads it, and
+records keep it. It names inputs and outputs by their paths.
 """
 
 import json
@@ -33,18 +34,18 @@ __all__ = [
 
 
 class Spec(Model):
-    """What a stage is told."""
+    """Input of a stage."""
 
     function: ClassVar[str]
-    """Module and function of ``nfbench.stages`` that it is for."""
+    """Module and function of ``nfbench.stages`` that take this spec."""
 
     @property
     def stage(self) -> str:
-        """Name of the rule, of the command and of the function."""
+        """Name of the rule, the command and the function."""
         return self.function.partition(":")[2]
 
     def to_json(self) -> str:
-        """One line of JSON without the values that are defaults."""
+        """Returns one line of JSON without default values."""
         return self.model_dump_json(exclude_defaults=True)
 
     @classmethod
@@ -52,7 +53,7 @@ class Spec(Model):
         """Reads a spec from JSON or from a file that contains it.
 
         Raises:
-            NfbenchError: no JSON, or a wrong key or value.
+            NfbenchError: invalid JSON, or a wrong key or value.
         """
         source = "--spec" if given.lstrip().startswith("{") else given
         try:
@@ -65,12 +66,12 @@ class Spec(Model):
 
     @property
     def inputs(self) -> list[str]:
-        """Paths of the files that the stage reads and another stage writes."""
+        """Paths of input files that another stage writes."""
         return self._inputs()
 
     @property
     def plugins(self) -> list[str]:
-        """Modules that the stage loads by name: the code of the job includes theirs."""
+        """Modules that the stage loads by name; the code of the job includes theirs."""
         return list(dict.fromkeys(self._plugins()))
 
     def _inputs(self) -> list[str]:
@@ -81,10 +82,10 @@ class Spec(Model):
 
 
 class DerivedSpec(Spec):
-    """Part of a run: what makes it stale is part of what it is told, and so of the record of what it leaves."""
+    """Spec with hashes of code and origin, so that a change of either makes the result stale."""
 
-    code: str = Field("", description="hash of the code that the result follows from")
-    origin: str = Field("", description="short hashes of the specs of the jobs that it follows from")
+    code: str = Field("", description="hash of the code that the result depends on")
+    origin: str = Field("", description="short hashes of the specs of all preceding jobs")
 
 
 class PrepareSpec(DerivedSpec):
@@ -94,8 +95,8 @@ class PrepareSpec(DerivedSpec):
 
     dataset: DatasetConfig = Field(description="reader and subset")
     category: str = Field(description="category to read")
-    root: str = Field(description="folder that holds the categories")
-    miniature: bool = Field(False, description="make the dataset's tiny copy in 'root' first")
+    root: str = Field(description="folder with the categories")
+    miniature: bool = Field(False, description="generate the dataset's tiny copy in 'root' first")
     files: str = Field("", description="digest of the names, sizes and times of the category's files, if they exist")
     manifest: str = Field(description="CSV file to write; its record lies next to it")
 
@@ -109,10 +110,10 @@ class ExtractSpec(DerivedSpec):
     function = "extract:extract_features"
 
     manifest: str = Field(description="manifest of the category")
-    view: str = Field(description="train, test, or the name of a view of pseudo-anomalies")
-    backbone: BackboneConfig = Field(description="how features are made")
-    anomalies: AnomaliesConfig | None = Field(None, description="of a view of pseudo-anomalies, what makes them")
-    seed: int = Field(0, ge=0, description="chooses the real anomalies that pseudo-anomalies are made from")
+    view: str = Field(description="'train', 'test', or the name of a view of pseudo-anomalies")
+    backbone: BackboneConfig = Field(description="backbone of the features")
+    anomalies: AnomaliesConfig | None = Field(None, description="configuration of a view of pseudo-anomalies")
+    seed: int = Field(0, ge=0, description="seed that selects the real anomalies for pseudo-anomalies")
     features: str = Field(description="meta.json to write; the levels lie next to it")
 
     def _inputs(self) -> list[str]:
@@ -123,25 +124,25 @@ class ExtractSpec(DerivedSpec):
 
 
 class ClassSpec(Model):
-    """Images of one class that a model is trained on."""
+    """Training images of one class."""
 
     name: str = Field(description="name of the class: the category")
     manifest: str = Field(description="manifest of the category")
     features: str = Field(description="meta.json of the view train")
-    pseudo: str | None = Field(None, description="meta.json of the view of pseudo-anomalies, where it is cached")
+    pseudo: str | None = Field(None, description="meta.json of the view of pseudo-anomalies, if it is cached")
 
     @property
     def inputs(self) -> list[str]:
-        """Paths of the files that a training reads."""
+        """Files that a training reads."""
         return [self.manifest, self.features, *([self.pseudo] if self.pseudo else [])]
 
 
 class _CellSpec(DerivedSpec):
-    """Part of a cell's run."""
+    """Spec of a stage of a cell's run."""
 
-    cell: Cell = Field(description="the cell; in the setting unified, that of a training has the category 'all'")
-    method: str = Field(description="method behind the variant")
-    anomalies: AnomaliesConfig | None = Field(None, description="anomalous images that the model is trained with")
+    cell: Cell = Field(description="the cell; a training in the setting unified has the category 'all'")
+    method: str = Field(description="method of the variant")
+    anomalies: AnomaliesConfig | None = Field(None, description="anomalous images for training")
     backbone: BackboneConfig = Field(description="backbone of the features")
     run: str = Field(description="folder to write to")
 
@@ -156,10 +157,10 @@ class TrainSpec(_CellSpec):
 
     settings: dict[str, Any] = Field(default_factory=dict, description="overrides of the method's settings")
     reader: str = Field(description="reader of the dataset, for the paper's settings by category")
-    classes: tuple[ClassSpec, ...] = Field(min_length=1, description="images by class, in the order of their numbers")
-    test_features: str | None = Field(None, description="meta.json of the view test, where real anomalies are learned")
-    study: str | None = Field(None, description="study.json of the search that gives further settings")
-    epochs_at_most: int | None = Field(None, ge=0, description="train no longer than this, for a trial run")
+    classes: tuple[ClassSpec, ...] = Field(min_length=1, description="training images of each class, by class number")
+    test_features: str | None = Field(None, description="meta.json of the view test, for learning from real anomalies")
+    study: str | None = Field(None, description="study.json of the search that provides further settings")
+    epochs_at_most: int | None = Field(None, ge=0, description="maximum number of epochs, for a trial run")
 
     def _inputs(self) -> list[str]:
         own = [path for one in self.classes for path in one.inputs]
@@ -175,7 +176,7 @@ class ScoreSpec(_CellSpec):
     manifest: str = Field(description="manifest of the category")
     train_features: str = Field(description="meta.json of the view train, for the fair threshold")
     features: str = Field(description="meta.json of the view test")
-    pseudo: str | None = Field(None, description="meta.json of the view of pseudo-anomalies, where it is cached")
+    pseudo: str | None = Field(None, description="meta.json of the view of pseudo-anomalies, if it is cached")
 
     def _inputs(self) -> list[str]:
         from_training = [f"{self.trained}/{name}" for name in TRAINED]
@@ -188,11 +189,11 @@ class EvaluateSpec(DerivedSpec):
     function = "evaluate:evaluate_run"
 
     cell: Cell = Field(description="the cell")
-    title: str | None = Field(None, description="name in tables; by default the method's title")
+    title: str | None = Field(None, description="name in tables; default: the method's title")
     trained: str = Field(description="folder of the training")
     manifest: str = Field(description="manifest of the category")
     save_maps: bool = Field(False, description="keep the maps of all test images")
-    metrics: tuple[str, ...] = Field((), description="families of metrics to measure, by default all")
+    metrics: tuple[str, ...] = Field((), description="metric families to measure; default: all")
     run: str = Field(description="folder to write to")
 
     def _inputs(self) -> list[str]:
@@ -203,12 +204,12 @@ class EvaluateSpec(DerivedSpec):
 
 
 class SearchedBackbone(Model):
-    """Features of one backbone that a study chooses from."""
+    """Features of one backbone in a search."""
 
     tag: str = Field(description="tag of the backbone")
     features: str = Field(description="meta.json of the view train")
-    test_features: str | None = Field(None, description="meta.json of the view test, where trials are judged by it")
-    pseudo: str | None = Field(None, description="meta.json of the view of pseudo-anomalies, where it is cached")
+    test_features: str | None = Field(None, description="meta.json of the view test, if trials are judged on it")
+    pseudo: str | None = Field(None, description="meta.json of the view of pseudo-anomalies, if it is cached")
 
 
 class StudySpec(DerivedSpec):
@@ -224,7 +225,7 @@ class StudySpec(DerivedSpec):
     reader: str = Field(description="reader of the dataset, for the paper's settings by category")
     manifest: str = Field(description="manifest of the category")
     backbones: tuple[SearchedBackbone, ...] = Field(min_length=1, description="features by backbone")
-    epochs_at_most: int | None = Field(None, ge=0, description="train no longer than this, for a trial run")
+    epochs_at_most: int | None = Field(None, ge=0, description="maximum number of epochs, for a trial run")
     study: str = Field(description="folder to write to")
 
     def _inputs(self) -> list[str]:
@@ -254,7 +255,7 @@ class SearchSpec(Spec):
 
 
 class SummarizeSpec(Spec):
-    """From the ended trials of a study to its record."""
+    """From the finished trials of a study to its record."""
 
     function = "search:summarize_study"
 
@@ -266,5 +267,5 @@ class SummarizeSpec(Spec):
 
 
 def _generator(anomalies: AnomaliesConfig | None) -> list[str]:
-    """Module of the generator of pseudo-anomalies, if there is one."""
+    """Returns the module of the generator of pseudo-anomalies, if there is one."""
     return [f"nfbench.anomalies.{anomalies.generator}"] if anomalies and anomalies.generator else []

@@ -1,6 +1,6 @@
-"""The plan of experiments whose datasets may not be on disk yet: all official categories then, and how many images.
+"""Plan for datasets that may not be on disk yet, with all official categories and numbers of images.
 
-Used before anything runs, to say what it would take.
+It estimates what an experiment needs before anything runs.
 """
 
 from pathlib import Path
@@ -18,19 +18,19 @@ from nfbench.plan.specs import ExtractSpec, PrepareSpec
 __all__ = ["ASSUMED", "Images", "SupposedPlan", "count_images", "images_of_view"]
 
 ASSUMED = Counts(400, 50, 100)
-"""Images of a category that is not on disk and whose official number is not known."""
+"""Assumed numbers of images of a category that is not on disk and has no official counts."""
 
 _ASSUMED = {
-    ("shanghaitech", "all"): Counts(274515, 25793, 17090),  # frames, as papers say; sources disagree
-    ("lgg_mri", "all"): Counts(1789, 767, 412),  # the dataset's page, 70 % of the patients for training
+    ("shanghaitech", "all"): Counts(274515, 25793, 17090),  # frames, according to papers; sources disagree
+    ("lgg_mri", "all"): Counts(1789, 767, 412),  # from the dataset's page, 70 % of the patients for training
 }
 
 _SIDE = 1024
-"""Height and width of images that were not measured yet, in pixels."""
+"""Assumed height and width of images, in pixels, before they are read."""
 
 
 class _SupposedCatalogue(Catalogue):
-    """A catalogue in which datasets that are not on disk have all their official categories."""
+    """Catalogue in which a dataset that is not on disk has all its official categories."""
 
     def is_absent(self, dataset: str) -> bool:
         """Whether a dataset with official categories is not on disk."""
@@ -46,7 +46,7 @@ class _SupposedCatalogue(Catalogue):
 
 
 class SupposedPlan(Plan):
-    """A plan that also has the jobs of datasets that are not on disk."""
+    """Plan that includes the jobs of datasets that are not on disk."""
 
     catalogue: _SupposedCatalogue
 
@@ -59,13 +59,13 @@ class SupposedPlan(Plan):
 
 
 class Images(NamedTuple):
-    """Images of a category.
+    """Numbers of images of a category.
 
     Attributes:
-        counts: by split and label.
+        counts: numbers by split and label.
         validation: number of validation images.
-        pixels: of all test images.
-        source: how they were counted: by the manifest, in the folder, officially, or not at all.
+        pixels: total number of pixels of all test images.
+        source: source of the numbers: manifest, folder, official counts, or assumption.
     """
 
     counts: Counts
@@ -80,7 +80,7 @@ class Images(NamedTuple):
 
 
 def count_images(spec: PrepareSpec) -> Images:
-    """Images of a category: those of its manifest, else of its folder, else the official number, else ``ASSUMED``."""
+    """Counts the images of a category by manifest, else folder, else official counts, else ``ASSUMED``."""
     try:
         entries = read_manifest(spec.manifest)
         pixels = sum(entry.height * entry.width for entry in entries if entry.split == "test")
@@ -92,17 +92,17 @@ def count_images(spec: PrepareSpec) -> Images:
 
 
 def images_of_view(spec: ExtractSpec, images: Images) -> int:
-    """Number of images that a view has, each in all its variants."""
+    """Returns the number of images of a view, including all pseudo-anomalies of each image."""
     if spec.anomalies and spec.anomalies.generator:
         return spec.anomalies.real if spec.anomalies.needs_real else images.counts.train
     return images.counts.train + images.validation if spec.view == "train" else images.test
 
 
 def _without_manifest(spec: PrepareSpec) -> tuple[Counts, int, Literal["folder", "official", "assumed"]]:
-    """Counts, the number of validation images where the folder tells it, and where they are from."""
+    """Returns counts, the number of validation images if the folder is readable, and the source of both."""
     name, root = spec.dataset.dataset, Path(spec.root)
     reader, official = find_dataset(name), read_sources().get(name)
-    has_videos = type(reader).sampled is not Dataset.sampled  # whose frames would be decoded
+    has_videos = type(reader).sampled is not Dataset.sampled  # listing them would decode frames
     if root.is_dir() and not has_videos and not reader.is_unmade(root, spec.category):
         try:
             samples = select_subset(reader.samples(root, spec.category), spec.dataset)
@@ -116,12 +116,12 @@ def _without_manifest(spec: PrepareSpec) -> tuple[Counts, int, Literal["folder",
 
 
 def _counted(found: list[tuple[str, bool]]) -> tuple[Counts, int]:
-    """Official counts, and the number of validation images."""
+    """Returns the counts of listed images, and the number of validation images."""
     counts = Counts(*(found.count(kind) for kind in (("train", False), ("test", False), ("test", True))))
     return counts, found.count(("validation", False))
 
 
 def _limited(counts: Counts, dataset: DatasetConfig) -> Counts:
-    """The number of images of a subset."""
+    """Returns the counts of a subset."""
     limits = (dataset.max_train, dataset.max_test_normal, dataset.max_test_anomalous)
     return Counts(*(min(count, limit or count) for count, limit in zip(counts, limits, strict=True)))

@@ -1,4 +1,4 @@
-"""Modules as ``code`` reads them: top-level definitions, what they name, and what imports bind these names to."""
+"""Syntax of modules for ``code``: top-level definitions, the names in them, and the imports behind names."""
 
 import ast
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 __all__ = ["EFFECTS", "WHOLE", "Import", "Module", "Part"]
 
 EFFECTS = "<module>"
-"""Names the effects of a module, as Python names its code."""
+"""Name for the effects of a module, as Python names its code."""
 
 WHOLE = "*"
-"""Names all of a module."""
+"""Name for a whole module."""
 
 _NO_PART = {"__all__", "__version__"}
 _NOT_IN_TEXT = {"ctx", "kind", "type_comment"}
@@ -21,7 +21,7 @@ _ANNOTATIONS = {"annotation", "returns"}
 
 
 class Import(NamedTuple):
-    """What a name is bound to: a module, or an attribute of one. ``executed`` is the module that is imported for it."""
+    """Target of an imported name: a module or its attribute. ``executed`` is the module that the import runs."""
 
     local: str
     module: str
@@ -33,10 +33,10 @@ class Module:
     """Top-level statements of a module.
 
     Attributes:
-        definitions: by name, under which name its statements are: its own, or that of the effects.
-        effects: statements that are no definition.
-        imports: by local name.
-        data_files: paths of files other than Python's, relative to the folder of the module.
+        definitions: maps a defined name to the key of its statements: the name itself, or that of the effects.
+        effects: statements that are not definitions.
+        imports: imports by local name.
+        data_files: paths of files that are not Python code, relative to the folder of the module.
     """
 
     def __init__(self, name: str, path: Path) -> None:
@@ -76,7 +76,7 @@ class Module:
                 self.imports.setdefault(found.local, []).append(found)
 
     def read_import(self, statement: ast.Import | ast.ImportFrom) -> Iterator[Import]:
-        """The names that an import binds."""
+        """Yields the targets of the names that an import binds."""
         if isinstance(statement, ast.Import):
             for alias in statement.names:
                 first = alias.name.partition(".")[0]
@@ -86,27 +86,27 @@ class Module:
         package = self.name if self.is_package else self.name.rpartition(".")[0]
         source = resolve_name("." * statement.level + (statement.module or ""), package)
         for alias in statement.names:
-            own = source == self.name  # a package that imports a module of its own
+            own = source == self.name  # a package that imports one of its own modules
             module, attribute = (f"{source}.{alias.name}", None) if own else (source, alias.name)
             yield Import(alias.asname or alias.name, module, attribute, executed=source)
 
     def bound(self, part: "Part", name: str) -> list[Import]:
-        """What imports bind a name to, within a part and at the top level."""
+        """Returns the import targets of a name, within a part and at the top level."""
         return [*self.imports.get(name, ()), *(found for found in part.imports if found.local == name)]
 
     def part(self, name: str) -> "Part":
-        """What is read in a definition, or in the effects."""
+        """Returns the part for a definition or for the effects."""
         if name not in self._parts:
             self._parts[name] = Part(self, self.effects if name == EFFECTS else self._statements.pop(name))
         return self._parts[name]
 
 
 class Part:
-    """Statements as text, and what they name.
+    """Statements as text, with the names in them.
 
     Attributes:
-        text: the syntax tree, the same in all versions of Python.
-        chains: names with the attributes taken of them: ``a.b.c`` is ``("a", "b", "c")``.
+        text: the syntax tree as text, equal in all versions of Python.
+        chains: names with their attributes: ``a.b.c`` is ``("a", "b", "c")``.
         imports: imports among the statements.
     """
 
@@ -120,7 +120,7 @@ class Part:
         self.text = " ".join(self._tokens)
 
     def names_file(self, file: str) -> bool:
-        """Whether a string is this relative path, or its ending with the dot, as in ``f"{name}.csv"``."""
+        """Whether a string equals this relative path, or its file ending, as in ``f"{name}.csv"``."""
         return file in self._strings or (Path(file).suffix or file) in self._strings
 
     def _read_all(self, items: Iterable[object]) -> None:
@@ -132,7 +132,7 @@ class Part:
 
     def _read(self, node: ast.AST) -> None:
         if isinstance(node, ast.Constant):
-            self._tokens.append(f":{node.value!r}")  # `None` alone is what is left out, such as a default
+            self._tokens.append(f":{node.value!r}")  # a bare None marks an absent part, such as a default
             if isinstance(node.value, str):
                 self._strings.add(node.value)
             return
@@ -160,7 +160,7 @@ class Part:
 
 
 def _effective(items: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """Leaves out what does nothing: docstrings and other lone constants, ``pass``, and ``if TYPE_CHECKING:``."""
+    """Drops statements without effect: docstrings, other constants, ``pass``, and ``if TYPE_CHECKING:``."""
     for item in items:
         if isinstance(item, ast.Pass) or (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant)):
             continue
@@ -171,13 +171,13 @@ def _effective(items: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def _is_description(node: ast.AST, keyword: ast.keyword) -> bool:
-    """Whether an argument is the text that a field of a model is described by."""
+    """Whether an argument is the description of a model's field."""
     is_field = isinstance(node, ast.Call) and _chain(node.func)[-1:] == ("Field",)
     return is_field and keyword.arg == "description" and isinstance(keyword.value, ast.Constant | ast.JoinedStr)
 
 
 def _defined(node: ast.AST) -> list[str] | None:
-    """Names that a statement defines, where it does nothing else."""
+    """Returns the names that a statement defines, if it does nothing else."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [node.name]
     if isinstance(node, ast.Assign):
@@ -185,7 +185,7 @@ def _defined(node: ast.AST) -> list[str] | None:
     elif isinstance(node, ast.AnnAssign):
         targets = [node.target]
     else:
-        alias = getattr(node, "name", None)  # of a TypeAlias, from Python 3.12 on
+        alias = getattr(node, "name", None)  # of a TypeAlias, since Python 3.12
         if not isinstance(alias, ast.Name):
             return None
         targets = [alias]
@@ -194,7 +194,7 @@ def _defined(node: ast.AST) -> list[str] | None:
 
 
 def _chain(node: ast.AST) -> tuple[str, ...]:
-    """A name with the attributes taken of it; empty for any other expression."""
+    """Returns a name with its attributes; empty for any other expression."""
     attributes = []
     while isinstance(node, ast.Attribute):
         attributes.append(node.attr)
@@ -203,7 +203,7 @@ def _chain(node: ast.AST) -> tuple[str, ...]:
 
 
 def _quoted(annotation: ast.AST) -> Iterator[tuple[str, ...]]:
-    """Names in the quoted parts of an annotation, such as ``"Method"``."""
+    """Yields names in the quoted parts of an annotation, such as ``"Method"``."""
     for node in ast.walk(annotation):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             try:
@@ -214,7 +214,7 @@ def _quoted(annotation: ast.AST) -> Iterator[tuple[str, ...]]:
 
 
 def _data_files(folder: Path) -> list[str]:
-    """Files beside a module that are no code, also in folders which are no packages."""
+    """Lists non-code files next to a module, also in folders that are not packages."""
     found = []
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.suffix not in {".py", ".pyc"}:

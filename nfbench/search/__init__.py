@@ -1,1 +1,1 @@
-"""Searches of hyper-parameters with Optuna: one study per variant and category."""
+"""Hyper-parameter searches with Optuna: one study per variant and category."""

@@ -1,4 +1,4 @@
-"""A trial: the model of a point is trained as the run's own will be, and judged."""
+"""Objective of a study: trains a model with the settings of a trial, as a run would, and judges it."""
 
 import logging
 import math
@@ -44,14 +44,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Judged:
-    """Images that trials are judged by, and the normal training images, which some metrics take a threshold from.
+    """Images for judging trials, and normal training images, from which some metrics take a threshold.
 
     Attributes:
-        features: of the test view.
-        truth: of the test images that trials are judged by.
-        rows: numbers of these images in the test view.
-        normal_features: of the training view.
-        normal: the images of the training view.
+        features: features of the test view.
+        truth: labels and masks of the test images for judging.
+        rows: rows of these images in the test view.
+        normal_features: features of the training view.
+        normal: images of the training view.
     """
 
     features: FeatureCache
@@ -64,13 +64,13 @@ class Judged:
     def of(
         cls, features: FeatureCache, normal_features: FeatureCache, entries: Sequence[Entry], chosen: Sequence[Entry]
     ) -> "Judged":
-        """Some images of a test view.
+        """Selects images of a test view.
 
         Args:
-            features: of the test view.
-            normal_features: of the training view.
-            entries: the category's manifest.
-            chosen: test images of it.
+            features: features of the test view.
+            normal_features: features of the training view.
+            entries: manifest of the category.
+            chosen: selected test images.
         """
         number = {entry.image: row for row, entry in enumerate(e for e in entries if e.split == "test")}
         rows = [number[entry.image] for entry in chosen]
@@ -86,19 +86,20 @@ def measure(
     cross_fitted: Callable[[], NormalScores | None] = lambda: None,
     folder: Path | None = None,
 ) -> float:
-    """A metric of a model in evaluation mode, the same number as a run record has.
+    """Computes a metric of a model in evaluation mode, equal to the value in a run record.
 
     Args:
-        metric: its name.
+        metric: name of the metric.
         model: the model.
-        judged: the images.
-        device: where to compute.
-        held_out: rows of the normal images that the model was not trained on.
-        cross_fitted: gives what thresholds are taken from instead of the model's scores of normal images, if anything.
-        folder: of files for what may not stay in memory; see ``nfbench.core.scratch.empty``.
+        judged: images to measure on.
+        device: device for computation.
+        held_out: rows of the normal images that were held out from training.
+        cross_fitted: returns cross-fitted scores to take thresholds from instead of the model's scores of normal
+            images, or None.
+        folder: folder for data that may not fit into memory; see ``nfbench.core.scratch.empty``.
 
     Raises:
-        NfbenchError: it is not defined on these images.
+        NfbenchError: the metric is not defined on these images.
     """
 
     def seen(
@@ -132,18 +133,18 @@ def measure(
 
 @dataclass(frozen=True)
 class Objective:
-    """What all trials of a study share.
+    """Objective that all trials of a study share.
 
     Attributes:
-        cell: of the run that the best settings are for, on any of the backbones.
-        variant: of the cell.
-        reader: of the dataset, for the paper's per-category settings.
-        epochs_at_most: train no longer than this.
-        images: to train on, by the backbone's tag.
-        judged: images to judge by, by the backbone's tag; empty where a held-out likelihood does.
-        device: where to compute.
-        folder: takes checkpoints.
-        code: hash of the code that trials follow from.
+        cell: cell of the run that will use the best settings, on any of the backbones.
+        variant: variant of the cell.
+        reader: reader of the dataset, for the paper's settings by category.
+        epochs_at_most: maximum number of epochs.
+        images: training images by tag of the backbone.
+        judged: images for judging by tag of the backbone; empty if a held-out likelihood is the objective.
+        device: device for computation.
+        folder: folder for checkpoints.
+        code: hash of the code that trials depend on.
     """
 
     cell: Cell
@@ -157,22 +158,22 @@ class Objective:
     code: str
 
     def run(self, trial: Trial, study: SharedStudy) -> None:
-        """Trains and judges the model of a trial, and ends the trial, as a failed one where that cannot be done.
+        """Trains and judges the model of a trial, and ends the trial; it counts as failed if training fails.
 
         Raises:
-            NfbenchError, OSError: of the machine, such as a full disk: the trial is begun again when the worker is.
+            NfbenchError, OSError: a problem of the machine, such as a full disk. The trial restarts with the worker.
         """
         started = time.monotonic()
         try:
             state, value, message = TrialState.COMPLETE, self._value(trial, study), ""
         except optuna.TrialPruned:
             state, value, message = TrialState.PRUNED, None, ""
-        except Exception as error:  # of the loss, of memory, of a method that cannot take these settings
+        except Exception as error:  # a diverging loss, too little memory, settings that the method refuses
             if _is_of_the_machine(error):
                 raise
             text = str(error) if isinstance(error, NfbenchError) else f"{type(error).__name__}: {one_line(error)}"
-            _log.warning("trial %d has failed: %s", trial.number, text)
-            _log.info("its trace", exc_info=True)
+            _log.warning("trial %d failed: %s", trial.number, text)
+            _log.info("traceback of the failed trial", exc_info=True)
             state, value, message = TrialState.FAIL, None, text
         study.end(trial, state, value, time.monotonic() - started, message)
         shutil.rmtree(self.folder / ".resume", ignore_errors=True)
@@ -180,10 +181,10 @@ class Objective:
             torch.cuda.empty_cache()
 
     def _value(self, trial: Trial, study: SharedStudy) -> float:
-        """Value of the last kept model; reports those of the others.
+        """Returns the value of the last kept model, and reports those of earlier ones.
 
         Raises:
-            TrialPruned: it is worse than others at the same epoch.
+            TrialPruned: the value is worse than those of other trials at the same epoch.
         """
         backbone, overrides = split_point(trial.params, tuple(self.images))
         images = self.images[backbone]
@@ -220,7 +221,7 @@ class Objective:
 
 
 def _is_of_the_machine(error: BaseException | None) -> bool:
-    """Whether an error is one of files or disks, or was raised for one; other settings would not help."""
+    """Whether an error, or its cause, concerns files or disks, so that other settings would not help."""
     return error is not None and (
         isinstance(error, OSError) or _is_of_the_machine(error.__cause__ or error.__context__)
     )

@@ -1,4 +1,4 @@
-"""The record of a study, ``study.json``: its trials, and the best one on each backbone."""
+"""The record of a study, ``study.json``: its trials, and the best trial on each backbone."""
 
 from collections import Counter
 from datetime import datetime
@@ -20,12 +20,12 @@ State = Literal["complete", "pruned", "failed"]
 
 
 class StudyStart(Record):
-    """What is known of a study when it begins, ``description.json``.
+    """Description of a study before its first trial, ``description.json``.
 
     Attributes:
-        spec: what is searched.
-        validation: test images that trials are judged by and that are left out of the test set.
-        fingerprint: hash of all that the value of a point depends on; it names the folder of the journal.
+        spec: spec of the study.
+        validation: test images for judging trials, which are excluded from the test set.
+        fingerprint: hash of everything that the value of a trial depends on; names the folder of the journal.
     """
 
     spec: StudySpec
@@ -35,15 +35,15 @@ class StudyStart(Record):
 
 
 class StudyDescription(Record):
-    """What was searched, and how.
+    """Description of a finished search.
 
     Attributes:
-        name: of the variant.
-        cell: ``setting``, ``dataset``, ``category`` and ``method``, the method behind the variant.
+        name: name of the variant.
+        cell: ``setting``, ``dataset``, ``category`` and ``method``, the method of the variant.
         backbones: tags of the backbones to choose from.
         objective: ``log_likelihood``, ``validation`` or ``test``.
-        metric: that ``value`` of a trial is, ``log_likelihood`` in nats per dimension, or a metric.
-        direction: whether higher values of the metric are better.
+        metric: metric of the trials' ``value``: a name, or ``log_likelihood`` in nats per dimension.
+        direction: ``maximize`` or ``minimize``.
         budget: number of trials.
         space: dimensions by setting.
     """
@@ -66,14 +66,14 @@ class TrialRecord(Record):
     """One trial.
 
     Attributes:
-        number: counts all trials that were begun, also those of killed workers, which are not in the record.
-        state: ``failed`` means that the training diverged, ran out of memory or could not be done for another reason.
-        params: backbone, where there are several, and settings.
-        value: None where the trial did not complete.
-        intermediate: value by epoch, of kept epochs.
-        seconds: of training and judging.
-        started, finished: with the time zone.
-        message: why it failed.
+        number: number among all started trials, including those of killed workers, which are not in the record.
+        state: state of the trial; ``failed`` if training diverged, ran out of memory or failed for another reason.
+        params: settings, and the backbone if there are several.
+        value: value of the objective; None if the trial did not complete.
+        intermediate: value by epoch, for kept epochs.
+        seconds: duration of training and judging.
+        started, finished: times with time zone.
+        message: why the trial failed.
     """
 
     number: int
@@ -95,7 +95,7 @@ class TrialRecord(Record):
 
 
 class BestTrial(Record):
-    """The best trial of a study, or of a backbone; settings without the backbone."""
+    """The best trial of a study or of a backbone; its settings exclude the backbone."""
 
     number: int
     backbone: str
@@ -108,12 +108,12 @@ class StudyRecord(Record):
     """A finished study.
 
     Attributes:
-        spec: what the stage was told.
-        best: None where no trial completed.
-        by_backbone: the best trial on each backbone that has a complete one.
-        importances: share of the variance of the values that each dimension explains (fANOVA); empty for few trials.
-        validation: test images that the trials were judged by and that are left out of the test set.
-        seconds: of all trials together.
+        spec: spec of the stage.
+        best: the best trial; None if no trial completed.
+        by_backbone: the best trial on each backbone with a complete trial.
+        importances: share of the values' variance that each dimension explains (fANOVA); empty for few trials.
+        validation: test images for judging trials, which are excluded from the test set.
+        seconds: total duration of all trials.
     """
 
     spec: StudySpec
@@ -130,11 +130,11 @@ class StudyRecord(Record):
     def _numbers_are_unique(self) -> "StudyRecord":
         twice = [number for number, count in Counter(trial.number for trial in self.trials).items() if count > 1]
         if twice:
-            raise PydanticCustomError("double_trial", f"trial {twice[0]} is there more than once")
+            raise PydanticCustomError("double_trial", f"trial {twice[0]} appears more than once")
         return self
 
     def count(self, state: str) -> int:
-        """Number of trials that ended so."""
+        """Returns the number of trials in a state."""
         return sum(trial.state == state for trial in self.trials)
 
 
@@ -147,6 +147,6 @@ def read_study(path: str | Path) -> StudyRecord:
     """Reads ``study.json``.
 
     Raises:
-        NfbenchError: the file is missing, does not have the form of a study's record, or has changed; names it.
+        NfbenchError: the file is missing, is not a record of a study, or has changed; the message names it.
     """
     return read_sealed(StudyRecord, path)

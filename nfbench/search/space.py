@@ -1,4 +1,4 @@
-"""What a study varies: the space of a variant as Optuna's distributions, and points of it as settings."""
+"""Search space of a variant as Optuna distributions, and conversion of its points to settings."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 __all__ = ["BACKBONE", "default_point", "distributions", "search_space", "split_point"]
 
 BACKBONE = "backbone"
-"""Name of the dimension that is no setting."""
+"""Name of the dimension that is not a setting."""
 
 Value = bool | int | float | str
 
 _CHANGE_DATA = ("normalization", "reduced_dimensions", "online_rotation", "val_fraction")
-"""Settings on which it depends what a held-out likelihood is one of."""
+"""Settings that change what the held-out likelihood is a density of."""
 
 
 def search_space(variant: VariantConfig) -> dict[str, Dimension]:
-    """Dimensions of a variant's search: the method's own and those of the search, less what the variant fixes.
+    """Returns the dimensions of a search: the method's own and those of the search, without fixed settings.
 
     Raises:
-        NfbenchError: nothing is left, a dimension is no setting or has values out of range, or the trials could not be
-            judged by the objective.
+        NfbenchError: no dimension is left, a dimension is not a setting or has values out of range, or the objective
+            cannot judge the trials.
     """
     search, method_type = variant.searched, exported(PACKAGE, variant.method, "METHOD", subclass_of=Method)
     asked = {**method_type.search_space, **search.space}
@@ -39,29 +39,29 @@ def search_space(variant: VariantConfig) -> dict[str, Dimension]:
     if len(search.backbones) > 1:
         space[BACKBONE] = Choices(choices=tuple(backbone.tag for backbone in search.backbones))
     if not space:
-        raise NfbenchError(f"method '{variant.method}': nothing to search; give 'search' a 'space'")
+        raise NfbenchError(f"method '{variant.method}': nothing to search; set 'space' of 'search'")
     if variant.anomalies and variant.anomalies.real:
-        raise NfbenchError("a 'search' cannot learn from real anomalies")
+        raise NfbenchError("a variant with a 'search' cannot learn from real anomalies; remove one of the two")
     if search.objective == "log_likelihood":
         _check_likelihood(variant, method_type, space)
     return space
 
 
 def _check_likelihood(variant: VariantConfig, method_type: type[Method], space: Mapping[str, Dimension]) -> None:
-    """Whether likelihoods of held-out images can be had, and compared.
+    """Checks that likelihoods of held-out images exist and can be compared.
 
     Raises:
-        NfbenchError: they cannot; says why.
+        NfbenchError: they do not, or cannot; the message gives the reason.
     """
     settings = resolve_settings(variant.method, overrides=variant.settings)
     if method_type.log_likelihood is Method.log_likelihood or not epochs_of(settings):
-        reason = f"{method_type.title} has none during training"
+        reason = f"{method_type.title} computes none during training"
     elif not settings.val_fraction:
-        reason = "'val_fraction' is 0, so that no images are held out"
+        reason = "'val_fraction' is 0, so no images are held out"
     elif getattr(settings, "normalization", "") == "layer_norm":
-        reason = "the trained scale of 'normalization: layer_norm' raises it without a better model; take another one"
+        reason = "the trained scale of 'normalization: layer_norm' raises it without a better model; use another one"
     elif changing := [name for name in _CHANGE_DATA if name in space]:
-        reason = f"'{changing[0]}' changes what it is a likelihood of"
+        reason = f"'{changing[0]}' changes what it is a density of, so trials cannot be compared"
     else:
         return
     raise NfbenchError(
@@ -71,18 +71,18 @@ def _check_likelihood(variant: VariantConfig, method_type: type[Method], space: 
 
 
 def distributions(space: Mapping[str, Dimension]) -> "dict[str, BaseDistribution]":
-    """Dimensions as Optuna knows them."""
+    """Converts dimensions to Optuna distributions."""
     return {name: _distribution(dimension) for name, dimension in space.items()}
 
 
 def default_point(space: Mapping[str, Dimension], settings: MethodSettings, backbone: str) -> dict[str, Any]:
-    """The point of a method's own settings on a backbone; without those that the space does not hold."""
+    """Returns the point of a method's default settings on a backbone, without values outside the space."""
     own = {BACKBONE: backbone, **settings.model_dump()}
     return {name: own[name] for name, dimension in space.items() if own[name] in dimension}
 
 
 def split_point(point: Mapping[str, Value], backbones: tuple[str, ...]) -> tuple[str, dict[str, Value]]:
-    """The backbone of a point and its settings."""
+    """Splits a point into backbone and settings."""
     settings = {name: value for name, value in point.items() if name != BACKBONE}
     return str(point.get(BACKBONE, backbones[0])), settings
 

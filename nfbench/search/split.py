@@ -1,4 +1,4 @@
-"""The images that trials of a search are judged by; those of a validation split are then no longer tested on."""
+"""Images for judging the trials of a search; a validation split is excluded from the test set."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,37 +12,37 @@ __all__ = ["judging_images", "validation_split"]
 
 
 def judging_images(entries: Sequence[Entry], search: SearchConfig) -> list[Entry]:
-    """Test images that trials are judged by; none where the likelihood of held-out normal images does.
+    """Selects the test images for judging trials; none if the objective is the held-out likelihood.
 
     Args:
-        entries: the manifest of one category.
+        entries: manifest of one category.
         search: objective, metric and share of the split.
 
     Raises:
-        NfbenchError: the metric is not defined on them, or they cannot be split.
+        NfbenchError: the metric is not defined on the images, or they cannot be split.
     """
     if search.judged_by is None:
         return []
     tested = [entry for entry in entries if entry.split == "test"]
     if search.judged_by.metric.needs_masks and not all(entry.mask for entry in tested if entry.label):
-        raise NfbenchError(f"metric '{search.metric}' of a search: the dataset has no masks; take an image metric")
+        raise NfbenchError(f"metric '{search.metric}' of a search: the dataset has no masks; use an image metric")
     return validation_split(tested, search.validation_share) if search.objective == "validation" else tested
 
 
 def validation_split(entries: Sequence[Entry], share: float) -> list[Entry]:
-    """Takes a share of the test images of each kind of defect, good ones included, by a hash of their names.
+    """Selects a share of the test images of each defect type, including ``good``, by a hash of their names.
 
-    The choice is the same for all seeds and methods. A kind with one image stays in the test set.
+    The selection is the same for all seeds and methods. The only image of a type stays in the test set.
 
     Args:
-        entries: the manifest of one category.
-        share: in (0, 1); rounded for each kind, but at least one image is taken, and one left.
+        entries: manifest of one category.
+        share: share in (0, 1). Counts are rounded per type, with at least one image selected and one left.
 
     Returns:
         Entries in the order of the manifest.
 
     Raises:
-        NfbenchError: the split would have no normal images, or no anomalous ones.
+        NfbenchError: the split would have no normal or no anomalous images.
     """
     by_kind: dict[str, list[Entry]] = {}
     for entry in entries:
@@ -56,7 +56,7 @@ def validation_split(entries: Sequence[Entry], share: float) -> list[Entry]:
     split = [entry for entry in entries if entry.image in chosen]
     if len({entry.label for entry in split}) < 2:
         raise NfbenchError(
-            "a validation split needs two normal and two anomalous images of one kind in the test set at least; these "
-            f"kinds are there: {', '.join(f'{kind} ({len(images)})' for kind, images in by_kind.items())}"
+            "a validation split needs a test set with at least two normal images and two anomalous images of one "
+            f"defect type; found: {', '.join(f'{kind} ({len(images)})' for kind, images in by_kind.items())}"
         )
     return split

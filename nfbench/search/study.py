@@ -1,8 +1,8 @@
-"""A study that several workers share: one journal, from which no trial is lost and in which none is counted twice.
+"""A study that several workers share through one journal, which loses no trial and counts none twice.
 
-All that is written to a study is written under one lock of the operating system, which ends with the process that holds
-it. A trial that a killed worker left is begun again, by that worker or by another, at the same point. Studies with
-other spaces, settings, features or code have another fingerprint, and another journal.
+Every write to a study holds a lock of the operating system, which is released when its process ends. If a worker is
+killed, that worker or another one restarts its trial at the same point. Studies with another space, other settings,
+features or code have another fingerprint and another journal.
 """
 
 import itertools
@@ -43,16 +43,16 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 class SharedStudy:
     """Claims and ends trials of a study.
 
-    A journal that cannot be read is set aside under another name, with a warning, and a new one is begun.
+    An unreadable journal is renamed with a warning, and a new one is started.
 
     Args:
-        path: the journal; it is made where it is not there.
-        seed: of the sampler.
-        pruning: end trials that are worse than the median.
+        path: the journal; created if missing.
+        seed: seed of the sampler.
+        pruning: stop trials that are worse than the median.
         direction: ``maximize`` or ``minimize``.
 
     Attributes:
-        study: as Optuna knows it, to be read.
+        study: the study of Optuna, for reading.
     """
 
     def __init__(self, path: Path, seed: int, pruning: bool, direction: Direction = "maximize") -> None:
@@ -65,15 +65,15 @@ class SharedStudy:
                 self.study = self._read(path, pruner)
             except OSError:
                 raise
-            except Exception as error:  # Optuna's reader raises errors of many kinds
+            except Exception as error:  # Optuna's reader raises errors of many types
                 _set_aside(path, error)
                 self.study = self._read(path, pruner)
 
     def _read(self, path: Path, pruner: BasePruner) -> optuna.Study:
-        """The study of a journal, as it stands or new.
+        """Loads the study of a journal, or creates it.
 
         Raises:
-            Exception: of any kind, where the journal is damaged.
+            Exception: of any type, if the journal is damaged.
         """
         lock = _JournalLock(path, self._lock)
         backend = JournalFileBackend(str(path), lock)  # type: ignore[arg-type]  # Optuna keeps the base class private
@@ -88,18 +88,18 @@ class SharedStudy:
 
     @contextmanager
     def worker(self, number: int) -> Iterator[None]:
-        """Is this worker, of which there is one at a time; trials that it left when it was killed are taken back."""
+        """Acts as worker ``number``, exclusively, and requeues trials that a killed worker left running."""
         with FileLock(f"{self._lock.lock_file}.{number}"):
             with self._lock:
                 self._take_back(number)
             yield
 
     def trials(self) -> list[FrozenTrial]:
-        """Trials that ended, in their order, without those that were lost."""
+        """Lists the finished trials in order, without lost ones."""
         return [trial for trial in self.study.get_trials(deepcopy=False) if _has_ended(trial)]
 
     def suggest_first(self, point: Mapping[str, Any]) -> None:
-        """Has a point tried before any other, unless trials were begun already or it waits for its turn."""
+        """Enqueues a point to be tried first, unless trials have started or it is already enqueued."""
         with self._lock:
             if all(trial.state == TrialState.WAITING for trial in self.study.get_trials(deepcopy=False)):
                 self.study.enqueue_trial(dict(point), skip_if_exists=True)
@@ -107,7 +107,7 @@ class SharedStudy:
     def claim(
         self, worker: int, space: Mapping[str, BaseDistribution], budget: int, seconds: float | None
     ) -> Trial | None:
-        """The next trial, None where all were begun, or those that ended took longer than ``seconds``."""
+        """Claims the next trial; None if all have started or the finished ones took longer than ``seconds``."""
         with self._lock:
             self._take_back(None)
             ended = self.trials()
@@ -125,26 +125,26 @@ class SharedStudy:
         """Ends a trial.
 
         Raises:
-            NfbenchError: another copy of the worker has taken it back.
+            NfbenchError: another process of the same worker has requeued the trial.
         """
         with self._lock:
             if self.study.get_trials(deepcopy=False)[trial.number].state != TrialState.RUNNING:
-                raise NfbenchError(f"trial {trial.number} was taken back by another copy of this worker, which goes on")
+                raise NfbenchError(f"trial {trial.number} was requeued by another process of this worker")
             trial.set_user_attr(SECONDS, round(seconds, 3))
             if message:
                 trial.set_user_attr(FAILURE, message)
             self.study.tell(trial, value, state)
 
     def report(self, trial: Trial, value: float, epoch: int) -> bool:
-        """Takes a value on the way; says whether the trial is to be ended."""
+        """Reports an intermediate value; returns whether to stop the trial."""
         with self._lock:
             trial.report(value, epoch)
             return trial.should_prune()
 
     def _take_back(self, worker: int | None) -> None:
-        """Begins trials again that a killed worker left: the one that starts, or one that had not yet named its own.
+        """Requeues trials that a killed worker left: this worker, or one that had not yet named its trial.
 
-        A trial that has killed its workers time and again, by the memory that it takes, has failed.
+        A trial whose workers were killed several times, probably for lack of memory, counts as failed.
         """
         for trial in self.study.get_trials(deepcopy=False):
             if trial.state != TrialState.RUNNING or trial.user_attrs.get(WORKER) != worker:
@@ -155,7 +155,7 @@ class SharedStudy:
                 own.set_user_attr(WORKER, -1 if worker is None else worker)
                 self.end(own, TrialState.FAIL, None, 0.0, f"its worker was killed {begun} times; too little memory?")
                 continue
-            _log.warning("trial %d was left by a killed worker; it is begun again", trial.number)
+            _log.warning("trial %d was left by a killed worker; it starts again", trial.number)
             self.study.tell(trial.number, state=TrialState.FAIL)
             self.study.enqueue_trial(trial.params, user_attrs={BEGUN: begun + 1})
 
@@ -165,7 +165,7 @@ def _set_aside(path: Path, error: Exception) -> None:
     aside = next(name for name in names if not name.exists())
     path.rename(aside)
     _log.warning(
-        "%s: the journal of the study cannot be read (%s); it is kept as %s, and its trials are made again",
+        "%s: the journal of the study cannot be read (%s); it is kept as %s, and its trials run again",
         path,
         one_line(error, 100),
         aside.name,
@@ -173,7 +173,7 @@ def _set_aside(path: Path, error: Exception) -> None:
 
 
 class _JournalLock:
-    """Optuna's lock of a journal, released by the system when its holder is killed; drops a line cut short by that."""
+    """Lock of a journal for Optuna, released by the system if its holder is killed; drops a truncated last line."""
 
     def __init__(self, path: Path, lock: FileLock) -> None:
         self.path, self.lock = path, lock
@@ -182,7 +182,7 @@ class _JournalLock:
         self.lock.acquire()
         with open(self.path, "rb+") as file:
             if file.seek(0, os.SEEK_END) and (file.seek(-1, os.SEEK_CUR), file.read())[1] != b"\n":
-                _log.warning("%s: its last line was cut short when its writer was killed; dropped", self.path)
+                _log.warning("%s: dropped the last line, which was truncated when its writer was killed", self.path)
                 file.seek(0)
                 file.truncate(file.read().rfind(b"\n") + 1)
         return True

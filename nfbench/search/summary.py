@@ -1,4 +1,4 @@
-"""The outcome of a study whose trials have all ended."""
+"""Summary of a study whose trials have all finished."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -21,13 +21,13 @@ _FEWEST_FOR_IMPORTANCES = 8
 
 
 def summarize(shared: SharedStudy, spec: StudySpec, space: Mapping[str, Any], validation: Sequence[str]) -> StudyRecord:
-    """The record of a study.
+    """Builds the record of a study.
 
     Args:
         shared: the study.
-        spec: what was searched.
-        space: its dimensions.
-        validation: images that trials were judged by, where they are left out of the test set.
+        spec: spec of the study.
+        space: dimensions by setting.
+        validation: images for judging trials, if they are excluded from the test set.
 
     Raises:
         NfbenchError: trials are missing, or none completed.
@@ -38,7 +38,7 @@ def summarize(shared: SharedStudy, spec: StudySpec, space: Mapping[str, Any], va
     out_of_time = search.seconds is not None and seconds >= search.seconds
     if len(ended) < search.trials and not out_of_time:
         raise NfbenchError(
-            f"study of '{name}': {len(ended)} of {search.trials} trials have ended; run the workers again"
+            f"study of '{name}': only {len(ended)} of {search.trials} trials have finished; run the workers again"
         )
     backbones = tuple(backbone.tag for backbone in search.backbones)
     complete = [trial for trial in ended if trial.state == TrialState.COMPLETE]
@@ -80,7 +80,7 @@ def summarize(shared: SharedStudy, spec: StudySpec, space: Mapping[str, Any], va
 
 
 def _rank(trial: FrozenTrial, sign: int) -> tuple[float, int]:
-    """Order of complete trials, the best and then the earliest first; ``sign`` is 1 where small values are better."""
+    """Returns a sort key of complete trials: best first, then earliest; ``sign`` is 1 if lower is better."""
     (value,) = trial.values
     return sign * value, trial.number
 
@@ -107,18 +107,18 @@ def _trial(trial: FrozenTrial) -> TrialRecord:
 
 def _with_zone(moment: datetime | None) -> datetime:
     if moment is None:
-        raise ValueError("a trial that has ended has both of its times")
+        raise ValueError("a finished trial needs both times")
     return moment.astimezone()
 
 
 def _importances(shared: SharedStudy, complete: Sequence[FrozenTrial]) -> dict[str, float]:
-    """By fANOVA, for dimensions that all complete trials have; empty where there is nothing to explain."""
+    """Computes fANOVA importances of dimensions that all complete trials have; empty if values do not vary."""
     varied: dict[str, BaseDistribution] = {
         name: found for name, found in complete[0].distributions.items() if len({t.params[name] for t in complete}) > 1
     }
     if len(complete) < _FEWEST_FOR_IMPORTANCES or len({trial.value for trial in complete}) < 2 or not varied:
         return {}
-    from optuna.importance import get_param_importances  # which imports scikit-learn: no worker of a study needs it
+    from optuna.importance import get_param_importances  # imports scikit-learn, which workers do not need
 
     found = get_param_importances(shared.study, params=list(varied))
     return {name: round(float(share), 6) for name, share in found.items()}

@@ -1,1 +1,1 @@
-"""The stages of the pipeline: each is a function of its spec, called by the command line, by tests and from Python."""
+"""Stages of the pipeline. Each is a function of its spec, for the command line, tests and Python."""

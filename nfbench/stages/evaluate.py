@@ -1,4 +1,4 @@
-"""From scores and maps to ``run.json`` and what goes with it."""
+"""From scores and maps to ``run.json`` and the files next to it."""
 
 import shutil
 from pathlib import Path
@@ -33,7 +33,7 @@ __all__ = ["evaluate_run"]
 
 
 def evaluate_run(spec: EvaluateSpec, threads: int | None = None) -> None:
-    """Measures the scores of every kept model, writes the run record, and deletes the scores and maps."""
+    """Measures the scores of each kept model, writes the run record, and deletes scores and maps."""
     require_origin(spec)
     where = pick_device("cpu", threads)
     run, trained, folder = Path(spec.run), Path(spec.trained), Path(spec.run, SCORED).parent
@@ -50,7 +50,7 @@ def evaluate_run(spec: EvaluateSpec, threads: int | None = None) -> None:
         by_epoch[epoch] = scored.evaluation.metrics
     if spec.save_maps and scored.test.maps is None:
         raise NfbenchError(
-            f"'save_maps' is on for {spec.cell}, and method '{training.method_title}' makes no maps; set it to false"
+            f"'save_maps' is true for {spec.cell}, but method '{training.method_title}' has no maps; set it to false"
         )
     remove_stale(run)
     write_artifacts(run, scored, images, load_variances(scoring, folder))

@@ -24,7 +24,7 @@ def extract_features(spec: ExtractSpec, device: str = "auto", threads: int | Non
         synthesis = Synthesis(anomalies.generator, generator, anomalies.views, spec.seed)
     else:
         entries = view_entries(entries, spec.view)
-    if not entries and spec.view != "test":  # normal images may be all that there is
+    if not entries and spec.view != "test":  # a dataset may have normal images only
         raise NfbenchError(f"manifest {spec.manifest} has no image of view '{spec.view}'")
     extract(
         entries,

@@ -10,7 +10,7 @@ __all__ = ["build_figure"]
 
 
 def build_figure(spec: FigureSpec) -> None:
-    """Draws a figure as PDF and PNG; one line of text where runs without some test images leave nothing to draw."""
+    """Draws a figure as PDF and PNG; a line of text if test images are missing and nothing can be drawn."""
     setting = spec.figure.setting
     expected = {
         cell: digest
@@ -19,7 +19,7 @@ def build_figure(spec: FigureSpec) -> None:
     }
     if not expected:
         raise NfbenchError(
-            f"figure '{spec.name}': experiment '{spec.experiment}' has no runs in its setting '{setting}'"
+            f"figure '{spec.name}': experiment '{spec.experiment}' has no runs in the setting '{setting}'"
         )
     runs = read_runs(expected, spec.paths)
     with faults_of(f"figure '{spec.name}' of {spec.figure.module}"):

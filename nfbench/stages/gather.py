@@ -17,20 +17,21 @@ __all__ = ["aggregate_results", "stock_of", "write_gathered"]
 
 
 def aggregate_results(spec: AggregateSpec) -> None:
-    """Gathers the run records of an experiment; every expected cell is accounted for in the ledger."""
+    """Gathers the run records of an experiment; the ledger accounts for every expected cell."""
     expected = expected_runs(spec.cells, spec.origin)
     write_gathered(spec, take_stock(expected, spec.paths, skipped(spec.skipped, spec.cells)))
 
 
 def write_gathered(spec: AggregateSpec, stock: Stock, *, allow_holes: bool = False) -> None:
-    """Writes the ledger and, unless holes forbid it, the results.
+    """Writes the ledger, and the results unless cells are missing and ``allow_holes`` is false.
 
     Raises:
-        NfbenchError: the experiment has no runs, or cells that are not done; names the first and what to do.
+        NfbenchError: the experiment has no runs, or some cells are not done; the message names the first ones and says
+            what to do.
     """
     experiment, path = spec.experiment, spec.paths.experiment(spec.experiment, "ledger.csv")
     if not stock.expected:
-        raise NfbenchError(f"experiment '{experiment}' has no runs to gather; its tables need none")
+        raise NfbenchError(f"experiment '{experiment}' has no runs to gather; its tables do not need any")
     remove_stale(path.parent)
     write_text(path, stock.table().map(shield).to_csv(index=False))
     if stock.holes and not (allow_holes and stock.records):
@@ -40,8 +41,8 @@ def write_gathered(spec: AggregateSpec, stock: Stock, *, allow_holes: bool = Fal
         remove = f"remove {invalid} and " if invalid else ""
         raise NfbenchError(
             f"experiment '{experiment}': {len(stock.holes)} of {stock.expected} cells are not done: "
-            f"{describe_holes(stock.holes)}; all are in {path}; to make them, {remove}run 'snakemake --cores all "
-            f"{experiment}'; to go on without them, 'nfbench aggregate_results {experiment} --allow-holes'"
+            f"{describe_holes(stock.holes)}; {path} lists all; to finish them, {remove}run 'snakemake --cores all "
+            f"{experiment}'; to continue without them, run 'nfbench aggregate_results {experiment} --allow-holes'"
         )
     results = Path(spec.results)
     write_results(results, aggregate(stock.records.values()), digest_of(spec), stock.holes)
@@ -49,7 +50,7 @@ def write_gathered(spec: AggregateSpec, stock: Stock, *, allow_holes: bool = Fal
 
 
 def stock_of(plan: Plan, experiment: str) -> Stock:
-    """What became of every cell of an experiment, with those that were skipped, by records and logs."""
+    """Takes stock of all cells of an experiment, including skipped ones, by records and logs."""
     cells = plan.cells(experiment)
     jobs = {cell: plan.evaluate(cell) for cell in cells}
     expected = {cell: digest_of(job.spec) for cell, job in jobs.items()}
@@ -57,6 +58,6 @@ def stock_of(plan: Plan, experiment: str) -> Stock:
 
 
 def skipped(blocks: Sequence[Skipped], expected: Sequence[Cell]) -> dict[Cell, str]:
-    """Cells that are left out on purpose, each with the reason."""
+    """Returns the cells that are omitted on purpose, with reasons."""
     known = set(expected)
     return {cell: one.reason for one in blocks for cell in one.block.cells if cell not in known}

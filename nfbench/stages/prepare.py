@@ -17,7 +17,7 @@ __all__ = ["prepare_data"]
 
 
 def prepare_data(spec: PrepareSpec) -> None:
-    """Checks and hashes all images of a category; writes its manifest, and next to it what it was made from."""
+    """Checks and hashes all images of a category; writes its manifest and the manifest's record."""
     reader, root, manifest = find_dataset(spec.dataset.dataset), Path(spec.root), Path(spec.manifest)
     if spec.miniature:
         _make_miniature(reader, root)
@@ -33,7 +33,7 @@ def prepare_data(spec: PrepareSpec) -> None:
 
 
 def _make_miniature(reader: Dataset, root: Path) -> None:
-    """Makes a tiny copy of a dataset, which appears whole; of one that is there, what is missing."""
+    """Generates a tiny copy of a dataset, which appears complete; adds missing files to an existing one."""
     if root.is_dir():
         reader.miniature(root)
         return
@@ -42,7 +42,7 @@ def _make_miniature(reader: Dataset, root: Path) -> None:
 
 
 def _states(places: Sequence[Place], entries: Sequence[Entry]) -> tuple[FileState, ...]:
-    """The files with their hashes, those of images and masks as the manifest has them."""
+    """Returns the state of files with hashes; takes the hashes of images and masks from the manifest."""
     known = {entry.image: entry.sha256 for entry in entries} | {entry.mask: entry.mask_sha256 for entry in entries}
     return tuple(
         FileState(path=valid_utf8(path), size=size, mtime_ns=mtime_ns, sha256=known.get(path) or _hash(path))
@@ -54,4 +54,4 @@ def _hash(path: str) -> str:
     try:
         return file_sha256(path)
     except OSError as error:
-        raise NfbenchError(f"{path} cannot be read: {error.strerror}; it is among the files of a dataset") from None
+        raise NfbenchError(f"{path}, a file of the dataset, cannot be read: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""From run records to the report, one page of HTML."""
+"""From run records to the report, a single HTML page."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,17 +22,17 @@ from nfbench.tables._model import Source, Table
 __all__ = ["build_report", "write_report"]
 
 PICTURES = 5
-"""Test images of each category that are shown with their maps."""
+"""Number of test images per category that the report shows with maps."""
 
 
 def build_report(spec: ReportSpec) -> None:
-    """Writes the report of an experiment, with what is done and what is not."""
+    """Writes the report of an experiment, including what is not done yet."""
     expected = expected_runs(spec.cells, spec.origin)
     write_report(spec, take_stock(expected, spec.paths, skipped(spec.skipped, spec.cells)))
 
 
 def write_report(spec: ReportSpec, stock: Stock, pictures: int = PICTURES) -> Path:
-    """Writes the report of what ``stock`` knows, and returns its path.
+    """Writes the report from ``stock`` and returns its path.
 
     Raises:
         NfbenchError: the experiment has no runs.
@@ -56,7 +56,7 @@ def write_report(spec: ReportSpec, stock: Stock, pictures: int = PICTURES) -> Pa
 
 
 def _tables(spec: ReportSpec, results: pd.DataFrame, holes: Sequence[Account]) -> tuple[list[Table], list[str]]:
-    """Tables of the runs that are done, and why others cannot be made where some are not."""
+    """Builds the tables from finished runs; also returns why others cannot be built yet."""
     tables, unmade = [], []
     for name, config in spec.tables.items():
         if not config.from_runs or results.empty:

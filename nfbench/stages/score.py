@@ -1,7 +1,7 @@
-"""From a trained model and cached features to scores and maps, which ``evaluate_run`` measures and then deletes.
+"""From a trained model and cached features to scores and maps, which ``evaluate_run`` later deletes.
 
-Writes in the folder ``scored`` of a run ``<epoch>.npz`` and the maps of each kept epoch, ``likelihoods.csv``,
-``representations.npz``, ``variances.npz`` of methods that predict variances, and ``scored.json``.
+Writes into the folder ``scored`` of a run: ``<epoch>.npz`` and the maps of each kept epoch, ``likelihoods.csv``,
+``representations.npz``, ``variances.npz`` for methods that predict variances, and ``scored.json``.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,7 +54,7 @@ from nfbench.training.record import TrainingRecord
 __all__ = ["score_run"]
 
 Timer = Callable[[Method, Recipe, Sequence[Entry], torch.device, int], Latency | None]
-"""Times images of entries through a trained model on a device; the last argument is the number of their class."""
+"""Measures the latency of a trained model on images; the last argument is their class number."""
 
 _PSEUDO_IMAGES = 40
 _DELETED: dict[Kept, Sequence[str]] = {"all": (), "last": TRAINED[1:2], "none": TRAINED[:2]}
@@ -67,9 +67,9 @@ def score_run(
     keep_models: Kept = "all",
     timer: Timer | None = None,
 ) -> None:
-    """Scores the test images of a category with every kept model, and deletes models that are not to stay.
+    """Scores the test images of a category with each kept model, and deletes models not to be kept.
 
-    ``timer`` is given rather than imported, as no score depends on how it measures.
+    ``timer`` is an argument and not an import, so that the hash of scores does not depend on its code.
     """
     require_origin(spec)
     where = pick_device(device, threads)
@@ -116,7 +116,7 @@ def score_run(
         write_npz(folder / VARIANCES, {"variances": variances})
         names.append(VARIANCES)
     if training_of(spec.trained, spec.cell) != training:
-        raise NfbenchError(f"{source} has changed while its model was used; run 'snakemake' again")
+        raise NfbenchError(f"{source} changed while its model was in use; run 'snakemake' again")
     record = ScoringRecord(
         spec=spec,
         epochs=epochs,
@@ -141,16 +141,16 @@ def _views(
     number: int,
     device: torch.device,
 ) -> Views:
-    """Features of the training, validation and tested images, and what makes their maps where the method does not.
+    """Returns the features of training, validation and tested images, with a localizer if the method needs one.
 
     Args:
         model: the method.
         train_cache: features of the view ``train``.
-        test: of the tested images, with the class where the method takes it.
-        entries: the category's manifest.
-        tested: the tested images.
-        number: of the class.
-        device: where to compute.
+        test: features of the tested images, with the class if the method takes it.
+        entries: manifest of the category.
+        tested: tested images.
+        number: class number.
+        device: device for computation.
     """
     images = view_entries(entries, "train")
     n_train = sum(entry.split == "train" for entry in images)
@@ -166,32 +166,32 @@ def _views(
 
 
 def _cross_fitted(category: str, source: Path) -> NormalScores | None:
-    """Scores of the cross-fitted images of a category, if there are any."""
+    """Returns the cross-fitted scores of a category, if there are any."""
     return load_normal(verified(source.with_name("held_out.safetensors"), source)).get(category)
 
 
 def _models(training: TrainingRecord, source: Path) -> dict[int, dict[str, Tensor]]:
-    """States of the kept models by epoch, that of the last epoch at the end."""
+    """Returns the states of the kept models by epoch, the last epoch at the end."""
     last = load_state(verified(source.with_name("model.safetensors"), source))
     return {**load_kept(verified(source.with_name("checkpoints.safetensors"), source)), training.epochs: last}
 
 
 def _build(training: TrainingRecord, cache: FeatureCache) -> Method:
-    """The method as it was before training."""
+    """Builds the method as it was before training."""
     name = training.spec.method
     settings = resolve_settings(name, overrides=training.settings)
     return build_on(cache.meta.backbone, name, settings, training.initialization, len(training.classes))
 
 
 def _class_number(training: TrainingRecord, category: str, train_features: FeatureCache, source: Path) -> int:
-    """Number of the class of a category among those that the model was trained on, by its whole name.
+    """Returns the class number of a category among those that the model was trained on.
 
     Raises:
-        NfbenchError: it was trained on others, or on other images of this one.
+        NfbenchError: the model was trained on other categories, or on other features of this one.
     """
     classes = training.classes
     if category not in classes:
-        raise NfbenchError(f"{source}: the model knows no class '{category}', only {', '.join(classes)}")
+        raise NfbenchError(f"{source}: the model has no class '{category}', only {', '.join(classes)}")
     if classes[category].key != train_features.meta.key:
         raise NfbenchError(
             f"{source}: the model was trained on other features of '{category}' than {train_features.path}; train again"
@@ -202,7 +202,7 @@ def _class_number(training: TrainingRecord, category: str, train_features: Featu
 def _learned_positions(
     training: TrainingRecord, images: Sequence[Entry], features: CachedFeatures, side: int
 ) -> list[Positions]:
-    """Positions of the anomalous test images that were learned from, if any and if they have masks."""
+    """Returns positions of the anomalous test images used for training, if any and if they have masks."""
     learned = set(training.anomalies.real if training.anomalies else ())
     rows = [row for row, entry in enumerate(images) if entry.image in learned]
     shown = [images[row] for row in rows]
@@ -214,7 +214,7 @@ def _learned_positions(
 def _pseudo_positions(
     training: TrainingRecord, pseudo: FeatureCache | None, entries: Sequence[Entry], device: torch.device
 ) -> list[Positions]:
-    """Positions of some pseudo-anomalies: the first cached views, or new ones where they are made online."""
+    """Returns positions of some pseudo-anomalies: the first cached ones, or new ones if they are online."""
     groups = (None, "pseudo")
     if pseudo is not None:
         first, (cached, cached_masks) = np.s_[:_PSEUDO_IMAGES, 0], pseudo.pseudo_views
@@ -227,5 +227,5 @@ def _pseudo_positions(
     generator, _ = make_generator(config, entries, training.spec.cell.seed, size)
     source = OnlineFeatures(pseudo_anomalies([generator]), len(generator), training.features.recipe, device)
     images = torch.arange(min(_PSEUDO_IMAGES, len(generator)))
-    features, masks = source.read(images, images)  # any seeds do
+    features, masks = source.read(images, images)  # the seeds do not matter here
     return [Positions(features, required(masks, "the mask of a pseudo-anomaly").cpu().numpy(), groups)]

@@ -1,7 +1,7 @@
-"""Searches of hyper-parameters: a study is described, searched by several workers, and summed up.
+"""Hyper-parameter searches in three stages: describe a study, run its trials with workers, summarize it.
 
-The journal of a study lies in a folder that the workflow does not know, so that a killed or failed worker does not lose
-it. ``study.json`` is the study's record; ``best.yaml`` has the best settings, and ``trials.csv`` all that were tried.
+The journal of a study is not an output of the workflow, so it survives a killed or failed worker. ``study.json`` is the
+record of the study, ``best.yaml`` has the best settings, and ``trials.csv`` all trials.
 """
 
 import hashlib
@@ -38,10 +38,10 @@ __all__ = ["create_study", "search_hyperparameters", "summarize_study"]
 
 
 def create_study(spec: StudySpec) -> None:
-    """Describes a study, and has the method's own settings tried first, on each backbone.
+    """Describes a study, and enqueues the method's default settings on each backbone as first trials.
 
     Raises:
-        NfbenchError: there is nothing to search, or trials cannot be judged by the images that there are.
+        NfbenchError: there is nothing to search, or the available images cannot judge trials.
     """
     require_origin(spec)
     remove_stale(spec.study)
@@ -58,7 +58,7 @@ def create_study(spec: StudySpec) -> None:
 
 
 def search_hyperparameters(spec: SearchSpec, device: str = "auto", threads: int | None = None) -> None:
-    """Claims trials of a study, trains and judges them, until all are claimed."""
+    """Claims, trains and judges trials of a study until all are claimed."""
     study, worker = spec.study, spec.worker
     require_origin(study)
     shared = _open(study, _start_of(study))
@@ -78,11 +78,11 @@ def search_hyperparameters(spec: SearchSpec, device: str = "auto", threads: int 
 
 
 def summarize_study(spec: SummarizeSpec) -> None:
-    """Writes the record of a study, and its best settings."""
+    """Writes the record of a study and its best settings."""
     study, space = spec.study, _space(spec.study)
     start, folder = _start_of(study), Path(study.study)
     shared = _open(study, start)
-    if not shared.trials():  # its journal was lost: Snakemake runs workers again whose files are gone
+    if not shared.trials():  # the journal was lost; Snakemake reruns workers whose files are missing
         for number in range(study.variant.searched.workers):
             (folder / f"worker{number}.json").unlink(missing_ok=True)
     record = summarize(shared, study, space, start.validation)
@@ -101,10 +101,10 @@ def summarize_study(spec: SummarizeSpec) -> None:
 
 
 def _start_of(spec: StudySpec) -> StudyStart:
-    """What ``create_study`` said of a study.
+    """Reads the description that ``create_study`` wrote.
 
     Raises:
-        NfbenchError: it cannot be used, or is that of another study.
+        NfbenchError: it is unusable or describes another study.
     """
     path = Path(spec.study) / "description.json"
     start = read_sealed(StudyStart, path)
@@ -123,7 +123,7 @@ def _space(spec: StudySpec) -> dict[str, Dimension]:
 
 
 def _fingerprint(spec: StudySpec, space: Mapping[str, Dimension]) -> str:
-    """Hash of all that the value of a point depends on; trials of another fingerprint are of another study."""
+    """Returns the hash of everything that the value of a trial depends on; it identifies the study."""
     search = spec.variant.searched.model_dump(mode="json", include={"objective", "metric", "pruning", "seed"})
     variant = spec.variant.model_dump(mode="json", include={"method", "settings", "anomalies"})
     place = spec.model_dump(include={"name", "setting", "dataset", "category", "reader", "epochs_at_most"})
@@ -141,7 +141,7 @@ def _fingerprint(spec: StudySpec, space: Mapping[str, Dimension]) -> str:
 
 
 def _open(spec: StudySpec, start: StudyStart) -> SharedStudy:
-    """The study, with the method's own settings to be tried first, on each backbone, where no trial was begun."""
+    """Opens the study; if no trial has started, enqueues the method's default settings on each backbone."""
     journal = Path(spec.study) / ".study" / start.fingerprint / "journal.log"
     search, space = spec.variant.searched, _space(spec)
     shared = SharedStudy(journal, search.seed, search.pruning, search.direction)
@@ -173,7 +173,7 @@ def _objective(spec: StudySpec, device: torch.device, folder: Path) -> Objective
 
 
 def _cache(path: str, entries: Sequence[Entry], spec: StudySpec) -> FeatureCache:
-    """Features of a view of the study's manifest, image by image."""
+    """Opens the features of a view and checks them against the study's manifest, image by image."""
     cache = FeatureCache(path)
     cache.require_images(view_entries(entries, cache.meta.view), spec.manifest)
     return cache

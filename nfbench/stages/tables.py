@@ -27,7 +27,7 @@ def build_table(spec: TableSpec) -> None:
 
 
 def table_of(spec: TableSpec) -> Table:
-    """The table, with marks where runs are missing, and with what its undefined values would need."""
+    """Builds the table; marks missing runs and notes what its undefined values would need."""
     results = read_results(Path(spec.results), spec.origin) if spec.table.from_runs else None
     with faults_of(f"table '{spec.name}' of {spec.table.module}"):
         table = spec.table.make(spec.name, Source(results, spec.notes, spec.variants))

@@ -20,22 +20,22 @@ __all__ = ["track_runs", "write_tracked"]
 
 
 def track_runs(spec: TrackSpec) -> str:
-    """Brings the runs of an experiment, its tables, figures and studies into MLflow; says what was done."""
+    """Imports runs, tables, figures and studies of an experiment into MLflow; returns a summary line."""
     stock = take_stock(expected_runs(spec.cells, spec.origin), spec.paths)
     return write_tracked(spec, stock, spec.paths.tracking / f"{spec.experiment}.json")
 
 
 def write_tracked(spec: TrackSpec, stock: Stock, summary: Path | None = None) -> str:
-    """Brings what ``stock`` knows into MLflow; repeated, it changes nothing.
+    """Imports the runs of ``stock`` into MLflow. Repeating it changes nothing.
 
     Args:
-        spec: what to track, and under which name.
-        stock: runs that are done.
-        summary: JSON file that takes what is tracked and where.
+        spec: runs and files to track, and their name in MLflow.
+        stock: finished runs.
+        summary: JSON file to write a summary to.
 
     Raises:
-        NfbenchError: there is nothing to track, the store cannot be used, or, after all others are tracked, records of
-            some runs or studies are damaged.
+        NfbenchError: there is nothing to track, the store is unusable, or records of some runs or studies are damaged;
+            the latter is raised after all others are tracked.
     """
     experiment, paths, found = spec.experiment, spec.paths, stock
     stock = found.checked(paths)
@@ -45,20 +45,20 @@ def write_tracked(spec: TrackSpec, stock: Stock, summary: Path | None = None) ->
     files = {kind: [path for path in found if path.is_file()] for kind, found in spec.files.items()}
     if not stock.expected and not any(files.values()):
         raise NfbenchError(
-            f"experiment '{experiment}' has no runs, and its tables are not made; 'snakemake --cores all {experiment}' "
-            "makes them"
+            f"experiment '{experiment}' has no runs, and its tables are not built; run 'snakemake --cores all "
+            f"{experiment}' to build them"
         )
     count = f"{len(runs)} of {stock.expected}"
     parent = Parent(
         name=spec.name,
-        note=f"{spec.title}\n\nMade from run records by `nfbench track_runs {experiment}`, which can repeat it.",
+        note=f"{spec.title}\n\nImported from run records by `nfbench track_runs {experiment}`, which can be repeated.",
         root=paths.root.absolute(),
         tags={"title": spec.title, "runs": count},
         files=files,
     )
     store = Store.of(paths.tracking)
     paths.tracking.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(paths.tracking / ".lock"):  # two imports at a time would each write what the other lacks
+    with filelock.FileLock(paths.tracking / ".lock"):  # two concurrent imports would write the same runs twice
         client = store.connect()
         with store.errors():
             number = open_experiment(client, spec.name, store.artifacts(spec.name))
@@ -70,14 +70,14 @@ def write_tracked(spec: TrackSpec, stock: Stock, summary: Path | None = None) ->
         write_json(summary, {"store": store.title, "experiment": spec.name, "id": number, **counts})
     tracked = (
         f"{count} runs and {len(studies)} studies of '{experiment}': {changes.new} new, {changes.replaced} replaced, "
-        f"{changes.kept} as they were"
+        f"{changes.kept} unchanged"
     )
     without_runs = f"the tables of '{experiment}', which has no runs"
     return f"{tracked if stock.expected else without_runs}; MLflow's experiment '{spec.name}' in {store.title}"
 
 
 def _whole(makers: Iterable[Callable[[], Entry]], damaged: list[str]) -> list[Entry]:
-    """Entries that can be made; says of the others why not."""
+    """Builds the entries; adds the errors of those that fail to ``damaged``."""
     entries = []
     for make in makers:
         try:

@@ -1,6 +1,6 @@
-"""From cached features to a trained model, of one category or of several.
+"""From cached features to a trained model of one or several categories.
 
-Writes in the run's folder ``model.safetensors`` (last epoch), ``checkpoints.safetensors`` (the kept epochs before it),
+Writes into the run's folder: ``model.safetensors`` (last epoch), ``checkpoints.safetensors`` (earlier kept epochs),
 ``held_out.safetensors`` (scores of cross-fitted images), ``history.csv`` and ``training.json``.
 """
 
@@ -39,13 +39,13 @@ CHECKPOINT_SECONDS = 20.0
 def train_flow(
     spec: TrainSpec, device: str = "auto", threads: int | None = None, checkpoint_seconds: float = CHECKPOINT_SECONDS
 ) -> None:
-    """Trains a method on cached features; goes on where a killed training stopped.
+    """Trains a method on cached features; resumes a killed training.
 
     Args:
-        spec: what to train on what.
+        spec: method, settings and training images.
         device: ``auto``, ``cpu`` or ``cuda``.
-        threads: CPU threads, by default all.
-        checkpoint_seconds: shortest time between two checkpoints; see ``CheckpointPace``.
+        threads: number of CPU threads; default: all.
+        checkpoint_seconds: minimum number of seconds between checkpoints; see ``CheckpointPace``.
     """
     require_origin(spec)
     where = pick_device(device, threads)
@@ -105,10 +105,10 @@ def train_flow(
 
 
 def _read_images(spec: TrainSpec) -> list[Images]:
-    """What there is of each class.
+    """Opens the images of each class.
 
     Raises:
-        NfbenchError: two classes have one name.
+        NfbenchError: two classes have the same name.
     """
     names = [one.name for one in spec.classes]
     if len(set(names)) < len(names):
@@ -125,13 +125,15 @@ def _read_images(spec: TrainSpec) -> list[Images]:
 def _check_setting(spec: TrainSpec, images: Sequence[Images]) -> None:
     setting, n_real = spec.cell.setting, sum(len(one.real) for one in images)
     if (setting == "few-anomaly") != bool(n_real):
-        raise NfbenchError(f"setting '{setting}' with {n_real} real anomalies: they are for 'few-anomaly' alone")
+        raise NfbenchError(
+            f"setting '{setting}' with {n_real} real anomalies: 'few-anomaly' needs some, all other settings have none"
+        )
     if setting != "unified" and len(images) > 1:
-        raise NfbenchError(f"setting '{setting}' with {len(images)} classes: one model of several is 'unified'")
+        raise NfbenchError(f"setting '{setting}' with {len(images)} classes: only 'unified' can have several")
 
 
 def _extracted(images: Sequence[Images]) -> list[ExtractSpec]:
-    """Specs of all features that were read, each once; none of caches that no stage made."""
+    """Returns the distinct specs of all features that were read; none for caches that no stage wrote."""
     caches = [cache for one in images for cache in (one.features, one.pseudo, one.test) if cache]
     specs = [cache.meta.spec for cache in caches if cache.meta.spec]
     return list({spec.features: spec for spec in specs}.values())
@@ -161,10 +163,10 @@ def _describe_anomalies(images: Sequence[Images]) -> AnomaliesRecord | None:
 
 
 def _best_of(study: str, cell: Cell) -> tuple[dict[str, Any], SearchRecord, StudySpec]:
-    """The best settings that a search found on a cell's backbone, and what the record says of the search.
+    """Returns the best settings of a search on a cell's backbone, and a summary of the search for the record.
 
     Raises:
-        NfbenchError: it is a search for another cell, or has no complete trial on the backbone.
+        NfbenchError: the search is for another cell, or has no complete trial on the backbone.
     """
     record = read_study(study)
     searched = record.spec

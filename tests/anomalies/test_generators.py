@@ -124,7 +124,7 @@ def test_processes_do_not_change_results(name, part, tmp_path, monkeypatch, caps
 def test_changed_images_are_refused(name, normals, anomalies):
     stale = [replace(entry, sha256="0") for entry in normals]
     generator = find_generator(name)(stale, anomalies, 64)
-    with pytest.raises(NfbenchError, match="has changed since the manifest was made"):
+    with pytest.raises(NfbenchError, match="has changed since the manifest was written"):
         generator(0, 0)
 
 
@@ -344,7 +344,7 @@ def test_an_experiment_knows_a_generator_by_its_file(name):
     found, seed = AnomaliesConfig.of_view(view)
     assert (found.view(seed), seed) == (view, 2 if needs_real else 0)
     if needs_real:
-        with pytest.raises(ValidationError, match=f"generator {name} makes its anomalies of real ones; set 'real'"):
+        with pytest.raises(ValidationError, match=f"generator {name} needs real anomalies; set 'real'"):
             AnomaliesConfig(generator=name)
     else:
         assert AnomaliesConfig(generator=name).real == 0

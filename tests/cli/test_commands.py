@@ -140,7 +140,7 @@ def test_a_dataset_behind_a_login_is_one_line_with_what_to_do(tmp_path):
     command = [sys.executable, "-m", "nfbench", "data", "fetch", "lgg_mri", "--data-root", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert re.fullmatch(r"error: dataset 'lgg_mri' is not .*Kaggle asks for a login.*--archive FILE\n", done.stderr)
+    assert re.fullmatch(r"error: dataset 'lgg_mri' cannot be .*Kaggle asks for a login.*--archive FILE\n", done.stderr)
 
 
 @pytest.mark.parametrize(

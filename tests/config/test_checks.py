@@ -56,7 +56,10 @@ GRIDS = [
     (block(backbones=[{"name": "cait_m48_448", "input_size": 224}]), "takes images of 448 pixels alone"),
     (block(backbones=[{**LITE, "interpolation": "bilinaer"}]), "'grid.0.backbones.0.interpolation'"),
     (block(backbones=[{**LITE, "padding": "zero"}]), "'grid.0.backbones.0.padding'"),
-    (block(backbones=[{**LITE, "weights": "rndom"}]), "weights': 'rndom' is no path; did you mean 'random'?"),
+    (
+        block(backbones=[{**LITE, "weights": "rndom"}]),
+        "weights': 'rndom' is neither a known word nor a path; did you mean 'random'?",
+    ),
     (block(datasets={"mvtecad": "available"}), "'grid.0.datasets': no dataset 'mvtecad'; did you mean 'mvtec_ad'?"),
     (block(datasets={"mvtec_ad": ["botle"]}), "'mvtec_ad' has no category 'botle'; did you mean 'bottle'?"),
     (block(datasets={"mvtec_ad": {"available": ["botle"]}}), "'mvtec_ad' has no category 'botle'; did you mean"),
@@ -77,7 +80,7 @@ GRIDS = [
         "'datasets.own.union': no dataset 'vis'; did you mean 'visa'?",
     ),
     ({"datasets": {"own": {"union": {"visa": ["pcb"]}}}}, "'datasets.own.union.visa': 'visa' has no category 'pcb'"),
-    ({"datasets": {"own": {"union": {"own": "available"}}}}, "'own' is a union too; name the datasets of that one"),
+    ({"datasets": {"own": {"union": {"own": "available"}}}}, "'own' is a union itself; list its datasets instead"),
     ({"variants": {"v": {"method": "fastflw"}}}, "'variants.v.method': no method 'fastflw'; did you mean 'fastflow'?"),
     (
         {"variants": {"v": {"method": "fastflow", "search": {"backbones": ["alexnt"]}}}},
@@ -219,7 +222,7 @@ def test_what_is_sound_passes(tmp_path):
 
 def test_several_settings_of_an_experiment_are_told_apart(tmp_path):
     grid = [BLOCK, {**BLOCK, "setting": "unified"}]
-    with pytest.raises(NfbenchError, match="runs of the settings one-class, unified, which are not comparable"):
+    with pytest.raises(NfbenchError, match="runs of the settings one-class, unified, which cannot be compared"):
         load(tmp_path, grid=grid, tables={"t": TABLE})
     load(tmp_path, grid=grid, tables={"t": {**TABLE, "setting": "unified"}})
 
@@ -228,7 +231,9 @@ def test_several_settings_of_an_experiment_are_told_apart(tmp_path):
 def test_two_experiments_with_one_name_of_a_table_or_figure_are_both_named(tmp_path, kind):
     part = TABLE if kind == "tables" else {"kind": "maps"}
     (tmp_path / "other.yaml").write_text(yaml.safe_dump({**SOUND, kind: {"same": part}}))
-    message = rf"other.yaml: '{kind}.same': \S*own.yaml has a {kind[:-1]} 'same' too|own.yaml: .*other.yaml has"
+    message = (
+        rf"other.yaml: '{kind}.same': \S*own.yaml also has a {kind[:-1]} 'same'; rename|own.yaml: .*other.yaml also has"
+    )
     with pytest.raises(NfbenchError, match=message):
         load(tmp_path, **{kind: {"same": part}})
 
@@ -242,7 +247,7 @@ def test_all_faults_of_all_files_are_found(tmp_path):
     lines = str(error.value).splitlines()
     for found in (
         "config.yaml: unknown key 'sedes'",
-        "list.yaml: holds",
+        "list.yaml: expected keys",
         "broken.yaml: unknown key 'sees'",
         "padm",
         "alexnt",
@@ -254,7 +259,7 @@ def test_all_faults_of_all_files_are_found(tmp_path):
 def test_runs_of_an_experiment_that_has_none_are_named(tmp_path):
     (tmp_path / "first.yaml").write_text("title: x\nruns_of: own\ntables: {a: {title: x, metric: image_ap}}\n")
     (tmp_path / "second.yaml").write_text("title: x\nruns_of: first\ntables: {b: {title: x, metric: image_ap}}\n")
-    with pytest.raises(NfbenchError, match=r"second.yaml: 'runs_of' names 'first', .* takes those of 'own'"):
+    with pytest.raises(NfbenchError, match=r"second.yaml: 'runs_of' names 'first', .* name 'own', whose runs it shows"):
         load(tmp_path)
 
 
@@ -273,7 +278,7 @@ def test_a_dataset_with_the_name_of_a_reader_keeps_it(tmp_path, name):
     "dataset", [{"dataset": "folder", "root": "x"}, {"dataset": "elpv"}, {"union": {"elpv": "available"}}]
 )
 def test_a_reader_under_the_name_of_another_is_named(tmp_path, dataset):
-    with pytest.raises(NfbenchError, match=r"config.yaml: 'datasets': 'visa' is the name of a reader.*name of its own"):
+    with pytest.raises(NfbenchError, match=r"config.yaml: 'datasets': 'visa' is the name of a reader.*another name"):
         load(tmp_path, {"datasets": {"visa": dataset}})
     with pytest.raises(NfbenchError, match=r"own.yaml: 'datasets': 'visa' is the name of a reader"):
         load(tmp_path, datasets={"visa": dataset, "own": {"root": "x"}})

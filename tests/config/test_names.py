@@ -78,7 +78,7 @@ def test_all_categories_of_all_readers_can_be_taken():
 
 
 def test_a_category_is_not_called_as_the_mean_of_a_table():
-    with pytest.raises(NfbenchError, match="'average', which is what tables call their mean"):
+    with pytest.raises(NfbenchError, match="'average': tables use this name for the mean"):
         check_category("average", "dataset 'own'")
     with pytest.raises(NfbenchError, match="a category cannot be called 'average'"):
         experiment(grid=[{**BLOCK, "datasets": {"own": ["part", "average"]}}])
@@ -88,7 +88,7 @@ def test_a_category_is_not_called_as_the_mean_of_a_table():
 @pytest.mark.parametrize("value", [12, 1.0, True, None, 1e5])
 @pytest.mark.parametrize("key", ["datasets", "variants"])
 def test_a_name_that_lost_its_quotes_is_told_to_be_quoted(value, key):
-    with pytest.raises(NfbenchError, match=rf"config.yaml: '{key}\..*no name: put names .* in quotes"):
+    with pytest.raises(NfbenchError, match=rf"config.yaml: '{key}\..*not a name: put names .* in quotes"):
         validate(Config, {key: {value: {"root": "x"} if key == "datasets" else {"method": "padim"}}}, "config.yaml")
 
 
@@ -115,7 +115,7 @@ def test_categories_are_a_list_or_text_with_commas(value, names):
 
 @pytest.mark.parametrize("value", ["bottle,,cable", "bottle,", ""])
 def test_an_empty_category_is_named(value):
-    with pytest.raises(NfbenchError, match="a name is empty"):
+    with pytest.raises(NfbenchError, match="a name cannot be empty"):
         validate(Config, {"categories": value}, "x")
 
 
@@ -134,7 +134,7 @@ def test_a_file_whose_name_is_no_name_of_an_experiment_is_named(tmp_path, name):
     (folder / f"{name}.yaml").write_text(
         "title: x\ngrid: [{methods: [padim], backbones: [alexnet], datasets: {elpv: [mono]}}]\n"
     )
-    with pytest.raises(NfbenchError, match=f"{name}.yaml: the file's name is no name of an experiment"):
+    with pytest.raises(NfbenchError, match=f"{name}.yaml: an experiment cannot have this name"):
         load_bench({}, folder)
 
 
@@ -142,7 +142,7 @@ def test_an_experiment_has_the_name_of_its_file(tmp_path):
     (tmp_path / "e.yaml").write_text(
         "name: f\ntitle: x\ngrid: [{methods: [padim], backbones: [alexnet], datasets: {elpv: [mono]}}]\n"
     )
-    with pytest.raises(NfbenchError, match=r"e.yaml: 'name' is 'f', but an experiment has the name of its file"):
+    with pytest.raises(NfbenchError, match=r"e.yaml: 'name' is 'f', but an experiment is named like its file"):
         load_bench({}, tmp_path)
 
 
@@ -154,7 +154,7 @@ def test_paths_expand_the_home_folder_and_have_no_braces(monkeypatch, key):
     for path, message in (
         ("run_{1}", "braces"),
         ("~nobody-here/x", "home folder"),
-        ("", "not empty"),
+        ("", "cannot be empty"),
         ("a\nb", "control"),
     ):
         with pytest.raises(NfbenchError, match=f"config.yaml: '{key}': .*{message}"):
@@ -178,7 +178,7 @@ def test_a_name_fits_the_name_of_a_file(name):
 
 @pytest.mark.parametrize("title", ["", " ", "a\x00b", "bell\x07", "x" * 201, "\u202e"])
 def test_a_title_is_one_line(title):
-    with pytest.raises(NfbenchError, match=r"x\.yaml: 'variants\.v\.title': a title is a line of 1 to 200"):
+    with pytest.raises(NfbenchError, match=r"x\.yaml: 'variants\.v\.title': a title is one line of 1 to 200"):
         experiment(variants={"v": {"method": "padim", "title": title}})
 
 
@@ -200,6 +200,6 @@ def test_an_experiment_is_not_called_as_the_tracking_of_another(tmp_path):
 def test_a_job_is_refused_for_a_category_that_its_dataset_does_not_have(tmp_path):
     (tmp_path / "own.yaml").write_text(json.dumps({"title": "x", "grid": [{**BLOCK, "datasets": {"visa": ["pcb1"]}}]}))
     plan = Plan(load_bench({}, tmp_path))
-    for category, message in (("pcb5", "no category 'pcb5'; did you mean"), ("$(touch f)", "a name begins with")):
+    for category, message in (("pcb5", "no category 'pcb5'; did you mean"), ("$(touch f)", "a name must begin with")):
         with pytest.raises(NfbenchError, match=re.escape("dataset 'visa': ") + f".*{re.escape(message)}"):
             plan.prepare("visa", category)

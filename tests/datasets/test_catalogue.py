@@ -64,7 +64,7 @@ def test_split_of_visa_follows_its_csv(root):
         ("candle,test,anomaly", "candle,train,anomaly", r"Anomaly/000.JPG is anomalous but in the split 'train'"),
         ("candle,test,normal", "candle,val,normal", r"has split 'val', label 'normal'"),
         (",candle/Data/Masks/Anomaly/000.png", ",", r"Anomaly/000.JPG is anomalous but has no mask"),
-        ("candle,", "candles,", r"has no row of the object 'candle'"),
+        ("candle,", "candles,", r"has no row for the object 'candle'"),
     ],
 )
 def test_split_of_visa_that_is_wrong_is_named(root, old, new, message):
@@ -95,7 +95,7 @@ def test_masks_of_btad_have_endings_of_their_own(root):
 def test_an_image_of_btad_with_two_masks_is_refused(root):
     mask = root / "01/ground_truth/ko/0001.png"
     shutil.copy(mask, mask.with_suffix(".bmp"))
-    with pytest.raises(NfbenchError, match=r"two masks of one image: .*0001.bmp and .*0001.png"):
+    with pytest.raises(NfbenchError, match=r"one image has two masks: .*0001.bmp and .*0001.png"):
         samples("btad", root, "01")
 
 
@@ -230,7 +230,7 @@ def test_masks_are_never_unpickled(root):
 
 @of("mpdd")
 def test_other_datasets_have_no_stride(root):
-    with pytest.raises(NfbenchError, match="'MPDD' has no videos: 'stride: 2' does not apply"):
+    with pytest.raises(NfbenchError, match="'MPDD' has no videos, so 'stride: 2' does not apply"):
         samples("mpdd", root, "tubes", stride=2)
 
 
@@ -278,7 +278,7 @@ def test_frames_and_masks_of_shanghaitech_follow_their_files(root, tmp_path):
 @of("shanghaitech")
 def test_a_list_of_files_is_no_video(root):
     (root / "training/videos/02_001.avi").write_text("ffconcat version 1.0\nfile '01_001.avi'\n")
-    with pytest.raises(NfbenchError, match=r"02_001.avi cannot be decoded: it is no AVI file"):
+    with pytest.raises(NfbenchError, match=r"02_001.avi cannot be decoded: it is not an AVI file"):
         samples("shanghaitech", root, "02")
 
 

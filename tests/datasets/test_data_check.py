@@ -140,7 +140,7 @@ def test_what_is_left_out_is_named(image_folder):
 
 def test_folders_that_differ_in_capitals_are_named(image_folder):
     shutil.copytree(image_folder / "part/test/good", image_folder / "part/test/Good")
-    with pytest.raises(FaultyCategory, match="test/Good is no defect; rename it to 'good'"):
+    with pytest.raises(FaultyCategory, match="test/Good is not a defect type; rename it to 'good'"):
         find_dataset("folder").samples(image_folder, "part")
     (image_folder / "part/train/good").rename(image_folder / "part/train/GOOD")
     with pytest.raises(NfbenchError, match=r"has no category: .* rename .*train/GOOD to 'good'"):
@@ -189,8 +189,8 @@ def test_a_name_that_is_not_utf8_is_named_by_check_and_manifest(image_folder):
     good = image_folder / "part/train/good"
     os.rename(good / "000.png", os.fsencode(good) + b"/\xb2\xe2.png")
     (line,) = check(image_folder).categories["part"].broken
-    assert r"\udcb2\udce2.png: its name is not UTF-8; rename it" in line
-    with pytest.raises(NfbenchError, match="its name is not UTF-8; rename it"):
+    assert r"\udcb2\udce2.png: the file name is not UTF-8; rename it" in line
+    with pytest.raises(NfbenchError, match="the file name is not UTF-8; rename it"):
         build_manifest(find_dataset("folder").samples(image_folder, "part"))
 
 
@@ -203,7 +203,7 @@ def test_a_note_whose_name_is_not_utf8_is_left_out(image_folder):
 
 def test_a_category_whose_name_is_not_utf8_is_named(image_folder):
     os.rename(image_folder / "part", image_folder / os.fsdecode(b"p\xe4rt"))
-    with pytest.raises(NfbenchError, match=r"p\\udce4rt: its name is not UTF-8; rename it"):
+    with pytest.raises(NfbenchError, match=r"p\\udce4rt: the name is not UTF-8; rename it"):
         check(image_folder)
 
 

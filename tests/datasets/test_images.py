@@ -169,10 +169,10 @@ def test_what_is_no_file_is_named(tmp_path):
     (tmp_path / "device.png").symlink_to("/dev/zero")
     for name, reason in {
         "folder.png": "is a folder",
-        "pipe.png": "is no regular file",
+        "pipe.png": "is not a regular file",
         "link.png": "is missing",
         "loop.png": "cannot be read",
-        "device.png": "is no regular file",
+        "device.png": "is not a regular file",
         "null\0.png": "cannot be read",
         "\udcb2.png": "is not UTF-8; rename it",
     }.items():
@@ -186,7 +186,7 @@ def test_picture_is_of_the_bytes_that_are_hashed(tmp_path):
     sha256 = open_picture(path).sha256
     assert np.array_equal(read_image(path, sha256), hostile.COLOUR)
     path.write_bytes(b"no image any more")
-    with pytest.raises(NfbenchError, match=r"a.png has changed since the manifest was made"):
+    with pytest.raises(NfbenchError, match=r"a.png has changed since the manifest was written"):
         read_image(path, sha256)
 
 
@@ -197,5 +197,5 @@ def test_large_pictures_are_read_without_a_warning(tmp_path, monkeypatch):
         warnings.simplefilter("error")
         assert read_image(tmp_path / "large.png").size == (40, 40)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
-    with pytest.raises(NfbenchError, match=r"large.png cannot be decoded: its header says more than 1,400 pixels"):
+    with pytest.raises(NfbenchError, match=r"large.png cannot be decoded: its header states more than 1,400 pixels"):
         read_image(tmp_path / "large.png")

@@ -133,7 +133,7 @@ def test_what_is_there_stays_and_what_is_missing_comes(tmp_path):
 def test_a_folder_that_cannot_be_made_is_named(tmp_path, taken):
     (tmp_path / taken).parent.mkdir(exist_ok=True)
     (tmp_path / taken).write_text("a file")
-    with pytest.raises(NfbenchError, match=r"folder .*data/synthetic/stone cannot be made"):
+    with pytest.raises(NfbenchError, match=r"folder .*data/synthetic/stone cannot be created"):
         DATASET.samples(tmp_path / "data/synthetic", "stone")
 
 

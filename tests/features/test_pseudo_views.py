@@ -105,5 +105,5 @@ def test_training_reads_what_goes_with_clean_features_only(entries, tmp_path):
 
 def test_an_image_that_changed_is_named(entries, tmp_path):
     Image.new("RGB", (48, 40)).save(entries[0].image)
-    with pytest.raises(NfbenchError, match="has changed since the manifest was made"):
+    with pytest.raises(NfbenchError, match="has changed since the manifest was written"):
         extract(entries, tmp_path / "meta.json")

@@ -75,7 +75,7 @@ def test_a_network_can_be_optional(keys):
 @pytest.mark.parametrize("key", [{"pooled": True}, {"rotations": 2}])
 def test_keys_of_cached_levels_are_refused(key):
     backbone = TUNED.model_copy(update=key)
-    with pytest.raises(NfbenchError, match=f"'{next(iter(key))}' and 'frozen: false' exclude each other"):
+    with pytest.raises(NfbenchError, match=f"'{next(iter(key))}' and 'frozen: false' cannot be combined"):
         build_on(backbone, "fastflow", None, 0)
 
 

@@ -119,7 +119,7 @@ def test_nothing_to_draw_is_one_clear_error(tmp_path):
 def test_an_experiment_without_a_method_for_it_is_refused_when_it_is_read(tmp_path, kind):
     (tmp_path / "own.yaml").write_text(EXPERIMENT.format(method="padim", kind=kind))
     with pytest.raises(
-        NfbenchError, match=r"own.yaml: 'figures.f': none of its methods has .*; those that have: .*hgad"
+        NfbenchError, match=r"own.yaml: 'figures.f': none of its methods has .*; methods that have: .*hgad"
     ):
         load_bench({}, tmp_path)
     (tmp_path / "own.yaml").write_text(EXPERIMENT.format(method="bgad", kind=kind))
@@ -129,7 +129,7 @@ def test_an_experiment_without_a_method_for_it_is_refused_when_it_is_read(tmp_pa
 def test_variances_of_an_experiment_without_a_method_that_predicts_them_are_refused(tmp_path):
     text = EXPERIMENT.replace("input_size: 64", "input_size: 64, image: true")
     (tmp_path / "own.yaml").write_text(text.format(method="nfad", kind="variances"))
-    with pytest.raises(NfbenchError, match=r"none of its methods has predicted variances; those that have: sanflow$"):
+    with pytest.raises(NfbenchError, match=r"none of its methods has predicted variances; methods that have: sanflow$"):
         load_bench({}, tmp_path)
 
 

@@ -218,7 +218,7 @@ def test_what_onnx_cannot_hold_is_one_line(tmp_path, monkeypatch):
     ):
         write_exported(one.scorer, tmp_path / "model.onnx", "onnx", one.described, one.pictures)
     monkeypatch.setattr(export, "_LARGEST_ONNX", 10)
-    with pytest.raises(NfbenchError, match=r"one ONNX file holds 2; take '--format torch'"):
+    with pytest.raises(NfbenchError, match=r"an ONNX file holds at most 2; use '--format torch'"):
         write_exported(one.scorer, tmp_path / "model.onnx", "onnx", one.described, one.pictures)
     assert not list(tmp_path.iterdir())
 
@@ -242,7 +242,7 @@ def test_a_file_that_was_cut_short_is_one_line(kind, share, exported, tmp_path):
     content = exported("padim", kind)[1].path.read_bytes()
     path = tmp_path / f"cut.{KINDS[kind]}"
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(NfbenchError, match=r"cut\.\w+ (is damaged, or no model|is an ONNX file that)"):
+    with pytest.raises(NfbenchError, match=r"cut\.\w+ (is damaged, or 'nfbench export' did not|is an ONNX file, but)"):
         load_exported(path)
 
 
@@ -268,7 +268,7 @@ def test_a_file_of_another_version_is_one_line(kind, exported, tmp_path, monkeyp
         newer = lambda self: json.dumps({**one.described, "format": 2, "outputs": ["map", "score"]})  # noqa: E731
         patch.setattr(export.Metadata, "model_dump_json", newer)
         write_exported(one.scorer, path, kind, one.described, one.pictures)
-    with pytest.raises(NfbenchError, match=r"of another version of nfbench \(key 'format'\)"):
+    with pytest.raises(NfbenchError, match=r"from another version of nfbench \(key 'format'\)"):
         load_exported(path)
 
 

@@ -85,7 +85,7 @@ def test_the_command_packs_what_predict_reads(runs, tmp_path):
         done = CliRunner().invoke(app, ["predict", path.name, str(image), "--rule", "sigma"])
         assert done.exit_code == 0, done.output
         assert (tmp_path / "predictions" / "predictions.csv").is_file()
-        with pytest.raises(NfbenchError, match=r"ends in \.nfbench"):
+        with pytest.raises(NfbenchError, match=r"end in \.nfbench"):
             pack(runs.of("fastflow"), "a.zip")
     assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
 
@@ -110,7 +110,9 @@ def test_the_same_run_gives_the_same_bytes_and_the_card_says_what_it_is(runs, pa
 def test_weights_that_are_not_here_are_said_at_once(runs, tmp_path, monkeypatch):
     path = pack(runs.of("fastflow"), tmp_path / "a.nfbench")
     monkeypatch.setattr(_weights.torch, "manual_seed", lambda _: torch.default_generator.manual_seed(7))
-    with pytest.raises(NfbenchError, match=r"has no weights of its backbone, .* pack the run with '--weights'"):
+    with pytest.raises(
+        NfbenchError, match=r"does not include the weights of its backbone, .* pack the run with '--weights'"
+    ):
         load_model(path, CPU)
 
 
@@ -126,7 +128,7 @@ def test_files_that_are_not_as_they_were_packed_are_refused(packed, tmp_path):
     whole = packed.read_bytes()
     for content in (b"", b"no zip", whole[: len(whole) // 2], whole[:-30]):
         path.write_bytes(content)
-        refused("is damaged or no package")
+        refused("is damaged or not a package")
     state = load_model(packed, CPU).method.state_dict()
     for place in [*range(0, len(whole), len(whole) // 23), *range(len(whole) - 600, len(whole), 13)]:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
@@ -134,18 +136,18 @@ def test_files_that_are_not_as_they_were_packed_are_refused(packed, tmp_path):
             found = load_model(path, CPU).method.state_dict()
             assert all(torch.equal(found[name], state[name]) for name in state)
     write(path, [("a.txt", b"")])
-    refused("'a.txt', which no package has")
+    refused("unexpected file 'a.txt'")
     write(path, [("README.md", b"")])
     refused("has no manifest.json")
     for name in ("../x", "/tmp/x", "model.pt", "sub/run.json"):
         write(path, [*files.items(), (name, b"x")])
-        refused("which no package has")
+        refused("has an unexpected file")
     write(path, [*files.items(), ("run.json", b"x")])
-    refused("has a file twice")
+    refused("has a duplicate file")
     write(path, files.items(), compression=zipfile.ZIP_DEFLATED)
     refused("is compressed")
     write(path, [item for item in files.items() if item[0] != "backbone.safetensors"])
-    refused("do not agree about the file 'backbone.safetensors'")
+    refused("the file 'backbone.safetensors' does not match the manifest")
     for name in files.keys() - {"manifest.json"}:
         changed = files[name][:-1] + bytes([files[name][-1] ^ 1])
         write(path, {**files, name: changed}.items())
@@ -155,7 +157,7 @@ def test_files_that_are_not_as_they_were_packed_are_refused(packed, tmp_path):
     write(path, {**files, "manifest.json": files["manifest.json"].replace(b'"format": 1', b'"format": 2')}.items())
     refused("manifest.json has changed")
     write(path, resealed(files, format=2).items())
-    refused("has format 2, and nfbench .* reads 1; pack the run again")
+    refused("has format 2, but nfbench .* reads 1; pack the run again")
     write(path, resealed(files, cell=3).items())
     refused("manifest.json: 'cell'")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a.nfbench"]
@@ -181,5 +183,5 @@ def test_weights_of_another_network_are_refused(packed, tmp_path):
     written["backbone.safetensors"] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     files = resealed({**files, "backbone.safetensors": content}, written=written)
     path = write(tmp_path / "a.nfbench", files.items())
-    with pytest.raises(NfbenchError, match="other weights than those that the model was trained with"):
+    with pytest.raises(NfbenchError, match="differs from the weights that the model was trained with"):
         load_model(path, CPU)

@@ -163,7 +163,7 @@ def test_json_lines_and_exit_codes(runs, tmp_path):
 
 def test_what_cannot_be_decided_is_said(runs, tmp_path):
     image = images_of(runs, "padim")[0]
-    with pytest.raises(NfbenchError, match=r"10 held-out normal images are too few .* take '--alpha 0.091'"):
+    with pytest.raises(NfbenchError, match=r"10 held-out normal images are too few .* use '--alpha 0.091'"):
         run(runs, runs.of("padim"), image, "--output", tmp_path / "a")
     run(runs, runs.of("padim"), image, "--output", tmp_path / "a", "--alpha", "0.091")
     with pytest.raises(NfbenchError, match="'PaDiM' has no white latents, which the rule 'nfa' needs"):
@@ -175,7 +175,7 @@ def test_what_cannot_be_decided_is_said(runs, tmp_path):
 
 
 def test_runs_that_cannot_be_used_are_named(runs, tmp_path):
-    with pytest.raises(NfbenchError, match="is no finished run"):
+    with pytest.raises(NfbenchError, match="is not a finished run"):
         load_model(tmp_path, CPU)
     copy = tmp_path / "run"
     shutil.copytree(runs.of("padim"), copy)
@@ -222,7 +222,7 @@ def test_a_watched_folder_gives_each_image_once_it_is_whole(tmp_path, monkeypatc
     assert next(looks) == []
     assert [one.name for one in next(looks)] == ["deep/b.png"]
     assert next(looks) == []
-    with pytest.raises(NfbenchError, match="looks at a folder"):
+    with pytest.raises(NfbenchError, match="needs a folder"):
         next(watched(str(tmp_path / "a.png"), 1.0))
 
 

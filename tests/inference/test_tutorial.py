@@ -48,7 +48,7 @@ def test_five_commands_lead_to_decisions(tmp_path):
         elif program == "snakemake":
             run_experiment(folder, arguments[-1])
         elif arguments[0] == "predict":
-            with pytest.raises(NfbenchError, match=r"too few to promise a false-alarm rate of 0\.05"):
+            with pytest.raises(NfbenchError, match=r"too few to guarantee a false-alarm rate of 0\.05"):
                 run_nfbench(folder, *arguments)
             run_nfbench(folder, *arguments, "--rule", "sigma")
         else:

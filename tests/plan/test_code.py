@@ -209,10 +209,10 @@ def test_what_takes_a_module_whole_follows_all_of_it(made, line):
 @pytest.mark.parametrize(
     ("root", "message"),
     [
-        ("made.stages:run", "'made.stages:run': there is no module 'made.stages' in package 'made'"),
+        ("made.stages:run", "'made.stages:run': package 'made' has no module 'made.stages'"),
         ("made.stage:runs", "'made.stage:runs': module 'made.stage' has no 'runs'; did you mean 'run'?"),
-        ("torch", "'torch': there is no module 'torch'"),
-        ("madeup", "'madeup': there is no module 'madeup'"),
+        ("torch", "'torch': package 'made' has no module 'torch'"),
+        ("madeup", "'madeup': package 'made' has no module 'madeup'"),
     ],
 )
 def test_unknown_roots_are_named(made, root, message):
@@ -222,5 +222,5 @@ def test_unknown_roots_are_named(made, root, message):
 
 def test_a_missing_module_is_named(made):
     replace(made, "stage.py", "made.late", "made.early")
-    with pytest.raises(NfbenchError, match=r"package 'made' imports 'made.early', which is not there"):
+    with pytest.raises(NfbenchError, match=r"package 'made' imports 'made.early', which does not exist"):
         hash_of(made, "made.stage:run")

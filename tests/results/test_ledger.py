@@ -82,9 +82,10 @@ def test_aggregation_refuses_holes_and_says_what_to_do(made):
         raise run("aggregate_results", "made_up").exception
     message = str(caught.value)
     assert f"4 of 8 cells are not done: {made.cells[0]} (missing: not run yet); " in message
-    assert "1 more; all are in" in message
+    assert "1 more; " in message
+    assert "ledger.csv lists all; " in message
     removed = " ".join(str(made.paths.run_record(cell)) for cell in (invalid, with_nan, other))
-    assert f"to make them, remove {removed} and run 'snakemake --cores all made_up'" in message
+    assert f"to finish them, remove {removed} and run 'snakemake --cores all made_up'" in message
     assert not made.paths.experiment("made_up", "results.parquet").exists()
     ledger = pd.read_csv(made.paths.experiment("made_up", "ledger.csv"))
     assert ledger.status.tolist() == ["missing", "failed", "failed", "failed", *["done"] * 4]
@@ -182,7 +183,7 @@ def test_what_the_configuration_leaves_out_is_skipped_with_the_reason(made):
     stock = gather.stock_of(load_plan('{"categories": ["cable"]}'), "made_up")
     assert [a.status for a in stock.accounts] == ["done"] * 4 + ["skipped"] * 4
     assert stock.expected == 4
-    assert stock.accounts[-1].reason == "left out by 'categories' of the configuration"
+    assert stock.accounts[-1].reason == "excluded by 'categories' in the configuration"
 
 
 def test_categories_that_are_not_on_disk_are_skipped(made, tmp_path):

@@ -93,5 +93,5 @@ def test_maps_that_are_asked_for_are_one_clear_line(finished, monkeypatch):
     monkeypatch.setattr(Padim, "score", lambda self, features: score(self, features)._replace(maps=None))
     with chdir(finished.parent):
         score_run(specs.score, device="cpu", threads=1)
-        with pytest.raises(NfbenchError, match=r"'save_maps' is on for .* 'PaDiM' makes no maps"):
+        with pytest.raises(NfbenchError, match=r"'save_maps' is true for .* 'PaDiM' has no maps"):
             evaluate_run(specs.evaluate.model_copy(update={"save_maps": True}), threads=1)

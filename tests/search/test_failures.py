@@ -171,7 +171,7 @@ def test_workers_run_again_where_the_journal_was_lost(extracted, tmp_path):  # n
     (path,) = tmp_path.glob(".study/*/journal.log")
     first = path.read_bytes()
     path.write_bytes(b"words\n" + first)
-    with pytest.raises(NfbenchError, match="0 of 3 trials have ended; run the workers again"):
+    with pytest.raises(NfbenchError, match="0 of 3 trials have finished; run the workers again"):
         summarize_study(SummarizeSpec(study=spec))
     assert not (tmp_path / "worker0.json").exists()
     search_hyperparameters(SearchSpec(study=spec), "cpu", 1)

@@ -160,7 +160,7 @@ def test_images_that_cannot_judge_are_refused_before_the_first_trial(extracted, 
     (tmp_path / "m.csv").write_text("\n".join(row for row in rows if not row.startswith("test,0")) + "\n")
     for name in ("train", "test"):
         (tmp_path / name).symlink_to(extracted / name)
-    with pytest.raises(NfbenchError, match="two normal and two anomalous images"):
+    with pytest.raises(NfbenchError, match="at least two normal images and two anomalous images"):
         search(tmp_path, tmp_path / "study", objective="validation", metric="image_auroc")
     assert not (tmp_path / "study" / "description.json").exists()
 
@@ -193,7 +193,7 @@ def test_a_study_that_is_not_done_is_not_summed_up(extracted, tmp_path):
     with pytest.raises(NfbenchError, match=r"description\.json describes a search with other settings"):
         summarize_study(SummarizeSpec(study=more))
     create_study(more)
-    with pytest.raises(NfbenchError, match="2 of 3 trials have ended"):
+    with pytest.raises(NfbenchError, match="2 of 3 trials have finished"):
         summarize_study(SummarizeSpec(study=more))
     start = read_sealed(StudyStart, tmp_path / "description.json")
     assert (start.spec, start.validation) == (more, [])

@@ -52,13 +52,13 @@ def test_the_backbone_is_a_dimension_where_there_are_several():
     [
         ({"space": {"flow_stepz": {"choices": [1, 2]}}, "objective": "test"}, "flow_stepz.*did you mean 'flow_steps'"),
         ({"space": {"flow_steps": {"choices": [0, 2]}}, "objective": "test"}, "'flow_steps'.*greater than or equal"),
-        ({"method": "simplenet"}, "SimpleNet has none during training"),
-        ({"method": "padim"}, "PaDiM has none during training"),
+        ({"method": "simplenet"}, "SimpleNet computes none during training"),
+        ({"method": "padim"}, "PaDiM computes none during training"),
         ({"settings": {"val_fraction": 0, "normalization": "whiten"}}, "'val_fraction' is 0"),
         ({}, "trained scale"),
         (
             {"settings": {"normalization": "whiten"}, "space": {"val_fraction": {"low": 0.1, "high": 0.2}}},
-            "'val_fraction' changes what it is a likelihood of",
+            "'val_fraction' changes what it is a density of",
         ),
         ({"method": "padim", "objective": "test", "space": {"reduced_dimensions": None, "regularization": None}},
          "nothing to search"),

@@ -35,7 +35,7 @@ def test_images_are_left_of_every_kind(n_good, n_bad, share):
 
 
 def test_a_search_takes_no_scores_that_are_relative_to_the_test_set():
-    with pytest.raises(ValueError, match="no transductive scores; take 'pixel_auroc'"):
+    with pytest.raises(ValueError, match="cannot be transductive; use 'pixel_auroc'"):
         SearchConfig(backbones=["alexnet"], objective="test", metric="pixel_auroc_transductive")
 
 
@@ -55,7 +55,7 @@ def test_training_images_are_never_taken():
 
 @pytest.mark.parametrize("kinds", [{"good": 1, "bad": 5}, {"good": 5, "bad": 1, "worse": 1}, {"good": 9}])
 def test_a_split_without_both_labels_is_refused(kinds):
-    with pytest.raises(NfbenchError, match="two normal and two anomalous images"):
+    with pytest.raises(NfbenchError, match="at least two normal images and two anomalous images"):
         validation_split(entries(**kinds), 0.5)
 
 

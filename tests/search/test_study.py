@@ -95,7 +95,7 @@ def test_a_trial_that_was_taken_back_cannot_be_ended(tmp_path):
     with study.worker(0):  # as another machine would, where locks of files do not reach
         again = study.claim(0, SPACE, 4, None)
     assert again.params == trial.params
-    with pytest.raises(NfbenchError, match="trial 0 was taken back by another copy"):
+    with pytest.raises(NfbenchError, match="trial 0 was requeued by another process"):
         study.end(trial, TrialState.COMPLETE, 1.0, 1.0)
     study.end(again, TrialState.COMPLETE, 1.0, 1.0)
     assert [ended.number for ended in study.trials()] == [again.number]

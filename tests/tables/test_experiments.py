@@ -115,7 +115,7 @@ def test_a_table_of_parameters_is_shown_and_has_nothing_to_gather(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     assert "4,289,736" in CliRunner().invoke(app, ["show", "small"]).output
     done = CliRunner().invoke(app, ["aggregate_results", "small"])
-    assert str(done.exception) == "experiment 'small' has no runs to gather; its tables need none"
+    assert str(done.exception) == "experiment 'small' has no runs to gather; its tables do not need any"
 
 
 MODEL = {"method": "uflow", "backbone": {"name": "resnet18.tv_in1k"}}
@@ -164,14 +164,14 @@ def test_wrong_keys_are_named(values, message):
         ({}, r"^x\.yaml: 'grid' is missing$"),
         (
             {"tables": {"t": {"title": "x", "metric": "image_ap"}}},
-            r"^x\.yaml: 'grid' is missing; 't' is made of its runs$",
+            r"^x\.yaml: 'grid' is missing; 't' needs its runs$",
         ),
         (
             {
                 "tables": {"t": {"kind": "parameters", "title": "x", "rows": [MODEL]}},
                 "figures": {"f": {"kind": "maps"}},
             },
-            r"^x\.yaml: 'grid' is missing; 'f' is made of its runs$",
+            r"^x\.yaml: 'grid' is missing; 'f' needs its runs$",
         ),
     ],
 )

@@ -157,9 +157,9 @@ def test_trials_are_nested_in_their_study(made):
 
 
 def test_again_changes_nothing(made):
-    assert "3 new, 0 replaced, 0 as they were" in track().output
+    assert "3 new, 0 replaced, 0 unchanged" in track().output
     before = tracked()
-    assert "0 new, 0 replaced, 3 as they were" in track().output
+    assert "0 new, 0 replaced, 3 unchanged" in track().output
     after = tracked()
     assert (after.ids, after.content, after.deleted) == (before.ids, before.content, [])
     assert [run.info for run in after.runs] == [run.info for run in before.runs]
@@ -170,7 +170,7 @@ def test_what_changed_is_replaced_and_nothing_else(made):
     before = tracked().ids
     spoil(made.paths.root / "runs" / CELL / "run.json", contour=0.75, seconds={"train": 99.0, "score": 1.0})
     write_study(made, study(seconds=15.5))
-    assert "0 new, 2 replaced, 1 as they were" in track().output
+    assert "0 new, 2 replaced, 1 unchanged" in track().output
     after = tracked()
     assert after.run(f"run {CELL}").data.metrics["seconds/train"] == 99.0
     changed = {key for key, run_id in after.ids.items() if before[key] != run_id}
@@ -195,7 +195,7 @@ def test_runs_that_are_not_done_are_named_and_follow_later(made):
     aside = path.rename(path.with_suffix(".aside"))
     assert "1 of 2 runs and 1 studies of 'made_up'" in track().output
     aside.rename(path)
-    assert "1 new, 0 replaced, 2 as they were" in track().output
+    assert "1 new, 0 replaced, 2 unchanged" in track().output
     path.rename(aside)
     assert track().exit_code == 0
     assert f"run {CELL}" in tracked().ids  # its record may be on its way
@@ -236,7 +236,7 @@ def test_undefined_and_infinite_numbers_are_nan_in_mlflow(made):
     assert math.isnan(run.data.metrics["last/pixel_auroc"])
     assert [math.isnan(value) for value in found.history(run, "history/loss").values()] == [True, True, False]
     assert "history/val_log_likelihood" not in run.data.metrics
-    assert "0 new, 0 replaced, 3 as they were" in track().output
+    assert "0 new, 0 replaced, 3 unchanged" in track().output
 
 
 def test_what_mlflow_limits_is_split_or_marked(made):
@@ -300,7 +300,7 @@ def test_results_of_another_folder_do_not_replace_these(made):
         (lambda file: file["study"].pop("sampler"), "'study.sampler': Field required"),
         (lambda file: file["trials"][1].pop("worker"), "'trials.1.worker': Field required"),
         (lambda file: file["trials"][0].update(value=None), "'trials.0': a complete trial needs a value"),
-        (lambda file: file["trials"][1].update(number=0), "trial 0 is there more than once"),
+        (lambda file: file["trials"][1].update(number=0), "trial 0 appears more than once"),
         (lambda file: file["trials"][1].update(state="running"), "'trials.1.state': Input should be 'complete'"),
         (lambda file: file.update(seconds=math.nan), "'seconds': Input should be a finite number"),
     ],

@@ -91,7 +91,7 @@ def test_odd_names_numbers_and_files_arrive_and_again_changes_nothing(server, ma
     parent = found.of_kind("experiment")[0].info.run_id
     fetched = found.client.download_artifacts(parent, "tables/made_up_methods.html")
     assert Path(fetched).read_text() == "<p>ü</p>"
-    assert "0 new, 0 replaced, 4 as they were" in track(server.uri, monkeypatch, "--name", ODD).output
+    assert "0 new, 0 replaced, 4 unchanged" in track(server.uri, monkeypatch, "--name", ODD).output
     after = Tracked(server.uri, ODD)
     assert (after.ids, after.content, after.deleted) == (found.ids, found.content, [])
 
@@ -146,7 +146,7 @@ def test_a_server_that_is_killed_half_way_and_started_again(server, tmp_path, mo
     found = Tracked(server.uri, "cut")
     assert len(found.ids) == 13
     assert {run.data.tags["nfbench.state"] for run in found.runs} == {"complete"}
-    assert "0 new, 0 replaced, 12 as they were" in track(server.uri, monkeypatch, "--name", "cut").output
+    assert "0 new, 0 replaced, 12 unchanged" in track(server.uri, monkeypatch, "--name", "cut").output
 
 
 @pytest.mark.slow

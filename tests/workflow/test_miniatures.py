@@ -139,4 +139,4 @@ def test_datasets_that_are_named_are_fetched_on_request_only(new_checkout):
     shutil.rmtree(checkout.folder / "data/mvtec_ad")
     printed = run_snakemake(checkout.folder, "--dry-run", "mvtec_local", fails=True)
     assert "folder data/mvtec_ad does not exist" in printed
-    assert "'nfbench data fetch mvtec_ad' gets it" in printed
+    assert "'nfbench data fetch mvtec_ad' downloads it" in printed

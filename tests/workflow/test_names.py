@@ -81,7 +81,7 @@ def checkout(new_checkout):
 def test_a_hostile_target_makes_nothing(checkout, target):
     printed = run_snakemake(checkout.folder, "--cores", "1", target, fails=True)
     assert "No rule to produce" in printed or "has no category" in printed or "no category 'x" in printed or (
-        "a name begins with a letter" in printed
+        "a name must begin with a letter" in printed
     )  # fmt: skip
     assert not (checkout.folder / "f").exists()
     assert not (checkout.folder / "results").exists()

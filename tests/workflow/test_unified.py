@@ -89,5 +89,5 @@ def test_an_unknown_class_is_refused_by_name(finished, monkeypatch):
     spec = read_record(folder(finished, "washer") / "run.json").specs.score
     unknown = spec.model_copy(update={"cell": replace(spec.cell, category="wash"), "run": "results/other"})
     monkeypatch.chdir(finished.folder)
-    with pytest.raises(NfbenchError, match="the model knows no class 'wash', only washer, fabric"):
+    with pytest.raises(NfbenchError, match="the model has no class 'wash', only washer, fabric"):
         score_run(unknown, "cpu")

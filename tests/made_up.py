@@ -163,7 +163,8 @@ class MadeUp:
         separation = 2.0 + self.skill.get(cell.method, 0.0) / 5
         labels = np.arange(_N_IMAGES) % 2
         scores = rng.normal(0, 1, _N_IMAGES) + separation * labels
-        rows = ((f"{i:03}.png", labels[i], "x", *[scores[i]] * 4) for i in range(_N_IMAGES))
+        images = self.folder / "images" / cell.category
+        rows = ((str(images / f"{i:03}.png"), labels[i], "x", *[scores[i]] * 4) for i in range(_N_IMAGES))
         write_rows(ImageScore, folder, rows)
         if self.images:
             maps = rng.random((4, 64, 64), dtype=np.float32) * 0.4

@@ -17,7 +17,7 @@ _OF_SPEC = typer.Option(help="What to do, from the workflow: JSON, or a file wit
 Spec = Annotated[str | None, _OF_SPEC]
 GivenSpec = Annotated[str, _OF_SPEC]
 Name = Annotated[str | None, typer.Argument(help="Name of the table or figure.")]
-Pictures = Annotated[int, typer.Option(min=0, help="Test images of each category that are shown with their maps.")]
+Pictures = Annotated[int, typer.Option(min=0, help="Show at most this many test images of each category.")]
 
 
 def aggregate_results(
@@ -71,7 +71,7 @@ def build_report(spec: GivenSpec) -> None:
     stage.build_report(ReportSpec.parse(spec))
 
 
-def report(experiment: Experiment = None, overrides: Overrides = "{}", pictures: Pictures = 5) -> None:
+def report(experiment: Experiment = None, overrides: Overrides = "{}", pictures: Pictures = 24) -> None:
     """Write the report of an experiment as it stands, finished or not, and say where it is."""
     from nfbench.stages import gather
     from nfbench.stages import report as stage

@@ -47,6 +47,7 @@ class MadeUp:
         titles: titles of the variants, by default the method's.
         searches: searches of variants that have one; their best backbones come in turn from category to category.
         images: whether each run has maps of examples.
+        n_pictures: number of test images of each category that are on disk, if ``images``.
     """
 
     folder: Path
@@ -58,6 +59,7 @@ class MadeUp:
     titles: dict[str, str] = field(default_factory=dict)
     searches: dict[str, dict] = field(default_factory=dict)
     images: bool = False
+    n_pictures: int = 6
 
     @property
     def paths(self) -> Paths:
@@ -127,7 +129,7 @@ class MadeUp:
             label = number % 2
             path = self.folder / "images" / category / f"{number:03}.png"
             mask = self.folder / "images" / category / f"{number:03}_mask.png"
-            if self.images and number < 6:
+            if self.images and number < self.n_pictures:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 noise = rng.normal(128, 25, (32, 32, 3)).clip(0, 255).astype(np.uint8)
                 Image.fromarray(noise).resize((256, 256)).save(path)

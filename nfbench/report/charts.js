@@ -32,7 +32,7 @@ function diagram(test) {
 }
 
 const LIKELIHOOD = 0.918938533; // the loss leaves out the constant log(2 pi) / 2
-const CHART = { width: 420, height: 250, left: 48, right: 50, top: 14, bottom: 42 };
+const CHART = { width: 420, height: 270, left: 48, right: 50, top: 10, bottom: 42, line: 15 };
 
 /** Round steps between two values, about as many as asked. */
 function ticksOf(low, high, count = 4) {
@@ -50,22 +50,24 @@ function scaleOf(values, from, to) {
   return { low, high, at: (value) => from + ((value - low) / (high - low)) * (to - from) };
 }
 
-/** Loss and likelihood on the left axis, headline metrics on the right one, a line per seed; a legend where there is most room. */
+/** Loss and likelihood on the left axis, headline metrics on the right one, a line per seed; a legend above the lines, inside the axes. */
 function chart(curves) {
-  const { width, height, left, right, top, bottom } = CHART;
+  const { width, height, left, right, top, bottom, line } = CHART;
   const held = (curve) => curve.held_out.map((value) => -value - LIKELIHOOD);
   const losses = curves.flatMap((curve) => [...curve.loss, ...held(curve)]);
   const percents = curves.flatMap((curve) => curve.metrics.flat()).filter((value) => value !== null);
   const epochs = curves.flatMap((curve) => [...curve.epochs, ...curve.kept]);
   const x = scaleOf(epochs, left, width - right);
-  const y = scaleOf(losses, height - bottom, top);
-  const z = scaleOf(percents, height - bottom, top);
+  const names = ["training loss", "held-out loss", ...data.headline.map((name) => data.metrics[metricIndex(name)].title)];
+  const below = top + line * Math.ceil(names.length / 2) + 14;
+  const y = scaleOf(losses, height - bottom, below);
+  const z = scaleOf(percents, height - bottom, below);
   const lines = curves.flatMap((curve) => [
-    { name: "training loss", className: "loss", xs: curve.epochs, ys: curve.loss, at: y.at },
-    { name: "held-out negative log-likelihood", className: "held", xs: curve.epochs.slice(0, curve.held_out.length), ys: held(curve), at: y.at },
-    ...curve.metrics.map((values, index) => ({ name: data.metrics[metricIndex(data.headline[index])].title, className: `metric${index % 4}`, xs: curve.kept, ys: values, at: z.at })),
-  ]).map((line) => ({ ...line, points: line.xs.map((value, index) => [value, line.ys[index]])
-    .filter(([, value]) => value !== null && value !== undefined).map(([a, b]) => [x.at(a), line.at(b)]) })).filter((line) => line.points.length);
+    { name: names[0], className: "loss", xs: curve.epochs, ys: curve.loss, at: y.at },
+    { name: names[1], className: "held", xs: curve.epochs.slice(0, curve.held_out.length), ys: held(curve), at: y.at },
+    ...curve.metrics.map((values, index) => ({ name: names[index + 2], className: `metric${index % 4}`, xs: curve.kept, ys: values, at: z.at })),
+  ]).map((drawn) => ({ ...drawn, points: drawn.xs.map((value, index) => [value, drawn.ys[index]])
+    .filter(([, value]) => value !== null && value !== undefined).map(([a, b]) => [x.at(a), drawn.at(b)]) })).filter((drawn) => drawn.points.length);
   const figure = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Training curves" });
   drawAxes(figure, x, losses.length ? y : null, percents.length ? z : null);
   for (const { className, points } of lines) {
@@ -94,23 +96,15 @@ function drawAxes(figure, x, y, z) {
   if (z) label("percent", width - 7, (top + height - bottom) / 2, "middle", -90);
 }
 
-/** A legend in the corner that the fewest points of lines cross. */
+/** Names of lines in two columns, in the room that the axes leave above the lines. */
 function legendOf(lines) {
-  const { width, height, left, right, top, bottom } = CHART;
-  const entries = new Map(lines.map((line) => [line.name, line.className]));
-  const [wide, high] = [Math.max(0, ...[...entries.keys()].map((name) => 6.1 * name.length)) + 34, 15 * entries.size + 6];
-  const xs = [width - right - wide - 4, (left + width - right - wide) / 2, left + 4];
-  const ys = [top + 4, (top + height - bottom - high) / 2, height - bottom - high - 4];
-  const dense = lines.flatMap(({ points }) => points.flatMap(([a, b], index) => {
-    const [c, d] = points[index + 1] || [a, b];
-    return [0, 0.25, 0.5, 0.75].map((share) => [a + share * (c - a), b + share * (d - b)]);
-  }));
-  const crossed = (px, py) => dense.filter(([a, b]) => a > px && a < px + wide && b > py && b < py + high).length;
-  const [[px, py]] = ys.flatMap((y) => xs.map((x) => [x, y])).sort((a, b) => crossed(...a) - crossed(...b));
-  const legend = draw("g", { class: "legend" }, draw("rect", { x: px, y: py, width: wide, height: high, rx: 3 }));
-  [...entries].forEach(([name, className], index) => {
-    const y = py + 14 + 15 * index;
-    legend.append(draw("line", { class: `curve ${className}`, x1: px + 6, x2: px + 26, y1: y - 4, y2: y - 4 }), draw("text", { x: px + 31, y }, name));
+  const { width, left, right, top, line } = CHART;
+  const entries = [...new Map(lines.map(({ name, className }) => [name, className]))];
+  const legend = draw("g", { class: "legend" });
+  entries.forEach(([name, className], index) => {
+    const x = left + 8 + (index % 2) * ((width - left - right) / 2);
+    const y = top + 12 + line * Math.floor(index / 2);
+    legend.append(draw("line", { class: `curve ${className}`, x1: x, x2: x + 22, y1: y - 4, y2: y - 4 }), draw("text", { x: x + 28, y }, name));
   });
   return legend;
 }

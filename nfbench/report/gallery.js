@@ -40,7 +40,7 @@ function row(found, number) {
     const of = ofSystem(found, system);
     if (!of) continue;
     const [score, place, map] = of.results[number];
-    cards.push(card(picture(map, "anomaly map"), nameOf(system), place === null ? "not tested" : `score ${compactScore(score)}, place ${place} of ${of.tested}`));
+    cards.push(card(picture(map, "anomaly map"), nameCell(system), place === null ? "not tested" : `score ${compactScore(score)}, place ${place} of ${of.tested}`));
   }
   return make("div", { className: "cards" }, ...cards);
 }
@@ -52,7 +52,10 @@ const card = (shown, title, text) => make("figure", {}, shown, make("figcaption"
 function browser(found, byScore, ranking) {
   const kind = byId("gallery-kind").value;
   const shown = byScore.filter(({ image }) => kind === "all" || (kind === "good") === !image.label);
-  if (!shown.some(({ number }) => number === shownImage.number)) shownImage.number = shown.length ? shown[0].number : null;
+  if (!shown.some(({ number }) => number === shownImage.number)) {
+    const first = shown.find(({ result }) => result[2] !== null) || shown[0];
+    shownImage.number = first ? first.number : null;
+  }
   const detail = make("div", { className: "detail" });
   const thumbs = shown.map(({ image, number, result }) => {
     const thumb = make("button", { type: "button", className: image.label ? "anomalous" : "good" }, make("img", { src: image.image, alt: "" }),
@@ -71,7 +74,7 @@ function browser(found, byScore, ranking) {
       thumbs[index].setAttribute("aria-selected", String(one.number === number));
       thumbs[index].tabIndex = one.number === number ? 0 : -1;
     });
-    detail.replaceChildren(...(number === null ? [make("p", {}, "No image of this kind is shown.")] : [row(found, number)]));
+    detail.replaceChildren(...(number === null ? [make("p", {}, "The report shows no image of this kind.")] : [row(found, number)]));
   }
   list.addEventListener("keydown", (event) => {
     const at = shown.findIndex(({ number }) => number === shownImage.number);

@@ -3,7 +3,7 @@
 import base64
 import io
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,9 @@ from nfbench.results.record import RunRecord, tested_images
 __all__ = ["gallery"]
 
 _log = logging.getLogger(__name__)
-_PHOTO_SIDE = 224
+_PHOTO_SIDE = 256
 """Longest side of a photo or mask, in pixels."""
-_MAP_SIDE = 160
+_MAP_SIDE = 192
 """Longest side of a map, in pixels. Maps are smooth; the page enlarges them to the size of the photo."""
 _QUALITY = 60
 _WORST = 3
@@ -178,7 +178,7 @@ def _drawn(system: _Shown, chosen: Sequence[int]) -> dict[str, Any]:
     return {**names, "tested": len(system.scores), "results": results}
 
 
-def _painter(system: _Shown) -> Any:
+def _painter(system: _Shown) -> Callable[[int], str | None]:
     """A function that draws the map of an image, None where the run kept none."""
     maps = system.maps
     if maps is None or not len(maps):

@@ -1,9 +1,12 @@
 // ---- sections
 
-function testFor(unit) {
-  return data.tests.find((test) => test.setting === filter.setting && test.selection === filter.selection && test.metric === filter.metric
-    && test.dataset === filter.dataset && test.unit === unit && (test.backbone === filter.backbone || (!filter.backbone && test.backbone === "")
-    || (!filter.backbone && new Set(shownSystems().map((s) => data.systems[s].backbone)).size === 1 && test.backbone === data.systems[shownSystems()[0]].backbone)));
+/** The test of the chosen methods; where it does not exist for all backbones, that on one backbone. */
+function testFor(unit, backbone = "") {
+  const shown = [...new Set(shownSystems().map((system) => data.systems[system].backbone))];
+  const wanted = filter.backbone ? [filter.backbone] : ["", ...(shown.length === 1 ? shown : [backbone])];
+  const found = data.tests.filter((test) => test.setting === filter.setting && test.selection === filter.selection && test.metric === filter.metric
+    && test.dataset === filter.dataset && test.unit === unit);
+  return wanted.map((name) => found.find((test) => test.backbone === name)).find(Boolean);
 }
 
 function intervalOf(system) {
@@ -18,9 +21,8 @@ function showLeaderboard() {
     system,
     found: Object.fromEntries(metrics.map((metric) => [metric, summary(system, metric, filter.selection, categories)])),
   }));
-  const { ranked, pOf } = standing(filter.metric);
+  const { ranked, pOf, test } = standing(filter.metric);
   const place = new Map(ranked.map((row, index) => [row.system, index + 1]));
-  const test = testFor("category");
   const columns = [
     { title: "method", text: true, value: (row) => nameOf(row.system), cell: (row) => nameCell(row.system) },
     { title: "place", value: (row) => place.get(row.system) ?? null },
@@ -94,9 +96,11 @@ function showTests() {
 }
 
 function showPublished() {
-  const unmade = data.unmade.map((reason) => make("p", { className: "warning" }, `Not built, runs are missing: ${reason}`));
+  const unmade = data.unmade.map((reason) => make("p", { className: "warning" }, `Not built because runs are missing: ${reason}`));
   if (!data.published.length) {
-    content("published").replaceChildren(...unmade, make("p", {}, "No table of this experiment has published values."));
+    content("published").replaceChildren(...unmade);
+    byId("published").hidden = !unmade.length;
+    document.querySelector("nav a[href='#published']").hidden = !unmade.length;
     return;
   }
   const counts = {};
@@ -164,8 +168,7 @@ function heatCell(found, system, category, low, high) {
     return cell;
   }
   const share = high > low ? (found.mean - low) / (high - low) : 1;
-  cell.style.background = `hsl(${210 - 40 * (1 - share)} ${55 + 10 * share}% ${94 - 56 * share}%)`;
-  cell.style.color = share > 0.65 ? "#fff" : "#1c2330";
+  cell.style.background = `hsl(${210 - 40 * (1 - share)} ${55 + 15 * share}% ${95 - 33 * share}%)`;
   return cell;
 }
 

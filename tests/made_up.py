@@ -47,6 +47,7 @@ class MadeUp:
         titles: titles of the variants, by default the method's.
         searches: searches of variants that have one; their best backbones come in turn from category to category.
         images: whether each run has maps of examples.
+        n_pictures: number of test images of each category that are on disk, if ``images``.
     """
 
     folder: Path
@@ -58,6 +59,7 @@ class MadeUp:
     titles: dict[str, str] = field(default_factory=dict)
     searches: dict[str, dict] = field(default_factory=dict)
     images: bool = False
+    n_pictures: int = 6
 
     @property
     def paths(self) -> Paths:
@@ -127,7 +129,7 @@ class MadeUp:
             label = number % 2
             path = self.folder / "images" / category / f"{number:03}.png"
             mask = self.folder / "images" / category / f"{number:03}_mask.png"
-            if self.images and number < 6:
+            if self.images and number < self.n_pictures:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 noise = rng.normal(128, 25, (32, 32, 3)).clip(0, 255).astype(np.uint8)
                 Image.fromarray(noise).resize((256, 256)).save(path)
@@ -163,7 +165,8 @@ class MadeUp:
         separation = 2.0 + self.skill.get(cell.method, 0.0) / 5
         labels = np.arange(_N_IMAGES) % 2
         scores = rng.normal(0, 1, _N_IMAGES) + separation * labels
-        rows = ((f"{i:03}.png", labels[i], "x", *[scores[i]] * 4) for i in range(_N_IMAGES))
+        images = self.folder / "images" / cell.category
+        rows = ((str(images / f"{i:03}.png"), labels[i], "x", *[scores[i]] * 4) for i in range(_N_IMAGES))
         write_rows(ImageScore, folder, rows)
         if self.images:
             maps = rng.random((4, 64, 64), dtype=np.float32) * 0.4

@@ -16,7 +16,7 @@ _OF_SPEC = typer.Option(help="Spec of the job, from the workflow: JSON, or a fil
 Spec = Annotated[str | None, _OF_SPEC]
 GivenSpec = Annotated[str, _OF_SPEC]
 Name = Annotated[str | None, typer.Argument(help="Name of the table or figure.")]
-Pictures = Annotated[int, typer.Option(min=0, help="Number of test images per category to show with their maps.")]
+Pictures = Annotated[int, typer.Option(min=0, help="Show at most this many test images of each category.")]
 
 
 def aggregate_results(
@@ -70,7 +70,7 @@ def build_report(spec: GivenSpec) -> None:
     stage.build_report(ReportSpec.parse(spec))
 
 
-def report(experiment: Experiment = None, overrides: Overrides = "{}", pictures: Pictures = 5) -> None:
+def report(experiment: Experiment = None, overrides: Overrides = "{}", pictures: Pictures = 24) -> None:
     """Write the report of an experiment, finished or not, and print its path."""
     from nfbench.stages import gather
     from nfbench.stages import report as stage

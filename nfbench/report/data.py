@@ -1,6 +1,7 @@
 """What the page shows, as plain lists and dictionaries that are small as JSON."""
 
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -109,6 +110,20 @@ def collect(source: ReportSource) -> dict[str, Any]:
         "unmade": list(source.unmade),
         "ledger": [{**asdict(a.cell), **_fate(a)} for a in source.stock.accounts if a.status != "done"],
         "texts": texts.values,
+        "links": _links(source),
+    }
+
+
+def _links(source: ReportSource) -> dict[str, Any]:
+    """Paths from the page to the folder of runs and to the files that a run of the workflow writes."""
+    paths, page = source.paths, source.paths.report(source.name).parent
+    files = [
+        *(paths.experiment(source.name, file) for file in ("results.parquet", "ledger.csv")),
+        *(paths.table(source.name, table.name, ending) for table in source.tables for ending in ("html", "csv")),
+    ]
+    return {
+        "runs": os.path.relpath(paths.root / "runs", page),
+        "files": [os.path.relpath(path, page) for path in files],
     }
 
 

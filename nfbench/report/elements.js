@@ -22,6 +22,8 @@ function draw(tag, attributes = {}, ...children) {
 
 const scrolling = (...children) => make("div", { className: "scroll", tabIndex: 0 }, ...children);
 const format = (value, digits = 2) => (value === null || value === undefined || Number.isNaN(value) ? "–" : value.toFixed(digits));
+const PLURALS = { category: "categories" };
+const counted = (number, noun) => `${number} ${number === 1 ? noun : PLURALS[noun] || `${noun}s`}`;
 const compact = (p) => (p === null || p === undefined ? "–" : p < 0.001 ? p.toExponential(1) : p.toFixed(3));
 
 /** A table that sorts by a click on a heading; columns have title, value (to sort by), cell (to show) and text (left-aligned). */
@@ -126,6 +128,13 @@ function choices(id, values, titles = values) {
   byId(id).replaceChildren(...values.map((value, index) => make("option", { value, textContent: titles[index] })));
 }
 
+/** New choices; the chosen one stays where it is still there. */
+function keepChoice(id, values, titles) {
+  const chosen = byId(id).value;
+  choices(id, values, titles);
+  if (values.map(String).includes(chosen)) byId(id).value = chosen;
+}
+
 function prepareFilters() {
   const datasets = [...new Set(data.categories.map(([dataset]) => dataset))];
   const backbones = [...new Set(data.systems.map((system) => system.backbone))];
@@ -162,6 +171,12 @@ function titleOf(method) {
   const found = data.systems.filter((system) => system.method === method);
   const system = found.find((one) => one.setting === filter.setting) || found[0];
   return system ? system.title + markOf(system) : method;
+}
+
+/** The name of a system, with its backbone in small where that is not clear from the filter. */
+function nameCell(index) {
+  const [name] = nameOf(index).split(` (${data.systems[index].backbone})`);
+  return make("span", {}, name, ...(filter.backbone ? [] : [make("small", { className: "soft" }, data.systems[index].backbone)]));
 }
 
 const metricTitle = () => data.metrics[metricIndex(filter.metric)].title;

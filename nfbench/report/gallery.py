@@ -1,65 +1,103 @@
-"""Pictures of a report: a few test images with their ground truth and the maps of every method, in small."""
+"""Pictures of a report: test images with their ground truth, their scores, and the maps that runs kept."""
 
 import base64
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from PIL import Image
+from scipy.stats import rankdata
 
 from nfbench.core.errors import NfbenchError
+from nfbench.core.seals import verified
 from nfbench.datasets._manifest import Entry, read_checked_image, read_checked_mask
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
-from nfbench.results.examples import EXAMPLES, read_examples
+from nfbench.results.examples import EXAMPLES, Examples, read_examples
+from nfbench.results.files import ImageScore, file_of, read_rows
 from nfbench.results.record import RunRecord, tested_images
 
 __all__ = ["gallery"]
 
 _log = logging.getLogger(__name__)
-SIDE = 128
-"""Longest side of a picture, in pixels."""
+_PHOTO_SIDE = 256
+"""Longest side of a photo or mask, in pixels."""
+_MAP_SIDE = 192
+"""Longest side of a map, in pixels. Maps are smooth; the page enlarges them to the size of the photo."""
 _QUALITY = 60
+_WORST = 3
+"""Number of false alarms and of misses of each method that are chosen before other images."""
+_ALL_MAPS = "maps.npy"
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """The first seed of one method on a category.
+
+    Attributes:
+        cell: the run.
+        scores: image scores by the image's number in the test split; untested images have none.
+        places: 1 for the image with the highest score; equal scores share the best place.
+        maps: kept maps, ``(N, H, W)``; None if the run kept none.
+        rows: row in ``maps`` by the image's number.
+        examples: images that each run of a category keeps maps of: one normal image and one of each kind of defect.
+    """
+
+    cell: Cell
+    scores: dict[int, float]
+    places: dict[int, int]
+    maps: np.ndarray | None
+    rows: dict[int, int]
+    examples: list[int]
+
+    def worst(self, entries: Sequence[Entry]) -> Iterator[list[int]]:
+        """The worst false alarm and the worst miss, then the second worst of each, and so on."""
+        ranked = sorted(self.scores, key=lambda number: -self.scores[number])
+        alarms = [number for number in ranked if not entries[number].label]
+        misses = [number for number in reversed(ranked) if entries[number].label]
+        for place in range(_WORST):
+            yield [*alarms[place : place + 1], *misses[place : place + 1]]
 
 
 def gallery(records: dict[Cell, RunRecord], paths: Paths, per_category: int) -> list[dict[str, Any]]:
-    """Examples of each category, from the first seed of each method.
+    """Test images of each category, with scores and maps of the first seed of each method.
 
-    Maps of one method and category share their colours, from the lowest to the highest value of its examples.
+    Images are chosen in this order: the examples that runs keep maps of, the worst false alarms and misses of each
+    method, then images at even distances in the ranking by mean place. The maps of a method on a category share one
+    colour scale, from the lowest to the highest value of the kept maps.
 
     Args:
         records: run records by cell.
         paths: where things lie.
-        per_category: number of images of each category.
+        per_category: largest number of images of each category.
 
     Returns:
-        One entry per image: ``dataset``, ``category``, ``defect``, ``image`` and ``truth`` as data URLs (``truth``
-        empty without a mask), and ``maps``: setting, method, backbone and data URL of each. A category whose images are
-        no longer there, or whose manifest is another one by now, has none.
+        One entry per category: ``dataset``, ``category``, ``images`` and ``systems``. An image has its ``name``,
+        ``label``, ``defect``, whether it is an ``example``, and ``image`` and ``truth`` as data URLs (``truth`` is
+        empty without a mask). A system has its setting, method and backbone, the number of ``tested`` images, and in
+        ``results`` for each image ``[score, place, map]``: None where the run did not test the image or kept no map
+        of it. A category whose images are gone, or whose manifest has changed, has no entry.
     """
     shown = []
     for (dataset, category), cells in _first_seeds(records).items():
-        with_examples = [cell for cell in cells if (paths.run_record(cell).parent / EXAMPLES).is_file()]
-        if not with_examples:
-            continue
         try:
             entries = tested_images(records[cells[0]])
         except NfbenchError as error:
             _log.warning("no pictures of %s/%s: %s", dataset, category, error)
             continue
-        examples = {cell: read_examples(paths.run_record(cell).parent) for cell in with_examples}
-        for index in _chosen(examples[with_examples[0]].images, entries, per_category):
-            rows = {cell: found.row(index) for cell, found in examples.items()}
-            drawn = [
-                [cell.setting, cell.method, cell.backbone, _map(examples[cell].maps["maps"], row)]
-                for cell, row in rows.items()
-                if row is not None
-            ]
-            place = {"dataset": dataset, "category": category, "defect": entries[index].defect}
-            shown.append({**place, "image": _photo(entries[index]), "truth": _truth(entries[index]), "maps": drawn})
+        systems = [_read(cell, records[cell], paths, entries) for cell in cells]
+        examples = list(dict.fromkeys(number for system in systems for number in system.examples))
+        chosen = _chosen(systems, examples, entries, per_category)
+        if not chosen:
+            continue
+        images = [{**_picture(entries[number]), "example": number in examples} for number in chosen]
+        drawn = [_drawn(system, chosen) for system in systems]
+        shown.append({"dataset": dataset, "category": category, "images": images, "systems": drawn})
     return shown
 
 
@@ -75,12 +113,35 @@ def _first_seeds(records: dict[Cell, RunRecord]) -> dict[tuple[str, str], list[C
     return grouped
 
 
-def _chosen(examples: Sequence[int], entries: Sequence[Entry], number: int) -> list[int]:
-    """Anomalous images first, and one normal image at the end; those that are still on disk."""
-    there = [index for index in examples if index < len(entries) and _is_file(entries[index].image)]
-    anomalous = [index for index in there if entries[index].label]
-    normal = [index for index in there if not entries[index].label]
-    return [*anomalous[: max(1, number - 1)], *normal[:1]][:number]
+def _read(cell: Cell, record: RunRecord, paths: Paths, entries: Sequence[Entry]) -> _Shown:
+    folder = paths.run_record(cell).parent
+    number_of = {entry.image: number for number, entry in enumerate(entries)}
+    rows = read_rows(ImageScore, folder) if (folder / file_of(ImageScore)).is_file() else []
+    tested = [number_of.get(row.image) for row in rows]
+    scores = {number: row.paper for number, row in zip(tested, rows, strict=True) if number is not None}
+    places = rankdata([-score for score in scores.values()], method="min").astype(int).tolist() if scores else []
+    examples = read_examples(folder) if (folder / EXAMPLES).is_file() else Examples([], [], {})
+    maps, kept = examples.maps.get("maps"), [*examples.images, *examples.suspects]
+    if _ALL_MAPS in record.written:
+        maps, kept = np.load(verified(folder / _ALL_MAPS, folder / "run.json"), mmap_mode="r"), tested
+    rows_of = {number: row for row, number in enumerate(kept) if number is not None}
+    return _Shown(cell, scores, dict(zip(scores, places, strict=True)), maps, rows_of, examples.images)
+
+
+def _chosen(systems: Sequence[_Shown], examples: Iterable[int], entries: Sequence[Entry], largest: int) -> list[int]:
+    """Numbers of the images to show; only images that are still on disk."""
+    rounds = zip(*(system.worst(entries) for system in systems), strict=True)
+    worst = [number for of_systems in rounds for pair in of_systems for number in pair]
+    places: dict[int, list[float]] = {}
+    for system in systems:
+        for number, place in system.places.items():
+            places.setdefault(number, []).append(place / len(system.places))
+    ranked = sorted(places, key=lambda number: sum(places[number]) / len(places[number]))
+    first = list(dict.fromkeys([*examples, *worst]))[:largest]
+    others = [number for number in ranked if number not in first]
+    room = min(largest - len(first), len(others))
+    even = [others[place] for place in np.linspace(0, len(others) - 1, room).round().astype(int)]
+    return [number for number in [*first, *even] if number < len(entries) and _is_file(entries[number].image)]
 
 
 def _is_file(path: str) -> bool:
@@ -91,8 +152,9 @@ def _is_file(path: str) -> bool:
         return False
 
 
-def _photo(entry: Entry) -> str:
-    return _data_url(read_checked_image(entry))
+def _picture(entry: Entry) -> dict[str, Any]:
+    described = {"name": Path(entry.image).name, "label": entry.label, "defect": entry.defect}
+    return {**described, "image": _data_url(read_checked_image(entry), _PHOTO_SIDE), "truth": _truth(entry)}
 
 
 def _truth(entry: Entry) -> str:
@@ -100,18 +162,45 @@ def _truth(entry: Entry) -> str:
     if entry.label and not entry.mask:
         return ""
     mask = read_checked_mask(entry) if entry.mask else np.zeros((entry.height, entry.width), dtype=bool)
-    return _data_url(Image.fromarray(mask.astype(np.uint8) * 255))
+    return _data_url(Image.fromarray(mask.astype(np.uint8) * 255), _PHOTO_SIDE)
 
 
-def _map(maps: np.ndarray, number: int) -> str:
+def _drawn(system: _Shown, chosen: Sequence[int]) -> dict[str, Any]:
+    """Scores, places and maps of the images that are shown."""
+    cell, draw = system.cell, _painter(system)
+    results = [
+        [_short(system.scores[number]), system.places[number], draw(number)]
+        if number in system.scores
+        else [None, None, draw(number)]
+        for number in chosen
+    ]
+    names = {"setting": cell.setting, "method": cell.method, "backbone": cell.backbone}
+    return {**names, "tested": len(system.scores), "results": results}
+
+
+def _painter(system: _Shown) -> Callable[[int], str | None]:
+    """A function that draws the map of an image, None where the run kept none."""
+    maps = system.maps
+    if maps is None or not len(maps):
+        return lambda number: None
     low, high = float(maps.min()), float(maps.max())
-    scaled = (maps[number].astype(np.float32) - low) / ((high - low) or 1.0)
-    colours = mpl.colormaps["inferno"](scaled, bytes=True)[..., :3]
-    return _data_url(Image.fromarray(np.ascontiguousarray(colours)))
+
+    def draw(number: int) -> str | None:
+        if number not in system.rows:
+            return None
+        scaled = (np.asarray(maps[system.rows[number]], dtype=np.float32) - low) / ((high - low) or 1.0)
+        colours = mpl.colormaps["inferno"](scaled, bytes=True)[..., :3]
+        return _data_url(Image.fromarray(np.ascontiguousarray(colours)), _MAP_SIDE)
+
+    return draw
 
 
-def _data_url(image: Image.Image) -> str:
-    image.thumbnail((SIDE, SIDE))
+def _short(value: float) -> float:
+    return float(f"{value:.5g}")
+
+
+def _data_url(image: Image.Image, side: int) -> str:
+    image.thumbnail((side, side))
     buffer = io.BytesIO()
     image.save(buffer, "webp", quality=_QUALITY, method=2)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

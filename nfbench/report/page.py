@@ -11,7 +11,7 @@ import jinja2
 __all__ = ["render_page"]
 
 _PARTS = files(__name__.rpartition(".")[0])
-_SCRIPTS = ("elements", "charts", "sections")
+_SCRIPTS = ("elements", "charts", "summary", "gallery", "sections")
 _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 

@@ -1,9 +1,12 @@
 // ---- sections
 
-function testFor(unit) {
-  return data.tests.find((test) => test.setting === filter.setting && test.selection === filter.selection && test.metric === filter.metric
-    && test.dataset === filter.dataset && test.unit === unit && (test.backbone === filter.backbone || (!filter.backbone && test.backbone === "")
-    || (!filter.backbone && new Set(shownSystems().map((s) => data.systems[s].backbone)).size === 1 && test.backbone === data.systems[shownSystems()[0]].backbone)));
+/** The test of the chosen methods; where it does not exist for all backbones, that on one backbone. */
+function testFor(unit, backbone = "") {
+  const shown = [...new Set(shownSystems().map((system) => data.systems[system].backbone))];
+  const wanted = filter.backbone ? [filter.backbone] : ["", ...(shown.length === 1 ? shown : [backbone])];
+  const found = data.tests.filter((test) => test.setting === filter.setting && test.selection === filter.selection && test.metric === filter.metric
+    && test.dataset === filter.dataset && test.unit === unit);
+  return wanted.map((name) => found.find((test) => test.backbone === name)).find(Boolean);
 }
 
 function intervalOf(system) {
@@ -17,54 +20,54 @@ function showLeaderboard() {
   const rows = shownSystems().map((system) => ({
     system,
     found: Object.fromEntries(metrics.map((metric) => [metric, summary(system, metric, filter.selection, categories)])),
-    runs: categories.flatMap((category) => runsOf[system].get(category) || []),
   }));
-  const lowest = data.metrics[metricIndex(filter.metric)].lowest;
-  const ranked = rows.filter((row) => row.found[filter.metric].mean !== null)
-    .sort((a, b) => (lowest ? 1 : -1) * (a.found[filter.metric].mean - b.found[filter.metric].mean));
+  const { ranked, pOf, test } = standing(filter.metric);
   const place = new Map(ranked.map((row, index) => [row.system, index + 1]));
-  const test = testFor("category");
-  const best = ranked.length ? data.systems[ranked[0].system].method : null;
-  const pOf = (row) => {
-    const pair = test && test.pairs.find(([a, b]) => [a, b].includes(best) && [a, b].includes(data.systems[row.system].method) && a !== b);
-    return row.system === (ranked[0] || {}).system || !pair ? null : pair[6];
-  };
-  const cost = (row, index) => mean(row.runs.map((run) => run.cost[index]).filter((value) => value !== null));
-  const timed = data.runs.some((run) => run.cost[4] !== null);
   const columns = [
-    { title: "method", text: true, value: (row) => nameOf(row.system), cell: (row) => nameOf(row.system) },
+    { title: "method", text: true, value: (row) => nameOf(row.system), cell: (row) => nameCell(row.system) },
     { title: "place", value: (row) => place.get(row.system) ?? null },
     ...metrics.map((metric) => ({
       title: data.metrics[metricIndex(metric)].title, value: (row) => row.found[metric].mean, cell: (row) => shownSummary(row.found[metric]),
       className: (row) => (metric === filter.metric && place.get(row.system) === 1 ? "better" : ""),
     })),
-    { title: "image AUROC, 95 % over images", hint: "Interval of the image AUROC of the last epoch, mean over seeds, by the bootstrap over test images",
+    { title: "image AUROC, 95 % interval", hint: "Interval of the image AUROC of the last epoch over test images: bootstrap, mean over seeds",
       value: (row) => (intervalOf(row.system) || { low: null }).low,
       cell: (row) => { const i = intervalOf(row.system); return i ? `${format(i.low)} – ${format(i.high)}` : "–"; } },
-    { title: "p against first", hint: "Wilcoxon over categories, Holm-corrected", value: pOf, cell: (row) => compact(pOf(row)),
-      className: (row) => (pOf(row) !== null && pOf(row) < 0.05 ? "better" : "") },
-    { title: "backbone", text: true, value: (row) => data.systems[row.system].backbone },
+    { title: "p against first", hint: "Wilcoxon signed-rank test over categories, corrected by Holm's method", value: (row) => pOf(row.system),
+      cell: (row) => compact(pOf(row.system)), className: (row) => (pOf(row.system) !== null && pOf(row.system) < 0.05 ? "better" : "") },
     { title: "categories", value: (row) => row.found[filter.metric].categories },
     { title: "seeds", value: (row) => row.found[filter.metric].seeds },
-    { title: "parameters, M", value: (row) => cost(row, 0), cell: (row) => format(row.runs.length ? cost(row, 0) / 1e6 : null) },
-    { title: "training, s", value: (row) => cost(row, 1), cell: (row) => format(cost(row, 1), 1) },
-    { title: "scoring, images/s", value: (row) => cost(row, 2), cell: (row) => format(cost(row, 2), 1) },
-    { title: "memory, GB", value: (row) => cost(row, 3), cell: (row) => format(row.runs.length ? cost(row, 3) / 1000 : null, 1) },
-    ...(timed ? [{ title: "one image, ms", hint: "From its file to its map, median", value: (row) => cost(row, 4), cell: (row) => format(cost(row, 4), 1) }] : []),
   ];
   const notes = [filter.dataset ? data.notes[filter.dataset] && `Subset: ${data.notes[filter.dataset]}.` : "Mean over the categories of all datasets on which the metric is defined.",
-    data.lacking && `Metrics that need test images which are missing are undefined: ${data.lacking}.`,
-    test && test.n < 6 ? `With ${test.n} ${test.n === 1 ? "category" : "categories"} no p-value can be below ${compact(2 / 2 ** test.n)}.` : "",
-    rows.some((row) => Object.values(row.found).some((found) => found.holes)) ? "† lacks runs that are not done, see the ledger." : ""];
-  content("leaderboard").replaceChildren(sortable(columns, rows, 2, !lowest), make("p", {}, notes.filter(Boolean).join(" ")), ...searchesOf(rows));
+    data.lacking && `Some categories lack the test images that some metrics need, so these metrics are undefined there: ${data.lacking}.`,
+    test && test.n < 6 ? `With ${counted(test.n, "category")} no p-value can be below ${compact(2 / 2 ** test.n)}.` : "",
+    rows.some((row) => Object.values(row.found).some((found) => found.holes)) ? "† Some runs are not done; see the ledger." : ""];
+  content("leaderboard").replaceChildren(sortable(columns, rows, 2, !data.metrics[metricIndex(filter.metric)].lowest),
+    make("p", {}, notes.filter(Boolean).join(" ")), ...searchesOf(rows));
 }
 
-/** By what the settings of rows were searched, and how many categories of each the tables take from a search of several backbones. */
+function showCost() {
+  const rows = shownSystems().map((system) => ({ system, runs: shownCategories().flatMap((category) => runsOf[system].get(category) || []) }));
+  const cost = (row, index) => mean(row.runs.map((run) => run.cost[index]).filter((value) => value !== null));
+  const column = (title, index, digits, factor = 1, hint = "") => ({ title, hint, value: (row) => cost(row, index),
+    cell: (row) => format(row.runs.length && cost(row, index) !== null ? cost(row, index) / factor : null, digits) });
+  const timed = data.runs.some((run) => run.cost[4] !== null);
+  content("cost").replaceChildren(sortable([
+    { title: "method", text: true, value: (row) => nameOf(row.system), cell: (row) => nameCell(row.system) },
+    column("parameters, millions", 0, 2, 1e6),
+    column("training, s", 1, 1),
+    column("scoring, images/s", 2, 1),
+    column("peak memory, GB", 3, 1, 1000),
+    ...(timed ? [column("latency, ms", 4, 1, 1, "From the file of an image to its map; median")] : []),
+  ], rows, 2, false));
+}
+
+/** How the settings of rows were searched, and in how many categories tables take each backbone of a search over several. */
 function searchesOf(rows) {
   const searched = rows.map((row) => data.systems[row.system]).filter((system) => system.search);
   const chosen = searched.filter((system) => system.chosen)
     .map(({ title, backbone, chosen: [best, all] }) => `${title} on ${backbone} in ${best} of ${all} categories`);
-  const several = chosen.length ? [make("p", {}, `Of a search of several backbones, tables take the best in each category: ${chosen.join(", ")}.`)] : [];
+  const several = chosen.length ? [make("p", {}, `The search covered several backbones. Tables show the best one in each category: ${chosen.join(", ")}.`)] : [];
   return [...searchNotes(searched.map((system) => system.search)), ...several];
 }
 
@@ -73,8 +76,9 @@ function showTests() {
   for (const unit of ["category", "run"]) {
     const test = testFor(unit);
     if (!test) continue;
-    parts.push(make("h3", {}, `${metricTitle()}, ${filter.selection}, over ${test.n} ${unit === "run" ? "runs" : test.n === 1 ? "category" : "categories"}`));
-    if (test.ranking) parts.push(scrolling(diagram(test)));
+    const part = make("div", {}, make("h3", {}, `${metricTitle()}, ${filter.selection}, over ${counted(test.n, unit)}`));
+    parts.push(part);
+    if (test.ranking) part.append(diagram(test));
     const columns = [
       { title: "first", text: true, value: (pair) => titleOf(pair[0]) },
       { title: "second", text: true, value: (pair) => titleOf(pair[1]) },
@@ -84,17 +88,19 @@ function showTests() {
       { title: "p", value: (pair) => pair[5], cell: (pair) => compact(pair[5]) },
       { title: "p, Holm", value: (pair) => pair[6], cell: (pair) => compact(pair[6]), className: (pair) => (pair[6] < 0.05 ? "better" : "") },
     ];
-    parts.push(sortable(columns, test.pairs, 6, false));
+    part.append(sortable(columns, test.pairs, 6, false));
   }
-  if (!parts.length) parts.push(make("p", {}, "No two methods have blocks in common here: choose a headline metric, and one backbone."));
-  else parts.push(...searchNotes(shownSystems().map((system) => data.systems[system].search)));
-  content("tests").replaceChildren(...parts);
+  const notes = parts.length ? searchNotes(shownSystems().map((system) => data.systems[system].search))
+    : [make("p", {}, "There is no test for this choice. Choose a headline metric and a single backbone, on which at least two methods ran.")];
+  content("tests").replaceChildren(make("div", { className: "pair" }, ...parts), ...notes);
 }
 
 function showPublished() {
-  const unmade = data.unmade.map((reason) => make("p", { className: "warning" }, `Not built, runs are missing: ${reason}`));
+  const unmade = data.unmade.map((reason) => make("p", { className: "warning" }, `Not built because runs are missing: ${reason}`));
   if (!data.published.length) {
-    content("published").replaceChildren(...unmade, make("p", {}, "No table of this experiment stands beside published values."));
+    content("published").replaceChildren(...unmade);
+    byId("published").hidden = !unmade.length;
+    document.querySelector("nav a[href='#published']").hidden = !unmade.length;
     return;
   }
   const counts = {};
@@ -112,7 +118,7 @@ function showPublished() {
     { title: "paper", text: true, value: (row) => row.source },
   ];
   const line = Object.entries(counts).map(([status, number]) => `${number} ${status}`).join(", ");
-  content("published").replaceChildren(...unmade, make("p", {}, `${data.published.length} cells: ${line}.`), sortable(columns, data.published),
+  content("published").replaceChildren(...unmade, make("p", {}, `${counted(data.published.length, "value")}: ${line}.`), sortable(columns, data.published),
     ...searchNotes(data.published.map((row) => row.search)));
 }
 
@@ -126,7 +132,7 @@ function showInflation() {
     return { system, means: gains.map(mean), largest: gains.map((gain) => (gain.length ? Math.max(...gain) : null)) };
   });
   const widest = Math.max(1e-9, ...rows.flatMap((row) => row.means.filter((value) => value !== null)));
-  const columns = [{ title: "method", text: true, value: (row) => nameOf(row.system) }];
+  const columns = [{ title: "method", text: true, value: (row) => nameOf(row.system), cell: (row) => nameCell(row.system) }];
   metrics.forEach((metric, index) => {
     const { title } = data.metrics[metricIndex(metric)];
     columns.push({ title: `${title}, mean gain`, value: (row) => row.means[index], cell: (row) => {
@@ -144,17 +150,17 @@ function showHeatmap() {
   const rows = shownCategories().map((category) => ({ category, found: systems.map((system) => summary(system, filter.metric, filter.selection, [category])) }));
   const values = rows.flatMap((row) => row.found.map((found) => found.mean)).filter((value) => value !== null);
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  const head = make("tr", {}, make("th", {}, "category"), ...systems.map((system) => make("th", { scope: "col" }, nameOf(system))));
+  const head = make("tr", {}, make("th", {}, "category"), ...systems.map((system) => make("th", { scope: "col" }, nameCell(system))));
   const body = rows.map(({ category, found }) => make("tr", {}, make("th", { scope: "row" }, data.categories[category].join(", ")),
     ...found.map((value, index) => heatCell(value, systems[index], category, low, high))));
-  const several = systems.length ? [scrolling(make("table", { className: "heat" }, make("thead", {}, head), make("tbody", {}, ...body)))] : [];
+  const several = systems.length ? [scrolling(make("table", { className: systems.length > 11 ? "heat narrow" : "heat" }, make("thead", {}, head), make("tbody", {}, ...body)))] : [];
   content("heatmap").replaceChildren(make("p", {}, `${metricTitle()}, ${filter.selection}.`), ...several);
 }
 
 function heatCell(found, system, category, low, high) {
   const cell = make("td");
   if (found.mean === null && !found.holes && !runsOf[system].has(category)) return cell;
-  const button = make("button", { type: "button", title: `± ${format(found.std)} over ${found.seeds} seeds` }, found.mean === null ? shownSummary(found) : format(found.mean, 1) + (found.holes ? "†" : ""));
+  const button = make("button", { type: "button", title: `± ${format(found.std)} over ${counted(found.seeds, "seed")}` }, found.mean === null ? shownSummary(found) : format(found.mean, 1) + (found.holes ? "†" : ""));
   button.addEventListener("click", () => showRuns(system, category));
   cell.append(button);
   if (found.mean === null) {
@@ -162,8 +168,7 @@ function heatCell(found, system, category, low, high) {
     return cell;
   }
   const share = high > low ? (found.mean - low) / (high - low) : 1;
-  cell.style.background = `hsl(${210 - 40 * (1 - share)} ${55 + 10 * share}% ${94 - 56 * share}%)`;
-  cell.style.color = share > 0.65 ? "#fff" : "#1c2330";
+  cell.style.background = `hsl(${210 - 40 * (1 - share)} ${55 + 15 * share}% ${95 - 33 * share}%)`;
   return cell;
 }
 
@@ -171,19 +176,26 @@ function fill(text, values) {
   return text.replace(/\{(cell|place|category|seed)\}/g, (_, name) => String(values[name]));
 }
 
+/** A link to a file of a run, as long as the page lies in the results folder. */
+function runLink(cell, file) {
+  const path = [...cell.split("/"), file].map(encodeURIComponent).join("/");
+  return make("a", { href: `${data.links.runs}/${path}` }, `runs/${cell}/${file}`);
+}
+
 function showRuns(system, category) {
   const [dataset, name] = data.categories[category];
   const { setting, method, backbone, title } = data.systems[system];
   const parts = [make("h3", {}, `${title} on ${backbone}: ${dataset}, ${name}, ${setting}`)];
   const interval = data.intervals.find((found) => found.system === system && found.category === category);
-  if (interval) parts.push(make("p", {}, `Image AUROC ${format(interval.point)}, last epoch, 95 % interval over images ${format(interval.low)} – ${format(interval.high)}.`));
+  if (interval) parts.push(make("p", {}, `Image AUROC ${format(interval.point)}, last epoch, 95 % interval over test images ${format(interval.low)} – ${format(interval.high)}.`));
   for (const run of runsOf[system].get(category) || []) {
     const cell = `${setting}/${dataset}/${name}/${method}/${backbone}/seed${run.seed}`;
     const values = data.selections.map((selection) => `${selection} ${format(valueOf(run, filter.metric, selection), 3)}`).join(", ");
     const commands = run.commands.map((number) => fill(data.texts[number], { cell, place: `${dataset}/${name}`, category: name, seed: run.seed }));
-    parts.push(make("h3", {}, `Seed ${run.seed}: ${metricTitle()} ${values}`), make("p", {}, `Record runs/${cell}/run.json`),
+    parts.push(make("h3", {}, `Seed ${run.seed}: ${metricTitle()} ${values}`), 
+      make("p", {}, "Record ", runLink(cell, "run.json"), "; scores ", runLink(cell, "scores.csv"), "."),
       make("p", {}, `Commit ${data.texts[run.commit]}; ${data.texts[run.machine]}; weights ${data.texts[run.weights]}; images ${data.texts[run.images]}`),
-      make("p", {}, `Normal images that the fair threshold is from: ${data.texts[run.thresholds]}`),
+      make("p", {}, `The fair threshold comes from ${data.texts[run.thresholds]}.`),
       make("pre", {}, commands.join("\n\n")));
   }
   for (const hole of data.ledger.filter((h) => h.dataset === dataset && h.category === name && h.method === method && h.backbone === backbone && h.setting === setting)) {
@@ -193,43 +205,20 @@ function showRuns(system, category) {
   byId("runs").showModal();
 }
 
-function showGallery() {
-  const [dataset, category] = data.categories[Number(byId("gallery-category").value)] || [];
-  const pictures = data.gallery.filter((picture) => picture.dataset === dataset && picture.category === category);
-  const systems = shownSystems().map((index) => data.systems[index]);
-  const drawn = systems.filter((system) => pictures.some((picture) => mapOf(picture, system)));
-  const picture = (source, name) => (source ? make("img", { src: source, alt: name, width: 128, height: 128 }) : make("span", { className: "soft" }, "none"));
-  const head = ["", "image", "ground truth", ...drawn.map((system) => `${system.title}${filter.backbone ? "" : `, ${system.backbone}`}`)];
-  const rows = pictures.map((shown) => make("tr", {}, make("th", {}, shown.defect), make("td", {}, picture(shown.image, "test image")),
-    make("td", {}, picture(shown.truth, "ground truth")), ...drawn.map((system) => make("td", {}, picture(mapOf(shown, system), "anomaly map")))));
-  const table = make("table", { className: "maps" }, make("thead", {}, make("tr", {}, ...head.map((text) => make("th", {}, text)))), make("tbody", {}, ...rows));
-  content("gallery").replaceChildren(pictures.length ? scrolling(table) : make("p", {}, "No examples were kept of this category, or its images are no longer there."));
-}
-
-function mapOf(picture, system) {
-  const found = picture.maps.find(([setting, method, backbone]) => setting === system.setting && method === system.method && backbone === system.backbone);
-  return found ? found[3] : null;
-}
-
 function showCurves() {
   const system = Number(byId("curves-system").value);
   const figures = shownCategories().filter((category) => runsOf[system] && runsOf[system].has(category)).map((category) => {
     const curves = runsOf[system].get(category).map((run) => data.curves[run.number]);
     return make("figure", {}, make("figcaption", {}, data.categories[category].join(", ")), chart(curves));
   });
-  const names = data.headline.map((name, index) => {
-    const shown = make("span", {}, `${data.metrics[metricIndex(name)].title} `);
-    shown.style.color = METRIC_COLORS[index % METRIC_COLORS.length];
-    return shown;
-  });
-  content("curves").replaceChildren(make("p", {}, ...names), make("div", { className: "charts" }, ...figures));
+  content("curves").replaceChildren(make("div", { className: "charts" }, ...figures));
 }
 
 function showLedger() {
   const counts = { done: data.runs.length };
   for (const entry of data.ledger) counts[entry.status] = (counts[entry.status] || 0) + 1;
   const line = Object.entries(counts).map(([status, number]) => `${number} ${status}`).join(", ");
-  const parts = [make("p", {}, `${data.expected.length} runs expected: ${line}.`)];
+  const parts = [make("p", {}, `${counted(data.expected.length, "run")} expected: ${line}.`)];
   const columns = [
     { title: "status", text: true, value: (entry) => entry.status, className: (entry) => (entry.status === "failed" ? "off" : "") },
     { title: "run", text: true, value: (e) => `${e.setting}/${e.dataset}/${e.category}/${e.method}/${e.backbone}/seed${e.seed}` },
@@ -241,7 +230,8 @@ function showLedger() {
 }
 
 function showProvenance() {
-  const parts = [];
+  const files = data.links.files.map((path) => make("li", {}, make("a", { href: path.split("/").map(encodeURIComponent).join("/") }, path.replace(/^(\.\.\/)+/, ""))));
+  const parts = [make("h3", {}, "Files"), make("p", {}, "These links work while the page is in the results folder."), make("ul", { className: "files" }, ...files)];
   for (const [key, title] of [["commit", "Code"], ["packages", "Packages"], ["machine", "Machine"], ["weights", "Weights, SHA-256"], ["images", "Images, SHA-256 of the manifest"]]) {
     const counts = new Map();
     for (const run of data.runs) counts.set(run[key], (counts.get(run[key]) || 0) + 1);
@@ -254,32 +244,36 @@ function showProvenance() {
 function refresh() {
   for (const id of ["dataset", "setting", "selection", "backbone", "metric"]) filter[id] = byId(id).value;
   const systems = shownSystems();
-  const chosen = { system: byId("curves-system").value, category: byId("gallery-category").value };
-  choices("curves-system", systems, systems.map((system) => `${data.systems[system].title}, ${data.systems[system].backbone}`));
-  choices("gallery-category", shownCategories(), shownCategories().map((category) => data.categories[category].join(", ")));
-  if (systems.includes(Number(chosen.system)) && chosen.system !== "") byId("curves-system").value = chosen.system;
-  if (shownCategories().includes(Number(chosen.category)) && chosen.category !== "") byId("gallery-category").value = chosen.category;
-  showLeaderboard();
-  showTests();
-  showInflation();
-  showHeatmap();
-  showGallery();
-  showCurves();
+  const categories = shownCategories().filter((category) => galleryOf(category));
+  keepChoice("curves-system", systems, systems.map((system) => `${data.systems[system].title}, ${data.systems[system].backbone}`));
+  keepChoice("gallery-category", categories, categories.map((category) => data.categories[category].join(", ")));
+  keepChoice("gallery-system", systems, systems.map(nameOf));
+  for (const show of [showSummary, showLeaderboard, showCost, showTests, showInflation, showHeatmap, showGallery, showCurves]) show();
+}
+
+/** Shows folded parts on paper. */
+function openWhenPrinted() {
+  addEventListener("beforeprint", () => document.querySelectorAll("details:not([open])").forEach((part) => { part.open = true; part.dataset.folded = ""; }));
+  addEventListener("afterprint", () => document.querySelectorAll("details[data-folded]").forEach((part) => { part.open = false; delete part.dataset.folded; }));
 }
 
 function start() {
   const holes = data.ledger.filter((entry) => entry.status !== "skipped");
   if (holes.length) {
     const named = holes.slice(0, 3).map((e) => `${e.dataset}/${e.category}/${e.method}/${e.backbone}/seed${e.seed} (${e.status}: ${e.reason})`).join("; ");
-    byId("holes").textContent = `${holes.length} of ${data.expected.length} runs are not done, marked †: ${named}${holes.length > 3 ? "; the rest is in the ledger" : ""}.`;
+    byId("holes").textContent = `${holes.length} of ${data.expected.length} runs are not done and are marked †: ${named}${holes.length > 3 ? "; the ledger lists all" : ""}.`;
     byId("holes").hidden = false;
   }
   showPublished();
   showLedger();
   showProvenance();
-  if (!data.runs.length) return;
+  openWhenPrinted();
+  if (!data.runs.length) {
+    content("summary").replaceChildren(make("p", {}, "No run of this experiment is done."));
+    return;
+  }
   prepareFilters();
-  byId("gallery-category").addEventListener("change", showGallery);
+  prepareGallery();
   byId("curves-system").addEventListener("change", showCurves);
   refresh();
 }

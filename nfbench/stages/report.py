@@ -21,8 +21,8 @@ from nfbench.tables._model import Source, Table
 
 __all__ = ["build_report", "write_report"]
 
-PICTURES = 5
-"""Number of test images per category that the report shows with maps."""
+PICTURES = 24
+"""Largest number of test images of each category that the report shows."""
 
 
 def build_report(spec: ReportSpec) -> None:

@@ -139,7 +139,7 @@ def of_first_seed(runs: Sequence[DrawnRun]) -> list[DrawnRun]:
 
 
 def by_category(runs: Sequence[DrawnRun]) -> dict[tuple[str, str], list[DrawnRun]]:
-    """Runs by (dataset, category), in the order in which they come."""
+    """Groups runs by (dataset, category), in order of first appearance."""
     grouped: dict[tuple[str, str], list[DrawnRun]] = {}
     for run in runs:
         grouped.setdefault((run.cell.dataset, run.cell.category), []).append(run)
@@ -203,7 +203,7 @@ def draw_grid(
         draw: draws the runs of a category into the panel of a column; gives handles and labels of the legend, None for
             an empty panel.
         panel: width and height of a panel in inches.
-        labels: below the last panels, and beside the first, after dataset and category.
+        labels: x label of the bottom panels, and y label of the first column, after dataset and category.
         sharey: give all panels one y axis.
     """
     grouped = by_category(runs)

@@ -24,7 +24,7 @@ def read_shown(kind: str, runs: Sequence[DrawnRun]) -> dict[Path, tuple[DrawnRun
     """Runs of the first seed that have representations, with these, by folder.
 
     Raises:
-        NfbenchError: there is none; names the ``kind`` of figure.
+        NfbenchError: no run has representations; names the ``kind`` of figure.
     """
     from nfbench.results.representations import read_representations
 

@@ -1,4 +1,4 @@
-"""One model for each category beside one for all: do normal and anomalous positions become equally likely?"""
+"""One model for each category compared with one for all: do normal and anomalous positions become equally likely?"""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Rows = list[Bin]
 
 
 class HomogeneousMappingFigure(FigureConfig):
-    """Log-likelihoods and losses of one model for each category beside one for all."""
+    """Log-likelihoods and losses of one model for each category and of one model for all."""
 
     kind: Literal["homogeneous_mapping"] = "homogeneous_mapping"
 

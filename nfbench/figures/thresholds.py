@@ -50,7 +50,7 @@ class ThresholdsFigure(FigureConfig):
         """One row per category; per method the curves of its anomaly map and of its log-NFA map, first seed.
 
         Marked are the best threshold over all images and the one chosen without anomalies: NFA < 1, or one false
-        positive pixel per normal image; the axis says of which images.
+        positive pixel per normal image; the axis names these images.
         """
         shown = [run for run in of_first_seed(runs) if read_rows(MeanIou, run.folder)]
         if not shown:

@@ -1,4 +1,4 @@
-"""Predicted variances beside the image, which motivate SANFlow: what varies much among normal images may differ."""
+"""Predicted variances next to the image. They motivate SANFlow: what varies among normal images may deviate."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ class PublishedTable(NamedTuple):
             its own, such as ``SANFlow (WRN-50)``; so is a method of another setting than those asked for, such as
             ``BGAD (supervised-10)``.
         kinds: of categories, such as ``texture`` and ``object``.
-        ambiguous: what is published of several datasets, where it was not said of which.
+        ambiguous: values published for several datasets when no dataset was chosen.
     """
 
     paper: str
@@ -139,15 +139,15 @@ class PublishedTable(NamedTuple):
         return list(dict.fromkeys(method for method, _, found in self.values if found == metric))
 
     def value(self, method: str, category: str, metric: str) -> PublishedValue | None:
-        """One cell, None where nothing is published.
+        """One published value, or None.
 
         Raises:
-            NfbenchError: it is published of several datasets.
+            NfbenchError: the value is published for several datasets.
         """
         if (method, category, metric) in self.ambiguous:
             raise NfbenchError(
-                f"{self.paper}, {self.table}: '{category}' is a row of several datasets; say of which by "
-                "'published_datasets' of the table"
+                f"{self.paper}, {self.table}: '{category}' is a row of several datasets; choose one "
+                "with 'published_datasets' of the table"
             )
         return self.values.get((method, category, metric))
 

@@ -1,4 +1,4 @@
-"""What an evaluated run leaves beside its record, of the last epoch, for figures and for a closer look."""
+"""Files that an evaluation writes next to the run record, for figures and closer inspection; last epoch only."""
 
 import io
 import zipfile

@@ -1,4 +1,4 @@
-"""Measured values beside published ones."""
+"""Measured values compared with published ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Comparison:
         mean: mean over seeds, NaN where undefined.
         std: sample standard deviation over seeds, NaN for one seed.
         n_seeds: number of seeds.
-        published: the published value, None where there is none.
+        published: the published value, or None.
         difference: mean minus published, in points; NaN where one of them is missing.
         status: ``reproduced``, ``close`` or ``off`` by the stated tolerance; ``missing`` where a value is published
             but none measured; ``measured`` where none is published; ``incomparable`` where the published value is

@@ -1,4 +1,4 @@
-"""The run record of a finished run, from what its stages know of it."""
+"""Builds the run record of a finished run from the records of its stages."""
 
 import math
 from collections.abc import Mapping, Sequence

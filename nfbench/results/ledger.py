@@ -1,4 +1,4 @@
-"""The ledger: what became of every expected cell, by its run record and the logs of its jobs."""
+"""The ledger: the status of every expected cell, from its run record and the logs of its jobs."""
 
 import math
 import re
@@ -48,15 +48,15 @@ _ERROR = re.compile(r"^\S+ \S+ (ERROR|CRITICAL) (.*)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Account:
-    """What became of a cell.
+    """Status of a cell.
 
     Attributes:
         cell: the cell.
         status: ``done``; ``failed``: a job ended with an error or was killed, or the record cannot be used;
             ``running``; ``missing``: no job was started, or the next one was not; ``stale``: the record is of other
             settings, images or code; ``skipped``: left out on purpose.
-        reason: why it is not done, empty where it is.
-        log: log that tells more, empty without.
+        reason: why the cell is not done; empty if it is done.
+        log: path of the log with details; empty if there is no log.
         tail: the last lines of this log.
     """
 
@@ -119,7 +119,7 @@ def take_stock(
     skipped: Mapping[Cell, str] | None = None,
     jobs: "Mapping[Cell, Job] | None" = None,
 ) -> Stock:
-    """Reads the run record of every cell and, where there is none to use, finds out why.
+    """Reads the run record of every cell and, if no record can be used, finds out why.
 
     Args:
         expected: the cells that ought to be done, each with the short hash of what its evaluation is told, see
@@ -236,7 +236,7 @@ def _check_files(cell: Cell, record: RunRecord, paths: Paths) -> None:
 
 
 def _telling(logs: Sequence[_Log]) -> _Log | None:
-    """Of jobs that failed or run, the log that was written last; where there are none, that of the last job."""
+    """The most recent log of a failed or running job; without such a job, the log of the last job."""
     going = [log for log in logs if log.errors or log.is_cut]
     return max(reversed(going), key=lambda log: log.written) if going else next(reversed(logs), None)
 

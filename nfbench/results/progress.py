@@ -83,7 +83,7 @@ def _times(cell: Cell, paths: Paths) -> dict[str, str | float]:
 
 
 def job_seconds(path: Path) -> float | None:
-    """Wall seconds of a finished job by its benchmark file; None where there is none, or one that was cut short."""
+    """Wall seconds of a finished job from its benchmark file; None if the file is missing or truncated."""
     try:
         header, *rows = path.read_text().splitlines()
         return float(rows[-1].split("\t")[header.split("\t").index("s")])

@@ -113,7 +113,7 @@ class DataRecord(Record):
 
     @property
     def lacking(self) -> str:
-        """What metrics may be undefined for: which test images there are none of, in words; empty otherwise."""
+        """Which test images are missing, in words, since metrics may then be undefined; empty otherwise."""
         return lacking_images(self.n_test_normal, self.n_test_anomalous)
 
 
@@ -264,7 +264,7 @@ def read_expected(path: str | Path, cell: Cell, digest: str) -> RunRecord:
     Args:
         path: ``run.json``.
         cell: the cell.
-        digest: short hash of what its evaluation is told; of any where it is empty.
+        digest: short hash of the evaluation's spec; empty accepts any.
 
     Raises:
         NfbenchError: the record cannot be used, or is that of another cell.

@@ -1,4 +1,4 @@
-"""Results as if all runs of an experiment were done, to see what its tables show before anything runs."""
+"""Placeholder results of a complete experiment, to check what its tables show before anything runs."""
 
 from collections.abc import Collection
 from itertools import product

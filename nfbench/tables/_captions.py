@@ -179,7 +179,7 @@ def image_score_note(results: pd.DataFrame) -> str:
 
 
 def threshold_note(shown: pd.DataFrame) -> str:
-    """Normal images that thresholds of the metrics shown are taken from, by method; empty where there are none."""
+    """Normal images behind the thresholds of the metrics shown, by method; empty without such metrics."""
     needing = [metric for metric in shown.metric.unique() if find_metric(metric).metric.needs_normal]
     found = shown[shown.metric.isin(needing) & (shown.threshold_images != "")]
     by_source = found.groupby("threshold_images", sort=False).title.unique()

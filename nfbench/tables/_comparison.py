@@ -1,4 +1,4 @@
-"""What tables agree on before a measured value stands beside a published one: one setting, and the same data."""
+"""Conditions for comparing a measured value with a published one: same setting, same data."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def compare_runs(
     *,
     comparable: bool = True,
 ) -> Comparison:
-    """A cell: the mean of each seed's runs, of one unit, beside a published value; see ``compare``."""
+    """A cell: the mean of each seed's runs, of one unit, compared with a published value; see ``compare``."""
     by_seed, factor = runs.groupby("seed").value.mean(), unit_factor(runs)
     return compare(by_seed, published, tolerance, factor=factor, comparable=comparable, runs=runs)
 
@@ -135,7 +135,7 @@ def printed_cell(
         table: the table.
         where: columns that name a row of its published table.
         metric: the metric; papers print transductive scores under the metric's plain name.
-        results: results of one dataset that the value is set beside.
+        results: results of one dataset to compare the value with.
 
     Raises:
         NfbenchError: no such row, or one of another setting than that of ``results``, or no percentage.

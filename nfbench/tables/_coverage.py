@@ -44,9 +44,9 @@ class Shown(NamedTuple):
 
     Attributes:
         cell: the published cell.
-        experiment, table: that show it.
-        compared_with: variants or methods whose runs it stands beside, ``counted`` for tables made from code or data;
-            none where it is quoted.
+        experiment, table: where the cell is shown.
+        compared_with: variants or methods whose runs it is compared with; ``counted`` for tables built from code or
+            data; empty if it is only quoted.
     """
 
     cell: PrintedCell

@@ -177,7 +177,7 @@ def _headings(table: Table, width: int) -> list[tuple[str, str, int]]:
 
 
 def _parts(cell: Cell) -> list[Text]:
-    """What stands side by side: of a measured value, what it is compared with, the difference and the status."""
+    """Parts shown side by side: the measured value, then published value, difference and status if compared."""
     if isinstance(cell, Text):
         return [cell]
     difference = "" if math.isnan(cell.difference) else f"{cell.difference:+.2f}"

@@ -1,4 +1,4 @@
-"""Tables of decisions: false-alarm and miss rates at each threshold from normal images, beside the oracle's."""
+"""Tables of decisions: false-alarm and miss rates at each threshold from normal images, next to the oracle's."""
 
 from __future__ import annotations
 

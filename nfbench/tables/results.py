@@ -46,7 +46,7 @@ _AVERAGES = "averages as printed where all official categories are shown with al
 
 
 class ResultsTable(ComparedTableConfig):
-    """A table of results: categories as rows, methods as columns, published values beside measured ones."""
+    """A table of results: categories as rows, methods as columns, published values next to measured ones."""
 
     example = {
         "title": "Pixel AUROC",

@@ -1,4 +1,4 @@
-"""Tables of settings: one model for each category beside one for all, method by method."""
+"""Tables of settings: per method, one model for each category compared with one model for all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a run record in MLflow: names, parameters, metrics and tags, without MLflow itself."""
+"""Maps a run record to MLflow names, parameters, metrics and tags, without importing MLflow."""
 
 import hashlib
 import json
@@ -38,11 +38,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Entry:
-    """A run of MLflow to be, with those that are nested in it.
+    """A run to write to MLflow, with its nested runs.
 
     Attributes:
-        key: what it is of; no two of an experiment have the same.
-        digest: hash of all that it is made of, so that what changed can be told from what did not.
+        key: identifies the run within its experiment.
+        digest: hash of all contents, to detect changes.
         kind: ``run``, ``study`` or ``trial``.
         name: as it is shown.
         started: milliseconds since 1970.

@@ -1,6 +1,6 @@
-"""Makes an experiment in MLflow say what the records say: no more, no less, and no run twice.
+"""Synchronizes an experiment in MLflow with the run records, without duplicates.
 
-A run is known by the tag ``nfbench.key``, and what it is made of by ``nfbench.digest``. It is written whole before
+The tag ``nfbench.key`` identifies a run and ``nfbench.digest`` its contents. A run is written completely before
 ``nfbench.state`` becomes ``complete``, so that what a killed import leaves is recognized, deleted, and imported
 again. MLflow's parameters cannot be changed, so a run whose record has changed is deleted and made again; so is a run
 that has lost one of these tags. A run whose record is gone stays.
@@ -68,7 +68,7 @@ class Parent:
 
 
 def open_experiment(client: "MlflowClient", name: str, artifacts: str | None) -> str:
-    """Id of MLflow's experiment of a name; it is created where there is none, and restored where it was deleted."""
+    """Id of the MLflow experiment with this name; creates it if missing and restores it if deleted."""
     found = client.get_experiment_by_name(name)
     if found is None:
         return client.create_experiment(name, artifact_location=artifacts)

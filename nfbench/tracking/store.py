@@ -1,6 +1,6 @@
-"""Where runs are tracked: a database below ``results_root``, or a server of the user's.
+"""Where runs are tracked: a database below ``results_root``, or a server that the user provides.
 
-What MLflow reads from the environment, and what it raises, is met here alone.
+Only this module sets MLflow's environment variables and handles its exceptions.
 """
 
 import os
@@ -132,7 +132,7 @@ class Store:
             raise NfbenchError(f"MLflow store {self.title}: its answers do not end; {self._cure}")
 
     def _make(self) -> None:
-        """Makes the database under a temporary name, since one that is half made cannot be used, nor finished."""
+        """Creates the database under a temporary name, since an incomplete one can be neither used nor repaired."""
         from mlflow import MlflowClient
 
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ class Store:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Shows what MLflow says, and what it makes of odd answers, as an error of the user's that names the store."""
+        """Turns exceptions of MLflow, also those from malformed answers, into an error that names the store."""
         try:
             yield
         except NfbenchError:

@@ -1,4 +1,4 @@
-"""Studies of hyperparameters as they are left in ``study.json``, and what becomes of them in MLflow."""
+"""Maps hyperparameter studies in ``study.json`` to MLflow runs."""
 
 from collections import Counter
 from pathlib import Path

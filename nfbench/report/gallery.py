@@ -121,7 +121,8 @@ def _read(cell: Cell, record: RunRecord, paths: Paths, entries: Sequence[Entry])
     scores = {number: row.paper for number, row in zip(tested, rows, strict=True) if number is not None}
     places = rankdata([-score for score in scores.values()], method="min").astype(int).tolist() if scores else []
     examples = read_examples(folder) if (folder / EXAMPLES).is_file() else Examples([], [], {})
-    maps, kept = examples.maps.get("maps"), [*examples.images, *examples.suspects]
+    maps: np.ndarray | None = examples.maps.get("maps")
+    kept: list[int | None] = [*examples.images, *examples.suspects]
     if _ALL_MAPS in record.written:
         maps, kept = np.load(verified(folder / _ALL_MAPS, folder / "run.json"), mmap_mode="r"), tested
     rows_of = {number: row for row, number in enumerate(kept) if number is not None}

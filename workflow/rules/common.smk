@@ -57,9 +57,7 @@ def make_plan():
 
 
 if {"{", "}"} & set(str(WORKFLOW)):
-    refuse(
-        f"{WORKFLOW}: Snakemake reads braces in the path of a workflow as wildcards; move or rename the folder"
-    )
+    refuse(f"{WORKFLOW}: Snakemake reads braces in the path of a workflow as wildcards; move or rename the folder")
 
 OVERRIDES = workflow.config_settings.overwrite_config
 PLAN = make_plan()

@@ -107,7 +107,7 @@ class AeSsim(Method):
     }
 
     def build(self, generator: torch.Generator) -> None:
-        """Makes the autoencoder."""
+        """Build the autoencoder."""
         settings, side = self.settings, min(self.map_size)
         if side < settings.patch_size:
             raise NfbenchError(
@@ -125,7 +125,7 @@ class AeSsim(Method):
             yield 1 - ssim(patches, self.autoencoder(patches)).mean()
 
     def _draw(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """``patches`` random patches of each image, image after image, and again."""
+        """Return ``patches`` random patches of each image; images follow one another, then repeat."""
         side = self.settings.patch_size
         windows = images.unfold(2, side, 1).unfold(3, side, 1)
         height, width = windows.shape[2:4]
@@ -142,7 +142,7 @@ class AeSsim(Method):
         return Scores(maps, maps.flatten(1).amax(1))
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        """Mean of the reconstructions of overlapping patches, ``(B, 3, H, W)`` in [0, 1]."""
+        """Return the mean reconstruction from overlapping patches, ``(B, 3, H, W)`` in [0, 1]."""
         side, stride = self.settings.patch_size, self.settings.patch_stride
         total, count = torch.zeros_like(images), torch.zeros_like(images[:1, :1])
         tops, lefts = ([*range(0, size - side, stride), size - side] for size in images.shape[2:])
@@ -155,7 +155,7 @@ class AeSsim(Method):
         return total / count
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
-        """All parameters are the autoencoder's."""
+        """Return all parameters, under the autoencoder."""
         return {"autoencoder": list(self.autoencoder.parameters())}
 
 

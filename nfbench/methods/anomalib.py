@@ -41,7 +41,7 @@ _RANGES = {
 
 
 class AnomalibSettings(EpochSettings):
-    """The model, and what can be chosen of it; epochs and batch size are by default those of its paper."""
+    """Choice of the model and its options; epochs and batch size default to its paper's."""
 
     model: Literal[
         "padim",
@@ -135,16 +135,16 @@ class Anomalib(Method):
 
     @classmethod
     def makes_maps(cls, settings: MethodSettings) -> bool:
-        """Whether the model makes maps."""
+        """Return whether the model makes maps."""
         return isinstance(settings, AnomalibSettings) and MODELS[settings.model].maps
 
     @property
     def row(self) -> PeerModel:
-        """What is known of the model."""
+        """Return the facts about the model."""
         return MODELS[self.settings.model]
 
     def build(self, generator: torch.Generator) -> None:
-        """Makes the module of Lightning, and gives its network the backbone's weights."""
+        """Build the Lightning module and load the backbone's weights into its network."""
         row, side, given = self.row, self.map_size[0], self.given_network
         self._check(side)
         self._held_out: Callable[[], Iterable[Features[Tensor]]] | None = None
@@ -171,7 +171,7 @@ class Anomalib(Method):
             )
             raise NfbenchError(f"model '{name}' of method 'anomalib' takes {other}")
         if given and row.fixed and given.name.partition(".")[0] != row.backbone.partition(".")[0]:
-            raise NfbenchError(f"model '{name}' of method 'anomalib' takes the backbone '{row.backbone}' alone")
+            raise NfbenchError(f"model '{name}' of method 'anomalib' takes the backbone '{row.backbone}' only")
         if side % row.multiple or side < row.smallest:
             raise NfbenchError(
                 f"model '{name}' of method 'anomalib' takes images of {row.smallest} pixels and more"
@@ -180,19 +180,19 @@ class Anomalib(Method):
             )
 
     def images(self, features: Features[Tensor]) -> Tensor:
-        """The images in the range that the model takes, ``(B, 3, S, S)``."""
+        """Return the images in the model's input range, ``(B, 3, S, S)``."""
         pixels = (features.required_image * self.std + self.mean).clamp(0, 1)
         return (pixels - self.to_mean) / self.to_std
 
     def train(self, mode: bool = True) -> "Anomalib":
-        """In training, each part of the model is in the mode that its constructor left it in."""
+        """Set the mode; in training, each part keeps the mode that its constructor set."""
         super().train(mode)
         for name in self._resting:
             self.module.get_submodule(name).training = False
         return self
 
     def train_epochs(self, training: OwnTraining) -> None:
-        """Lets Lightning's trainer take the steps."""
+        """Train with Lightning's trainer."""
         self._held_out = training.held_out
         epochs, batch, device = self.settings.epochs, self.settings.batch_size, self.mean.device
         try:
@@ -201,7 +201,7 @@ class Anomalib(Method):
             self._held_out = None
 
     def calibrate(self, passes: Batches) -> None:
-        """Scales the two maps of EfficientAD by held-out images, which anomalib does in a validation.
+        """Scale EfficientAD's two maps with held-out images, as anomalib's validation does.
 
         Lays buffers out as files do, on which the last bits of products depend.
         """
@@ -214,7 +214,7 @@ class Anomalib(Method):
             buffer.data = buffer.data.contiguous()
 
     def score(self, features: Features[Tensor]) -> Scores:
-        """What the model says of the images; the image score is its own."""
+        """Return the model's maps and its own image scores."""
         found = self.module.model(self.images(features))
         maps = None
         if self.row.maps:
@@ -223,11 +223,11 @@ class Anomalib(Method):
         return Scores(maps, found.pred_score.reshape(-1))
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
-        """Parameters that the model's own optimizers hold, by part."""
+        """Return the parameters in the model's own optimizers, by part."""
         return {part: list(self.module.get_submodule(path).parameters()) for part, path in self.row.trained.items()}
 
     def optimizer_groups(self) -> list[ParameterGroup]:
-        """The same, for counting: the model's own optimizers train them."""
+        """Return the same parameters, for counting only: the model's own optimizers train them."""
         return [ParameterGroup(list(group)) for group in self.parameter_groups().values()]
 
 

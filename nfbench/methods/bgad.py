@@ -14,7 +14,7 @@ Score: that of NFAD.
 
 Deliberate deviations:
 
-- The warm-up of the learning rate is the one intended: the repository counts the batches of a list of two, so that its
+- The warm-up of the learning rate is the intended one: the repository counts the batches of a list of two, so its
   rate saw-tooths and exceeds the maximum by up to 1.4.
 - Where no abnormal fibre lies above its boundary the push is 0, where the repository's loss is NaN with the same
   gradients. A chunk without normal fibres has no boundary and makes no step, where the repository stops.
@@ -71,16 +71,16 @@ class BGAD(NFAD):
 
     @property
     def takes_anomalies(self) -> bool:
-        """Only where abnormal fibres are pushed."""
+        """Return whether abnormal fibres are pushed."""
         return self.settings.boundary == "push-pull"
 
     @property
     def needs_anomalies(self) -> bool:
-        """The same."""
+        """Return ``takes_anomalies``."""
         return self.takes_anomalies
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
-        """Level after level, chunk after chunk; a chunk without normal fibres is left out."""
+        """Yield one loss per chunk, level by level; skip chunks without normal fibres."""
         levels, masks = batch.features.levels, batch.masks
         guided = self.settings.meta_epoch(batch.progress) >= 1
         if masks is not None and not guided:
@@ -99,7 +99,7 @@ class BGAD(NFAD):
     ) -> list[list[tuple[Tensor, Tensor, int]]]:
         """Chunks of each level: rows of fibres ``(N,)``, which are abnormal ``(N,)``, and how many are not.
 
-        The numbers of all levels are asked for at once: a GPU has to finish its work for that.
+        All levels are counted at once, since each count makes the CPU wait for the GPU.
         """
         size = self.settings.fibre_batch
         rows = [torch.stack(list(fibre_chunks(x[:, 0].numel(), size, generator))) for x in levels]
@@ -135,7 +135,7 @@ class BGAD(NFAD):
 def semi_push_pull(
     q: Tensor, abnormal: Tensor, weights: Tensor, boundary: Tensor, margin: float
 ) -> tuple[Tensor, Tensor]:
-    """Boundary-guided semi-push-pull loss of a chunk.
+    """Return the boundary-guided semi-push-pull loss of a chunk.
 
     Args:
         q: normalized log-likelihoods ``(N,)``.
@@ -169,12 +169,12 @@ def abnormal_weight(q: Tensor) -> Tensor:
 
 
 def _false_rows(values: Tensor, count: int) -> Tensor:
-    """Rows of the ``count`` values ``(N,)`` that are False, ascending; that they are counted spares a wait."""
+    """Return the ascending rows of the ``count`` False values in ``(N,)``; knowing ``count`` avoids a wait."""
     return values.argsort(stable=True)[:count]
 
 
 def _mean_over(values: Tensor, chosen: Tensor) -> Tensor:
-    """Mean of the chosen values; 0, with a gradient of 0, where there is none."""
+    """Return the mean of the chosen values; without any, 0 with a gradient of 0."""
     return (values * chosen).sum() / chosen.sum().clamp_min(1)
 
 

@@ -50,9 +50,9 @@ class CFlow(FibreFlowMethod):
     settings: CFlowSettings
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
-        """Level after level, chunk after chunk: mean over the chunk's fibres of ``-log sigmoid(logp / C)``.
+        """Yield one loss per chunk, level by level: mean of ``-log sigmoid(logp / C)`` over its fibres.
 
-        The sigmoid, which is in the repository only, keeps the loss positive.
+        The sigmoid keeps the loss positive. Only the repository has it.
         """
         for level, x in enumerate(batch.features.levels):
             fibres = to_fibres(x)

@@ -67,7 +67,7 @@ class CSFlow(Method):
     }
 
     def build(self, generator: torch.Generator) -> None:
-        """Makes the flow over all scales."""
+        """Build the flow over all scales."""
         settings = self.settings
         _check_scales(self.shapes)
         subnets = [
@@ -76,15 +76,15 @@ class CSFlow(Method):
         self.flow = TwoSidedFlow(self.shapes, subnets=subnets, generator=generator, clamp=settings.clamp)
 
     def loss(self, features: Features[Tensor]) -> Tensor:
-        """Mean over the batch of ``(sum_l ||z_l||^2 / 2 - log|det J|) / D``."""
+        """Return the mean over the batch of ``(sum_l ||z_l||^2 / 2 - log|det J|) / D``."""
         return self.flow.negative_log_likelihood(features.levels).mean()
 
     def log_likelihood(self, features: Features[Tensor]) -> Tensor:
-        """Log-density of the features in nats per dimension, ``(B,)``."""
+        """Return the log-density of the features in nats per dimension, ``(B,)``."""
         return -self.flow.negative_log_likelihood(features.levels) - HALF_LOG_TWO_PI
 
     def score(self, features: Features[Tensor]) -> Scores:
-        """Energy of the latents: of the whole image, and at each position by ``localization``."""
+        """Return the energy of the latents: of the image, and of each position by ``localization``."""
         latents, _ = self.flow(features.levels)
         images = sum(z.square().flatten(1).sum(1) for z in latents) / (2 * self.dimensions)
         level_maps = [z.square().mean(1) for z in latents]
@@ -92,7 +92,7 @@ class CSFlow(Method):
         return Scores(resize_maps(used, self.map_size).prod(0), images, latents)
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
-        """All parameters are the flow's."""
+        """Return all parameters, under the flow."""
         return {"flow": list(self.flow.parameters())}
 
     def latent_shapes(self) -> list[tuple[int, ...]]:

@@ -7,7 +7,7 @@ Score: Mahalanobis distance of the image's embedding, the global average of the 
 normal training images.
 
 Deliberate deviations: an epoch is a pass over the training images, the paper's 256 epochs have 256 steps each. All
-layers are trained from the first step, where that repository lets the network rest in the first 20 steps. Sizes of
+layers are trained from the first step; that repository freezes the network for the first 20 steps. Sizes of
 scars are those of an image of 256 pixels and scale with it. Colours are jittered in a fixed order, and hues turn about
 the axis of greys. Maps, which the paper makes by a second network on patches of 64 pixels, are not made.
 """
@@ -80,7 +80,7 @@ class CutPaste(Method):
     }
 
     def build(self, generator: torch.Generator) -> None:
-        """Makes network and head."""
+        """Build the network and the head."""
         self.network, self.pixels = self.make_network(), Pixels(self.required_network.name)
         dim = self.required_network.last_channels
         widths = [dim] * (self.settings.hidden_layers + 1) + [self.settings.hidden_dim]
@@ -94,7 +94,7 @@ class CutPaste(Method):
         self.register_buffer("whitening", torch.eye(dim, dtype=torch.float64))
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
-        """Cross-entropy of the three variants of each image."""
+        """Return the cross-entropy of the three variants of each image."""
         images = self.variants(batch.features.required_image, generator)
         labels = torch.arange(images.shape[0], device=images.device) // (images.shape[0] // 3)
         yield functional.cross_entropy(self.head(self.embed(images)), labels)
@@ -110,12 +110,12 @@ class CutPaste(Method):
         return self.pixels.normalized(torch.cat([pixels, *pasted]))
 
     def embed(self, images: Tensor) -> Tensor:
-        """Global average of the last level, ``(B, C)``."""
+        """Return the global average of the last level, ``(B, C)``."""
         return self.network(images)[-1].mean((2, 3))
 
     @torch.no_grad()
     def calibrate(self, passes: Batches) -> None:
-        """Fits the Gaussian."""
+        """Fit the Gaussian."""
         embeddings = torch.cat([self.embed(features.required_image) for features in passes()]).double()
         self.mean.copy_(embeddings.mean(0))
         self.whitening.copy_(inverse_factor(torch.linalg.cholesky(ledoit_wolf(embeddings))))
@@ -126,7 +126,7 @@ class CutPaste(Method):
         return Scores(None, mahalanobis(embeddings, self.mean, self.whitening))
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
-        """Parameters of the network and of the head."""
+        """Return the parameters of the network and of the head."""
         return {"network": list(self.network.parameters()), "head": list(self.head.parameters())}
 
     def own_optimizer(self) -> torch.optim.Optimizer:
@@ -135,7 +135,7 @@ class CutPaste(Method):
 
 
 def ledoit_wolf(x: Tensor) -> Tensor:
-    """Covariance ``(D, D)`` of ``(N, D)``, shrunk to a multiple of the identity as Ledoit and Wolf (2004) have it."""
+    """Covariance ``(D, D)`` of ``(N, D)``, shrunk to a multiple of the identity (Ledoit and Wolf, 2004)."""
     x = x - x.mean(0)
     n, dim = x.shape
     covariance = x.mT @ x / n

@@ -78,35 +78,35 @@ class DevNet(Method):
 
     @property
     def needs_anomalies(self) -> bool:
-        """Nothing else keeps scores from being all the same."""
+        """Return True: without anomalies, all scores could become equal."""
         return True
 
     def build(self, generator: torch.Generator) -> None:
-        """Makes network and head."""
+        """Build the network and the head."""
         self.network, self.pixels = self.make_network(), Pixels(self.required_network.name)
         self.head = nn.Conv2d(self.required_network.last_channels, 1, 1)
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
-        """Deviation loss of the images' scores."""
+        """Return the deviation loss of the images' scores."""
         images = self.turned(batch.features.required_image, generator)
         settings, anomalous = self.settings, anomalous_images(images, batch.masks)
         scores, margin = self.image_scores(images), settings.confidence_margin
         yield deviation_loss(scores, anomalous, margin, settings.references, generator)
 
     def turned(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Normalized images at random angles, with black corners."""
+        """Rotate normalized images by random angles; corners become black."""
         if not self.settings.rotation:
             return images
         return self.pixels.normalized(rotate(self.pixels.of(images), self.settings.rotation, generator))
 
     def scaled(self, images: Tensor) -> Iterator[Tensor]:
-        """The images at each of their sizes."""
+        """Return the images at each size."""
         for scale in range(self.settings.scales):
             size = [side // 2**scale for side in images.shape[2:]]
             yield functional.interpolate(images, size, mode="nearest") if scale else images
 
     def image_scores(self, images: Tensor) -> Tensor:
-        """Scores of normalized images, ``(B, 3, H, W)`` to ``(B,)``."""
+        """Score normalized images, ``(B, 3, H, W)`` to ``(B,)``."""
         found = [top_mean(self.head(self.network(x)[-1]), self.settings.top_share) for x in self.scaled(images)]
         return torch.stack(found).mean(0)
 
@@ -115,7 +115,7 @@ class DevNet(Method):
         return Scores(None, self.image_scores(features.required_image))
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
-        """Parameters of the network and of the head."""
+        """Return the parameters of the network and of the head."""
         return {"network": list(self.network.parameters()), "head": list(self.head.parameters())}
 
 

@@ -58,7 +58,7 @@ class DifferNetSettings(TrainedSettings):
 
 
 class DifferNet(Method):
-    """A flow on the features' means over the image, which are concatenated over the levels to a vector of ``d``."""
+    """A flow on the spatial means of all levels, concatenated to a vector of ``d`` values."""
 
     title = "DifferNet"
     settings_type = DifferNetSettings
@@ -72,7 +72,7 @@ class DifferNet(Method):
     }
 
     def build(self, generator: torch.Generator) -> None:
-        """Makes the flow on the concatenated averages of all levels."""
+        """Build the flow on the concatenated averages of all levels."""
         channels = sum(shape.channels for shape in self.shapes)
         if channels < 2:
             raise NfbenchError("method 'differnet' needs at least 2 channels over all levels; give the backbone more")
@@ -81,20 +81,20 @@ class DifferNet(Method):
 
     @property
     def views(self) -> int:
-        """Of each training image in a step."""
+        """Return the number of views of each training image per step."""
         return self.settings.train_views
 
     @property
     def gradient_maps(self) -> GradientSettings:
-        """Maps are gradients with respect to the image, section 3.4."""
+        """Return the settings of the gradient maps (section 3.4)."""
         return GradientSettings(self.settings.localization_views, self.settings.localization_sigma)
 
     def loss(self, features: Features[Tensor]) -> Tensor:
-        """Mean over all views of ``(||z||^2 / 2 - log|det J|) / d``."""
+        """Return the mean over all views of ``(||z||^2 / 2 - log|det J|) / d``."""
         return self._negative_log_likelihood(_pool(features.levels)).mean()
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
-        """One loss, of ``train_views`` views drawn for each image without replacement."""
+        """Yield one loss, over ``train_views`` views of each image, drawn without replacement."""
         features, n_drawn = batch.features, self.settings.train_views
         first = features.levels[0]
         if first.ndim == 5 and first.shape[1] > n_drawn:
@@ -104,17 +104,17 @@ class DifferNet(Method):
         yield self.loss(features)
 
     def log_likelihood(self, features: Features[Tensor]) -> Tensor:
-        """Log-density in nats per dimension, mean over the views, ``(B,)``; its gradient localizes."""
+        """Return the mean log-density over the views, in nats per dimension, ``(B,)``; its gradient localizes."""
         return -self._negative_log_likelihood(_pool(features.levels)).mean(1) - HALF_LOG_TWO_PI
 
     def score(self, features: Features[Tensor]) -> Scores:
-        """Image scores; maps are gradients with respect to the image, which a method does not see."""
+        """Return image scores. Maps are gradients with respect to the image and are computed elsewhere."""
         vectors = _pool(features.levels)
         (z,), _ = self.flow([vectors.flatten(0, 1)])
         return Scores(None, z.square().view(vectors.shape[0], -1).mean(1))
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
-        """All parameters are the flow's."""
+        """Return all parameters, under the flow."""
         return {"flow": list(self.flow.parameters())}
 
     def latent_shapes(self) -> list[tuple[int, ...]]:
@@ -122,7 +122,7 @@ class DifferNet(Method):
         return [tuple(shape) for shape in self.flow.dims_in]
 
     def _negative_log_likelihood(self, vectors: Tensor) -> Tensor:
-        """Of each view, per dimension and up to a constant: ``(B, K, d)`` to ``(B, K)``."""
+        """Return the value of each view per dimension, up to a constant: ``(B, K, d)`` to ``(B, K)``."""
         return self.flow.negative_log_likelihood([vectors.flatten(0, 1)]).view(vectors.shape[:2])
 
 

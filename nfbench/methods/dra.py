@@ -4,7 +4,7 @@ The official code is gone; compared with the descriptions of micheldom/DRA_updat
 mala-lab/AHL, which is of the same laboratory. Backbone, loss and scores of positions are DevNet's. Half of the normal
 images of a batch become pseudo-anomalies by CutPaste. Of the last level ``x``, the heads score
 
-- ``holistic``: the global average, by two layers, 1 where all else is 0: it is trained to score normal images high;
+- ``holistic``: the global average, by two layers. Its targets are reversed: it learns to score normal images high;
 - ``seen``: positions; learns from normal images and from the given anomalies;
 - ``pseudo``: positions; learns from normal images and from pseudo-anomalies;
 - ``composite``: positions of ``r - x``, with ``r`` the mean of ``x`` over a few normal images, the references; learns
@@ -12,10 +12,10 @@ images of a batch become pseudo-anomalies by CutPaste. Of the last level ``x``, 
 
 Score: ``seen + pseudo + composite - holistic``, each averaged over the image and the image at half its size.
 
-Deliberate deviations: those of DevNet, of which the paper has 32 normal images and 16 anomalies in a batch. The
+Deliberate deviations: those of DevNet; a batch of the paper has 32 normal images and 16 anomalies. The
 references are drawn once, from the seed; the repositories draw others for each batch, also when they score. A
 pseudo-anomaly is made of the image that it replaces. Without anomalies given, in the one-class setting, the head
-``seen`` learns from normal images alone, and what is left are the other three.
+``seen`` learns from normal images only, and the other three heads detect anomalies.
 """
 
 from collections.abc import Iterator, Sequence
@@ -83,7 +83,7 @@ class DRA(DevNet):
         return False
 
     def build(self, generator: torch.Generator) -> None:
-        """Makes network and heads."""
+        """Build the network and the heads."""
         self.network, self.pixels = self.make_network(), Pixels(self.required_network.name)
         dim, hidden = self.required_network.last_channels, self.settings.hidden_dim
         self.holistic = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, 1))
@@ -94,13 +94,13 @@ class DRA(DevNet):
         self.register_buffer("references", torch.zeros(self.settings.reference_images, 3, *self.map_size))
 
     def prepare(self, passes: Passes) -> None:
-        """Draws the references, some of them twice where there are too few images."""
+        """Draw the references, with repetition if there are too few images."""
         count = self.settings.reference_images
         drawn = next(iter(passes.shuffled(0, count))).required_image
         self.references.copy_(drawn[torch.arange(count, device=drawn.device) % drawn.shape[0]])
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
-        """Sum of the heads' deviation losses, each on the images that it learns from."""
+        """Return the sum of the heads' deviation losses, each over the images of that head."""
         images = batch.features.required_image
         seen = anomalous_images(images, batch.masks)
         images, pseudo = self.with_pseudo_anomalies(images, seen, generator)
@@ -116,7 +116,7 @@ class DRA(DevNet):
         yield torch.stack(found).sum()
 
     def with_pseudo_anomalies(self, images: Tensor, seen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Replaces some of the images that are not ``seen`` anomalies; 1 for those that were, ``(B,)``."""
+        """Replace some images that are not ``seen`` anomalies; also return 1 for the replaced ones, ``(B,)``."""
         pixels = self.pixels.of(images)
         pasted = self.pixels.normalized(cut_paste(pixels, draw_patches(pixels, generator), _JITTER, generator))
         drawn = torch.rand(images.shape[0], generator=generator, device=generator.device)
@@ -124,7 +124,7 @@ class DRA(DevNet):
         return torch.where(pseudo.view(-1, 1, 1, 1) > 0, pasted, images), pseudo
 
     def head_scores(self, images: Tensor) -> Heads[Tensor]:
-        """Scores of normalized images that follow the references, ``(R + B, 3, H, W)`` to ``(B,)`` of each head."""
+        """Score normalized images that follow the references, ``(R + B, 3, H, W)`` to ``(B,)`` of each head."""
         count, share, found = self.settings.reference_images, self.settings.top_share, []
         for scaled in self.scaled(images):
             level = self.network(scaled)[-1]
@@ -140,7 +140,7 @@ class DRA(DevNet):
         return Scores(None, heads.seen + heads.pseudo + heads.composite - heads.holistic)
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
-        """Parameters of the network and of each head."""
+        """Return the parameters of the network and of each head."""
         names = ("network", *Heads._fields)
         return {name: list(getattr(self, name).parameters()) for name in names}
 

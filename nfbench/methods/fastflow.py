@@ -3,7 +3,7 @@
 There is no official code; compared with gathierry/FastFlow at 2cf1f2f, and with anomalib's port by tests.
 Score: 1 - mean over levels of exp(-mean_c(z^2) / 2), up-sampled; see ``FlowMethod.level_maps``.
 
-Deliberate deviations: none from gathierry/FastFlow, but that maps are returned as ``1 - p`` instead of ``-p``. The
+Deliberate deviations: maps are returned as ``1 - p`` instead of gathierry/FastFlow's ``-p``. The
 paper does not mention the trained LayerNorm of the features; gathierry/FastFlow found it necessary for transformers.
 """
 
@@ -48,7 +48,7 @@ class FastFlow(SteppedFlowMethod):
     backbone_settings = {"resnet18": {"kernels": "3x3"}}
 
     def build_flow(self, generator: torch.Generator) -> nn.ModuleList:
-        """One sequence of steps per level."""
+        """Build one sequence of steps per level."""
         return nn.ModuleList(self._level(shape, generator) for shape in self.shapes)
 
     def _level(self, shape: LevelShape, generator: torch.Generator) -> SequenceINN:
@@ -58,7 +58,7 @@ class FastFlow(SteppedFlowMethod):
         return level
 
     def encode(self, levels: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-        """Encodes each level by its own flow; the log-determinants add up."""
+        """Encode each level by its own flow, and sum the log-determinants."""
         encoded = [flow(x) for flow, x in zip(self.flow, levels, strict=True)]
         return [z for z, _ in encoded], sum(log_det for _, log_det in encoded)
 

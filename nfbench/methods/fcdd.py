@@ -98,7 +98,7 @@ class FCDD(Method):
         return True
 
     def build(self, generator: torch.Generator) -> None:
-        """Makes network and head."""
+        """Build the network and the head."""
         self.network, self.pixels = self.make_network(), Pixels(self.required_network.name)
         _freeze(self.network, self.settings.frozen_layers)
         self.head = nn.Conv2d(self.required_network.last_channels, 1, 1)
@@ -106,13 +106,13 @@ class FCDD(Method):
         self.register_buffer("high", torch.ones(3, 1, 1))
 
     def prepare(self, passes: Passes) -> None:
-        """Takes the range of the training images."""
+        """Store the value range of the training images."""
         parts = [local_contrast(self.pixels.of(features.required_image)) for features in passes()]
         self.low.copy_(torch.stack([part.amin((0, 2, 3)) for part in parts]).amin(0).view(3, 1, 1))
         self.high.copy_(torch.stack([part.amax((0, 2, 3)) for part in parts]).amax(0).view(3, 1, 1))
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
-        """Mean over the images, each by its own rule."""
+        """Yield the mean of the images' losses, each by the rule for its kind."""
         pixels = self.pixels.of(batch.features.required_image)
         seen = anomalous_images(pixels, batch.masks) > 0
         pixels, changed = self.with_confetti(pixels, seen, generator)
@@ -126,13 +126,13 @@ class FCDD(Method):
         yield loss.mean()
 
     def with_confetti(self, pixels: Tensor, seen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Adds confetti to some of the images that are not ``seen`` anomalies; which ones, ``(B,)``."""
+        """Add confetti to some images that are not ``seen`` anomalies; also return which ones, ``(B,)``."""
         drawn = torch.rand(pixels.shape[0], generator=generator, device=generator.device)
         changed = (drawn < self.settings.confetti_share) & ~seen
         return torch.where(changed.view(-1, 1, 1, 1), add_confetti(pixels, generator), pixels), changed
 
     def augmented(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Images in slightly other colours, half of them with noise."""
+        """Jitter the colours of the images, and add noise to half of them."""
         pixels = jitter_colors(pixels, self.settings.jitter, generator)
         noise = torch.randn(pixels.shape, generator=generator, device=generator.device)
         noisy = torch.rand(pixels.shape[0], 1, 1, 1, generator=generator, device=generator.device) < 0.5
@@ -148,12 +148,12 @@ class FCDD(Method):
         return gaussian_upsample(heat, self.map_size, self.settings.receptive_field, self.settings.sigma)
 
     def score(self, features: Features[Tensor]) -> Scores:
-        """``h`` at the size of the image, and its mean."""
+        """Return ``h`` at the size of the image, and its mean."""
         heat = self.heat(self.pixels.of(features.required_image))
         return Scores(self.upsample(heat), heat.mean((1, 2)))
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
-        """Trained parameters of the network, and those of the head."""
+        """Return the trained parameters of the network, and those of the head."""
         trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         return {"network": trained, "head": list(self.head.parameters())}
 
@@ -180,7 +180,7 @@ def local_contrast(images: Tensor) -> Tensor:
 
 
 def gaussian_upsample(heat: Tensor, size: tuple[int, int], field: int, sigma: float) -> Tensor:
-    """Puts a Gaussian in the place of each position, at the centre of what it sees: ``(B, h, w)`` to ``(B, H, W)``.
+    """Replace each position by a Gaussian at the centre of its receptive field: ``(B, h, w)`` to ``(B, H, W)``.
 
     Args:
         heat: values of positions.
@@ -201,7 +201,7 @@ def gaussian_upsample(heat: Tensor, size: tuple[int, int], field: int, sigma: fl
 
 
 def _freeze(network: nn.Module, layers: int) -> None:
-    """Fixes the parameters of the first convolutions and of what follows each of them."""
+    """Freeze the first convolutions and the layers that follow each of them."""
     convolutions = 0
     for module in network.modules():
         convolutions += isinstance(module, nn.Conv2d)

@@ -20,12 +20,12 @@ class. High entropy is anomalous. The score of an image is the largest of its ma
 
 Deliberate deviations:
 
-- The maxima are taken over the training images of the class; the published ones, over the class's test images, are had
-  by ``calibrate`` with these. A sum above the largest of the training images counts as that.
+- The maxima are taken over the training images of the class; the published ones, over the class's test images, come
+  from ``calibrate`` with test images. A sum above the training maximum is set to that maximum.
 - Covariances are the identity, as in the repository; the paper's are learned.
 - The repository asks for a threefold learning rate of the centres, which its schedule overwrites; here they have one.
 - A meta-epoch is a share of the training rather than 8 passes, so that other numbers of epochs keep the proportion.
-- With one class there is nothing that its entropy could say, and the score is that of the likelihood alone.
+- With one class, the entropy has no information; the score is that of the likelihood only.
 """
 
 from collections.abc import Iterator, Sequence
@@ -88,7 +88,7 @@ class HGADSettings(FibreFlowSettings):
 
 
 class Criteria(NamedTuple):
-    """Of each position ``(B, H_l, W_l)``, level by level, higher is more normal."""
+    """Criteria of each position, ``(B, H_l, W_l)`` by level; higher is more normal."""
 
     likelihood: list[Tensor]
     """Log-likelihood given the class, in nats per dimension."""
@@ -107,7 +107,7 @@ class HGAD(FibreFlowMethod):
     tiny = Tiny({"coupling_blocks": 4, "condition_dim": 16, "criterion": "likelihood", "intra_from": 0})
 
     def build(self, generator: torch.Generator) -> None:
-        """Makes the flows, and the prior of each level."""
+        """Build the flows, and the prior of each level."""
         super().build(generator)
         narrowest = min(shape.channels for shape in self.shapes)
         if self.n_classes > narrowest:
@@ -134,7 +134,7 @@ class HGAD(FibreFlowMethod):
 
     @property
     def criterion(self) -> str:
-        """What maps are made of, ``likelihood`` where there is one class only."""
+        """Return the criterion of the maps; with one class, ``likelihood``."""
         return self.settings.criterion if self.n_classes > 1 else "likelihood"
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
@@ -178,7 +178,7 @@ class HGAD(FibreFlowMethod):
             yield z, (energy.view_as(log_det) + log_det) / z.shape[1] - HALF_LOG_TWO_PI
 
     def criteria(self, features: Features[Tensor]) -> Criteria:
-        """What the maps are made of; the entropies are 0 where there is one class only."""
+        """Return the criteria that maps are built from; with one class, the entropies are 0."""
         found = Criteria([], [])
         for prior, (z, log_likelihood) in zip(self.prior, self.position_log_likelihoods(features), strict=True):
             found.likelihood.append(log_likelihood)
@@ -191,7 +191,7 @@ class HGAD(FibreFlowMethod):
 
     @torch.no_grad()
     def calibrate(self, passes: Batches) -> None:
-        """Takes the maxima over a set of images, class by class; classes without an image keep theirs."""
+        """Store the maxima over a set of images by class; classes without images keep theirs."""
         reference = self.reference.new_full(self.reference.shape, -torch.inf)
         for features in passes():
             maxima = [torch.stack([x.flatten(1).amax(1) for x in levels]) for levels in self.criteria(features)]
@@ -226,11 +226,11 @@ class HGAD(FibreFlowMethod):
         return torch.stack([normality_map(levels, reference, self._side) for levels, reference in pairs])
 
     def latent_shapes(self) -> list[tuple[int, ...]]:
-        """None: latents are not standard normal."""
+        """Return no shapes: the latents are not standard normal."""
         return []
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
-        """Parameters of all levels' flows, and of their priors."""
+        """Return the parameters of all levels' flows, and of their priors."""
         prior = [parameter for parameter in self.prior.parameters() if parameter.requires_grad]
         return {**super().parameter_groups(), **({"prior": prior} if prior else {})}
 
@@ -240,13 +240,13 @@ class HGAD(FibreFlowMethod):
 
 
 def _entropy(logits: Tensor) -> Tensor:
-    """Entropy in nats of ``softmax`` over the last axis."""
+    """Return the entropy of ``softmax`` over the last axis, in nats."""
     log_p = functional.log_softmax(logits, -1)
     return -(log_p.exp() * log_p).sum(-1)
 
 
 def _raise_to(maxima: Tensor, values: Tensor, classes: Tensor) -> None:
-    """Raises ``maxima`` ``(..., K)`` to the largest of ``values`` ``(..., B)`` of images of the classes ``(B,)``."""
+    """Raise ``maxima`` ``(..., K)`` to the largest of ``values`` ``(..., B)`` of images of the classes ``(B,)``."""
     index = classes.expand(values.shape)
     maxima.scatter_reduce_(-1, index, values.to(maxima.dtype), "amax")
 

@@ -93,7 +93,7 @@ class Mkd(Method):
     }
 
     def build(self, generator: torch.Generator) -> None:
-        """Makes the student."""
+        """Build the student."""
         sides = [tuple(size >> number for size in self.map_size) for number in range(1, len(self.shapes) + 1)]
         if len(self.shapes) < 2 or [shape[1:] for shape in self.shapes] != sides:
             raise NfbenchError(
@@ -108,11 +108,11 @@ class Mkd(Method):
 
     @property
     def gradient_maps(self) -> GradientSettings:
-        """Of one view."""
+        """Return the settings of the gradient maps, with one view."""
         return GradientSettings(1, self.settings.localization_sigma, absolute=True)
 
     def loss(self, features: Features[Tensor]) -> Tensor:
-        """Mean over the images of the distances of all layers."""
+        """Return the distances of all layers, averaged over the images."""
         return self._distances(features).sum(0).mean()
 
     def localized(self, features: Features[Tensor]) -> Tensor:
@@ -120,15 +120,15 @@ class Mkd(Method):
         return self._distances(features).sum(0)
 
     def score(self, features: Features[Tensor]) -> Scores:
-        """Distances of all layers but the first; maps are gradients, which a method does not see."""
+        """Return the distances of all layers but the first. Maps are gradients and are computed elsewhere."""
         return Scores(None, self._distances(features)[1:].sum(0))
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
-        """All parameters are the student's."""
+        """Return all parameters, under the student."""
         return {"student": list(self.student.parameters())}
 
     def _distances(self, features: Features[Tensor]) -> Tensor:
-        """Of each layer and image, ``(L, B)``: one minus the cosine, and the weighted mean squared difference."""
+        """Return ``1 - cosine`` plus the weighted mean squared difference, by layer and image, ``(L, B)``."""
         found = []
         for level, learned in zip(features.levels, self.student(features.required_image), strict=True):
             teacher, student = self.pool(level).flatten(1), learned.flatten(1)

@@ -88,7 +88,7 @@ class MSFlow(Method):
     }
 
     def build(self, generator: torch.Generator) -> None:
-        """Makes the flow of each level, and the fusion.
+        """Build the flow of each level, and the fusion.
 
         Raises:
             NfbenchError: another number of levels than ``level_steps`` has, or an odd number of channels.
@@ -125,7 +125,7 @@ class MSFlow(Method):
 
     @property
     def dimensions(self) -> int:
-        """Number of values of one image's pooled features."""
+        """Return the number of values of one image's pooled features."""
         return sum(math.prod(shape) for shape in self.pooled)
 
     @property
@@ -150,7 +150,7 @@ class MSFlow(Method):
         return self._negative_log_likelihood(features).mean()
 
     def log_likelihood(self, features: Features[Tensor]) -> Tensor:
-        """Log-density of the pooled features in nats per dimension, ``(B,)``."""
+        """Return the log-density of the pooled features in nats per dimension, ``(B,)``."""
         return -self._negative_log_likelihood(features) / self.dimensions - HALF_LOG_TWO_PI
 
     def _negative_log_likelihood(self, features: Features[Tensor]) -> Tensor:
@@ -181,7 +181,7 @@ class MSFlow(Method):
 
     @torch.no_grad()
     def calibrate(self, passes: Batches) -> None:
-        """Takes the maxima over a set of images, where maps are relative to them."""
+        """Store the maxima over a set of images, if maps are relative to them."""
         if self.settings.reference == "image":
             return
         found = [_largest(_level_maps(self.latents(features)[0])).amax(1) for features in passes()]
@@ -194,11 +194,11 @@ class MSFlow(Method):
         self.map_maxima.copy_(torch.stack(largest).amax(0))
 
     def latent_shapes(self) -> list[tuple[int, ...]]:
-        """Those of the pooled levels."""
+        """Return the shapes of the pooled levels."""
         return [tuple(shape) for shape in self.pooled]
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
-        """Parameters of the flows of the levels, and of their fusion."""
+        """Return the parameters of the levels' flows, and of their fusion."""
         return {"flow": list(self.flow.parameters()), "fusion": list(self.fusion.parameters())}
 
 

@@ -55,7 +55,7 @@ class OcsvmSettings(FittedSettings):
 
 
 class Ocsvm(Method):
-    """What the density keeps of the training images, all of it in float64.
+    """Density of the training images, stored in float64.
 
     Attributes:
         mean, std: of the training vectors ``(D,)``; 0 and 1 if vectors are not standardized.
@@ -84,7 +84,7 @@ class Ocsvm(Method):
     }
 
     def build(self, generator: torch.Generator) -> None:
-        """Makes room for what the density keeps; nothing is random."""
+        """Allocate the buffers of the density; nothing is random."""
         dim = sum(shape.channels for shape in self.shapes)
         shapes: dict[str, dict[str, tuple[int, ...]]] = {
             "ocsvm": {"vectors": (0, dim), "coefficients": (0,), "gamma": (), "offset": ()},
@@ -98,7 +98,7 @@ class Ocsvm(Method):
 
     @torch.no_grad()
     def prepare(self, passes: Passes) -> None:
-        """Fits the density to the training images.
+        """Fit the density to the training images.
 
         Raises:
             NfbenchError: the density is ``gaussian``, and the training images do not vary.
@@ -141,7 +141,7 @@ class Ocsvm(Method):
 
     @torch.no_grad()
     def score(self, features: Features[Tensor]) -> Scores:
-        """The density's score; no maps."""
+        """Return the density's image scores, without maps."""
         x = (_averages(features) - self.mean) / self.std
         if self.settings.density == "gaussian":
             return Scores(None, mahalanobis(x, self.centre, self.whitening))
@@ -154,12 +154,12 @@ class Ocsvm(Method):
         return Scores(None, -(torch.exp(-self.gamma * squared) @ self.coefficients + self.offset))
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
-        """None: nothing is trained by gradient."""
+        """Return no groups: nothing is trained by gradient."""
         return {}
 
 
 def _averages(features: Features[Tensor]) -> Tensor:
-    """Of all levels, ``(B, D)`` float64; pooled levels are averages already."""
+    """Return the averages of all levels, ``(B, D)`` float64; pooled levels are averages already."""
     return torch.cat([level.mean((2, 3)) for level in features.levels], dim=1).double()
 
 

@@ -78,7 +78,7 @@ class Padim(PatchMethod):
     }
 
     def build(self, generator: torch.Generator) -> None:
-        """Draws the channels, and makes room for the Gaussians."""
+        """Draw the channels, and allocate the Gaussians."""
         n_channels = sum(shape.channels for shape in self.shapes)
         drawn = torch.randperm(n_channels, generator=generator, device="cpu")
         drawn = drawn[: self.settings.reduced_dimensions].sort().values
@@ -90,7 +90,7 @@ class Padim(PatchMethod):
 
     @torch.no_grad()
     def prepare(self, passes: Passes) -> None:
-        """Fits the Gaussians in float64: means, then covariances, as many positions at a time as ``_SUMS`` holds."""
+        """Fit the Gaussians in float64: means, then covariances, as many positions at a time as ``_SUMS`` holds."""
         n_images, total = 0, torch.zeros_like(self.mean, dtype=torch.float64)
         for features in passes():
             x = self._vectors(features)
@@ -105,7 +105,7 @@ class Padim(PatchMethod):
             self._fit_covariances(passes, part, mean[part], n_images)
 
     def _fit_covariances(self, passes: Passes, part: Tensor, mean: Tensor, n_images: int) -> None:
-        """Fits those of the positions ``part`` with means ``(P, D)``; a call of its own, whose sums end with it."""
+        """Fit the Gaussians of the positions ``part``, with means ``(P, D)``; frees its sums on return."""
         sums = mean.new_zeros(len(part), mean.shape[1], mean.shape[1])
         for features in passes():
             centred = self._vectors(features)[part].double() - mean[:, None]
@@ -132,16 +132,16 @@ class Padim(PatchMethod):
         return ((log_det - 0.5 * squared) / self.mean.numel() - 0.5 * math.log(2 * math.pi)).float()
 
     def score(self, features: Features[Tensor]) -> Scores:
-        """Mahalanobis distances as a smoothed map, and its maximum."""
+        """Return the Mahalanobis distances as a smoothed map, and its maximum."""
         maps = self.maps(self._squared_distances(features).sqrt())
         return Scores(maps, maps.flatten(1).amax(1))
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
-        """None: nothing is trained by gradient."""
+        """Return no groups: nothing is trained by gradient."""
         return {}
 
     def _squared_distances(self, features: Features[Tensor]) -> Tensor:
-        """Squared Mahalanobis distance of each position, ``(B, H_1, W_1)``."""
+        """Return the squared Mahalanobis distance of each position, ``(B, H_1, W_1)``."""
         centred = (self._vectors(features) - self.mean[:, None]).contiguous()
         squared = centred.new_zeros(centred.shape[:2])
         for block, _, width in _unpacked(self.whitening, centred.shape[2]):
@@ -174,7 +174,7 @@ def pack_rows(factors: Tensor) -> Tensor:
 
 
 def unpack_rows(packed: Tensor, dim: int) -> Tensor:
-    """Lower triangular matrices ``(P, D, D)`` of what ``pack_rows`` gave."""
+    """Unpack the result of ``pack_rows`` to lower triangular matrices ``(P, D, D)``."""
     parts = [functional.pad(block, (0, dim - width)) for block, _, width in _unpacked(packed, dim)]
     return torch.cat(parts, dim=1)
 

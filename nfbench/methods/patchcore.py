@@ -74,7 +74,7 @@ class PatchCore(PatchMethod):
     }
 
     def build(self, generator: torch.Generator) -> None:
-        """Draws the projection and the first points of the coreset."""
+        """Draw the projection and the first points of the coreset."""
         settings = self.settings
         self.embedding = PatchEmbedding(self.shapes, settings.pretrain_dim, settings.target_dim, settings.embedding)
         self.register_buffer("memory_bank", torch.empty(0, self.embedding.dim))
@@ -87,7 +87,7 @@ class PatchCore(PatchMethod):
 
     @torch.no_grad()
     def prepare(self, passes: Passes) -> None:
-        """Fills the memory bank.
+        """Fill the memory bank.
 
         The first pass selects the coreset among the projected patches, the second fetches its patches, so that all
         training patches are never held at once.
@@ -130,11 +130,11 @@ class PatchCore(PatchMethod):
         return Scores(self.maps(scores), images)
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
-        """None: nothing is trained by gradient."""
+        """Return no groups: nothing is trained by gradient."""
         return {}
 
     def _bank_rows(self, n_patches: int) -> int:
-        """Number of patches of the coreset."""
+        """Return the number of patches in the coreset."""
         return max(1, int(n_patches * self.settings.coreset_ratio))
 
     def _weights(self, patches: Tensor, nearest: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ def nearest_neighbors(patches: Tensor, bank: Tensor, count: int) -> tuple[Tensor
     """Squared distances to the nearest rows of ``bank`` and their indices, ascending, ``(N, min(count, M))`` each.
 
     A matrix product, by blocks of rows, finds the neighbours; their distances are then computed from differences, since
-    the product loses what is small beside the norms.
+    the product loses digits of distances that are small compared with the norms.
     """
     count = min(count, len(bank))
     norms = bank.square().sum(1)

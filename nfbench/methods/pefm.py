@@ -43,9 +43,9 @@ class PefmSettings(TrainedSettings):
 
 
 class FeatureMapping(nn.Module):
-    """Maps features ``(B, A, H, W)`` of one network to those of the other, ``(B, B', H, W)``, and these back.
+    """Map features ``(B, A, H, W)`` of one network to ``(B, B', H, W)`` of the other, and back.
 
-    All convolutions are 1 x 1. Both ways share the one in the middle, to ``latent`` channels.
+    All convolutions are 1 x 1. Both directions share the middle one, with ``latent`` channels.
     """
 
     def __init__(self, first: int, second: int, latent: int) -> None:
@@ -65,7 +65,7 @@ class FeatureMapping(nn.Module):
         )
 
     def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """The second network's features as predicted of ``a``, and the first one's as predicted of ``b``."""
+        """Predict the second network's features from ``a``, and the first network's from ``b``."""
         to_b, to_a = (
             decoder(self.shared(encoder(x)))
             for encoder, x, decoder in zip(self.encoders, (a, b), self.decoders, strict=True)
@@ -90,7 +90,7 @@ class Pefm(Method):
     }
 
     def build(self, generator: torch.Generator) -> None:
-        """Makes the mappings, and the codes of positions."""
+        """Build the mappings and the position codes."""
         half, latent = len(self.shapes) // 2, self.settings.latent_channels
         pairs = list(zip(self.shapes[:half], self.shapes[half:], strict=False))
         if len(self.shapes) % 2 or any(a[1:] != b[1:] for a, b in pairs):
@@ -116,18 +116,18 @@ class Pefm(Method):
             self.register_buffer(f"code{number}", code, persistent=False)
 
     def loss(self, features: Features[Tensor]) -> Tensor:
-        """Sum over levels of the mean squared errors of both predictions."""
+        """Return the mean squared errors of both predictions, summed over levels."""
         errors = [error.mean() for pair in self._errors(features) for error in pair]
         return torch.stack(errors).sum()
 
     def score(self, features: Features[Tensor]) -> Scores:
-        """Mean over levels of half the squared distances, and its maximum."""
+        """Return half the squared distances, averaged over levels, and their maximum."""
         maps = [(of_a.sum(1) + of_b.sum(1)) / 2 for of_a, of_b in self._errors(features)]
         mean = resize_maps(maps, self.map_size).mean(0)
         return Scores(mean, mean.flatten(1).amax(1))
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
-        """All parameters are the mappings'."""
+        """Return all parameters, under the mappings."""
         return {"mappings": list(self.mappings.parameters())}
 
     def _errors(self, features: Features[Tensor]) -> list[tuple[Tensor, Tensor]]:

@@ -102,7 +102,7 @@ class Riad(Method):
     }
 
     def build(self, generator: torch.Generator) -> None:
-        """Makes the network, and draws the sets of cells for scoring."""
+        """Build the network, and draw the sets of cells for scoring."""
         for size in (2**_SCALES, *self.settings.cell_sizes):
             if any(side % size for side in self.map_size):
                 raise NfbenchError(
@@ -122,8 +122,8 @@ class Riad(Method):
         return (order % _SETS).to(torch.uint8).view(rows, columns)
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
-        """One loss, of cells of a random size that are dealt at random."""
-        # all sizes are drawn and one is taken by an index: to know it would be to wait for the GPU
+        """Yield one loss, for random sets of cells of a random size."""
+        # draw sets for all sizes and index one on the GPU: reading the index would make the CPU wait
         choices = torch.stack([self._pixels(self.draw_sets(size, generator)) for size in self.settings.cell_sizes])
         number = torch.randint(choices.shape[0], (1,), generator=generator, device=generator.device)
         images = self._images(batch.features)
@@ -162,7 +162,7 @@ class Riad(Method):
         return Scores(maps, maps.flatten(1).amax(1))
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
-        """All parameters are the network's."""
+        """Return all parameters, under the network."""
         return {"network": list(self.network.parameters())}
 
     def _images(self, features: Features[Tensor]) -> Tensor:
@@ -207,7 +207,7 @@ def _squared_magnitude(x: Tensor) -> Tensor:
 
 
 def median_of_neighbors(x: Tensor) -> Tensor:
-    """Median of the 3 x 3 pixels around each of ``(B, H, W)``, with zeros outside.
+    """Return the 3 x 3 median around each pixel of ``(B, H, W)``, with zeros outside.
 
     By minima and maxima: torch's own has a gradient that a GPU cannot repeat. Of three sorted columns, it is the median
     of the largest minimum, the median of the medians, and the smallest maximum.
@@ -217,7 +217,7 @@ def median_of_neighbors(x: Tensor) -> Tensor:
 
 
 def _sorted(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Element by element: minimum, median, maximum."""
+    """Return the elementwise minimum, median and maximum."""
     low, high = torch.minimum(a, b), torch.maximum(a, b)
     return torch.minimum(low, c), torch.maximum(low, torch.minimum(high, c)), torch.maximum(high, c)
 
@@ -229,7 +229,7 @@ def _shifted(x: Tensor, axis: int) -> list[Tensor]:
 
 
 def _block(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    """Two convolutions, of which the first halves the side where its kernel is 4."""
+    """Two convolutions; the first halves the side if its kernel is 4."""
     first = nn.Conv2d(inputs, outputs, kernel, 2 if kernel == 4 else 1, 1)
     second = nn.Conv2d(outputs, outputs, 3, padding=1)
     return nn.Sequential(first, nn.BatchNorm2d(outputs), nn.ReLU(), second, nn.BatchNorm2d(outputs), nn.ReLU())

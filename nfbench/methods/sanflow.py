@@ -27,10 +27,10 @@ Deliberate deviations:
 
 - The slides' mask is the complement of what their formula says, and they drop a minus before ``log p``; both as above.
 - The maximum in the score is taken over the training images; the published score, with the maximum over the test set,
-  is reported beside it, as for CFLOW-AD.
+  is reported next to it, as for CFLOW-AD.
 - The paper's form is divided by ``C``. Adam does not see that in the flows; in the statistics network it makes the
   levels count alike, as in the repository's form.
-- ``mean: estimated``, of which the sources give no formula: a third output of the network is the mean ``mu_i`` of all
+- ``mean: estimated``, for which the sources give no formula: a third output of the network is the mean ``mu_i`` of all
   channels of normal positions, and ``mu_i + 1`` that of abnormal ones.
 - ``variance: fixed`` is variance 1, without ``L_KL``; with it, ``mixture: false`` is the plain likelihood of
   ``N(0, 1)``, Eq. 2.
@@ -146,19 +146,19 @@ class Variance(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """Predictions for positions, tensors of one shape; of what is fixed, None."""
+    """Predictions for positions, tensors of one shape; None for a fixed statistic."""
 
     variance: Variance | None
     mean: Tensor | None
 
     def flatten(self) -> "Statistics":
-        """From images, ``(B, H, W)`` each, to fibres, ``(B*H*W,)``."""
+        """Flatten images, ``(B, H, W)`` each, to fibres, ``(B*H*W,)``."""
         variance = None if self.variance is None else Variance(*(x.flatten() for x in self.variance))
         return Statistics(variance, None if self.mean is None else self.mean.flatten())
 
 
 class SANFlow(FibreFlowMethod):
-    """Conditional flows to normal distributions whose variances a network predicts of the image."""
+    """Conditional flows to normal distributions; a network predicts their variances from the image."""
 
     title = "SANFlow"
     settings_type = SANFlowSettings
@@ -167,7 +167,7 @@ class SANFlow(FibreFlowMethod):
     tiny = Tiny({"coupling_blocks": 4, "condition_dim": 16, "form": "paper", "statistics_size": 8})
 
     def build(self, generator: torch.Generator) -> None:
-        """Makes the flows, and the network that predicts statistics."""
+        """Build the flows, and the network that predicts statistics."""
         settings = self.settings
         super().build(generator)
         predicts = "estimated" in (settings.mean, settings.variance)
@@ -175,16 +175,16 @@ class SANFlow(FibreFlowMethod):
 
     @property
     def takes_anomalies(self) -> bool:
-        """Only where abnormal positions have a likelihood of their own."""
+        """Return whether abnormal positions have a likelihood of their own."""
         return self.settings.mixture
 
     @property
     def needs_anomalies(self) -> bool:
-        """Only to classify positions."""
+        """Return whether positions are classified, which needs anomalies."""
         return self.settings.mixture and self.settings.bce_weight > 0
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
-        """Level after level, of all positions of the batch together; each predicts the statistics again."""
+        """Yield one loss per level, over all positions of the batch; each predicts the statistics again."""
         settings = self.settings
         loss = paper_loss if settings.form == "paper" else repository_loss
         bce_weight = settings.bce_weight if self.needs_anomalies else 0
@@ -198,7 +198,7 @@ class SANFlow(FibreFlowMethod):
             yield loss(Fibres(z, log_det, abnormal), statistics, bce_weight, settings.kl_weight)
 
     def position_log_likelihoods(self, features: Features[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Latents divided by their predicted deviation, and log-likelihoods with the mode of the variance."""
+        """Return latents divided by their predicted deviation, and log-likelihoods with the variance's mode."""
         for z, log_det in self.encode_levels(features.levels):
             predicted = self._predict(features, z.shape[2:])
             variance = torch.ones_like(log_det) if predicted.variance is None else predicted.variance.mode
@@ -220,18 +220,18 @@ class SANFlow(FibreFlowMethod):
             yield standard, -HALF_LOG_TWO_PI - 0.5 * log_variance - 0.5 * precision * distance / channels
 
     def predicted_variances(self, features: Features[Tensor]) -> Tensor | None:
-        """Modes of the variances at the statistics network's resolution, ``(B, H, W)``; None where they are fixed."""
+        """Return the modes of the variances at the network's resolution, ``(B, H, W)``; None where they are fixed."""
         side = self.settings.statistics_size
         variance = self._predict(features, features.required_image.shape[2:] if side is None else (side, side)).variance
         return None if variance is None else variance.mode
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
-        """Parameters of all levels' flows, and of the statistics network."""
+        """Return the parameters of all levels' flows, and of the statistics network."""
         groups = super().parameter_groups()
         return groups if self.statistics is None else {**groups, "statistics": list(self.statistics.parameters())}
 
     def _predict(self, features: Features[Tensor], size: Sequence[int]) -> Statistics:
-        """Statistics of a level's positions by the nearest pixel, ``(B, H, W)`` each."""
+        """Return the statistics of a level's positions by the nearest pixel, ``(B, H, W)`` each."""
         if self.statistics is None:
             return Statistics(None, None)
         image, side = features.required_image, self.settings.statistics_size
@@ -245,7 +245,7 @@ class SANFlow(FibreFlowMethod):
 
 
 def paper_loss(fibres: Fibres, statistics: Statistics, bce_weight: float, kl_weight: float) -> Tensor:
-    """The slides' loss, divided by ``C``."""
+    """Return the slides' loss, divided by ``C``."""
     z, log_det, abnormal = fibres
     channels = z.shape[1]
     expected_log_variance, precision = _expectations(statistics.variance, log_det)
@@ -261,9 +261,9 @@ def paper_loss(fibres: Fibres, statistics: Statistics, bce_weight: float, kl_wei
 
 
 def repository_loss(fibres: Fibres, statistics: Statistics, bce_weight: float, kl_weight: float) -> Tensor:
-    """The repository's loss, ``mean(-log sigmoid(T / C))``, ``T = log p + log|det J| - L_KL - 0.2 CE``.
+    """Return the repository's loss, ``mean(-log sigmoid(T / C))``, ``T = log p + log|det J| - L_KL - 0.2 CE``.
 
-    It differs from the slides' in these: no 1/2 before ``log beta - psi(alpha)`` of normal positions; abnormal
+    Differences from the slides' loss: no 1/2 before ``log beta - psi(alpha)`` of normal positions; abnormal
     positions have the mode of the variance, without gradient; there, ``alpha / beta`` and ``log beta`` take no
     gradient in ``log p^n`` and ``L_KL`` either; the cross-entropy passes softmax twice.
     """
@@ -298,7 +298,7 @@ def kl_to_prior(log_alpha: Tensor, log_beta: Tensor) -> Tensor:
 
 
 def _kl(alpha: Tensor, log_beta: Tensor, ratio: Tensor) -> Tensor:
-    """The divergence with ``ratio = alpha / beta`` given apart, for who cuts its gradient."""
+    """Return the divergence, with ``ratio = alpha / beta`` given separately to stop its gradient."""
     return (
         (alpha - PRIOR_ALPHA) * torch.digamma(alpha)
         + math.lgamma(PRIOR_ALPHA)

@@ -5,7 +5,7 @@ Score: ``-D(G(x))`` of a patch, of an image the largest of its patches, before t
 
 Deliberate deviations: features are those of the whole image. The repository crops the centre, which hides defects at
 the border while the image keeps its label. The repository reports the best of 40 epochs on the test set; that is the
-selection 'oracle' here, the selection 'last' is the honest one.
+selection 'oracle' here; the selection 'last' does not use the test set.
 """
 
 from collections.abc import Iterator, Sequence
@@ -65,7 +65,7 @@ class SimpleNet(PatchMethod):
     }
 
     def build(self, generator: torch.Generator) -> None:
-        """Makes adaptor and discriminator."""
+        """Build the adaptor and the discriminator."""
         settings = self.settings
         self.embedding = PatchEmbedding(self.shapes, settings.embedding_dim, settings.embedding_dim, settings.embedding)
         dim = self.embedding.dim
@@ -81,7 +81,7 @@ class SimpleNet(PatchMethod):
                 nn.init.xavier_normal_(module.weight)
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
-        """One loss, with noise from ``generator``."""
+        """Yield one loss, with noise from ``generator``."""
         features = batch.features
         size = (len(features) * self.embedding.grid[0] * self.embedding.grid[1], self.embedding.dim)
         yield self.loss(features, torch.randn(size, generator=generator, device=generator.device))
@@ -102,22 +102,22 @@ class SimpleNet(PatchMethod):
         return functional.relu(margin - normal).mean() + functional.relu(margin + anomalous).mean()
 
     def score(self, features: Features[Tensor]) -> Scores:
-        """``-D(G(x))`` of the patches, and the largest of each image."""
+        """Return ``-D(G(x))`` of the patches, and the largest of each image."""
         scores = -self.discriminator(self._adapt(features))[:, 0].unflatten(0, (-1, *self.embedding.grid))
         return Scores(self.maps(scores), scores.flatten(1).amax(1))
 
     def representations(self, features: Features[Tensor]) -> dict[str, list[Tensor]]:
-        """The patches before and after the adaptor."""
+        """Return the patches before and after the adaptor."""
         patches = self.embedding(features.levels)
         steps = {"before the adaptor": patches, "after the adaptor": self.adaptor(patches)}
         return {name: [values.mT.unflatten(2, self.embedding.grid)] for name, values in steps.items()}
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
-        """Parameters of the adaptor and of the discriminator."""
+        """Return the parameters of the adaptor and of the discriminator."""
         return {"adaptor": list(self.adaptor.parameters()), "discriminator": list(self.discriminator.parameters())}
 
     def optimizer_groups(self) -> list[ParameterGroup]:
-        """Adam for the discriminator, AdamW at half its learning rate for the adaptor."""
+        """Return Adam for the discriminator, and AdamW at half its learning rate for the adaptor."""
         settings = self.settings
         return [
             ParameterGroup(list(self.discriminator.parameters()), weight_decay=settings.weight_decay),

@@ -59,7 +59,7 @@ class Spade(Method):
     search_space = {"neighbors": Range(low=1, high=50)}
 
     def build(self, generator: torch.Generator) -> None:
-        """Makes room for the training images; nothing is random."""
+        """Allocate the buffers for the training images; nothing is random."""
         *searched, last = self.shapes
         if not searched:
             raise NfbenchError(
@@ -73,12 +73,12 @@ class Spade(Method):
 
     @property
     def _names(self) -> list[str]:
-        """Names of the galleries, fine to coarse."""
+        """Return the names of the galleries, fine to coarse."""
         return [f"gallery{number}" for number in range(len(self.shapes) - 1)]
 
     @torch.no_grad()
     def prepare(self, passes: Passes) -> None:
-        """Keeps the training images."""
+        """Store the training images."""
         kept: dict[str, list[Tensor]] = {name: [] for name in (*self._names, "vectors")}
         for features in passes():
             kept["vectors"].append(_averages(features))
@@ -89,12 +89,12 @@ class Spade(Method):
             parts.clear()
 
     def grown_rows(self, n_images: int) -> Mapping[str, int]:
-        """One of each buffer for each image."""
+        """Return one row of each buffer per image."""
         return dict.fromkeys((*self._names, "vectors"), n_images)
 
     @torch.no_grad()
     def score(self, features: Features[Tensor]) -> Scores:
-        """Mean distance to the K most similar images, and the map of distances to their positions."""
+        """Return the mean distance to the K most similar images, and the map of distances to their positions."""
         if not len(self.vectors):
             raise NfbenchError("SPADE has no training images; train the method first")
         squared, similar = nearest_neighbors(_averages(features), self.vectors, self.settings.neighbors)
@@ -105,24 +105,24 @@ class Spade(Method):
         return Scores(maps, squared.sqrt().mean(1))
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
-        """None: nothing is trained by gradient."""
+        """Return no groups: nothing is trained by gradient."""
         return {}
 
 
 def _averages(features: Features[Tensor]) -> Tensor:
-    """Of the last level, ``(B, C)``."""
+    """Return the averages of the last level, ``(B, C)``."""
     return features.levels[-1].mean((2, 3))
 
 
 def _positions(features: Features[Tensor]) -> list[Tensor]:
-    """Of the other levels, ``(B, H_l * W_l, C_l)`` each."""
+    """Return the positions of the other levels, ``(B, H_l * W_l, C_l)`` each."""
     return [level.flatten(2).mT for level in features.levels[:-1]]
 
 
 def _search(positions: Tensor, gallery: Tensor, similar: Tensor) -> Tensor:
     """Distance of each position to the nearest one of the similar images.
 
-    One image against one other at a time. In a graph, whose batch is open, all images against one other each.
+    Images are compared one pair at a time; in an exported graph, whose batch size is open, a batch at a time.
 
     Args:
         positions: ``(B, P, C)``.

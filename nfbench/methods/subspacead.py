@@ -63,7 +63,7 @@ class SubspaceAD(Method):
     search_space = {"explained_variance": Range(low=0.5, high=0.999)}
 
     def build(self, generator: torch.Generator) -> None:
-        """Reserves mean and eigenvectors; nothing is random."""
+        """Allocate the mean and the eigenvectors; nothing is random."""
         self.averaged = len(set(self.shapes)) == 1
         widths = [shape.channels for shape in self.shapes]
         dim = widths[0] if self.averaged else sum(widths)
@@ -72,7 +72,7 @@ class SubspaceAD(Method):
 
     @torch.no_grad()
     def prepare(self, passes: Passes) -> None:
-        """Fits mean and covariance in float64, in two passes, and keeps the eigenvectors that explain least."""
+        """Fit mean and covariance in float64, in two passes; keep the eigenvectors that explain least."""
         count, total = 0, torch.zeros_like(self.mean)
         for features in passes():
             x = self._patches(features).flatten(0, -2)
@@ -88,18 +88,18 @@ class SubspaceAD(Method):
 
     @torch.no_grad()
     def score(self, features: Features[Tensor]) -> Scores:
-        """Squared distances to the subspace, up-sampled and blurred."""
+        """Return the squared distances to the subspace, up-sampled and blurred."""
         projected = (self._patches(features) - self.mean) @ self.residual.T
         distances = projected.square().sum(-1).float()
         maps = _blur(resize_maps([distances], self.map_size)[0])
         return Scores(maps, top_percent_mean(maps))
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
-        """None: nothing is trained by gradient."""
+        """Return no groups: nothing is trained by gradient."""
         return {}
 
     def _patches(self, features: Features[Tensor]) -> Tensor:
-        """Vectors of all positions, ``(B, H_1, W_1, D)`` float64."""
+        """Return the vectors of all positions, ``(B, H_1, W_1, D)`` float64."""
         levels = features.levels
         if self.averaged:
             x = torch.stack(list(levels)).mean(0)

@@ -7,7 +7,7 @@ Where paper and repository differ, this is the repository: maps of levels are up
 equation (2) up-samples the latents; channels are permuted by drawn indices, where the text has 1 x 1 convolutions.
 
 Deliberate deviation: the learning rate stays constant. The repository's linear decay is stepped once per epoch but
-sized in iterations, so that in effect it hardly moves.
+sized in iterations, so the rate hardly changes.
 """
 
 from collections.abc import Sequence
@@ -119,7 +119,7 @@ class UFlow(SteppedFlowMethod):
         return steps
 
     def encode(self, levels: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-        """Encodes all levels together; latents of the stages, fine to coarse."""
+        """Encode all levels together; return the latents of the stages, fine to coarse."""
         latents, log_det = self.flow(list(levels))
         latents = [latents] if isinstance(latents, Tensor) else list(latents)
         return latents[::-1], log_det

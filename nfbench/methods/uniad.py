@@ -2,10 +2,10 @@
 
 arXiv 2206.03687. Compared with the description of zhiyuanyou/UniAD.
 Score: norm of the difference between a position and its reconstruction; of an image, the largest mean over 16 x 16
-pixels of its map. One model learns all categories and needs to know none.
+pixels of its map. One model learns all categories and does not take the category as input.
 
 Three measures keep the network from copying its input: no attention to a position's neighbourhood, queries of each
-layer of the decoder in place of what the layer before made, and noise on the input whose target is the clean feature.
+layer of the decoder instead of the previous layer's output, and noise on the input with the clean feature as target.
 
 Deliberate deviations: the paper trains on 8 GPUs of 8 images each; a step has 8 images here, for which the repository
 reports higher numbers. It reports the best of all evaluations on the test set; that is the selection 'oracle' here, the
@@ -36,7 +36,7 @@ MEMORY = {"parameters": 1, "network": 1e7}
 """See ``nfbench.plan.memory``."""
 
 Dropout = Callable[[Tensor], Tensor]
-"""Drops values in training, and returns what it is given otherwise."""
+"""Dropout in training, the identity otherwise."""
 
 
 class UniadSettings(TrainedSettings):
@@ -117,7 +117,7 @@ class _EncoderLayer(nn.Module):
 
 
 class _DecoderLayer(nn.Module):
-    """Its own queries look at the encoder's output, then at the output of the layer before."""
+    """Learned queries attend to the encoder's output, then to the previous layer's output."""
 
     def __init__(self, dim: int, heads: int, hidden: int, positions: int) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ class Reconstruction(nn.Module):
 
     @property
     def code(self) -> Tensor:
-        """What is learned of each position: half of the values by column, half by row, ``(P, D)``."""
+        """Return the learned code of each position: half by column, half by row, ``(P, D)``."""
         height, width = len(self.rows), len(self.columns)
         columns = self.columns.expand(height, -1, -1)
         return torch.cat([columns, self.rows[:, None].expand(-1, width, -1)], dim=2).flatten(0, 1)
@@ -179,7 +179,7 @@ class Reconstruction(nn.Module):
 
 
 class Uniad(Method):
-    """Reconstruction of the levels, resized to the coarsest one."""
+    """Reconstruct the levels, resized to the coarsest one."""
 
     title = "UniAD"
     settings_type = UniadSettings
@@ -204,10 +204,10 @@ class Uniad(Method):
     }
 
     def build(self, generator: torch.Generator) -> None:
-        """Makes the transformer.
+        """Build the transformer.
 
         Raises:
-            NfbenchError: a position would have nothing left to pay attention to.
+            NfbenchError: a position would have no other position to attend to.
         """
         self.grid, side = tuple(self.shapes[-1][1:]), self.settings.neighborhood
         if max(self.grid) // 2 <= side // 2 and side:
@@ -220,14 +220,14 @@ class Uniad(Method):
         self.network = Reconstruction(LevelShape(channels, *self.grid), self.settings)
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
-        """Mean squared difference between the clean features and the reconstruction of noisy ones."""
+        """Return the mean squared difference between clean features and the reconstruction of noisy ones."""
         x = self._positions(batch.features)
         noise = torch.randn(x.shape, generator=generator, device=generator.device)
         noisy = x + self.settings.jitter * x.norm(dim=2, keepdim=True) / x.shape[2] * noise
         yield functional.mse_loss(self.network(noisy, partial(_drop, self.settings.dropout, generator)), x)
 
     def score(self, features: Features[Tensor]) -> Scores:
-        """Norm of the difference, up-sampled, and its largest mean over a square."""
+        """Return the norm of the difference, up-sampled, and its largest mean over a square."""
         x = self._positions(features)
         differences = (x - self.network(x, _keep)).square().sum(2).sqrt().unflatten(1, self.grid)
         maps = resize_maps([differences], self.map_size, align_corners=True)[0]
@@ -235,22 +235,22 @@ class Uniad(Method):
         return Scores(maps, squares.flatten(1).amax(1))
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
-        """All parameters are the transformer's."""
+        """Return all parameters, under the transformer."""
         return {"transformer": list(self.network.parameters())}
 
     def optimizer_groups(self) -> list[ParameterGroup]:
-        """AdamW, with decay of all parameters."""
+        """Return AdamW, with weight decay of all parameters."""
         return [ParameterGroup(list(self.parameters()), weight_decay=self.settings.weight_decay, decoupled=True)]
 
     @torch.no_grad()
     def _positions(self, features: Features[Tensor]) -> Tensor:
-        """All levels, resized to the coarsest one, ``(B, P, C)``."""
+        """Return all levels, resized to the coarsest one, ``(B, P, C)``."""
         resized = [_resize(level, self.grid) for level in features.levels]
         return torch.cat(resized, dim=1).flatten(2).mT
 
 
 def neighbor_mask(height: int, width: int, side: int) -> Tensor:
-    """Which position pays no attention to which, ``(P, P)``: to those of a square of this side around it."""
+    """Return the attention mask ``(P, P)``: True within a square of this side around each position."""
     rows = torch.arange(height).repeat_interleave(width)
     columns = torch.arange(width).repeat(height)
     distances = torch.maximum((rows[:, None] - rows).abs(), (columns[:, None] - columns).abs())
@@ -258,14 +258,14 @@ def neighbor_mask(height: int, width: int, side: int) -> Tensor:
 
 
 def _resize(level: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """Bilinearly, by single values of finer levels and no means, as published."""
+    """Resize bilinearly without averaging finer levels, as published."""
     if level.shape[2:] == grid:
         return level
     return functional.interpolate(level, grid, mode="bilinear", align_corners=True)
 
 
 def _drop(rate: float, generator: torch.Generator, x: Tensor) -> Tensor:
-    """Dropout by draws of ``generator``."""
+    """Apply dropout with draws from ``generator``."""
     kept = torch.rand(x.shape, generator=generator, device=generator.device) >= rate
     return x * kept / (1 - rate)
 

@@ -176,7 +176,7 @@ def test_what_cannot_be_built_is_one_line(tmp_path):
         build_on(BackboneConfig(name="image", input_size=32), "anomalib", settings_of("stfpm"), 0)
     with pytest.raises(NfbenchError, match="model 'draem' of method 'anomalib' takes the backbone 'image'"):
         build_on(backbone_of("stfpm", 32), "anomalib", settings_of("draem"), 0)
-    with pytest.raises(NfbenchError, match=r"model 'uninet' .* takes the backbone 'wide_resnet50_2\.tv_in1k' alone"):
+    with pytest.raises(NfbenchError, match=r"model 'uninet' .* takes the backbone 'wide_resnet50_2\.tv_in1k' only"):
         build_on(backbone_of("uninet", 32, "resnet18.tv_in1k"), "anomalib", settings_of("uninet"), 0)
     with pytest.raises(NfbenchError, match="takes images of 128 pixels and more, not of 64; set 'input_size'"):
         build("supersimplenet", 64)

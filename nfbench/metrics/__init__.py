@@ -78,7 +78,7 @@ _FUNCTIONS = {
 
 
 def __getattr__(name: str) -> Any:
-    """A function, when it is first asked for."""
+    """Return a function, imported on first access."""
     for module, functions in _FUNCTIONS.items():
         if name in functions:
             return getattr(import_module(f"{__name__}.{module}"), name)

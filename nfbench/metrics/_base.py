@@ -1,8 +1,8 @@
 """The definition of a metric, and all metrics by the names that ``run.json`` and tables give them.
 
 A module of this package without a leading underscore is a family of metrics: its list ``METRICS`` has one formula's
-metrics. Everything else follows: run records, tables and their captions, the report, searches, and what may be asked
-for. Values are computed by functions of ``nfbench.scoring.evaluate.ScoredSet``.
+metrics. Everything else follows: run records, tables and their captions, the report, searches, and the names accepted
+in configurations. Values are computed by functions of ``nfbench.scoring.evaluate.ScoredSet``.
 """
 
 import difflib
@@ -49,7 +49,7 @@ ThresholdSource = Literal["validation", "held out", "cross-fitted", "training"]
 each scored by a model that was fitted without it; or, as in papers, those that the model was trained on."""
 
 TRANSDUCTIVE = "_transductive"
-"""Ends the names of metrics of scores that are relative to the whole test set, as some papers publish them."""
+"""Suffix of metrics of scores relative to the whole test set, as some papers publish them."""
 
 BY_RULE = {
     "paper": "",
@@ -67,7 +67,7 @@ BY_THRESHOLD = {
 """Variants of metrics at thresholds from normal images; the conformal one at 5 % first, see ``_thresholds``."""
 
 BY_AGGREGATION = {"all": "", "anomalous": "anomalous images", "pooled": "pixels pooled"}
-"""Variants of mean IoU, by what it is a mean over; all images first."""
+"""Variants of mean IoU, by aggregation; all images first."""
 
 
 ORIGINAL_SIZE = "metrics at the original image size"
@@ -81,9 +81,9 @@ class Unit:
 
     Attributes:
         name: in lists of metrics.
-        suffix: what follows a metric's title where its values are printed; empty where the title says it.
+        suffix: printed after a metric's title; empty if the title has the unit.
         factor: values are printed times this.
-        largest: the largest value that ``run.json`` can have; the smallest is 0.
+        largest: the largest value in ``run.json``; the smallest is 0.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Unit:
 
 SHARE = Unit("percent", " in percent", factor=100.0, largest=1.0)
 PER_100_IMAGES = Unit("count per 100 images", factor=100.0)
-"""Counts per image in ``run.json``, printed per 100 images; the title says of which images."""
+"""Counts per image in ``run.json``, printed per 100 images; the title names the images."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,10 @@ class Metric:
         higher_is_better: otherwise lower values are.
         needs_masks: it is not measured on datasets without masks.
         needs_normal: its threshold is taken from normal images, and captions say from which.
-        needs_latents: it is not measured of methods without white latents, which give log-NFA maps.
+        needs_latents: it is only measured for methods with white latents, which give log-NFA maps.
         variants: what captions say of each variant, by key; the first has the plain name.
         threshold: threshold that goes with the value in ``run.json``, where the metric chooses one; NaN without.
-        size: size of the maps that it is measured at, as captions say it; empty where the size does not matter.
+        size: size of the maps that it is measured at, for captions; empty if the size does not matter.
         note: what captions add.
         short: heading of a column, by default the name.
         headline: it comes first in the report, which compares methods by it.
@@ -134,7 +134,7 @@ class Metric:
     headline: bool = False
 
     def names(self, family: str) -> "Iterator[Named]":
-        """The metric of a family under all its names: its variants, and those of transductive scores."""
+        """Return a metric under all its names: its variants, and those of transductive scores."""
         for transductive in (False, True)[: 1 if self.needs_latents else 2]:
             for place, variant in enumerate(self.variants):
                 yield Named(self, family, variant, plain=place == 0, transductive=transductive)
@@ -160,17 +160,17 @@ class Named:
 
     @property
     def printed_as(self) -> str:
-        """The name in published tables, which have transductive scores under the plain name too."""
+        """Return the name in published tables, which print transductive scores under the plain name."""
         return self.metric.name if self.plain else f"{self.metric.name}_{self.variant}"
 
     @property
     def name(self) -> str:
-        """The name in ``run.json`` and in tables."""
+        """Return the name in ``run.json`` and in tables."""
         return f"{self.printed_as}{TRANSDUCTIVE}" if self.transductive else self.printed_as
 
     @property
     def title(self) -> str:
-        """As captions print it, without the unit."""
+        """Return the title for captions, without the unit."""
         title = self.metric.title if self.plain else f"{self.metric.title} ({self.metric.variants[self.variant]})"
         return f"{title} of scores relative to the test set's maximum, as published" if self.transductive else title
 
@@ -183,22 +183,22 @@ class Named:
 
     @property
     def sign(self) -> int:
-        """1 where higher values are better, else -1."""
+        """Return 1 if higher values are better, else -1."""
         return 1 if self.metric.higher_is_better else -1
 
 
 @cache
 def families() -> dict[str, tuple[Named, ...]]:
-    """Metrics under all their names, by the name of the module that has them."""
+    """Return metrics under all their names, by module."""
     found = {family: _listed(family) for family in plugin_names(PACKAGE)}
     return {family: tuple(named for metric in own for named in metric.names(family)) for family, own in found.items()}
 
 
 def _listed(family: str) -> Sequence[Metric]:
-    """The list ``METRICS`` of a family.
+    """Return the list ``METRICS`` of a family.
 
     Raises:
-        NfbenchError: it has something else in it, or a name that cannot be one; names the file.
+        NfbenchError: an entry is not a metric, or its name is not valid; names the file.
     """
     found: Sequence[Metric] = exported(PACKAGE, family, "METRICS", instance_of=Sequence)
     for metric in found:
@@ -206,7 +206,7 @@ def _listed(family: str) -> Sequence[Metric]:
         if not isinstance(metric, Metric) or not callable(metric.value):
             fault = f"'METRICS' must list Metrics with functions, got {metric!r}"
         elif not re.fullmatch("[a-z][a-z0-9_]*", metric.name):
-            fault = f"'{metric.name}' is no name of a metric: take a-z, 0-9 and _"
+            fault = f"'{metric.name}' is not a valid metric name; use a-z, 0-9 and _"
         elif not metric.title.isprintable():
             fault = f"the title of '{metric.name}' must be one line"
         if fault:
@@ -215,7 +215,7 @@ def _listed(family: str) -> Sequence[Metric]:
 
 
 def metrics_of(chosen: Sequence[str] = ()) -> list[Named]:
-    """Metrics of families, by default of all, under all their names.
+    """Return the metrics of families, by default of all, under all their names.
 
     Raises:
         NfbenchError: there is no such family; the message names the nearest one.
@@ -228,7 +228,7 @@ def metrics_of(chosen: Sequence[str] = ()) -> list[Named]:
 
 @cache
 def known_metrics() -> dict[str, Named]:
-    """All metrics by name: those of headlines first."""
+    """Return all metrics by name, headline metrics first."""
     listed = sorted(metrics_of(), key=lambda named: not (named.metric.headline and named.plain))
     found = {named.name: named for named in listed}
     if len(found) < len(listed):
@@ -240,7 +240,7 @@ def known_metrics() -> dict[str, Named]:
 
 
 def find_metric(name: str) -> Named:
-    """The metric of this name.
+    """Return the metric with this name.
 
     Raises:
         NfbenchError: there is no such metric; the message names the nearest one, or all plain names.
@@ -255,12 +255,12 @@ def find_metric(name: str) -> Named:
 
 
 def family_modules(names: Iterable[str] = ()) -> list[str]:
-    """Modules of families of metrics, by default of all."""
+    """Return the modules of metric families, by default of all."""
     return [f"{PACKAGE}.{name}" for name in names or plugin_names(PACKAGE)]
 
 
 def metric_list() -> str:
-    """All metrics as a table in Markdown, with the endings that their variants add."""
+    """Return a Markdown table of all metrics, with the endings that their variants add."""
     lines = ["| name | metric | unit | best | needs | endings |", "| --- | --- | --- | --- | --- | --- |"]
     for family in families().values():
         for named in family:

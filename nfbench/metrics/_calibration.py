@@ -1,4 +1,4 @@
-"""Do normal scores follow the distribution that the model gives them?"""
+"""Calibration: whether normal scores follow the distribution that the model assumes."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from nfbench.metrics._inputs import as_array, check_finite
 __all__ = ["PROBABILITIES", "Quantile", "chi_square_quantiles"]
 
 PROBABILITIES = (0.001, 0.01, *np.arange(0.05, 1.0, 0.05).round(2).tolist(), 0.99, 0.999, 0.9999)
-"""Where quantiles are compared."""
+"""Probabilities at which quantiles are compared."""
 
 
 class Quantile(NamedTuple):

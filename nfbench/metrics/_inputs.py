@@ -17,7 +17,7 @@ def label_regions(mask: np.ndarray) -> np.ndarray:
 
 
 def as_array(values: Any) -> np.ndarray:
-    """An array of real numbers or booleans.
+    """Return an array of real numbers or booleans.
 
     Args:
         values: an array, a tensor on any device, with or without gradient, or a list of numbers, arrays or tensors.
@@ -39,17 +39,17 @@ def as_array(values: Any) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         raise ValueError(f"expected real numbers, got {array.dtype}")
     if np.ma.is_masked(values):
-        raise ValueError("expected real numbers, got an array with masked entries; give those that are left")
+        raise ValueError("expected real numbers, got an array with masked entries; pass the unmasked values only")
     return array
 
 
 def as_truth(values: Any, name: str, where: str = "") -> np.ndarray:
-    """Labels or a mask as booleans.
+    """Return labels or a mask as booleans.
 
     Args:
         values: booleans, or numbers of any type that are 0 or 1.
         name: what they are, in errors.
-        where: what an error begins with.
+        where: prefix of error messages.
 
     Raises:
         ValueError: other values.
@@ -62,13 +62,13 @@ def as_truth(values: Any, name: str, where: str = "") -> np.ndarray:
 
 
 def check_finite(array: np.ndarray, what: str) -> None:
-    """Raises ValueError where an array has NaN or infinity."""
+    """Raise ValueError if an array has NaN or infinity."""
     if not np.isfinite(array).all():
         raise ValueError(f"{what} must be finite, got NaN or infinity")
 
 
 def check_labelled(scores: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of images, and labels as booleans.
+    """Return scores of images, and labels as booleans.
 
     Args:
         scores: ``(N,)``, any real type.
@@ -87,13 +87,13 @@ def check_labelled(scores: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_maps(maps: Iterable[Any]) -> list[np.ndarray]:
-    """Maps as arrays.
+    """Return maps as arrays.
 
     Args:
         maps: ``(H, W)`` each, arrays, lists or tensors; sizes may differ.
 
     Raises:
-        ValueError: there are none, or one has not two axes, or NaN or infinity; names the image's number.
+        ValueError: there are no maps, or one does not have two axes or has NaN or infinity; names the image's number.
     """
     arrays = [as_array(score_map) for score_map in maps]
     if not arrays:
@@ -107,7 +107,7 @@ def check_maps(maps: Iterable[Any]) -> list[np.ndarray]:
 
 
 def check_pairs(maps: Sequence[Any], masks: Sequence[Any]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Maps, and masks as booleans.
+    """Return maps, and masks as booleans.
 
     Args:
         maps: as for ``check_maps``.

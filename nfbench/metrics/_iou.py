@@ -7,7 +7,7 @@ without a detection counts 1 and with any detection about 0. It is aggregated in
 - ``anomalous``: mean over the images that have a defect;
 - ``pooled``: of the pixels of all images together.
 
-Detected is what is above the threshold: ``score > threshold``.
+A pixel is detected if ``score > threshold``.
 """
 
 import math
@@ -49,14 +49,14 @@ class Optimum(NamedTuple):
 
 
 class IouSweep(NamedTuple):
-    """Over all distinct scores the optimum, and ``(T,)`` values at the thresholds asked for; each by aggregation."""
+    """Optimum over all distinct scores, and ``(T,)`` values at the requested thresholds, by aggregation."""
 
     optimum: dict[str, Optimum]
     curve: dict[str, np.ndarray]
 
 
 def miou(maps: Sequence[Any], masks: Sequence[Any], threshold: float, aggregation: Aggregation = "all") -> float:
-    """Mean IoU of the masks ``map > threshold``.
+    """Return the mean IoU of the masks ``map > threshold``.
 
     Args:
         maps: ``(H, W)`` each, higher is more anomalous; sizes may differ.
@@ -99,12 +99,12 @@ def mean_iou(detected: Iterable[Any], masks: Iterable[Any]) -> dict[str, float]:
 
 
 def miou_curve(maps: Sequence[Any], masks: Sequence[Any], thresholds: Sequence[float]) -> dict[str, np.ndarray]:
-    """Mean IoU at each threshold, ``(T,)`` by aggregation; as for ``miou``, without the warning."""
+    """Return the mean IoU at each threshold, ``(T,)`` by aggregation; as ``miou``, without the warning."""
     return iou_sweep(rank(maps, masks), thresholds).curve
 
 
 def miou_oracle(maps: Sequence[Any], masks: Sequence[Any], aggregation: Aggregation = "all") -> Optimum:
-    """The largest mIoU over all thresholds, and the threshold; arguments and errors as for ``miou``."""
+    """Return the largest mIoU over all thresholds, and its threshold; arguments and errors as for ``miou``."""
     _check_aggregation(aggregation)
     optimum = iou_sweep(rank(maps, masks)).optimum[aggregation]
     _warn_if_undefined(optimum.miou)
@@ -112,13 +112,13 @@ def miou_oracle(maps: Sequence[Any], masks: Sequence[Any], aggregation: Aggregat
 
 
 def fair_threshold(normal_maps: Sequence[Any] | np.ndarray, pixels_per_image: float = 1.0) -> float:
-    """The smallest threshold with at most this many false positive pixels per normal image, on average.
+    """Return the smallest threshold with at most this many false positive pixels per normal image, on average.
 
     An exact quantile. The official code of U-Flow interpolates a ROC curve whose points scikit-learn has thinned, and
     so arrives near the largest score of all; see docs/metrics.md.
 
     Args:
-        normal_maps: maps ``(H, W)`` of normal images, best of ones that the model was not fitted to.
+        normal_maps: maps ``(H, W)`` of normal images, preferably ones that the model was not fitted to.
         pixels_per_image: pixels allowed above the threshold, per image; 0 gives the largest score.
 
     Raises:
@@ -135,16 +135,16 @@ def fair_threshold(normal_maps: Sequence[Any] | np.ndarray, pixels_per_image: fl
 
 
 def fair_threshold_of(tail: UpperTail) -> float:
-    """``fair_threshold`` with one pixel per image, of the largest pixels alone."""
+    """Return ``fair_threshold`` with one pixel per image, from the largest pixels only."""
     return float(tail.values[tail.n_images]) if tail.n_images < tail.n_pixels else -np.inf
 
 
 def iou_sweep(ranked: RankedScores, thresholds: Sequence[float] = ()) -> IouSweep:
-    """Mean IoU over all thresholds, exact: every distinct score is one.
+    """Return the exact mean IoU over all thresholds: every distinct score is one.
 
     Args:
         ranked: the scores of all images.
-        thresholds: where the curves are wanted.
+        thresholds: of the curves.
 
     Returns:
         Optimum and curves by aggregation; NaN for ``anomalous`` where no image has a defect.
@@ -159,13 +159,13 @@ def iou_sweep(ranked: RankedScores, thresholds: Sequence[float] = ()) -> IouSwee
     for codes, last, at in ranked.pieces():
         start = 0
         images, regions = image[codes], is_region[codes]
-        # from here on, no image can do better than with all of its defect and no further false positive
+        # upper bound from here on: each image has all of its defect and no further false positive
         bound = _aggregate(n_anomalous, n_detected - tp + n_anomalous, n_anomalous)
         if any(bound[name] > optimum[name].miou for name in AGGREGATIONS):
             for name, values in _after_each_score(images, regions, last, (tp, n_detected, n_anomalous)).items():
                 if len(values) and values.max() > optimum[name].miou:
                     optimum[name] = Optimum(float(values.max()), just_below(at[values.argmax()]))
-        passed = np.searchsorted(-at.astype(np.float64), -wanted) - 1  # the lowest value above each threshold wanted
+        passed = np.searchsorted(-at.astype(np.float64), -wanted) - 1  # the lowest value above each threshold
         for end in np.unique(passed[passed >= 0]):
             _count(tp, n_detected, images[start : last[end] + 1], regions[start : last[end] + 1])
             start = last[end] + 1
@@ -206,13 +206,13 @@ def _after_each_score(
 
 
 def _count(tp: np.ndarray, n_detected: np.ndarray, images: np.ndarray, regions: np.ndarray) -> None:
-    """Adds detected scores to the counts by image, in place."""
+    """Add detected scores to the counts by image, in place."""
     tp += np.bincount(images, regions, len(tp)).astype(np.int64)
     n_detected += np.bincount(images, minlength=len(tp))
 
 
 def _overlap(found: np.ndarray, mask: np.ndarray, index: int) -> tuple[int, int, int]:
-    """Pixels that are both, that are detected, and that are defective."""
+    """Return the numbers of pixels that are both, that are detected, and that are defective."""
     if found.shape != mask.shape:
         raise ValueError(f"image {index}: the mask has shape {mask.shape}, what is detected {found.shape}")
     return int(np.count_nonzero(found & mask)), int(np.count_nonzero(found)), int(np.count_nonzero(mask))

@@ -1,6 +1,6 @@
-"""The AUPRO of other code bases, so that numbers printed elsewhere can be explained.
+"""The AUPRO of other code bases, to explain numbers printed elsewhere.
 
-None of these is the AUPRO of this package; see :mod:`nfbench.metrics._ranking` for the definition. Each mode gives what
+None of these is the AUPRO of this package; :mod:`nfbench.metrics._ranking` defines that. Each mode returns what
 its original gives on the same maps, up to rounding. What all of them share with the definition: regions are 8-connected
 components of each image's mask, the FPR counts the normal pixels of all images, and PRO is the unweighted mean over
 regions. What differs:
@@ -182,14 +182,14 @@ def _collect(maps: Images, masks: Images, dtype: type = np.float64, fill_holes: 
             region = labels[box] == number
             sizes.append(int(np.count_nonzero(region)))
             if fill_holes:
-                # a gap that touches the outside at a corner only is no hole, as in scikit-image's filled image
+                # a gap that touches the outside only at a corner is not a hole, as in scikit-image's filled image
                 region = ndimage.binary_fill_holes(region, _EIGHT_CONNECTED)
             regions.append(np.sort(scores[box][region]))
     return _Scores(np.sort(np.concatenate(normal)), regions, sizes)
 
 
 def _range(scores: _Scores) -> tuple[float, float]:
-    """Lowest and highest score of all pixels."""
+    """Return the lowest and highest score of all pixels."""
     low = min(scores.normal[0], *(region[0] for region in scores.regions))
     high = max(scores.normal[-1], *(region[-1] for region in scores.regions))
     return float(low), float(high)
@@ -247,7 +247,7 @@ def _resample(fpr: np.ndarray, tpr: np.ndarray, n_points: int, fpr_limit: float)
         share = 1 - (fpr[beyond] - fpr_limit) / (fpr[beyond] - fpr[beyond - 1])
         targets[-1] = places[-2] + share * (places[-1] - places[-2])
     left = np.clip(np.searchsorted(places, targets) - 1, 0, len(places) - 2)
-    # the epsilon matters where a point is there twice: its slope is then 0 rather than undefined
+    # the epsilon matters for repeated points: their slope is then 0 rather than undefined
     run = (targets - places[left]) / (np.diff(places)[left] + _FLOAT32_EPSILON)
     resampled = [values[index][left] + run * np.diff(values[index])[left] for values in (fpr, tpr)]
     return resampled[0], resampled[1]

@@ -12,22 +12,22 @@ __all__ = ["aupro", "average_precision", "pixel_areas", "pixel_auroc", "rank"]
 
 
 def aupro(maps: Sequence[Any], masks: Sequence[Any], fpr_limit: float = 0.3) -> float:
-    """Area under the per-region overlap up to a false positive rate; see ``pixel_areas``."""
+    """Return the area under the per-region overlap up to a false positive rate; see ``pixel_areas``."""
     return pixel_areas(maps, masks, (fpr_limit,)).aupro[0]
 
 
 def pixel_auroc(maps: Sequence[Any], masks: Sequence[Any]) -> float:
-    """Area under the ROC curve of all pixels; see ``pixel_areas``."""
+    """Return the area under the ROC curve of all pixels; see ``pixel_areas``."""
     return pixel_areas(maps, masks).auroc
 
 
 def average_precision(maps: Sequence[Any], masks: Sequence[Any]) -> float:
-    """Average precision of all pixels; see ``pixel_areas``."""
+    """Return the average precision of all pixels; see ``pixel_areas``."""
     return pixel_areas(maps, masks).average_precision
 
 
 def pixel_areas(maps: Sequence[Any], masks: Sequence[Any], fpr_limits: Sequence[float] = (0.3,)) -> Areas:
-    """AUROC, average precision, AUPRO and the best F1 of all pixels, from one sort.
+    """Return AUROC, average precision, AUPRO and the best F1 of all pixels, from one sort.
 
     Args:
         maps: ``(H, W)`` each, higher is more anomalous; sizes may differ. float16 and float32 take 8 bytes per pixel,
@@ -45,7 +45,7 @@ def pixel_areas(maps: Sequence[Any], masks: Sequence[Any], fpr_limits: Sequence[
 
 
 def rank(maps: Sequence[Any], masks: Sequence[Any]) -> RankedScores:
-    """Collects the pixels of all images, ready to be sorted; arguments and errors as for ``pixel_areas``."""
+    """Collect the pixels of all images, ready to be sorted; arguments and errors as for ``pixel_areas``."""
     scores, masks = check_pairs(maps, masks)
     values = None
     if any(score_map.dtype not in (np.float16, np.float32) for score_map in scores):

@@ -41,7 +41,7 @@ _IN_MEMORY = 1 << 28
 _MERGED = 1 << 24
 """About this many scores of all sorted parts are merged at a time."""
 _STEP = 1 << 14
-"""One of this many scores of a sorted part says where its others are."""
+"""An index in memory keeps one of this many scores of a sorted part."""
 _LOW = np.uint64(0xFFFFFFFF)
 
 
@@ -56,11 +56,11 @@ class Areas(NamedTuple):
 
 
 UNDEFINED = Areas(np.nan, np.nan, (), np.nan, np.nan)
-"""Of images that are all normal, all anomalous, or none."""
+"""Areas without normal or without anomalous scores: all NaN."""
 
 
 class Piece(NamedTuple):
-    """Consecutive scores in descending order; a value that is there often may go on in the next piece.
+    """Consecutive scores in descending order; a repeated value may continue in the next piece.
 
     Attributes:
         codes: ``(n,)``, index of each score into the tables of ``RankedScores``.
@@ -74,11 +74,11 @@ class Piece(NamedTuple):
 
 
 class RankedScores:
-    """Collects scores with their regions; filled image by image, sorted once.
+    """Collect scores with their regions; filled image by image, sorted once.
 
     Args:
         size: number of scores to come.
-        values: sorted distinct scores, if ranks among them are what ``add`` gets (see ``dense_ranks``).
+        values: sorted distinct scores, if ``add`` receives ranks among them (see ``dense_ranks``).
         folder: of files, where there are too many scores to sort them in memory; see ``nfbench.core.scratch.empty``.
 
     The scores of one region, and the normal ones of one image, share a code, an index into ``image`` and
@@ -98,14 +98,14 @@ class RankedScores:
         self._n_images = 0
 
     def add(self, scores: Any, regions: Any = None) -> None:
-        """Adds the scores of one image.
+        """Add the scores of one image.
 
         Args:
             scores: finite float32 of any shape, or ranks as uint32.
             regions: integers of the same shape; 0 is normal, 1 to R are the image's own regions. None: all is normal.
 
         Raises:
-            ValueError: a score is NaN or infinite, a region is no integer from 0 on, or the shapes differ.
+            ValueError: a score is NaN or infinite, a region is not an integer of at least 0, or the shapes differ.
         """
         scores = as_array(scores).ravel()
         keys = scores if self._values is not None else _ascending_keys(scores)
@@ -138,7 +138,7 @@ class RankedScores:
         return np.array(self._region_sizes, dtype=np.int64)
 
     def pieces(self) -> Iterator[Piece]:
-        """All scores, from the highest down; sorts them at the first call."""
+        """Yield all scores in descending order; sort them at the first call."""
         if not self._sorted:
             if self._n_scores != self.size:
                 raise ValueError(f"expected {self.size} scores, got {self._n_scores}")
@@ -164,7 +164,7 @@ class RankedScores:
         return self._packed[self._filled : self._filled + count]
 
     def _store(self) -> None:
-        """Sorts the scores in memory and moves them to a file."""
+        """Sort the scores in memory and move them to a file."""
         if self._filled:
             packed = self._packed[: self._filled]
             packed.sort()
@@ -201,21 +201,21 @@ class _SortedPart(NamedTuple):
     sampled: np.ndarray
 
     def count_below(self, limit: np.uint64) -> int:
-        """How many are below ``limit``; reads no more than ``_STEP`` of them."""
+        """Return how many are below ``limit``; read at most ``_STEP`` of them."""
         above = int(np.searchsorted(self.sampled, limit))  # the first of the samples that is not below
         start = max(above - 1, 0) * _STEP
         return start + int(np.searchsorted(self.packed[start : above * _STEP], limit))
 
 
 def _merged(stored: Sequence[_SortedPart]) -> Iterator[np.ndarray]:
-    """All packed scores in ascending order: of each range of values those of all parts together."""
+    """Yield all packed scores in ascending order, merging all parts by ranges of values."""
     sampled = np.sort(np.concatenate([part.sampled for part in stored]))
     starts = [0] * len(stored)
     for limit in [*np.unique(sampled[:: max(_MERGED // _STEP, 1)]), None]:
         ends = [len(part.packed) if limit is None else part.count_below(limit) for part in stored]
         between = zip(stored, starts, ends, strict=True)
         merged = np.concatenate([part.packed[start:end] for part, start, end in between])
-        merged.sort(kind="stable")  # which merges sorted parts
+        merged.sort(kind="stable")  # the stable sort merges sorted parts
         for part in stored:
             scratch.release(part.packed)
         yield merged
@@ -223,7 +223,7 @@ def _merged(stored: Sequence[_SortedPart]) -> Iterator[np.ndarray]:
 
 
 def areas_under_curves(ranked: RankedScores, fpr_limits: Sequence[float] = (0.3,)) -> Areas:
-    """AUROC, average precision, AUPRO and the best F1 of all scores collected.
+    """Return AUROC, average precision, AUPRO and the best F1 of all collected scores.
 
     Args:
         ranked: the scores; sorted by this call.
@@ -270,7 +270,7 @@ def areas_under_curves(ranked: RankedScores, fpr_limits: Sequence[float] = (0.3,
 
 
 def just_below(score: np.floating) -> float:
-    """The largest threshold t of the score's own precision so that ``score > t``."""
+    """Return the largest threshold t in the score's precision with ``score > t``."""
     return float(np.nextafter(score, score.dtype.type(-np.inf)))
 
 
@@ -295,7 +295,7 @@ def image_areas(scores: Any, labels: Any) -> Areas:
 
 
 def dense_ranks(arrays: Sequence[Any]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Replaces scores of any real type by their ranks, as uint32 of the same shapes; equal scores share a rank.
+    """Replace scores of any real type by their ranks, as uint32 of the same shapes; equal scores share a rank.
 
     Returns:
         The ranks, and the sorted distinct scores as float64. Takes about 40 bytes per score.

@@ -11,22 +11,22 @@ if TYPE_CHECKING:
 __all__ = ["RATES", "rates"]
 
 RATES = ("image_false_alarm_rate", "image_miss_rate", "pixel_false_alarm_rate", "pixel_miss_rate")
-"""Names of the rates at the conformal threshold; those at others have an ending."""
+"""Names of the rates at the conformal threshold; other thresholds add an ending."""
 
 _WAYS: dict[str, tuple[str, Mapping[str, str]]] = {
     "": (" at the conformal threshold for 5 %", BY_THRESHOLD),
     "_oracle": (" at the threshold of the best F1 on the test set (optimistic)", {"oracle": ""}),
     "_nfa": (" where NFA < 1 decides", {"nfa": ""}),
 }
-"""Endings of names and titles, and the rules behind them; thresholds of the first are from normal images."""
+"""Endings of names and titles, and their rules; the first takes thresholds from normal images."""
 
 
 def rates(kind: Literal["false_alarms", "misses"], name: str, title: str) -> list[Metric]:
-    """Metrics of one of the fields of ``Rates``.
+    """Return the metrics of one field of ``Rates``.
 
     Args:
         kind: name of the field.
-        name: what names of metrics have after ``image_`` and ``pixel_``.
+        name: the part of metric names after ``image_`` and ``pixel_``.
         title: the same in titles.
     """
     return [

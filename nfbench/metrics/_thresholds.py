@@ -6,10 +6,10 @@ A score above its threshold is an alarm. With ``n`` normal images of scores ``s_
   normal one are exchangeable, its chance of an alarm is at most ``alpha``, for any model and distribution, and
   without ties ``(n + 1 - k) / (n + 1)`` (Vovk et al., 2005). The same as ``p <= alpha`` with the p-value
   ``p = (1 + #{s_i >= s}) / (n + 1)``.
-- ``sigma``: mean plus some standard deviations. No promise: its rate depends on the tail of the scores.
-- ``quantile``: the empirical quantile, linear between two scores. No promise for few images.
+- ``sigma``: mean plus some standard deviations. No guarantee: its rate depends on the tail of the scores.
+- ``quantile``: the empirical quantile, linear between two scores. No guarantee for few images.
 
-Of pixels, ``sigma`` and ``quantile`` take all pixels together. ``conformal`` takes the largest pixel of each image,
+For pixels, ``sigma`` and ``quantile`` use all pixels together. ``conformal`` takes the largest pixel of each image,
 since images are exchangeable and pixels are not: at most ``alpha`` is the chance that a normal image has one above it.
 """
 
@@ -47,7 +47,7 @@ def conformal_rank(n: int, alpha: float) -> int:
 
 
 def conformal_threshold(scores: Any, alpha: float = ALPHA) -> float:
-    """The conformal threshold of normal scores ``(n,)``; infinite where ``n < 1 / alpha - 1``.
+    """Return the conformal threshold of normal scores ``(n,)``; infinite where ``n < 1 / alpha - 1``.
 
     Raises:
         ValueError: ``alpha`` is not between 0 and 1, or a score is NaN or infinite.
@@ -60,7 +60,7 @@ def conformal_threshold(scores: Any, alpha: float = ALPHA) -> float:
 
 
 def p_values(normal: Any, scores: Any) -> np.ndarray:
-    """P-values of ``scores`` ``(N,)``, given those of normal images ``(n,)``."""
+    """Return the p-values of ``scores`` ``(N,)``, given those of normal images ``(n,)``."""
     normal, scores = _checked(normal), _checked(scores)
     above = len(normal) - np.searchsorted(np.sort(normal), scores, side="left")
     return (1 + above) / (len(normal) + 1)
@@ -69,7 +69,7 @@ def p_values(normal: Any, scores: Any) -> np.ndarray:
 def image_threshold(
     scores: Any, rule: str, alpha: float = ALPHA, sigmas: float = SIGMAS, quantile: float = IMAGE_QUANTILE
 ) -> float:
-    """The threshold of image scores by a rule, from normal scores ``(n,)`` of at least one image."""
+    """Return the threshold of image scores by a rule, from normal scores ``(n,)`` of at least one image."""
     if rule == "conformal":
         return conformal_threshold(scores, alpha)
     values = _checked(scores)
@@ -77,14 +77,14 @@ def image_threshold(
 
 
 def pixel_threshold(normal: NormalScores, rule: str, alpha: float = ALPHA, sigmas: float = SIGMAS) -> float:
-    """The threshold of maps by a rule; ``quantile`` is that of ``contour_threshold``."""
+    """Return the threshold of maps by a rule; ``quantile`` is that of ``contour_threshold``."""
     if rule == "conformal":
         return conformal_threshold(normal.largest, alpha)
     return normal.pixels.mean + sigmas * normal.pixels.std if rule == "sigma" else contour_threshold(normal.tail)
 
 
 def contour_threshold(tail: UpperTail) -> float:
-    """Threshold that one in a thousand pixels of maps of normal images exceeds; figures draw contours."""
+    """Return the threshold that 0.1 % of the normal pixels exceed; figures draw contours at it."""
     rank = _CONTOUR_SHARE * (tail.n_pixels - 1)
     above = int(rank)
     upper, lower = tail.values[above : above + 2].astype(float)[[0, -1]]  # as np.quantile, between two values
@@ -92,7 +92,7 @@ def contour_threshold(tail: UpperTail) -> float:
 
 
 def _checked(scores: Any) -> np.ndarray:
-    """Scores ``(N,)`` as float64."""
+    """Return scores ``(N,)`` as float64."""
     values = as_array(scores).astype(np.float64)
     check_finite(values, "scores")
     return values.ravel()

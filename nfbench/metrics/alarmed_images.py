@@ -6,7 +6,7 @@ __all__ = ["METRICS"]
 
 
 def _at(name: str, title: str, detector: str, log_nfa: float = 0.0) -> Metric:
-    """Alarmed images of a detector of ``ScoredSet.detections``."""
+    """Return the alarmed images of a detector of ``ScoredSet.detections``."""
     return Metric(
         f"alarmed_{name}",
         f"normal test images with a false alarm, {title}",

@@ -6,7 +6,7 @@ __all__ = ["METRICS"]
 
 
 def _at(detector: str, name: str, title: str, *, log_nfa: float = 0.0, short: str = "") -> Metric:
-    """Mean IoU of what a detector of ``ScoredSet.detections`` finds."""
+    """Return the mean IoU of a detector of ``ScoredSet.detections``."""
     return Metric(
         name,
         f"mean IoU of {title}",

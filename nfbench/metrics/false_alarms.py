@@ -6,7 +6,7 @@ __all__ = ["METRICS"]
 
 
 def _at(name: str, title: str, detector: str, log_nfa: float = 0.0) -> Metric:
-    """False alarms of a detector of ``ScoredSet.detections``."""
+    """Return the false alarms of a detector of ``ScoredSet.detections``."""
     return Metric(
         f"false_alarms_{name}",
         f"detected regions per 100 normal test images, {title}",

@@ -2,7 +2,7 @@
 
 The share of anomalous images whose score is above the (floor(n N) + 1)-th largest score of the N normal images: at most
 n % of these are above it too, and so false alarms. The threshold is chosen on the test set: an upper bound. anomalib
-takes an interpolated quantile instead, by which there are more false alarms where there are few images.
+takes an interpolated quantile instead, which gives more false alarms if there are few images.
 """
 
 import math

@@ -2,7 +2,7 @@
 
 The share of normal images whose score is below the (floor(n P) + 1)-th smallest score of the P anomalous images: at
 most n % of these are below it too, and so missed. The threshold is chosen on the test set: an upper bound. anomalib
-takes an interpolated quantile instead, by which more are missed where there are few images.
+takes an interpolated quantile instead, which gives more misses if there are few images.
 """
 
 import math

@@ -13,7 +13,7 @@ whole subtree, and a subtree becomes one leaf exactly if no fork in it is less r
 is left are the largest such subtrees, each painted over the component that attains M: the innermost of a branch if
 several do, a fork before its children. Three passes over the tree.
 
-The bound holds for x > C only. Below, equation 7 as published rates the unusually quiet as rare: ``chernoff_guard``
+The bound holds for x > C only. Below C, equation 7 as published rates low energies as rare: ``chernoff_guard``
 sets log PFA to 0 there.
 """
 
@@ -33,7 +33,7 @@ from nfbench.metrics._inputs import as_array, check_maps
 __all__ = ["Region", "energy", "log10_n_tests", "log_nfa", "log_nfa_of_energies", "log_pfa", "regions"]
 
 _ALPHA, _BETA = 0.316915, 4.062570
-"""There are about alpha * beta^r / r polyominoes of r cells."""
+"""Constants: the number of polyominoes of r cells is about ``alpha * beta^r / r``."""
 
 
 class Region(NamedTuple):
@@ -48,7 +48,7 @@ class Region(NamedTuple):
 
 
 def log_nfa(latents: Sequence[Any], output_size: tuple[int, int], chernoff_guard: bool = False) -> np.ndarray:
-    """Map of log10 NFA of one image; detected is what is below 0, that is NFA < 1.
+    """Return the map of log10 NFA of one image; pixels below 0 (NFA < 1) are detected.
 
     Args:
         latents: ``(C_l, H_l, W_l)`` by scale, finest first, independent and standard normal under the background model.
@@ -72,7 +72,7 @@ def log_nfa(latents: Sequence[Any], output_size: tuple[int, int], chernoff_guard
 def log_nfa_of_energies(
     energies: Sequence[np.ndarray], channels: Sequence[int], output_size: tuple[int, int], chernoff_guard: bool = False
 ) -> np.ndarray:
-    """As ``log_nfa``, from the energies ``(H_l, W_l)`` of the latents and their numbers of channels."""
+    """Return ``log_nfa`` from the latents' energies ``(H_l, W_l)`` and their numbers of channels."""
     if not energies:
         raise ValueError("'latents' must have at least one scale")
     upsampled = [
@@ -91,7 +91,7 @@ def energy(latents: Tensor) -> Tensor:
 
 @cache
 def log10_n_tests(shapes: tuple[tuple[int, int], ...]) -> float:
-    """log10 of the number of tests over scales of ``shapes`` (equation 9)."""
+    """Return log10 of the number of tests over scales of ``shapes`` (equation 9)."""
     terms = []
     for height, width in shapes:
         sizes = np.arange(1, height * width + 1)
@@ -136,10 +136,10 @@ def log_pfa(u2: np.ndarray, channels: int, chernoff_guard: bool = False) -> np.n
 
 
 def regions(log_nfa_map: Any, threshold: float = 0.0) -> list[Region]:
-    """Regions of the mask ``log10 NFA < threshold``, the most meaningful first.
+    """Return the regions of the mask ``log10 NFA < threshold``, the most meaningful first.
 
     Raises:
-        ValueError: the map has not the shape ``(H, W)``, or has NaN or infinity.
+        ValueError: the shape of the map is not ``(H, W)``, or it has NaN or infinity.
     """
     from scipy import ndimage
 
@@ -167,7 +167,7 @@ def _grid(shape: tuple[int, int]) -> Any:
 
 
 def _higra() -> ModuleType:
-    """higra, imported when regions are first asked for: only flows with normal latents have any."""
+    """Import higra on first use: only flows with normal latents need it."""
     with deferred("matplotlib", "matplotlib.pyplot", "matplotlib.collections", "scipy.cluster.hierarchy"):
         import higra
     return higra

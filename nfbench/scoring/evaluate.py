@@ -31,7 +31,7 @@ _CURVE_POINTS = 201
 
 
 class Regions:
-    """Ground-truth regions by image, labelled when they are asked for: one bit of a pixel is kept.
+    """Ground-truth regions by image, labelled on access; only one bit per pixel is stored.
 
     Args:
         entries: images whose masks are read.
@@ -52,7 +52,7 @@ class Regions:
         return (self[index] for index in range(len(self)))
 
     def mask(self, index: int) -> np.ndarray | None:
-        """The mask ``(H, W)`` of an image, None where it has none."""
+        """Return the mask ``(H, W)`` of an image, or None if it has none."""
         if (kept := self._packed[index]) is None:
             return None
         bits, shape = kept
@@ -79,27 +79,27 @@ class GroundTruth:
 
     @property
     def n_regions(self) -> int:
-        """Number of ground-truth regions of all images."""
+        """Return the number of ground-truth regions of all images."""
         return sum(int(regions.max()) for regions in self.regions if regions is not None)
 
     def pixel_count(self) -> int:
-        """Number of pixels of all images at their original size."""
+        """Return the number of pixels of all images at their original size."""
         return sum(entry.height * entry.width for entry in self.entries)
 
     def rank(self, maps: Iterable[np.ndarray], folder: Path | None = None) -> RankedScores:
-        """Collects the pixels of maps ``(h, w)``, resized to the images; ``folder`` as for ``RankedScores``."""
+        """Collect the pixels of maps ``(h, w)``, resized to the images; ``folder`` as for ``RankedScores``."""
         ranked = RankedScores(self.pixel_count(), folder=folder)
         for resized, regions in zip(self.resized(maps), self.regions, strict=True):
             ranked.add(resized, regions)
         return ranked
 
     def resized(self, maps: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Maps ``(h, w)`` at the size of the images."""
+        """Resize maps ``(h, w)`` to the size of the images."""
         for score_map, entry in zip(maps, self.entries, strict=True):
             yield resize_map(score_map, entry.height, entry.width)
 
     def masks(self) -> Iterator[np.ndarray]:
-        """Boolean masks ``(H, W)`` of all images."""
+        """Return the boolean masks ``(H, W)`` of all images."""
         for index, entry in enumerate(self.entries):
             mask = self.regions.mask(index)
             yield np.zeros((entry.height, entry.width), dtype=bool) if mask is None else mask
@@ -118,14 +118,14 @@ class Curve(NamedTuple):
 
 
 class ScoredSet:
-    """A scored test set, as metrics see it. What several of them need is computed once, when one asks for it.
+    """A scored test set, as metrics see it. Shared values are computed once, on first use.
 
     Args:
         scored: of the test images.
         truth: their labels and regions.
-        normal: gives what thresholds need of normal images.
-        log_nfa: what ``log_nfa_maps`` says of the test images.
-        folder: of files for what may not stay in memory; see ``nfbench.core.scratch.empty``.
+        normal: returns the statistics of normal images that thresholds need.
+        log_nfa: ``log_nfa_maps`` of the test images.
+        folder: for files of arrays too large for memory; see ``nfbench.core.scratch.empty``.
 
     Attributes:
         labels: ``(N,)``, 1 for anomalous.
@@ -168,20 +168,20 @@ class ScoredSet:
 
     @cached_property
     def normal(self) -> NormalScores:
-        """What thresholds need of normal images."""
+        """Return the statistics of normal images that thresholds need."""
         return self._normal()
 
     @cached_property
     def fair_threshold(self) -> float:
-        """The anomaly map's threshold with one false positive pixel per normal image."""
+        """Return the anomaly map's threshold with one false positive pixel per normal image."""
         return fair_threshold_of(self.normal.tail)
 
     def image_threshold(self, rule: str) -> float:
-        """Threshold of the image scores, NaN where it is undefined; rules as for ``image_rates``, without ``nfa``."""
+        """Return the threshold of image scores, NaN if undefined; rules as for ``image_rates`` but ``nfa``."""
         return self.image_areas["paper"].f1_threshold if rule == "oracle" else image_threshold(self.normal.images, rule)
 
     def image_rates(self, rule: str) -> Rates:
-        """Error rates of the images; rules are those of ``nfbench.metrics.BY_THRESHOLD``, ``oracle`` and ``nfa``."""
+        """Return image error rates; rules: those of ``nfbench.metrics.BY_THRESHOLD``, ``oracle`` and ``nfa``."""
         if rule == "nfa":
             return image_rates(self.detections("nfa"), self.labels, 0)
         return image_rates(self.images["paper"], self.labels, self.image_threshold(rule))
@@ -191,7 +191,7 @@ class ScoredSet:
         return self.pixel_areas.f1_threshold if rule == "oracle" else pixel_threshold(self.normal, rule)
 
     def pixel_rates(self, rule: str) -> Rates:
-        """Error rates of the pixels; rules as for ``image_rates``. Those of one map share a pass over its pixels."""
+        """Return the pixels' error rates; rules as for ``image_rates``. One map takes one pass."""
         if rule not in self._pixel_rates:
             rules = ["nfa"] if rule == "nfa" else [*BY_THRESHOLD, "oracle"]
             thresholds = {name: 0.0 if name == "nfa" else self.pixel_threshold(name) for name in rules}
@@ -201,19 +201,19 @@ class ScoredSet:
 
     @property
     def maps(self) -> list[str]:
-        """Names of the maps that there are, for ``sweep``."""
+        """Return the names of the available maps, for ``sweep``."""
         return [name for name, there in (("score", self._maps is not None), ("nfa", bool(self._log_nfa))) if there]
 
     @property
     def detectors(self) -> list[str]:
-        """What decides without anomalies which pixels are detected; see ``detections``."""
+        """Return the detectors whose thresholds need no anomalies; see ``detections``."""
         return [] if self._maps is None else ["fair", *self._log_nfa]
 
     def detections(self, detector: str, log_nfa: float = 0.0) -> np.ndarray:
-        """Number of detected regions of each image ``(N,)`` at the maps' own size.
+        """Return the number of detected regions per image, ``(N,)``, at the maps' own size.
 
         Args:
-            detector: ``fair``, or of methods with white latents ``nfa`` and ``nfa_guard``, NFA < 1.
+            detector: ``fair``; for methods with white latents also ``nfa`` and ``nfa_guard``, NFA < 1.
             log_nfa: log10 of the NFA below which ``nfa`` and ``nfa_guard`` detect.
         """
         if (detector, log_nfa) not in self._detections:
@@ -225,12 +225,12 @@ class ScoredSet:
         return self._detections[detector, log_nfa]
 
     def per_normal_image(self, counts: np.ndarray) -> float:
-        """Mean over the normal test images of a count by image ``(N,)``; NaN without such images."""
+        """Average a count by image ``(N,)`` over the normal test images; NaN without such images."""
         normal = counts[self.labels == 0]
         return float(normal.mean()) if normal.size else math.nan
 
     def iou(self, detector: str, log_nfa: float = 0.0) -> dict[str, float]:
-        """Mean IoU of what a detector finds, by aggregation; arguments as for ``detections``."""
+        """Return the mean IoU of a detector's mask, by aggregation; arguments as for ``detections``."""
         of_sweep = {("fair", 0.0): "score", ("nfa", 0.0): "nfa"}
         if name := of_sweep.get((detector, log_nfa)):
             return {over: float(values[0]) for over, values in self.sweep(name).curve.items()}
@@ -256,11 +256,11 @@ class ScoredSet:
         return Curve(self._grid(name), {over: values[1:] for over, values in self.sweep(name).curve.items()})
 
     def defines(self, named: Named) -> bool:
-        """Whether there are the images that a metric is of; masks are those of anomalous images."""
+        """Return whether the test set has the images that a metric needs; masks are those of anomalies."""
         return bool(self.labels.any() if named.metric.needs_masks else self.labels.size)
 
     def measures(self, named: Named) -> bool:
-        """Whether there are the masks, and the latents, that a metric needs; of scores that are not transductive."""
+        """Return whether the masks and latents that a metric needs exist, for scores that are not transductive."""
         metric = named.metric
         has_maps = self._maps is not None or not (metric.size or (metric.variants is BY_RULE and not named.plain))
         has_all = (self.truth.has_masks or not metric.needs_masks) and (self._log_nfa or not metric.needs_latents)
@@ -273,7 +273,7 @@ class ScoredSet:
         return (-log_nfa for log_nfa in scratch.walk(self._log_nfa[name]))
 
     def _rank(self, name: str) -> RankedScores:
-        """The pixels of a map; those of one map at a time, since they take 8 bytes each."""
+        """Return the pixels of a map; only one map is kept, since a pixel takes 8 bytes."""
         if self._ranked is None or self._ranked[0] != name:
             self._ranked = None
             self._ranked = name, self.truth.rank(self._images(name), self._folder)
@@ -294,11 +294,11 @@ class ScoredSet:
 
 
 class Evaluation(NamedTuple):
-    """Everything measured of one set of scores.
+    """All measurements of one set of scores.
 
     Attributes:
-        metrics: by name, see ``nfbench.metrics``; None where undefined. Those that need masks or latents which are not
-            there are left out.
+        metrics: by name, see ``nfbench.metrics``; None where undefined. Metrics without their masks or latents
+            are left out.
         thresholds: by metric, of those that choose one, such as ``image_f1``; and ``fair``. Those of log-NFA maps in
             log10 NFA.
         detections: number of detected regions of each image ``(N,)``, by ``fair``, ``nfa``, ``nfa_guard``.
@@ -319,13 +319,13 @@ def evaluate(
     measured: Sequence[str] = (),
     folder: Path | None = None,
 ) -> Evaluation:
-    """Measures one set of scores.
+    """Measure one set of scores.
 
     Args:
         scored: of the test images.
         truth: their labels and regions.
-        normal: what thresholds need of normal images.
-        log_nfa: what ``log_nfa_maps`` says of the test images.
+        normal: statistics of normal images that thresholds need.
+        log_nfa: ``log_nfa_maps`` of the test images.
         measured: families of metrics, by default all.
         folder: as for ``ScoredSet``.
 
@@ -352,10 +352,10 @@ def evaluate(
 
 
 def _measured(named: Named, function: Callable[[ScoredSet, str], float], test: ScoredSet) -> float:
-    """A value of a metric.
+    """Return the value of a metric.
 
     Raises:
-        NfbenchError: its function fails, or gives no number; names the metric and its file.
+        NfbenchError: its function fails or does not return a number; names the metric and its file.
     """
     with faults_of(_plugin(named)):
         return float(function(test, named.variant))

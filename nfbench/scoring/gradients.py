@@ -30,7 +30,7 @@ class GradientMaps:
         network: the recipe's on ``device``, if it is loaded.
 
     Raises:
-        NfbenchError: the backbone's weights cannot be had, or are not those of the recipe.
+        NfbenchError: the backbone's weights are not available, or are not those of the recipe.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class GradientMaps:
         self.angles = [360 * number / self.settings.views for number in range(self.settings.views)]
 
     def __call__(self, indices: Sequence[int]) -> Tensor:
-        """Maps of some images, ``(B, S, S)`` at the size of the backbone's input."""
+        """Return the maps of some images, ``(B, S, S)``, at the size of the backbone's input."""
         return torch.stack([self._map(index) for index in indices])
 
     @torch.inference_mode(False)

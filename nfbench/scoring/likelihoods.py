@@ -25,7 +25,7 @@ class Positions(NamedTuple):
     Attributes:
         features: of ``N`` images.
         masks: ``(N, S, S)``, above 0 where anomalous.
-        groups: names of the positions without and with anomaly; those of None are left out.
+        groups: names of the positions without and with anomaly; None leaves them out.
     """
 
     features: CachedFeatures
@@ -34,7 +34,7 @@ class Positions(NamedTuple):
 
 
 def positions_of_test(features: CachedFeatures, entries: Sequence[Entry], side: int) -> Positions:
-    """Positions of at most 40 test images, evenly spaced, with masks at ``side`` pixels by the nearest pixel."""
+    """Return at most 40 evenly spaced test images, with masks at ``side`` pixels by the nearest pixel."""
     chosen = np.unique(np.linspace(0, len(entries) - 1, _IMAGES).astype(int))
     masks = [np.zeros((side, side), np.uint8) for _ in chosen]
     for number, index in enumerate(chosen):
@@ -48,9 +48,9 @@ def positions_of_test(features: CachedFeatures, entries: Sequence[Entry], side: 
 def likelihood_histograms(
     method: Method, images: Sequence[Positions], device: torch.device
 ) -> Iterator[tuple[int, str, float, float, float]]:
-    """Log-likelihoods of positions in nats per dimension, as those of normal images, by level and group.
+    """Yield histograms of the positions' log-likelihoods in nats per dimension, by level and group.
 
-    Nothing of methods without such.
+    Yields nothing for methods without likelihoods of positions.
 
     Yields:
         Level, fine to coarse, group, left and right end of a bin, and the group's share of positions in it; the outer

@@ -35,15 +35,15 @@ IMAGE_SCORES = ("paper", "max", "mean", "top1")
 """Rules for the score of an image: the method's own, maximum, mean, and mean of the top 1 % of its map."""
 
 Localizer = Callable[[Sequence[int]], Tensor]
-"""Maps ``(B, H, W)`` of some images by their numbers, for methods that do not make them of features."""
+"""Maps ``(B, H, W)`` of images by number, for methods that do not compute them from features."""
 
 
 class ScoredImages(NamedTuple):
-    """What a method says of ``N`` images. Arrays may be mapped from files, see ``nfbench.core.scratch``.
+    """A method's scores of ``N`` images. Arrays may be mapped from files, see ``nfbench.core.scratch``.
 
     Attributes:
-        maps: ``(N, H, W)`` float32 at the method's size; None of a method that makes none.
-        images: image scores ``(N,)`` by rule; without maps by that of the paper alone.
+        maps: ``(N, H, W)`` float32 at the method's size; None for a method without maps.
+        images: image scores ``(N,)`` by rule; without maps, by the paper's rule only.
         energies: of the latents ``sum_c z_c^2`` by scale, ``(N, H_l, W_l)`` float64, finest first; none where the
             method has no latents that are standard normal.
         channels: number of channels by scale.
@@ -56,11 +56,11 @@ class ScoredImages(NamedTuple):
 
 
 class NormalImages(NamedTuple):
-    """What is kept of normal images.
+    """Scores of normal images that are kept.
 
     Attributes:
-        scores: what thresholds need, of those that count.
-        energies: of all, as of ``ScoredImages``.
+        scores: statistics for thresholds, of the images that count.
+        energies: of all images, as in ``ScoredImages``.
     """
 
     scores: NormalScores
@@ -77,15 +77,15 @@ def score_images(
     folder: Path | None = None,
     batch_size: int = BATCH,
 ) -> ScoredImages:
-    """Scores cached images.
+    """Score cached images.
 
     Args:
         method: trained method on ``device``, in evaluation mode.
         features: cached features of ``N`` images.
         device: where to compute.
         indices: which images, by default all.
-        localize: makes the maps where the method does not.
-        folder: of files for what may not stay in memory; see ``nfbench.core.scratch.empty``.
+        localize: computes the maps if the method does not.
+        folder: for files of arrays too large for memory; see ``nfbench.core.scratch.empty``.
         batch_size: images at once, on which the last bits of scores depend.
 
     Raises:
@@ -110,14 +110,14 @@ def score_normal(
     localize: Localizer | None = None,
     folder: Path | None = None,
 ) -> NormalImages:
-    """Scores cached normal images, and keeps what thresholds need.
+    """Score cached normal images, and keep the statistics that thresholds need.
 
     Args:
         method: as for ``score_images``, and so are all but ``held_out``.
         features: of the normal images.
         device: where to compute.
         held_out: rows of the images that count, by default all.
-        localize: makes the maps where the method does not.
+        localize: computes the maps if the method does not.
         folder: of files.
 
     Raises:
@@ -143,7 +143,7 @@ class _Part(NamedTuple):
 
 
 class _Kept:
-    """Values of all images by name or, of energies, by scale; filled batch by batch."""
+    """Values of all images by name (energies by scale), filled batch by batch."""
 
     def __init__(self, count: int, folder: Path | None) -> None:
         self.count, self.folder = count, folder
@@ -155,7 +155,7 @@ class _Kept:
         return tuple(array for key, array in self.arrays.items() if isinstance(key, int))
 
     def write(self, first: int, values: Mapping[str, Tensor] | Mapping[int, Tensor]) -> None:
-        """Values of the images from number ``first`` on."""
+        """Store the values of the images from number ``first`` on."""
         for key, of_part in values.items():
             rows = of_part.numpy()
             if key not in self.arrays:
@@ -172,7 +172,7 @@ def _scored(
     localize: Localizer | None,
     batch_size: int = BATCH,
 ) -> Iterator[tuple[int, _Part]]:
-    """Scores of some images batch by batch, with the number of those before; see ``score_images``."""
+    """Yield scores batch by batch, with the number of the first image; see ``score_images``."""
     if method.gradient_maps and localize is None:
         raise ValueError(f"{method.title} makes its maps of images: 'localize' is missing")
     bad: list[bool] = []
@@ -206,7 +206,7 @@ def _by_rule(maps: np.ndarray | None, paper: Tensor) -> dict[str, np.ndarray]:
 
 
 def _score(method: Method, features: Features[Tensor], count: int) -> _Part:
-    """Scores one batch and leaves of its latents, which may be large, their energies.
+    """Score one batch, and reduce its latents, which may be large, to their energies.
 
     All batches have one size, so that no bit of an image's score depends on which images are scored with it.
     """
@@ -233,7 +233,7 @@ def _check_shape(method: Method, part: str, values: object, wanted: tuple[int | 
 
 
 def image_scores(maps: Tensor | None, paper: Tensor) -> dict[str, np.ndarray]:
-    """Image scores ``(N,)`` by all rules, from maps ``(N, H, W)``, if any, and the method's own scores ``(N,)``."""
+    """Return image scores ``(N,)`` by all rules, from maps ``(N, H, W)``, if any, and the method's own."""
     if maps is None:
         return {"paper": paper.numpy()}
     flat = maps.flatten(1)
@@ -245,6 +245,6 @@ def resize_map(score_map: np.ndarray, height: int, width: int) -> np.ndarray:
     """Bilinear resize of one map ``(h, w)`` to ``(height, width)``, pixel centres aligned (``align_corners=False``)."""
     if score_map.shape == (height, width):
         return score_map
-    values = torch.from_numpy(np.require(score_map, requirements="W"))  # torch warns of maps that are mapped to be read
+    values = torch.from_numpy(np.require(score_map, requirements="W"))  # torch warns about read-only maps
     resized = functional.interpolate(values[None, None], (height, width), mode="bilinear")
     return resized[0, 0].numpy()

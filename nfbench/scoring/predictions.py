@@ -1,4 +1,4 @@
-"""Maps that a method predicts beside its anomaly map, for figures."""
+"""Maps that a method predicts in addition to its anomaly map, for figures."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -26,7 +26,7 @@ class PredictsVariances(Protocol):
 def predicted_variances(
     method: Method, features: CachedFeatures, device: torch.device, rows: Sequence[int]
 ) -> np.ndarray | None:
-    """Predicted variances of some images ``(N, H, W)`` float32, None of methods without such and of no image."""
+    """Return predicted variances ``(N, H, W)`` float32; None without images or for other methods."""
     if not isinstance(method, PredictsVariances) or not len(rows):
         return None
     batches = read_batches(features, torch.as_tensor(rows), device)

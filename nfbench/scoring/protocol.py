@@ -1,4 +1,4 @@
-"""What is scored of a run, and in which order: normal images, test images, and both again as published."""
+"""Score a run: normal images, test images, and both again as published."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ __all__ = ["Scored", "ScoredViews", "Views", "measure", "score_views"]
 
 
 class Views(NamedTuple):
-    """Cached features of the training, test and validation images, and what makes maps where the method does not.
+    """Cached features of training, test and validation images, and localizers for methods without maps.
 
     There may be no test images; ``validation`` is None where there are no such images.
     """
@@ -36,14 +36,14 @@ class Views(NamedTuple):
 
 
 class ScoredViews(NamedTuple):
-    """What a trained method says of the images of a category.
+    """A trained method's scores of the images of a category.
 
     Attributes:
         test: of the test images.
         normal_energies: of the training images, as ``ScoredImages.energies``.
-        normal: what thresholds need of normal images.
+        normal: statistics of normal images that thresholds need.
         source: which normal images these are.
-        published: of transductive methods, both once more by the published scores.
+        published: both again by the published scores, for transductive methods.
         seconds: one pass over the test images.
     """
 
@@ -56,12 +56,12 @@ class ScoredViews(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """A scored test set, and what is known of the normal training images.
+    """A scored test set, and statistics of the normal training images.
 
     Attributes:
         normal_energies: of the training images, as ``ScoredImages.energies``.
         contour: threshold of the maps above which figures draw a contour; None without maps.
-        normal: what thresholds need of normal images.
+        normal: statistics of normal images that thresholds need.
         source: which normal images these are.
         seconds: ``score``, one pass over the test images; ``log_nfa``, their maps of log NFA, with and without guard.
     """
@@ -85,7 +85,7 @@ def score_views(
     cross_fitted: NormalScores | None = None,
     folder: Path | None = None,
 ) -> ScoredViews:
-    """Scores the images of a category.
+    """Score the images of a category.
 
     Args:
         method: trained, on ``device``, in evaluation mode.
@@ -93,8 +93,8 @@ def score_views(
             thresholds are then taken from these.
         device: where to compute.
         held_out: rows of the training images that the method was not trained on; thresholds are theirs, if any.
-        cross_fitted: what thresholds are taken from instead of this method's scores of training images.
-        folder: of files for what may not stay in memory; see ``nfbench.core.scratch.empty``.
+        cross_fitted: scores for thresholds, instead of this method's scores of training images.
+        folder: for files of arrays too large for memory; see ``nfbench.core.scratch.empty``.
 
     The scores of an image do not depend on other test images. ``method`` is left calibrated by its last use.
     """
@@ -131,14 +131,14 @@ def _score_validation(method: Method, views: Views, device: torch.device, folder
 
 
 def _source(views: Views, held_out: Sequence[int], cross_fitted: NormalScores | None) -> ThresholdSource:
-    """Which normal images thresholds are taken from."""
+    """Return which normal images the thresholds are taken from."""
     if views.validation is not None:
         return "validation"
     return "cross-fitted" if cross_fitted else "held out" if len(held_out) else "training"
 
 
 def _score_test(method: Method, views: Views, device: torch.device, folder: Path | None) -> ScoredImages:
-    """Scores of the test images; of none, arrays of no image by the same names, as those of a normal one are."""
+    """Score the test images; without any, return empty arrays under the same names."""
     if len(views.test):
         return score_images(method, views.test, device, localize=views.localize_test, folder=folder)
     one = score_images(method, views.normal, device, [0], views.localize_normal, folder)
@@ -148,16 +148,16 @@ def _score_test(method: Method, views: Views, device: torch.device, folder: Path
 
 
 def measure(views: ScoredViews, truth: GroundTruth, measured: Sequence[str] = (), folder: Path | None = None) -> Scored:
-    """Measures the scores of a category.
+    """Measure the scores of a category.
 
-    For transductive methods the metrics hold, under names that end in ``_transductive``, those of the published scores
+    For transductive methods, names that end in ``_transductive`` hold the metrics of the published scores
     as well.
 
     Args:
         views: the scores.
         truth: labels and masks of the test images.
         measured: families of metrics, by default all.
-        folder: of files for what may not stay in memory; see ``nfbench.core.scratch.empty``.
+        folder: for files of arrays too large for memory; see ``nfbench.core.scratch.empty``.
     """
     started = time.monotonic()
     log_nfa = log_nfa_maps(views.test, folder)

@@ -1,4 +1,4 @@
-"""How often a threshold errs: false alarms among what is normal, misses among what is anomalous."""
+"""Error rates of a threshold: false alarms among normal, misses among anomalous images or pixels."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -10,11 +10,11 @@ __all__ = ["Rates", "image_rates", "pixel_rates"]
 
 
 class Rates(NamedTuple):
-    """Shares in [0, 1]; NaN where there is nothing to err on, or no threshold.
+    """Shares in [0, 1]; NaN without images or pixels of that kind, or without a threshold.
 
     Attributes:
-        false_alarms: of what is normal, what is above the threshold.
-        misses: of what is anomalous, what is not above it.
+        false_alarms: share of normal ones above the threshold.
+        misses: share of anomalous ones not above it.
     """
 
     false_alarms: float
@@ -22,7 +22,7 @@ class Rates(NamedTuple):
 
 
 def image_rates(scores: np.ndarray, labels: np.ndarray, threshold: float) -> Rates:
-    """Error rates of image scores ``(N,)`` with labels ``(N,)``, 1 for anomalous; NaN is no threshold."""
+    """Return the error rates of image scores ``(N,)`` with labels ``(N,)``, 1 for anomalous; NaN means no threshold."""
     alarms, anomalous = scores > threshold, labels > 0
     return _rates(threshold, alarms[~anomalous].sum(), (~anomalous).sum(), alarms[anomalous].sum(), anomalous.sum())
 
@@ -30,7 +30,7 @@ def image_rates(scores: np.ndarray, labels: np.ndarray, threshold: float) -> Rat
 def pixel_rates(
     maps: Iterable[np.ndarray], masks: Iterable[np.ndarray], thresholds: Mapping[str, float]
 ) -> dict[str, Rates]:
-    """Error rates of the pixels of all images together, by name of the threshold.
+    """Return the error rates of the pixels of all images together, by name of the threshold.
 
     Args:
         maps: ``(H, W)`` each.

@@ -45,7 +45,7 @@ class Representation(NamedTuple):
 def describe_representations(
     method: Method, normal: CachedFeatures, groups: Sequence[Positions], device: torch.device
 ) -> list[Representation]:
-    """Describes the representations of a method, level by level; nothing of methods without any.
+    """Describe the representations of a method, level by level; empty for methods without any.
 
     Args:
         method: trained, on ``device``, in evaluation mode.
@@ -59,14 +59,14 @@ def describe_representations(
 
 
 def _levels(method: Method, features: CachedFeatures, device: torch.device) -> Iterator[dict[_Key, Tensor]]:
-    """Representations ``(B, C, H, W)``, batch by batch."""
+    """Yield representations ``(B, C, H, W)``, batch by batch."""
     for batch in read_batches(features, torch.arange(len(features)), device):
         found = method.representations(batch).items()
         yield {(name, level): x for name, levels in found for level, x in enumerate(levels)}
 
 
 def _deviations(method: Method, features: CachedFeatures, device: torch.device) -> dict[_Key, np.ndarray]:
-    """Standard deviation of each dimension ``(C,)``."""
+    """Return the standard deviation of each dimension, ``(C,)``."""
     few = features[np.unique(np.linspace(0, len(features) - 1, _IMAGES).astype(int))]
     moments: dict[_Key, np.ndarray] = {}
     for batch in _levels(method, few, device):
@@ -82,7 +82,7 @@ def _deviations(method: Method, features: CachedFeatures, device: torch.device) 
 
 
 def _drawn(method: Method, groups: Sequence[Positions], device: torch.device) -> dict[_Key, dict[str, np.ndarray]]:
-    """Representations of chosen positions ``(N, C)``, by group."""
+    """Return the representations of chosen positions ``(N, C)``, by group."""
     rng = np.random.default_rng(0)
     found: dict[_Key, dict[str, list[np.ndarray]]] = {}
     for part in groups:
@@ -104,9 +104,9 @@ def _drawn(method: Method, groups: Sequence[Positions], device: torch.device) ->
 
 
 def _plane(drawn: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points ``(N, 2)`` in the plane of largest variance, the shares of its axes ``(2,)``, and groups ``(N,)``.
+    """Return points ``(N, 2)`` in the plane of largest variance, the shares of its axes ``(2,)``, and groups ``(N,)``.
 
-    Axes point to where their largest entry is positive, so that equal positions give equal planes.
+    The sign of each axis makes its largest entry positive, so equal positions give equal planes.
     """
     points, shares = np.zeros((sum(map(len, drawn.values())), 2)), np.zeros(2)
     if len(points) > 1:

@@ -23,7 +23,7 @@ __all__ = ["Scorer"]
 
 
 class Scorer:
-    """Scores pictures as the stages ``extract_features`` and ``score_run`` do, without files: the numbers are the same.
+    """Score pictures without files, with the same numbers as ``extract_features`` and ``score_run``.
 
     Args:
         model: trained method on ``device``, in evaluation mode when it scores.
@@ -31,7 +31,7 @@ class Scorer:
         device: where to compute.
         extractor: network of the recipe, if it is loaded.
         class_number: class of the pictures, for methods that take it.
-        batch_size: pictures that the method is given at once; the stages' own by default, for equal bits.
+        batch_size: pictures per call of the method; defaults to that of the stages, for equal bits.
         network: loads the network of the recipe, by default as ``load_extractor`` does.
     """
 
@@ -51,24 +51,24 @@ class Scorer:
         self.extractor = Extractor(recipe, device, network() if network and extractor is None else extractor)
 
     def at(self, batch_size: int) -> "Scorer":
-        """The same with another batch size; the network is shared."""
+        """Return a copy with another batch size that shares the network."""
         other = copy(self)
         other.batch_size = batch_size
         return other
 
     @cached_property
     def _network(self) -> nn.Module:
-        """The backbone that gradients go through, in torch's usual memory format."""
+        """Return the backbone for gradients, in torch's default memory format."""
         return self._load().to(self.device)
 
     def features(self, pictures: Sequence[Picture]) -> Features[StoredArray]:
-        """Features of pictures, computed when they are read."""
+        """Return features of pictures, computed on access."""
         computed = ComputedFeatures(pictures, self.extractor)
         features = self.recipe.features(computed.read(np.arange(len(pictures))))
         return of_class(features, self.class_number) if self.model.takes_class else features
 
     def score(self, pictures: Sequence[Picture]) -> ScoredImages:
-        """Scores pictures, whose features are in memory together.
+        """Score pictures; the features of all of them are held in memory.
 
         Raises:
             NfbenchError: a picture cannot be read, or a score is not finite.

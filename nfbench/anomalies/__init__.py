@@ -1,1 +1,1 @@
-"""Synthetic anomalies: one module each, found by its file name, and what few real anomalies they may be made of."""
+"""Synthetic anomalies: one module each, found by its file name, and the choice of a few real anomalies."""

@@ -44,15 +44,15 @@ class Synthetic(NamedTuple):
 
 
 class AnomalyGenerator(ABC):
-    """Makes anomalous images of normal ones. It keeps no state between calls, so that threads may share it.
+    """Generate anomalous images from normal ones. Calls keep no state, so threads may share a generator.
 
     Class attributes:
         title: name in tables and figures.
-        needs_real: whether the anomalies are made of real ones; the module then has the literal ``NEEDS_REAL = True``.
+        needs_real: whether the anomalies are made from real ones; its module then has ``NEEDS_REAL = True``.
 
     Args:
         normals: normal training images of one category.
-        anomalies: real anomalies with masks; only generators that need them look at them.
+        anomalies: real anomalies with masks; only generators that need them use them.
         size: side ``S`` in pixels of the square that images are resized to, by Pillow's bilinear filter.
 
     Raises:
@@ -64,10 +64,10 @@ class AnomalyGenerator(ABC):
 
     def __init__(self, normals: Sequence[Entry], anomalies: Sequence[Entry], size: int) -> None:
         if not normals:
-            raise NfbenchError(f"{self.title}: no normal image to make anomalies of; the split 'train' needs one")
+            raise NfbenchError(f"{self.title}: no normal image to make anomalies from; the split 'train' needs one")
         if self.needs_real and not anomalies:
             folder = normals[0].image
-            raise NfbenchError(f"{self.title}: needs real anomalies, got none beside {folder}; choose at least one")
+            raise NfbenchError(f"{self.title}: needs real anomalies, got none for {folder}; choose at least one")
         if size < MIN_SIZE:
             raise NfbenchError(f"{self.title}: images of {size} pixels are too small; use at least {MIN_SIZE}")
         self.normals = tuple(normals)
@@ -75,12 +75,12 @@ class AnomalyGenerator(ABC):
         self.size = size
 
     def __len__(self) -> int:
-        """Number of images that it makes variants of: the normal images, or the real anomalies where it needs them."""
+        """Return the number of images that have variants: the normal images, or the real anomalies if needed."""
         return len(self.anomalies if self.needs_real else self.normals)
 
     @abstractmethod
     def __call__(self, index: int, seed: int) -> Synthetic:
-        """A variant of one image.
+        """Return a variant of one image.
 
         Args:
             index: number of the image, from 0 to ``len(self) - 1``.
@@ -92,25 +92,25 @@ class AnomalyGenerator(ABC):
         """
 
     def random(self, index: int, seed: int) -> np.random.Generator:
-        """The source of all random choices of one call."""
+        """Return the source of all random choices of one call."""
         if not 0 <= index < len(self):
             raise IndexError(f"{self.title}: no image {index} among {len(self)}")
         return np.random.default_rng((index, seed))
 
     def read_normal(self, index: int) -> Image.Image:
-        """A normal image, resized to ``(S, S)``."""
+        """Return a normal image, resized to ``(S, S)``."""
         return read_checked_image(self.normals[index]).resize((self.size, self.size), Image.Resampling.BILINEAR)
 
 
 def find_generator(name: str) -> type[AnomalyGenerator]:
-    """The generator of this name; an error names the nearest one."""
+    """Return the generator with this name; an error names the nearest one."""
     return exported(PACKAGE, name, "GENERATOR", subclass_of=AnomalyGenerator)
 
 
 def make_generator(
     config: AnomaliesConfig, entries: Sequence[Entry], seed: int, size: int
 ) -> tuple[AnomalyGenerator, list[Entry]]:
-    """The generator that a variant asks for, on a category's images.
+    """Return the generator that a variant configures, on a category's images.
 
     Args:
         config: names the generator and says how many real anomalies it takes, if any.
@@ -119,7 +119,7 @@ def make_generator(
         size: side of the square that images are resized to.
 
     Returns:
-        The generator, and all images that it makes its own of.
+        The generator, and all images that it uses.
 
     Raises:
         NfbenchError: an unknown generator, or images that it cannot work with.
@@ -133,12 +133,12 @@ def make_generator(
 
 
 def view_seed(name: str, seed: int, index: int, view: int) -> int:
-    """Seed of a cached view: variant number ``view`` of image ``index`` by the generator ``name``."""
+    """Return the seed of a cached view: variant number ``view`` of image ``index`` by the generator ``name``."""
     return derive_seed(name, seed, index, view)
 
 
 def random_corner(frame: tuple[int, int], part: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
-    """A random place for a part inside of a frame: the (x, y) of its upper left corner; both sizes as (width, height).
+    """Return the upper left corner (x, y) of a random place for a part in a frame; sizes are (width, height).
 
     The part must not be larger than the frame.
     """
@@ -146,13 +146,13 @@ def random_corner(frame: tuple[int, int], part: tuple[int, int], rng: np.random.
 
 
 def crop_patch(image: Image.Image, part: tuple[int, int], rng: np.random.Generator) -> Image.Image:
-    """A part of the given (width, height) from a random place of an image."""
+    """Return a part of the given (width, height) from a random place of an image."""
     x, y = random_corner(image.size, part, rng)
     return image.crop((x, y, x + part[0], y + part[1]))
 
 
 def jitter_colors(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
-    """Changes brightness, contrast, saturation and hue at random, in a random order.
+    """Change brightness, contrast, saturation and hue at random, in a random order.
 
     The first three are multiplied by a factor from [1 - strength, 1 + strength]; the hue is shifted by a share of its
     circle from [-strength, strength], at most half of it. This is what torchvision's ``ColorJitter`` does.

@@ -1,4 +1,4 @@
-"""Foreground of an image: the object, told from its background by grey levels."""
+"""Foreground of an image: the object, separated from its background by grey levels."""
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ _THIN = 0.25
 
 
 def foreground_mask(image: np.ndarray) -> np.ndarray:
-    """Marks the object in an image.
+    """Return a mask of the object in an image.
 
     On a copy of at most 256 pixels (edges are exact to ``max(H, W) / 256`` pixels), Otsu's threshold splits the
     slightly blurred grey levels in two sides, and the one that holds two thirds of the border is the background. From
@@ -43,7 +43,7 @@ def foreground_mask(image: np.ndarray) -> np.ndarray:
 
 
 def _separate(grey: np.ndarray) -> np.ndarray | None:
-    """The side of a threshold that is not the background, 0 or 1; None where there is no background."""
+    """Return the side of a threshold that is not the background, 0 or 1; None without a background."""
     threshold, bright = cv2.threshold(grey, 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     above = grey > threshold
     if above.all() or not above.any() or grey[above].mean() - grey[~above].mean() < _LEAST_CONTRAST:
@@ -57,9 +57,9 @@ def _separate(grey: np.ndarray) -> np.ndarray | None:
 
 
 def _tidy(side: np.ndarray) -> np.ndarray:
-    """Large pieces without thin parts, gaps and holes; 0 or 1."""
+    """Return large pieces without thin parts, gaps and holes; 0 or 1."""
     margin = 2 * max(_OPENING, _CLOSING)
-    # an object may go on beyond the frame
+    # an object may continue beyond the frame
     padded = cv2.copyMakeBorder(side, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
     opened = cv2.morphologyEx(padded, cv2.MORPH_OPEN, _disc(_OPENING))
     if opened.sum() >= _THIN * padded.sum():

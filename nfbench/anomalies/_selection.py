@@ -1,4 +1,4 @@
-"""The few-anomaly setting: which real anomalies are taken out of the test set for training."""
+"""The few-anomaly setting: choose the real anomalies that move from the test set to training."""
 
 import os
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ __all__ = ["choose_anomalies"]
 
 
 def choose_anomalies(entries: Sequence[Entry], count: int, seed: int) -> list[Entry]:
-    """Takes real anomalies from a category's test images, as evenly as possible from all kinds of defect.
+    """Take real anomalies from a category's test images, as evenly as possible from all kinds of defect.
 
-    Each kind gives ``count // n_kinds`` images, or all that it has; what then lacks is taken one by one from kinds in
+    Each kind gives ``count // n_kinds`` images, or all that it has; the rest is taken one by one from kinds in
     random order (BGAD's setting, Yao et al., CVPR 2023, there with Python's generator and in the order of a list).
     Images whose mask marks no pixel are never taken. The choice follows from the names of defects and files and the
     seed, not from the order of ``entries``.
@@ -39,23 +39,23 @@ def choose_anomalies(entries: Sequence[Entry], count: int, seed: int) -> list[En
             "training with real anomalies needs masks"
         )
     if count < 1:
-        raise NfbenchError(f"{folder}: {count} real anomalies asked for; ask for at least 1")
+        raise NfbenchError(f"{folder}: {count} real anomalies requested; request at least 1")
     if count >= len(anomalies):
         raise NfbenchError(
-            f"{folder}: {count} real anomalies asked for, {len(anomalies)} are there and at least 1 must stay in the "
-            "test set; ask for fewer"
+            f"{folder}: {count} real anomalies requested, {len(anomalies)} exist and at least 1 must stay in the "
+            "test set; request fewer"
         )
     marked = [entry for entry in anomalies if read_checked_mask(entry).any()]
     if count > len(marked):
         raise NfbenchError(
-            f"{folder}: {count} real anomalies asked for, {len(marked)} of {len(anomalies)} have a mask that marks a "
-            "pixel; ask for fewer"
+            f"{folder}: {count} real anomalies requested, {len(marked)} of {len(anomalies)} have a mask that marks a "
+            "pixel; request fewer"
         )
     return sorted(_take_evenly(marked, count, seed), key=lambda entry: entry.image)
 
 
 def _take_evenly(entries: Sequence[Entry], count: int, seed: int) -> list[Entry]:
-    """One image of each kind in turn, until there are enough; kinds and images in an order that the seed decides."""
+    """Take one image of each kind in turn, until there are enough; the seed decides the order."""
     by_kind: dict[str, list[Entry]] = {}
     for entry in entries:
         by_kind.setdefault(entry.defect, []).append(entry)

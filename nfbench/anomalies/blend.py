@@ -41,7 +41,7 @@ class BlendAndScar(AnomalyGenerator):
         self.jitter = _LARGEST_JITTER * np.random.default_rng(seed).random()
 
     def __call__(self, index: int, seed: int) -> Synthetic:
-        """A variant of the normal image ``index``."""
+        """Return a variant of the normal image ``index``."""
         rng = self.random(index, seed)
         image = self.read_normal(index)
         case = rng.random()
@@ -64,7 +64,7 @@ class BlendAndScar(AnomalyGenerator):
         return Synthetic(np.rint(normal + weight * (donor - normal)).astype(np.uint8), mask)
 
     def _donor(self, rng: np.random.Generator) -> Image.Image:
-        """A part of any normal image, enlarged, flipped and in other colours."""
+        """Return a part of any normal image, enlarged, flipped and in other colours."""
         side = round(_DONOR_SCALE * self.size)
         image = read_checked_image(self.normals[rng.integers(len(self.normals))])
         image = image.resize((side, side), Image.Resampling.BILINEAR)
@@ -117,7 +117,7 @@ def draw_scar_mask(size: int, rng: np.random.Generator) -> tuple[tuple[int, int]
         width = int(rng.integers(max(1, size // 64), size // 8, endpoint=True))
         angle = rng.uniform(-45, 45)
         alpha = Image.new("L", (width, height), 255).rotate(angle, Image.Resampling.NEAREST, expand=True)
-        if alpha.getbbox():  # a turn can lose a rectangle of one pixel
+        if alpha.getbbox():  # rotation can lose a rectangle of one pixel
             return (width, height), angle, alpha
 
 

@@ -26,7 +26,7 @@ class CutPaste(AnomalyGenerator):
     title = "CutPaste"
 
     def __call__(self, index: int, seed: int) -> Synthetic:
-        """A variant of the normal image ``index``."""
+        """Return a variant of the normal image ``index``."""
         rng = self.random(index, seed)
         image = self.read_normal(index)
         shape = draw_patch_shape(self.size, rng)
@@ -39,7 +39,7 @@ class CutPaste(AnomalyGenerator):
 
 
 def draw_patch_shape(size: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Width and height of a patch in pixels, for an image of side ``size``."""
+    """Return width and height of a patch in pixels, for an image of side ``size``."""
     area = rng.uniform(*AREA) * size**2
     aspect = rng.uniform(*ASPECTS[rng.integers(2)])
     return max(1, round(math.sqrt(area * aspect))), max(1, round(math.sqrt(area / aspect)))

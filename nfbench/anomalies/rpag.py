@@ -58,7 +58,7 @@ class RealAnomalies(AnomalyGenerator):
                 raise NfbenchError(f"{self.title}: {entry.image} has no mask; use anomalies with masks")
 
     def __call__(self, index: int, seed: int) -> Synthetic:
-        """A variant of the real anomaly ``index``."""
+        """Return a variant of the real anomaly ``index``."""
         rng = self.random(index, seed)
         entry = self.anomalies[index]
         image = read_checked_image(entry)
@@ -85,7 +85,7 @@ class RealAnomalies(AnomalyGenerator):
 
 
 def augment(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Passes an image ``(H, W, 3)`` uint8 and its mask ``(H, W)`` bool through three of the ten operations.
+    """Apply three of the ten operations to an image ``(H, W, 3)`` uint8 and its mask ``(H, W)`` bool.
 
     Returns:
         Image and mask, changed jointly; a quarter turn swaps ``H`` and ``W``.
@@ -94,7 +94,7 @@ def augment(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tu
     known = _operations(library)
     chosen = rng.choice(len(known), N_OPERATIONS, replace=False)
     operations = library.Compose([known[number] for number in chosen])
-    # one source for all: with a 'seed', each operation would have its own one of the same seed, and draw the same
+    # one shared source: with a 'seed', all operations would draw the same numbers
     operations.set_random_state(np.random.default_rng(rng.integers(2**63)), random.Random(int(rng.integers(2**63))))
     changed = operations(image=image, mask=mask.astype(np.uint8))
     return changed["image"], changed["mask"] > 0
@@ -103,7 +103,7 @@ def augment(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tu
 def paste_in_foreground(
     normal: np.ndarray, image: np.ndarray, mask: np.ndarray, foreground: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Copies the marked pixels of an anomalous image on a normal one.
+    """Copy the marked pixels of an anomalous image to a normal one.
 
     Where more than two thirds of them lie in the foreground, they stay in place. Otherwise each piece of the mask (what
     lies inside of one outer contour) is moved, so that its centroid lies on a random point of the foreground, which is
@@ -137,7 +137,7 @@ def paste_in_foreground(
 
 
 def _pieces(mask: np.ndarray) -> list[np.ndarray]:
-    """The marked pixels inside of each outer contour, ``(2, N)`` rows and columns each."""
+    """Return the marked pixels inside each outer contour, ``(2, N)`` rows and columns each."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     pieces = []
     for contour in contours:
@@ -158,7 +158,7 @@ def _points_inside(foreground: np.ndarray, margins: np.ndarray) -> np.ndarray:
 
 
 def _resize(image: Image.Image, mask: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Image and mask at (width, height)."""
+    """Resize image and mask to (width, height)."""
     if image.size != shape:
         image = image.resize(shape, Image.Resampling.BILINEAR)
         mask = np.array(Image.fromarray(mask).resize(shape, Image.Resampling.NEAREST))
@@ -166,7 +166,7 @@ def _resize(image: Image.Image, mask: np.ndarray, shape: tuple[int, int]) -> tup
 
 
 def _fit(image: np.ndarray, mask: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Crops and pads image and mask about the centre to (height, width)."""
+    """Crop and pad image and mask about the centre to (height, width)."""
     if mask.shape == shape:
         return image, mask
     frame, fitted = np.zeros((*shape, 3), dtype=np.uint8), np.zeros(shape, dtype=bool)
@@ -184,12 +184,12 @@ def _albumentations() -> ModuleType:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask a server for newer versions
     import albumentations
 
-    cv2.setNumThreads(1)  # images are made side by side, one on each core
+    cv2.setNumThreads(1)  # images are made in parallel, one per core
     return albumentations
 
 
 def _operations(library: ModuleType) -> list[Any]:
-    """The ten operations; those in a group are chosen in proportion to their ``p``."""
+    """Return the ten operations; members of a group are chosen in proportion to their ``p``."""
     mirror = {"border_mode": cv2.BORDER_REFLECT_101}  # of image and mask alike
     both = library.Sequential([library.HorizontalFlip(p=1), library.VerticalFlip(p=1)])
     return [

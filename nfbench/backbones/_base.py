@@ -52,12 +52,12 @@ class WeightPackage:
 
 
 def halving_levels(channels: tuple[int, ...], stride: int = 2) -> dict[int, Level]:
-    """Levels 0, 1, .. of which the first has this ``stride`` and each next one twice that of the one before."""
+    """Return levels 0, 1, ..; the first has this ``stride``, and each next one doubles it."""
     return {index: Level(width, stride * 2**index) for index, width in enumerate(channels)}
 
 
 def side_by_side(name: str, *parts: "Backbone") -> "Backbone":
-    """Backbones that see the image at one size, with the normalization of the first: their default levels in a row."""
+    """Combine backbones with one input size and the first one's normalization; concatenate their default levels."""
     first = parts[0]
     taps = dict(enumerate(part.taps[level] for part in parts for level in part.levels))
     names = " and ".join(part.timm_name for part in parts)
@@ -75,7 +75,7 @@ class Backbone:
     Attributes:
         name: timm's name with its weight tag, or the name that papers use; what commands, paths and tables use.
         timm_name: name and tag that timm's hub knows.
-        taps: all levels by their index; the extractor says what of. Without any, features are the image alone.
+        taps: all levels by index; the extractor defines what they are. Without any, features are only the image.
         levels: indices of the levels that methods use by default, fine to coarse.
         input_size: default side of the square input, in pixels.
         mean, std: normalization of RGB values in [0, 1].
@@ -85,7 +85,7 @@ class Backbone:
         fixed_size: position embeddings allow no side but ``input_size``.
         extractor: how levels are taken, a name in ``extractors.EXTRACTORS``; by default timm's ``features_only``.
         output_side: a level's side by the input's side and the level's stride.
-        parts: backbones side by side; their default levels in this order are the levels 0, 1, .. of the whole. Where
+        parts: combined backbones; their default levels in this order are the levels 0, 1, .. of the whole. Where
             their input sizes differ from its own, they see the image scaled to their size.
         url: where the weights are if not in timm's hub; the file's name ends in the first digits of its SHA-256.
     """
@@ -108,13 +108,13 @@ class Backbone:
 
     @property
     def weights(self) -> str:
-        """Where the weights are from by default: ``package``, ``hub``, or ``none`` of a backbone without levels."""
+        """Return the default source of weights: ``package``, ``hub``, or ``none`` for a backbone without levels."""
         if not self.taps:
             return "none"
         return "package" if all(part.package for part in self.parts or (self,)) else "hub"
 
     def levels_of_parts(self, levels: tuple[int, ...]) -> list[tuple["Backbone", tuple[int, ...]]]:
-        """The parts that have some of these ``levels``, each with its own indices of them."""
+        """Return the parts that have some of these ``levels``, each with its own indices."""
         owners = [(part, level) for part in self.parts for level in part.levels]
         wanted = [owners[level] for level in levels]
         found = [(part, tuple(level for owner, level in wanted if owner is part)) for part in self.parts]
@@ -123,7 +123,7 @@ class Backbone:
     def shapes(
         self, input_size: int, levels: tuple[int, ...] | None = None, scales: tuple[int, ...] | None = None
     ) -> list[tuple[int, int, int]]:
-        """``(C, H, W)`` of each level at an input of ``input_size`` pixels: for each scale, the levels fine to coarse.
+        """Return ``(C, H, W)`` of each level at ``input_size`` pixels: for each scale, the levels fine to coarse.
 
         Raises:
             NfbenchError: a level that the backbone does not have, or an input that it cannot take.
@@ -134,10 +134,10 @@ class Backbone:
         return [self._shape(tap, side) for side in sides for tap in taps]
 
     def check_levels(self, levels: tuple[int, ...]) -> None:
-        """Passes where the backbone has all these levels.
+        """Check that the backbone has all these levels.
 
         Raises:
-            NfbenchError: it has not.
+            NfbenchError: a level is missing.
         """
         unknown = [level for level in levels if level not in self.taps]
         if unknown:
@@ -163,7 +163,7 @@ class Backbone:
 
 @cache
 def _all_backbones() -> dict[str, tuple[Backbone, str]]:
-    """All backbones by name, each with the module that describes it."""
+    """Return all backbones by name, each with the module that describes it."""
     found: dict[str, tuple[Backbone, str]] = {}
     for family in plugin_names(PACKAGE):
         for backbone in exported(PACKAGE, family, "BACKBONES", instance_of=Sequence):
@@ -181,7 +181,7 @@ def backbone_names() -> list[str]:
 
 
 def find_backbone(name: str) -> Backbone:
-    """The backbone of this name.
+    """Return the backbone with this name.
 
     Raises:
         NfbenchError: no such backbone; the message names the nearest one.
@@ -190,7 +190,7 @@ def find_backbone(name: str) -> Backbone:
 
 
 def family_of(name: str) -> str:
-    """The module that describes a backbone, such as ``nfbench.backbones.resnet``.
+    """Return the module that describes a backbone, such as ``nfbench.backbones.resnet``.
 
     Raises:
         NfbenchError: no such backbone; the message names the nearest one.

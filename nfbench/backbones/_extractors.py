@@ -1,4 +1,4 @@
-"""How the levels of a backbone are taken: what is cut off a network, at which sizes it sees the image, how it pads.
+"""Extractors of a backbone's levels: how a network is cut, its input sizes and its padding.
 
 No module here keeps state between calls, so that threads can share one, and gradients reach the image.
 """
@@ -40,7 +40,7 @@ def create_network(backbone: Backbone, **arguments: Any) -> Any:
 
 
 def import_timm() -> ModuleType:
-    """Imports timm without two of its models, unused here, whose definition imports torch's compiler (1 s)."""
+    """Import timm without two of its models, unused here, whose definition imports torch's compiler (1 s)."""
     import_torchvision()  # timm imports torchvision
     with deferred("timm.models.naflexvit", "timm.models.gemma4_vit"):
         import timm
@@ -48,7 +48,7 @@ def import_timm() -> ModuleType:
 
 
 def tensor_shapes(backbone: Backbone) -> dict[str, tuple[int, ...]]:
-    """Shapes of all tensors of the whole network by their names, without their values."""
+    """Return the shapes of all tensors of the whole network by name, without values."""
     import_timm()  # before the device is set, as importing may make tensors
 
     with torch.device("meta"):
@@ -68,7 +68,7 @@ def _features_only(backbone: Backbone, levels: Sequence[int], pretrained: bool) 
 
 
 def _truncated_features(backbone: Backbone, levels: Sequence[int], pretrained: bool) -> nn.Module:
-    """An EfficientNet's ``features_only``, without the stages after the last level, which timm runs for nothing."""
+    """An EfficientNet's ``features_only``, without the unused stages after the last level, which timm would run."""
     model: Any = _features_only(backbone, levels, pretrained)
     last = model.feature_info.module_name()[-1]  # such as 'blocks.4'
     model.blocks = model.blocks[: int(last.rpartition(".")[2]) + 1]
@@ -106,7 +106,7 @@ class _Projections(_Stages):
     """Output of the projecting convolution of a stage's last block, before batch normalization and the residual."""
 
     def tap(self, stage: nn.Sequential, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Runs the last block, an inverted residual, by its parts."""
+        """Run the last block, an inverted residual, by its parts."""
         block: Any = stage[-1]
         x = stage[:-1](x)
         y = block.bn2(block.conv_dw(block.bn1(block.conv_pw(x))))
@@ -125,7 +125,7 @@ class _Tokens(nn.Module):
         self.levels = list(levels)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """``(B, 3, S, S)`` to one ``(B, C, H, W)`` per level; tokens that are no patches are dropped."""
+        """``(B, 3, S, S)`` to one ``(B, C, H, W)`` per level; tokens other than patches are dropped."""
         return self.model.forward_intermediates(x, indices=self.levels, norm=True, intermediates_only=True)
 
 
@@ -162,11 +162,11 @@ EXTRACTORS: dict[str, Callable[[Backbone, Sequence[int], bool], nn.Module]] = {
     "alexnet": _AlexNet,
     "nothing": _Nothing,
 }
-"""By name: what builds ``(B, 3, S, S)`` to a list of ``(B, C, H, W)``; the flag asks for timm's hub's weights."""
+"""Builders of extractors by name; the flag requests weights from timm's hub."""
 
 
 class SideBySide(nn.Module):
-    """Networks that see the image at sizes of their own, given as shares of its side."""
+    """Networks with their own input sizes, given as shares of the image's side."""
 
     def __init__(self, parts: Sequence[nn.Module], shares: Sequence[Fraction], interpolation: str) -> None:
         super().__init__()

@@ -33,7 +33,7 @@ def load_backbone(
     interpolation: str | None = None,
     padding: str = "zeros",
 ) -> nn.Module:
-    """Builds the frozen extractor and gives it its weights.
+    """Build the frozen extractor and load its weights.
 
     Args:
         backbone: description of the backbone.
@@ -75,7 +75,7 @@ def load_backbone(
 
 
 def state_hash(model: nn.Module) -> str:
-    """SHA-256 over names and values of all parameters and buffers."""
+    """Return the SHA-256 over names and values of all parameters and buffers."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -111,7 +111,7 @@ def _weights_of_part(part: Backbone, weights: str) -> str:
     paths = [Path(weights) / f"{part.timm_name}.{ending}" for ending in ("safetensors", "pth")]
     found = next((path for path in paths if path.is_file()), None)
     if found is None:
-        raise NfbenchError(f"weights {weights}: must be a folder with {paths[0].name} (or .pth) and its like in it")
+        raise NfbenchError(f"weights {weights}: must be a folder with {paths[0].name} (or .pth), one file per network")
     return str(found)
 
 
@@ -124,7 +124,7 @@ def _from_hub(backbone: Backbone, levels: tuple[int, ...]) -> nn.Module:
 
 
 def _from_url(backbone: Backbone, url: str) -> dict[str, Tensor]:
-    """Fetches a file as torch.hub does, into its cache, and compares the hash in the file's name."""
+    """Download a file to torch.hub's cache, and check the hash in the file's name."""
     try:
         with deadline(_LONGEST_DOWNLOAD):
             state = torch.hub.load_state_dict_from_url(
@@ -144,7 +144,7 @@ def _not_fetched(backbone: Backbone, source: str, error: Exception) -> NfbenchEr
 
 
 def _from_package(backbone: Backbone, package: WeightPackage) -> dict[str, Tensor]:
-    """Reads the package's tensors, which stand in the order of timm's own, under timm's names."""
+    """Read the package's tensors, which are in timm's order, under timm's names."""
     path = _package_file(backbone, package)
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != package.sha256:
@@ -164,7 +164,7 @@ def _package_file(backbone: Backbone, package: WeightPackage) -> Path:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    """Tensors by name; no code in the file is run.
+    """Read tensors by name; no code in the file is run.
 
     Raises:
         NfbenchError: the file is missing, damaged, or holds something else.

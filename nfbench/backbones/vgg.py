@@ -14,7 +14,7 @@ __all__ = ["BACKBONES"]
 
 
 def _output_side(side: int, stride: int) -> int:
-    return side // stride  # poolings drop what is left over
+    return side // stride  # poolings drop the remainder
 
 
 def _vgg(name: str) -> Backbone:

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 BATCH = 16
-"""Images of a batch where no setting says another number."""
+"""Default number of images per batch."""
 
 CachedFeatures = Features[StoredArray | Tensor]
 """Features of all images of a view as they are stored, or in memory; each array is indexed by image."""
@@ -42,7 +42,7 @@ _Live = dict[tuple[int, bytes], Callable[[], list[Tensor]]]
 
 
 class Source(ABC):
-    """Where the features of some images come from."""
+    """Source of the features of some images."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -52,19 +52,19 @@ class Source(ABC):
     def begin(
         self, indices: Tensor, draws: Tensor, pool: Executor
     ) -> Callable[[], tuple[Features[Tensor], Tensor | None]]:
-        """Begins to read images, by the threads of a pool where that is work, and returns what waits for them.
+        """Start to read images, with a thread pool where useful, and return a function that waits for them.
 
         Args:
             indices: ``(B,)``, the images.
-            draws: ``(B,)``, random integers, from which all that is random follows.
+            draws: ``(B,)``, random integers that determine all random choices.
             pool: of threads.
 
         Returns:
-            A function that gives features as float32, and masks ``(B, S, S)`` if the images may be anomalous.
+            A function that returns features as float32, and masks ``(B, S, S)`` if the images may be anomalous.
         """
 
     def read(self, indices: Tensor, draws: Tensor) -> tuple[Features[Tensor], Tensor | None]:
-        """Reads images; see ``begin``."""
+        """Read images; see ``begin``."""
         with thread_pool(torch.get_num_threads()) as pool:
             return self.begin(indices, draws, pool)()
 
@@ -105,7 +105,7 @@ def read_batches(
 def begin_batch(
     features: CachedFeatures, indices: Tensor, device: torch.device, pool: Executor
 ) -> Callable[[], Features[Tensor]]:
-    """Begins to read features of some images, and returns what waits for them; see ``read_batch``."""
+    """Start to read features of some images, and return a function that waits for them; see ``read_batch``."""
     live: _Live = {}
     begun = {id(part): _begin(part, indices, device, pool, live) for part in features.parts()}
 
@@ -117,7 +117,7 @@ def begin_batch(
 
 
 def begin_rows(array: StoredArray, rows: Tensor, device: torch.device, pool: Executor) -> Callable[[], Tensor]:
-    """Begins to read rows ``(B,)`` of an array, as they are, for a device.
+    """Start to read rows ``(B,)`` of an array, unconverted, for a device.
 
     For a CPU nothing is read ahead. For another device a thread of the pool reads them into memory from which the
     device copies while it computes.

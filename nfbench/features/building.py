@@ -23,7 +23,7 @@ def build_on(
     n_classes: int = 1,
     network: Callable[[], nn.Module] | None = None,
 ) -> Method:
-    """Builds a method for the features of a backbone; see ``build_method``.
+    """Build a method for the features of a backbone; see ``build_method``.
 
     Args:
         backbone: its configuration.
@@ -39,7 +39,7 @@ def build_on(
 
 
 def count_on(backbone: BackboneConfig, method: str, settings: MethodSettings, n_classes: int = 1) -> Method:
-    """Builds a method as ``build_on`` does without memory for its parameters: they have shapes, but no values."""
+    """Build a method as ``build_on`` does, with parameters that have shapes but no values and take no memory."""
     if not backbone.frozen:
         import_timm()  # before the device is set, as importing may make tensors
     with torch.device("meta"):

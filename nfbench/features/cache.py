@@ -42,7 +42,7 @@ __all__ = ["FeatureCache", "fill_cache"]
 MASKS = "masks"
 
 Fill = Callable[[range, list[np.ndarray]], None]
-"""Fills the arrays of some images, of pseudo-anomalies those of the masks last."""
+"""Fill the arrays of some images; the masks of pseudo-anomalies come last."""
 
 
 class FeatureCache:
@@ -82,7 +82,7 @@ class FeatureCache:
 
     @property
     def pseudo_views(self) -> tuple[Features[np.ndarray], np.ndarray]:
-        """Features and masks of pseudo-anomalies, which are in one piece always.
+        """Return features and masks of pseudo-anomalies, which are never sharded.
 
         Raises:
             NfbenchError: they are features of other images.
@@ -96,7 +96,7 @@ class FeatureCache:
         return self.features.map(whole), whole(self.masks)
 
     def part(self, first: int, last: int) -> Features[StoredArray]:
-        """Features of consecutive images, stored as those of the cache; none is read."""
+        """Return the stored features of consecutive images without reading them."""
         if (first, last) == (0, len(self)):
             return self.features
         computed: dict[int, ComputedFeatures] = {}  # levels that are computed together stay together
@@ -122,7 +122,7 @@ class FeatureCache:
         """
         difference = describe_difference(self.meta, other, ignore=("view", "images_sha256", "n_images", "synthesis"))
         if difference:
-            raise NfbenchError(f"features do not go together: {self.path} and {other_path} differ in {difference}")
+            raise NfbenchError(f"features do not match: {self.path} and {other_path} differ in {difference}")
 
     def require_images(self, entries: Sequence[Entry], manifest: str | Path) -> None:
         """Check that the features are those of ``entries``, image by image.
@@ -154,16 +154,16 @@ class FeatureCache:
 
 
 def fill_cache(meta_path: str | Path, meta: FeatureMeta, fill: Fill, limit: int = SHARD_BYTES) -> list[CachedFile]:
-    """Writes the arrays of a cache, in shards where they have more than ``limit`` bytes; shards that are there stay.
+    """Write the arrays of a cache, in shards above ``limit`` bytes; existing shards stay.
 
     Args:
-        meta_path: where ``meta.json`` goes; the levels go beside it.
+        meta_path: path of ``meta.json``; the levels go next to it.
         meta: everything that determines the values.
         fill: computes the values of some images.
-        limit: of the bytes of one shard; pseudo-anomalies are in one piece always.
+        limit: largest number of bytes of one shard; pseudo-anomalies are never sharded.
 
     Returns:
-        What ``meta.json`` says of the files.
+        The entries of ``meta.json`` about the files.
 
     Raises:
         NfbenchError: the disk is full, seen before the first value of a shard is written.
@@ -211,7 +211,7 @@ def _arrays(
     kinds: Mapping[str, tuple[np.dtype, tuple[int, ...]]],
     images: range,
 ) -> Iterator[tuple[list[np.ndarray], list[CachedFile]]]:
-    """Gives arrays to fill; when the block ends well, they take their names, and the list says what they are."""
+    """Yield arrays to fill; on success, rename them to their final names and list them."""
     files: list[CachedFile] = []
     with ExitStack() as stack:
         temporary = {name: stack.enter_context(atomic_path(folder / named[name])) for name in kinds}

@@ -76,7 +76,7 @@ def extract_features(
         online: manifest of the images, for a cache without values: they are computed whenever they are read. Its
             ``seconds`` are those of the first images, times their share.
         shard_bytes: caches of more bytes are written in shards.
-        spec: what the stage was told, kept in ``meta.json``.
+        spec: the spec of the stage, kept in ``meta.json``.
 
     Returns:
         The description of the cache.
@@ -135,7 +135,7 @@ def extract_features(
 def _fill(
     extractor: Extractor, read: Read[int], images: range, per_task: int, arrays: Sequence[np.ndarray], label: str
 ) -> None:
-    """Extracts images into arrays, those of their masks last; one batch is written while the next is passed."""
+    """Extract images into arrays, masks last; write one batch while the next is computed."""
     views = max(1, extractor.recipe.backbone.rotations)
     size = max(1, extractor.at_once // views) if streams(extractor.device) else per_task
     batches = [images[first : first + size] for first in range(0, len(images), size)]
@@ -161,6 +161,6 @@ def _refuse_other_cache(meta_path: Path, meta: FeatureMeta) -> None:
         return
     if found.key != cache_key(meta):
         raise NfbenchError(
-            f"{meta_path} holds other features than asked for; they differ in "
+            f"{meta_path} holds other features than requested; they differ in "
             f"{describe_difference(found, meta)}; delete it or choose another folder"
         )

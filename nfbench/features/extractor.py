@@ -23,9 +23,9 @@ from nfbench.features.recipe import Recipe
 __all__ = ["CPU_BATCH", "Extracted", "Extractor", "Read", "filled_up", "streams", "thread_pool"]
 
 CPU_BATCH = 2
-"""Images that a thread passes at once on a CPU: few at a time stay in the core's cache."""
+"""Images per forward pass of a thread on a CPU: a few fit into the core's cache."""
 LARGEST_BATCH = 128
-"""Images of a batch on other devices, at most: more make them no faster."""
+"""Largest number of images per batch on other devices: more are not faster."""
 LARGEST_BYTES = 2**29
 """Bytes of the stored features of such a batch, at most: some batches wait in the host's memory."""
 MEMORY_SHARE = 0.5
@@ -73,7 +73,7 @@ class Extractor:
 
     @cached_property
     def at_once(self) -> int:
-        """Images that the backbone is given at once, each rotated view counted.
+        """Return the number of images per forward pass, counting each rotated view.
 
         On a CPU always the same number. On another device, those that take a share of its free memory, by what a few
         images take; halved whenever the memory runs out after all.
@@ -93,7 +93,7 @@ class Extractor:
         return max(1, int(min(LARGEST_BATCH, LARGEST_BYTES / stored, fitting)))
 
     def begin(self, read: Read[T], items: Sequence[T], pool: Executor, per_task: int = 1) -> Callable[[], Extracted]:
-        """Begins to extract the features of some images, and returns what waits for them.
+        """Start to extract the features of some images, and return a function that waits for them.
 
         Args:
             read: reads images; called by the threads of the pool.
@@ -118,13 +118,13 @@ class Extractor:
         return end
 
     def _in_thread(self, read: Read[T], items: Sequence[T], count: int) -> Extracted:
-        """Passes as many images as ever: the last bits of a feature may depend on the size of the batch."""
+        """Pass a fixed number of images: the last bits of a feature may depend on the batch size."""
         images, masks = read(items)
         levels = self._pass(filled_up(images, count), CPU_BATCH)
         return Extracted([level[: len(items)] for level in levels], masks)
 
     def _streamed(self, images: Tensor, masks: Tensor | None) -> Extracted:
-        """Passes images of any number in batches, which become smaller where the memory runs out."""
+        """Pass any number of images in batches, which shrink if memory runs out."""
         parts: list[list[Tensor]] = []
         first, views = 0, images.shape[1] if images.ndim == 5 else 1
         while first < len(images):
@@ -141,7 +141,7 @@ class Extractor:
         return Extracted(_cat_levels(parts), masks)
 
     def _lower(self, error: Exception) -> None:
-        """Halves the batch after the memory has run out."""
+        """Halve the batch after memory has run out."""
         if self.at_once == 1:
             backbone = self.recipe.backbone
             raise NfbenchError(
@@ -167,7 +167,7 @@ def filled_up(images: Tensor, count: int) -> Tensor:
 
 
 def streams(device: torch.device) -> bool:
-    """Whether images are passed as one stream of batches, rather than by each thread."""
+    """Return whether images are passed as one stream of batches instead of by each thread."""
     return device.type != "cpu"
 
 
@@ -190,7 +190,7 @@ def _joined(parts: Sequence[tuple[Tensor, Tensor | None]], device: torch.device)
 
 @contextmanager
 def thread_pool(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that compute on one core each; what waits in the pool is dropped when the context ends."""
+    """Threads that use one core each; the end of the context drops waiting work."""
     pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
     try:
         yield pool

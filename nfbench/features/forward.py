@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 Picture = Entry | Image.Image
-"""An image: an entry of a manifest, or what is decoded already."""
+"""An image: an entry of a manifest, or a decoded image."""
 
 DTYPE = np.dtype(np.float16)
 TRANSFORM = "RGB, resized to a square by Pillow's bilinear filter"
@@ -43,7 +43,7 @@ TRANSFORM = "RGB, resized to a square by Pillow's bilinear filter"
 def read_images(
     pictures: Sequence[Picture], input_size: int, angles: Sequence[Sequence[float]] | None = None
 ) -> Tensor:
-    """Decoded images; entries of a manifest are checked against their hashes.
+    """Decode images; check entries of a manifest against their hashes.
 
     Args:
         pictures: ``B`` images.
@@ -84,7 +84,7 @@ def load_recipe(backbone: BackboneConfig) -> tuple[Recipe, nn.Module]:
     """How features are made by a backbone as its weights are now, and its frozen network; see ``load_extractor``.
 
     Raises:
-        NfbenchError: the weights cannot be had.
+        NfbenchError: the weights are not available.
     """
     model = _load(backbone.resolved())
     recipe = Recipe.of(backbone, state_hash(model))
@@ -95,7 +95,7 @@ def load_extractor(recipe: Recipe) -> nn.Module:
     """The frozen network of a recipe, ``(B, 3, S, S)`` to a list of ``(B, C_l, H_l, W_l)``; nothing of one to train.
 
     Raises:
-        NfbenchError: the weights cannot be had, or are others than those of the recipe.
+        NfbenchError: the weights are not available, or are others than those of the recipe.
     """
     return load_network(recipe) if recipe.backbone.frozen else _nothing()
 
@@ -104,7 +104,7 @@ def load_network(recipe: Recipe) -> nn.Module:
     """The network of a recipe with the weights that it names; one to train has trainable parameters.
 
     Raises:
-        NfbenchError: the weights cannot be had, or are others than those of the recipe.
+        NfbenchError: the weights are not available, or are others than those of the recipe.
     """
     model = _load(recipe.backbone)
     if state_hash(model) != recipe.weights_sha256:
@@ -192,7 +192,7 @@ def _levels(model: nn.Module, inputs: Tensor, backbone: BackboneConfig) -> list[
 
 
 def images_hash(entries: Sequence[Entry]) -> str:
-    """Hash of images and their order."""
+    """Return a hash of images and their order."""
     return hashlib.sha256("".join(entry.sha256 for entry in entries).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Features that are computed whenever they are read: the cache of a set that is too large to cache.
+"""Features computed on every read, for sets that are too large to cache.
 
 Its ``meta.json`` says how features are made and of which images, as that of any cache, and has no files. All
 readers of a cache read this one, at the price of a pass through the backbone each time.
@@ -32,7 +32,7 @@ class LiveLevel:
 
     dtype = DTYPE
     nbytes = sys.maxsize
-    """No memory takes it: readers keep a level in memory where its bytes fit."""
+    """The largest integer, so that readers never keep a level in memory."""
 
     def __init__(self, features: "ComputedFeatures", number: int, shape: Sequence[int]) -> None:
         self.features, self.number = features, number
@@ -63,7 +63,7 @@ def live_levels(meta: FeatureMeta) -> list[LiveLevel]:
 
 
 class ComputedFeatures:
-    """Computes all levels of images, and keeps the last ones: levels are read one after the other.
+    """Compute all levels of images, and keep the last result, since levels are read one by one.
 
     Args:
         pictures: the images.
@@ -83,11 +83,11 @@ class ComputedFeatures:
         return [level.numpy() for level in self.last[1]]
 
     def part(self, first: int, last: int) -> "ComputedFeatures":
-        """Those of consecutive images."""
+        """Return all arrays of consecutive images."""
         return ComputedFeatures(self.pictures[first:last], self.extractor)
 
     def begin(self, rows: np.ndarray, pool: Executor) -> Callable[[], list[Tensor]]:
-        """Begins to compute them, and returns what waits for them; see ``Extractor.begin``."""
+        """Start to compute them, and return a function that waits for them; see ``Extractor.begin``."""
         begun = self.extractor.begin(self._read, rows.tolist(), pool, per_task=CPU_BATCH)
         return lambda: begun().levels
 

@@ -52,7 +52,7 @@ class FeatureMeta(Record):
         images_sha256: hash of the ``n_images`` images and their order.
         key: hash of all that determines the values.
         seconds: of the extraction.
-        spec: what the stage was told, None where no stage made it.
+        spec: the spec of the stage, None if no stage made it.
     """
 
     recipe: Recipe

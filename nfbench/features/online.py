@@ -1,4 +1,4 @@
-"""Features of images that are made when they are asked for: augmentation that no cache can hold."""
+"""Features of images generated on request: augmentation that cannot be cached."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ class Drawn(NamedTuple):
 
 
 class OnlineFeatures(Source):
-    """Draws an image whenever one is asked for, and extracts its features.
+    """Draw an image on request, and extract its features.
 
     Args:
         draw: makes the image of this index from this seed.
@@ -39,7 +39,7 @@ class OnlineFeatures(Source):
         device: where features are computed and wanted.
 
     Raises:
-        NfbenchError: the weights cannot be had, or are not those of the recipe.
+        NfbenchError: the weights are not available, or are not those of the recipe.
     """
 
     def __init__(self, draw: Callable[[int, int], Drawn], n_images: int, recipe: Recipe, device: torch.device) -> None:
@@ -69,7 +69,7 @@ class OnlineFeatures(Source):
 
 
 class RandomRotations:
-    """Rotates images by random angles.
+    """Rotate images by random angles.
 
     Args:
         pictures: images, in the order of the cache.
@@ -93,7 +93,7 @@ class RandomRotations:
 
 
 def pseudo_anomalies(generators: Sequence[AnomalyGenerator]) -> Callable[[int, int], Drawn]:
-    """Draws what each of ``generators`` makes of its images, numbered one generator after another."""
+    """Draw the images of all ``generators``, numbered one generator after another."""
     last = list(accumulate(map(len, generators)))
 
     def draw(index: int, seed: int) -> Drawn:

@@ -31,7 +31,7 @@ class Recipe(Record):
 
     @classmethod
     def of(cls, backbone: BackboneConfig, weights_sha256: str) -> Self:
-        """The recipe of a backbone with weights of this hash."""
+        """Return the recipe of a backbone with weights of this hash."""
         described = backbone.described
         return cls(
             backbone=backbone.resolved(),

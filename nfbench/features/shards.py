@@ -1,7 +1,7 @@
-"""Caches too large for one file a level: written in shards, each whole or not at all, and read as one array.
+"""Caches too large for one file per level: written in atomic shards, read as one array.
 
 Shards lie in a folder that is named by the cache's key. A shard counts once its index is there, which is written
-last, so that an extraction that was stopped goes on with the first shard that is missing. Memory and, beyond the
+last, so a stopped extraction continues with the first missing shard. Memory and, beyond the
 cache itself, disk are bounded by one shard.
 """
 
@@ -55,7 +55,7 @@ class StoredArray(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes in memory, as large as can be where it is to stay out of it."""
+        """Bytes that it takes in memory; the largest integer keeps it out of memory."""
 
     def __len__(self) -> int: ...
 
@@ -145,19 +145,19 @@ def plan_shards(n_images: int, image_bytes: int, limit: int) -> list[range]:
 
 
 def shard_folder(meta_path: Path, key: str) -> Path:
-    """Where the shards of a cache lie."""
+    """Return the folder of a cache's shards."""
     return meta_path.parent / f"shards-{key[:16]}"
 
 
 def remove_other_shards(meta_path: Path, key: str) -> None:
-    """Removes shards of caches that were begun and never finished, with another key."""
+    """Remove shards of unfinished caches with another key."""
     for folder in meta_path.parent.glob("shards-*"):
         if folder != shard_folder(meta_path, key):
             shutil.rmtree(folder)
 
 
 def require_space(meta_path: Path, needed: int) -> None:
-    """Refuses to begin a cache that the disk cannot take.
+    """Raise an error if a cache does not fit on the disk.
 
     Raises:
         NfbenchError: says how much is needed, and how to need less.
@@ -172,7 +172,7 @@ def require_space(meta_path: Path, needed: int) -> None:
 
 
 def reserve(path: Path) -> None:
-    """Takes the space of a file that has its size already: a full disk is an error here, not a crash on a mapped page.
+    """Reserve the space of a file of final size, so a full disk is an error and not a crash on a mapped page.
 
     Where the system or the file system cannot reserve space (macOS, ZFS), zeros are written; the file must hold nothing
     yet beyond its first bytes.
@@ -210,5 +210,5 @@ def _is_whole(path: Path, sha256: str) -> bool:
 
 
 def write_index(path: Path, files: list[CachedFile]) -> None:
-    """Marks a shard as complete."""
+    """Mark a shard as complete."""
     write_json(path, ShardIndex(files=files).model_dump(mode="json"))

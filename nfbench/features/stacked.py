@@ -15,8 +15,8 @@ __all__ = ["StackedArrays"]
 class StackedArrays(Shards):
     """Arrays one after another along their first axis.
 
-    Memory-mapped ones are mapped again for each reading, so that the pages of a reading are given back after it and the
-    process does not grow with what it has seen.
+    Memory-mapped arrays are mapped again for each read, so that its pages are released afterwards and the
+    process does not grow.
 
     Args:
         arrays: ``(N_i, ...)``, alike but for their length.
@@ -26,7 +26,7 @@ class StackedArrays(Shards):
     """
 
     nbytes = sys.maxsize
-    """No memory takes it: readers keep a level in memory where its bytes fit."""
+    """The largest integer, so that readers never keep a level in memory."""
 
     def __init__(self, arrays: Sequence[StoredArray]) -> None:
         loads = [partial(_map, array) for array in arrays]

@@ -90,11 +90,11 @@ def test_the_choice_does_not_depend_on_the_folder():
 @pytest.mark.parametrize(
     ("known", "count", "message"),
     [
-        (entries(3, 3), 6, "/data/part/test: 6 real anomalies asked for, 6 are there and at least 1 must stay"),
-        (entries(3, 3), 7, "/data/part/test: 7 real anomalies asked for, 6 are there"),
-        (entries(3), 0, "ask for at least 1"),
+        (entries(3, 3), 6, "/data/part/test: 6 real anomalies requested, 6 exist and at least 1 must stay"),
+        (entries(3, 3), 7, "/data/part/test: 7 real anomalies requested, 6 exist"),
+        (entries(3), 0, "request at least 1"),
         ([*entries(3), entry("bare", 7, "")], 2, r"1 of 4 anomalous images have no mask, .*/bare/007.png first"),
-        ([], 1, "0 are there"),
+        ([], 1, "0 exist"),
     ],
 )
 @pytest.mark.usefixtures("all_marked")
@@ -112,7 +112,7 @@ def test_images_whose_mask_is_empty_are_never_taken(part_root, part):
         assert known[0] not in choose_anomalies(known, 5, seed)
     assert choose_anomalies(known, 6, 0) == sorted(known[1:], key=lambda entry: entry.image)
     known[1] = replace(known[1], mask=str(empty), mask_sha256=file_sha256(empty))
-    with pytest.raises(NfbenchError, match="6 real anomalies asked for, 5 of 7 have a mask that marks a pixel"):
+    with pytest.raises(NfbenchError, match="6 real anomalies requested, 5 of 7 have a mask that marks a pixel"):
         choose_anomalies(known, 6, 0)
 
 

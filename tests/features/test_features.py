@@ -107,7 +107,7 @@ def test_other_images_are_refused(entries, meta_path):
 def test_caches_of_two_sources_do_not_go_together(entries, meta_path, tmp_path):
     other = tmp_path / "other" / "meta.json"
     extract(entries, other, input_size=96)
-    with pytest.raises(NfbenchError, match=r"do not go together.*input_size \(64 and 96\)"):
+    with pytest.raises(NfbenchError, match=r"do not match.*input_size \(64 and 96\)"):
         FeatureCache(meta_path).require_same_source(FeatureCache(other).meta, other)
     of_test = FeatureCache(meta_path).meta.model_copy(update={"view": "test"})
     FeatureCache(meta_path).require_same_source(of_test, meta_path)

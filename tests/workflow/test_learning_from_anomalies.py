@@ -130,5 +130,5 @@ def test_too_many_real_anomalies_are_refused_by_name(finished):
         printed = finished.snakemake("smoke_anomalies", fails=True)
     finally:
         path.write_text(text)
-    assert "100 real anomalies asked for" in printed
+    assert "100 real anomalies requested" in printed
     assert "washer" in printed

@@ -14,7 +14,7 @@ https://github.com/vislearn/FrEIA). With ``x1`` the first ``C - C//2`` channels 
 
 Two other couplings make it the same for every input, so that the step scales all volumes alike (arXiv 2510.09452):
 
-- ``additive`` (NICE, arXiv 1410.8516): ``x2' = x2 + a``; the subnet predicts ``a = t`` alone;
+- ``additive`` (NICE, arXiv 1410.8516): ``x2' = x2 + a``; the subnet predicts only ``a = t``;
 - ``gin`` (Sorrenson et al., ICLR 2020): formula 3 with ``s`` less its mean over the channels of a position.
 
 Both have ``log|det J| = H * W * sum(log g)`` exactly.
@@ -160,7 +160,7 @@ class _Affine(torch.autograd.Function):
     """Formulas 1 to 4 and the hard permutation of the module's description, given the subnet's output.
 
     Autograd would save and pass over twice as many tensors: it keeps concatenated, scaled and permuted copies, and pads
-    the gradients of slices with zeros. These passes, not the arithmetic, are what costs time beside the convolutions.
+    the gradients of slices with zeros. Next to the convolutions, these passes take most of the time.
     """
 
     @staticmethod
@@ -176,7 +176,7 @@ class _Affine(torch.autograd.Function):
         clamp: float,
         clamp_rule: ClampRule,
     ) -> tuple[Tensor, Tensor]:
-        """Returns ``y`` and the sum of ``s`` over channels, ``(B, H, W)``; all tensors have the same dtype."""
+        """Return ``y`` and the sum of ``s`` over channels, ``(B, H, W)``; all tensors have the same dtype."""
         splits = (x1.shape[1], x2.shape[1])
         r, t = subnet_output.chunk(2, dim=1)
         gain = _SUBNET_SCALE if clamp_rule == "outer" else _SUBNET_SCALE / clamp

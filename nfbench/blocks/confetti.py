@@ -20,7 +20,7 @@ _BLACK = 0.4
 
 
 def add_confetti(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Adds 1 to 4 squares to each image, ``(B, 3, H, W)`` in [0, 1].
+    """Add 1 to 4 squares to each image, ``(B, 3, H, W)`` in [0, 1].
 
     At 224 pixels their sides are 8 to 54 pixels, turned by up to 45 degrees, and their borders are blurred by a
     Gaussian of 5 pixels. They darken each colour by up to 1, two of five of them all by 1. Where clipping takes more

@@ -72,7 +72,7 @@ class FlowMethod(Method):
     }
 
     def build(self, generator: torch.Generator) -> None:
-        """Makes normalization and flow."""
+        """Build the normalization and the flow."""
         self.normalization = nn.ModuleList(
             build_normalization(self.settings.normalization, shape) for shape in self.shapes
         )
@@ -85,7 +85,7 @@ class FlowMethod(Method):
 
     @abstractmethod
     def build_flow(self, generator: torch.Generator) -> nn.Module:
-        """Builds the flow for ``self.shapes``."""
+        """Build the flow for ``self.shapes``."""
 
     @abstractmethod
     def encode(self, levels: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
@@ -96,7 +96,7 @@ class FlowMethod(Method):
         return [norm(x) for norm, x in zip(self.normalization, features.levels, strict=True)]
 
     def latents(self, features: Features[Tensor]) -> tuple[list[Tensor], Tensor]:
-        """Normalizes the features and encodes them; ``log|det J|`` includes what the normalization counts."""
+        """Normalize the features and encode them; ``log|det J|`` includes what the normalization counts."""
         latents, log_det = self.encode(self.normalize(features))
         counted = [log_det_map(norm) for norm in self.normalization]
         return latents, log_det + sum(x.sum() for x in counted if isinstance(x, Tensor))
@@ -126,7 +126,7 @@ class FlowMethod(Method):
         return [1 - torch.exp(-0.5 * z.square().mean(dim=1)) for z in latents], latents
 
     def prepare(self, passes: Passes) -> None:
-        """Fits the normalization where it has statistics of the training features."""
+        """Fit the normalization if it has statistics of the training features."""
         fit_normalizations(self.normalization, passes)
 
     @torch.inference_mode()

@@ -23,7 +23,7 @@ from nfbench.blocks.freia import InvertibleModule
 __all__ = ["LIMIT", "ListSubnet", "TwoSidedFlow", "TwoSidedStep", "couple", "mlp_subnet", "permute"]
 
 ListSubnet = Callable[[int, int], nn.Module]
-"""Builds a network from ``channels_in`` to ``channels_out`` that maps a list of tensors to one of the same sizes."""
+"""Build a network from ``channels_in`` to ``channels_out`` that maps a list of tensors to one of the same sizes."""
 
 _ATAN_TO_ONE = 0.636  # 2 / pi, to the digits published
 LIMIT = 1e6

@@ -83,7 +83,7 @@ class FibreFlowMethod(Method):
     }
 
     def build(self, generator: torch.Generator) -> None:
-        """Makes normalization and flow of each level."""
+        """Build the normalization and the flow of each level."""
         self.normalization = nn.ModuleList(
             build_normalization(self.settings.normalization, LevelShape(shape.channels, 1, 1)) for shape in self.shapes
         )
@@ -111,7 +111,7 @@ class FibreFlowMethod(Method):
         return level
 
     def prepare(self, passes: Passes) -> None:
-        """Fits the normalization where it has statistics of the training features."""
+        """Fit the normalization if it has statistics of the training features."""
         fit_normalizations(self.normalization, passes)
 
     def encode(self, level: int, fibres: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

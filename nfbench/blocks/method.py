@@ -118,7 +118,7 @@ class Method(nn.Module, ABC):
         category_settings: the paper's overrides by dataset and category.
         backbone_settings: the paper's overrides by backbone, tag left out.
         search_space: settings that a search varies unless it says otherwise.
-        takes_levels: reads the levels of a backbone; False for methods that work on the image alone.
+        takes_levels: reads the levels of a backbone; False for methods that read only the image.
         takes_image: reads the normalized image, ``(B, 3, S, S)`` with ``(S, S)`` the size of the maps.
         takes_network: trains a network that starts from the weights of the backbone; ``build`` makes it of ``network``.
         takes_class: reads the class of each image.
@@ -167,7 +167,7 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def build(self, generator: torch.Generator) -> None:
-        """Makes the parts for ``shapes`` and ``settings``; all random draws take ``generator``."""
+        """Build the parts for ``shapes`` and ``settings``; all random draws use ``generator``."""
 
     @property
     def required_network(self) -> Network:
@@ -196,17 +196,17 @@ class Method(nn.Module, ABC):
 
     @property
     def takes_anomalies(self) -> bool:
-        """Whether the method can learn from anomalous images and their masks."""
+        """Return whether the method can learn from anomalous images and their masks."""
         return False
 
     @property
     def needs_anomalies(self) -> bool:
-        """Whether training requires anomalous images."""
+        """Return whether training requires anomalous images."""
         return False
 
     @property
     def views(self) -> int:
-        """Number K of rotated views per image, ``(B, K, C_l, H_l, W_l)``; 0 for the unrotated image alone."""
+        """Number K of rotated views per image, ``(B, K, C_l, H_l, W_l)``; 0 for only the unrotated image."""
         return 0
 
     @classmethod
@@ -356,7 +356,7 @@ def build_method(
     n_classes: int = 1,
     network: Network | None = None,
 ) -> Method:
-    """Builds a method; equal arguments give equal initial weights. The global random state is left as it was.
+    """Build a method; equal arguments give equal initial weights. The global random state is left as it was.
 
     ``n_classes`` is for methods that take the class of an image, ``network`` for those that train a backbone.
 
@@ -378,7 +378,7 @@ def build_to_count(
     map_size: tuple[int, int],
     n_classes: int = 1,
 ) -> Method:
-    """Builds a method on levels of these shapes without memory for its parameters: they have shapes, but no values."""
+    """Build a method on levels of these shapes; parameters have shapes but no values and take no memory."""
     with torch.device("meta"):
         return build_method(method, shapes, settings, map_size, seed=0, n_classes=n_classes)
 
@@ -392,7 +392,7 @@ def count_parameters(method: Method) -> dict[str, int]:
 
 
 def load_method(method: Method, state: Mapping[str, Tensor]) -> Method:
-    """Gives ``method`` the weights of ``state``, its buffers their sizes there, and puts it in evaluation mode."""
+    """Load the weights of ``state``, resize buffers to match, and set evaluation mode."""
     for name, buffer in method.named_buffers():
         if name in state:
             buffer.resize_(state[name].shape)

@@ -87,7 +87,7 @@ def check_backbone(method: "Method | type[Method]", backbone: BackboneConfig) ->
     """Check that a backbone has what a method reads or trains.
 
     Raises:
-        NfbenchError: says what the backbone has to be.
+        NfbenchError: a requirement is not met; the message states it.
     """
     levels, image = bool(backbone.level_shapes), backbone.stores_image
     if method.takes_network == "no" and not backbone.frozen:
@@ -98,7 +98,7 @@ def check_backbone(method: "Method | type[Method]", backbone: BackboneConfig) ->
         raise NfbenchError(f"method '{method.title}' reads levels, and its backbone has none; choose another one")
     if levels and not method.takes_levels:
         other = "" if method.takes_network == "no" else ", or set 'frozen: false'"
-        raise NfbenchError(f"method '{method.title}' reads the image alone; give it the backbone 'image'{other}")
+        raise NfbenchError(f"method '{method.title}' reads only the image; give it the backbone 'image'{other}")
     if method.takes_image != image:
         key = "needs 'image: true'" if method.takes_image else "takes no 'image: true'"
         raise NfbenchError(f"method '{method.title}' {key} in its backbone")

@@ -135,7 +135,7 @@ def log_det_map(normalization: nn.Module) -> Tensor | float:
 
 
 def check_normalization(coupling: str, normalization: str) -> None:
-    """Passes where a flow of these couplings can learn the scales of its features.
+    """Check that a flow of these couplings can learn the scales of its features.
 
     Raises:
         PydanticCustomError: the coupling scales all volumes alike, and the normalization is not fitted or not counted.
@@ -151,7 +151,7 @@ def check_normalization(coupling: str, normalization: str) -> None:
 
 @torch.no_grad()
 def fit_normalizations(normalizations: Iterable[nn.Module], passes: Passes) -> None:
-    """Fits the normalizations that have statistics, one per level, in float64; two passes at most."""
+    """Fit the normalizations that have statistics, one per level, in float64; two passes at most."""
     fitted = {level: module for level, module in enumerate(normalizations) if isinstance(module, _Fitted)}
     if not fitted:
         return

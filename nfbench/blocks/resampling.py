@@ -17,7 +17,7 @@ Resampling = Literal["average", "bilinear", "bilinear_aligned"]
 
 
 def resampled(x: Tensor, size: tuple[int, int], by: Resampling) -> Tensor:
-    """Maps ``(B, C, H, W)`` at another size, with gradients that can be repeated."""
+    """Resize maps ``(B, C, H, W)``, with reproducible gradients."""
     if tuple(x.shape[2:]) == size:
         return x
     if not _is_repeatable(x):
@@ -29,7 +29,7 @@ def resampled(x: Tensor, size: tuple[int, int], by: Resampling) -> Tensor:
 
 
 def _is_repeatable(x: Tensor) -> bool:
-    """Whether gradients of torch's own operations can be repeated where ``x`` is."""
+    """Return whether gradients of torch's operations are reproducible on the device of ``x``."""
     return x.is_cpu
 
 

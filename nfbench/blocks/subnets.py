@@ -7,7 +7,7 @@ from torch import nn
 __all__ = ["Subnet", "conv_subnet", "fc_subnet"]
 
 Subnet = Callable[[int, int], nn.Module]
-"""Builds a network from ``channels_in`` to ``channels_out`` that keeps the spatial size."""
+"""Build a network from ``channels_in`` to ``channels_out`` that keeps the spatial size."""
 
 
 def conv_subnet(kernel_size: int, hidden_ratio: float = 1.0) -> Subnet:

@@ -113,7 +113,7 @@ def assemble(method: Method, images: Sequence[Images], seed: int, device: torch.
 
     Raises:
         NfbenchError: the method takes no anomalies, or needs some, or needs the image beside the features; or the mask
-            of a real anomaly is empty at the input's size; or the categories' features do not go together.
+            of a real anomaly is empty at the input's size; or the categories' features do not match.
     """
     for one in images:
         _check(method, one)

@@ -73,7 +73,7 @@ class SideFolder:
 
     @_UNDER_REMOVAL
     def save(self, state: dict[str, Any]) -> None:
-        """Writes the state of a training after an epoch, and the models in ``state["kept"]`` that are new.
+        """Write the state of a training after an epoch, and the models in ``state["kept"]`` that are new.
 
         The checkpoint before it stays until the next one is written.
 
@@ -209,7 +209,7 @@ class CheckpointPace:
         self._started = self._last = time.monotonic()
 
     def is_due(self) -> bool:
-        """Whether a checkpoint written now respects both limits."""
+        """Return whether a checkpoint written now respects both limits."""
         now = time.monotonic()
         affordable = self._spent + self._expected <= _LARGEST_SHARE * (now - self._started)
         return now - self._last >= self._seconds and (affordable or not self._seconds)
@@ -225,7 +225,7 @@ class CheckpointPace:
 
 
 def save_state(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Writes the state of one model as safetensors, atomically.
+    """Write the state of one model as safetensors, atomically.
 
     Raises:
         NfbenchError: the disk is full.
@@ -239,7 +239,7 @@ def save_state(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
-    """Reads the state of one model.
+    """Read the state of one model.
 
     Raises:
         NfbenchError: the file is missing or damaged.
@@ -253,12 +253,12 @@ def load_state(path: Path) -> dict[str, Tensor]:
 
 
 def save_kept(path: Path, kept: Mapping[int, Mapping[str, Tensor]]) -> None:
-    """Writes the models of several epochs into one file."""
+    """Write the models of several epochs to one file."""
     save_state(path, {f"{epoch}{_SEPARATOR}{name}": v for epoch, state in kept.items() for name, v in state.items()})
 
 
 def load_kept(path: Path) -> dict[int, dict[str, Tensor]]:
-    """Reads the models of several epochs, by epoch."""
+    """Read the models of several epochs, by epoch."""
     kept: dict[int, dict[str, Tensor]] = {}
     for key, value in load_state(path).items():
         epoch, _, name = key.partition(_SEPARATOR)

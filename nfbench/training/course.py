@@ -68,7 +68,7 @@ class Course:
 
     Attributes:
         first: epoch to begin with.
-        result: what the training has left so far.
+        result: results of the training so far.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Course:
         self._seconds_between, self._started = checkpoint_seconds, 0.0
 
     def begin(self) -> dict[str, Any] | None:
-        """Reads the last checkpoint; prepares the method where there is none."""
+        """Read the last checkpoint; without one, prepare the method."""
         state = self.side.load()
         if state is None:
             self.result = prepare(self.method, self.data)

@@ -122,7 +122,7 @@ def save_normal(path: Path, normal: Mapping[str, NormalScores]) -> None:
 
 
 def load_normal(path: Path) -> dict[str, NormalScores]:
-    """Reads scores by class; see ``load_state``."""
+    """Read scores by class; see ``load_state``."""
     by_class: dict[str, dict[str, np.ndarray]] = {}
     for name, tensor in load_state(path).items():
         of_class, _, key = name.rpartition("/")

@@ -182,7 +182,7 @@ class TrainingData:
         return len(self.items) // size if drop_last else -(-len(self.items) // size)
 
     def generator(self, *names: object) -> torch.Generator:
-        """Draws on the device what is random in one step of the training; the same names give the same draws."""
+        """Draw the random numbers of one training step on the device; equal names give equal draws."""
         return torch.Generator(self.device).manual_seed(derive_seed(self.seed, *names))
 
 
@@ -221,7 +221,7 @@ def held_out_count(n_images: int, val_fraction: float) -> int:
         NfbenchError: none would be left to train on.
     """
     if not n_images:
-        raise NfbenchError("there is no normal training image; a training needs one at least")
+        raise NfbenchError("there is no normal training image; a training needs at least one")
     n_val = max(1, round(val_fraction * n_images)) if val_fraction else 0
     if n_val >= n_images:
         raise NfbenchError(
@@ -240,7 +240,7 @@ def _resident(features: CachedFeatures, device: torch.device) -> CachedFeatures:
 def _begin(
     features: CachedFeatures, masks: StoredArray | None, rows: Tensor, device: torch.device, pool: Executor
 ) -> Callable[[], tuple[Features[Tensor], Tensor | None]]:
-    """Begins to read features and masks of some rows."""
+    """Start to read features and masks of some rows."""
     found = begin_batch(features, rows, device, pool)
     if masks is None:
         return lambda: (found(), None)

@@ -66,7 +66,7 @@ def fit(
         on_kept: see ``train``.
 
     Raises:
-        NfbenchError: method and data do not go together, the training was lost, or it does not fit the memory.
+        NfbenchError: method and data do not match, the training was lost, or it does not fit the memory.
     """
     cache, seed = images[0].features, seed_of(cell)
     initialization = initialization_of(seed)

@@ -85,7 +85,7 @@ def train(
     checkpoint_seconds: float = 20.0,
     on_kept: OnKept | None = None,
 ) -> TrainingResult:
-    """Trains ``method`` in place.
+    """Train ``method`` in place.
 
     Args:
         method: model on its device.
@@ -94,7 +94,7 @@ def train(
         side: where checkpoints go; an unfinished training there is resumed, bit-equal on CPU.
         label: names the cell in messages and in the progress bar.
         checkpoint_seconds: shortest time between two checkpoints; see ``CheckpointPace``.
-        on_kept: called whenever a model is kept; what it raises ends the training.
+        on_kept: called whenever a model is kept; an exception ends the training.
 
     Raises:
         Diverged: the loss is not finite or has exploded; the last good checkpoint stays in the side folder.

@@ -92,12 +92,12 @@ class Adam:
                 self._resting[index] += index not in gradients and self._taken[index] > 0
 
     def catch_up(self) -> None:
-        """Takes all steps at rest; called before parameters are read other than by a call of their module."""
+        """Take all steps at rest; called before parameters are read other than by a call of their module."""
         for group, members in self._members:
             self._catch_up(group, members)
 
     def close(self) -> None:
-        """Takes all steps at rest, and leaves the modules alone from now on."""
+        """Take all steps at rest, and stop observing the modules."""
         self.catch_up()
         for hook in self._hooks:
             hook.remove()
@@ -119,7 +119,7 @@ class Adam:
             self._coast(indices, taken, count, group.lr_factor * self.lr)
 
     def _coast(self, chosen: list[int], taken: int, count: int, lr: float) -> None:
-        """Takes ``count`` steps at rest after ``taken`` others in one pass; see the module's description."""
+        """Take ``count`` steps at rest after ``taken`` others in one pass; see the module's description."""
         beta1, beta2 = self.betas
         factor, eps_factor = _factors_at_rest(self.betas, taken, count)
         parameters, first, second, steps = self._pick(chosen)
@@ -168,7 +168,7 @@ class Adam:
         return {"first": self.first, "second": self.second, "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over the moments and step counts of a checkpoint."""
+        """Load the moments and step counts of a checkpoint."""
         for ours, theirs in zip((self.first, self.second, self.steps), state.values(), strict=True):
             for tensor, value in zip(ours, theirs, strict=True):
                 tensor.copy_(value)

@@ -74,7 +74,7 @@ class TrainingRecord(Record):
     """A finished training.
 
     Attributes:
-        spec: what the stage was told.
+        spec: the spec of the stage.
         extracted: specs of the features that it read.
         study: spec of the search for its settings, if any.
         method_title: title of the method.

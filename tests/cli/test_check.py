@@ -87,7 +87,7 @@ def test_an_unknown_device_is_no_choice():
     ("method", "backbone", "message"),
     [
         ("padim", "{name: image}", "'padim' on 'image@256': method 'PaDiM' reads levels, and its backbone has none"),
-        ("ae_ssim", "{name: tf_efficientnet_lite0, image: true}", "method 'AE-SSIM' reads the image alone; give it"),
+        ("ae_ssim", "{name: tf_efficientnet_lite0, image: true}", "method 'AE-SSIM' reads only the image; give it"),
         ("sanflow", "{name: tf_efficientnet_lite0}", "method 'SANFlow' needs 'image: true' in its backbone"),
         ("fastflow", "{name: tf_efficientnet_lite0, image: true}", "method 'FastFlow' takes no 'image: true'"),
     ],

@@ -160,7 +160,7 @@ class _Affine(torch.autograd.Function):
     """Formulas 1 to 4 and the hard permutation of the module's description, given the subnet's output.
 
     Autograd would save and pass over twice as many tensors: it keeps concatenated, scaled and permuted copies, and pads
-    the gradients of slices with zeros. Next to the convolutions, these passes take most of the time.
+    the gradients of slices with zeros. Besides the convolutions, these passes cost the time, not the arithmetic.
     """
 
     @staticmethod

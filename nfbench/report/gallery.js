@@ -26,7 +26,7 @@ function showGallery() {
   }
   const scored = found.images.map((image, number) => ({ image, number, result: ranking ? ranking.results[number] : [null, null, null] }));
   const byScore = [...scored].sort((a, b) => (a.result[1] ?? Infinity) - (b.result[1] ?? Infinity));
-  content("gallery").replaceChildren(make("h3", {}, "Browse by score"), browser(found, byScore, ranking), make("h3", {}, "Examples"), ...examples(found, byScore));
+  content("gallery").replaceChildren(make("h3", {}, "Browse by score"), browser(found, byScore, ranking), make("h3", {}, "Examples"), ...examples(found, ranking));
 }
 
 const picture = (source, name) => (source ? make("img", { src: source, alt: name }) : make("span", { className: "empty" }, name === "ground truth" ? "no mask" : "no map kept"));
@@ -42,7 +42,9 @@ function row(found, number) {
     const [score, place, map] = of.results[number];
     cards.push(card(picture(map, "anomaly map"), nameCell(system), place === null ? "not tested" : `score ${compactScore(score)}, place ${place} of ${of.tested}`));
   }
-  return make("div", { className: "cards" }, ...cards);
+  const shown = make("div", { className: "cards" }, ...cards);
+  shown.style.setProperty("--cards", cards.length);
+  return shown;
 }
 
 const compactScore = (score) => String(Number(score.toPrecision(3)));
@@ -90,16 +92,14 @@ function browser(found, byScore, ranking) {
   return make("div", { className: "browser" }, make("p", {}, `${tested}Red frames mark anomalous images.`), list, detail);
 }
 
-/** Good images, one of each kind of defect, and the images that the chosen method ranks worst. */
-function examples(found, byScore) {
-  const tested = byScore.filter(({ result }) => result[1] !== null);
-  const alarms = tested.filter(({ image }) => !image.label).slice(0, 3);
-  const misses = tested.filter(({ image }) => image.label).reverse().slice(0, 3);
-  const groups = [
-    ["Good and each kind of defect", byScore.filter(({ image }) => image.example).sort((a, b) => a.number - b.number)],
-    ["Worst false alarms: the normal images with the highest scores", alarms],
-    ["Worst misses: the anomalous images with the lowest scores", misses],
-  ];
-  return groups.filter(([, members]) => members.length)
-    .map(([title, members]) => make("div", { className: "group" }, make("h4", {}, title), ...members.map(({ number }) => row(found, number))));
+/** A good image, one of each kind of defect, and the images that the chosen method ranks worst. */
+function examples(found, ranking) {
+  const [alarms, misses] = ranking ? [ranking.alarms, ranking.misses] : [[], []];
+  const worst = ranking && ranking.separated
+    ? ["Normal images with the highest scores (all anomalous images score higher)", "Anomalous images with the lowest scores (all normal images score lower)"]
+    : ["Worst false alarms: the normal images with the highest scores", "Worst misses: the anomalous images with the lowest scores"];
+  const groups = [["Good and each kind of defect", found.images.map((image, number) => number).filter((number) => found.images[number].example)],
+    [worst[0], alarms], [worst[1], misses]];
+  return groups.filter(([, numbers]) => numbers.length)
+    .map(([title, numbers]) => make("div", { className: "group" }, make("h4", {}, title), ...numbers.map((number) => row(found, number))));
 }

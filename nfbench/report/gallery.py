@@ -3,8 +3,9 @@
 import base64
 import io
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +56,16 @@ class _Shown:
     rows: dict[int, int]
     examples: list[int]
 
-    def worst(self, entries: Sequence[Entry]) -> Iterator[list[int]]:
-        """The worst false alarm and the worst miss, then the second worst of each, and so on."""
-        ranked = sorted(self.scores, key=lambda number: -self.scores[number])
-        alarms = [number for number in ranked if not entries[number].label]
-        misses = [number for number in reversed(ranked) if entries[number].label]
-        for place in range(_WORST):
-            yield [*alarms[place : place + 1], *misses[place : place + 1]]
+    def alarms(self, entries: Sequence[Entry]) -> list[int]:
+        """The normal images with the highest scores, the highest first."""
+        return self._ranked([number for number in self.scores if not entries[number].label], -1)
+
+    def misses(self, entries: Sequence[Entry]) -> list[int]:
+        """The anomalous images with the lowest scores, the lowest first."""
+        return self._ranked([number for number in self.scores if entries[number].label], 1)
+
+    def _ranked(self, numbers: Sequence[int], sign: int) -> list[int]:
+        return sorted(numbers, key=lambda number: sign * self.scores[number])[:_WORST]
 
 
 def gallery(records: dict[Cell, RunRecord], paths: Paths, per_category: int) -> list[dict[str, Any]]:
@@ -79,9 +83,10 @@ def gallery(records: dict[Cell, RunRecord], paths: Paths, per_category: int) -> 
     Returns:
         One entry per category: ``dataset``, ``category``, ``images`` and ``systems``. An image has its ``name``,
         ``label``, ``defect``, whether it is an ``example``, and ``image`` and ``truth`` as data URLs (``truth`` is
-        empty without a mask). A system has its setting, method and backbone, the number of ``tested`` images, and in
-        ``results`` for each image ``[score, place, map]``: None where the run did not test the image or kept no map
-        of it. A category whose images are gone, or whose manifest has changed, has no entry.
+        empty without a mask). A system has its setting, method and backbone, the number of ``tested`` images, whether
+        all anomalous images are ``separated`` from the normal ones, the positions in ``images`` of its worst ``alarms``
+        and ``misses``, and in ``results`` for each image ``[score, place, map]``: None where the run did not test the
+        image or kept no map of it. A category whose images are gone, or whose manifest has changed, has no entry.
     """
     shown = []
     for (dataset, category), cells in _first_seeds(records).items():
@@ -96,7 +101,7 @@ def gallery(records: dict[Cell, RunRecord], paths: Paths, per_category: int) -> 
         if not chosen:
             continue
         images = [{**_picture(entries[number]), "example": number in examples} for number in chosen]
-        drawn = [_drawn(system, chosen) for system in systems]
+        drawn = [_drawn(system, chosen, entries) for system in systems]
         shown.append({"dataset": dataset, "category": category, "images": images, "systems": drawn})
     return shown
 
@@ -121,8 +126,8 @@ def _read(cell: Cell, record: RunRecord, paths: Paths, entries: Sequence[Entry])
     scores = {number: row.paper for number, row in zip(tested, rows, strict=True) if number is not None}
     places = rankdata([-score for score in scores.values()], method="min").astype(int).tolist() if scores else []
     examples = read_examples(folder) if (folder / EXAMPLES).is_file() else Examples([], [], {})
-    maps: np.ndarray | None = examples.maps.get("maps")
-    kept: list[int | None] = [*examples.images, *examples.suspects]
+    maps = examples.maps.get("maps")
+    kept: Sequence[int | None] = [*examples.images, *examples.suspects]
     if _ALL_MAPS in record.written:
         maps, kept = np.load(verified(folder / _ALL_MAPS, folder / "run.json"), mmap_mode="r"), tested
     rows_of = {number: row for row, number in enumerate(kept) if number is not None}
@@ -131,8 +136,8 @@ def _read(cell: Cell, record: RunRecord, paths: Paths, entries: Sequence[Entry])
 
 def _chosen(systems: Sequence[_Shown], examples: Iterable[int], entries: Sequence[Entry], largest: int) -> list[int]:
     """Numbers of the images to show; only images that are still on disk."""
-    rounds = zip(*(system.worst(entries) for system in systems), strict=True)
-    worst = [number for of_systems in rounds for pair in of_systems for number in pair]
+    ranks = zip_longest(*(ranked for system in systems for ranked in (system.alarms(entries), system.misses(entries))))
+    worst = [number for of_rank in ranks for number in of_rank if number is not None]
     places: dict[int, list[float]] = {}
     for system in systems:
         for number, place in system.places.items():
@@ -166,9 +171,10 @@ def _truth(entry: Entry) -> str:
     return _data_url(Image.fromarray(mask.astype(np.uint8) * 255), _PHOTO_SIDE)
 
 
-def _drawn(system: _Shown, chosen: Sequence[int]) -> dict[str, Any]:
+def _drawn(system: _Shown, chosen: Sequence[int], entries: Sequence[Entry]) -> dict[str, Any]:
     """Scores, places and maps of the images that are shown."""
     cell, draw = system.cell, _painter(system)
+    alarms, misses = system.alarms(entries), system.misses(entries)
     results = [
         [_short(system.scores[number]), system.places[number], draw(number)]
         if number in system.scores
@@ -176,7 +182,14 @@ def _drawn(system: _Shown, chosen: Sequence[int]) -> dict[str, Any]:
         for number in chosen
     ]
     names = {"setting": cell.setting, "method": cell.method, "backbone": cell.backbone}
-    return {**names, "tested": len(system.scores), "results": results}
+    return {
+        **names,
+        "tested": len(system.scores),
+        "separated": bool(alarms and misses) and system.scores[alarms[0]] < system.scores[misses[0]],
+        "alarms": [chosen.index(number) for number in alarms if number in chosen],
+        "misses": [chosen.index(number) for number in misses if number in chosen],
+        "results": results,
+    }
 
 
 def _painter(system: _Shown) -> Callable[[int], str | None]:

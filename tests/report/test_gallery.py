@@ -79,6 +79,23 @@ def test_worst_false_alarms_and_misses_of_each_method_come_before_other_images(m
         assert {Path(miss.image).name, Path(alarm.image).name} <= few
 
 
+def test_worst_images_are_those_of_all_tested_images_not_of_the_shown_ones(made):
+    rows = {}
+    for system in read_gallery(made)["systems"]:
+        (cell,) = [cell for cell in made.cells if cell.method == system["method"]]
+        ranked = sorted(read_rows(ImageScore, made.paths.run_record(cell).parent), key=lambda row: row.paper)
+        rows[cell.method] = [row for row in ranked if row.label], [row for row in reversed(ranked) if not row.label]
+    shown = read_gallery(made)
+    names = [image["name"] for image in shown["images"]]
+    assert len(names) == 6
+    for system in shown["systems"]:
+        misses, alarms = rows[system["method"]]
+        assert system["separated"] == (misses[0].paper > alarms[0].paper)
+        for key, ranked in (("misses", misses), ("alarms", alarms)):
+            worst = [Path(row.image).name for row in ranked[:3]]
+            assert [names[index] for index in system[key]] == [name for name in worst if name in names]
+
+
 def test_the_number_of_images_is_limited(made):
     assert len(read_gallery(made, 2)["images"]) == 2
     assert gallery({cell: read_record(made.paths.run_record(cell)) for cell in made.cells}, made.paths, 0) == []

@@ -1,4 +1,6 @@
-"""Exported models: one file from images to maps and scores, independent of its run."""
+"""Exported models: one file import importlib
+from images to maps and scores, independent of its run.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -181,7 +183,7 @@ def _load_program(path: Path, device: torch.device) -> ExportedModel:
 
 def _load_onnx(path: Path, device: torch.device) -> ExportedModel:
     require("export", "onnxruntime")
-    import onnxruntime as runtime
+    runtime = importlib.import_module("onnxruntime")
 
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3

@@ -43,6 +43,9 @@ from nfbench.core.errors import NfbenchError
 
 __all__ = ["METHOD", "MSFlow", "MSFlowSettings"]
 
+MEMORY = {"parameters": 70, "network": 4e6}
+"""See ``nfbench.plan.memory``; the nets also take the code of the position."""
+
 _TOP_SHARE = 0.03
 
 
@@ -138,7 +141,7 @@ class MSFlow(Method):
         encoded, log_dets = [], []
         for level, (flow, x) in enumerate(zip(self.flow, features.levels, strict=True)):
             pooled = functional.avg_pool2d(x, 3, stride=2, padding=1)  # zeros beyond the border count
-            code = getattr(self, f"code_{level}").expand(len(x), -1, -1, -1)
+            code = getattr(self, f"code_{level}").expand(x.shape[0], -1, -1, -1)
             z, log_det = flow(pooled, [code])
             encoded.append(z)
             log_dets.append(log_det)
@@ -162,7 +165,7 @@ class MSFlow(Method):
         latents, _ = self.latents(features)
         level_maps = _level_maps(latents)
         if self.settings.reference == "train":
-            level_maxima, maxima = self.level_maxima.expand(len(latents[0]), -1).T, self.map_maxima[:, None]
+            level_maxima, maxima = self.level_maxima.expand(latents[0].shape[0], -1).T, self.map_maxima[:, None]
         else:
             level_maxima, maxima = _largest(level_maps), None
         added, multiplied = self._normality(level_maps, level_maxima)

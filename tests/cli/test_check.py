@@ -56,7 +56,7 @@ def test_all_faults_are_printed(folder):
     assert "Traceback" not in done.stderr
     for fault in (
         "config.yaml: unknown key 'sedes'",
-        "list.yaml: holds a list",
+        "list.yaml: expected keys and val",
         "metric.yaml: 'tables.b.metric': unknown",
     ):
         assert fault in done.stderr

@@ -237,4 +237,4 @@ def test_masks_of_many_values_are_named_once(image_folder, caplog):
     manifest(image_folder)
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith("3 masks, such as")
-    assert "000_mask.png, have more than 32 values" in line
+    assert "000_mask.png, have more than 32 distinct values" in line

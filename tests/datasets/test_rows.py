@@ -76,7 +76,7 @@ def test_wrong_manifests_are_named(tmp_path, kind):
     header = whole[: whole.index(b"\n") + 1]
     wrong = {**wrong_tables(header), "number": whole.replace(b",4,", b",four,"), "cut": whole[:-80]}
     path.write_bytes(wrong[kind])
-    with pytest.raises(NfbenchError, match=r"part\.csv.*make it again with 'nfbench prepare_data'") as refusal:
+    with pytest.raises(NfbenchError, match=r"part\.csv.*create it again with 'nfbench prepare_data'") as refusal:
         read_manifest(path)
     assert "\n" not in str(refusal.value)
 

@@ -253,7 +253,7 @@ def test_files_of_others_are_one_line(tmp_path):
     text.write_text("hello")
     torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),)), foreign)
     for path in (zipped, text, foreign):
-        with pytest.raises(NfbenchError, match=rf"{path.name} (is damaged|holds)"):
+        with pytest.raises(NfbenchError, match=rf"{path.name} (is damaged|contains)"):
             load_exported(path)
     with pytest.raises(FileNotFoundError):
         load_exported(tmp_path / "none.onnx")
@@ -326,7 +326,7 @@ def test_a_file_that_asks_for_code_is_refused(attack, exported, tmp_path):
     _, written = exported("simplenet", "torch")
     name, content, what = ATTACKS[attack]
     rewritten(written.path, tmp_path / "bad.pt2", name, content)
-    with pytest.raises(NfbenchError, match=rf"bad\.pt2 holds .*{what}.*could run code"):
+    with pytest.raises(NfbenchError, match=rf"bad\.pt2 contains .*{what}.*could run code"):
         load_exported(tmp_path / "bad.pt2")
 
 

@@ -85,10 +85,10 @@ def test_jobs_of_another_plan_run_again(edited):
 
 def test_jobs_refuse_what_was_made_for_another_plan(edited, plan):
     """Snakemake makes it again first; a job that is started by hand, or before an orphan ends, says so."""
-    with pytest.raises(NfbenchError, match="was made with other settings, images or code than score_run is"):
+    with pytest.raises(NfbenchError, match="was made with other settings, images or code than score_run expects"):
         run_job(edited.score(PART))
     run_job(plan.score(PART))
-    with pytest.raises(NfbenchError, match="was made with other settings, images or code than evaluate_run is"):
+    with pytest.raises(NfbenchError, match="was made with other settings, images or code than evaluate_run expects"):
         run_job(edited.evaluate(PART))
     if edited.extract(TAG, "own", "part", "train").state == "stale":
         with pytest.raises(NfbenchError, match="was made with other settings, images or code than train_flow"):

@@ -110,7 +110,7 @@ def test_a_line_cut_short_is_dropped(tmp_path, caplog):
     assert journal.read_bytes().startswith(whole)
     assert b'"x","tr' not in journal.read_bytes()
     assert len(open_study(tmp_path).trials()) == 3
-    assert "cut short" in caplog.text
+    assert "truncated" in caplog.text
 
 
 def test_points_suggested_first_come_first_and_once(tmp_path):

@@ -116,7 +116,9 @@ def test_cells_that_are_not_there_are_named(made, cell, message):
 
 def test_a_published_value_that_stands_alone_is_explained(made):
     text = explained("made_up_image_auroc", "bottle", "PatchSVDD")
-    assert text.startswith("made_up_image_auroc, row mvtec_ad/bottle, column PatchSVDD: 98.60\n\nthe table is made")
+    assert text.startswith(
+        "made_up_image_auroc, row mvtec_ad/bottle, column PatchSVDD: 98.60\n\ncommands that make the table"
+    )
 
 
 def test_counts_of_parameters_follow_from_code(monkeypatch, repository):

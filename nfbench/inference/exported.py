@@ -1,7 +1,6 @@
-"""Exported models: one file import importlib
-from images to maps and scores, independent of its run.
-"""
+"""Exported models: one file from images to maps and scores, independent of its run."""
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

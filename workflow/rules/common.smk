@@ -109,6 +109,7 @@ def fetched(wildcards):
     return [FETCHED.format(reader=reader) for reader in PLAN.catalogue.to_fetch(wildcards.dataset)]
 
 
+@reporting_errors
 def complete(experiment):
     """The message at the end of an experiment: where its tables, figures and report are."""
     config, lines = BENCH.experiment(experiment), [f"{experiment} is complete"]

@@ -122,7 +122,7 @@ def test_experiments_of_the_repository_load(repository):
         ("runs_of: smok", "mine.yaml: 'runs_of' names no experiment 'smok'; did you mean 'smoke'"),
         (
             "runs_of: smoke\ngrid: [{methods: [padim], backbones: [alexnet], datasets: {elpv: [mono]}}]",
-            "exclude each other",
+            "cannot be combined",
         ),
     ],
 )

@@ -62,7 +62,7 @@ def passed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, dict[str
     (checkout.folder / "workflow/experiments/own.yaml").write_text(EXPERIMENT)
     checkout.snakemake(SCORED)
     before = digests(checkout.folder, MANIFEST, *VIEWS, MODEL)
-    return checkout, before, checkout.snakemake("own", *GONE)
+    return checkout, before, checkout.snakemake("--printshellcmds", "own", *GONE)
 
 
 def test_scores_come_before_the_next_training_and_trainings_before_the_next_features(passed):

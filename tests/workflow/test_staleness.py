@@ -179,7 +179,7 @@ def test_models_that_are_not_to_stay_are_deleted_and_nothing_misses_them(own, ke
     """Until the evaluation has to be repeated, for which the model is trained again."""
     record = next(own.folder.glob("results/runs/one-class/own-parts/*/*/*/*/run.json"))
     record.unlink()
-    jobs = count_jobs(own.snakemake("own", *(["--config", f"keep_models={kept}"] if kept else [])))
+    jobs = count_jobs(own.snakemake("--printshellcmds", "own", *(["--config", f"keep_models={kept}"] if kept else [])))
     assert {path.name for path in record.parent.glob("*.safetensors")} - {"held_out.safetensors"} == files
     assert jobs["evaluate_run"] == 1
     assert "extract_features" not in jobs

@@ -8,20 +8,19 @@ With the halves ``a_l``, ``b_l`` of each level's permuted channels, after Zhou e
 ``c`` is the clamp of ``nfbench.blocks.glow``, whose step couples levels with equal numbers of channels.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from nfbench.blocks.freia import InvertibleModule
-from nfbench.blocks.glow import LIMIT, couple, permute
+from nfbench.blocks.glow import TwoSidedCoupling
 from nfbench.blocks.resampling import resampled
 from nfbench.core.errors import NfbenchError
 
 __all__ = ["ChannelNorm", "FusionStep", "convolution"]
 
 
-class FusionStep(InvertibleModule):
+class FusionStep(TwoSidedCoupling):
     """Permutation of each level's channels, then a two-sided coupling of all levels together.
 
     Args:
@@ -53,25 +52,10 @@ class FusionStep(InvertibleModule):
             order = torch.randperm(width, generator=generator, device=generator.device)
             self.register_buffer(f"permutation_{level}", order.to(torch.get_default_device()))
 
-    def forward(
-        self, x: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
-    ) -> tuple[list[Tensor], Tensor]:
-        """Applies the step, or its inverse with ``rev``; the inverse holds for outputs that were not cut."""
-        orders = [getattr(self, f"permutation_{level}") for level in range(len(x))]
-        inverses = [order.argsort() for order in orders]
-        if rev:
-            a, b = _halves(x)
-            b, log_det_b = couple(b, self.net1(a), self.clamp, rev=True)
-            a, log_det_a = couple(a, self.net2(b), self.clamp, rev=True)
-            return permute(_join(a, b), inverses, orders), log_det_a + log_det_b
-        a, b = _halves(permute(x, orders, inverses))
-        a, log_det_a = couple(a, self.net2(b), self.clamp)
-        b, log_det_b = couple(b, self.net1(a), self.clamp)
-        return [value.clamp(-LIMIT, LIMIT) for value in _join(a, b)], log_det_a + log_det_b
-
-    def output_dims(self, input_dims: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-        """The step keeps its inputs' shapes."""
-        return input_dims
+    @property
+    def orders(self) -> Sequence[Tensor]:
+        """Permutation of the channels of each level."""
+        return [getattr(self, f"permutation_{level}") for level in range(len(self.dims_in))]
 
 
 class _FusionNet(nn.Module):
@@ -119,12 +103,3 @@ def convolution(channels_in: int, channels_out: int) -> nn.Conv2d:
 
 def _size(x: Tensor) -> tuple[int, int]:
     return x.shape[2], x.shape[3]
-
-
-def _halves(x: Iterable[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    halves = [value.chunk(2, dim=1) for value in x]
-    return [first for first, _ in halves], [second for _, second in halves]
-
-
-def _join(first: Sequence[Tensor], second: Sequence[Tensor]) -> list[Tensor]:
-    return [torch.cat(halves, dim=1) for halves in zip(first, second, strict=True)]

@@ -12,6 +12,7 @@ what couples the scales. ``log|det J|`` is the sum of ``a(s)`` over both sides a
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -20,17 +21,60 @@ from torch import Tensor, nn
 
 from nfbench.blocks.freia import InvertibleModule
 
-__all__ = ["LIMIT", "ListSubnet", "TwoSidedFlow", "TwoSidedStep", "couple", "mlp_subnet", "permute"]
+__all__ = ["ListSubnet", "TwoSidedCoupling", "TwoSidedFlow", "TwoSidedStep", "mlp_subnet", "permute"]
 
 ListSubnet = Callable[[int, int], nn.Module]
 """Build a network from ``channels_in`` to ``channels_out`` that maps a list of tensors to one of the same sizes."""
 
 _ATAN_TO_ONE = 0.636  # 2 / pi, to the digits published
-LIMIT = 1e6
+_LIMIT = 1e6
 """Largest absolute value of an output; keeps the scores of far images finite."""
 
 
-class TwoSidedStep(InvertibleModule):
+class TwoSidedCoupling(InvertibleModule):
+    """Permutation and two-sided coupling of a list of tensors; subclasses build the nets and draw the permutations.
+
+    Attributes:
+        net1, net2: map the first and the second half of all tensors to log-scales and shifts of the other half.
+        clamp: largest absolute log-scale.
+    """
+
+    net1: nn.Module
+    net2: nn.Module
+    clamp: float
+
+    @property
+    @abstractmethod
+    def orders(self) -> Sequence[Tensor]:
+        """Permutation of the channels of each tensor."""
+
+    def forward(
+        self, x: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
+    ) -> tuple[list[Tensor], Tensor]:
+        """Applies the step, or its inverse with ``rev``; the inverse holds for outputs that were not cut."""
+        if rev:
+            return self._inverse(x)
+        x1, x2 = _halves(permute(x, self.orders, self._inverses))
+        y1, log_det1 = _couple(x1, self.net2(x2), self.clamp)
+        y2, log_det2 = _couple(x2, self.net1(y1), self.clamp)
+        return [y.clamp(-_LIMIT, _LIMIT) for y in _join(y1, y2)], log_det1 + log_det2
+
+    def output_dims(self, input_dims: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """The step keeps its inputs' shapes."""
+        return input_dims
+
+    def _inverse(self, y: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+        y1, y2 = _halves(y)
+        x2, log_det2 = _couple(y2, self.net1(y1), self.clamp, rev=True)
+        x1, log_det1 = _couple(y1, self.net2(x2), self.clamp, rev=True)
+        return permute(_join(x1, x2), self._inverses, self.orders), log_det1 + log_det2
+
+    @property
+    def _inverses(self) -> list[Tensor]:
+        return [order.argsort() for order in self.orders]
+
+
+class TwoSidedStep(TwoSidedCoupling):
     """Permutation and two-sided coupling of a list of ``(B, C, H_l, W_l)``, or of ``(B, C)``.
 
     Args:
@@ -60,36 +104,16 @@ class TwoSidedStep(InvertibleModule):
         if dims_c:
             raise ValueError("'dims_c' must be empty: the step takes no condition")
         self.clamp = clamp
-        self.splits = (channels // 2, channels - channels // 2)
-        self.net1 = subnet(self.splits[0], 2 * self.splits[1])
-        self.net2 = subnet(self.splits[1], 2 * self.splits[0])
+        first, second = channels // 2, channels - channels // 2
+        self.net1 = subnet(first, 2 * second)
+        self.net2 = subnet(second, 2 * first)
         orders = [torch.randperm(channels, generator=generator, device=generator.device) for _ in dims_in]
         self.register_buffer("permutations", torch.stack(orders))
 
-    def forward(
-        self, x: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
-    ) -> tuple[list[Tensor], Tensor]:
-        """Applies the step, or its inverse with ``rev``; the inverse holds for outputs that were not cut."""
-        if rev:
-            return self._inverse(x)
-        x1, x2 = self._halves(permute(x, self.permutations, self.permutations.argsort(1)))
-        y1, log_det1 = couple(x1, self.net2(x2), self.clamp)
-        y2, log_det2 = couple(x2, self.net1(y1), self.clamp)
-        return [y.clamp(-LIMIT, LIMIT) for y in _join(y1, y2)], log_det1 + log_det2
-
-    def output_dims(self, input_dims: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-        """The step keeps its inputs' shapes."""
-        return input_dims
-
-    def _inverse(self, y: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-        y1, y2 = self._halves(y)
-        x2, log_det2 = couple(y2, self.net1(y1), self.clamp, rev=True)
-        x1, log_det1 = couple(y1, self.net2(x2), self.clamp, rev=True)
-        return permute(_join(x1, x2), self.permutations.argsort(1), self.permutations), log_det1 + log_det2
-
-    def _halves(self, x: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        halves = [value.split(self.splits, dim=1) for value in x]
-        return [first for first, _ in halves], [second for _, second in halves]
+    @property
+    def orders(self) -> Sequence[Tensor]:
+        """Permutation of the channels of each tensor."""
+        return list(self.permutations)
 
 
 class TwoSidedFlow(InvertibleModule):
@@ -139,7 +163,7 @@ class TwoSidedFlow(InvertibleModule):
         return (energy - log_det) / self.dimensions
 
 
-def couple(x: Sequence[Tensor], raw: Sequence[Tensor], clamp: float, rev: bool = False) -> tuple[list[Tensor], Tensor]:
+def _couple(x: Sequence[Tensor], raw: Sequence[Tensor], clamp: float, rev: bool = False) -> tuple[list[Tensor], Tensor]:
     """One side of a two-sided coupling, or its inverse with ``rev``, and its share of ``log|det J|``, ``(B,)``.
 
     Args:
@@ -203,6 +227,12 @@ class _Permutation(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         order, inverse = ctx.saved_tensors
         return _Permutation.apply(gradient, inverse, order), None, None
+
+
+def _halves(x: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """The first ``C//2`` channels of each tensor, and the others."""
+    halves = [value.tensor_split([value.shape[1] // 2], dim=1) for value in x]
+    return [first for first, _ in halves], [second for _, second in halves]
 
 
 def _join(first: Sequence[Tensor], second: Sequence[Tensor]) -> list[Tensor]:

@@ -26,35 +26,38 @@ function showSummary() {
     make("ul", {}, ...sentences.map((sentence) => make("li", {}, sentence))));
 }
 
-/** The best methods by one metric, as bars. */
+/** A tile with the best value, its method, and bars of the first five methods, `{system, width, text}`. */
+function barTile(heading, value, label, rows) {
+  const bars = rows.slice(0, 5).map(({ system, width, text }) => {
+    const bar = make("span", { className: "bar" });
+    bar.style.width = `${width}%`;
+    return make("li", {}, make("span", { className: "name" }, nameCell(system)), make("span", { className: "track" }, bar), make("span", {}, text));
+  });
+  return make("div", { className: "tile" }, make("h3", {}, heading), make("p", { className: "big" }, value),
+    make("p", {}, nameCell(rows[0].system)), make("ol", { ariaLabel: label }, ...bars));
+}
+
+/** The best methods by one metric. */
 function tile(metric) {
   const { ranked } = standing(metric);
   const { title, lowest, share } = data.metrics[metricIndex(metric)];
   const values = ranked.map((row) => row.found.mean);
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  const bars = ranked.slice(0, 5).map((row) => {
-    const bar = make("span", { className: "bar" });
-    const part = high > low ? (row.found.mean - low) / (high - low) : 1;
-    bar.style.width = `${12 + 88 * (lowest ? 1 - part : part)}%`;
-    return make("li", {}, make("span", { className: "name" }, nameCell(row.system)), make("span", { className: "track" }, bar), make("span", {}, format(row.found.mean)));
+  const rows = ranked.map(({ system, found }) => {
+    const part = high > low ? (found.mean - low) / (high - low) : 1;
+    return { system, width: 12 + 88 * (lowest ? 1 - part : part), text: format(found.mean) };
   });
-  return make("div", { className: "tile" }, make("h3", {}, `Best ${title}${share ? ", %" : ""}`), make("p", { className: "big" }, shownSummary(ranked[0].found)),
-    make("p", {}, nameCell(ranked[0].system)), make("ol", { "ariaLabel": `Methods by ${title}` }, ...bars));
+  return barTile(`Best ${title}${share ? ", %" : ""}`, shownSummary(ranked[0].found), `Methods by ${title}`, rows);
 }
 
 function quickest() {
-  const rows = shownSystems().map((system) => {
+  const speeds = shownSystems().map((system) => {
     const runs = shownCategories().flatMap((category) => runsOf[system].get(category) || []);
-    return { system, speed: mean(runs.map((run) => run.cost[2])), training: mean(runs.map((run) => run.cost[1])) };
+    return { system, speed: mean(runs.map((run) => run.cost[2])) };
   }).filter((row) => row.speed !== null).sort((a, b) => b.speed - a.speed);
-  if (rows.length < 2) return [];
-  const bars = rows.slice(0, 5).map((row) => {
-    const bar = make("span", { className: "bar" });
-    bar.style.width = `${Math.max(2, (100 * row.speed) / rows[0].speed)}%`;
-    return make("li", {}, make("span", { className: "name" }, nameCell(row.system)), make("span", { className: "track" }, bar), make("span", {}, format(row.speed, 1)));
-  });
-  return [make("div", { className: "tile" }, make("h3", {}, "Fastest scoring, images per second"), make("p", { className: "big" }, format(rows[0].speed, 1)),
-    make("p", {}, nameCell(rows[0].system)), make("ol", { ariaLabel: "Methods by speed" }, ...bars))];
+  if (speeds.length < 2) return [];
+  const rows = speeds.map(({ system, speed }) => ({ system, width: Math.max(2, (100 * speed) / speeds[0].speed), text: format(speed, 1) }));
+  return [barTile("Fastest scoring, images per second", rows[0].text, "Methods by speed", rows)];
 }
 
 function compared() {

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import random
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; threads
 import hypothesis
 import numpy as np
 import pytest
+import torch
 from filelock import FileLock
 from PIL import Image
 
@@ -41,6 +43,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """What is imported and collected stays, so that no collection of garbage looks through all of it again."""
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers() -> None:
+    """A test draws the same random numbers alone, in any order and in any process."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - scikit-learn and others draw from it
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

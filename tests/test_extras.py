@@ -3,9 +3,11 @@
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import distributions
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from nfbench.core.errors import NfbenchError
@@ -114,3 +116,10 @@ def test_the_lock_covers_all_extras():
     locked = names((ROOT / "requirements.lock").read_text().splitlines())
     asked = [*PROJECT["dependencies"], *(one for extra in PROJECT["optional-dependencies"].values() for one in extra)]
     assert names(asked) <= locked
+
+
+@pytest.mark.parametrize("python", ["3.11.0", "3.12.0", "3.13.0"])
+def test_all_locked_releases_run_on_all_supported_versions_of_python(python):
+    assert python in SpecifierSet(PROJECT["requires-python"])
+    accepted = {one.metadata["Name"]: one.metadata["Requires-Python"] or "" for one in distributions()}
+    assert [name for name, versions in accepted.items() if python not in SpecifierSet(versions)] == []

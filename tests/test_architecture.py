@@ -30,6 +30,7 @@ LAYERS = [
     {"figures", "tracking"},
     {"report"},
     {"stages"},
+    {"sharing"},
     {"cli", "__main__"},
 ]
 

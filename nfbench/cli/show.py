@@ -13,9 +13,10 @@ from nfbench.config import Experiment as ExperimentConfig
 from nfbench.plan.paths import Paths
 
 if TYPE_CHECKING:
+    from nfbench.config.tables import AnyTable
     from nfbench.tables._model import Row, Table
 
-__all__ = ["means_of", "show"]
+__all__ = ["means_of", "print_results", "show"]
 
 _WIDTH = 100
 
@@ -31,25 +32,41 @@ def show(
     """
     from nfbench.plan.made import built_table
     from nfbench.stages.tables import table_of
-    from nfbench.tables._render import to_text
-    from nfbench.tables.results import ResultsTable
 
     plan, name = load_experiment(experiment, overrides)
     config = plan.bench.experiment(name)
-    means: list[tuple[str, Table]] = []
-    for table_name, of_table in config.tables.items():
-        table = table_of(built_table(plan.paths, name, table_name) or plan.table(name, table_name).spec)
-        if isinstance(of_table, ResultsTable) and not tables:
-            means.append((of_table.metric, table))
-        else:
-            typer.echo(f"\n{textwrap.fill(table.caption, _WIDTH)}\n\n{to_text(table)}")
-    if means:
-        typer.echo(f"\n{config.title}: means over categories and seeds\n\n{means_of(means)}\n")
-        typer.echo(textwrap.fill(_notes(table.caption for _, table in means), _WIDTH))
+    specs = [built_table(plan.paths, name, table) or plan.table(name, table).spec for table in config.tables]
+    if print_results(config.title, [(spec.table, table_of(spec)) for spec in specs], tables):
         typer.echo(f"'nfbench show {name} --tables' prints the tables with all categories and published values")
     typer.echo("")
     for kind, path in _places(name, config, plan.paths):
         typer.echo(f"{kind}: {path}")
+
+
+def print_results(title: str, tables: "Sequence[tuple[AnyTable, Table]]", in_full: bool = False) -> bool:
+    """Prints the means of tables of results, and other tables in full.
+
+    Args:
+        title: title of the experiment.
+        tables: tables with their configurations.
+        in_full: print every table in full.
+
+    Returns:
+        Whether means were printed.
+    """
+    from nfbench.tables._render import to_text
+    from nfbench.tables.results import ResultsTable
+
+    means: list[tuple[str, Table]] = []
+    for config, table in tables:
+        if isinstance(config, ResultsTable) and not in_full:
+            means.append((config.metric, table))
+        else:
+            typer.echo(f"\n{textwrap.fill(table.caption, _WIDTH)}\n\n{to_text(table)}")
+    if means:
+        typer.echo(f"\n{title}: means over categories and seeds\n\n{means_of(means)}\n")
+        typer.echo(textwrap.fill(_notes(table.caption for _, table in means), _WIDTH))
+    return bool(means)
 
 
 def means_of(tables: "Sequence[tuple[str, Table]]") -> str:

@@ -1,27 +1,23 @@
 """Packages: a run as one file, with everything that scoring needs and a model card.
 
-A package is a zip without compression. ``manifest.json`` lists size and SHA-256 of all other files and has a seal like
-records. Weights are safetensors, and the rest is text, so reading a package runs no code from it.
+A package is an archive (``nfbench.core.archive``). Weights are safetensors, and the rest is text, so reading a package
+runs no code from it.
 """
 
-import hashlib
-import json
 import shutil
 import tempfile
-import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, ClassVar
 
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 import nfbench
 from nfbench.backbones._weights import state_hash
+from nfbench.core.archive import ArchiveRecord, read_archive, write_archive
 from nfbench.core.errors import NfbenchError, one_line
-from nfbench.core.files import atomic_path, write_text
-from nfbench.core.record import Record
-from nfbench.core.seals import KnownFile, known_files, read_sealed, seal_of, write_sealed
+from nfbench.core.files import write_text
+from nfbench.core.seals import read_sealed
 from nfbench.features.batches import BATCH
 from nfbench.features.forward import load_extractor, load_recipe
 from nfbench.features.recipe import Recipe
@@ -38,31 +34,24 @@ __all__ = ["SUFFIX", "PackageRecord", "is_package", "pack", "read_package"]
 SUFFIX = ".nfbench"
 """File ending of packages."""
 
-_FORMAT = 1
-_MANIFEST, _CARD, _WEIGHTS = "manifest.json", "README.md", "backbone.safetensors"
+_CARD, _WEIGHTS = "README.md", "backbone.safetensors"
 _RUN, _MODEL = ("run.json", THRESHOLDS), ("training.json", "model.safetensors")
 _REQUIRED = {*_RUN, *_MODEL, _CARD}
-_LARGEST_MANIFEST = 1 << 20
-_DAMAGED = (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError, RecursionError)
-"""Errors of zipfile and json for damaged or foreign files."""
 
 
-class PackageRecord(Record):
+class PackageRecord(ArchiveRecord):
     """The manifest of a package.
 
     Attributes:
-        format: version of the layout.
-        nfbench: version of nfbench that packed the run.
         cell: cell of the run.
         weights_sha256: hash of the backbone's state, whether included or not.
-        written: sizes and hashes of all other files.
     """
 
-    format: int
-    nfbench: str
+    kind: ClassVar[str] = "package"
+    current: ClassVar[int] = 1
+
     cell: str
     weights_sha256: str
-    written: dict[str, KnownFile]
 
 
 def is_package(path: str | Path) -> bool:
@@ -101,18 +90,9 @@ def pack(run: str | Path, output: str | Path | None = None, weights: bool = Fals
         included = (folder / _WEIGHTS).is_file()
         training = training_of(str(source), record.cell.cell)
         write_text(folder / _CARD, model_card(record, training, thresholds, _reader(model.folder, record), included))
-        names = sorted(file.name for file in folder.iterdir())
-        manifest = PackageRecord(
-            format=_FORMAT,
-            nfbench=nfbench.__version__,
-            cell=str(record.cell.cell),
-            weights_sha256=recipe.weights_sha256,
-            written=known_files(folder, names),
-        )
-        write_sealed(folder / _MANIFEST, manifest)
-        with atomic_path(path) as staged, zipfile.ZipFile(staged, "w") as archive:
-            for name in (_CARD, _MANIFEST, *(name for name in names if name != _CARD)):
-                _add(archive, folder / name)
+        names = sorted(file.name for file in folder.iterdir() if file.name != _CARD)
+        cell, sha256 = str(record.cell.cell), recipe.weights_sha256
+        write_archive(PackageRecord, path, folder, [_CARD, *names], cell=cell, weights_sha256=sha256)
     return path
 
 
@@ -133,7 +113,7 @@ def read_package(path: str | Path, device: torch.device, batch_size: int = BATCH
     path = Path(path).expanduser()
     with tempfile.TemporaryDirectory(prefix="nfbench-") as temporary:
         folder = Path(temporary)
-        package = _unpack(path, folder)
+        package = read_archive(PackageRecord, path, folder, {*_REQUIRED, _WEIGHTS}.__contains__, _REQUIRED)
         try:
             record = read_record(folder / "run.json")
             network = _packed_network(record.features.recipe, folder) if _WEIGHTS in package.written else None
@@ -195,76 +175,3 @@ def _reader(folder: Path, record: RunRecord) -> str | None:
         return read_sealed(ManifestRecord, manifest.with_suffix(".json")).spec.dataset.dataset
     except NfbenchError:
         return None
-
-
-def _add(archive: zipfile.ZipFile, path: Path) -> None:
-    """Adds a file uncompressed, without its modification time."""
-    info = zipfile.ZipInfo(path.name)
-    info.external_attr, info.file_size = 0o644 << 16, path.stat().st_size
-    with path.open("rb") as source, archive.open(info, "w") as target:
-        shutil.copyfileobj(source, target, 1 << 20)
-
-
-def _unpack(path: Path, folder: Path) -> PackageRecord:
-    """Copies the files of a package to a folder, and verifies names, sizes and hashes by the manifest."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = _members(path, archive)
-            package = _manifest(path, archive)
-            if members.keys() != package.written.keys() or not members.keys() >= _REQUIRED:
-                odd = min((members.keys() ^ package.written.keys()) | (_REQUIRED - members.keys()))
-                raise NfbenchError(f"{path}: the file {odd!r} does not match the manifest; copy the package again")
-            for name, known in package.written.items():
-                with archive.open(name) as source:
-                    found = _copy(source, folder / name, known.size)
-                if found != known.sha256 or members[name].file_size != known.size:
-                    raise NfbenchError(f"{path}: {name} has changed since the run was packed; copy it again")
-    except _DAMAGED as error:
-        raise NfbenchError(f"{path} is damaged or not a package ({one_line(error) or 'cut'}); copy it again") from error
-    return package
-
-
-def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Returns all files except the manifest by name; checks that names are known, unique and uncompressed."""
-    infos, size = archive.infolist(), path.stat().st_size
-    allowed = {*_REQUIRED, _WEIGHTS, _MANIFEST}
-    for info in infos:
-        if info.filename not in allowed:
-            raise NfbenchError(f"{path} has an unexpected file {info.filename[:60]!r}")
-        stored = info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size
-        if not stored or info.flag_bits & 1:
-            raise NfbenchError(f"{path}: {info.filename} is compressed or encrypted, unlike in a package")
-    if len({info.filename for info in infos}) < len(infos) or sum(info.file_size for info in infos) > size:
-        raise NfbenchError(f"{path} has a duplicate file, or files that are larger than the package")
-    return {info.filename: info for info in infos if info.filename != _MANIFEST}
-
-
-def _manifest(path: Path, archive: zipfile.ZipFile) -> PackageRecord:
-    if _MANIFEST not in archive.namelist():
-        raise NfbenchError(f"{path} is not a package: it has no {_MANIFEST}")
-    with archive.open(_MANIFEST) as file:
-        values = json.loads(file.read(_LARGEST_MANIFEST))
-    if not isinstance(values, dict) or values.pop("seal", None) != seal_of(values):
-        raise NfbenchError(f"{path}: {_MANIFEST} has changed since the run was packed; copy it again")
-    if values.get("format") != _FORMAT:
-        raise NfbenchError(
-            f"{path} has format {one_line(values.get('format'))}, but nfbench {nfbench.__version__} reads {_FORMAT}; "
-            "pack the run again"
-        )
-    try:
-        return PackageRecord.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise NfbenchError(f"{path}: {_MANIFEST}: '{'.'.join(map(str, first['loc']))}': {first['msg']}") from None
-
-
-def _copy(source: Any, target: Path, size: int) -> str:
-    """Copies at most ``size`` bytes and returns their SHA-256."""
-    digest, left = hashlib.sha256(), size
-    file: BinaryIO
-    with target.open("xb") as file:
-        while left and (part := source.read(min(left, 1 << 20))):
-            digest.update(part)
-            file.write(part)
-            left -= len(part)
-    return digest.hexdigest()

@@ -90,6 +90,7 @@ class TableSpec(ExperimentSpec):
     table: AnyTable = Field(description="configuration of the table")
     notes: dict[str, DatasetNote] = Field(default_factory=dict, description="notes by dataset")
     variants: dict[str, VariantConfig] = Field(default_factory=dict, description="variants to build for the table")
+    remark: str = Field("", description="sentence to add to the caption")
     published: dict[str, str] = Field(default_factory=dict, description="SHA-256 of published tables, by name")
 
     def _inputs(self) -> list[str]:
@@ -122,7 +123,9 @@ class ReportSpec(ExperimentSpec):
 
     title: str = Field(description="title of the experiment")
     tables: dict[str, AnyTable] = Field(default_factory=dict, description="tables by name")
-    notes: dict[str, DatasetNote] = Field(default_factory=dict, description="what to say of datasets")
+    notes: dict[str, DatasetNote] = Field(default_factory=dict, description="notes by dataset")
+    remark: str = Field("", description="sentence below the title")
+    bundles: dict[str, str] = Field(default_factory=dict, description="bundle of each run, in a merged set")
     published: dict[str, str] = Field(default_factory=dict, description="SHA-256 of published tables, by name")
     skipped: tuple[Skipped, ...] = Field((), description="cells that are left out on purpose")
 

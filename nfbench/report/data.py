@@ -4,7 +4,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -44,6 +44,8 @@ class ReportSource:
         unmade: why other tables could not be made.
         notes: what is to be known of datasets, by name, such as that only a subset was used.
         paths: where things lie.
+        remark: sentence below the title.
+        bundles: bundle of each run by its cell, in a merged set.
     """
 
     name: str
@@ -54,6 +56,8 @@ class ReportSource:
     unmade: Sequence[str]
     notes: Mapping[str, str]
     paths: Paths
+    remark: str = ""
+    bundles: Mapping[str, str] = field(default_factory=dict)
 
 
 class Index:
@@ -79,7 +83,7 @@ def collect(source: ReportSource) -> dict[str, Any]:
     records = source.stock.records
     results = source.results
     systems, categories, texts = Index(), Index(), Index()
-    runs = [_run(record, systems, categories, texts) for record in records.values()]
+    runs = [_run(record, systems, categories, texts, source.bundles) for record in records.values()]
     measured = set(results.metric) if len(results) else set()
     metrics = [named for named in known_metrics().values() if named.name in measured and named.plain]
     metrics = [named for named in metrics if not named.transductive]
@@ -93,6 +97,7 @@ def collect(source: ReportSource) -> dict[str, Any]:
     return {
         "name": source.name,
         "title": source.title,
+        "remark": source.remark,
         "version": nfbench.__version__,
         "metrics": [_about(named) for named in metrics],
         "headline": [named.name for named in headline],
@@ -146,7 +151,9 @@ def _described(system: tuple[str, ...], results: pd.DataFrame) -> dict[str, Any]
     return {**described, "search": search_note(of_method) if len(own) else "", "chosen": chosen}
 
 
-def _run(record: RunRecord, systems: Index, categories: Index, texts: Index) -> dict[str, Any]:
+def _run(
+    record: RunRecord, systems: Index, categories: Index, texts: Index, bundles: Mapping[str, str]
+) -> dict[str, Any]:
     """A run: what it is, what it cost, and what made it; texts that come often are numbers."""
     cell, recipe = record.cell.cell, record.features.recipe
     made, found = record.provenance["train"], record.segmentation.threshold_images
@@ -163,6 +170,7 @@ def _run(record: RunRecord, systems: Index, categories: Index, texts: Index) -> 
         ],
         "epochs": record.epochs,
         "thresholds": texts(f"{found.n_images} images, {found.source}"),
+        "bundle": texts(bundles.get(str(cell), "")),
         "commit": texts(f"{made['commit'] or 'unknown'}{' with uncommitted changes' if made['dirty'] else ''}"),
         "machine": texts(describe_machine(made)),
         "packages": texts(", ".join(f"{k} {v}" for k, v in {"nfbench": made["nfbench"], **made["packages"]}.items())),

@@ -194,7 +194,7 @@ function showRuns(system, category) {
     const commands = run.commands.map((number) => fill(data.texts[number], { cell, place: `${dataset}/${name}`, category: name, seed: run.seed }));
     parts.push(make("h3", {}, `Seed ${run.seed}: ${metricTitle()} ${values}`), 
       make("p", {}, "Record ", runLink(cell, "run.json"), "; scores ", runLink(cell, "scores.csv"), "."),
-      make("p", {}, `Commit ${data.texts[run.commit]}; ${data.texts[run.machine]}; weights ${data.texts[run.weights]}; images ${data.texts[run.images]}`),
+      make("p", {}, `${data.remark ? `Bundle ${data.texts[run.bundle]}; commit` : "Commit"} ${data.texts[run.commit]}; ${data.texts[run.machine]}; weights ${data.texts[run.weights]}; images ${data.texts[run.images]}`),
       make("p", {}, `The fair threshold comes from ${data.texts[run.thresholds]}.`),
       make("pre", {}, commands.join("\n\n")));
   }
@@ -232,7 +232,8 @@ function showLedger() {
 function showProvenance() {
   const files = data.links.files.map((path) => make("li", {}, make("a", { href: path.split("/").map(encodeURIComponent).join("/") }, path.replace(/^(\.\.\/)+/, ""))));
   const parts = [make("h3", {}, "Files"), make("p", {}, "These links work while the page is in the results folder."), make("ul", { className: "files" }, ...files)];
-  for (const [key, title] of [["commit", "Code"], ["packages", "Packages"], ["machine", "Machine"], ["weights", "Weights, SHA-256"], ["images", "Images, SHA-256 of the manifest"]]) {
+  const bundle = data.remark ? [["bundle", "Bundle"]] : [];
+  for (const [key, title] of [...bundle, ["commit", "Code"], ["packages", "Packages"], ["machine", "Machine"], ["weights", "Weights, SHA-256"], ["images", "Images, SHA-256 of the manifest"]]) {
     const counts = new Map();
     for (const run of data.runs) counts.set(run[key], (counts.get(run[key]) || 0) + 1);
     const columns = [{ title, text: true, value: ([number]) => data.texts[number], className: () => "long" }, { title: "runs", value: ([, count]) => count }];

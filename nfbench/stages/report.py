@@ -45,7 +45,9 @@ def write_report(spec: ReportSpec, stock: Stock, pictures: int = PICTURES) -> Pa
     results = aggregate(stock.records.values())
     tables, unmade = _tables(spec, results, stock.holes)
     subsets = {dataset: note.subset for dataset, note in spec.notes.items() if note.subset}
-    source = ReportSource(spec.experiment, spec.title, stock, results, tables, unmade, subsets, spec.paths)
+    source = ReportSource(
+        spec.experiment, spec.title, stock, results, tables, unmade, subsets, spec.paths, spec.remark, spec.bundles
+    )
     data = collect(source)
     data["gallery"] = gallery(stock.records, spec.paths, pictures)
     path = spec.paths.report(spec.experiment)

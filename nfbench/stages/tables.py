@@ -1,5 +1,6 @@
 """From results to tables."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from nfbench.core.errors import faults_of
@@ -33,4 +34,6 @@ def table_of(spec: TableSpec) -> Table:
         table = spec.table.make(spec.name, Source(results, spec.notes, spec.variants))
         if not isinstance(table, Table):
             raise TypeError(f"'make' must return a Table, got {table!r}")
-        return table if results is None else mark_holes(explain_undefined(table), holes_of(results))
+    if spec.remark:
+        table = replace(table, caption=f"{table.caption} {spec.remark}")
+    return table if results is None else mark_holes(explain_undefined(table), holes_of(results))

@@ -157,7 +157,7 @@ def test_files_that_are_not_as_they_were_packed_are_refused(packed, tmp_path):
     write(path, {**files, "manifest.json": files["manifest.json"].replace(b'"format": 1', b'"format": 2')}.items())
     refused("manifest.json has changed")
     write(path, resealed(files, format=2).items())
-    refused("has format 2, but nfbench .* reads 1; pack the run again")
+    refused("has format 2, but nfbench .* reads 1; write the package again")
     write(path, resealed(files, cell=3).items())
     refused("manifest.json: 'cell'")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a.nfbench"]

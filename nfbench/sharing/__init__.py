@@ -1,0 +1,1 @@
+"""Bundles of results, and merging those of several machines or people."""

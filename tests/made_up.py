@@ -172,7 +172,7 @@ class MadeUp:
             maps = rng.random((4, 64, 64), dtype=np.float32) * 0.4
             maps[1::2, 20:40, 15:38] += 0.6
             index, suspect = np.array([0, 1, 2, 3]), np.array([False, False, False, True])
-            np.savez_compressed(folder / "examples.npz", index=index, suspect=suspect, maps=maps)
+            save_examples(folder, index, suspect, maps=maps)
         written = known_files(folder, [path.name for path in folder.iterdir() if path.suffix in (".csv", ".npz")])
         written.pop(file_of(Epoch))
         update = {"data": data, "search": search, "written": written}
@@ -188,6 +188,12 @@ class MadeUp:
             objective=objective, metric=metric, trial=3, value=0.75, chosen=cell.backbone == f"{best}@256",
             settings={"lr": 0.001}, trials={"complete": 20, "pruned": 9, "failed": 1}, seconds=12.5, validation=[],
         )  # fmt: skip
+
+
+def save_examples(folder: Path, index: Sequence[int], suspect: Sequence[bool], **maps: np.ndarray) -> None:
+    """Writes ``examples.npz`` with suspects and without misses."""
+    index, suspect = np.array(index), np.array(suspect)
+    np.savez_compressed(folder / "examples.npz", index=index, suspect=suspect, miss=suspect & False, **maps)
 
 
 def write_listing(record: Path) -> None:

@@ -25,7 +25,7 @@ from nfbench.results.files import Bin, DetectedRegion, MeanIou, Quantile, write_
 from nfbench.results.record import CellRecord, RunRecord, Selection
 from nfbench.results.supposed import has_maps, official_cells
 from nfbench.training.record import AnomaliesRecord, SearchRecord
-from tests.made_up import made_up_record, made_up_specs, write_listing
+from tests.made_up import made_up_record, made_up_specs, save_examples, write_listing
 from tests.whole import FILES, REPRESENTATIONS, made_up_study
 
 _EPOCHS = (1, 2)
@@ -174,7 +174,7 @@ class Official:
             more = {"nfa": 1 - 2 * maps} if has_latents else {}
             more |= {"variances": 0.1 + maps} if has_variances else {}
             more |= {"maps": maps} if localizes else {}
-            np.savez(folder / "examples.npz", index=index, suspect=np.arange(3) == 2, **more)
+            save_examples(folder, index, np.arange(3) == 2, **more)
             write_representations(folder, REPRESENTATIONS if has_positions else [])
             for name in ("run.json", "training.json"):
                 write_listing(folder / name)

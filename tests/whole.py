@@ -20,7 +20,7 @@ from nfbench.results.files import Bin, DetectedRegion, Epoch, ImageScore, MeanIo
 from nfbench.scoring.representations import Representation
 from nfbench.search.record import BestTrial, StudyDescription, StudyRecord, TrialRecord, write_study
 from tests.conftest import make_image_folder
-from tests.made_up import made_up_record, made_up_specs, write_listing
+from tests.made_up import made_up_record, made_up_specs, save_examples, write_listing
 
 BACKBONE, SETTINGS = "resnet18.tv_in1k", ("one-class", "unified")
 GENERATOR = "blend"
@@ -93,7 +93,7 @@ def _run(paths: Paths, cell: Cell, title: str) -> DrawnRun:
         write_rows(kind, run, rows)
     maps = np.linspace(0, 1, 4 * 64, dtype=np.float32).reshape(4, 8, 8)
     index, suspect = np.arange(4), np.arange(4) == 3
-    np.savez(run / "examples.npz", index=index, suspect=suspect, maps=maps, nfa=1 - 2 * maps, variances=0.1 + maps)
+    save_examples(run, index, suspect, maps=maps, nfa=1 - 2 * maps, variances=0.1 + maps)
     write_representations(run, REPRESENTATIONS)
     for kept in ("run.json", "training.json"):
         write_listing(run / kept)

@@ -19,7 +19,7 @@ from nfbench.core.seals import verified
 from nfbench.datasets._manifest import Entry, read_checked_image, read_checked_mask
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
-from nfbench.results.examples import EXAMPLES, Examples, read_examples
+from nfbench.results.examples import BY_SCORE, EXAMPLES, Examples, read_examples
 from nfbench.results.files import ImageScore, file_of, read_rows
 from nfbench.results.record import RunRecord, tested_images
 
@@ -31,8 +31,6 @@ _PHOTO_SIDE = 256
 _MAP_SIDE = 192
 """Longest side of a map, in pixels. Maps are smooth; the page enlarges them to the size of the photo."""
 _QUALITY = 60
-_WORST = 3
-"""Number of false alarms and of misses of each method that are chosen before other images."""
 _ALL_MAPS = "maps.npy"
 
 
@@ -65,7 +63,7 @@ class _Shown:
         return self._ranked([number for number in self.scores if entries[number].label], 1)
 
     def _ranked(self, numbers: Sequence[int], sign: int) -> list[int]:
-        return sorted(numbers, key=lambda number: sign * self.scores[number])[:_WORST]
+        return sorted(numbers, key=lambda number: sign * self.scores[number])[:BY_SCORE]
 
 
 def gallery(records: dict[Cell, RunRecord], paths: Paths, per_category: int) -> list[dict[str, Any]]:
@@ -125,9 +123,9 @@ def _read(cell: Cell, record: RunRecord, paths: Paths, entries: Sequence[Entry])
     tested = [number_of.get(row.image) for row in rows]
     scores = {number: row.paper for number, row in zip(tested, rows, strict=True) if number is not None}
     places = rankdata([-score for score in scores.values()], method="min").astype(int).tolist() if scores else []
-    examples = read_examples(folder) if (folder / EXAMPLES).is_file() else Examples([], [], {})
+    examples = read_examples(folder) if (folder / EXAMPLES).is_file() else Examples([], [], [], {})
     maps = examples.maps.get("maps")
-    kept: Sequence[int | None] = [*examples.images, *examples.suspects]
+    kept: Sequence[int | None] = examples.numbers
     if _ALL_MAPS in record.written:
         maps, kept = np.load(verified(folder / _ALL_MAPS, folder / "run.json"), mmap_mode="r"), tested
     rows_of = {number: row for row, number in enumerate(kept) if number is not None}

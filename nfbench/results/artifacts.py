@@ -13,7 +13,7 @@ from nfbench.core.files import atomic_path
 from nfbench.datasets._manifest import Entry
 from nfbench.metrics._calibration import chi_square_quantiles
 from nfbench.metrics._iou import AGGREGATIONS
-from nfbench.results.examples import EXAMPLES
+from nfbench.results.examples import BY_SCORE, EXAMPLES
 from nfbench.results.files import Bin, DetectedRegion, ImageScore, MeanIou, Quantile, write_rows
 from nfbench.results.representations import REPRESENTATIONS
 from nfbench.scoring.a_contrario import regions
@@ -32,7 +32,6 @@ __all__ = [
 ]
 
 _EXAMPLE_DEFECTS = 4
-_SUSPECTS = 2
 
 _Rows = Iterator[tuple[Any, ...]]
 
@@ -48,7 +47,8 @@ def write_artifacts(
     ``scores.csv``: image scores by rule. ``regions.csv``: regions with NFA < 1 by image, in pixels of the map, of the
     maps ``nfa`` and ``nfa_guard``. ``miou.csv``: mean IoU against the threshold, by map. ``calibration.csv``: quantiles
     of the latents of normal images. ``examples.npz``: ``index``, ``maps``, ``nfa``, ``nfa_guard`` and predicted
-    ``variances`` of a few images; ``suspect`` marks normal images, those that look most anomalous.
+    ``variances`` of a few images; ``suspect`` marks the normal images with the highest scores, and ``miss`` the
+    anomalous images with the lowest.
 
     Args:
         run: folder of the run.
@@ -110,18 +110,29 @@ def _calibration(scored: Scored) -> _Rows:
 
 
 class ChosenExamples(NamedTuple):
-    """Examples: their numbers in the test split, and their rows among the tested images; suspects last."""
+    """Images that a run keeps maps of.
+
+    Attributes:
+        numbers: their numbers in the test split: examples of each kind, then suspects, then misses.
+        rows: their rows among the tested images.
+        n_suspects: number of normal images that were chosen by their scores.
+        n_misses: number of anomalous images that were chosen by their scores.
+    """
 
     numbers: list[int]
     rows: list[int]
     n_suspects: int
+    n_misses: int
 
 
 def choose_examples(scores: np.ndarray, tested: Sequence[Entry], images: Sequence[Entry]) -> ChosenExamples:
-    """One normal image, one of each of the first kinds of defect, the middle ones by name; and the suspects.
+    """Choose the images whose maps are kept.
+
+    These are the middle ones, by name, of the normal images and of each of the first kinds of defect, then the normal
+    images with the highest scores and the anomalous images with the lowest.
 
     Args:
-        scores: of the tested images, ``(N,)``; suspects are the normal images with the highest.
+        scores: of the tested images, ``(N,)``.
         tested: the tested images.
         images: the test split of the manifest.
     """
@@ -131,9 +142,11 @@ def choose_examples(scores: np.ndarray, tested: Sequence[Entry], images: Sequenc
     kinds = sorted({entry.defect for entry in images if entry.label})[:_EXAMPLE_DEFECTS]
     groups = [normal, *([number for number, entry in enumerate(images) if entry.defect == kind] for kind in kinds)]
     chosen = [number for group in groups for number in _middle(group, row_of)]
-    by_score = sorted(row_of, key=lambda number: -scores[row_of[number]])
-    suspects = [number for number in by_score if not images[number].label and number not in chosen][:_SUSPECTS]
-    return ChosenExamples(chosen + suspects, [row_of[number] for number in chosen + suspects], len(suspects))
+    others = sorted(row_of.keys() - set(chosen), key=lambda number: (-scores[row_of[number]], number))
+    suspects = [number for number in others if not images[number].label][:BY_SCORE]
+    misses = [number for number in reversed(others) if images[number].label][:BY_SCORE]
+    numbers = chosen + suspects + misses
+    return ChosenExamples(numbers, [row_of[number] for number in numbers], len(suspects), len(misses))
 
 
 def _write_examples(path: Path, scored: Scored, images: Sequence[Entry], variances: np.ndarray | None) -> None:
@@ -142,8 +155,10 @@ def _write_examples(path: Path, scored: Scored, images: Sequence[Entry], varianc
     arrays = {name: maps[chosen.rows] for name, maps in found.items()}
     if variances is not None:
         arrays["variances"] = variances
-    suspect = np.arange(len(chosen.rows)) >= len(chosen.rows) - chosen.n_suspects
-    write_npz(path, {"index": np.array(chosen.numbers), "suspect": suspect, **arrays})
+    place, n_suspects, n_misses = np.arange(len(chosen.rows)), chosen.n_suspects, chosen.n_misses
+    miss = place >= len(place) - n_misses
+    suspect = (place >= len(place) - n_misses - n_suspects) & ~miss
+    write_npz(path, {"index": np.array(chosen.numbers), "suspect": suspect, "miss": miss, **arrays})
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -13,7 +13,7 @@ from nfbench.figures.maps import MapsFigure
 from nfbench.figures.segmentation import SegmentationFigure
 from nfbench.figures.variances import VariancesFigure
 from nfbench.results.files import DetectedRegion, write_rows
-from tests.made_up import MadeUp, relist
+from tests.made_up import MadeUp, relist, save_examples
 
 REGIONS = [  # of normal images: one with NFA < 1e-6, another with NFA < 1
     (image, label, name, 4, 0, 0, 2, 2, log_nfa)
@@ -36,7 +36,7 @@ def runs(tmp_path):
     for run, (index, n_shown) in zip(found, kept, strict=True):
         maps = np.stack([np.full((8, 8), number, dtype=np.float32) for number in index])
         suspect = np.arange(len(index)) >= n_shown
-        np.savez(run.folder / "examples.npz", index=np.array(index), suspect=suspect, maps=maps, nfa=-maps)
+        save_examples(run.folder, index, suspect, maps=maps, nfa=-maps)
         write_rows(DetectedRegion, run.folder, REGIONS)
         relist(run.folder / "run.json")
     segmentation = SimpleNamespace(false_alarms={"nfa": None}, thresholds={})
@@ -97,7 +97,7 @@ def test_a_run_that_is_missing_leaves_its_columns_empty(tmp_path):
     found = read_runs(dict.fromkeys(made.cells, ""), made.paths)
     for run in found:
         maps = np.full((1, 8, 8), 7, dtype=np.float32)
-        np.savez(run.folder / "examples.npz", index=np.array([1]), suspect=np.array([False]), maps=maps)
+        save_examples(run.folder, [1], [False], maps=maps)
         relist(run.folder / "run.json")
     left = [run for run in found if (run.cell.method, run.cell.category) != ("uflow", "carpet")]
     assert drawn(MapsFigure().draw(left), 2, [2, 4]) == [[7, 7], [None, 7]]

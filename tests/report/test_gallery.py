@@ -12,7 +12,7 @@ from nfbench.core.seals import known_files
 from nfbench.report.gallery import gallery
 from nfbench.results.files import ImageScore, read_rows
 from nfbench.results.record import read_record
-from tests.made_up import MadeUp, relist, spoil
+from tests.made_up import MadeUp, relist, save_examples, spoil
 
 
 def picture(url):
@@ -28,7 +28,7 @@ def keep_examples(made, cell, index, suspect, bright):
     """Maps of images by number, white for the image ``bright``."""
     maps = np.stack([np.full((64, 64), float(number == bright), dtype=np.float32) for number in index])
     path = made.paths.run_record(cell).parent / "examples.npz"
-    np.savez_compressed(path, index=np.array(index), suspect=np.array(suspect), maps=maps)
+    save_examples(path.parent, index, suspect, maps=maps)
     relist(path.with_name("run.json"))
 
 

@@ -48,6 +48,7 @@ def test_examples_of_unusual_sets(tmp_path, labels, defects, shown):
     examples = np.load(tmp_path / "examples.npz")
     assert len(examples["index"]) == len(set(examples["index"].tolist())) == shown
     assert not np.array(labels)[examples["index"][examples["suspect"]]].any()
+    assert np.array(labels)[examples["index"][examples["miss"]]].all()
 
 
 LABELS, DEFECTS = [0] * 5 + [1] * 8, ["good"] * 5 + ["hole"] * 5 + ["scratch"] * 3
@@ -71,12 +72,15 @@ def test_examples_are_numbered_as_in_the_manifest_whatever_was_learned_from(tmp_
     write_listing(tmp_path / "run.json")
     examples = read_examples(tmp_path)
     assert examples.images == shown
-    assert len(examples.suspects) == 2
-    for number in [*shown, *examples.suspects]:
+    score = {number: of_run.test.images["paper"][tested.index(number)] for number in tested}
+    others = sorted(set(tested) - set(shown), key=score.__getitem__)
+    assert examples.suspects == [number for number in others[::-1] if not LABELS[number]][:2]
+    assert examples.misses == [number for number in others if LABELS[number]][:2]
+    for number in examples.numbers:
         for name, maps in {"maps": of_run.test.maps, **of_run.log_nfa}.items():
             kept = examples.maps[name][examples.row(number)]
             np.testing.assert_array_equal(kept, maps[tested.index(number)])
-    assert not {*shown, *examples.suspects} & learned
+    assert not set(examples.numbers) & learned
     assert [examples.row(number) for number in learned] == [None] * len(learned)
 
 
@@ -89,7 +93,7 @@ def test_variances_are_kept_of_the_examples(tmp_path):
     write_artifacts(tmp_path, of_run, images, predicted[rows])
     write_listing(tmp_path / "run.json")
     examples = read_examples(tmp_path)
-    for number in [*examples.images, *examples.suspects]:
+    for number in examples.numbers:
         kept = examples.maps["variances"][examples.row(number)]
         assert tested[int(kept[0, 0])] == images[number]
 

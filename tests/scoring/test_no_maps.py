@@ -72,7 +72,7 @@ def test_scores_by_other_rules_and_maps_are_left_out(finished):
     assert {(row.max, row.mean, row.top1) for row in rows} == {(None, None, None)}
     assert all(np.isfinite(row.paper) for row in rows)
     with np.load(run / "examples.npz") as archive:
-        assert set(archive.files) == {"index", "suspect"}
+        assert set(archive.files) == {"index", "suspect", "miss"}
 
 
 def test_tables_figures_and_report_show_what_there_is(finished):

@@ -111,6 +111,7 @@ def test_artifacts_agree_with_the_record(finished):
         assert len(examples["index"]) == len(examples["maps"]) == len(examples["nfa"])
         images = [entry for entry in read_manifest(finished.folder / record.data.manifest) if entry.split == "test"]
         assert not any(images[number].label for number in examples["index"][examples["suspect"]])
+        assert all(images[number].label for number in examples["index"][examples["miss"]])
 
 
 def test_random_weights_are_printed_in_every_table(finished):

@@ -9,15 +9,16 @@ import json
 import re
 import typing
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from nfbench.backbones._base import backbone_names, find_backbone
+from nfbench.backbones._base import Level, backbone_names, find_backbone
 from nfbench.blocks.anomalib import page as peers
 from nfbench.blocks.method import PACKAGE, Method
 from nfbench.blocks.settings import EpochSettings, FittedSettings, MethodSettings, TrainedSettings
@@ -278,13 +279,23 @@ def keys_of(model: type[Any]) -> str:
     return table(("key", "default", "meaning"), rows)
 
 
+def _levels(same: Sequence[int], tap: Level, default: bool) -> str:
+    """Levels in a row that are alike, in bold if they are used by default."""
+    if default or len(same) == 1:
+        return ", ".join(
+            f"**{n}: {tap.channels} / {tap.stride}**" if default else f"{n}: {tap.channels} / {tap.stride}"
+            for n in same
+        )
+    return f"{same[0]} to {same[-1]}: {tap.channels} / {tap.stride}"
+
+
 def backbones() -> str:
     """All backbones with their levels."""
     rows = []
     for name in backbone_names():
         found = find_backbone(name)
-        taps = {level: f"{level}: {tap.channels} / {tap.stride}" for level, tap in found.taps.items()}
-        levels = ", ".join(f"**{text}**" if level in found.levels else text for level, text in taps.items())
+        runs = groupby(found.taps, key=lambda level, found=found: (found.taps[level], level in found.levels))
+        levels = ", ".join(_levels(list(same), *kind) for kind, same in runs)
         rows.append((f"`{name}`", str(found.input_size), levels or "none, the image alone", found.weights))
     return table(("name", "input", "levels: channels / stride", "weights"), rows)
 

@@ -68,6 +68,12 @@ def _ceil_division(side: int, stride: int) -> int:
     return -(-side // stride)
 
 
+def _nearest_multiples(size: int, of: int) -> str:
+    """Return the multiples below and above ``size`` as text."""
+    below = size // of * of
+    return f"{below} or {below + of}" if below else f"{of}"
+
+
 @dataclass(frozen=True)
 class Backbone:
     """A frozen backbone.
@@ -83,6 +89,7 @@ class Backbone:
         scales: divisors of the input's side; the levels are taken of the image at each of these sizes.
         interpolation: how the normalized image is scaled, one of ``INTERPOLATIONS``.
         fixed_size: position embeddings allow no side but ``input_size``.
+        patch: side of a patch in pixels, the image's side is a multiple of it; 1 where any side will do.
         extractor: how levels are taken, a name in ``extractors.EXTRACTORS``; by default timm's ``features_only``.
         output_side: a level's side by the input's side and the level's stride.
         parts: combined backbones; their default levels in this order are the levels 0, 1, .. of the whole. Where
@@ -101,6 +108,7 @@ class Backbone:
     scales: tuple[int, ...] = (1,)
     interpolation: str = "nearest"
     fixed_size: bool = False
+    patch: int = 1
     extractor: str = "features_only"
     output_side: Callable[[int, int], int] = _ceil_division
     parts: tuple["Backbone", ...] = ()
@@ -121,17 +129,42 @@ class Backbone:
         return [(part, own) for part, own in found if own]
 
     def shapes(
-        self, input_size: int, levels: tuple[int, ...] | None = None, scales: tuple[int, ...] | None = None
+        self,
+        input_size: int,
+        levels: tuple[int, ...] | None = None,
+        scales: tuple[int, ...] | None = None,
+        *,
+        pyramid: bool = False,
     ) -> list[tuple[int, int, int]]:
         """Return ``(C, H, W)`` of each level at ``input_size`` pixels: for each scale, the levels fine to coarse.
 
+        With ``pyramid``, level k of one scale is pooled to ``1 / 2^k`` of its size.
+
         Raises:
-            NfbenchError: a level that the backbone does not have, or an input that it cannot take.
+            NfbenchError: a level that the backbone does not have, an input that it cannot take, or levels that cannot
+                be pooled to a pyramid.
         """
         self.check_levels(levels or ())
         sides = [self._scaled(input_size, scale) for scale in scales or self.scales]
         taps = [self.taps[level] for level in levels or self.levels]
-        return [self._shape(tap, side) for side in sides for tap in taps]
+        shapes = [self._shape(tap, side) for side in sides for tap in taps]
+        return self._halved(shapes, taps[0].stride, len(sides)) if pyramid else shapes
+
+    def _halved(self, shapes: list[tuple[int, int, int]], stride: int, scales: int) -> list[tuple[int, int, int]]:
+        """Pool level k to ``1 / 2^k`` of its size."""
+        found, divisor = [side for _, side, _ in shapes], 2 ** (len(shapes) - 1)
+        if scales > 1 or len(set(found)) > 1:
+            raise NfbenchError(
+                f"backbone '{self.name}': 'pyramid' takes levels of one size at one scale, not of sizes {found}; "
+                "remove it"
+            )
+        if found[0] % divisor:
+            sizes = _nearest_multiples(found[0] * stride, divisor * stride)
+            raise NfbenchError(
+                f"backbone '{self.name}': 'pyramid' cannot halve levels of {found[0]} x {found[0]} {len(shapes) - 1} "
+                f"times; set 'input_size' to {sizes}"
+            )
+        return [(channels, side // 2**k, side // 2**k) for k, (channels, side, _) in enumerate(shapes)]
 
     def check_levels(self, levels: tuple[int, ...]) -> None:
         """Check that the backbone has all these levels.
@@ -151,6 +184,11 @@ class Backbone:
             raise NfbenchError(
                 f"backbone '{self.name}' takes images of {self.input_size} pixels alone, for its position embeddings, "
                 f"not of {side}; set 'input_size: {self.input_size}'"
+            )
+        if side % self.patch:
+            raise NfbenchError(
+                f"backbone '{self.name}' takes images whose side is a multiple of {self.patch} pixels, the side of its "
+                f"patches, not of {side}; set 'input_size' to {_nearest_multiples(input_size, self.patch * scale)}"
             )
         return side
 

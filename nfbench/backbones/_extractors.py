@@ -20,6 +20,7 @@ from nfbench.core.torchvision_guard import import_torchvision
 __all__ = [
     "EXTRACTORS",
     "AtScales",
+    "Pyramid",
     "SideBySide",
     "create_network",
     "import_timm",
@@ -158,7 +159,7 @@ EXTRACTORS: dict[str, Callable[[Backbone, Sequence[int], bool], nn.Module]] = {
     "stages": _Stages,
     "projections": _Projections,
     "tokens": _Tokens,
-    "resized_tokens": partial(_Tokens, dynamic_img_size=True, dynamic_img_pad=True),
+    "resized_tokens": partial(_Tokens, dynamic_img_size=True),
     "alexnet": _AlexNet,
     "nothing": _Nothing,
 }
@@ -189,6 +190,18 @@ class AtScales(nn.Module):
         """``(B, 3, S, S)`` to one ``(B, C, H, W)`` per scale and level: for each scale, all levels."""
         images = (resize(x, x.shape[-1] // scale, self.interpolation) for scale in self.scales)
         return [level for image in images for level in self.model(image)]
+
+
+class Pyramid(nn.Module):
+    """Levels of one size, pooled so that each has half the size of the one before."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """``(B, 3, S, S)`` to one ``(B, C_k, H / 2^k, W / 2^k)`` per level: means over ``2^k x 2^k`` positions."""
+        return [F.avg_pool2d(level, 2**k) for k, level in enumerate(self.model(x))]
 
 
 def pad_by_reflection(model: nn.Module) -> None:

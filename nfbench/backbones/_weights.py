@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from nfbench.backbones._base import INTERPOLATIONS, Backbone, WeightPackage
-from nfbench.backbones._extractors import EXTRACTORS, AtScales, SideBySide, pad_by_reflection, tensor_shapes
+from nfbench.backbones._extractors import (
+    EXTRACTORS,
+    AtScales,
+    Pyramid,
+    SideBySide,
+    pad_by_reflection,
+    tensor_shapes,
+)
 from nfbench.core.deadline import deadline
 from nfbench.core.errors import NfbenchError, one_line
 from nfbench.core.registry import package_folder
@@ -32,6 +39,7 @@ def load_backbone(
     scales: tuple[int, ...] | None = None,
     interpolation: str | None = None,
     padding: str = "zeros",
+    pyramid: bool = False,
 ) -> nn.Module:
     """Build the frozen extractor and load its weights.
 
@@ -44,6 +52,7 @@ def load_backbone(
         scales: divisors of the input's side, by default the backbone's; the levels are returned for each in turn.
         interpolation: how the image is scaled, one of ``INTERPOLATIONS``, by default the backbone's.
         padding: ``zeros`` for what the network was trained with, ``reflect`` for reflection in every convolution.
+        pyramid: pool level k to ``1 / 2^k`` of its size.
 
     Returns:
         A module in evaluation mode, ``(B, 3, S, S)`` to a list of ``(B, C_l, H_l, W_l)``, which lets gradients pass to
@@ -71,6 +80,8 @@ def load_backbone(
         pad_by_reflection(model)
     if scales != (1,):  # one scale adds no module, and so leaves the names that the hash is over
         model = AtScales(model, scales, interpolation)
+    if pyramid:
+        model = Pyramid(model)
     return model.eval().requires_grad_(False)
 
 

@@ -1,7 +1,7 @@
 """Common parts of flows on feature maps: settings, likelihood, and the score of white latents."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Self
 
 import torch
@@ -9,9 +9,10 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from nfbench.blocks.all_in_one import ClampRule, Coupling, Permutation
+from nfbench.blocks.bases import BASE_RATE, Base, ChannelBase, fit_bases, is_turn_of_base
 from nfbench.blocks.features import Features
 from nfbench.blocks.maps import resize_maps, smooth, top_percent_mean
-from nfbench.blocks.method import HALF_LOG_TWO_PI, Method, Passes, Scores, Tiny
+from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch, Batches, Method, ParameterGroup, Passes, Scores, Tiny
 from nfbench.blocks.normalization import (
     Normalization,
     build_normalization,
@@ -33,6 +34,11 @@ class FlowSettings(TrainedSettings):
         "layer_norm",
         description="normalization of the features: layer_norm (trained), counted_layer_norm (trained, its scales in "
         "the log-determinant), standardize, whiten (both fitted), none",
+    )
+    base: Base = Field(
+        "standard",
+        description="base distribution: standard normal; AltUB's mean and scale per channel, learned by gradient every "
+        "fifth epoch; or the same fitted to the training images after training",
     )
     smoothing: float = Field(0.0, ge=0, description="sigma of a Gaussian on the anomaly map, as a share of its side")
     image_score: Literal["max", "top1"] = Field(
@@ -77,6 +83,10 @@ class FlowMethod(Method):
             build_normalization(self.settings.normalization, shape) for shape in self.shapes
         )
         self.flow = self.build_flow(generator)
+        self.base = nn.ModuleList()
+        if self.settings.base != "standard":
+            trained = self.settings.base == "learned"
+            self.base.extend(ChannelBase(shape[0], trained) for shape in self.latent_shapes())
 
     @property
     def loss_scale(self) -> int:
@@ -95,11 +105,33 @@ class FlowMethod(Method):
         """Levels in the layout of the flow's input."""
         return [norm(x) for norm, x in zip(self.normalization, features.levels, strict=True)]
 
-    def latents(self, features: Features[Tensor]) -> tuple[list[Tensor], Tensor]:
+    def encode_features(self, features: Features[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Normalize the features and encode them; ``log|det J|`` includes what the normalization counts."""
         latents, log_det = self.encode(self.normalize(features))
         counted = [log_det_map(norm) for norm in self.normalization]
         return latents, log_det + sum(x.sum() for x in counted if isinstance(x, Tensor))
+
+    def latents(self, features: Features[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Latents relative to the base, and ``log|det J|`` from features to them."""
+        return self._relative_to_base(*self.encode_features(features))
+
+    def _relative_to_base(
+        self, encoded: list[Tensor], log_det: Tensor, fixed: bool = False
+    ) -> tuple[list[Tensor], Tensor]:
+        if not self.base:
+            return encoded, log_det
+        found = [base(z, fixed) for base, z in zip(self.base, encoded, strict=True)]
+        return [z for z, _ in found], log_det + sum(own * z.shape[2] * z.shape[3] for z, own in found)
+
+    def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
+        """Yield the loss; with a learned base, one epoch in five trains the base alone, the others leave it."""
+        if self.settings.base != "learned":
+            yield self.loss(batch.features)
+            return
+        of_base = is_turn_of_base(batch.progress, self.settings.epochs)
+        with torch.set_grad_enabled(not of_base):
+            encoded, log_det = self.encode_features(batch.features)
+        yield _negative_log_density(*self._relative_to_base(encoded, log_det, fixed=not of_base)).mean()
 
     def loss(self, features: Features[Tensor]) -> Tensor:
         """Mean over the batch of ``sum_l ||z_l||^2 / 2 - log|det J|``, not divided by the dimension."""
@@ -129,6 +161,19 @@ class FlowMethod(Method):
         """Fit the normalization if it has statistics of the training features."""
         fit_normalizations(self.normalization, passes)
 
+    @torch.no_grad()
+    def calibrate(self, passes: Batches) -> None:
+        """Fit the base if it has statistics of the training images."""
+        if self.settings.base == "fitted":
+            fit_bases(list(self.base), (self.encode_features(features)[0] for features in passes()))
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module; a fitted base is of one state of the flow, and training goes on without it."""
+        if mode and self.settings.base == "fitted":
+            for base in self.base:
+                base.reset()
+        return super().train(mode)
+
     @torch.inference_mode()
     def latent_shapes(self) -> list[tuple[int, ...]]:
         """Shape of each level's latent, fine to coarse."""
@@ -137,13 +182,26 @@ class FlowMethod(Method):
         return [tuple(z.shape[1:]) for z in latents]
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
-        """Parameters of the flow and of the trained normalization."""
-        return {"flow": list(self.flow.parameters()), "normalization": list(self.normalization.parameters())}
+        """Parameters of the flow, of the trained normalization, and of the learned base if there is one."""
+        found = {"flow": list(self.flow.parameters()), "normalization": list(self.normalization.parameters())}
+        return {**found, "base": list(self.base.parameters())} if self.settings.base == "learned" else found
+
+    def optimizer_groups(self) -> list[ParameterGroup]:
+        """One group; the learned base has one of its own, at five times the learning rate and without decay."""
+        base = list(self.base.parameters())
+        own = {id(parameter) for parameter in base}
+        others = [p for p in self.parameters() if p.requires_grad and id(p) not in own]
+        groups = [ParameterGroup(others, weight_decay=self.settings.weight_decay)]
+        return [*groups, ParameterGroup(base, lr_factor=BASE_RATE)] if base else groups
 
     def _negative_log_likelihood(self, features: Features[Tensor]) -> Tensor:
-        latents, log_det = self.latents(features)
-        energy = sum(z.square().flatten(1).sum(1) for z in latents)
-        return 0.5 * energy - log_det
+        return _negative_log_density(*self.latents(features))
+
+
+def _negative_log_density(latents: Sequence[Tensor], log_det: Tensor) -> Tensor:
+    """``sum_l ||z_l||^2 / 2 - log|det J|`` of each image, ``(B,)``."""
+    energy = sum(z.square().flatten(1).sum(1) for z in latents)
+    return 0.5 * energy - log_det
 
 
 class SteppedFlowMethod(FlowMethod):

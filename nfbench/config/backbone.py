@@ -63,6 +63,11 @@ class BackboneConfig(Model):
     padding: Annotated[Literal["zeros", "reflect"], Key(str, of_levels=True)] = Field(
         "zeros", description="padding mode of all convolutions"
     )
+    pyramid: Annotated[bool, Key(lambda _: "pyramid", of_levels=True)] = Field(
+        False,
+        description="average levels of one size over 2^k x 2^k positions, k = 0, 1, .., for methods that take levels "
+        "that halve in size",
+    )
     rotations: Annotated[int, Key("r{}".format)] = Field(
         0, ge=0, description="number of rotated views per image, for methods that use views"
     )
@@ -169,7 +174,7 @@ class BackboneConfig(Model):
             key = "pooled" if self.pooled else "rotations"
             raise NfbenchError(f"backbone '{self.name}': '{key}' and 'frozen: false' cannot be combined")
         levels, scales = self.levels or described.levels, self.scales or described.scales
-        shapes = described.shapes(self.input_size, levels, scales)
+        shapes = described.shapes(self.input_size, levels, scales, pyramid=self.pyramid)
         if self.pooled:
             shapes = [(channels, 1, 1) for channels, _, _ in shapes]
         names = (f"level{level}" + ("" if scale == 1 else f"-scale{scale}") for scale in scales for level in levels)

@@ -137,6 +137,7 @@ def _load(backbone: BackboneConfig) -> nn.Module:
         scales=backbone.scales,
         interpolation=backbone.interpolation,
         padding=backbone.padding,
+        pyramid=backbone.pyramid,
     )
 
 

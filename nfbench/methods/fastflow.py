@@ -80,16 +80,21 @@ class FastFlow(SteppedFlowMethod):
     def _encode_positions(self, features: Features[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """``||z||^2 / 2 - log|det J|`` of each position ``(B, H_l, W_l)``, and latents, level by level."""
         levels = zip(self.flow, self.normalize(features), self.normalization, strict=True)
-        return [_negative_log_likelihood(flow, x, log_det_map(norm)) for flow, x, norm in levels]
+        encoded = [_encode_positions(flow, x, log_det_map(norm)) for flow, x, norm in levels]
+        if self.base:
+            relative = [base(z) for base, (z, _) in zip(self.base, encoded, strict=True)]
+            pairs = zip(relative, encoded, strict=True)
+            encoded = [(z, log_det + own) for (z, own), (_, log_det) in pairs]
+        return [(0.5 * z.square().sum(1) - log_det, z) for z, log_det in encoded]
 
 
-def _negative_log_likelihood(flow: SequenceINN, x: Tensor, counted: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Of each position, up to a constant: what the steps around it did to its own channels; and the latents."""
+def _encode_positions(flow: SequenceINN, x: Tensor, counted: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Latents, and of each position what the steps around it did to its own channels."""
     log_det = torch.zeros_like(x[:, 0]) + counted
     for step in flow.module_list:
         x, step_log_det = step.transform(x)
         log_det = log_det + step_log_det
-    return 0.5 * x.square().sum(1) - log_det, x
+    return x, log_det
 
 
 METHOD = FastFlow

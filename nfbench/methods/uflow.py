@@ -83,7 +83,8 @@ class UFlow(SteppedFlowMethod):
             found = ", ".join(f"{height} x {width}" for height, width in sizes)
             raise NfbenchError(
                 f"method 'uflow' takes levels that are each twice as large as the next coarser one, but got {found}; "
-                "give the backbone levels and an input size whose strides divide it"
+                "give the backbone levels and an input size whose strides divide it, or 'pyramid: true' where its "
+                "levels have one size"
             )
         outputs: list[OutputNode] = []
         nodes = list(inputs)

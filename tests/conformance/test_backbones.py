@@ -28,7 +28,8 @@ def networks(backbone: Backbone) -> tuple[Backbone, ...]:
 def some_sizes(backbone: Backbone) -> list[int]:
     if backbone.fixed_size:
         return [backbone.input_size]
-    return [72 * max(backbone.scales), backbone.input_size]
+    smallest = 72 if backbone.patch == 1 else 5 * backbone.patch
+    return [smallest * max(backbone.scales), backbone.input_size]
 
 
 @cache
@@ -106,7 +107,7 @@ def test_description_is_whole_and_agrees_with_the_libraries(name):
             config = timm.get_pretrained_cfg(network.timm_name)
             own = OTHER_INPUT.get(network.name, (config.mean, config.std))
             assert own == (network.mean, network.std)
-            assert config.fixed_input_size == (network.fixed_size or network.extractor == "resized_tokens")
+            assert config.fixed_input_size == (network.fixed_size or network.patch > 1)
             assert not network.fixed_size or config.input_size == (3, network.input_size, network.input_size)
 
 

@@ -28,6 +28,7 @@ from tests.tiny_models import build_tiny
 pytestmark = pytest.mark.slow
 
 OTHER = {
+    "base": "fitted",
     "betas": (0.5, 0.9),
     "compile": None,  # leaves the numbers, see test_settings_and_splits.py
     "confidence_margin": 0.05,

@@ -9,8 +9,8 @@ from nfbench.datasets._manifest import Entry
 from nfbench.metrics._tails import NormalScores
 from nfbench.results.artifacts import choose_examples, write_artifacts
 from nfbench.results.examples import read_examples
-from nfbench.scoring.evaluate import GroundTruth, evaluate, log_nfa_maps
-from nfbench.scoring.maps import IMAGE_SCORES, ScoredImages
+from nfbench.scoring.evaluate import GroundTruth, evaluate
+from nfbench.scoring.maps import IMAGE_SCORES, ScoredImages, log_nfa_maps
 from nfbench.scoring.protocol import Scored
 from tests.made_up import write_listing
 

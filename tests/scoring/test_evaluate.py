@@ -16,8 +16,8 @@ from nfbench.metrics._iou import mean_iou
 from nfbench.metrics._tails import NormalScores
 from nfbench.metrics._thresholds import contour_threshold
 from nfbench.results.compose import select
-from nfbench.scoring.evaluate import GroundTruth, evaluate, log_nfa_maps
-from nfbench.scoring.maps import ScoredImages, image_scores, resize_map, score_images
+from nfbench.scoring.evaluate import GroundTruth, evaluate
+from nfbench.scoring.maps import ScoredImages, image_scores, log_nfa_maps, resize_map, score_images
 
 
 def tail(maps):
@@ -149,6 +149,7 @@ def test_without_masks_there_are_no_pixel_metrics(tmp_path):
     assert {name for name in metrics if not known_metrics()[name].metric.name.startswith("image_")} == {
         "false_alarms_fair",
         "alarmed_fair",
+        *("class_f1", "class_f1_sigma", "class_f1_quantile"),
     }
 
 

@@ -23,7 +23,7 @@ from nfbench.scoring.protocol import Views, measure, score_views
 CPU = torch.device("cpu")
 SHAPES = [LevelShape(6, 8, 8), LevelShape(8, 4, 4)]
 SIZE = (48, 64)
-FILES = ("scores.csv", "regions.csv", "miou.csv", "calibration.csv", "examples.npz")
+FILES = ("scores.csv", "by_image.csv", "regions.csv", "miou.csv", "calibration.csv", "examples.npz")
 
 
 @pytest.fixture

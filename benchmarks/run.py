@@ -13,6 +13,7 @@ STAGES = (
     "plan_all",
     "interrupted",
     "segmentation",
+    "aupimo",
     "report",
     "tracking",
     "gpu",

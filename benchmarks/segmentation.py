@@ -107,23 +107,24 @@ def nfa():
         )
 
 
-def _maps(count=100, side=900):
+def make_maps(count=100, side=900, added=2.0):
+    """Maps of noise ``(N, H, W)`` and their masks; every second image has three defects, where scores are higher."""
     rng = np.random.default_rng(0)
     maps = rng.standard_normal((count, side, side), dtype=np.float32)
     masks = np.zeros((count, side, side), dtype=bool)
     for mask in masks[::2]:
         for top, left in rng.integers(0, side - 100, (3, 2)):
             mask[top : top + 60, left : left + 80] = True
-    maps[masks] += 2
+    maps[masks] += added
     return maps, masks
 
 
 def _ours(metric):
-    maps, masks = _maps()
-    before, started = _memory(), time.perf_counter()
+    maps, masks = make_maps()
+    before, started = memory(), time.perf_counter()
     areas = pixel_areas(maps, masks)
     values = [*areas.aupro] if metric == "aupro" else [areas.auroc, areas.average_precision, *areas.aupro]
-    return values, time.perf_counter() - started, _memory() - before
+    return values, time.perf_counter() - started, memory() - before
 
 
 def _anomalib(metric):
@@ -131,18 +132,19 @@ def _anomalib(metric):
     from anomalib.metrics.aupro import _AUPRO
     from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
 
-    maps, masks = (torch.from_numpy(array) for array in _maps())
+    maps, masks = (torch.from_numpy(array) for array in make_maps())
     masks = masks.int()
-    before, started = _memory(), time.perf_counter()
+    before, started = memory(), time.perf_counter()
     metrics = [_AUPRO()] if metric == "aupro" else [_AUPRO(), BinaryAUROC(), BinaryAveragePrecision()]
     values = []
     for one in metrics:
         one.update(maps, masks)
         values.append(float(one.compute()))
-    return values, time.perf_counter() - started, _memory() - before
+    return values, time.perf_counter() - started, memory() - before
 
 
-def _memory():
+def memory():
+    """Peak memory of this process in GiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 

@@ -16,8 +16,9 @@ ROOMS = ("core", "config", "plan", "reference", "datasets", "backbones", "metric
 KINDS = (TableConfig.package, FigureConfig.package)
 COMPUTING = {
     "core.device", "core.scratch", "core.torchvision_guard", "backbones._extractors", "backbones._weights",
-    "datasets._drawing", "datasets._miniature", "datasets._video", "metrics._calibration", "metrics._inputs",
-    "metrics._iou", "metrics._legacy", "metrics._pixel", "metrics._ranking", "metrics._tails", "metrics._thresholds",
+    "datasets._drawing", "datasets._miniature", "datasets._video", "metrics._aupimo", "metrics._calibration",
+    "metrics._f1", "metrics._inputs", "metrics._iou", "metrics._legacy", "metrics._levels", "metrics._pixel",
+    "metrics._ranking", "metrics._spro", "metrics._tails", "metrics._thresholds",
 }  # fmt: skip
 """Modules of these rooms that are imported where something is computed."""
 

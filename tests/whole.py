@@ -16,7 +16,7 @@ from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
 from nfbench.plan.specs import StudySpec
 from nfbench.results.artifacts import write_representations
-from nfbench.results.files import Bin, DetectedRegion, Epoch, ImageScore, MeanIou, Quantile, write_rows
+from nfbench.results.files import Bin, DetectedRegion, Epoch, ImageScore, ImageValue, MeanIou, Quantile, write_rows
 from nfbench.scoring.representations import Representation
 from nfbench.search.record import BestTrial, StudyDescription, StudyRecord, TrialRecord, write_study
 from tests.conftest import make_image_folder
@@ -28,6 +28,7 @@ EDGES = np.linspace(-2, 2, 5)
 FILES = {
     Epoch: [(1, 3.0, -1.5, 0.1, 1.0), (2, 2.0, -1.2, 0.1, 1.0)],
     ImageScore: [(f"{number}.png", number % 2, "x", *[float(number)] * 4) for number in range(6)],
+    ImageValue: [("pixel_aupimo", f"{number}.png", "x", 0.1 * number) for number in (1, 3, 5)],
     DetectedRegion: [("0.png", 0, "nfa", 4, 0, 0, 2, 2, -5.0)],
     MeanIou: [(name, float(x), 0.2, 0.3, 0.4) for name in ("score", "nfa") for x in range(-2, 3)],
     Quantile: [(images, 0, 4, p, p, 1.1 * p) for images in ("training", "test") for p in (0.1, 0.5, 0.9)],

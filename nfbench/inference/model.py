@@ -20,8 +20,7 @@ from nfbench.inference.predict import Located
 from nfbench.results.record import RunRecord, read_record
 from nfbench.results.scored import training_of
 from nfbench.results.thresholds import THRESHOLDS, ThresholdsRecord
-from nfbench.scoring.evaluate import log_nfa_maps
-from nfbench.scoring.maps import ScoredImages
+from nfbench.scoring.maps import ScoredImages, log_nfa_maps
 from nfbench.scoring.scorer import Scorer
 from nfbench.training.checkpoint import load_state
 

@@ -30,10 +30,12 @@ from nfbench.metrics._base import (
 )
 
 if TYPE_CHECKING:
+    from nfbench.metrics._aupimo import aupimo
     from nfbench.metrics._iou import fair_threshold, miou, miou_curve, miou_oracle
     from nfbench.metrics._legacy import legacy_aupro
     from nfbench.metrics._pixel import aupro, average_precision, pixel_areas, pixel_auroc
     from nfbench.metrics._ranking import image_areas
+    from nfbench.metrics._spro import Channel, au_spro, saturation_area
 
 __all__ = [
     "BY_AGGREGATION",
@@ -46,10 +48,13 @@ __all__ = [
     "PER_100_IMAGES",
     "SHARE",
     "TRANSDUCTIVE",
+    "Channel",
     "Metric",
     "Named",
     "ThresholdSource",
     "Unit",
+    "au_spro",
+    "aupimo",
     "aupro",
     "average_precision",
     "fair_threshold",
@@ -66,13 +71,16 @@ __all__ = [
     "miou_oracle",
     "pixel_areas",
     "pixel_auroc",
+    "saturation_area",
 ]
 
 _FUNCTIONS = {
+    "_aupimo": ("aupimo",),
     "_iou": ("fair_threshold", "miou", "miou_curve", "miou_oracle"),
     "_legacy": ("legacy_aupro",),
     "_pixel": ("aupro", "average_precision", "pixel_areas", "pixel_auroc"),
     "_ranking": ("image_areas",),
+    "_spro": ("Channel", "au_spro", "saturation_area"),
 }
 """Functions that import numpy, by module."""
 

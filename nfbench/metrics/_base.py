@@ -17,6 +17,8 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import exported, nearest, plugin_names
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from nfbench.scoring.evaluate import ScoredSet
 
 __all__ = [
@@ -111,6 +113,7 @@ class Metric:
         needs_normal: its threshold is taken from normal images, and captions say from which.
         needs_latents: it is only measured for methods with white latents, which give log-NFA maps.
         variants: what captions say of each variant, by key; the first has the plain name.
+        by_image: values of each test image ``(N,)``, NaN where undefined, if ``value`` is their mean; for paired tests.
         threshold: threshold that goes with the value in ``run.json``, where the metric chooses one; NaN without.
         size: size of the maps that it is measured at, for captions; empty if the size does not matter.
         note: what captions add.
@@ -127,6 +130,7 @@ class Metric:
     needs_normal: bool = False
     needs_latents: bool = False
     variants: Mapping[str, str] = field(default_factory=lambda: {"": ""})
+    by_image: "Callable[[ScoredSet, str], np.ndarray] | None" = None
     threshold: "Callable[[ScoredSet, str], float] | None" = None
     size: str = ""
     note: str = ""

@@ -36,6 +36,7 @@ EVALUATED = (
     "run.json",
     "thresholds.json",
     "scores.csv",
+    "by_image.csv",
     "regions.csv",
     "miou.csv",
     "calibration.csv",

@@ -1,6 +1,6 @@
 """Intervals and tests of a report: which groups of runs are compared with one another."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from nfbench.metrics import Named
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
 from nfbench.results.bootstrap import Interval, auroc_interval, auroc_kernel
-from nfbench.results.files import ImageScore, file_of, read_rows
+from nfbench.results.files import ImageScore, ImageValue, file_of, read_rows
 from nfbench.results.statistics import Unit, blocks, paired_tests, rank_methods
 
 __all__ = ["ALL", "DIGITS", "intervals", "tests"]
@@ -20,7 +20,8 @@ ALL = ""
 """Stands for all datasets, or all backbones."""
 DIGITS = 8
 """Of numbers on the page, which shows two of them; of three, the second would be rounded twice."""
-_UNITS: tuple[Unit, ...] = ("category", "run")
+_UNITS: tuple[Unit, ...] = ("category", "run", "image")
+_CELL = ["setting", "dataset", "category", "method", "backbone", "seed"]
 
 
 def intervals(
@@ -58,12 +59,14 @@ def _over(system: int, dataset: str, kernels: Sequence[list[np.ndarray]]) -> lis
     return [{"system": system, "dataset": dataset, **_percent(interval)}]
 
 
-def tests(results: pd.DataFrame, metrics: Sequence[Named]) -> list[dict[str, Any]]:
+def tests(results: pd.DataFrame, metrics: Sequence[Named], paths: Paths) -> list[dict[str, Any]]:
     """Paired tests and ranks of the methods of a setting on one backbone, on each dataset and on all of them.
 
-    Where each method has a backbone of its own, all are compared under the backbone ``ALL`` too.
+    Where each method has a backbone of its own, all are compared under the backbone ``ALL`` too. Metrics with values by
+    image are compared over the images of the last epoch too, where runs have left them.
     """
     found = []
+    by_image = _values_by_image(results, metrics, paths)
     for (setting, selection), part in results[results.metric.isin([m.name for m in metrics])].groupby(
         ["setting", "selection"]
     ):
@@ -72,14 +75,21 @@ def tests(results: pd.DataFrame, metrics: Sequence[Named]) -> list[dict[str, Any
             for backbone in _backbones(of_dataset):
                 chosen = of_dataset[of_dataset.backbone == backbone] if backbone else of_dataset
                 place = {"setting": setting, "selection": selection, "dataset": dataset, "backbone": backbone}
-                found += [{**place, **test} for test in _tests(chosen, metrics)]
+                found += [{**place, **test} for test in _tests(chosen, metrics, by_image)]
     return found
 
 
-def _tests(results: pd.DataFrame, metrics: Sequence[Named]) -> Iterator[dict[str, Any]]:
+def _tests(
+    results: pd.DataFrame, metrics: Sequence[Named], by_image: Mapping[str, pd.DataFrame]
+) -> Iterator[dict[str, Any]]:
     for named in metrics:
+        of_metric = results[results.metric == named.name]
         for unit in _UNITS:
-            values = named.metric.unit.factor * blocks(results[results.metric == named.name], unit)
+            if unit == "image":
+                if named.name not in by_image or not (of_metric.selection == "last").all():
+                    continue
+                of_metric = of_metric[_CELL].merge(by_image[named.name], on=_CELL)
+            values = named.metric.unit.factor * blocks(of_metric, unit)
             if values.shape[1] < 2 or not len(values):
                 continue
             ranking = rank_methods(named.sign * values)
@@ -104,6 +114,18 @@ def _tests(results: pd.DataFrame, metrics: Sequence[Named]) -> Iterator[dict[str
                     "groups": [list(group) for group in ranking.groups],
                 },
             }
+
+
+def _values_by_image(results: pd.DataFrame, metrics: Sequence[Named], paths: Paths) -> dict[str, pd.DataFrame]:
+    """Values of images by metric, with the columns ``_CELL``, ``image`` and ``value``; those that runs have left."""
+    if not any(named.metric.by_image for named in metrics):
+        return {}
+    rows: dict[str, list[tuple[Any, ...]]] = {}
+    for key in results[_CELL].drop_duplicates().itertuples(index=False):
+        run = paths.run_record(Cell(*key)).parent
+        for row in read_rows(ImageValue, run) if (run / file_of(ImageValue)).is_file() else []:
+            rows.setdefault(row.metric, []).append((*key, row.image, row.value))
+    return {metric: pd.DataFrame(found, columns=[*_CELL, "image", "value"]) for metric, found in rows.items()}
 
 
 def _backbones(results: pd.DataFrame) -> list[str]:

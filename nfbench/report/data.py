@@ -88,6 +88,7 @@ def collect(source: ReportSource) -> dict[str, Any]:
     metrics = [named for named in known_metrics().values() if named.name in measured and named.plain]
     metrics = [named for named in metrics if not named.transductive]
     headline = [named for named in metrics if named.metric.headline]
+    tested = [named for named in metrics if named.metric.headline or named.metric.by_image]
     titles = {(r.cell.setting, r.cell.method): r.cell for r in records.values()}
     numbers = [_numbers(record, metrics) for record in records.values()]
     expected = [
@@ -110,7 +111,7 @@ def collect(source: ReportSource) -> dict[str, Any]:
         "runs": [{**run, "values": values} for run, values in zip(runs, numbers, strict=True)],
         "curves": [_curves(cell, record, source.paths, headline) for cell, record in records.items()],
         "intervals": intervals(list(records), source.paths, systems, categories, results) if records else [],
-        "tests": tests(results, headline) if records else [],
+        "tests": tests(results, tested, source.paths) if records else [],
         "published": [row for table in source.tables for row in _published(table)],
         "unmade": list(source.unmade),
         "ledger": [{**asdict(a.cell), **_fate(a)} for a in source.stock.accounts if a.status != "done"],

@@ -73,7 +73,7 @@ function searchesOf(rows) {
 
 function showTests() {
   const parts = [];
-  for (const unit of ["category", "run"]) {
+  for (const unit of ["category", "run", "image"]) {
     const test = testFor(unit);
     if (!test) continue;
     const part = make("div", {}, make("h3", {}, `${metricTitle()}, ${filter.selection}, over ${counted(test.n, unit)}`));
@@ -91,7 +91,7 @@ function showTests() {
     part.append(sortable(columns, test.pairs, 6, false));
   }
   const notes = parts.length ? searchNotes(shownSystems().map((system) => data.systems[system].search))
-    : [make("p", {}, "There is no test for this choice. Choose a headline metric and a single backbone, on which at least two methods ran.")];
+    : [make("p", {}, "There is no test for this choice. Choose a headline metric, or one with values by image, and a single backbone, on which at least two methods ran.")];
   content("tests").replaceChildren(make("div", { className: "pair" }, ...parts), ...notes);
 }
 

@@ -1,6 +1,7 @@
 """Files that an evaluation writes next to the run record, for figures and closer inspection; last epoch only."""
 
 import io
+import math
 import zipfile
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from nfbench.datasets._manifest import Entry
 from nfbench.metrics._calibration import chi_square_quantiles
 from nfbench.metrics._iou import AGGREGATIONS
 from nfbench.results.examples import BY_SCORE, EXAMPLES
-from nfbench.results.files import Bin, DetectedRegion, ImageScore, MeanIou, Quantile, write_rows
+from nfbench.results.files import Bin, DetectedRegion, ImageScore, ImageValue, MeanIou, Quantile, write_rows
 from nfbench.results.representations import REPRESENTATIONS
 from nfbench.scoring.a_contrario import regions
 from nfbench.scoring.evaluate import Evaluation
@@ -44,11 +45,8 @@ def write_artifacts(
 ) -> None:
     """Writes the files that go with a run record and follow from its scores and maps.
 
-    ``scores.csv``: image scores by rule. ``regions.csv``: regions with NFA < 1 by image, in pixels of the map, of the
-    maps ``nfa`` and ``nfa_guard``. ``miou.csv``: mean IoU against the threshold, by map. ``calibration.csv``: quantiles
-    of the latents of normal images. ``examples.npz``: ``index``, ``maps``, ``nfa``, ``nfa_guard`` and predicted
-    ``variances`` of a few images; ``suspect`` marks the normal images with the highest scores, and ``miss`` the
-    anomalous images with the lowest.
+from nfbench.results.examples import BY_SCORE, EXAMPLES
+from nfbench.results.files import Bin, DetectedRegion, ImageScore, ImageValue, MeanIou, Quantile, write_rows
 
     Args:
         run: folder of the run.
@@ -58,6 +56,7 @@ def write_artifacts(
         variances: those that the method predicts for the rows of ``choose_examples``; None without such.
     """
     write_rows(ImageScore, run, _scores(scored))
+    write_rows(ImageValue, run, _values(scored))
     write_rows(DetectedRegion, run, _regions(scored))
     write_rows(MeanIou, run, _curves(scored.evaluation))
     write_rows(Quantile, run, _calibration(scored))
@@ -84,6 +83,13 @@ def _scores(scored: Scored) -> _Rows:
     by_image = zip(*(images[rule].tolist() if rule in images else nothing for rule in IMAGE_SCORES), strict=True)
     for entry, values in zip(scored.truth.entries, by_image, strict=True):
         yield entry.image, entry.label, entry.defect, *values
+
+
+def _values(scored: Scored) -> _Rows:
+    for name, values in scored.evaluation.by_image.items():
+        for entry, value in zip(scored.truth.entries, values.tolist(), strict=True):
+            if not math.isnan(value):
+                yield name, entry.image, entry.defect, value
 
 
 def _regions(scored: Scored) -> _Rows:

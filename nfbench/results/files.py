@@ -14,6 +14,7 @@ __all__ = [
     "DetectedRegion",
     "Epoch",
     "ImageScore",
+    "ImageValue",
     "MeanIou",
     "Quantile",
     "Row",
@@ -44,6 +45,15 @@ class ImageScore(NamedTuple):
     max: float | None
     mean: float | None
     top1: float | None
+
+
+class ImageValue(NamedTuple):
+    """Value of a test image by a ``metric`` that is a mean over images; images without a value are left out."""
+
+    metric: str
+    image: str
+    defect: str
+    value: float
 
 
 class DetectedRegion(NamedTuple):
@@ -92,11 +102,12 @@ class Bin(NamedTuple):
     share: float
 
 
-Row = TypeVar("Row", Epoch, ImageScore, DetectedRegion, MeanIou, Quantile, Bin)
+Row = TypeVar("Row", Epoch, ImageScore, ImageValue, DetectedRegion, MeanIou, Quantile, Bin)
 
 _FILES: dict[type, str] = {
     Epoch: "history.csv",
     ImageScore: "scores.csv",
+    ImageValue: "by_image.csv",
     DetectedRegion: "regions.csv",
     MeanIou: "miou.csv",
     Quantile: "calibration.csv",

@@ -1,8 +1,9 @@
 """Whether differences between methods mean anything: paired tests, ranks, and the critical difference.
 
-Methods are compared on blocks, which are categories (means over seeds) or single runs (category and seed). Seeds of one
-category share their images, so runs are not independent: tests over runs ask whether a difference holds on these
-categories, tests over categories whether it would hold on others.
+Methods are compared on blocks, which are categories (means over seeds), single runs (category and seed), or images
+(means over seeds, for metrics that have values by image). Seeds of one category share their images, so runs are not
+independent: tests over runs ask whether a difference holds on these categories, tests over categories whether it would
+hold on others, and tests over images whether these models would differ on other images of these categories.
 
 Wilcoxon signed-rank tests with Holm's correction as recommended by Demšar (JMLR 7, 2006) and Benavoli et al. (JMLR 17,
 2016); Friedman's test and Nemenyi's critical difference as in the former.
@@ -20,7 +21,9 @@ from scipy import stats
 
 __all__ = ["PairedTest", "Ranking", "blocks", "holm", "paired_tests", "rank_methods"]
 
-Unit = Literal["category", "run"]
+Unit = Literal["category", "run", "image"]
+
+_KEYS: dict[Unit, list[str]] = {"category": [], "run": ["seed"], "image": ["image"]}
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,11 @@ def blocks(results: pd.DataFrame, unit: Unit) -> pd.DataFrame:
     """Values of one metric and selection by block and method, of the blocks that all methods have.
 
     Args:
-        results: aggregated results of one metric, selection and setting, each method on one backbone.
+        results: aggregated results of one metric, selection and setting, each method on one backbone; for images, with
+            a row and a column ``image`` for each of them.
         unit: what a block is.
     """
-    keys = ["dataset", "category"] + ["seed"] * (unit == "run")
+    keys = ["dataset", "category", *_KEYS[unit]]
     return results.pivot_table(index=keys, columns="method", values="value", sort=False).dropna()
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -18,11 +18,10 @@ from nfbench.metrics._iou import IouSweep, fair_threshold_of, iou_sweep, mean_io
 from nfbench.metrics._ranking import UNDEFINED, Areas, RankedScores, areas_under_curves, image_areas
 from nfbench.metrics._tails import NormalScores
 from nfbench.metrics._thresholds import image_threshold, pixel_threshold
-from nfbench.scoring.a_contrario import log_nfa_of_energies
 from nfbench.scoring.maps import ScoredImages, resize_map
-from nfbench.scoring.rates import Rates, image_rates, pixel_rates
+from nfbench.scoring.rates import PixelCounts, Rates, image_rates, pixel_counts
 
-__all__ = ["Curve", "Evaluation", "GroundTruth", "ScoredSet", "evaluate", "have_masks", "log_nfa_maps"]
+__all__ = ["Curve", "Evaluation", "GroundTruth", "ScoredSet", "evaluate", "have_masks"]
 
 Metrics = dict[str, float | None]
 
@@ -147,7 +146,8 @@ class ScoredSet:
         self._grids: dict[str, np.ndarray] = {}
         self._detections: dict[tuple[str, float], np.ndarray] = {}
         self._ious: dict[tuple[str, float], dict[str, float]] = {}
-        self._pixel_rates: dict[str, Rates] = {}
+        self._pixel_counts: dict[str, PixelCounts] = {}
+        self._shared: dict[str, Any] = {}
 
     @cached_property
     def image_areas(self) -> dict[str, Areas]:
@@ -190,14 +190,28 @@ class ScoredSet:
         """Threshold of the anomaly map, as ``image_threshold``."""
         return self.pixel_areas.f1_threshold if rule == "oracle" else pixel_threshold(self.normal, rule)
 
-    def pixel_rates(self, rule: str) -> Rates:
-        """Return the pixels' error rates; rules as for ``image_rates``. One map takes one pass."""
-        if rule not in self._pixel_rates:
+    def pixel_counts(self, rule: str) -> PixelCounts:
+        """Return the pixels' counts by image; rules as for ``image_rates``. One map takes one pass."""
+        if rule not in self._pixel_counts:
             rules = ["nfa"] if rule == "nfa" else [*BY_THRESHOLD, "oracle"]
             thresholds = {name: 0.0 if name == "nfa" else self.pixel_threshold(name) for name in rules}
             maps = self.truth.resized(self._images("nfa" if rule == "nfa" else "score"))
-            self._pixel_rates |= pixel_rates(maps, self.truth.masks(), thresholds)
-        return self._pixel_rates[rule]
+            self._pixel_counts |= pixel_counts(maps, self.truth.masks(), thresholds)
+        return self._pixel_counts[rule]
+
+    def pixel_rates(self, rule: str) -> Rates:
+        """Return the pixels' error rates, of all images together; rules as for ``image_rates``."""
+        return self.pixel_counts(rule).rates
+
+    def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the anomaly maps at the size of the images, and their boolean masks."""
+        return zip(self.truth.resized(self._images("score")), self.truth.masks(), strict=True)
+
+    def once(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Return what ``compute`` returns, computed at the first call with this name."""
+        if name not in self._shared:
+            self._shared[name] = compute()
+        return self._shared[name]
 
     @property
     def maps(self) -> list[str]:
@@ -303,12 +317,14 @@ class Evaluation(NamedTuple):
             log10 NFA.
         detections: number of detected regions of each image ``(N,)``, by ``fair``, ``nfa``, ``nfa_guard``.
         curves: by map, ``score`` or ``nfa`` (thresholds of -log10 NFA).
+        by_image: values of each image ``(N,)``, NaN where undefined, by metric that is a mean over images.
     """
 
     metrics: Metrics
     thresholds: dict[str, float]
     detections: dict[str, np.ndarray]
     curves: dict[str, Curve]
+    by_image: dict[str, np.ndarray]
 
 
 def evaluate(
@@ -348,6 +364,7 @@ def evaluate(
         {name: float(value) for name, value in thresholds.items() if math.isfinite(value)},
         {detector: test.detections(detector) for detector in test.detectors},
         {name: test.curve(name) for name in test.maps if truth.has_masks and truth.labels.any()},
+        {n.name: n.metric.by_image(test, n.variant) for n in chosen if n.metric.by_image and test.defines(n)},
     )
 
 
@@ -363,20 +380,3 @@ def _measured(named: Named, function: Callable[[ScoredSet, str], float], test: S
 
 def _plugin(named: Named) -> str:
     return f"metric '{named.name}' of nfbench/metrics/{named.family}.py"
-
-
-def log_nfa_maps(scored: ScoredImages, folder: Path | None = None) -> dict[str, np.ndarray]:
-    """Maps of log10 NFA at the size of the anomaly maps, ``(N, H, W)`` float32; ``folder`` as for ``ScoredSet``.
-
-    Returns:
-        ``nfa`` as published and ``nfa_guard`` with the guard; nothing where the method has no standard normal latents.
-    """
-    if not scored.energies or scored.maps is None:
-        return {}
-    shape = scored.maps.shape
-    found = {name: scratch.empty(shape, np.float32, folder) for name in ("nfa", "nfa_guard")}
-    for row, image in enumerate(zip(*map(scratch.walk, scored.energies), strict=True)):
-        for name, maps in found.items():
-            maps[row] = log_nfa_of_energies(image, scored.channels, shape[1:], name == "nfa_guard")
-            scratch.release(maps)
-    return found

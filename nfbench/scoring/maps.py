@@ -18,7 +18,7 @@ from nfbench.core.progress import progress
 from nfbench.features.batches import BATCH, CachedFeatures, read_batches
 from nfbench.features.extractor import filled_up
 from nfbench.metrics._tails import NormalScores
-from nfbench.scoring.a_contrario import energy
+from nfbench.scoring.a_contrario import energy, log_nfa_of_energies
 
 __all__ = [
     "IMAGE_SCORES",
@@ -248,3 +248,20 @@ def resize_map(score_map: np.ndarray, height: int, width: int) -> np.ndarray:
     values = torch.from_numpy(np.require(score_map, requirements="W"))  # torch warns about read-only maps
     resized = functional.interpolate(values[None, None], (height, width), mode="bilinear")
     return resized[0, 0].numpy()
+
+
+def log_nfa_maps(scored: ScoredImages, folder: Path | None = None) -> dict[str, np.ndarray]:
+    """Maps of log10 NFA at the size of the anomaly maps, ``(N, H, W)`` float32; ``folder`` as for ``scratch.empty``.
+
+    Returns:
+        ``nfa`` as published and ``nfa_guard`` with the guard; nothing where the method has no standard normal latents.
+    """
+    if not scored.energies or scored.maps is None:
+        return {}
+    shape = scored.maps.shape
+    found = {name: scratch.empty(shape, np.float32, folder) for name in ("nfa", "nfa_guard")}
+    for row, image in enumerate(zip(*map(scratch.walk, scored.energies), strict=True)):
+        for name, maps in found.items():
+            maps[row] = log_nfa_of_energies(image, scored.channels, shape[1:], name == "nfa_guard")
+            scratch.release(maps)
+    return found

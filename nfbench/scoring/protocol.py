@@ -15,8 +15,8 @@ from nfbench.features.batches import CachedFeatures, read_batches
 from nfbench.metrics import TRANSDUCTIVE, ThresholdSource
 from nfbench.metrics._tails import NormalScores
 from nfbench.metrics._thresholds import contour_threshold
-from nfbench.scoring.evaluate import Evaluation, GroundTruth, evaluate, log_nfa_maps
-from nfbench.scoring.maps import Localizer, ScoredImages, score_images, score_normal
+from nfbench.scoring.evaluate import Evaluation, GroundTruth, evaluate
+from nfbench.scoring.maps import Localizer, ScoredImages, log_nfa_maps, score_images, score_normal
 
 __all__ = ["Scored", "ScoredViews", "Views", "measure", "score_views"]
 

@@ -26,9 +26,9 @@ from nfbench.features.shards import StoredArray
 from nfbench.metrics import find_metric
 from nfbench.metrics._tails import NormalScores
 from nfbench.plan.cells import Cell
-from nfbench.scoring.evaluate import GroundTruth, ScoredSet, log_nfa_maps
+from nfbench.scoring.evaluate import GroundTruth, ScoredSet
 from nfbench.scoring.gradients import GradientMaps
-from nfbench.scoring.maps import Localizer, score_images, score_normal
+from nfbench.scoring.maps import Localizer, log_nfa_maps, score_images, score_normal
 from nfbench.search.space import split_point
 from nfbench.search.study import SharedStudy
 from nfbench.training.assemble import Images

@@ -9,8 +9,9 @@ from nfbench.datasets._manifest import Entry
 from nfbench.metrics._tails import NormalScores
 from nfbench.results.artifacts import choose_examples, write_artifacts
 from nfbench.results.examples import read_examples
-from nfbench.scoring.evaluate import GroundTruth, evaluate, log_nfa_maps
-from nfbench.scoring.maps import IMAGE_SCORES, ScoredImages
+from nfbench.results.files import ImageValue, read_rows
+from nfbench.scoring.evaluate import GroundTruth, evaluate
+from nfbench.scoring.maps import IMAGE_SCORES, ScoredImages, log_nfa_maps
 from nfbench.scoring.protocol import Scored
 from tests.made_up import write_listing
 
@@ -122,3 +123,18 @@ def test_regions_are_those_of_the_map(tmp_path):
         "7",
     ]
     assert float(row["log_nfa"]) == -5.5
+
+
+def test_values_by_image_are_those_of_the_metric(tmp_path):
+    entries = entries_of([0, 1, 1], ["good", "hole", "cut"])
+    of_run = scored(entries)
+    values = {"pixel_aupimo": np.array([np.nan, 0.25, 1.0]), "seg_f1_all": np.array([1.0, 0.5, 0.0])}
+    write_artifacts(tmp_path, of_run._replace(evaluation=of_run.evaluation._replace(by_image=values)), entries)
+    write_listing(tmp_path / "run.json")
+    assert read_rows(ImageValue, tmp_path) == [
+        ImageValue("pixel_aupimo", "1.png", "hole", 0.25),
+        ImageValue("pixel_aupimo", "2.png", "cut", 1.0),
+        ImageValue("seg_f1_all", "0.png", "good", 1.0),
+        ImageValue("seg_f1_all", "1.png", "hole", 0.5),
+        ImageValue("seg_f1_all", "2.png", "cut", 0.0),
+    ]

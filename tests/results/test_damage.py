@@ -83,6 +83,7 @@ FILES = {
     f"{RUN}/training.json": "evaluate curves report tracking",
     f"{RUN}/run.json": "aggregate status explain report tracking maps histograms",
     f"{RUN}/scores.csv": "histograms report tracking",
+    f"{RUN}/by_image.csv": "report tracking",
     f"{RUN}/regions.csv": "segmentation report tracking",
     f"{RUN}/miou.csv": "thresholds report tracking",
     f"{RUN}/calibration.csv": "calibration report tracking",

@@ -16,14 +16,14 @@ from nfbench.core.provenance import file_sha256
 from nfbench.datasets._manifest import Entry
 from nfbench.metrics import _ranking as ranking
 from nfbench.results.artifacts import write_artifacts
-from nfbench.scoring.evaluate import GroundTruth, ScoredSet, evaluate, log_nfa_maps
-from nfbench.scoring.maps import ScoredImages, score_images, score_normal
+from nfbench.scoring.evaluate import GroundTruth, ScoredSet, evaluate
+from nfbench.scoring.maps import ScoredImages, log_nfa_maps, score_images, score_normal
 from nfbench.scoring.protocol import Views, measure, score_views
 
 CPU = torch.device("cpu")
 SHAPES = [LevelShape(6, 8, 8), LevelShape(8, 4, 4)]
 SIZE = (48, 64)
-FILES = ("scores.csv", "regions.csv", "miou.csv", "calibration.csv", "examples.npz")
+FILES = ("scores.csv", "by_image.csv", "regions.csv", "miou.csv", "calibration.csv", "examples.npz")
 
 
 @pytest.fixture

@@ -12,12 +12,13 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import file_sha256
 from nfbench.datasets._manifest import Entry
 from nfbench.metrics import TRANSDUCTIVE, known_metrics, miou, miou_oracle
+from nfbench.metrics._aupimo import aupimo
 from nfbench.metrics._iou import mean_iou
 from nfbench.metrics._tails import NormalScores
 from nfbench.metrics._thresholds import contour_threshold
 from nfbench.results.compose import select
-from nfbench.scoring.evaluate import GroundTruth, evaluate, log_nfa_maps
-from nfbench.scoring.maps import ScoredImages, image_scores, resize_map, score_images
+from nfbench.scoring.evaluate import GroundTruth, evaluate
+from nfbench.scoring.maps import ScoredImages, image_scores, log_nfa_maps, resize_map, score_images
 
 
 def tail(maps):
@@ -68,6 +69,22 @@ def test_metrics_are_those_of_the_resized_maps(truth):
     at_best = miou(resized, labels, evaluation.thresholds["miou_oracle"])
     assert at_best == pytest.approx(metrics["miou_oracle"], abs=1e-12)
     assert not any("nfa" in name for name in metrics)
+
+
+def test_aupimo_is_that_of_the_resized_maps_and_its_values_by_image_are_kept(truth):
+    maps = np.random.default_rng(0).random((4, 10, 15)).astype(np.float32)
+    maps[1:3] += 0.5
+    scored = ScoredImages(maps, image_scores(torch.from_numpy(maps), torch.arange(4.0)))
+    found = evaluate(scored, truth, tail(maps[:1]), {})
+    resized = [resize_map(score_map, 20, 30) for score_map in maps]
+    with pytest.warns(UserWarning, match="no threshold has a false positive rate below"):
+        expected = aupimo(resized, [*truth.masks()])
+    np.testing.assert_array_equal(found.by_image["pixel_aupimo"], expected)
+    assert np.isnan(expected).tolist() == [True, False, False, True]
+    assert found.metrics["pixel_aupimo"] == expected[1:3].mean()
+    assert found.by_image.keys() == {"pixel_aupimo", "seg_f1_all", "seg_f1_all_sigma", "seg_f1_all_quantile"}
+    for name, values in found.by_image.items():
+        assert found.metrics[name] == pytest.approx(np.nanmean(values))
 
 
 def test_some_families_are_measured_alone(truth):
@@ -149,6 +166,7 @@ def test_without_masks_there_are_no_pixel_metrics(tmp_path):
     assert {name for name in metrics if not known_metrics()[name].metric.name.startswith("image_")} == {
         "false_alarms_fair",
         "alarmed_fair",
+        *("class_f1", "class_f1_sigma", "class_f1_quantile"),
     }
 
 

@@ -101,7 +101,7 @@ class AllInOneStep(InvertibleModule):
     def forward(
         self, x: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
     ) -> tuple[tuple[Tensor], Tensor]:
-        """Applies the step, or its inverse with ``rev``; see FrEIA's ``InvertibleModule.forward``."""
+        """Apply the step, or its inverse with ``rev``; see FrEIA's ``InvertibleModule.forward``."""
         if rev:
             y, log_det_map = self._inverse(x[0], c)
         else:
@@ -225,7 +225,7 @@ class _Affine(torch.autograd.Function):
 
 
 def _rotate(y: Tensor, rotation: Tensor) -> Tensor:
-    """Rotates the channels of ``(B, C)`` or ``(B, C, H, W)``."""
+    """Rotate the channels of ``(B, C)`` or ``(B, C, H, W)``."""
     return functional.linear(y, rotation) if y.ndim == 2 else torch.einsum("ij,bj...->bi...", rotation, y)
 
 

@@ -11,7 +11,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 def jitter_colors(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Changes brightness, contrast, saturation and hue of each image, ``(B, 3, H, W)`` in [0, 1], in this order.
+    """Change brightness, contrast, saturation and hue of each image, ``(B, 3, H, W)`` in [0, 1], in this order.
 
     The first three are multiplied by a factor from ``[1 - strength, 1 + strength]``; the hue is turned about the axis
     of greys by a share of the circle from ``[-strength, strength]``.
@@ -30,7 +30,7 @@ def jitter_colors(images: Tensor, strength: float, generator: torch.Generator) -
 
 
 def rotate(images: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
-    """Turns each image, ``(B, 3, H, W)``, by up to ``degrees``, by the nearest pixel; 0 fills the corners."""
+    """Turn each image, ``(B, 3, H, W)``, by up to ``degrees``, by the nearest pixel; 0 fills the corners."""
     if not degrees:
         return images
     height, width = images.shape[2:]

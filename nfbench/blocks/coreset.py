@@ -78,7 +78,7 @@ class _FarthestFirst:
             self.first = int(self.bounds.argmax())
 
     def select(self) -> Iterator[int]:
-        """Selects and yields one index after the other."""
+        """Select and yield one index after the other."""
         self.bounds[self.first] = _SELECTED
         yield self._add(self.first)
         while self.n_centres < len(self.centres):
@@ -95,7 +95,7 @@ class _FarthestFirst:
         return pool, int(self.bounds.index_fill(0, pool, _NOBODY).argmax())
 
     def _refresh(self, pool: Tensor, floor: float) -> Tensor:
-        """Brings the bounds of a pool up to date and returns, in order of index, the points not below ``floor``.
+        """Bring the bounds of a pool up to date and return, in order of index, the points not below ``floor``.
 
         The others cannot be selected before the next pool is formed, so they are left stale as soon as that is known.
         """

@@ -40,7 +40,7 @@ def draw_scars(images: Tensor, generator: torch.Generator) -> Rectangles:
 
 
 def cut_paste(images: Tensor, rectangles: Rectangles, jitter: float, generator: torch.Generator) -> Tensor:
-    """Pastes a rectangle of each image, cut from a random place, at another one, turned.
+    """Paste a rectangle of each image, cut from a random place, at another one, turned.
 
     Args:
         images: ``(B, 3, H, W)`` in [0, 1].

@@ -61,7 +61,7 @@ class Features(Generic[T_co]):
         return required(self.classes, "the class of the images")
 
     def map(self, function: Callable[[T_co], U]) -> "Features[U]":
-        """Applies a function to each part that is there."""
+        """Apply a function to each part that is there."""
         image, classes = (None if part is None else function(part) for part in (self.image, self.classes))
         return Features([function(level) for level in self.levels], image, classes)
 
@@ -71,7 +71,7 @@ class Features(Generic[T_co]):
 
     @classmethod
     def join(cls, parts: "Sequence[Features[T_co]]", function: Callable[[list[T_co]], U]) -> "Features[U]":
-        """Joins features of several sets of images, such as by ``torch.cat``; all have the same parts."""
+        """Join features of several sets of images, such as by ``torch.cat``; all have the same parts."""
         levels = [function(list(level)) for level in zip(*(part.levels for part in parts), strict=True)]
         images = [part.image for part in parts if part.image is not None]
         classes = [part.classes for part in parts if part.classes is not None]

@@ -51,7 +51,7 @@ class TwoSidedCoupling(InvertibleModule):
     def forward(
         self, x: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
     ) -> tuple[list[Tensor], Tensor]:
-        """Applies the step, or its inverse with ``rev``; the inverse holds for outputs that were not cut."""
+        """Apply the step, or its inverse with ``rev``; the inverse holds for outputs that were not cut."""
         if rev:
             return self._inverse(x)
         x1, x2 = _halves(permute(x, self.orders, self._inverses))
@@ -145,7 +145,7 @@ class TwoSidedFlow(InvertibleModule):
     def forward(
         self, x: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
     ) -> tuple[list[Tensor], Tensor]:
-        """Applies all steps, or their inverses from the last to the first; ``log|det J|`` is ``(B,)``."""
+        """Apply all steps, or their inverses from the last to the first; ``log|det J|`` is ``(B,)``."""
         y, log_det = list(x), x[0].new_zeros(x[0].shape[0])
         for step in reversed(self.steps) if rev else self.steps:
             y, step_log_det = step(y, rev=rev)

@@ -199,7 +199,7 @@ def to_fibres(x: Tensor) -> Tensor:
 
 
 def fibre_chunks(count: int, size: int, generator: torch.Generator) -> Sequence[Tensor]:
-    """Shuffles the rows of ``count`` fibres and cuts them into chunks of ``size``, without the incomplete last one.
+    """Shuffle the rows of ``count`` fibres and cut them into chunks of ``size``, without the incomplete last one.
 
     Where there are fewer fibres than ``size``, the one chunk is all of them.
     """

@@ -88,5 +88,5 @@ class PatchEmbedding(nn.Module):
 
 
 def _pool(x: Tensor, dim: int) -> Tensor:
-    """Averages the last axis in order into ``dim`` values: ``(B, P, n)`` to ``(B, P, dim)``."""
+    """Average the last axis in order into ``dim`` values: ``(B, P, n)`` to ``(B, P, dim)``."""
     return x if x.shape[2] == dim else functional.adaptive_avg_pool1d(x, dim)

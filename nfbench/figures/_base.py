@@ -105,7 +105,7 @@ class DrawnRun:
 
 
 def read_runs(expected: Mapping[Cell, str], paths: Paths) -> list[DrawnRun]:
-    """Reads run records.
+    """Read run records.
 
     Args:
         expected: cells, each with the short hash of what its evaluation is told, see ``nfbench.plan.origin``.
@@ -139,7 +139,7 @@ def of_first_seed(runs: Sequence[DrawnRun]) -> list[DrawnRun]:
 
 
 def by_category(runs: Sequence[DrawnRun]) -> dict[tuple[str, str], list[DrawnRun]]:
-    """Groups runs by (dataset, category), in order of first appearance."""
+    """Group runs by (dataset, category), in order of first appearance."""
     grouped: dict[tuple[str, str], list[DrawnRun]] = {}
     for run in runs:
         grouped.setdefault((run.cell.dataset, run.cell.category), []).append(run)
@@ -195,7 +195,7 @@ def draw_grid(
     *,
     sharey: bool = False,
 ) -> Figure:
-    """Draws a grid of panels, one row per category, with one legend above.
+    """Draw a grid of panels, one row per category, with one legend above.
 
     Args:
         runs: what to draw.
@@ -246,7 +246,7 @@ def legend_above(figure: Figure, shown: Legend, bands: Mapping[Axes, str] | None
 
 
 def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
-    """Writes a figure under each path, in the format of its ending, and closes it.
+    """Write a figure under each path, in the format of its ending, and close it.
 
     A figure that would be too large is written at a lower resolution.
     All text is shown as it is; control characters, and bytes of names that are not UTF-8, by their numbers.

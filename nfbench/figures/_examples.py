@@ -57,7 +57,7 @@ def examples_of(runs: Sequence[DrawnRun], examples: Mapping[Path, Examples]) -> 
 
 
 def draw_example(axes: Sequence[Axes], entry: Entry, label: str) -> None:
-    """Draws an image and its ground truth on the first two of ``axes``, and takes the ticks off all."""
+    """Draw an image and its ground truth on the first two of ``axes``, and take the ticks off all."""
     import numpy as np
 
     axes[0].imshow(read_checked_image(entry))

@@ -162,7 +162,7 @@ def _arrange(axis: Axes, runs: Sequence[DrawnRun], categories: Sequence[tuple[st
 
 
 def _label(figure: Figure, axis: Axes, points: Sequence[_Point]) -> None:
-    """Writes each label as near its point as it covers neither points nor other labels."""
+    """Write each label as near its point as it covers neither points nor other labels."""
     figure.tight_layout()
     figure.canvas.draw()
     taken = [_extent(axis, point) for point in points]
@@ -181,7 +181,7 @@ def _extent(axis: Axes, point: _Point) -> Bbox:
 
 
 def _place(axis: Axes, point: _Point, taken: Sequence[Bbox]) -> Bbox:
-    """Writes a label at the nearest place where it covers none of ``taken``, and returns its pixels.
+    """Write a label at the nearest place where it covers none of ``taken``, and return its pixels.
 
     Where there is no such place, it stands to the right of its point.
     """

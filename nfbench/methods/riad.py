@@ -116,7 +116,7 @@ class Riad(Method):
             self.register_buffer(f"sets{size}", sets)
 
     def draw_sets(self, size: int, generator: torch.Generator) -> Tensor:
-        """Deals cells of ``size`` pixels at random to three sets as equal as can be: their sets, uint8 ``(n, n)``."""
+        """Deal cells of ``size`` pixels at random to three sets as equal as can be: their sets, uint8 ``(n, n)``."""
         rows, columns = (side // size for side in self.map_size)
         order = torch.randperm(rows * columns, generator=generator, device=generator.device)
         return (order % _SETS).to(torch.uint8).view(rows, columns)

@@ -174,7 +174,7 @@ def published_hashes(tables: Iterable[Any]) -> dict[str, str]:
 def published_table(
     name: str, settings: frozenset[str] | None = None, dataset: str | None = None, by: str = "method"
 ) -> PublishedTable:
-    """Reads a published table.
+    """Read a published table.
 
     Args:
         name: name of the table.

@@ -172,7 +172,7 @@ def _truth(entry: Entry) -> str:
 
 
 def _drawn(system: _Shown, chosen: Sequence[int], entries: Sequence[Entry]) -> dict[str, Any]:
-    """Scores, places and maps of the images that are shown."""
+    """Score, places and maps of the images that are shown."""
     cell, draw = system.cell, _painter(system)
     alarms, misses = system.alarms(entries), system.misses(entries)
     results = [

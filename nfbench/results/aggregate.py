@@ -40,7 +40,7 @@ def aggregate(records: Iterable[RunRecord]) -> pd.DataFrame:
 
 
 def write_results(path: Path, results: pd.DataFrame, origin: str = "", holes: Sequence[Account] = ()) -> None:
-    """Writes results as Parquet, atomically.
+    """Write results as Parquet, atomically.
 
     ``attrs`` say what they are: the ``command`` that gathers them, their ``origin``, ``holes`` that tables mark, and
     the hash of all values.
@@ -63,7 +63,7 @@ def write_results(path: Path, results: pd.DataFrame, origin: str = "", holes: Se
 
 
 def read_results(path: Path, origin: str = "") -> pd.DataFrame:
-    """Reads results.
+    """Read results.
 
     Args:
         path: file that ``write_results`` wrote.

@@ -43,7 +43,7 @@ def write_artifacts(
     images: Sequence[Entry],
     variances: np.ndarray | None = None,
 ) -> None:
-    """Writes the files that go with a run record and follow from its scores and maps.
+    """Write the files that go with a run record and follow from its scores and maps.
 
     ``scores.csv``: image scores by rule. ``regions.csv``: regions with NFA < 1 by image, in pixels of the map, of the
     maps ``nfa`` and ``nfa_guard``. ``miou.csv``: mean IoU against the threshold, by map. ``calibration.csv``: quantiles
@@ -65,12 +65,12 @@ def write_artifacts(
 
 
 def write_likelihoods(run: Path, likelihoods: Mapping[str, Iterable[tuple[Any, ...]]]) -> None:
-    """Writes ``likelihoods.csv``: histograms of the log-likelihoods of positions in nats per dimension, by moment."""
+    """Write ``likelihoods.csv``: histograms of the log-likelihoods of positions in nats per dimension, by moment."""
     write_rows(Bin, run, ((moment, *row) for moment, rows in likelihoods.items() for row in rows))
 
 
 def write_representations(run: Path, representations: Sequence[Representation]) -> None:
-    """Writes ``representations.npz``: deviations of dimensions and projections of positions, numbers as float32."""
+    """Write ``representations.npz``: deviations of dimensions and projections of positions, numbers as float32."""
     arrays = {}
     for name, level, *values in representations:
         for field, array in zip(Representation._fields[2:], values, strict=True):

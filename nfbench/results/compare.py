@@ -53,7 +53,7 @@ def compare(
     factor: float = SHARE.factor,
     comparable: bool = True,
 ) -> Comparison:
-    """Compares the values of all seeds with a published value.
+    """Compare the values of all seeds with a published value.
 
     Args:
         values: values as in run records, one per seed.

@@ -43,7 +43,7 @@ class Evaluated(NamedTuple):
 
 
 def compose_record(found: Evaluated, memory: Mapping[str, float], written: Mapping[str, KnownFile]) -> RunRecord:
-    """Joins what training, scoring and evaluation know of a run.
+    """Join what training, scoring and evaluation know of a run.
 
     Args:
         found: all of it.

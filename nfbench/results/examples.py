@@ -35,7 +35,7 @@ class Examples:
 
 
 def read_examples(run: Path) -> Examples:
-    """Reads the examples in the folder of a run.
+    """Read the examples in the folder of a run.
 
     Raises:
         NfbenchError: they are missing, or have changed since the run record was written.

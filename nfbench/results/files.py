@@ -122,7 +122,7 @@ def record_of(kind: type[Row]) -> str:
 
 
 def read_rows(kind: type[Row], folder: Path) -> list[Row]:
-    """Reads the file of ``kind`` in the folder of a run or training.
+    """Read the file of ``kind`` in the folder of a run or training.
 
     Raises:
         NfbenchError: the file is missing, or is not the one that its record knows; names the file.
@@ -143,5 +143,5 @@ def read_rows(kind: type[Row], folder: Path) -> list[Row]:
 
 
 def write_rows(kind: type[Row], folder: Path, rows: Iterable[Sequence[Any]]) -> None:
-    """Writes the file of ``kind``, with the values of each row in the order of its fields."""
+    """Write the file of ``kind``, with the values of each row in the order of its fields."""
     write_csv(folder / file_of(kind), kind._fields, rows)

@@ -119,7 +119,7 @@ def take_stock(
     skipped: Mapping[Cell, str] | None = None,
     jobs: "Mapping[Cell, Job] | None" = None,
 ) -> Stock:
-    """Reads the run record of every cell and, if no record can be used, finds out why.
+    """Read the run record of every cell and, if no record can be used, finds out why.
 
     Args:
         expected: the cells that ought to be done, each with the short hash of what its evaluation is told, see
@@ -139,7 +139,7 @@ def take_stock(
 
 
 def describe_holes(holes: Sequence[Account], limit: int = 3) -> str:
-    """Names cells that are not done, the first few with their reasons."""
+    """Name cells that are not done, the first few with their reasons."""
     named = [f"{hole.cell} ({hole.status}: {hole.reason})" for hole in holes[:limit]]
     more = [f"{len(holes) - limit} more"] if len(holes) > limit else []
     return "; ".join([*named, *more])
@@ -223,7 +223,7 @@ def _read(cell: Cell, digest: str, path: Path) -> tuple[Account, RunRecord | Non
 
 
 def _check_files(cell: Cell, record: RunRecord, paths: Paths) -> None:
-    """Holds the files of a run and the history of its training, those that are there, against their records.
+    """Hold the files of a run and the history of its training, those that are there, against their records.
 
     Raises:
         NfbenchError: one of them has changed; names it.

@@ -224,12 +224,12 @@ class RunRecord(Record):
 
 
 def write_record(path: str | Path, record: RunRecord) -> None:
-    """Writes ``run.json`` atomically."""
+    """Write ``run.json`` atomically."""
     write_sealed(path, record)
 
 
 def read_record(path: str | Path) -> RunRecord:
-    """Reads ``run.json``.
+    """Read ``run.json``.
 
     Raises:
         NfbenchError: the file is missing, does not have the form of a run record, or has changed; names file and key.
@@ -259,7 +259,7 @@ def manifest_of(record: RunRecord) -> list[Entry]:
 
 
 def read_expected(path: str | Path, cell: Cell, digest: str) -> RunRecord:
-    """Reads the record of a cell, as the plan has it.
+    """Read the record of a cell, as the plan has it.
 
     Args:
         path: ``run.json``.

@@ -14,7 +14,7 @@ REPRESENTATIONS = "representations.npz"
 
 
 def read_representations(run: Path) -> list[Representation]:
-    """Reads the representations in the folder of a run; none of methods without any.
+    """Read the representations in the folder of a run; none of methods without any.
 
     Raises:
         NfbenchError: they are missing, or have changed since the run record was written.

@@ -97,7 +97,7 @@ def tested_entries(training: TrainingRecord, images: Sequence[Entry], manifest: 
 
 
 def save_scored(folder: Path, epoch: int, scored: ScoredViews) -> list[str]:
-    """Writes the scores and maps of an epoch; returns the names of the files. Arrays of images have one each."""
+    """Write the scores and maps of an epoch; return the names of the files. Arrays of images have one each."""
     arrays = {"seconds": np.array(scored.seconds), "source": np.array(scored.source)}
     sets = {"test": (scored.test, scored.normal)} | ({"published": scored.published} if scored.published else {})
     for name, (images, normal) in sets.items():
@@ -117,7 +117,7 @@ def save_scored(folder: Path, epoch: int, scored: ScoredViews) -> list[str]:
 
 
 def load_scored(record: ScoringRecord, folder: Path, epoch: int) -> ScoredViews:
-    """Reads the scores of an epoch; maps and energies are memory-mapped.
+    """Read the scores of an epoch; maps and energies are memory-mapped.
 
     Raises:
         NfbenchError: a file is missing or has changed.

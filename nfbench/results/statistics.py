@@ -77,7 +77,7 @@ def blocks(results: pd.DataFrame, unit: Unit) -> pd.DataFrame:
 
 
 def paired_tests(values: pd.DataFrame) -> list[PairedTest]:
-    """Tests all pairs of columns.
+    """Test all pairs of columns.
 
     Args:
         values: one row per block, one column per method.
@@ -101,7 +101,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def rank_methods(values: pd.DataFrame, alpha: float = 0.05) -> Ranking | None:
-    """Ranks the columns within each row and compares their mean ranks.
+    """Rank the columns within each row and compare their mean ranks.
 
     Args:
         values: one row per block, one column per method; equal values share their mean rank.

@@ -67,7 +67,7 @@ def of_setting(name: str, setting: str | None, results: pd.DataFrame) -> pd.Data
 
 
 def require_metrics(name: str, metrics: Iterable[str], results: pd.DataFrame) -> None:
-    """Refuses a table whose runs lack one of its metrics.
+    """Refuse a table whose runs lack one of its metrics.
 
     Raises:
         NfbenchError: names the table, the metric and the nearest known one.

@@ -33,7 +33,7 @@ class TableCell:
 
 
 def find_cell(table: Table, row: str, column: str) -> TableCell:
-    """Finds a cell by names.
+    """Find a cell by names.
 
     Args:
         table: the table.

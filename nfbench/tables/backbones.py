@@ -79,7 +79,7 @@ class BackbonesTable(ComparedTableConfig):
         yield from metrics_faults(key, self.published, self.metrics)
 
     def make(self, name: str, source: Source) -> Table:
-        """Averages over the categories that all rows have, and compares with published averages where they are alike.
+        """Average over the categories that all rows have, and compare with published averages where they are alike.
 
         A published average is one over all official categories. Where fewer were measured, or not all of their images,
         it is shown, but without a difference and a status.

@@ -157,7 +157,7 @@ class MethodsTable(ComparedTableConfig):
                 yield f"'{key}.published': its value is of the setting {printed.setting}, the runs are of {found}"
 
     def make(self, name: str, source: Source) -> Table:
-        """Averages over the categories of a dataset, by seed; one row per method and backbone, or those asked for.
+        """Average over the categories of a dataset, by seed; one row per method and backbone, or those asked for.
 
         Rows that are asked for are means over the categories that all of them have. Below them is what the published
         table has of a dataset besides. A published mean is one over all

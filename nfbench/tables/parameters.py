@@ -66,7 +66,7 @@ class ParametersTable(TableConfig):
             yield f"'{key}.published': {fault}"
 
     def make(self, name: str, source: Source) -> Table:
-        """Builds the models one after the other and counts.
+        """Build the models one after the other and count their parameters.
 
         Raises:
             NfbenchError: unknown method, setting, backbone or level, or a row of the published table is not there.

@@ -107,7 +107,7 @@ class ResultsTable(ComparedTableConfig):
                 yield from unknown(f"{key}.published_as.{method}", "published method", wanted, titles)
 
     def make(self, name: str, source: Source) -> Table:
-        """Selects, averages and compares.
+        """Select, average and compare.
 
         Datasets on which the metric is not defined are left out, and the caption says so.
 

@@ -42,7 +42,7 @@ class SettingsTable(TableConfig):
             yield f"'{key}': the experiment has no runs in the setting {missing}, which the table shows"
 
     def make(self, name: str, source: Source) -> Table:
-        """Averages over the categories that all methods have in both settings, and unified minus one-class, by seed.
+        """Average over the categories that all methods have in both settings, and unified minus one-class, by seed.
 
         Raises:
             NfbenchError: a method has runs of one setting only, or no run has a metric.

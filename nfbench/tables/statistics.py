@@ -48,7 +48,7 @@ class StatisticsTable(RunsTableConfig):
             yield f"'{key}.published': {fault}"
 
     def make(self, name: str, source: Source) -> Table:
-        """Takes the counts of each category from the run that left out the fewest of its images.
+        """Take the counts of each category from the run that left out the fewest of its images.
 
         Raises:
             NfbenchError: no run is of one category of the dataset alone.

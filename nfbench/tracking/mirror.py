@@ -78,7 +78,7 @@ def open_experiment(client: "MlflowClient", name: str, artifacts: str | None) ->
 
 
 def mirror(client: "MlflowClient", experiment: str, parent: Parent, entries: Sequence[Entry]) -> Changes:
-    """Brings MLflow's experiment into agreement with entries.
+    """Bring MLflow's experiment into agreement with entries.
 
     Args:
         client: of the store.
@@ -188,7 +188,7 @@ def _sort_out(
 
 
 def _write(client: "MlflowClient", experiment: str, parent_id: str, entry: Entry) -> None:
-    """Writes a run in as few requests as it takes; the one that ends it carries the mark that it is complete."""
+    """Write a run in as few requests as it takes; the one that ends it carries the mark that it is complete."""
     from mlflow.entities import Metric, Param, RunTag
 
     tags = {**entry.tags, **_marks(entry.key, entry.digest, entry.kind), _PARENT: parent_id}
@@ -218,7 +218,7 @@ def _create_parent(client: "MlflowClient", experiment: str, parent: Parent, entr
 def _write_parent(
     client: "MlflowClient", run_id: str, before: "Run | None", parent: Parent, entries: Iterable[Entry]
 ) -> None:
-    """Writes files and tags of the experiment, where they have changed; these, unlike parameters, can be replaced."""
+    """Write files and tags of the experiment, where they have changed; these, unlike parameters, can be replaced."""
     from mlflow.entities import RunTag
 
     digest = parent.digest

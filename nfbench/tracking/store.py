@@ -38,7 +38,7 @@ _LARGEST_GREETING = 1 << 20
 
 
 def set_environment() -> None:
-    """Sets what MLflow reads when it is imported, but for what the user has set."""
+    """Set what MLflow reads when it is imported, but for what the user has set."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
@@ -111,7 +111,7 @@ class Store:
         return self.given.startswith("http")
 
     def _greet(self) -> None:
-        """Asks a server for a little: MLflow reads all that it is sent, however much and however slowly.
+        """Ask a server for a little: MLflow reads all that it is sent, however much and however slowly.
 
         Raises:
             NfbenchError: it sends too much, or does not end in time; other errors are left to MLflow.
@@ -132,7 +132,7 @@ class Store:
             raise NfbenchError(f"MLflow store {self.title}: its answers do not end; {self._cure}")
 
     def _make(self) -> None:
-        """Creates the database under a temporary name, since an incomplete one can be neither used nor repaired."""
+        """Create the database under a temporary name, since an incomplete one can be neither used nor repaired."""
         from mlflow import MlflowClient
 
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ class Store:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turns exceptions of MLflow, also those from malformed answers, into an error that names the store."""
+        """Turn exceptions of MLflow, also those from malformed answers, into an error that names the store."""
         try:
             yield
         except NfbenchError:

@@ -131,5 +131,5 @@ def test_a_split_that_leaves_nothing_to_train_on_is_refused(name, count, val_fra
 def test_the_number_of_held_out_images():
     assert [held_out_count(n, 0.1) for n in (2, 10, 14, 16, 100)] == [1, 1, 1, 2, 10]
     assert held_out_count(1, 0.0) == 0
-    with pytest.raises(NfbenchError, match="there is no normal training image"):
+    with pytest.raises(NfbenchError, match="there are no normal training images"):
         held_out_count(0, 0.0)

@@ -161,9 +161,9 @@ def found(entries, anomalies):
 @pytest.mark.parametrize(
     ("method", "anomalies", "message"),
     [
-        ("bgad", None, "learns from anomalies; give its variant 'anomalies'"),
-        ("nfad", {"generator": "blend"}, "learns nothing from 'anomalies'"),
-        ("cflow", {"real": 1}, "learns nothing from 'anomalies'"),
+        ("bgad", None, "needs anomalies; give its variant 'anomalies'"),
+        ("nfad", {"generator": "blend"}, "does not use 'anomalies'"),
+        ("cflow", {"real": 1}, "does not use 'anomalies'"),
     ],
 )
 def test_anomalies_and_methods_that_do_not_go_together(entries, method, anomalies, message):
@@ -180,7 +180,7 @@ def test_the_image_is_asked_for_and_refused(entries):
 
 
 def test_rotation_and_pseudo_anomalies_exclude_each_other(entries):
-    with pytest.raises(NfbenchError, match="exclude each other"):
+    with pytest.raises(NfbenchError, match="cannot be combined"):
         assemble(build("bgad", online_rotation=5), [found(entries, {"generator": "blend"})], 0, CPU)
 
 
@@ -196,8 +196,12 @@ RPAG = {"generator": "rpag", "real": 2, "views": 3}
     ("view", "seed", "message"),
     [
         ("pseudo-rpag-k3-real2-seed1", 0, "holds the view 'pseudo-rpag-k3-real2-seed1'"),
-        ("pseudo-rpag-k3-real2-seed0", 1, "where the view 'pseudo-rpag-k3-real2-seed1' of this category and seed"),
-        (None, 0, "'pseudo' is missing, the view 'pseudo-rpag-k3-real2-seed0'"),
+        ("pseudo-rpag-k3-real2-seed0", 1, "expected the view 'pseudo-rpag-k3-real2-seed1' of this category and seed"),
+        (
+            None,
+            0,
+            "'pseudo' is missing: .* cached features of the view 'pseudo-rpag-k3-real2-seed0'",
+        ),
     ],
 )
 def test_pseudo_anomalies_of_another_seed_are_refused(entries, view, seed, message):

@@ -162,15 +162,18 @@ def test_what_cannot_be_cross_fitted_is_refused(monkeypatch):
         one = images_of(len(files), shapes_of(name), files=files)
         return cross_fit(CELL, name, settings_of(name, **overrides), [one], CPU)
 
-    with pytest.raises(NfbenchError, match=r"class0: 'folds' .* needs 2 different ones, got 1; set 'folds: 0'"):
+    with pytest.raises(
+        NfbenchError,
+        match=r"class0: 'folds' needs at least 2 different .*, got 1; set 'folds: 0'",
+    ):
         run("padim", 3, 3, 3)
-    with pytest.raises(NfbenchError, match=r"fold 1 of 5: PaDiM .* needs 2 or more, got 1; 'folds: 0' fits to all"):
+    with pytest.raises(NfbenchError, match=r"fold 1 of 5: PaDiM .* needs 2 or more, got 1; 'folds: 0' fits only one"):
         run("padim", 1, 2)
     with pytest.raises(NfbenchError, match="setting 'folds' of method 'padim': one fold leaves nothing to fit to"):
         settings_of("padim", folds=1)
     method = TYPES["padim"]
     monkeypatch.setattr(method, "score", lambda *_: Scores(torch.full((1, *SIZE), torch.nan), torch.zeros(1)))
-    with pytest.raises(NfbenchError, match="'PaDiM': a score of a normal image that was held out is not finite"):
+    with pytest.raises(NfbenchError, match="'PaDiM': the score of a held-out normal image is not finite"):
         run("padim", 1, 2, 3)
     monkeypatch.setattr(method, "transductive", True)
     with pytest.raises(NfbenchError, match="'PaDiM' cannot be cross-fitted, since its scores are relative to the test"):

@@ -68,7 +68,7 @@ class Files(NamedTuple):
 
 
 def build_module(row: PeerModel, side: int, network: str, epochs: int, options: Mapping[str, Any], files: Files) -> Any:
-    """Builds a class of anomalib with random weights.
+    """Build a class of anomalib with random weights.
 
     Args:
         row: which.
@@ -113,7 +113,7 @@ def build_module(row: PeerModel, side: int, network: str, epochs: int, options: 
 
 
 def load_weights(module: nn.Module, row: PeerModel, side: int, state: Mapping[str, torch.Tensor], network: str) -> None:
-    """Gives the frozen parts of a module, for images of this side, the weights of a network, by name.
+    """Give the frozen parts of a module, for images of this side, the weights of a network, by name.
 
     Raises:
         NfbenchError: the network lacks some of them.
@@ -135,7 +135,7 @@ def load_weights(module: nn.Module, row: PeerModel, side: int, state: Mapping[st
 
 
 def _fix_size(vit: Any, side: int) -> None:
-    """Resamples position codes to the input's size once, without antialiasing, as anomalib does in each pass.
+    """Resample position codes to the input's size once, without antialiasing, as anomalib does in each pass.
 
     anomalib replaces timm's function for that in the whole process, see ``_without_fetching``.
     """
@@ -232,7 +232,7 @@ def _with_images(row: PeerModel, key: str, folder: Path, such_as: str) -> Path:
 
 
 def _read_textures(module: Any, row: PeerModel, textures: str) -> None:
-    """Sorts the textures, which anomalib leaves in the order of the file system, and reads them as all images are."""
+    """Sort the textures, which anomalib leaves in the order of the file system, and read them as all images are."""
     from anomalib.data.utils.generators import perlin
 
     generator = module.augmenter if row.name == "Draem" else module.model.augmentor
@@ -247,7 +247,7 @@ def _read_texture(path: str, mode: str) -> torch.Tensor:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps what the libraries say of themselves out of the log."""
+    """Keep what the libraries say of themselves out of the log."""
     with warnings.catch_warnings(), quieted(_LOUD):
         warnings.simplefilter("ignore")
         yield

@@ -44,7 +44,7 @@ def fit(
     device: torch.device,
     resumes: bool,
 ) -> None:
-    """Trains a module of anomalib in place.
+    """Train a module of anomalib in place.
 
     Args:
         module: on its device.
@@ -126,7 +126,7 @@ def _data(training: OwnTraining, images_of: Callable[[Features[Tensor]], Tensor]
 
 
 def _report(training: OwnTraining, memory: Any, epochs: int, device: torch.device, resumes: bool) -> Any:
-    """Seeds each step, and tells ``training`` of each epoch when the next one begins."""
+    """Seed each step, and tell ``training`` of each epoch when the next one begins."""
     from lightning.pytorch import Callback
 
     class Report(Callback):
@@ -202,7 +202,7 @@ def _seed(training: OwnTraining, *names: object) -> None:
 
 @contextmanager
 def _draws_kept(device: torch.device) -> Iterator[None]:
-    """Leaves the global random states of torch and NumPy as they were."""
+    """Leave the global random states of torch and NumPy as they were."""
     state = np.random.get_state()  # noqa: NPY002
     try:
         with torch.random.fork_rng([device.index or 0] if device.type == "cuda" else []):
@@ -230,7 +230,7 @@ def _plain(value: Any) -> Any:
 
 @contextmanager
 def _modes_kept(module: nn.Module) -> Iterator[None]:
-    """Leaves each part in the mode, of training or evaluation, that it was in."""
+    """Leave each part in the mode, of training or evaluation, that it was in."""
     modes = [(part, part.training) for part in module.modules()]
     try:
         yield

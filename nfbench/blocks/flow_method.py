@@ -1,4 +1,4 @@
-"""Common parts of flows on feature maps: settings, likelihood, and the score of white latents."""
+"""Common parts of flows on feature maps: settings, likelihood, and scores from white latents."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -80,7 +80,7 @@ class FlowMethod(Method):
 
     @property
     def loss_scale(self) -> int:
-        """Number of dimensions, since the loss is printed in nats per dimension."""
+        """Number of dimensions, because the loss is printed in nats per dimension."""
         return self.dimensions
 
     @abstractmethod
@@ -96,7 +96,7 @@ class FlowMethod(Method):
         return [norm(x) for norm, x in zip(self.normalization, features.levels, strict=True)]
 
     def latents(self, features: Features[Tensor]) -> tuple[list[Tensor], Tensor]:
-        """Normalize the features and encode them; ``log|det J|`` includes what the normalization counts."""
+        """Normalize the features and encode them; ``log|det J|`` includes counted normalization scales."""
         latents, log_det = self.encode(self.normalize(features))
         counted = [log_det_map(norm) for norm in self.normalization]
         return latents, log_det + sum(x.sum() for x in counted if isinstance(x, Tensor))
@@ -110,7 +110,7 @@ class FlowMethod(Method):
         return -self._negative_log_likelihood(features) / self.dimensions - HALF_LOG_TWO_PI
 
     def score(self, features: Features[Tensor]) -> Scores:
-        """Anomaly map at ``map_size``, bilinear from the levels' maps, and the image score by ``image_score``."""
+        """Average the levels' maps, resized bilinearly to ``map_size``, and score images by ``image_score``."""
         level_maps, latents = self.level_maps(features)
         mean = resize_maps(level_maps, self.map_size).mean(0)
         maps = smooth(mean, self.settings.smoothing * max(self.map_size))
@@ -118,15 +118,15 @@ class FlowMethod(Method):
         return Scores(maps, images, latents)
 
     def level_maps(self, features: Features[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Anomaly map of each level ``(B, H_l, W_l)``, ``1 - exp(-mean_c(z_l^2) / 2)`` in [0, 1], and the latents.
+        """Return anomaly maps ``1 - exp(-mean_c(z_l^2) / 2)``, ``(B, H_l, W_l)`` in [0, 1], and the latents, by level.
 
-        The mean over channels, not the sum, keeps ``exp`` from underflow.
+        The mean over channels, instead of the sum, avoids underflow of ``exp``.
         """
         latents, _ = self.latents(features)
         return [1 - torch.exp(-0.5 * z.square().mean(dim=1)) for z in latents], latents
 
     def prepare(self, passes: Passes) -> None:
-        """Fit the normalization if it has statistics of the training features."""
+        """Fit the normalization if it uses statistics of the training features."""
         fit_normalizations(self.normalization, passes)
 
     @torch.inference_mode()

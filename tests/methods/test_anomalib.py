@@ -182,9 +182,11 @@ def test_what_cannot_be_built_is_one_line(tmp_path):
         build("supersimplenet", 64)
     with pytest.raises(NfbenchError, match="'options' of anomalib's Stfpm: it has no 'steps'; it has layers"):
         build("stfpm", options={"steps": 3})
-    with pytest.raises(NfbenchError, match=r"takes more of the backbone 'resnet18\.tv_in1k' than its 'levels' leave"):
+    with pytest.raises(
+        NfbenchError, match=r"needs parts of the backbone 'resnet18\.tv_in1k' that its 'levels' exclude"
+    ):
         build_on(backbone_of("stfpm", 32, levels=(1, 2)), "anomalib", settings_of("stfpm"), 0)
-    with pytest.raises(NfbenchError, match=r"setting 'textures' of anomalib's Draem: .* is no folder with images"):
+    with pytest.raises(NfbenchError, match=r"setting 'textures' of anomalib's Draem: .* is not a folder with images"):
         build("draem", textures=str(tmp_path))
 
 

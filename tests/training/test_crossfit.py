@@ -169,7 +169,7 @@ def test_what_cannot_be_cross_fitted_is_refused(monkeypatch):
         run("padim", 3, 3, 3)
     with pytest.raises(NfbenchError, match=r"fold 1 of 5: PaDiM .* needs 2 or more, got 1; 'folds: 0' fits only one"):
         run("padim", 1, 2)
-    with pytest.raises(NfbenchError, match="setting 'folds' of method 'padim': one fold leaves nothing to fit to"):
+    with pytest.raises(NfbenchError, match="setting 'folds' of method 'padim': one fold leaves no images to fit to"):
         settings_of("padim", folds=1)
     method = TYPES["padim"]
     monkeypatch.setattr(method, "score", lambda *_: Scores(torch.full((1, *SIZE), torch.nan), torch.zeros(1)))

@@ -101,7 +101,7 @@ class TwoSidedStep(TwoSidedCoupling):
         super().__init__(dims_in, dims_c)
         channels = dims_in[0][0]
         if channels < 2 or any(shape[0] != channels for shape in dims_in):
-            raise ValueError(f"'dims_in' needs shapes with one number of channels, at least 2; got {list(dims_in)}")
+            raise ValueError(f"'dims_in' needs the same number of channels, at least 2; got {list(dims_in)}")
         if dims_c:
             raise ValueError("'dims_c' must be empty: the step takes no condition")
         self.clamp = clamp

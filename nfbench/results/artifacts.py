@@ -1,4 +1,4 @@
-"""Files that an evaluation writes next to the run record, for figures and closer inspection; last epoch only."""
+"""Files that an evaluation writes next to the run record, for figures and inspection; last epoch only."""
 
 import io
 import zipfile
@@ -43,19 +43,19 @@ def write_artifacts(
     images: Sequence[Entry],
     variances: np.ndarray | None = None,
 ) -> None:
-    """Write the files that go with a run record and follow from its scores and maps.
+    """Write the files next to a run record that are computed from its scores and maps.
 
-    ``scores.csv``: image scores by rule. ``regions.csv``: regions with NFA < 1 by image, in pixels of the map, of the
-    maps ``nfa`` and ``nfa_guard``. ``miou.csv``: mean IoU against the threshold, by map. ``calibration.csv``: quantiles
+    ``scores.csv``: image scores by rule. ``regions.csv``: regions with NFA < 1 in the maps ``nfa`` and ``nfa_guard``,
+    by image, in pixels of the map. ``miou.csv``: mean IoU against the threshold, by map. ``calibration.csv``: quantiles
     of the latents of normal images. ``examples.npz``: ``index``, ``maps``, ``nfa``, ``nfa_guard`` and predicted
-    ``variances`` of a few images; ``suspect`` marks normal images, those that look most anomalous.
+    ``variances`` of a few images; ``suspect`` marks the normal images that look most anomalous.
 
     Args:
         run: folder of the run.
-        scored: of the images that were tested.
-        images: the test split of the manifest, which has images that were not tested where a run made use of them;
-            ``index`` counts in it.
-        variances: those that the method predicts for the rows of ``choose_examples``; None without such.
+        scored: scores of the tested images.
+        images: the test split of the manifest, including images that the run used for training or search and did not
+            test; ``index`` refers to it.
+        variances: predicted variances of the rows of ``choose_examples``; None without.
     """
     write_rows(ImageScore, run, _scores(scored))
     write_rows(DetectedRegion, run, _regions(scored))
@@ -65,7 +65,7 @@ def write_artifacts(
 
 
 def write_likelihoods(run: Path, likelihoods: Mapping[str, Iterable[tuple[Any, ...]]]) -> None:
-    """Write ``likelihoods.csv``: histograms of the log-likelihoods of positions in nats per dimension, by moment."""
+    """Write ``likelihoods.csv``: histograms of positions' log-likelihoods, nats per dimension, by moment."""
     write_rows(Bin, run, ((moment, *row) for moment, rows in likelihoods.items() for row in rows))
 
 
@@ -110,7 +110,7 @@ def _calibration(scored: Scored) -> _Rows:
 
 
 class ChosenExamples(NamedTuple):
-    """Examples: their numbers in the test split, and their rows among the tested images; suspects last."""
+    """Numbers of the examples in the test split, and their rows among the tested images; suspects last."""
 
     numbers: list[int]
     rows: list[int]
@@ -118,10 +118,10 @@ class ChosenExamples(NamedTuple):
 
 
 def choose_examples(scores: np.ndarray, tested: Sequence[Entry], images: Sequence[Entry]) -> ChosenExamples:
-    """One normal image, one of each of the first kinds of defect, the middle ones by name; and the suspects.
+    """Choose one normal image and one of each of the first kinds of defect, the middle ones by name; and the suspects.
 
     Args:
-        scores: of the tested images, ``(N,)``; suspects are the normal images with the highest.
+        scores: scores of the tested images, ``(N,)``; suspects are the normal images with the highest scores.
         tested: the tested images.
         images: the test split of the manifest.
     """
@@ -147,7 +147,7 @@ def _write_examples(path: Path, scored: Scored, images: Sequence[Entry], varianc
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """As ``numpy.savez_compressed``, without the time: equal arrays are equal files, whichever process writes them."""
+    """Write like ``numpy.savez_compressed``, but without time stamps: equal arrays give equal files."""
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
             buffer = io.BytesIO()
@@ -156,6 +156,6 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _middle(group: Sequence[int], tested: Container[int]) -> list[int]:
-    """The tested image nearest to the middle of a group, so that runs of other test sets show the same one."""
+    """The tested image nearest to the middle of a group, so that runs with different test sets show the same one."""
     places = [place for place, number in enumerate(group) if number in tested]
     return [group[min(places, key=lambda place: abs(place - len(group) // 2))]] if places else []

@@ -1,4 +1,4 @@
-"""Maps that an evaluated run keeps of a few images, as ``nfbench.results.artifacts`` writes them."""
+"""Maps of a few images that an evaluated run keeps, as ``nfbench.results.artifacts`` writes them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,13 @@ EXAMPLES = "examples.npz"
 
 @dataclass(frozen=True)
 class Examples:
-    """Maps of a few images, by the images' numbers in the test split of the manifest.
+    """Maps of a few images; numbers of images refer to the test split of the manifest.
 
     Attributes:
         images: numbers of one normal image and of one of each kind of defect.
-        suspects: numbers of the normal images that look most anomalous, the first first; others in each run.
-        maps: ``(N, H, W)`` by name, of ``images`` and then of ``suspects``; none of methods without maps. ``variances``
-            may have a resolution of their own.
+        suspects: numbers of the normal images that look most anomalous, most anomalous first; they differ by run.
+        maps: ``(N, H, W)`` by name, for ``images`` and then ``suspects``; empty for methods without maps. ``variances``
+            may have another resolution.
     """
 
     images: list[int]
@@ -29,7 +29,7 @@ class Examples:
     maps: dict[str, np.ndarray]
 
     def row(self, number: int) -> int | None:
-        """Where the maps of image ``number`` lie, None where the run keeps none of it."""
+        """Row of image ``number`` in the maps; None if the run keeps no map of it."""
         numbers = [*self.images, *self.suspects]
         return numbers.index(number) if self.maps and number in numbers else None
 
@@ -38,7 +38,7 @@ def read_examples(run: Path) -> Examples:
     """Read the examples in the folder of a run.
 
     Raises:
-        NfbenchError: they are missing, or have changed since the run record was written.
+        NfbenchError: the file is missing, or has changed since the run record was written.
     """
     with np.load(verified(run / EXAMPLES, run / "run.json")) as archive:
         arrays = dict(archive)

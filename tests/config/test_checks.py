@@ -178,7 +178,7 @@ PLANS = [
         ),
         "has no 'ResNet8' there; did you mean 'ResNet18'?",
     ),
-    (backbones_table(rows=[{"backbone": LITE, "published": {"backbone": "x"}}]), "the table has no 'published'"),
+    (backbones_table(rows=[{"backbone": LITE, "published": {"backbone": "x"}}]), "the table needs 'published'"),
     ({"tables": {"t": {"kind": "settings", "title": "t", "metrics": ["image_ap"]}}}, "no runs in the setting unified"),
     (
         {"tables": {"t": {**COUNTED, "published": "uflow_table4"}}},

@@ -86,14 +86,16 @@ def test_a_training_that_is_killed_goes_on_with_equal_weights(name, tmp_path):
 @pytest.mark.parametrize("name", FITTED)
 @pytest.mark.parametrize("key", sorted(TrainedSettings.model_fields.keys() - MethodSettings.model_fields.keys()))
 def test_settings_of_training_are_refused_where_nothing_is_trained(name, key):
-    with pytest.raises(NfbenchError, match=rf"setting '{key}' of method '{name}' has no effect, since nothing is"):
+    with pytest.raises(NfbenchError, match=rf"setting '{key}' of method '{name}' has no effect, because nothing is"):
         resolve_settings(name, overrides={key: 1})
 
 
 @pytest.mark.parametrize("name", sorted(set(TRAINED) - set(BY_THE_LOOP)))
 @pytest.mark.parametrize("key", sorted(TrainedSettings.model_fields.keys() - EpochSettings.model_fields.keys()))
 def test_settings_of_the_loop_are_refused_where_another_one_trains(name, key):
-    with pytest.raises(NfbenchError, match=rf"setting '{key}' of method '{name}' has no effect, since its training is"):
+    with pytest.raises(
+        NfbenchError, match=rf"setting '{key}' of method '{name}' has no effect, because the method has"
+    ):
         resolve_settings(name, overrides={key: 1})
 
 

@@ -74,7 +74,7 @@ def test_detections_are_drawn_and_alarms_counted_at_each_nfa(runs):
 
 
 def test_variances_lie_beside_the_images_of_the_runs_that_predict_them(runs):
-    with pytest.raises(NfbenchError, match="needs a run that predicts variances, and there is none"):
+    with pytest.raises(NfbenchError, match="needs a run that predicts variances, but there is none"):
         VariancesFigure().draw(runs)
     variances = np.linspace(0.01, 2, 5)[:, None, None] * np.ones((1, 4, 4), dtype=np.float32)
     for run in runs[:1]:

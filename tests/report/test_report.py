@@ -220,7 +220,7 @@ def test_a_search_on_the_test_set_is_said_in_capitals(browser, searched):
     browser.open(searched)
     assert browser.errors == []
     text = browser.run("document.getElementById('leaderboard').innerText")
-    said = "ettings of tuned searched in each category, 30 trials, by pixel AUROC ON THE TEST SET ITSELF (optimistic)"
+    said = "tuned searched per category with 30 trials, judged by pixel AUROC ON THE TEST SET ITSELF (optimistic)"
     assert text.count(said) == 1
     assert "tuned on resnet18.tv_in1k@256 in 2 of 3 categories" in text
     assert "tuned on wide_resnet50_2.tv_in1k@256 in 1 of 3 categories" in text

@@ -87,8 +87,8 @@ def test_a_search_waits_for_the_features_of_all_its_backbones(search):
 
 @pytest.mark.parametrize(
     ("job", "reason"),
-    [(f"create_study/{STUDY}", "its settings are not searched for yet"),
-     (f"search_hyperparameters/{STUDY}/worker0", "its search is not done yet"),
+    [(f"create_study/{STUDY}", "its search has not started yet"),
+     (f"search_hyperparameters/{STUDY}/worker0", "its search is not finished yet"),
      (f"summarize_study/{STUDY}", "not trained yet")],
 )  # fmt: skip
 def test_cells_between_two_jobs_of_a_search_are_missing(search, job, reason):

@@ -85,7 +85,7 @@ def test_rows_are_means_over_the_same_categories():
 
 def test_a_method_on_several_backbones_says_which():
     frame = pd.concat([runs(), runs().assign(backbone="b@64", value=0.5)])
-    with pytest.raises(NfbenchError, match=r"table 't': 'b' was run on resnet18.*, b@64; say which by 'backbone'"):
+    with pytest.raises(NfbenchError, match=r"table 't': 'b' was run on resnet18.*, b@64; choose one with 'backbone'"):
         make_table(CONFIG, frame)
     rows = [{"method": "a", "backbone": {"name": "b", "input_size": 64}, "published": {"variant": "SANFlow (Ours)"}}]
     rows[0]["published"]["dataset"] = "MVTec AD"

@@ -83,7 +83,7 @@ def test_metric_of_single_methods():
     assert made.rows[0].cells[0].mean == pytest.approx(50)
     assert made.details(made.columns[0]) == "last, NFA < 1"
     assert "of U-Flow, mean IoU of the a contrario mask, NFA < 1" in made.caption
-    with pytest.raises(NfbenchError, match="'metric_of' names no method 'u-flow'"):
+    with pytest.raises(NfbenchError, match="unknown method 'u-flow' in 'metric_of'"):
         make_table(config.model_copy(update={"metric_of": {"u-flow": "miou_nfa"}}), frame)
     with pytest.raises(NfbenchError, match="no run has the metric 'miou_nfa_x'"):
         make_table(config.model_copy(update={"metric_of": {"uflow": "miou_nfa_x"}}), frame)

@@ -167,7 +167,7 @@ def test_what_cannot_be_cross_fitted_is_refused(monkeypatch):
         match=r"class0: 'folds' needs at least 2 different .*, got 1; set 'folds: 0'",
     ):
         run("padim", 3, 3, 3)
-    with pytest.raises(NfbenchError, match=r"fold 1 of 5: PaDiM .* needs 2 or more, got 1; 'folds: 0' fits only one"):
+    with pytest.raises(NfbenchError, match=r"fold 1 of 5: PaDiM needs 2 or more .*, got 1; 'folds: 0' fits only one"):
         run("padim", 1, 2)
     with pytest.raises(NfbenchError, match="setting 'folds' of method 'padim': one fold leaves no images to fit to"):
         settings_of("padim", folds=1)

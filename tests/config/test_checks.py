@@ -146,7 +146,7 @@ PLANS = [
         methods_table(
             published=TABLE_1, metrics=["pixel_auroc"], rows=[{"method": "v", "published": {"method": "PaDiM"}}]
         ),
-        "rows with method 'PaDiM' and metric 'pixel_auroc'; it takes one",
+        "rows with method 'PaDiM' and metric 'pixel_auroc'; expected one",
     ),
     (
         methods_table(

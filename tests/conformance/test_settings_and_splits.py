@@ -93,9 +93,7 @@ def test_settings_of_training_are_refused_where_nothing_is_trained(name, key):
 @pytest.mark.parametrize("name", sorted(set(TRAINED) - set(BY_THE_LOOP)))
 @pytest.mark.parametrize("key", sorted(TrainedSettings.model_fields.keys() - EpochSettings.model_fields.keys()))
 def test_settings_of_the_loop_are_refused_where_another_one_trains(name, key):
-    with pytest.raises(
-        NfbenchError, match=rf"setting '{key}' of method '{name}' has no effect, because the method has"
-    ):
+    with pytest.raises(NfbenchError, match=rf"setting '{key}' of method '{name}' has no effect, because the method"):
         resolve_settings(name, overrides={key: 1})
 
 

@@ -173,7 +173,7 @@ def test_a_neighborhood_that_leaves_nothing_is_refused():
     ("overrides", "said"),
     [
         ({"heads": 3}, "'heads' 3 does not divide"),
-        ({"neighborhood": 4}, "'neighborhood' must be odd, or 0 for none; got 4"),
+        ({"neighborhood": 4}, "must be odd, or 0 for none; got 4"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(overrides, said):

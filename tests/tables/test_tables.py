@@ -252,7 +252,7 @@ def test_scores_relative_to_the_test_set_are_named():
     [
         ({"method": "U-Flow", "bakbone": "MS-CaiT"}, r"has no column 'bakbone'; did you mean 'backbone'\?"),
         ({"method": "U-Flow", "backbone": "MSCaiT"}, "has 0 rows with method 'U-Flow', backbone 'MSCaiT'"),
-        ({"method": "U-Flow"}, "has 5 rows with method 'U-Flow'; it takes one"),
+        ({"method": "U-Flow"}, "has 5 rows with method 'U-Flow'; expected one"),
     ],
 )
 def test_rows_of_published_tables_are_found_or_named(where, message):
@@ -266,7 +266,7 @@ def test_printed_numbers_are_compared_at_their_precision():
     assert printed.equals(275.227)
     assert not printed.equals(275.6)
     assert find_printed("uflow_table4_parameters", {"method": "CS-Flow", "backbone": "MS-CaiT"}) is None
-    with pytest.raises(NfbenchError, match="'275 millions' is no percentage or fraction"):
+    with pytest.raises(NfbenchError, match="'275 millions' is not a percentage or fraction"):
         printed.in_percent()
 
 

@@ -1,4 +1,4 @@
-"""The door for notebooks: the same numbers as the stages for every method, and any form of images."""
+"""The detector for notebooks: the same numbers as the stages for every method, and all kinds of image input."""
 
 import numpy as np
 import pytest

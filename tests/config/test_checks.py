@@ -1,4 +1,4 @@
-"""Every name that the configuration and the experiments give is looked up; one line for each that is wrong."""
+"""Every name in the configuration and the experiments is checked; each wrong name gives one line."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""For every method: 'compile' compiles what is trained or is refused, and a split never leaves nothing to train on."""
+"""For every method, 'compile' compiles the trained modules or is refused, and a split leaves images to train on."""
 
 import functools
 import math
@@ -24,7 +24,7 @@ BY_THE_LOOP = [name for name in TRAINED if isinstance(resolve_settings(name), Tr
 
 
 def with_fewest_levels(name):
-    """The tiny model with its last level alone, if the method takes one level."""
+    """The tiny model with only its last level, if the method takes one level."""
     tiny = find(name).tiny
     if tiny.network:
         return tiny

@@ -1,4 +1,4 @@
-"""Figures of examples: a map is drawn beside its own image, and nowhere where there is none."""
+"""Figures of examples draw each map next to its own image, and nothing for missing maps."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -45,7 +45,7 @@ def runs(tmp_path):
 
 
 def drawn(figure, rows, columns):
-    """Value in the middle of each picture, None where there is none."""
+    """Value in the middle of each picture; None without a picture."""
     axes = np.array(figure.axes).reshape(rows, -1)[:, columns]
     pictures = [[axis.get_images() for axis in row] for row in axes]
     return [[float(found[0].get_array()[128, 128]) if found else None for found in row] for row in pictures]

@@ -1,4 +1,4 @@
-"""Figures of representations draw the values that a run has kept, and refuse methods that have none."""
+"""Figures of representations draw the stored values and refuse methods without representations."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""OCSVM: scores are scikit-learn's, far images score higher, and standardization makes the scale of features idle."""
+"""OCSVM: scores equal scikit-learn's, distant images score higher, and standardized features have no scale."""
 
 import numpy as np
 import pytest

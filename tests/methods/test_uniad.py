@@ -81,7 +81,7 @@ def test_attention_starts_as_torch_starts_it():
 
 
 def test_a_layer_does_not_see_the_neighbors_of_a_position():
-    """But the position itself, which it adds to."""
+    """Except the position itself, to which attention adds its output."""
     torch.manual_seed(0)
     layer, mask = _EncoderLayer(16, 2, 24).double(), neighbor_mask(9, 9, 7)
     x = torch.randn(1, 81, 16, dtype=torch.double, requires_grad=True)

@@ -1,4 +1,4 @@
-"""The report in a real browser: it opens without errors, sorts, filters, fits a phone, and runs nobody's script."""
+"""The report in a real browser: it opens without errors, sorts, filters, fits a phone, and runs no foreign script."""
 
 import json
 import re
@@ -61,7 +61,7 @@ def test_means_are_those_of_the_records(opened, page):
 
 @pytest.mark.parametrize(("value", "shown"), [(0.9765469946, "97.65"), (0.9525535337, "95.26")])
 def test_a_number_is_that_of_the_tables(value, shown):
-    """Rounded to three digits and then to two, these would be others."""
+    """Rounding first to three digits and then to two would change these values."""
     assert f"{printed(value, find_metric('pixel_auroc')):.2f}" == shown
 
 

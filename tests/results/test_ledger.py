@@ -1,4 +1,4 @@
-"""The ledger: what became of each cell, by its record and logs; aggregation refuses holes and says what to do."""
+"""The ledger: status of each cell from its record and logs; aggregation refuses holes and says what to do."""
 
 import json
 import os

@@ -211,7 +211,7 @@ def test_methods_that_score_images_alone_are_named_below_a_table_of_maps(bench):
 
 
 def test_a_method_with_maps_keeps_its_column_where_it_lacks_the_metric(bench):
-    """Such as one without latents in a table of the Number of False Alarms."""
+    """For example, a method without latents in a table of the Number of False Alarms."""
     results = invented(bench, "uflow_table1")
     lacks = (results.variant_of == "padim") & (results.metric == "pixel_aupro")
     made = make_table(bench.experiment("uflow_table2").tables["uflow_table2"], results[~lacks])

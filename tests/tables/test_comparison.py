@@ -1,4 +1,4 @@
-"""Settings never mix in a table, and captions say what was learned from."""
+"""Settings never mix in a table, and captions state the anomalies used for training."""
 
 import pandas as pd
 import pytest

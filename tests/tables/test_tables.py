@@ -1,4 +1,4 @@
-"""Tables: published beside measured, honest captions, escaped, and compiled by pdflatex."""
+"""Tables: published next to measured values, honest captions, escaping, and compilation by pdflatex."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""What a training is made of: views that the draw chooses, anomalies that join, and what does not go together."""
+"""Training data: random views, added anomalies, and combinations that are refused."""
 
 from types import SimpleNamespace
 
@@ -220,7 +220,7 @@ def test_features_of_other_images_are_refused(entries):
 
 @pytest.mark.parametrize(("counts", "val_fraction"), [((1, 7), 0.6), ((2, 2, 2), 0.5), ((1, 1, 9), 0.5)])
 def test_no_split_holds_out_all_images_of_a_class(entries, counts, val_fraction):
-    """Of many seeds, those that would are refused, and all others leave each class an image."""
+    """Of many seeds, those that would hold out a whole class are refused; all others leave each class an image."""
     classes = []
     for number, count in enumerate(counts):
         one = features()

@@ -123,7 +123,7 @@ def test_folds_of_one_model_of_two_classes_have_images_of_both(name):
 
 @pytest.mark.parametrize("name", WITH_MAPS)
 def test_an_image_s_copy_does_not_vouch_for_it(name):
-    """Two files are equal, and unlike all others: neither model of their fold may know one of them."""
+    """Two files are equal and unlike all others: the model of their fold must be fitted to neither."""
     settings, files = settings_of(name, folds=4), [0, 1, 2, 3, 4, 5, 6, 0]
     one = images_of(8, shapes_of(name), files=files)
     for level in one.features.features.levels:

@@ -1,4 +1,4 @@
-"""Training: resumes bit-equal, stops when the loss is lost, keeps the right models, splits by seed."""
+"""Training resumes bit-equal, stops if the loss diverges, keeps the right models, and splits by seed."""
 
 import time
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Two processes on one run, as when a cluster loses sight of a machine and starts its job a second time."""
+"""Two processes on one run, as if a cluster lost contact with a machine and started its job again."""
 
 import json
 import subprocess

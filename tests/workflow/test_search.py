@@ -1,4 +1,4 @@
-"""A search from the images to the table: its best value comes out again, its validation images are not tested on."""
+"""A search from images to table: the run reproduces its best value, and its validation images are not tested."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Headless Chromium, spoken to by the DevTools protocol over a pipe: no port is opened, no driver is needed."""
+"""Headless Chromium, controlled by the DevTools protocol over a pipe, without an open port or a driver."""
 
 import base64
 import fcntl
@@ -58,7 +58,7 @@ class Browser:
         self.errors: list[str] = []
 
     def open(self, page: Path | str, width: int = 1280, height: int = 900) -> float:
-        """Opens a file or an address at a size of the window; returns the seconds until it is loaded and drawn."""
+        """Open a file or an address at a size of the window; return the seconds until it is loaded and drawn."""
         url = page if isinstance(page, str) else page.absolute().as_uri()
         self.resize(width, height)
         self._events.clear()
@@ -93,13 +93,13 @@ class Browser:
         os.close(self._read)
 
     def choose_file(self, selector: str, path: Path) -> None:
-        """Gives a file to an input of the page, as its dialogue does."""
+        """Give a file to an input of the page, as its dialogue does."""
         root = self._call("DOM.getDocument")["root"]["nodeId"]
         node = self._call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self._call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
 
     def note_errors(self, page: str) -> None:
-        """Adds what the page at an address has complained of since it was opened; its own addresses begin with that."""
+        """Collect the errors of the page since it was opened; requests below its own address are not errors."""
         for event in self._events:
             method, values = event["method"], event["params"]
             if method == "Runtime.exceptionThrown":
@@ -142,7 +142,7 @@ class Browser:
 
 
 def _high_pipe() -> tuple[int, int]:
-    """A pipe whose ends are out of the way of the numbers that Chromium reads and writes, 3 and 4."""
+    """A pipe whose file descriptors do not collide with 3 and 4, which Chromium reads and writes."""
     ends = os.pipe()
     high = tuple(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 20) for end in ends)
     for end in ends:

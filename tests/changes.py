@@ -1,4 +1,4 @@
-"""Changes of code and files that make results stale, or do not, and the jobs that run again."""
+"""Changes of code and files that make results stale or leave them valid, and the jobs that run again."""
 
 import ast
 import os
@@ -33,7 +33,7 @@ NEW_FILES = {
 
 
 def edit(path: Path, definition: str) -> None:
-    """Changes what a definition does; of a file without definitions, its text."""
+    """Change what a definition does; of a file without definitions, its text."""
     if not definition:
         path.write_text(path.read_text() + "\np { color: red }\n")
         return
@@ -62,14 +62,14 @@ def change_looks(path: Path) -> None:
 
 
 def add_plugin(package: Path, file: str) -> None:
-    """Adds a copy of another plug-in, under a name of its own."""
+    """Add a copy of another plug-in, under a name of its own."""
     model = package / NEW_FILES[file]
     (package / file).write_text(model.read_text().replace(model.stem, "brand_new"))
 
 
 @contextmanager
 def restored(*paths: Path) -> Iterator[None]:
-    """Puts files back as they were: contents and times, or absence."""
+    """Put files back as they were: contents and times, or absence."""
     before = {path: (path.read_bytes(), path.stat()) if path.exists() else None for path in paths}
     try:
         yield
@@ -88,7 +88,7 @@ def touch_all(part: Path) -> None:
 
 
 def copy_all(part: Path) -> None:
-    """As a copy without the times of files."""
+    """Copy files without their times."""
     shutil.copytree(part, part.with_name("new"), copy_function=shutil.copyfile)
     shutil.rmtree(part)
     part.with_name("new").rename(part)

@@ -1,4 +1,4 @@
-"""Fixtures that many tests share: small image folders, small features, and the shared data where it is there."""
+"""Fixtures shared by many tests: small image folders, small features, and the shared data if available."""
 
 import gc
 import os
@@ -35,13 +35,13 @@ ROOT = Path(__file__).parent.parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sorts files that run the workflow first and files with slow tests second, so that no process ends alone."""
+    """Sort files that run the workflow first and files with slow tests second, so that no process ends alone."""
     workflow, slow = ({item.path for item in items if item.get_closest_marker(mark)} for mark in ("workflow", "slow"))
     items.sort(key=lambda item: (item.path not in workflow, item.path not in slow))
 
 
 def pytest_collection_finish() -> None:
-    """What is imported and collected stays, so that no collection of garbage looks through all of it again."""
+    """Freeze imported and collected objects, so that garbage collection does not scan them again."""
     gc.freeze()
 
 
@@ -60,7 +60,7 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
-    """Makes a folder by a name, once for all processes of the tests; returns it."""
+    """Make a folder by a name, once for all processes of the tests; return it."""
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
@@ -78,7 +78,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
 
 @pytest.fixture(scope="module")
 def parsed_once() -> Iterator[None]:
-    """Files of nfbench and of its copies are parsed again only where their text is new."""
+    """Parse files of nfbench and its copies again only if their text is new."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(code, "Module", lambda name, path: _parsed(name, path, path.read_bytes()))
         yield

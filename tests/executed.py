@@ -1,4 +1,4 @@
-"""What of nfbench runs within a block, for tests that hold it against the code that a job's result follows from."""
+"""Record the nfbench code that runs in a block, to compare it with the code that a job's hash covers."""
 
 import ast
 import sys
@@ -13,7 +13,7 @@ OURS = f"{SOURCE}/"
 
 
 class Executed:
-    """Top-level definitions of nfbench that run within the block, in any thread, but for what an import runs."""
+    """Top-level definitions of nfbench that run in the block, in any thread, except code run by imports."""
 
     def __init__(self):
         self.names, self._codes = set(), set()

@@ -33,7 +33,7 @@ DRY_RUN = ("--quiet", "rules", "--dry-run")
 
 
 def run_nfbench(folder: Path, *arguments: str) -> str:
-    """Runs a command of nfbench in a folder; returns all it printed, and raises what it raised."""
+    """Run a command of nfbench in a folder; return all it printed, and raise what it raised."""
     from nfbench.cli import app
 
     handlers = logging.getLogger().handlers[:]
@@ -48,7 +48,7 @@ def run_nfbench(folder: Path, *arguments: str) -> str:
 
 
 def run_snakemake(folder: Path, *arguments: str, fails: bool = False) -> str:
-    """Runs Snakemake in a folder, and the commands of its jobs, one at a time; returns all that they printed.
+    """Run Snakemake in a folder, and the commands of its jobs, one at a time; return all that they printed.
 
     All that Snakemake does is real, down to its locks and metadata; a job is no process of its own, which would take
     two seconds and more to begin. Not for ``--use-conda``: Snakemake looks for conda once in a process.
@@ -70,7 +70,7 @@ _one_at_a_time = threading.Lock()
 
 
 def _start(command: str, **options: Any) -> subprocess.Popen | SimpleNamespace:
-    """Runs a job's command of nfbench to its end, in this process; starts any other."""
+    """Run a job's command of nfbench to its end, in this process; start any other."""
     _, _, ours = command.partition(" -m nfbench ")
     if not ours:
         return subprocess.Popen(command, **options)
@@ -80,7 +80,7 @@ def _start(command: str, **options: Any) -> subprocess.Popen | SimpleNamespace:
 
 
 def _run_main(arguments: list[str]) -> int | str | None:
-    """Runs the program, as a job does; returns its exit code."""
+    """Run the program, as a job does; return its exit code."""
     from nfbench.cli import main
 
     handlers = logging.getLogger().handlers[:]
@@ -95,7 +95,7 @@ def _run_main(arguments: list[str]) -> int | str | None:
 
 
 def run_experiment(folder: Path, experiment: str, **config: object) -> None:
-    """Runs all jobs of an experiment in a checkout, each after those that it waits for, without Snakemake.
+    """Run all jobs of an experiment in a checkout, each after those that it waits for, without Snakemake.
 
     For tests of what an experiment leaves: a job of Snakemake's costs two seconds and more before it begins.
     """

@@ -1,4 +1,4 @@
-"""Made-up run records of an experiment, with all that a report reads; no number of them was measured."""
+"""Synthetic run records of an experiment with everything that a report reads; no number was measured."""
 
 import json
 import zlib
@@ -197,25 +197,25 @@ def save_examples(folder: Path, index: Sequence[int], suspect: Sequence[bool], *
 
 
 def write_listing(record: Path) -> None:
-    """Writes a record that knows the files next to it and nothing else."""
+    """Write a record that knows the files next to it and nothing else."""
     files = known_files(record.parent, [path.name for path in record.parent.iterdir() if path.suffix != ".json"])
     write_sealed(record, {"written": {name: known.model_dump() for name, known in files.items()}})
 
 
 def write_known(kind: type[Row], folder: Path, rows: Iterable[Sequence[Any]]) -> None:
-    """Writes a file of a run, and a record that knows it."""
+    """Write a file of a run, and a record that knows it."""
     write_rows(kind, folder, rows)
     write_listing(folder / record_of(kind))
 
 
 def relist(record: Path) -> None:
-    """Brings what a record knows of the files next to it up to date."""
+    """Update a record's hashes of the files next to it."""
     names = [path.name for path in record.parent.iterdir() if path.suffix in (".csv", ".npz")]
     spoil(record, written={name: known.model_dump() for name, known in known_files(record.parent, names).items()})
 
 
 def planned_specs(cell: Cell, plan: Plan) -> SpecsRecord:
-    """What the stages of a run are told by a plan."""
+    """Specs of the stages of a run, from a plan."""
     jobs = list(plan.evaluate(cell).chain())
     extracted = {job.spec.features: job.spec for job in jobs if isinstance(job.spec, ExtractSpec)}
     studies = [job.spec for job in jobs if isinstance(job.spec, StudySpec)]
@@ -229,7 +229,7 @@ def planned_specs(cell: Cell, plan: Plan) -> SpecsRecord:
 
 
 def made_up_specs(cell: Cell, method: str, paths: Paths) -> SpecsRecord:
-    """What the stages of a run were told."""
+    """Specs of the stages of a run."""
     name, _, size = cell.backbone.partition("@")
     backbone, run = {"name": name, "input_size": int(size)}, str(paths.run_record(cell).parent)
     manifest = paths.manifest.format(**vars(cell))

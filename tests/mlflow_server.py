@@ -1,4 +1,4 @@
-"""A real MLflow server on loopback, and what is in a store, read by MLflow itself."""
+"""A real MLflow server on loopback, and the contents of a store, read by MLflow."""
 
 import os
 import random
@@ -115,7 +115,7 @@ class Tracked:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What is there without the ids, as text, in which NaN equals NaN."""
+        """The contents without IDs, as text, so that NaN equals NaN."""
         names = {run.info.run_id: run.data.tags["nfbench.key"] for run in self.runs}
         content = {}
         for run in self.runs:

@@ -1,4 +1,4 @@
-"""Made-up runs of experiments over all official categories, each with what its method leaves; nothing was measured."""
+"""Synthetic runs of experiments over all official categories, with the outputs of each method; nothing was measured."""
 
 from collections.abc import Iterable
 from functools import cached_property
@@ -112,7 +112,7 @@ class Official:
 
     @cached_property
     def _record(self) -> RunRecord:
-        """What all runs have in common."""
+        """The common parts of all runs."""
         cell = Cell("one-class", "mvtec_ad", "bottle", "fastflow", f"resnet18.tv_in1k@{_SIZE}", 0)
         specs = made_up_specs(cell, cell.method, self.paths)
         record = made_up_record(cell, cell.method, cell.method, {2: {}}, specs)

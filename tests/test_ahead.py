@@ -1,4 +1,4 @@
-"""Work ahead of its turn: in order, bounded, and with each error in its own turn."""
+"""Work ahead of time: ordered, bounded, and each error is raised at its item."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""The house: imports run one way, the command line is light, files and functions stay small."""
+"""Architecture: imports go one way, the command line is light, files and functions stay small."""
 
 import ast
 import graphlib
@@ -63,7 +63,7 @@ def imported_rooms(path: Path) -> set[str]:
 
 
 def floor(room: str) -> int:
-    """Number of the layer that a room is in; every room has its place in ``LAYERS``."""
+    """Number of a package's layer; every package is listed in ``LAYERS``."""
     (number,) = (number for number, rooms in enumerate(LAYERS) if room in rooms)
     return number
 

@@ -1,4 +1,4 @@
-"""What parses the workflow needs what Snakemake itself brings, and no more: no numpy, Pillow, torch or typer."""
+"""Parsing the workflow needs only Snakemake's own dependencies: no numpy, Pillow, torch or typer."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Continuous integration runs what the documents promise, each test once, and refuses to skip what lacks a tool."""
+"""Continuous integration runs what the docs promise, each test once, and fails if a tool is missing."""
 
 import itertools
 import os

@@ -1,4 +1,4 @@
-"""Limits of time: what waits is interrupted, and nothing is left of the limit."""
+"""Time limits interrupt waiting code and leave no timer behind."""
 
 import signal
 import threading

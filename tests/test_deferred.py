@@ -1,4 +1,4 @@
-"""Modules that a library imports and nothing here uses are imported when it uses them, and only then."""
+"""Deferred modules of a library are imported only when the library uses them."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The door for notebooks: the same numbers as the stages for every method, and any form of images."""
+"""The detector for notebooks: the same numbers as the stages for every method, and all kinds of image input."""
 
 import numpy as np
 import pytest
@@ -126,10 +126,10 @@ def test_many_images_are_scored_in_parts(fitted, arrays):
         (("fastflow", "resnet18"), {}, r"unknown backbone 'resnet18'; did you mean"),
         (("fastflow", {**LITE, "size": 64}), {}, "'size'"),
         (("fastflow", LITE), {"settings": {"epoch": 1}}, "setting 'epoch' of method 'fastflow'"),
-        (("fastflow", {"name": "image"}), {}, "method 'FastFlow' reads levels, and its backbone has none"),
-        (("sanflow", {**LITE, "image": True}), {}, "method 'SANFlow' with these settings learns from anomalies"),
-        (("devnet", tiny_of("devnet").backbone), {}, "method 'DevNet' with these settings learns from anomalies"),
-        (("devnet", LITE), {}, "method 'DevNet' trains the backbone itself; give it one with 'frozen: false'"),
+        (("fastflow", {"name": "image"}), {}, "method 'FastFlow' reads levels, but its backbone has none"),
+        (("sanflow", {**LITE, "image": True}), {}, "method 'SANFlow' with these settings needs anomalies"),
+        (("devnet", tiny_of("devnet").backbone), {}, "method 'DevNet' with these settings needs anomalies"),
+        (("devnet", LITE), {}, "method 'DevNet' trains the backbone; give it a backbone with 'frozen: false'"),
         (("fastflow", LITE), {"device": "gpu"}, "unknown device 'gpu'"),
     ],
 )

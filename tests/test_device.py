@@ -1,4 +1,4 @@
-"""Where to compute: what is said where a GPU is asked for and there is none."""
+"""Choice of the device, and the error if a requested GPU does not exist."""
 
 import subprocess
 import sys

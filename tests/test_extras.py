@@ -1,5 +1,6 @@
-"""Extras: what is in them, what works without them, and the one line where one is missing."""
+"""Extras: their packages, what works without them, and the one-line error if one is missing."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -107,7 +108,7 @@ def test_all_other_modules_import_without_extras():
 
 
 def test_variants_are_checked_without_extras(without):
-    """A run of one experiment checks the variants of all, searches among them."""
+    """A run of one experiment checks the variants of all experiments, including searches."""
     without(*EXTRAS)
     assert run_nfbench(ROOT, "check_start") == ""
 
@@ -123,3 +124,18 @@ def test_all_locked_releases_run_on_all_supported_versions_of_python(python):
     assert python in SpecifierSet(PROJECT["requires-python"])
     accepted = {one.metadata["Name"]: one.metadata.get("Requires-Python") or "" for one in distributions()}
     assert [name for name, versions in accepted.items() if python not in SpecifierSet(versions)] == []
+
+
+def test_the_quickstart_lists_all_extras():
+    """Each with the packages that it adds and with commands that exist."""
+    page = (ROOT / "docs" / "quickstart.md").read_text()
+    rows = {row[0]: row[1:] for row in re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", page, re.M)}
+    assert set(rows) == set(PROJECT["optional-dependencies"])
+    for extra, (packages, users) in rows.items():
+        assert all(name.casefold() in packages.casefold() for name in modules(*{extra} & set(EXTRAS)))
+        for command in re.findall(r"`nfbench (\w+)", users):
+            assert run_nfbench(ROOT, command, "--help")
+        for target in re.findall(r"`make ([\w-]+)`", users):
+            assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
+    for asked in re.findall(r"\[([a-z,]+)\]'", page):
+        assert set(asked.split(",")) <= set(rows)

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all."""
+"""Files are written atomically."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Commands that run in the process of the tests say and raise what they do in one of their own."""
+"""Commands that run in the test process print and raise the same as in their own process."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Words that a native reader stumbles over are in no text of the project."""
+"""No text of the project has phrases that native readers stumble over."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The page of licences is complete: each dataset, backbone and method has a row, and says what the code says."""
+"""The page of licences has a row for each dataset, backbone and method, and agrees with the code."""
 
 import re
 from fnmatch import fnmatch

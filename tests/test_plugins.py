@@ -1,4 +1,4 @@
-"""Faults of plug-ins are one line that names the file and what is wrong in it."""
+"""Faults of plug-ins give one line that names the file and the fault."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""Provenance: seeds by name, and what a process ran on."""
+"""Provenance: seeds by name, and the machine of a process."""
 
 import torch
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Arrays beyond a limit lie in files that nobody sees, and take no memory once it is given back."""
+"""Arrays above a limit are in unnamed files and take no memory after it is freed."""
 
 import errno
 import gc

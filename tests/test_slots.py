@@ -1,4 +1,4 @@
-"""GPU slots: exclusive among real processes, and free again however a holder ends."""
+"""GPU slots are exclusive among real processes and are freed however their holder ends."""
 
 import os
 import signal
@@ -50,7 +50,7 @@ class Jobs:
         return job
 
     def take(self, gpus: str, **variables: str) -> str:
-        """Starts a job that need not wait; returns its GPU."""
+        """Start a job that need not wait; return its GPU."""
         return gpu_of(self.start(gpus, **variables))
 
 

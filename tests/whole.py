@@ -1,4 +1,4 @@
-"""Runs that have all that a run can have, for tests over all kinds of tables and figures; nothing was measured."""
+"""Synthetic runs with all possible outputs, for tests over all kinds of tables and figures; nothing was measured."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -102,7 +102,7 @@ def _run(paths: Paths, cell: Cell, title: str) -> DrawnRun:
 
 
 def made_up_study(paths: Paths, cell: Cell) -> StudySpec:
-    """Writes the study of a cell, with a trial of each state."""
+    """Write the study of a cell, with a trial of each state."""
     path, now = paths.study_of(cell), datetime.now(UTC)
     search = {"backbones": [BACKBONE], "objective": "validation"}
     spec = StudySpec(

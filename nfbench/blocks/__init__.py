@@ -1,1 +1,1 @@
-"""Invertible steps, as FrEIA modules: each returns ``((y,), log_det)`` with ``log_det`` of shape ``(B,)``."""
+"""Building blocks of methods. Invertible steps are FrEIA modules: they return ``((y,), log_det)``, ``log_det (B,)``."""

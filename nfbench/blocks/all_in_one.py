@@ -1,23 +1,24 @@
 """The all-in-one flow step: one-sided coupling, global affine, fixed permutation.
 
-The step is FrEIA's ``AllInOneBlock`` in the form that U-Flow, FastFlow and CFLOW-AD use it (Ardizzone et al., FrEIA,
+The step is FrEIA's ``AllInOneBlock`` in the form used by U-Flow, FastFlow and CFLOW-AD (Ardizzone et al., FrEIA,
 https://github.com/vislearn/FrEIA). With ``x1`` the first ``C - C//2`` channels (passive) and ``x2`` the others
 (active):
 
 1. ``a = 0.1 * subnet(x1, condition)``; its first half is the raw log-scale ``r``, its second half the shift ``t``;
 2. ``s = clamp * tanh(r)`` (``outer``, FrEIA until 2023-08) or ``s = clamp * tanh(r / clamp)`` (``inner``, since then);
 3. ``x2' = x2 * exp(s) + t``;
-4. ``y = (concat(x1, x2') * g + o)``, per channel, with ``g = 0.1 * softplus_{beta=0.5}(G)``, started at ``g = 1``;
-5. a permutation of the channels, drawn once: a hard one is an index, a soft one a rotation from SO(C).
+4. ``y = (concat(x1, x2') * g + o)``, per channel, with ``g = 0.1 * softplus_{beta=0.5}(G)``, initialized to ``g = 1``;
+5. a fixed random permutation of the channels: a hard one is an index, a soft one a rotation from SO(C).
 
 ``log|det J| = sum(s) + H * W * sum(log g)``, one value per sample.
 
-Two other couplings make it the same for every input, so that the step scales all volumes alike (arXiv 2510.09452):
+With two other couplings, ``log|det J|`` is the same for every input, so the step scales all volumes alike (arXiv
+2510.09452):
 
 - ``additive`` (NICE, arXiv 1410.8516): ``x2' = x2 + a``; the subnet predicts only ``a = t``;
-- ``gin`` (Sorrenson et al., ICLR 2020): formula 3 with ``s`` less its mean over the channels of a position.
+- ``gin`` (Sorrenson et al., ICLR 2020): formula 3, with the mean over the channels of a position subtracted from ``s``.
 
-Both have ``log|det J| = H * W * sum(log g)`` exactly.
+For both, ``log|det J| = H * W * sum(log g)`` exactly.
 """
 
 import math
@@ -49,11 +50,12 @@ class AllInOneStep(InvertibleModule):
 
     Args:
         dims_in: one shape without the batch axis, ``[(C, H, W)]`` or ``[(C,)]``.
-        dims_c: shapes of the conditions, which are concatenated to the subnet's input along the channels.
-        subnet: builds the subnet from ``C - C//2`` (+ condition) to ``2 * (C//2)`` channels, half of it if additive.
-        generator: draws the permutation; the same generator state gives the same step.
+        dims_c: shapes of the conditions, which are concatenated with the subnet's input along the channels.
+        subnet: builds the subnet from ``C - C//2`` (+ condition) to ``2 * (C//2)`` channels, or to ``C//2`` if
+            additive.
+        generator: draws the permutation; equal generator states give equal steps.
         clamp: largest absolute log-scale.
-        clamp_rule: where the clamp divides, see the module's description.
+        clamp_rule: where the clamp divides; see the module's docstring.
         permutation: ``hard`` (index) or ``soft`` (rotation).
         coupling: ``affine``, or ``additive`` or ``gin``, whose ``log|det J|`` does not depend on the input.
 
@@ -101,7 +103,7 @@ class AllInOneStep(InvertibleModule):
     def forward(
         self, x: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
     ) -> tuple[tuple[Tensor], Tensor]:
-        """Applies the step, or its inverse with ``rev``; see FrEIA's ``InvertibleModule.forward``."""
+        """Apply the step, or its inverse with ``rev``; see FrEIA's ``InvertibleModule.forward``."""
         if rev:
             y, log_det_map = self._inverse(x[0], c)
         else:
@@ -113,10 +115,10 @@ class AllInOneStep(InvertibleModule):
         return input_dims
 
     def transform(self, x: Tensor, c: Sequence[Tensor] = ()) -> tuple[Tensor, Tensor]:
-        """The forward direction, with each position's share of ``log|det J|``, ``(B, H, W)``, ``(B,)`` for vectors."""
+        """Apply the step; return also the ``log|det J|`` of each position, ``(B, H, W)``, or ``(B,)`` for vectors."""
         x1, x2 = x.split(self.splits, dim=1)
         scale = self._scale()
-        # under autocast the subnet is in low precision; everything else is in that of the parameters
+        # under autocast, the subnet uses low precision; everything else uses that of the parameters
         x1, x2, a = (value.to(scale.dtype) for value in (x1, x2, self._subnet_output(x1, c)))
         orders = (self.permutation, self.inverse_permutation) if self.rotation is None else (None, None)
         if self.coupling == "affine":
@@ -127,7 +129,7 @@ class AllInOneStep(InvertibleModule):
             y = y if orders[0] is None else y.index_select(1, orders[0])
             log_scale = torch.zeros_like(y[:, 0])
         if self.rotation is not None:
-            exporting = torch.compiler.is_exporting()  # a graph has no autocast
+            exporting = torch.compiler.is_exporting()  # exported graphs have no autocast
             with nullcontext() if exporting else torch.autocast(y.device.type, enabled=False):
                 y = _rotate(y, self.rotation)
         return y, log_scale + scale.log().sum()
@@ -142,7 +144,7 @@ class AllInOneStep(InvertibleModule):
         return torch.cat([x1, x2], dim=1), -(volume + scale.log().sum())
 
     def _log_scale_and_shift(self, subnet_output: Tensor) -> tuple[Tensor, Tensor]:
-        """``s`` and ``t``; of an additive coupling, ``s`` is a zero that broadcasts."""
+        """``s`` and ``t``; ``s`` is a broadcastable zero for an additive coupling."""
         if self.coupling == "additive":
             return subnet_output.new_zeros(()), _SUBNET_SCALE * subnet_output
         r, t = (_SUBNET_SCALE * subnet_output).chunk(2, dim=1)
@@ -157,10 +159,11 @@ class AllInOneStep(InvertibleModule):
 
 
 class _Affine(torch.autograd.Function):
-    """Formulas 1 to 4 and the hard permutation of the module's description, given the subnet's output.
+    """Formulas 1 to 4 and the hard permutation of the module's docstring, given the subnet's output.
 
-    Autograd would save and pass over twice as many tensors: it keeps concatenated, scaled and permuted copies, and pads
-    the gradients of slices with zeros. Besides the convolutions, these passes cost the time, not the arithmetic.
+    Autograd would save and read twice as many tensors: it keeps concatenated, scaled and permuted copies, and pads the
+        gradients of slices with zeros. Apart from the convolutions, memory traffic dominates the run time, not
+        arithmetic.
     """
 
     @staticmethod
@@ -212,26 +215,26 @@ class _Affine(torch.autograd.Function):
             grad_y, grad_o, grad_y_times_y = (
                 value.index_select(1, inverse_order) for value in (grad_y, grad_o, grad_y_times_y)
             )
-        grad_g = (grad_y_times_y - o * grad_o) / g  # y = u * g + o, so the sum of grad_y * u, without keeping u
+        grad_g = (grad_y_times_y - o * grad_o) / g  # y = u * g + o: the sum of grad_y * u without saving u
         grad_x1, grad_x2 = (grad_y * g).split((y.shape[1] - active, active), dim=1)
         grad_a = x2.new_empty(x2.shape[0], 2 * active, *x2.shape[2:])
         grad_r, grad_t = grad_a.chunk(2, dim=1)
         torch.mul(grad_x2, _SUBNET_SCALE, out=grad_t)
         grad_x2.mul_(exp_s)
-        # ds/da = slope * (1 - tanh^2), and s reaches x2' with the factor x2 * exp(s), log|det J| with the factor 1
+        # ds/da = slope * (1 - tanh^2); dx2'/ds = x2 * exp(s), and dlog|det J|/ds = 1
         torch.addcmul((ctx.slope * grad_log_det)[:, None], grad_x2, x2, value=ctx.slope, out=grad_r)
         torch.ops.aten.tanh_backward.grad_input(grad_r, tanh, grad_input=grad_r)
         return grad_x1, grad_x2, grad_a, grad_g, grad_o, None, None, None, None
 
 
 def _rotate(y: Tensor, rotation: Tensor) -> Tensor:
-    """Rotates the channels of ``(B, C)`` or ``(B, C, H, W)``."""
+    """Rotate the channels of ``(B, C)`` or ``(B, C, H, W)``."""
     return functional.linear(y, rotation) if y.ndim == 2 else torch.einsum("ij,bj...->bi...", rotation, y)
 
 
 def _random_rotation(size: int, generator: torch.Generator | None) -> Tensor:
     """A matrix drawn from SO(size) by the Haar measure: QR with the signs of R's diagonal, determinant +1."""
-    if torch.get_default_device().type == "meta":  # the step is built to be counted
+    if torch.get_default_device().type == "meta":  # the step is only built to count its parameters
         return torch.empty(size, size)
     q, r = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))
     q = q * torch.sign(torch.diagonal(r))

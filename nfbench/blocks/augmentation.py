@@ -1,4 +1,4 @@
-"""Random changes of batches of images, on the device and image by image."""
+"""Random augmentation of batches on the device, with separate draws for each image."""
 
 import math
 
@@ -11,10 +11,10 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 def jitter_colors(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Changes brightness, contrast, saturation and hue of each image, ``(B, 3, H, W)`` in [0, 1], in this order.
+    """Change brightness, contrast, saturation and hue of each image, ``(B, 3, H, W)`` in [0, 1], in this order.
 
-    The first three are multiplied by a factor from ``[1 - strength, 1 + strength]``; the hue is turned about the axis
-    of greys by a share of the circle from ``[-strength, strength]``.
+    The first three are multiplied by a factor from ``[1 - strength, 1 + strength]``; the hue is rotated about the grey
+    axis by a share of the circle from ``[-strength, strength]``.
     """
     draws = [draw[..., None] for draw in uniform(images, 4, generator)]
     brightness, contrast, saturation = (1 + strength * (2 * draw - 1) for draw in draws[:3])
@@ -30,7 +30,7 @@ def jitter_colors(images: Tensor, strength: float, generator: torch.Generator) -
 
 
 def rotate(images: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
-    """Turns each image, ``(B, 3, H, W)``, by up to ``degrees``, by the nearest pixel; 0 fills the corners."""
+    """Rotate each image, ``(B, 3, H, W)``, by up to ``degrees`` with nearest-pixel sampling; 0 fills the corners."""
     if not degrees:
         return images
     height, width = images.shape[2:]

@@ -15,16 +15,16 @@ _TURN = 45
 _SIGMA = 5.0
 _SQUARES = 4
 _OTHERS = 1 / 6
-"""Probability of each square but the first, so that there are 1.5 of them on average."""
+"""Probability of each square after the first; the mean number of squares is 1.5."""
 _BLACK = 0.4
 
 
 def add_confetti(images: Tensor, generator: torch.Generator) -> Tensor:
     """Add 1 to 4 squares to each image, ``(B, 3, H, W)`` in [0, 1].
 
-    At 224 pixels their sides are 8 to 54 pixels, turned by up to 45 degrees, and their borders are blurred by a
-    Gaussian of 5 pixels. They darken each colour by up to 1, two of five of them all by 1. Where clipping takes more
-    than half of this, they brighten instead.
+    In an image of 224 pixels, the sides of a square are 8 to 54 pixels long; it is rotated by up to 45 degrees, and a
+    Gaussian of 5 pixels blurs its border. A square darkens each colour by up to 1; two squares in five darken all
+    colours by 1. A square brightens the image instead where clipping would remove more than half of the change.
     """
     height, width = images.shape[2:]
     scale = min(height, width) / _SIDE

@@ -1,15 +1,15 @@
-"""Greedy k-centre selection of a coreset: exact, and lazy where it may be.
+"""Greedy k-centre selection of a coreset, exact but with lazily updated distances.
 
-Each step selects the point farthest from all selected before. The plain loop measures every point against every centre,
-one centre at a time. Here a point keeps the distance that it had when it was last looked at, which can only be too
-large. The points whose bounds are largest form a pool; one matrix product brings the pool up to date, and the plain
-loop runs inside of it for as long as its farthest point beats the largest bound outside. What is selected is the same.
+Each step selects the point farthest from all points selected before. The plain loop computes the distance of every
+point to every centre, one centre at a time. Here, each point keeps the last distance computed for it, which is an upper
+bound. The points with the largest bounds form a pool. One matrix product updates the pool, and the plain loop runs
+inside the pool as long as its farthest point exceeds the largest bound outside. The selection is the same.
 
-Arithmetic: points are rounded to fixed-point numbers relative to the first point, with as many bits (22 for 128
-dimensions, float32 has 24) as keep every sum of products below 2^53. Squared distances in float64 are then exact in any
-order of summation: duplicates are at distance 0, equal distances compare equal, and neither the pool, the shape of a
-matrix product, the number of threads nor the device changes the selection. Of equally far points the first one in order
-is selected, and no point twice.
+Arithmetic: points are rounded to fixed-point numbers relative to the first point, with the most bits (22 for 128
+    dimensions; float32 has 24) that keep every sum of products below 2^53. Squared distances in float64 are then exact
+    in any order of summation: duplicates have distance 0, equal distances compare equal, and neither the pool, the
+    shape of a matrix product, the number of threads nor the device changes the selection. Among equally far points, the
+    first in order is selected. No point is selected twice.
 """
 
 import math
@@ -23,7 +23,7 @@ from nfbench.core.progress import progress
 
 __all__ = ["select_coreset"]
 
-_ROWS, _COLUMNS = 4096, 512  # of a matrix product: large ones are fast, small ones leave out more
+_ROWS, _COLUMNS = 4096, 512  # of a matrix product: large blocks are fast, small blocks skip more
 _SELECTED, _NOBODY = -1.0, -2.0
 
 
@@ -33,10 +33,10 @@ def select_coreset(points: Tensor, count: int, start: int | Tensor = 0, pool_siz
 
     Args:
         points: ``(N, D)``.
-        count: how many to select, 1 to N.
-        start: the index of the first centre; or indices ``(K,)`` of points whose mean distance the minimum over the
-            centres starts with, and which it never exceeds, though none of them need be selected.
-        pool_size: how many points are brought up to date at a time; decides about speed only.
+        count: number of points to select, 1 to N.
+        start: index of the first centre; or indices ``(K,)`` of anchor points. The distance of a point is then at most
+            its mean distance to the anchors, which need not be selected.
+        pool_size: number of points updated at a time; it affects speed only.
 
     Returns:
         ``(count,)`` int64, all different, on the device of ``points``.
@@ -47,7 +47,7 @@ def select_coreset(points: Tensor, count: int, start: int | Tensor = 0, pool_siz
     if not 1 <= count <= len(points):
         raise ValueError(f"'count' must be 1 to {len(points)}, the number of points, got {count}")
     if not torch.isfinite(points).all():
-        raise NfbenchError("the features hold NaN or infinity, so that no coreset can be selected from them")
+        raise NfbenchError("cannot select a coreset: the features contain NaN or infinity")
     selection = _FarthestFirst(points, count, start, pool_size)
     for _ in progress(selection.select(), total=count, label="coreset"):
         pass
@@ -60,7 +60,7 @@ class _FarthestFirst:
     Attributes:
         centres: indices of the centres; ``n_centres`` of them are selected.
         bounds: upper bound of each point's squared distance to the centres, ``(N,)``.
-        seen: how many centres, in order of selection, each bound takes into account, ``(N,)``.
+        seen: number of centres, in order of selection, that each bound includes, ``(N,)``.
     """
 
     def __init__(self, points: Tensor, count: int, start: int | Tensor, pool_size: int) -> None:
@@ -78,7 +78,7 @@ class _FarthestFirst:
             self.first = int(self.bounds.argmax())
 
     def select(self) -> Iterator[int]:
-        """Selects and yields one index after the other."""
+        """Select and yield indices one at a time."""
         self.bounds[self.first] = _SELECTED
         yield self._add(self.first)
         while self.n_centres < len(self.centres):
@@ -87,7 +87,7 @@ class _FarthestFirst:
             yield from self._select_from(self._refresh(pool, floor), floor, rival)
 
     def _pool(self) -> tuple[Tensor, int]:
-        """The points with the largest bounds, in order of index, and the first of those that come next."""
+        """Return the points with the largest bounds, in order of index, and the first point outside."""
         threshold = self.bounds.topk(self.pool_size, sorted=False).values.min()
         above = (self.bounds > threshold).nonzero()[:, 0]
         level = (self.bounds == threshold).nonzero()[: self.pool_size - len(above), 0]
@@ -95,9 +95,9 @@ class _FarthestFirst:
         return pool, int(self.bounds.index_fill(0, pool, _NOBODY).argmax())
 
     def _refresh(self, pool: Tensor, floor: float) -> Tensor:
-        """Brings the bounds of a pool up to date and returns, in order of index, the points not below ``floor``.
+        """Update the bounds of a pool; return its points not below ``floor``, in order of index.
 
-        The others cannot be selected before the next pool is formed, so they are left stale as soon as that is known.
+        The other points cannot be selected before the next pool is formed, so their updates stop early.
         """
         oldest_first = pool[self.seen[pool].argsort()]
         for block in oldest_first.split(_ROWS):
@@ -112,13 +112,13 @@ class _FarthestFirst:
         return pool[self.bounds[pool] >= floor]
 
     def _select_from(self, pool: Tensor, floor: float, rival: int) -> Iterator[int]:
-        """The plain loop on points whose bounds are exact, until the point ``rival`` outside may be the next.
+        """Run the plain loop on points with exact bounds until the point ``rival`` outside may be the next centre.
 
-        The pool loses its points below ``floor`` once they are the majority, so that the farthest is never among them.
+        Points below ``floor`` are never the farthest; they are dropped once they are the majority.
         """
         points, norms, bounds = self.points[pool], self.norms[pool], self.bounds[pool]
         while self.n_centres < len(self.centres) and len(pool):
-            best = int(bounds.argmax())  # the first of equal ones
+            best = int(bounds.argmax())  # the first of equal values
             farthest, index = float(bounds[best]), int(pool[best])
             if farthest == floor and index > rival:
                 break
@@ -142,12 +142,12 @@ class _FarthestFirst:
         return index
 
     def _squared_distances(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Exact, ``(rows, columns)``."""
+        """Exact squared distances, ``(rows, columns)``."""
         products = torch.addmm(self.norms[columns], self.points[rows], self.points[columns].T, alpha=-2)
         return products.add_(self.norms[rows, None])
 
     def _mean_distance(self, anchors: Tensor) -> Tensor:
-        """Of all points to the points ``anchors``, summed in their order, ``(N,)``."""
+        """Mean distance of each point to the points ``anchors``, summed in their order, ``(N,)``."""
         total = torch.zeros_like(self.norms)
         for anchor in anchors.tolist():
             squared = torch.addmv(self.norms, self.points, self.points[anchor], alpha=-2).add_(self.norms[anchor])

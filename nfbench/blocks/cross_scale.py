@@ -1,13 +1,14 @@
-"""The cross-scale nets of CS-Flow: one convolution up and one down, and what crosses between neighbouring scales.
+"""The cross-scale nets of CS-Flow: two convolutions per scale, with connections between neighbouring scales.
 
 At scale ``l``, finest first, with ``x_l`` of ``channels_in`` and ``h_l`` of ``hidden_channels`` channels:
 
 1. ``h_l = LeakyReLU_0.1(enter_l(x_l))``;
-2. ``r_l = gamma_l * (leave_l(h_l) + from_finer_l(h_{l-1}) + from_coarser_l(up(h_{l+1})))``, at the ends without the
-   missing neighbour.
+2. ``r_l = gamma_l * (leave_l(h_l) + from_finer_l(h_{l-1}) + from_coarser_l(up(h_{l+1})))``, without the missing
+   neighbour at the ends.
 
 All of these are convolutions with the same kernel and zero padding. ``from_finer`` has stride 2, and ``up`` doubles the
-size bilinearly. ``gamma_l`` is learned, one number per scale that starts at 0, so that a coupling starts as identity.
+size bilinearly. ``gamma_l`` is learned, one number per scale, initialized to 0 so that a coupling starts as the
+identity.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ _LEAK = 0.1
 
 
 def cross_scale_subnet(scales: int, kernel_size: int, hidden_channels: int) -> ListSubnet:
-    """A builder of ``CrossScaleSubnet`` by the numbers of channels."""
+    """Return a builder of ``CrossScaleSubnet`` for given numbers of channels."""
     return partial(CrossScaleSubnet, scales=scales, kernel_size=kernel_size, hidden_channels=hidden_channels)
 
 

@@ -1,8 +1,8 @@
-"""CutPaste and scars on batches of images, made on the device in each step (Li et al., CVPR 2021, arXiv 2104.04015).
+"""CutPaste and scars on batches of images, on the device in each step (Li et al., CVPR 2021, arXiv 2104.04015).
 
-A rectangle of an image is pasted elsewhere in it, in slightly other colours and with hard edges. The generator
-``nfbench.anomalies.cutpaste`` makes images one by one before a training or beside it; here a method makes several
-variants of a batch, and knows which is which.
+A rectangle of an image is pasted elsewhere in the image, with slightly changed colours and hard edges. The generator
+``nfbench.anomalies.cutpaste`` makes single images before or during training. Here, a method makes several variants of a
+batch and labels them.
 """
 
 import math
@@ -24,7 +24,7 @@ Rectangles = tuple[Tensor, Tensor, Tensor]
 
 
 def draw_patches(images: Tensor, generator: torch.Generator) -> Rectangles:
-    """CutPaste: 2 to 15 % of the image, sides in a ratio of 0.3 to 3.3, uniform in its logarithm; not turned."""
+    """CutPaste: 2 to 15 % of the image, log-uniform aspect ratios of 0.3 to 3.3, no rotation."""
     area, aspect = uniform(images, 2, generator)
     size = (images.shape[2] * images.shape[3] * _within(area, _AREA)).sqrt()
     root = (0.5 * _within(aspect, (math.log(_ASPECT[0]), math.log(_ASPECT[1])))).exp()
@@ -32,7 +32,7 @@ def draw_patches(images: Tensor, generator: torch.Generator) -> Rectangles:
 
 
 def draw_scars(images: Tensor, generator: torch.Generator) -> Rectangles:
-    """Scars: 2 to 16 by 10 to 25 pixels of an image of 256 pixels, turned by up to 45 degrees."""
+    """Scars: 2 to 16 by 10 to 25 pixels of an image of 256 pixels, rotated by up to 45 degrees."""
     width, length, angle = uniform(images, 3, generator)
     scale, turn = min(images.shape[2:]) / _SIDE, math.radians(_SCAR_ANGLE)
     sizes = (scale * _within(width, _SCAR_WIDTH), scale * _within(length, _SCAR_LENGTH))
@@ -40,12 +40,12 @@ def draw_scars(images: Tensor, generator: torch.Generator) -> Rectangles:
 
 
 def cut_paste(images: Tensor, rectangles: Rectangles, jitter: float, generator: torch.Generator) -> Tensor:
-    """Pastes a rectangle of each image, cut from a random place, at another one, turned.
+    """Cut a rectangle from a random place of each image, rotate it, and paste it at another place.
 
     Args:
         images: ``(B, 3, H, W)`` in [0, 1].
         rectangles: one for each image.
-        jitter: of the rectangle's colours, see ``jitter_colors``.
+        jitter: strength of the colour changes of the rectangle; see ``jitter_colors``.
         generator: draws the places.
     """
     height, width = images.shape[2:]

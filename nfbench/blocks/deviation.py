@@ -1,4 +1,4 @@
-"""Deviation learning: scores of images whose distance from those of a standard normal tells anomalies (DevNet, DRA)."""
+"""Deviation learning: anomalies score far above draws from a standard normal distribution (DevNet, DRA)."""
 
 import torch
 from torch import Tensor
@@ -17,16 +17,16 @@ def deviation_loss(
 ) -> Tensor:
     """Mean of ``|d|`` for normal images and ``max(0, margin - d)`` for anomalous ones.
 
-    ``d`` is the deviation of a score from the mean of ``references`` standard normal draws, in their standard
-    deviations; they are drawn in each call.
+    ``d`` is the deviation of a score from the mean of ``references`` standard normal draws, divided by their standard
+    deviation. Each call draws new ones.
 
     Args:
         scores: ``(B,)``.
         anomalous: ``(B,)``, 1 for anomalous images and 0 for normal ones.
-        margin: deviation beyond which an anomaly adds no loss.
+        margin: deviation above which an anomaly adds no loss.
         references: number of draws.
-        generator: draws them.
-        weights: ``(B,)``, of the images in the mean; all the same by default.
+        generator: generator of the draws.
+        weights: weights of the images in the mean, ``(B,)``; equal by default.
     """
     drawn = torch.randn(references, generator=generator, device=generator.device)
     deviation = (scores - drawn.mean()) / drawn.std()
@@ -35,7 +35,7 @@ def deviation_loss(
 
 
 def top_mean(positions: Tensor, share: float) -> Tensor:
-    """Mean of the largest ``share`` of absolute values, at least of one: ``(B, 1, H, W)`` to ``(B,)``."""
+    """Mean of the largest ``share`` of absolute values, at least one: ``(B, 1, H, W)`` to ``(B,)``."""
     values = positions.flatten(1).abs()
     return values.topk(max(1, int(share * values.shape[1])), dim=1).values.mean(1)
 

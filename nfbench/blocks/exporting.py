@@ -1,4 +1,4 @@
-"""Changes during the export of a graph: batches of any size, and types that runtimes support."""
+"""Changes for exported graphs: batches of any size, and types that runtimes support."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ __all__ = ["narrowed", "parts_of"]
 
 
 def parts_of(x: Tensor, size: int) -> Sequence[Tensor]:
-    """Rows of ``x`` in parts of ``size``, which bound the memory; in a graph, whose batch is open, all at once."""
+    """Rows of ``x`` in parts of ``size`` to bound memory; all rows at once in a graph, whose batch size is dynamic."""
     return (x,) if torch.compiler.is_exporting() else x.split(size)
 
 
 def narrowed(x: Tensor) -> Tensor:
-    """``x`` itself; in a graph float32, since ONNX Runtime resizes and convolves no float64."""
+    """Return ``x``, in float32 in a graph: ONNX Runtime cannot resize or convolve float64."""
     return x.float() if torch.compiler.is_exporting() else x

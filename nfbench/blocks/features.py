@@ -11,7 +11,7 @@ __all__ = ["Features", "Rows"]
 
 
 class Rows(Protocol):
-    """An array or a tensor: values of one image after the other."""
+    """An array or a tensor with one entry per image on its first axis."""
 
     def __len__(self) -> int: ...
 
@@ -27,17 +27,17 @@ class Features(Generic[T_co]):
     """Features of ``B`` images: tensors of a batch, or the arrays that batches are read from.
 
     Attributes:
-        levels: of the backbone, ``(B, C_l, H_l, W_l)``, fine to coarse; ``(B, K, C_l, H_l, W_l)`` of ``K`` rotated
-            views; none of the backbone ``image``.
-        image: the normalized image ``(B, 3, S, S)``, or ``(B, K, 3, S, S)``; None where it was not kept.
-        classes: number of each image's class, ``(B,)``; None where there is no need to know it.
+        levels: levels of the backbone, ``(B, C_l, H_l, W_l)``, fine to coarse; ``(B, K, C_l, H_l, W_l)`` for ``K``
+            rotated views; empty for the backbone ``image``.
+        image: the normalized image ``(B, 3, S, S)``, or ``(B, K, 3, S, S)``; None if it was not kept.
+        classes: number of each image's class, ``(B,)``; None if it is not needed.
     """
 
     levels: Sequence[T_co]
     image: T_co | None = None
     classes: T_co | None = None
 
-    __iter__ = None  # indices would make it yield images without an axis of the batch
+    __iter__ = None  # iterating by index would yield images without a batch axis
 
     def __len__(self) -> int:
         return len(next(self.parts()))
@@ -47,7 +47,7 @@ class Features(Generic[T_co]):
         """The image, for methods with ``takes_image``.
 
         Raises:
-            ValueError: it was not kept.
+            ValueError: the image was not kept.
         """
         return required(self.image, "the image of the features")
 
@@ -56,30 +56,30 @@ class Features(Generic[T_co]):
         """The classes, for methods with ``takes_class``.
 
         Raises:
-            ValueError: they are not known.
+            ValueError: the classes are not known.
         """
         return required(self.classes, "the class of the images")
 
     def map(self, function: Callable[[T_co], U]) -> "Features[U]":
-        """Applies a function to each part that is there."""
+        """Apply a function to each part that exists."""
         image, classes = (None if part is None else function(part) for part in (self.image, self.classes))
         return Features([function(level) for level in self.levels], image, classes)
 
     def __getitem__(self, rows: Any) -> "Features[T_co]":
-        """The features of some images."""
+        """Return the features of some images."""
         return self.map(itemgetter(rows))
 
     @classmethod
     def join(cls, parts: "Sequence[Features[T_co]]", function: Callable[[list[T_co]], U]) -> "Features[U]":
-        """Joins features of several sets of images, such as by ``torch.cat``; all have the same parts."""
+        """Join features of several sets of images, such as by ``torch.cat``; all must have the same parts."""
         levels = [function(list(level)) for level in zip(*(part.levels for part in parts), strict=True)]
         images = [part.image for part in parts if part.image is not None]
         classes = [part.classes for part in parts if part.classes is not None]
         if not {len(images), len(classes)} <= {0, len(parts)}:
-            raise ValueError("some of the features have an image or classes, and others have none")
+            raise ValueError("cannot join features with and without an image or classes")
         return Features(levels, function(images) if images else None, function(classes) if classes else None)
 
     def parts(self) -> Iterator[T_co]:
-        """Each part that is there."""
+        """Yield each part that exists."""
         yield from self.levels
         yield from (part for part in (self.image, self.classes) if part is not None)

@@ -1,8 +1,8 @@
-"""Common parts of flows on feature maps: settings, likelihood, and the score of white latents."""
+"""Common parts of flows on feature maps: settings, likelihood, and scores from white latents."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -90,7 +90,7 @@ class FlowMethod(Method):
 
     @property
     def loss_scale(self) -> int:
-        """Number of dimensions, since the loss is printed in nats per dimension."""
+        """Number of dimensions, because the loss is printed in nats per dimension."""
         return self.dimensions
 
     @abstractmethod
@@ -106,7 +106,7 @@ class FlowMethod(Method):
         return [norm(x) for norm, x in zip(self.normalization, features.levels, strict=True)]
 
     def encode_features(self, features: Features[Tensor]) -> tuple[list[Tensor], Tensor]:
-        """Normalize the features and encode them; ``log|det J|`` includes what the normalization counts."""
+        """Normalize the features and encode them; ``log|det J|`` includes counted normalization scales."""
         latents, log_det = self.encode(self.normalize(features))
         counted = [log_det_map(norm) for norm in self.normalization]
         return latents, log_det + sum(x.sum() for x in counted if isinstance(x, Tensor))
@@ -142,7 +142,7 @@ class FlowMethod(Method):
         return -self._negative_log_likelihood(features) / self.dimensions - HALF_LOG_TWO_PI
 
     def score(self, features: Features[Tensor]) -> Scores:
-        """Anomaly map at ``map_size``, bilinear from the levels' maps, and the image score by ``image_score``."""
+        """Average the levels' maps, resized bilinearly to ``map_size``, and score images by ``image_score``."""
         level_maps, latents = self.level_maps(features)
         mean = resize_maps(level_maps, self.map_size).mean(0)
         maps = smooth(mean, self.settings.smoothing * max(self.map_size))
@@ -150,29 +150,33 @@ class FlowMethod(Method):
         return Scores(maps, images, latents)
 
     def level_maps(self, features: Features[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Anomaly map of each level ``(B, H_l, W_l)``, ``1 - exp(-mean_c(z_l^2) / 2)`` in [0, 1], and the latents.
+        """Return anomaly maps ``1 - exp(-mean_c(z_l^2) / 2)``, ``(B, H_l, W_l)`` in [0, 1], and the latents, by level.
 
-        The mean over channels, not the sum, keeps ``exp`` from underflow.
+        The mean over channels, instead of the sum, avoids underflow of ``exp``.
         """
         latents, _ = self.latents(features)
         return [1 - torch.exp(-0.5 * z.square().mean(dim=1)) for z in latents], latents
 
     def prepare(self, passes: Passes) -> None:
-        """Fit the normalization if it has statistics of the training features."""
+        """Fit the normalization if it uses statistics of the training features."""
         fit_normalizations(self.normalization, passes)
 
     @torch.no_grad()
     def calibrate(self, passes: Batches) -> None:
         """Fit the base if it has statistics of the training images."""
         if self.settings.base == "fitted":
-            fit_bases(list(self.base), (self.encode_features(features)[0] for features in passes()))
+            fit_bases(self._bases, (self.encode_features(features)[0] for features in passes()))
 
     def train(self, mode: bool = True) -> Self:
-        """As of any module; a fitted base is of one state of the flow, and training goes on without it."""
+        """Set the mode; training resets a fitted base, which belongs to one state of the flow."""
         if mode and self.settings.base == "fitted":
-            for base in self.base:
+            for base in self._bases:
                 base.reset()
         return super().train(mode)
+
+    @property
+    def _bases(self) -> list[ChannelBase]:
+        return cast(list[ChannelBase], list(self.base))
 
     @torch.inference_mode()
     def latent_shapes(self) -> list[tuple[int, ...]]:
@@ -183,7 +187,10 @@ class FlowMethod(Method):
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
         """Parameters of the flow, of the trained normalization, and of the learned base if there is one."""
-        found = {"flow": list(self.flow.parameters()), "normalization": list(self.normalization.parameters())}
+        found: dict[str, Sequence[nn.Parameter]] = {
+            "flow": list(self.flow.parameters()),
+            "normalization": list(self.normalization.parameters()),
+        }
         return {**found, "base": list(self.base.parameters())} if self.settings.base == "learned" else found
 
     def optimizer_groups(self) -> list[ParameterGroup]:

@@ -1,4 +1,4 @@
-"""The parts of FrEIA that flows are built of, imported without ``scipy.stats``."""
+"""The parts of FrEIA used by flows, imported without ``scipy.stats``."""
 
 from nfbench.core.deferred import deferred
 

@@ -1,11 +1,12 @@
-"""The fusion step of MSFlow: one two-sided coupling over levels with different sizes and numbers of channels.
+"""The fusion step of MSFlow: a two-sided coupling over levels of different sizes and numbers of channels.
 
-With the halves ``a_l``, ``b_l`` of each level's permuted channels, after Zhou et al., arXiv 2308.15300, section III-C:
+Let ``a_l`` and ``b_l`` be the halves of each level's permuted channels. After Zhou et al., arXiv 2308.15300, section
+III-C:
 
 1. ``s, t = net2(b_1, b_2, ...)`` and ``a_l' = a_l * exp(c(s_l)) + t_l``;
 2. ``s, t = net1(a_1', a_2', ...)`` and ``b_l' = b_l * exp(c(s_l)) + t_l``.
 
-``c`` is the clamp of ``nfbench.blocks.glow``, whose step couples levels with equal numbers of channels.
+``c`` is the clamp of ``nfbench.blocks.glow``. The step there couples levels with equal numbers of channels.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ class FusionStep(TwoSidedCoupling):
 
     Args:
         dims_in: shapes without the batch axis, fine to coarse.
-        dims_c: conditions, which the step does not take.
+        dims_c: conditions; not supported.
         generator: draws the permutations, level by level.
         clamp: largest absolute log-scale.
 
@@ -44,7 +45,7 @@ class FusionStep(TwoSidedCoupling):
         super().__init__(dims_in, dims_c)
         channels = [shape[0] for shape in dims_in]
         if any(width % 2 for width in channels):
-            raise NfbenchError(f"the fusion flow takes levels with even numbers of channels, got {channels}")
+            raise NfbenchError(f"the fusion flow needs levels with even numbers of channels, got {channels}")
         self.clamp = clamp
         halves = [width // 2 for width in channels]
         self.net1, self.net2 = _FusionNet(halves), _FusionNet(halves)
@@ -97,7 +98,7 @@ class ChannelNorm(nn.LayerNorm):
 
 
 def convolution(channels_in: int, channels_out: int) -> nn.Conv2d:
-    """A 3 x 3 convolution that keeps the size, with zeros beyond the border."""
+    """Return a 3 x 3 convolution with zero padding that keeps the size."""
     return nn.Conv2d(channels_in, channels_out, 3, padding=1)
 
 

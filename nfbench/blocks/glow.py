@@ -2,13 +2,13 @@
 
 CS-Flow and DifferNet use the same step. It takes a list of tensors with ``C`` channels each, one per scale:
 
-1. the channels of each tensor are permuted, in an order drawn once;
+1. the channels of each tensor are permuted in a fixed random order;
 2. with ``x1`` the first ``C//2`` channels and ``x2`` the others, ``s, t = net2(x2)`` and ``y1 = x1 * exp(a(s)) + t``;
 3. ``s, t = net1(y1)`` and ``y2 = x2 * exp(a(s)) + t``;
-4. ``y = concat(y1, y2)``, cut at ``+-1e6`` so that the scores of far images stay finite.
+4. ``y = concat(y1, y2)``, clipped at ``+-1e6`` so that the scores of outliers stay finite.
 
-The log-scale is ``a(s) = clamp * 0.636 * atan(s / clamp)``, within ``+-clamp``. A net sees all tensors at once; it is
-what couples the scales. ``log|det J|`` is the sum of ``a(s)`` over both sides and all tensors, one value per sample.
+The log-scale is ``a(s) = clamp * 0.636 * atan(s / clamp)``, within ``+-clamp``. Each net sees all tensors at once and
+thereby couples the scales. ``log|det J|`` is the sum of ``a(s)`` over both sides and all tensors, one value per sample.
 """
 
 import math
@@ -24,18 +24,19 @@ from nfbench.blocks.freia import InvertibleModule
 __all__ = ["ListSubnet", "TwoSidedCoupling", "TwoSidedFlow", "TwoSidedStep", "mlp_subnet", "permute"]
 
 ListSubnet = Callable[[int, int], nn.Module]
-"""Build a network from ``channels_in`` to ``channels_out`` that maps a list of tensors to one of the same sizes."""
+"""Build a network from ``channels_in`` to ``channels_out``; it maps lists of tensors and keeps the spatial sizes."""
 
-_ATAN_TO_ONE = 0.636  # 2 / pi, to the digits published
+_ATAN_TO_ONE = 0.636  # 2 / pi, with the published digits
 _LIMIT = 1e6
-"""Largest absolute value of an output; keeps the scores of far images finite."""
+"""Largest absolute value of an output; keeps the scores of outliers finite."""
 
 
 class TwoSidedCoupling(InvertibleModule):
-    """Permutation and two-sided coupling of a list of tensors; subclasses build the nets and draw the permutations.
+    """Permutation and two-sided coupling of a list of tensors; subclasses build nets and draw permutations.
 
     Attributes:
-        net1, net2: map the first and the second half of all tensors to log-scales and shifts of the other half.
+        net1, net2: map the first and the second half of the channels of all tensors to log-scales and shifts of the
+        other half.
         clamp: largest absolute log-scale.
     """
 
@@ -51,7 +52,7 @@ class TwoSidedCoupling(InvertibleModule):
     def forward(
         self, x: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
     ) -> tuple[list[Tensor], Tensor]:
-        """Applies the step, or its inverse with ``rev``; the inverse holds for outputs that were not cut."""
+        """Apply the step, or its inverse with ``rev``; the inverse is valid for outputs that were not clipped."""
         if rev:
             return self._inverse(x)
         x1, x2 = _halves(permute(x, self.orders, self._inverses))
@@ -75,11 +76,11 @@ class TwoSidedCoupling(InvertibleModule):
 
 
 class TwoSidedStep(TwoSidedCoupling):
-    """Permutation and two-sided coupling of a list of ``(B, C, H_l, W_l)``, or of ``(B, C)``.
+    """Permutation and two-sided coupling of a list of tensors ``(B, C, H_l, W_l)`` or ``(B, C)``.
 
     Args:
         dims_in: shapes without the batch axis, all with the same ``C``.
-        dims_c: conditions, which the step does not take.
+        dims_c: conditions; not supported.
         subnet: builds ``net2`` from ``C - C//2`` to ``2 * (C//2)`` channels, and ``net1`` the other way round.
         generator: draws the permutations, one after the other.
         clamp: largest absolute log-scale.
@@ -100,7 +101,7 @@ class TwoSidedStep(TwoSidedCoupling):
         super().__init__(dims_in, dims_c)
         channels = dims_in[0][0]
         if channels < 2 or any(shape[0] != channels for shape in dims_in):
-            raise ValueError(f"'dims_in' needs the same number of channels, at least 2, in each of {list(dims_in)}")
+            raise ValueError(f"'dims_in' needs the same number of channels, at least 2; got {list(dims_in)}")
         if dims_c:
             raise ValueError("'dims_c' must be empty: the step takes no condition")
         self.clamp = clamp
@@ -117,12 +118,12 @@ class TwoSidedStep(TwoSidedCoupling):
 
 
 class TwoSidedFlow(InvertibleModule):
-    """Two-sided steps in a row, from a list of features to independent standard normal latents of the same shapes.
+    """A sequence of two-sided steps from a list of features to independent standard normal latents of the same shapes.
 
     Args:
         dims_in: shapes without the batch axis, all with the same number of channels.
-        dims_c: conditions, which the flow does not take.
-        subnets: the builder of each step's nets; as many as there are steps.
+        dims_c: conditions; not supported.
+        subnets: builder of the nets of each step; their number is the number of steps.
         generator: draws the permutations, step by step.
         clamp: largest absolute log-scale.
     """
@@ -145,7 +146,7 @@ class TwoSidedFlow(InvertibleModule):
     def forward(
         self, x: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
     ) -> tuple[list[Tensor], Tensor]:
-        """Applies all steps, or their inverses from the last to the first; ``log|det J|`` is ``(B,)``."""
+        """Apply all steps, or their inverses from the last to the first; ``log|det J|`` is ``(B,)``."""
         y, log_det = list(x), x[0].new_zeros(x[0].shape[0])
         for step in reversed(self.steps) if rev else self.steps:
             y, step_log_det = step(y, rev=rev)
@@ -157,24 +158,24 @@ class TwoSidedFlow(InvertibleModule):
         return input_dims
 
     def negative_log_likelihood(self, x: Sequence[Tensor]) -> Tensor:
-        """``(||z||^2 / 2 - log|det J|) / D`` of each sample, ``(B,)``: nats per dimension less ``log(2 pi) / 2``."""
+        """``(||z||^2 / 2 - log|det J|) / D``, ``(B,)``, nats per dimension without the constant ``log(2 pi) / 2``."""
         latents, log_det = self(x)
         energy = 0.5 * sum(z.square().flatten(1).sum(1) for z in latents)
         return (energy - log_det) / self.dimensions
 
 
 def _couple(x: Sequence[Tensor], raw: Sequence[Tensor], clamp: float, rev: bool = False) -> tuple[list[Tensor], Tensor]:
-    """One side of a two-sided coupling, or its inverse with ``rev``, and its share of ``log|det J|``, ``(B,)``.
+    """Apply one side of a two-sided coupling, or invert it with ``rev``; return also its ``log|det J|``, ``(B,)``.
 
     Args:
-        x: tensors ``(B, C_l, ...)`` that are scaled and shifted.
-        raw: what the net predicts for each of them from the other side, ``(B, 2 C_l, ...)``: ``s`` and ``t``.
+        x: tensors to scale and shift, ``(B, C_l, ...)``.
+        raw: ``s`` and ``t`` of each tensor, predicted from the other side, ``(B, 2 C_l, ...)``.
         clamp: largest absolute log-scale.
         rev: invert.
     """
     y, log_det = [], x[0].new_zeros(x[0].shape[0])
     for value, r in zip(x, raw, strict=True):
-        # under autocast the nets are in low precision; everything else is in that of the features
+        # under autocast, the nets use low precision; everything else uses that of the features
         s, t = r.to(value.dtype).chunk(2, dim=1)
         log_scale = clamp * _ATAN_TO_ONE * torch.atan(s / clamp)
         y.append((value - t) * torch.exp(-log_scale) if rev else value * torch.exp(log_scale) + t)
@@ -183,11 +184,11 @@ def _couple(x: Sequence[Tensor], raw: Sequence[Tensor], clamp: float, rev: bool 
 
 
 def mlp_subnet(hidden_channels: int, hidden_layers: int) -> ListSubnet:
-    """Linear layers with ReLU between them, on each vector of a list by itself.
+    """Linear layers with ReLU between them, applied to each vector of a list separately.
 
     Args:
         hidden_channels: width of the hidden layers.
-        hidden_layers: their number, at least 1.
+        hidden_layers: number of hidden layers, at least 1.
 
     Returns:
         A builder for lists of vectors, ``(B, C_in) -> (B, C_out)``.
@@ -211,12 +212,12 @@ class _OnEach(nn.Sequential):
 
 
 def permute(x: Sequence[Tensor], orders: Iterable[Tensor], inverses: Iterable[Tensor]) -> list[Tensor]:
-    """Channels of each tensor in another order; ``inverses`` are the orders that take them back."""
+    """Permute the channels of each tensor; ``inverses`` are the inverse orders."""
     return [_Permutation.apply(*arguments) for arguments in zip(x, orders, inverses, strict=True)]
 
 
 class _Permutation(torch.autograd.Function):
-    """Channels in another order. The gradient takes them back; torch, which knows no inverse, adds them up by index."""
+    """Permutation of channels. The backward pass uses the inverse order; torch would add gradients up by index."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:

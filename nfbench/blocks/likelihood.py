@@ -1,4 +1,4 @@
-"""Common parts of CFLOW-AD and its descendants: conditional flows on fibres, and anomaly maps of their likelihood.
+"""Common parts of CFLOW-AD and its descendants: conditional flows on fibres, and likelihood anomaly maps.
 
 A fibre is the feature vector of one position. Each level has a flow from its fibres to standard normal vectors,
 conditioned on a code of the position. Fibres of a batch are numbered image by image, row by row.
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 _SCORED_FIBRES = 4096
-_LARGEST_EXPONENT = 80.0  # exp of it is finite in float32
+_LARGEST_EXPONENT = 80.0  # its exp is finite in float32
 
 
 class FibreFlowSettings(TrainedSettings):
@@ -115,7 +115,7 @@ class FibreFlowMethod(Method):
         fit_normalizations(self.normalization, passes)
 
     def encode(self, level: int, fibres: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents ``(N, C)`` and ``log|det J|`` ``(N,)`` of the rows ``(N,)`` of a level's fibres ``(B*H*W, C)``."""
+        """Latents ``(N, C)`` and ``log|det J|`` ``(N,)`` of some rows ``(N,)`` of a level's fibres ``(B*H*W, C)``."""
         code = getattr(self, f"code_{level}")
         x = self.normalization[level](fibres[rows][..., None, None]).flatten(1)
         return self.flow[level](x, [code[rows % len(code)]])
@@ -123,7 +123,7 @@ class FibreFlowMethod(Method):
     def encode_levels(self, levels: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Latents ``(B, C, H, W)`` and each position's ``log|det J|`` ``(B, H, W)``, level by level.
 
-        Fibres are encoded in chunks, so that hidden layers take memory for one chunk only.
+        Fibres are encoded in chunks to bound the memory of hidden layers.
         """
         for level, x in enumerate(levels):
             batch, channels, height, width = x.shape
@@ -136,20 +136,20 @@ class FibreFlowMethod(Method):
     def position_log_likelihoods(self, features: Features[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Latents ``(B, C, H, W)``, standard normal, and log-likelihoods of positions, level by level.
 
-        The latter ``(B, H, W)`` are those of normal images, in nats per dimension.
+        Log-likelihoods, ``(B, H, W)`` in nats per dimension, refer to the density of normal images.
         """
         for z, log_det in self.encode_levels(features.levels):
             yield z, log_density(z, log_det) / z.shape[1]
 
     def log_likelihood(self, features: Features[Tensor]) -> Tensor:
-        """Log-density of all fibres together in nats per dimension, ``(B,)``; fibres are independent of each other."""
+        """Joint log-density of all fibres, taken as independent, in nats per dimension, ``(B,)``."""
         first, *others = [
             z.shape[1] * values.flatten(1).sum(1) for z, values in self.position_log_likelihoods(features)
         ]
         return sum(others, first) / self.dimensions
 
     def scored_positions(self, features: Features[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Latents and what positions are scored by, as ``position_log_likelihoods``, which it is by default."""
+        """Latents and the scored quantity of each position; by default the log-likelihoods."""
         return self.position_log_likelihoods(features)
 
     @torch.no_grad()
@@ -167,7 +167,7 @@ class FibreFlowMethod(Method):
         return Scores(maps, maps.flatten(1).amax(1), latents)
 
     def latent_shapes(self) -> list[tuple[int, ...]]:
-        """Those of the features."""
+        """Shapes of the features, which are those of the latents."""
         return [tuple(shape) for shape in self.shapes]
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
@@ -175,7 +175,7 @@ class FibreFlowMethod(Method):
         return {"flow": list(self.flow.parameters())}
 
     def optimizer_groups(self) -> list[ParameterGroup]:
-        """A group for the flow of each level, and one for what all levels share."""
+        """One group for each level's flow, and one for the parameters that all levels share."""
         decay = self.settings.weight_decay
         groups = self.level_groups(self.flow, decay)
         of_levels = {id(parameter) for group in groups for parameter in group.parameters}
@@ -183,7 +183,7 @@ class FibreFlowMethod(Method):
         return [*groups, *([ParameterGroup(shared, weight_decay=decay)] if shared else [])]
 
     def level_groups(self, parts: Iterable[nn.Module], weight_decay: float = 0.0) -> list[ParameterGroup]:
-        """Groups of the trained parameters of each level's part, which rest by ``resting_levels``."""
+        """One group for the trained parameters of each level's part; ``resting_levels`` says if they move at rest."""
         moving = self.settings.resting_levels == "moving"
         trained = [[p for p in part.parameters() if p.requires_grad] for part in parts]
         return [
@@ -199,16 +199,16 @@ def to_fibres(x: Tensor) -> Tensor:
 
 
 def fibre_chunks(count: int, size: int, generator: torch.Generator) -> Sequence[Tensor]:
-    """Shuffles the rows of ``count`` fibres and cuts them into chunks of ``size``, without the incomplete last one.
+    """Shuffle the rows of ``count`` fibres and split them into chunks of ``size``; drop an incomplete last chunk.
 
-    Where there are fewer fibres than ``size``, the one chunk is all of them.
+    If there are fewer fibres than ``size``, one chunk holds all of them.
     """
     order = torch.randperm(count, generator=generator, device=generator.device)
     return order[: max(1, count // size) * size].split(size)
 
 
 def log_density(z: Tensor, log_det: Tensor) -> Tensor:
-    """``log N(z; 0, I) + log|det J|`` of fibres, ``z`` with channels on axis 1, as ``log_det`` without that axis."""
+    """``log N(z; 0, I) + log|det J|`` of fibres; ``z`` has the shape of ``log_det`` plus the channels on axis 1."""
     return -HALF_LOG_TWO_PI * z.shape[1] - 0.5 * z.square().sum(1) + log_det
 
 
@@ -220,10 +220,10 @@ def position_mask(masks: Tensor, size: Sequence[int]) -> Tensor:
 def likelihood_map(log_likelihoods: Sequence[Tensor], reference: Tensor, size: tuple[int, int]) -> Tensor:
     """Anomaly map ``L - sum_l Up(exp(log_likelihood_l - reference_l))``, in float64, ``(B, H, W)``.
 
-    The exponent is bounded, which concerns positions that are far above the reference, not anomalous ones.
+    The exponent is clamped; this affects only positions far above the reference, not anomalous ones.
 
     Args:
-        log_likelihoods: of the positions, in nats per dimension, ``(B, H_l, W_l)`` a level.
+        log_likelihoods: log-likelihoods of the positions of each level, ``(B, H_l, W_l)``, in nats per dimension.
         reference: largest log-likelihood of each level over a set of images, ``(L,)``.
         size: height and width of the map; levels are up-sampled bilinearly with aligned corners.
     """

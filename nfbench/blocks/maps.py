@@ -1,4 +1,4 @@
-"""From scores of positions to anomaly maps and image scores."""
+"""Anomaly maps and image scores from scores of positions."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,9 +16,9 @@ class GradientSettings(NamedTuple):
     """Settings of maps from gradients of ``Method.localized`` with respect to the image."""
 
     views: int
-    """Fixed rotations of the image, over which maps are averaged."""
+    """Number of fixed rotations of the image that maps are averaged over."""
     sigma: float
-    """Of a Gaussian on each view's gradient, in pixels of the image."""
+    """Sigma of a Gaussian on each view's gradient, in pixels of the image."""
     absolute: bool = False
     """Blur absolute values of the gradient, so that signs do not cancel out."""
 
@@ -34,9 +34,9 @@ def resize_maps(maps: Sequence[Tensor], size: tuple[int, int], align_corners: bo
 
 
 def smooth(maps: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of ``(B, H, W)``, ``sigma`` in pixels, as ``scipy.ndimage.gaussian_filter`` has it.
+    """Gaussian blur of ``(B, H, W)``, ``sigma`` in pixels, equal to ``scipy.ndimage.gaussian_filter``.
 
-    The kernel ends at 4 sigma, and maps of any size are mirrored at their borders, border pixels included.
+    The kernel is truncated at 4 sigma. Maps of any size are mirrored at their borders, including border pixels.
     """
     radius = int(4 * sigma + 0.5)
     if not radius:
@@ -62,6 +62,6 @@ def top_percent_mean(maps: Tensor) -> Tensor:
 
 
 def top_share_mean(maps: Tensor, share: float) -> Tensor:
-    """Mean of this share of each map's pixels, those with the largest values: ``(B, H, W)`` to ``(B,)``."""
+    """Mean of the largest ``share`` of each map's pixels: ``(B, H, W)`` to ``(B,)``."""
     flat = maps.flatten(1)
     return flat.topk(max(1, int(flat.shape[1] * share + 1e-9)), dim=1).values.mean(1)

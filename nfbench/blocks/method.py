@@ -74,11 +74,11 @@ class Tiny(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Training images of one step or, for methods that cut them up, of several."""
+    """Training images of one step, or of several steps for methods that split batches."""
 
     features: Features[Tensor]
     masks: Tensor | None = None
-    """``(B, S, S)`` in [0, 1], above 0 where anomalous, at the input's size; None where all images are normal."""
+    """``(B, S, S)`` in [0, 1], above 0 where anomalous, at the input size; None if all images are normal."""
     progress: float = 0.0
     """Completed share of the training, in [0, 1)."""
 
@@ -87,13 +87,13 @@ class Scores(NamedTuple):
     """Scores of a batch. Higher is more anomalous."""
 
     maps: Tensor | None
-    """Anomaly maps ``(B, H, W)`` at the method's own size; None where there are none, or where they are gradients with
+    """Anomaly maps ``(B, H, W)`` at the method's own size; None if the method makes none, or if they are gradients with
     respect to the image, see ``Method.gradient_maps``."""
     images: Tensor
     """Image scores ``(B,)`` by the rule of the method's paper."""
     latents: Sequence[Tensor] | None = None
-    """Latents ``(B, C_l, H_l, W_l)``, finest first, that are independent and standard normal for a normal image if the
-    model is right; None where a method has none. The a contrario segmentation reads them."""
+    """Latents ``(B, C_l, H_l, W_l)``, finest first; independent and standard normal for normal images if the model is
+    right. None if a method has none. The a contrario segmentation reads them."""
 
 
 class ParameterGroup(NamedTuple):
@@ -101,38 +101,38 @@ class ParameterGroup(NamedTuple):
 
     parameters: Sequence[nn.Parameter]
     lr_factor: float = 1.0
-    """Times the learning rate of the settings."""
+    """Factor of the learning rate of the settings."""
     weight_decay: float = 0.0
     decoupled: bool = False
     """Weight decay apart from the gradient, as in AdamW, instead of an L2 penalty."""
     used_by: nn.Module | None = None
-    """Module that uses them: in steps without a gradient they move on by momentum. None lets them stand still."""
+    """Module that uses them: without a gradient, they keep moving by momentum. None keeps them still."""
 
 
 class Method(nn.Module, ABC):
     """A method on features of known shapes.
 
     Class attributes:
-        title: the name as papers print it.
-        settings_type: its settings, with the paper's defaults.
+        title: name as papers print it.
+        settings_type: model of its settings, with the paper's defaults.
         category_settings: the paper's overrides by dataset and category.
-        backbone_settings: the paper's overrides by backbone, tag left out.
-        search_space: settings that a search varies unless it says otherwise.
+        backbone_settings: the paper's overrides by backbone, without its weight tag.
+        search_space: settings that a search varies by default.
         takes_levels: reads the levels of a backbone; False for methods that read only the image.
         takes_image: reads the normalized image, ``(B, 3, S, S)`` with ``(S, S)`` the size of the maps.
-        takes_network: trains a network that starts from the weights of the backbone; ``build`` makes it of ``network``.
+        takes_network: trains a network initialized with the backbone's weights; ``build`` makes it from ``network``.
         takes_class: reads the class of each image.
         localizes: makes anomaly maps.
-        tiny: a small model of it, for tests.
-        transductive: the published score takes statistics of the whole test set, by ``calibrate``.
+        tiny: a small model for tests.
+        transductive: the published score uses statistics of the whole test set, from ``calibrate``.
 
     Args:
         shapes: shape of each level, fine to coarse.
         settings: validated settings.
-        map_size: height and width of the anomaly maps, which are those of the backbone's input.
-        generator: random generator of the construction.
+        map_size: height and width of the anomaly maps, equal to those of the backbone's input.
+        generator: draws all random numbers of the construction.
         n_classes: number of classes, for methods that take the class.
-        network: the backbone, where the method trains it.
+        network: the backbone, if the method trains it.
     """
 
     title: ClassVar[str]
@@ -174,7 +174,7 @@ class Method(nn.Module, ABC):
         """The backbone, for methods that train it.
 
         Raises:
-            NfbenchError: it is frozen.
+            NfbenchError: the backbone is frozen.
         """
         if self.given_network is None:
             raise NfbenchError(f"method '{self.title}' {NEEDS_NETWORK}")
@@ -220,17 +220,17 @@ class Method(nn.Module, ABC):
         return None
 
     def prepare(self, passes: Passes) -> None:
-        """Fit what is not learned epoch by epoch; a method may run its own training loop here.
+        """Fit the parts that are not trained by epochs; a method may run its own training loop here.
 
         Checkpoints are written between epochs: an interrupted ``prepare`` starts again.
         """
 
     def train_epochs(self, training: OwnTraining) -> None:
         """Run all epochs; called if the settings are ``EpochSettings`` but not ``TrainedSettings``."""
-        raise NotImplementedError(f"{self.title} is not trained by a loop of its own")
+        raise NotImplementedError(f"{self.title} has no training loop of its own")
 
     def calibrate(self, passes: Batches) -> None:
-        """Measure on a set of images the reference that scores are relative to.
+        """Measure the reference of the scores on a set of images.
 
         Called with the training images whenever a model is kept; for the published scores of transductive methods,
         once more with the test images before they are scored.
@@ -241,7 +241,7 @@ class Method(nn.Module, ABC):
         raise NotImplementedError(f"{self.title} is not trained by gradient")
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
-        """Losses of a batch; each is followed by a step of the optimizer. ``generator`` draws what is random."""
+        """Yield the losses of a batch, each followed by an optimizer step; ``generator`` draws all random numbers."""
         yield self.loss(batch.features)
 
     def log_likelihood(self, features: Features[Tensor]) -> Tensor | None:
@@ -255,14 +255,14 @@ class Method(nn.Module, ABC):
     def position_log_likelihoods(self, features: Features[Tensor]) -> Iterable[tuple[Tensor, Tensor]] | None:
         """Latents ``(B, C, H, W)`` and log-likelihoods of positions ``(B, H, W)``, level by level.
 
-        The latter are in nats per dimension. None where a method has none.
+        Log-likelihoods are in nats per dimension. None if a method has none.
         """
         return None
 
     def representations(self, features: Features[Tensor]) -> Mapping[str, Sequence[Tensor]]:
         """Representation of each position after each step: ``(B, C, H, W)`` by level and name of the step.
 
-        For figures. By default the features and the latents of ``position_log_likelihoods``; nothing without these.
+        Used by figures. By default the features and the latents of ``position_log_likelihoods``, if there are any.
         """
         found = self.position_log_likelihoods(features)
         return {} if found is None else {"features": features.levels, "latents": [z for z, _ in found]}
@@ -290,7 +290,7 @@ class Method(nn.Module, ABC):
         return None
 
     def own_schedule(self, progress: float) -> float | None:
-        """Share of the settings' ``lr`` after a share ``progress`` of all steps; None for their ``schedule``."""
+        """Factor of ``lr`` after the share ``progress`` of all steps; None to use the settings' ``schedule``."""
         return None
 
     def grown_rows(self, n_images: int) -> Mapping[str, int]:
@@ -298,7 +298,7 @@ class Method(nn.Module, ABC):
         return {}
 
     def latent_shapes(self) -> list[tuple[int, ...]]:
-        """Shape of each latent without the batch axis; empty where there are none."""
+        """Shape of each latent without the batch axis; empty without latents."""
         return []
 
 
@@ -311,7 +311,7 @@ def resolve_settings(
     overrides: Mapping[str, Any] | None = None,
     epochs_at_most: int | None = None,
 ) -> MethodSettings:
-    """Settings of a method in one cell: defaults, then the paper's overrides, then the variant's.
+    """Resolve the settings of a method in a cell: defaults, then the paper's overrides, then the variant's.
 
     Args:
         method: name of the method.
@@ -319,7 +319,7 @@ def resolve_settings(
         category: category of the dataset.
         backbone: name of the backbone, with or without its weight tag.
         overrides: settings of the variant.
-        epochs_at_most: bounds the epochs, for a trial.
+        epochs_at_most: maximum number of epochs, for a trial.
 
     Raises:
         NfbenchError: unknown method, unknown setting or a value out of range; names the key.
@@ -336,9 +336,9 @@ def resolve_settings(
         key = ".".join(str(part) for part in first["loc"])
         where, known = f"setting '{key}'" if key else "settings", method_type.settings_type.model_fields
         if key in TrainedSettings.model_fields.keys() - known.keys():
-            why = "its training is its own" if "epochs" in known else "nothing is trained by gradient"
+            why = "the method has its own training loop" if "epochs" in known else "nothing is trained by gradient"
             raise NfbenchError(
-                f"setting '{key}' of method '{method}' has no effect, since {why}; leave it out"
+                f"setting '{key}' of method '{method}' has no effect, because {why}; remove it"
             ) from error
         hint = nearest(key, known) if first["type"] == "extra_forbidden" else ""
         raise NfbenchError(f"{where} of method '{method}': {first['msg']}{hint}") from error
@@ -356,16 +356,16 @@ def build_method(
     n_classes: int = 1,
     network: Network | None = None,
 ) -> Method:
-    """Build a method; equal arguments give equal initial weights. The global random state is left as it was.
+    """Build a method; equal arguments give equal initial weights. The global random state does not change.
 
     ``n_classes`` is for methods that take the class of an image, ``network`` for those that train a backbone.
 
     Raises:
-        NfbenchError: the method reads levels, and there are none; or levels that it does not take.
+        NfbenchError: the method reads levels, but there are none, or it does not support these levels.
     """
     method_type: type[Method] = exported(PACKAGE, method, "METHOD", subclass_of=Method)
     if method_type.takes_levels and not shapes:
-        raise NfbenchError(f"method '{method_type.title}' reads levels, and its backbone has none; choose another one")
+        raise NfbenchError(f"method '{method_type.title}' reads levels, but its backbone has none; choose another one")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return method_type(shapes, settings, map_size, torch.Generator("cpu").manual_seed(seed), n_classes, network)

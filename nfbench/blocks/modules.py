@@ -1,4 +1,4 @@
-"""Lists of modules whose type is known."""
+"""Typed lists of modules."""
 
 from collections.abc import Iterator
 from typing import Generic, TypeVar, cast
@@ -11,7 +11,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Modules(nn.ModuleList, Generic[M]):
-    """``nn.ModuleList`` that says what its modules are, for those whose own methods are called."""
+    """``nn.ModuleList`` with a type parameter, so that type checkers know the methods of its modules."""
 
     def __iter__(self) -> Iterator[M]:
         return cast("Iterator[M]", super().__iter__())

@@ -1,4 +1,4 @@
-"""A backbone that a method trains itself, and which backbones a method can have."""
+"""Backbones trained by a method, and the check that a method supports a backbone."""
 
 from collections.abc import Callable
 from functools import reduce
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["NEEDS_NETWORK", "MaxPool", "Network", "check_backbone", "repeatable"]
 
 
-NEEDS_NETWORK = "trains the backbone itself; give it one with 'frozen: false'"
+NEEDS_NETWORK = "trains the backbone; give it a backbone with 'frozen: false'"
 """Error text for a method that lacks the network to train."""
 
 
@@ -26,10 +26,10 @@ class Network(NamedTuple):
     """A backbone with ``frozen: false``.
 
     Attributes:
-        name: of the backbone, with its weight tag.
-        shapes: ``(C, H, W)`` of each level that it makes.
-        build: makes it, with all parameters trainable: ``(B, 3, S, S)`` to a list of ``(B, C, H, W)``. Its weights are
-            those that training starts from, or random ones where weights of a training follow.
+        name: name of the backbone, with its weight tag.
+        shapes: ``(C, H, W)`` of each level.
+        build: builds it with all parameters trainable; it maps ``(B, 3, S, S)`` to a list of ``(B, C, H, W)``. Its
+            weights are the initial weights of training, or random if trained weights are loaded next.
     """
 
     name: str
@@ -43,9 +43,9 @@ class Network(NamedTuple):
 
 
 class MaxPool(nn.Module):
-    """``nn.MaxPool2d`` by maxima of rows, then of columns, whose gradient a GPU adds up in the same order each time.
+    """``nn.MaxPool2d`` as a maximum over rows, then over columns, with a gradient that is deterministic on a GPU.
 
-    Values are the same, bit by bit; where several are the largest, they share the gradient.
+    Values are bit-equal; several equal maxima share the gradient.
     """
 
     def __init__(self, pool: nn.MaxPool2d) -> None:
@@ -74,7 +74,7 @@ def _side(size: int | tuple[int, ...]) -> int:
 
 
 def repeatable(network: nn.Module) -> nn.Module:
-    """The network with layers whose training a GPU can repeat."""
+    """Replace layers whose training is not deterministic on a GPU; return the network."""
     for name, child in network.named_children():
         if isinstance(child, nn.MaxPool2d):
             setattr(network, name, MaxPool(child))
@@ -95,10 +95,10 @@ def check_backbone(method: "Method | type[Method]", backbone: BackboneConfig) ->
     if method.takes_network == "yes" and (backbone.frozen or not backbone.described.taps):
         raise NfbenchError(f"method '{method.title}' {NEEDS_NETWORK}")
     if method.takes_levels and not levels:
-        raise NfbenchError(f"method '{method.title}' reads levels, and its backbone has none; choose another one")
+        raise NfbenchError(f"method '{method.title}' reads levels, but its backbone has none; choose another one")
     if levels and not method.takes_levels:
         other = "" if method.takes_network == "no" else ", or set 'frozen: false'"
         raise NfbenchError(f"method '{method.title}' reads only the image; give it the backbone 'image'{other}")
     if method.takes_image != image:
-        key = "needs 'image: true'" if method.takes_image else "takes no 'image: true'"
+        key = "needs 'image: true'" if method.takes_image else "does not use 'image: true'"
         raise NfbenchError(f"method '{method.title}' {key} in its backbone")

@@ -19,20 +19,20 @@ _POSITION_SHARE = 0.5
 _SMALLEST_EIGENVALUE = 1e-3
 """Added to the eigenvalues of standardized channels, whose mean is 1."""
 _SMALLEST_SHARE = 1e-4
-"""Share of a level's median variance below which a channel has no scale of its own."""
+"""Share of a level's median variance; a channel with less variance gets no scale of its own."""
 _ROUNDING = 1e-12
-"""Share of a channel's mean square below which a variance is an error of rounding."""
+"""Share of a channel's mean square; a smaller variance counts as rounding error."""
 
 
 class _LayerNorm(nn.LayerNorm):
-    """LayerNorm whose 1e-5, which is absolute, stays small next to the variance of features of any scale.
+    """LayerNorm whose absolute epsilon of 1e-5 stays small compared with the variance of features of any scale.
 
-    Images whose variance is below ``_ORDINARY`` are scaled up to it first; of all others, the result is PyTorch's.
+    Images whose variance is below ``_ORDINARY`` are scaled up to it first; for all others, the result equals PyTorch's.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         flat = x.detach().flatten(1)
-        rounding = _ROUNDING_OF_FLOAT32 * flat.square().mean(1)  # of an image that is constant
+        rounding = _ROUNDING_OF_FLOAT32 * flat.square().mean(1)  # of a constant image
         factor = (_ORDINARY / flat.var(1, correction=0).maximum(rounding)).sqrt().clamp(1.0, _LARGEST_FACTOR)
         return super().forward(x * factor.view(-1, *[1] * (x.ndim - 1)))
 
@@ -46,7 +46,7 @@ class _Fitted(nn.Module):
 
     Args:
         shape: shape of the features.
-        by_position: statistics for each position, else one per channel.
+        by_position: use statistics for each position instead of each channel.
         rotate: decorrelate the channels.
     """
 
@@ -69,12 +69,12 @@ class _Fitted(nn.Module):
     def fit_moments(self, total: Tensor, square: Tensor, images: int) -> Tensor:
         """Mean and standard deviation from the sums of ``x`` and ``x^2`` over images, each ``(C, H, W)`` float64.
 
-        By position, the variance is the mean of the position's own and the channel's, which keeps positions that never
-        change in training from dividing by next to nothing. A channel that hardly changes anywhere takes the level's
-        median variance: what it does in a test image counts as in any other channel, and is not blown up.
+        By position, the variance is the mean of the position's own and the channel's. This avoids division by almost
+        zero at positions that never change in training. A channel that is almost constant everywhere takes the level's
+        median variance, so that its changes in a test image count as in any other channel and are not amplified.
 
         Returns:
-            Which channels hardly change in training, ``(C,)`` bool.
+            Mask of the almost constant channels, ``(C,)`` bool.
         """
         mean_square = square.mean((1, 2)) / images
         if self.by_position:
@@ -97,7 +97,7 @@ class _Fitted(nn.Module):
     def fit_rotation(self, covariance: Tensor, still: Tensor) -> None:
         """PCA whitening by the covariance ``(C, C)`` of the standardized features, over images and positions.
 
-        Channels that hardly change in training, ``still`` ``(C,)``, are kept apart from the others, at variance 1.
+        Almost constant channels, ``still`` ``(C,)``, are not mixed with the others and have variance 1.
         """
         covariance[still] = covariance[:, still] = 0
         covariance.diagonal()[still] = 1
@@ -108,13 +108,13 @@ class _Fitted(nn.Module):
 
 
 def build_normalization(kind: Normalization, shape: LevelShape) -> nn.Module:
-    """A normalization for one level.
+    """Build a normalization for one level.
 
     - ``layer_norm``: LayerNorm over (C, H, W) with a trained affine map for each value, as FastFlow and U-Flow use it;
-    - ``counted_layer_norm``: the same, with its scales in the log-determinant, see ``log_det_map``;
+    - ``counted_layer_norm``: the same, with its scales counted in the log-determinant, see ``log_det_map``;
     - ``standardize``: each channel to mean 0 and variance 1 over images and positions;
-    - ``whiten``: each position and channel by its own mean and a shrunk variance, then PCA whitening of the channels;
-    - ``none``: as it is.
+    - ``whiten``: each position and channel with its own mean and a shrunk variance, then PCA whitening of the channels;
+    - ``none``: no normalization.
     """
     if kind in ("layer_norm", "counted_layer_norm"):
         return (_CountedLayerNorm if kind == "counted_layer_norm" else _LayerNorm)(tuple(shape))
@@ -124,10 +124,10 @@ def build_normalization(kind: Normalization, shape: LevelShape) -> nn.Module:
 
 
 def log_det_map(normalization: nn.Module) -> Tensor | float:
-    """Each position's share of the ``log|det J|`` that a flow adds for its normalization, ``(H, W)``; mostly 0.
+    """``log|det J|`` of the normalization at each position, which the flow adds to its own, ``(H, W)``; mostly 0.
 
-    Trained scales that the likelihood leaves out have no bound: smaller scales, made up for by the flow, lower the loss
-    of any data. ``layer_norm`` leaves them out, as published; statistics that are fitted before are constants.
+    Trained scales that the likelihood ignores are unbounded: smaller scales, which the flow can compensate, lower the
+        loss of any data. ``layer_norm`` ignores them, as published. Fitted statistics are constants.
     """
     if isinstance(normalization, _CountedLayerNorm):
         return normalization.weight.abs().log().sum(0)
@@ -135,23 +135,23 @@ def log_det_map(normalization: nn.Module) -> Tensor | float:
 
 
 def check_normalization(coupling: str, normalization: str) -> None:
-    """Check that a flow of these couplings can learn the scales of its features.
+    """Check that a flow with these couplings can learn the scales of its features.
 
     Raises:
-        PydanticCustomError: the coupling scales all volumes alike, and the normalization is not fitted or not counted.
+        PydanticCustomError: the coupling scales all volumes alike, and the normalization is neither fitted nor counted.
     """
     if coupling != "affine" and normalization in ("layer_norm", "none"):
         raise PydanticCustomError(
             "coupling",
-            "coupling '{coupling}' cannot learn the scale of each feature and needs a normalization that is fitted to "
-            "them; set 'normalization: standardize'",
+            "coupling '{coupling}' cannot learn the scales of features and needs a fitted normalization; set "
+            "'normalization: standardize'",
             {"coupling": coupling},
         )
 
 
 @torch.no_grad()
 def fit_normalizations(normalizations: Iterable[nn.Module], passes: Passes) -> None:
-    """Fit the normalizations that have statistics, one per level, in float64; two passes at most."""
+    """Fit the normalizations that use statistics, one per level, in float64, in at most two passes."""
     fitted = {level: module for level, module in enumerate(normalizations) if isinstance(module, _Fitted)}
     if not fitted:
         return

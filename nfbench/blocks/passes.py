@@ -21,7 +21,7 @@ class Passes(Protocol):
         """All images in order, batch by batch."""
 
     def shuffled(self, number: int, batch_size: int) -> Iterable[Features[Tensor]]:
-        """All images in an order that follows from the training's seed and ``number``, such as that of an epoch."""
+        """All images in a random order determined by the training's seed and ``number``, such as an epoch."""
 
     def generator(self, *names: object) -> torch.Generator:
         """Random draws that follow from the training's seed and ``names``."""
@@ -45,10 +45,10 @@ class OwnTraining(Protocol):
     n_batches: int
 
     def batches(self, epoch: int) -> Iterator["Batch"]:
-        """Training images of an epoch, in an order that follows from the seed and the epoch."""
+        """Training images of an epoch, in an order determined by the seed and the epoch."""
 
     def held_out(self) -> Iterable[Features[Tensor]]:
-        """Normal images held out of the training, batch by batch; none where 'val_fraction' is 0."""
+        """Normal images held out from training, batch by batch; none if 'val_fraction' is 0."""
 
     def generator(self, *names: object) -> torch.Generator:
         """Random draws that follow from the training's seed and ``names``."""
@@ -60,10 +60,11 @@ class OwnTraining(Protocol):
 
         Args:
             epoch: number of the epoch.
-            loss: mean of its steps.
-            lr: learning rate of its last step.
-            state: called if a checkpoint is due; returns what the next epoch needs, such as optimizer states, as plain
-                values and tensors. None if the training cannot be resumed; it then has no checkpoints.
+            loss: mean over the epoch's steps.
+            lr: learning rate of the epoch's last step.
+            state: called if a checkpoint is due; returns the state that the next epoch needs, such as that of
+                optimizers, as plain values and tensors. None if the training cannot be resumed; it then has no
+                checkpoints.
 
         Raises:
             NfbenchError: the loss is not finite.

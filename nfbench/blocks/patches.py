@@ -1,4 +1,4 @@
-"""Common parts of PatchCore, SimpleNet and PaDiM: local patch embeddings, and maps from the scores of patches."""
+"""Common parts of PatchCore, SimpleNet and PaDiM: local patch embeddings, and maps from patch scores."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -19,7 +19,7 @@ Embedding = Literal["official", "average"]
 
 
 class PatchSettings(MethodSettings):
-    """Settings of methods that score patches one by one; no epoch is chosen by held-out images."""
+    """Settings of methods that score patches separately; held-out images do not select an epoch."""
 
     val_fraction: float = Field(
         0.0, ge=0, lt=1, description="share of the normal training images held out for the selection 'val'"
@@ -33,23 +33,23 @@ class PatchMethod(Method):
     settings: PatchSettings
 
     def maps(self, patch_scores: Tensor) -> Tensor:
-        """Scores of patches ``(B, H_1, W_1)``, up-sampled bilinearly to ``map_size`` and smoothed."""
+        """Up-sample patch scores ``(B, H_1, W_1)`` bilinearly to ``map_size`` and smooth them."""
         return smooth(resize_maps([patch_scores], self.map_size)[0], self.settings.smoothing)
 
 
 class PatchEmbedding(nn.Module):
     """Embeds each position of the finest level by its 3 x 3 neighbourhood in all levels.
 
-    - ``official``: of each level, the 9 C values of the neighbourhood, beyond the border 0, are averaged in order into
+    - ``official``: for each level, the 9 C values of the zero-padded neighbourhood are averaged in order into
       ``pretrain_dim`` values; coarser levels are resized bilinearly to the finest one; the values of all levels are
-      averaged in order into ``target_dim``.
+      averaged in order into ``target_dim`` values.
     - ``average``: each channel is averaged over the neighbourhood; coarser levels are resized bilinearly, and all
       channels are kept. This is anomalib's form.
 
     Args:
         shapes: shape of each level, fine to coarse.
-        pretrain_dim: values by level.
-        target_dim: values of a patch.
+        pretrain_dim: number of values per level.
+        target_dim: number of values per patch.
         form: ``official`` or ``average``.
 
     Attributes:
@@ -74,7 +74,7 @@ class PatchEmbedding(nn.Module):
         return torch.cat([embed(image) for image in zip(*(parts_of(x, 1) for x in levels), strict=True)])
 
     def _official(self, image: Sequence[Tensor]) -> Tensor:
-        # averaging within a position and resizing across positions commute, and the former leaves less to resize
+        # averaging at a position and resizing across positions commute; averaging first leaves less to resize
         levels = [_pool(functional.unfold(x, 3, padding=1).mT, self.pretrain_dim) for x in image]
         resized = [self._resize(y.mT.unflatten(2, x.shape[2:])) for x, y in zip(image, levels, strict=True)]
         return _pool(torch.cat(resized, dim=1).flatten(2).mT, self.dim)
@@ -88,5 +88,5 @@ class PatchEmbedding(nn.Module):
 
 
 def _pool(x: Tensor, dim: int) -> Tensor:
-    """Averages the last axis in order into ``dim`` values: ``(B, P, n)`` to ``(B, P, dim)``."""
+    """Average the last axis in order into ``dim`` values: ``(B, P, n)`` to ``(B, P, dim)``."""
     return x if x.shape[2] == dim else functional.adaptive_avg_pool1d(x, dim)

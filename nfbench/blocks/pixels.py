@@ -1,4 +1,4 @@
-"""Between the normalized image, which methods read, and pixels in [0, 1]."""
+"""Conversion between normalized images, which methods read, and pixels in [0, 1]."""
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +9,10 @@ __all__ = ["Pixels"]
 
 
 class Pixels(nn.Module):
-    """The normalization of a backbone's images; has no state.
+    """The image normalization of a backbone; it has no state.
 
     Args:
-        backbone: its name.
+        backbone: name of the backbone.
     """
 
     mean: Tensor
@@ -25,9 +25,9 @@ class Pixels(nn.Module):
         self.register_buffer("std", torch.tensor(described.std).view(3, 1, 1), persistent=False)
 
     def of(self, images: Tensor) -> Tensor:
-        """Normalized images ``(B, 3, H, W)`` to pixels in [0, 1]."""
+        """Convert normalized images ``(B, 3, H, W)`` to pixels in [0, 1]."""
         return images * self.std + self.mean
 
     def normalized(self, pixels: Tensor) -> Tensor:
-        """Inverse of the normalization."""
+        """Normalize pixels in [0, 1], ``(B, 3, H, W)``."""
         return (pixels - self.mean) / self.std

@@ -1,7 +1,7 @@
-"""Two-dimensional sinusoidal code of positions, the condition of CFLOW-AD's flows and of its descendants.
+"""Two-dimensional sinusoidal position code, the condition of the flows of CFLOW-AD and its descendants.
 
 With ``P`` channels and ``w_i = 10000^(-2i / (P/2))`` for ``i = 0 .. P/4 - 1``: the first ``P/2`` channels are
-``sin(w_i x), cos(w_i x)`` in turn, ``x`` the column; the other half is the same of the row ``y``.
+``sin(w_i x), cos(w_i x)`` in turn, with ``x`` the column; the other half is the same for the row ``y``.
 """
 
 import torch

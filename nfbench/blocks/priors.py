@@ -1,4 +1,4 @@
-"""Priors of latents: a standard normal, a Gaussian for each class, or a mixture over classes and within them (HGAD)."""
+"""Priors of latents: a standard normal, a Gaussian per class, or a mixture over and within classes (HGAD)."""
 
 import math
 from abc import ABC, abstractmethod
@@ -13,7 +13,7 @@ _DISTANCE = 5.0
 
 
 class Prior(nn.Module, ABC):
-    """A prior of latents ``(B, P, D)``, the ``P`` positions of ``B`` images of classes ``(B,)``.
+    """A prior of latents ``(B, P, D)`` of ``P`` positions of ``B`` images with classes ``(B,)``.
 
     Log-densities ``(B, P)`` are up to the constant ``-D/2 log 2 pi``.
     """
@@ -32,7 +32,7 @@ class Prior(nn.Module, ABC):
 
     @abstractmethod
     def conditional(self, z: Tensor, classes: Tensor) -> Tensor:
-        """Log-density given the class of the image, which positions are scored by."""
+        """Log-density given the class of the image; it scores positions."""
 
 
 class StandardPrior(Prior):
@@ -53,12 +53,14 @@ class ClassPrior(Prior):
     Args:
         classes: number of classes ``K``.
         dim: length ``D`` of a latent.
-        intra_centres: number ``M`` of Gaussians within a class, the first of which is the class's own; 0 for none.
-        generator: draws where the Gaussians within a class start, from a standard normal around its centre.
+        intra_centres: number ``M`` of Gaussians within a class, including the class's own, which is the first; 0 for
+            none.
+        generator: draws the initial centres of the Gaussians within a class from a standard normal around its centre.
 
     Attributes:
-        centres: of the classes, ``(K, D)``.
-        offsets: of the Gaussians within a class from its centre, ``(K, M - 1, D)``; there with ``intra_centres``.
+        centres: centres of the classes, ``(K, D)``.
+        offsets: offsets of the Gaussians within a class from its centre, ``(K, M - 1, D)``; only with
+            ``intra_centres``.
         intra_weights: logits of their weights, ``(K, M)``.
     """
 
@@ -74,11 +76,11 @@ class ClassPrior(Prior):
             self.intra_weights = nn.Parameter(torch.zeros(classes, intra_centres))
 
     def class_log_weights(self) -> Tensor:
-        """All are alike."""
+        """Equal weights."""
         return torch.zeros_like(self.centres[:, 0])
 
     def class_energies(self, z: Tensor) -> Tensor:
-        """By matrix products."""
+        """``-||z - mu_y||^2 / 2``, computed by matrix products."""
         return -0.5 * _squared_distances(z, self.centres.expand(z.shape[0], -1, -1))
 
     def marginal(self, z: Tensor, classes: Tensor) -> Tensor:
@@ -88,7 +90,7 @@ class ClassPrior(Prior):
     def conditional(self, z: Tensor, classes: Tensor) -> Tensor:
         """``logsumexp_i(-||z - mu_y - delta_i||^2 / 2 + log softmax(phi_y)_i)`` of the own class, or its centre alone.
 
-        The centre of the class takes no gradient from the Gaussians within it.
+        The Gaussians within a class give no gradient to its centre.
         """
         if not self.has_intra:
             return ClassPrior.marginal(self, z, classes)
@@ -123,7 +125,7 @@ class MixturePrior(ClassPrior):
 def spread_centres(classes: int, dim: int) -> Tensor:
     """``c I_K`` repeated along the dimensions while it fits, ``c = 5 / sqrt(floor(2 D / K))``, ``(K, D)``.
 
-    Centres are thus about 5 apart from each other. ``classes`` is at most ``dim``.
+    Centres are thus about 5 apart. ``classes`` must be at most ``dim``.
     """
     scale = _DISTANCE / math.sqrt(2 * dim // classes)
     repeated = scale * torch.eye(classes).repeat(1, dim // classes)

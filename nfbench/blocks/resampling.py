@@ -1,7 +1,7 @@
-"""Resizing and averaging of maps whose gradients a GPU can repeat.
+"""Resizing and averaging of maps with deterministic gradients on a GPU.
 
-Gradients of torch's own operations are not deterministic on a GPU; where they have to be, torch gathers and sorts,
-which takes many times as long. There, these are products with a matrix per axis, equal up to rounding.
+Gradients of torch's operations are not deterministic on a GPU; its deterministic mode gathers and sorts, which is many
+times slower. On a GPU, this module multiplies by one matrix per axis instead; results are equal up to rounding.
 """
 
 from typing import Literal
@@ -34,7 +34,7 @@ def _is_repeatable(x: Tensor) -> bool:
 
 
 def _matrix(before: int, after: int, by: Resampling, like: Tensor) -> Tensor:
-    """The matrix ``(after, before)`` that resamples a line."""
+    """Matrix ``(after, before)`` that resamples a line."""
     eye = torch.eye(before, dtype=like.dtype, device=like.device)[None]
     if by == "average":
         return functional.adaptive_avg_pool1d(eye, after)[0].T

@@ -1,4 +1,4 @@
-"""Settings that methods share: what all have, and how they are trained by gradient."""
+"""Settings shared by methods: those of all methods, and those of gradient training."""
 
 from typing import Annotated, Literal
 
@@ -18,14 +18,14 @@ __all__ = [
 Schedule = Annotated[
     Literal["constant", "cosine", "warmup_cosine", "step", "warmup_step"],
     Field(
-        description="learning rate: constant; cosine by step; CFLOW-AD's, a cosine by meta-epoch after a warm-up; "
-        "step, times 'gamma' at each of the 'milestones'; or MSFlow's, the same after a warm-up"
+        description="learning rate: constant; cosine by step; warmup_cosine (CFLOW-AD), a cosine by meta-epoch after a "
+        "warm-up; step, times 'gamma' at each of the 'milestones'; or warmup_step (MSFlow), step after a warm-up"
     ),
 ]
 
 Milestones = Annotated[
     tuple[Annotated[float, Field(gt=0, lt=1)], ...],
-    Field(description="shares of the training after which the schedule step lowers the learning rate"),
+    Field(description="shares of the training at which the schedule 'step' lowers the learning rate"),
 ]
 
 
@@ -41,26 +41,26 @@ class MethodSettings(BaseModel):
 
 def _splits(folds: int) -> int:
     if folds == 1:
-        raise PydanticCustomError("one_fold", "one fold leaves nothing to fit to; use 2 or more, or 0 for none")
+        raise PydanticCustomError("one_fold", "one fold leaves no images to fit to; use 2 or more, or 0 for none")
     return folds
 
 
 class FittedSettings(MethodSettings):
-    """Of methods that ``prepare`` fits and nothing trains: cheap enough to fit again to a part of the images."""
+    """Settings of methods that are fitted, not trained, and are cheap enough to fit again to a part of the images."""
 
     folds: Annotated[int, AfterValidator(_splits)] = Field(
         5,
         ge=0,
-        description="parts of the normal training images; each is scored by a model fitted to the others, and "
-        "thresholds are taken from these maps; 0 takes them from the training images, as papers do; without effect "
-        "where 'val_fraction' holds images out",
+        description="number of parts of the normal training images; each part is scored by a model fitted to the "
+        "others, and thresholds come from these scores; 0 takes thresholds from the training images, as papers do; no "
+        "effect if 'val_fraction' holds out images",
     )
 
 
 class EpochSettings(MethodSettings):
-    """Of methods that are trained epoch by epoch, by the loop of all or by one of their own."""
+    """Settings of methods trained by epochs, in the common training loop or in one of their own."""
 
-    epochs: int = Field(ge=0, description="passes over the training images, fixed beforehand")
+    epochs: int = Field(ge=0, description="passes over the training images")
     batch_size: int = Field(ge=1, description="images per step")
     checkpoints: int = Field(
         5, ge=1, description="number of models to keep, evenly spaced; the selections choose among them"
@@ -72,14 +72,14 @@ class TrainedSettings(EpochSettings):
 
     lr: float = Field(gt=0, description="learning rate of Adam")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty of Adam")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="decay of Adam's two moments")
-    eps: float = Field(1e-8, gt=0, description="term in Adam's denominator against division by zero")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="decay rates of Adam's two moments")
+    eps: float = Field(1e-8, gt=0, description="term added to Adam's denominator to avoid division by zero")
     schedule: Schedule = "constant"
     milestones: Milestones = ()
-    gamma: float = Field(0.1, gt=0, lt=1, description="factor of the schedule step")
-    meta_epochs: int = Field(25, ge=1, description="meta-epochs of the schedule warmup_cosine")
+    gamma: float = Field(0.1, gt=0, lt=1, description="factor of the schedule 'step'")
+    meta_epochs: int = Field(25, ge=1, description="meta-epochs of the schedule 'warmup_cosine'")
     gradient_clip: float | None = Field(
-        None, gt=0, description="largest norm of the gradient of the loss per dimension, off when null"
+        None, gt=0, description="maximum gradient norm of the loss per dimension; null turns clipping off"
     )
     drop_last: bool = Field(False, description="leave out the last, incomplete batch of an epoch")
     precision: Literal["fp32", "bf16", "tf32"] = Field(
@@ -102,5 +102,5 @@ class TrainedSettings(EpochSettings):
 
 
 def epochs_of(settings: MethodSettings) -> int:
-    """Passes over the training images; 0 where nothing is trained epoch by epoch."""
+    """Passes over the training images; 0 for methods without epochs."""
     return settings.epochs if isinstance(settings, EpochSettings) else 0

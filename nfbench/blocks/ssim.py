@@ -31,7 +31,7 @@ def ssim(x: Tensor, y: Tensor, window: int = 11) -> Tensor:
 
 
 def _blur(size: int, window: int, like: Tensor) -> Tensor:
-    """The matrix ``(size, size)`` that blurs a line of pixels; single-channel convolutions are slow on CPUs."""
+    """Matrix ``(size, size)`` that blurs a line of pixels; single-channel convolutions are slow on CPUs."""
     offsets = torch.arange(-(window // 2), window // 2 + 1, device=like.device)
     weights = torch.exp(-0.5 * (offsets / _SIGMA).square().to(like.dtype))
     places = (torch.arange(size, device=like.device)[:, None] + offsets).abs()

@@ -27,7 +27,7 @@ class InvertibleUpsampling(InvertibleModule):
     def forward(
         self, x: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
     ) -> tuple[tuple[Tensor], Tensor]:
-        """Moves channels into space, or back with ``rev``."""
+        """Move channels into space, or back with ``rev``."""
         y = functional.pixel_unshuffle(x[0], 2) if rev else functional.pixel_shuffle(x[0], 2)
         return (y,), x[0].new_zeros(x[0].shape[0])
 

@@ -97,7 +97,7 @@ class BackboneConfig(Model):
 
     @classmethod
     def key(cls, field: str) -> Key:
-        """Returns the ``Key`` of a field."""
+        """Return the ``Key`` of a field."""
         declared = (found for found in cls.model_fields[field].metadata if isinstance(found, Key))
         return next(declared, Key(lambda value: _short_hash(field, value)))
 
@@ -130,7 +130,7 @@ class BackboneConfig(Model):
         return find_backbone(self.name)
 
     def resolved(self) -> Self:
-        """Returns a copy in which unset keys have the backbone's own values."""
+        """Return a copy in which unset keys have the backbone's own values."""
         described = self.described
         found: dict[str, Any] = {"image": self.stores_image}
         if described.taps:

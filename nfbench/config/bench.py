@@ -83,32 +83,32 @@ class Bench(Model):
     unified: dict[str, Categories]
 
     def experiment(self, name: str) -> Experiment:
-        """Returns an experiment by name; the error for an unknown name suggests the nearest one."""
+        """Return an experiment by name; the error for an unknown name suggests the nearest one."""
         if name not in self.experiments:
             raise NfbenchError(f"unknown experiment '{name}'{nearest(name, self.experiments)}")
         return self.experiments[name]
 
     def owner(self, kind: Literal["tables", "figures"], name: str) -> Experiment:
-        """Returns the experiment of a table or figure; the error suggests the nearest name."""
+        """Return the experiment of a table or figure; the error suggests the nearest name."""
         owners = {found: e for e in self.experiments.values() for found in getattr(e, kind)}
         if name not in owners:
             raise NfbenchError(f"no experiment has a {kind.removesuffix('s')} '{name}'{nearest(name, owners)}")
         return owners[name]
 
     def dataset(self, name: str) -> DatasetConfig:
-        """Returns a dataset by name: a defined one, or a reader with its defaults."""
+        """Return a dataset by name: a defined one, or a reader with its defaults."""
         return self.datasets.get(name) or DatasetConfig(dataset=name)
 
     def dataset_root(self, name: str) -> Path:
-        """Returns the folder with the categories of a dataset."""
+        """Return the folder with the categories of a dataset."""
         dataset = self.dataset(name)
         return Path(dataset.root) if dataset.root else Path(self.config.data_root) / dataset.dataset
 
     def official_categories(self, name: str) -> tuple[str, ...]:
-        """Returns all categories that a dataset can have; none for unions and plain folders."""
+        """Return all categories that a dataset can have; none for unions and plain folders."""
         dataset = self.dataset(name)
         return () if dataset.union else exported("nfbench.datasets", dataset.dataset, "DATASET").categories
 
     def variant(self, name: str) -> VariantConfig:
-        """Returns a variant by name: a defined one, or a method with its defaults."""
+        """Return a variant by name: a defined one, or a method with its defaults."""
         return self.variants.get(name) or VariantConfig(method=name)

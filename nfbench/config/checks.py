@@ -27,21 +27,21 @@ class Known:
     unread: Set[str] = frozenset()
 
     def method_fault(self, name: str) -> str:
-        """Returns an error if no method or variant has this name, else an empty string."""
+        """Return an error if no method or variant has this name, else an empty string."""
         known = {*self.variants, *plugin_names("nfbench.methods")}
         if name in known or name in self.unread:
             return ""
         return f"no method or variant '{name}'{nearest(name, known)}"
 
     def dataset_fault(self, name: str) -> str:
-        """Returns an error if no dataset has this name, else an empty string."""
+        """Return an error if no dataset has this name, else an empty string."""
         known = {*self.datasets, *plugin_names("nfbench.datasets")}
         if name in known or name in self.unread:
             return ""
         return f"no dataset '{name}'{nearest(name, known)}"
 
     def reader_of(self, name: str) -> str:
-        """Returns the name of a dataset's reader; empty for unions and unknown datasets."""
+        """Return the name of a dataset's reader; empty for unions and unknown datasets."""
         readers = plugin_names("nfbench.datasets")
         dataset = self.datasets.get(name)
         reader = name if dataset is None else "" if dataset.union else dataset.dataset
@@ -49,13 +49,13 @@ class Known:
 
 
 def official_categories(known: Known, dataset: str) -> tuple[str, ...]:
-    """Returns the categories that a dataset can have; none if each folder is a category."""
+    """Return the categories that a dataset can have; none if each folder is a category."""
     reader = known.reader_of(dataset)
     return exported("nfbench.datasets", reader, "DATASET").categories if reader else ()
 
 
 def backbone_faults(key: str, backbone: BackboneConfig) -> Iterator[str]:
-    """Yields faults of a backbone: its name, levels, input size and weights."""
+    """Yield faults of a backbone: its name, levels, input size and weights."""
     try:
         _ = backbone.level_shapes
     except NfbenchError as error:
@@ -66,7 +66,7 @@ def backbone_faults(key: str, backbone: BackboneConfig) -> Iterator[str]:
 
 
 def dataset_faults(key: str, dataset: DatasetConfig, known: Known) -> Iterator[str]:
-    """Yields faults of a dataset: its reader, or the datasets and categories of a union."""
+    """Yield faults of a dataset: its reader, or the datasets and categories of a union."""
     if not dataset.union:
         readers = plugin_names("nfbench.datasets")
         if dataset.dataset not in readers:
@@ -80,7 +80,7 @@ def dataset_faults(key: str, dataset: DatasetConfig, known: Known) -> Iterator[s
 
 
 def variant_faults(key: str, variant: VariantConfig) -> Iterator[str]:
-    """Yields faults of a variant: its method and the backbones of its search."""
+    """Yield faults of a variant: its method and the backbones of its search."""
     methods = plugin_names("nfbench.methods")
     if variant.method not in methods:
         yield f"'{key}.method': no method '{variant.method}'{nearest(variant.method, methods)}"
@@ -89,7 +89,7 @@ def variant_faults(key: str, variant: VariantConfig) -> Iterator[str]:
 
 
 def grid_faults(key: str, block: GridBlock, known: Known) -> Iterator[str]:
-    """Yields faults of a block of cells: its methods, backbones, datasets and categories."""
+    """Yield faults of a block of cells: its methods, backbones, datasets and categories."""
     for method in block.methods:
         if fault := known.method_fault(method):
             yield f"'{key}.methods': {fault}"

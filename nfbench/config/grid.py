@@ -142,7 +142,7 @@ class AnomaliesConfig(Model):
         return self.generator is not None and bool(plugin_literal(_GENERATORS, self.generator, "NEEDS_REAL"))
 
     def view(self, seed: int) -> str | None:
-        """Returns the name of the cached view of pseudo-anomalies; None if there is no cache.
+        """Return the name of the cached view of pseudo-anomalies; None if there is no cache.
 
         The name contains the seed if the generator uses the real anomalies of that seed.
         """
@@ -153,7 +153,7 @@ class AnomaliesConfig(Model):
 
     @classmethod
     def of_view(cls, view: str) -> tuple["AnomaliesConfig", int] | None:
-        """Parses the name of a view of pseudo-anomalies into its configuration and seed; None for other views.
+        """Parse the name of a view of pseudo-anomalies into its configuration and seed; None for other views.
 
         Raises:
             NfbenchError: the name describes a view that cannot be generated.
@@ -191,7 +191,7 @@ class VariantConfig(Model):
 
 
 def _keep_readers(datasets: dict[str, DatasetConfig]) -> dict[str, DatasetConfig]:
-    """Gives each dataset that is named like a reader that reader."""
+    """Give each dataset that is named like a reader that reader."""
     kept = dict(datasets)
     for name in kept.keys() & set(plugin_names("nfbench.datasets")):
         other = "a union" if kept[name].union else f"read as '{kept[name].dataset}'"
@@ -203,7 +203,7 @@ def _keep_readers(datasets: dict[str, DatasetConfig]) -> dict[str, DatasetConfig
 
 
 def _keep_methods(variants: dict[str, VariantConfig]) -> dict[str, VariantConfig]:
-    """Refuses a variant that is named like a method but differs from it."""
+    """Refuse a variant that is named like a method but differs from it."""
     for name in sorted(variants.keys() & set(plugin_names("nfbench.methods"))):
         if variants[name] != VariantConfig(method=name):
             message = f"'{name}' is the name of a method; give the variant another name, such as {name}-own"

@@ -42,7 +42,7 @@ class Kind(Model):
 
     @classmethod
     def of_kind(cls, kind: str) -> type[Self]:
-        """Returns the model of a kind.
+        """Return the model of a kind.
 
         Raises:
             NfbenchError: the kind is unknown, and the message suggests the nearest name; or its file lacks the model.
@@ -55,7 +55,7 @@ class Kind(Model):
 
     @classmethod
     def meant_by(cls, values: Any) -> type[Self]:
-        """Returns the model of the kind that values name; this class if they name none."""
+        """Return the model of the kind that values name; this class if they name none."""
         if "kind" in cls.model_fields or not isinstance(values, Mapping):
             return cls
         kind = values.get("kind", cls.default_kind)
@@ -79,7 +79,7 @@ class Kind(Model):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """Returns the schema of all kinds, each with its own keys."""
+        """Return the schema of all kinds, each with its own keys."""
         if "kind" in cls.model_fields:
             return handler(core_schema)
         found = []

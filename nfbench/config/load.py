@@ -23,7 +23,7 @@ _RULE = re.compile(r"^\s*(?:rule|checkpoint)\s+(\w+)\s*:", re.MULTILINE)
 
 
 def read_config(path: Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Reads the keys of a configuration file and applies overrides.
+    """Read the keys of a configuration file and apply overrides.
 
     Raises:
         NfbenchError: the file is missing, empty or cannot be read; the message names it.
@@ -32,7 +32,7 @@ def read_config(path: Path, overrides: Mapping[str, Any] | None = None) -> dict[
 
 
 def load_bench(values: Mapping[str, Any], experiments_folder: Path) -> Bench:
-    """Reads all experiments and joins them with the configuration.
+    """Read all experiments and join them with the configuration.
 
     Args:
         values: keys of ``config.yaml``, with overrides from the command line.
@@ -70,7 +70,7 @@ def load_bench(values: Mapping[str, Any], experiments_folder: Path) -> Bench:
 
 
 def _read_experiment(path: Path) -> tuple[Experiment | None, list[str], set[str]]:
-    """Returns an experiment, or None; its faults; and the names that its file defines in any case."""
+    """Return an experiment, or None; its faults; and the names that its file defines in any case."""
     try:
         values = read_mapping(path)
     except NfbenchError as error:
@@ -84,7 +84,7 @@ def _read_experiment(path: Path) -> tuple[Experiment | None, list[str], set[str]
 
 
 def _name_of_a_rule(path: Path) -> str:
-    """Returns an error if a rule of the workflow has this name: each experiment becomes a rule."""
+    """Return an error if a rule of the workflow has this name: each experiment becomes a rule."""
     files = (
         [path.parents[1] / "Snakefile", *sorted((path.parents[1] / "rules").glob("*.smk"))]
         if len(path.parents) > 1
@@ -98,13 +98,13 @@ def _name_of_a_rule(path: Path) -> str:
 
 
 def _names_in(values: Mapping[str, Any]) -> set[str]:
-    """Returns the names of datasets and variants in a file with faults."""
+    """Return the names of datasets and variants in a file with faults."""
     parts = (values.get(key) for key in ("datasets", "variants"))
     return {str(name) for part in parts if isinstance(part, Mapping) for name in part}
 
 
 def _with_random_weights(part: Any) -> Any:
-    """Returns a part of the configuration with random weights for all backbones of its runs."""
+    """Return a part of the configuration with random weights for all backbones of its runs."""
     if isinstance(part, BackboneConfig):
         return part.model_copy(update={"weights": "random"})
     if isinstance(part, tuple):
@@ -124,7 +124,7 @@ def _share_runs(
     unread: Iterable[str],
     faults: list[str],
 ) -> Experiment:
-    """Returns the experiment with the grid, seeds and ``keep_models`` of the one that ``runs_of`` names."""
+    """Return the experiment with the grid, seeds and ``keep_models`` of the one that ``runs_of`` names."""
     asked = experiment.runs_of
     if asked is None:
         return experiment
@@ -149,7 +149,7 @@ class _Joined(dict[str, Any]):
         self.files: dict[str, str] = {}
 
     def add(self, found: Mapping[str, Any], file: str) -> None:
-        """Adds definitions; two definitions of one name must be equal."""
+        """Add definitions; two definitions of one name must be equal."""
         for name, value in found.items():
             if self.setdefault(name, value) != value:
                 self.faults.append(
@@ -159,7 +159,7 @@ class _Joined(dict[str, Any]):
 
 
 def _join(config: Config, experiments: Mapping[str, Experiment], paths: Mapping[str, Path], faults: list[str]) -> Bench:
-    """Joins the definitions of all files."""
+    """Join the definitions of all files."""
     kinds = ("dataset", "variant", "backbone", "list of categories for one model of")
     datasets, variants, backbones, unified = (_Joined(kind, faults) for kind in kinds)
     datasets.add(config.datasets, _CONFIG)
@@ -188,7 +188,7 @@ def _join(config: Config, experiments: Mapping[str, Experiment], paths: Mapping[
 def _faults_of_names(
     bench: Bench, own: Mapping[str, Experiment], paths: Mapping[str, Path], unread: frozenset[str]
 ) -> Iterable[str]:
-    """Yields unknown names, and tables and figures that share a name."""
+    """Yield unknown names, and tables and figures that share a name."""
     known = Known(bench.datasets, bench.variants, unread)
     sources: list[tuple[str, Config | Experiment]] = [(_CONFIG, bench.config)]
     sources += [(str(paths[name]), experiment) for name, experiment in own.items()]

@@ -23,7 +23,7 @@ MetricName = Annotated[str, AfterValidator(_is_known)]
 
 
 def metrics_in(part: Any) -> Iterator[str]:
-    """Yields all values in a part of the configuration, such as a table, that are names of metrics."""
+    """Yield all values in a part of the configuration, such as a table, that are names of metrics."""
     if isinstance(part, BaseModel):
         part = part.model_dump()
     if isinstance(part, str) and part in known_metrics():

@@ -37,7 +37,7 @@ AVERAGE = "average"
 
 
 def name_fault(name: str) -> str:
-    """Returns why a name is invalid; empty if it is valid."""
+    """Return why a name is invalid; empty if it is valid."""
     if not name:
         return "a name cannot be empty"
     if len(name) > _LONGEST:
@@ -54,7 +54,7 @@ def name_fault(name: str) -> str:
 
 
 def check_category(name: str, where: str) -> None:
-    """Checks the name of a category that was found on disk.
+    """Check the name of a category that was found on disk.
 
     Raises:
         NfbenchError: the name is invalid; the message begins with ``where`` and gives the reason.
@@ -64,7 +64,7 @@ def check_category(name: str, where: str) -> None:
 
 
 def require_known(asked: Iterable[str], known: Iterable[str], where: str, kind: str = "category") -> None:
-    """Checks that all requested names are known.
+    """Check that all requested names are known.
 
     Args:
         asked: requested names.
@@ -86,7 +86,7 @@ def _taken(name: str) -> str:
 
 
 def _is_text(value: Any) -> Any:
-    """Refuses values that YAML or Snakemake converted: the original text is lost, as when 01 becomes 1."""
+    """Refuse values that YAML or Snakemake converted: the original text is lost, as when 01 becomes 1."""
     if isinstance(value, str):
         return value
     if value is None or isinstance(value, bool | int | float) or hasattr(value, "isoformat"):
@@ -140,7 +140,7 @@ def _has_no_braces(path: str) -> str:
 
 
 def _split(value: Any) -> Any:
-    """Splits ``bottle, cable`` into two names, and refuses a number, which is a name that lost its quotes."""
+    """Split ``bottle, cable`` into two names, and refuse a number, which is a name that lost its quotes."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",")]
     if isinstance(value, bool | int | float):

@@ -54,7 +54,7 @@ class _Loader(_Fastest):
 
 
 def _mappings(first: yaml.Node | None) -> Iterator[yaml.MappingNode]:
-    """Yields each mapping in a node once; an alias is the node that it names."""
+    """Yield each mapping in a node once; an alias is the node that it names."""
     known, waiting = set(), [first]
     while waiting:
         node = waiting.pop()
@@ -76,12 +76,12 @@ _Loader.add_constructor("tag:yaml.org,2002:str", _construct_text)
 
 
 def read_yaml(text: str) -> Any:
-    """Parses YAML into text as written, or None; ``typed`` converts text without quotes to numbers."""
+    """Parse YAML into text as written, or None; ``typed`` converts text without quotes to numbers."""
     return yaml.load(text, _Loader)
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Reads a YAML file that holds a mapping.
+    """Read a YAML file that holds a mapping.
 
     Raises:
         NfbenchError: the file is missing, not UTF-8, not valid YAML, or holds no mapping; the message names it.
@@ -103,7 +103,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 def typed(value: Any) -> Any:
-    """Converts text without quotes to numbers and truth values by the rules of YAML 1.2; keeps the rest."""
+    """Convert text without quotes to numbers and truth values by the rules of YAML 1.2; keep the rest."""
     if isinstance(value, Mapping):
         return {str(key) if isinstance(key, str) else key: typed(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

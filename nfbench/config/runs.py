@@ -45,11 +45,11 @@ class Runs:
         return [backbone for block in self.grid for backbone in block.backbones]
 
     def of(self, setting: str | None) -> "Runs":
-        """Returns the runs of one setting; all runs for None."""
+        """Return the runs of one setting; all runs for None."""
         return Runs(tuple(block for block in self.grid if setting in (None, block.setting)), self.known)
 
     def of_method(self, method: str) -> "Runs":
-        """Returns the runs of one method or variant."""
+        """Return the runs of one method or variant."""
         return Runs(
             tuple(block.model_copy(update={"methods": (method,)}) for block in self.grid if method in block.methods),
             self.known,
@@ -68,7 +68,7 @@ class Runs:
 
 
 def unknown(key: str, kind: str, asked: Collection[str], known: Collection[str]) -> Iterator[str]:
-    """Yields a fault for each unknown name, with the nearest known one."""
+    """Yield a fault for each unknown name, with the nearest known one."""
     for name in asked:
         if name not in known:
             yield f"'{key}': no {kind} '{name}'{nearest(name, known)}"

@@ -51,7 +51,7 @@ class TableConfig(Kind):
         return ()
 
     def faults(self, key: str, runs: Runs) -> Iterator[str]:
-        """Yields faults that are known before anything runs: missing runs and unknown names.
+        """Yield faults that are known before anything runs: missing runs and unknown names.
 
         Args:
             key: key of the table in its file.
@@ -61,7 +61,7 @@ class TableConfig(Kind):
 
     @abstractmethod
     def make(self, name: str, source: "Source") -> "Table":
-        """Builds the table.
+        """Build the table.
 
         Args:
             name: name of the table.
@@ -80,7 +80,7 @@ class RunsTableConfig(TableConfig):
     )
 
     def faults(self, key: str, runs: Runs) -> Iterator[str]:
-        """Yields faults of the setting; if it has none, those of the other keys."""
+        """Yield faults of the setting; if it has none, those of the other keys."""
         if self.setting is None and len(runs.settings) > 1:
             yield (
                 f"'{key}': the experiment has runs of the settings {', '.join(runs.settings)}, which cannot be "
@@ -92,7 +92,7 @@ class RunsTableConfig(TableConfig):
             yield from self.faults_in_setting(key, runs.of(self.setting), runs)
 
     def faults_in_setting(self, key: str, shown: Runs, runs: Runs) -> Iterator[str]:
-        """Yields faults, given the runs of the table's setting and all runs of the experiment."""
+        """Yield faults, given the runs of the table's setting and all runs of the experiment."""
         yield from ()
 
 
@@ -110,18 +110,18 @@ class ComparedTableConfig(RunsTableConfig):
     )
 
     def faults_in_setting(self, key: str, shown: Runs, runs: Runs) -> Iterator[str]:
-        """Yields faults for datasets without runs."""
+        """Yield faults for datasets without runs."""
         yield from unknown(
             f"{key}.published_datasets", "dataset among the runs", self.published_datasets, shown.datasets
         )
 
     def published_row(self, where: Mapping[str, str], dataset: str) -> dict[str, str]:
-        """Returns the columns that identify the row of ``dataset`` in the published table."""
+        """Return the columns that identify the row of ``dataset`` in the published table."""
         named = self.published_datasets.get(dataset)
         return {"dataset": named, **where} if named else dict(where)
 
     def published_rows(self, where: Mapping[str, str] | None, datasets: Sequence[str]) -> list[dict[str, str]]:
-        """Returns ``published_row`` of several datasets, without duplicates."""
+        """Return ``published_row`` of several datasets, without duplicates."""
         rows = [] if where is None else [self.published_row(where, dataset) for dataset in datasets]
         return [row for number, row in enumerate(rows) if row not in rows[:number]]
 
@@ -141,7 +141,7 @@ class FigureConfig(Kind):
     setting: Setting | None = Field(None, description="draw only the runs of this setting")
 
     def faults(self, key: str, runs: Runs) -> Iterator[str]:
-        """Yields faults that are known before anything runs: missing runs and unknown names."""
+        """Yield faults that are known before anything runs: missing runs and unknown names."""
         if self.setting is not None:
             yield from unknown(f"{key}.setting", "runs in the setting", [self.setting], runs.settings)
         if self.needs:
@@ -151,7 +151,7 @@ class FigureConfig(Kind):
 
     @abstractmethod
     def draw(self, runs: "Sequence[DrawnRun]") -> "Figure":
-        """Draws the figure.
+        """Draw the figure.
 
         Args:
             runs: at least one run.
@@ -162,7 +162,7 @@ class FigureConfig(Kind):
 
 
 def _defining(members: Sequence[str]) -> list[str]:
-    """Returns the methods that define one of these members of ``Method``."""
+    """Return the methods that define one of these members of ``Method``."""
     package = "nfbench.methods"
     return [name for name in plugin_names(package) if plugin_defines(package, name, "METHOD", members, root="Method")]
 

@@ -18,7 +18,7 @@ class Model(BaseModel):
 
     @classmethod
     def meant_by(cls, values: Any) -> "type[Model]":
-        """Returns the model for ``values``; a subclass may choose it by the values."""
+        """Return the model for ``values``; a subclass may choose it by the values."""
         return cls
 
 
@@ -35,7 +35,7 @@ def validate(model: type[Model], values: Mapping[str, Any], source: str) -> Any:
 
 
 def find_faults(model: type[Model], values: Mapping[str, Any], source: str) -> tuple[Any, list[str]]:
-    """Returns the model of ``values``, or None if they have faults, and one line per fault."""
+    """Return the model of ``values``, or None if they have faults, and one line per fault."""
     try:
         return model.model_validate(values), []
     except ValidationError as error:
@@ -46,7 +46,7 @@ def find_faults(model: type[Model], values: Mapping[str, Any], source: str) -> t
 
 
 def printable(text: str) -> str:
-    """Returns a text with control characters escaped."""
+    """Return a text with control characters escaped."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
@@ -62,7 +62,7 @@ def _describe(entry: Mapping[str, Any], model: type[Model], values: Mapping[str,
 
 
 def _locate(model: type[Model], values: Any, location: tuple[Any, ...]) -> tuple[list[str], type[Model]]:
-    """Returns the keys that lead to an error, and the model of the last key.
+    """Return the keys that lead to an error, and the model of the last key.
 
     A location in pydantic also contains tags of a union, such as ``<list>``, and the mark ``[key]`` for an error in a
     key itself; neither is a key.

@@ -1,4 +1,4 @@
-"""Figures, written as PDF and PNG: one module for each kind, found by its file name.
+"""Figures, written as PDF and PNG: one module per kind, found by its file name.
 
-Modules with a leading underscore are what kinds are drawn with.
+Modules with a leading underscore are shared by kinds.
 """

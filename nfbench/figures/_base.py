@@ -1,6 +1,6 @@
-"""What figures share: the cells they draw, and writing them without a display.
+"""Common parts of figures: runs to draw, layout, and output without a display.
 
-Kinds are imported while the workflow is parsed: matplotlib and numpy are imported where something is drawn.
+Kinds are imported while the workflow is parsed, so matplotlib and numpy are imported only for drawing.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ COLORS = {
 GROUPS = {
     "normal": "normal",
     "anomalous": "anomalous",
-    "learned": "anomalous, learned from",
+    "learned": "anomalous, used for training",
     "pseudo": "pseudo-anomalous",
 }
 """Groups of positions, with their names in legends."""
@@ -66,11 +66,11 @@ Legend = tuple[list[Any], list[str]]
 
 _DPI = 130
 _LONGEST = 60_000
-"""Pixels of the longest side; matplotlib draws none of 2^16, and cutting to what is drawn may add a few."""
+"""Maximum pixels of a side: matplotlib cannot draw 2^16, and the tight bounding box may add a few."""
 
 
 class NothingToDraw(NfbenchError):
-    """No run has what a kind of figure shows. Where test images are missing, the figure says so in its place."""
+    """Raised if no run has data for a kind of figure. If test images are missing, a figure with a note replaces it."""
 
 
 @dataclass(frozen=True)
@@ -90,29 +90,29 @@ class DrawnRun:
 
     @property
     def contour(self) -> float:
-        """Threshold of its maps above which a contour is drawn, of a run with maps."""
+        """Threshold of the contour in maps, for a run with maps."""
         return required(self.record.contour, f"the contour of {self.cell}")
 
     def last(self, metric: str) -> float:
-        """A metric's value at the last epoch; NaN where it is undefined."""
+        """Value of a metric at the last epoch; NaN if undefined."""
         value = self.record.selections["last"].metrics[metric]
         return math.nan if value is None else value
 
     @property
     def column(self) -> Column:
-        """What has a column of its own."""
+        """Key of the run's column."""
         return self.cell.setting, self.cell.method, self.cell.backbone
 
 
 def read_runs(expected: Mapping[Cell, str], paths: Paths) -> list[DrawnRun]:
-    """Reads run records.
+    """Read run records.
 
     Args:
-        expected: cells, each with the short hash of what its evaluation is told, see ``nfbench.plan.origin``.
-        paths: where things lie.
+        expected: cells, each with the short hash of its evaluation's spec; see ``nfbench.plan.origin``.
+        paths: locations of all files.
 
     Raises:
-        NfbenchError: a record is missing, damaged, or of other settings, images or code; names it.
+        NfbenchError: a record is missing or damaged, or belongs to other settings, images or code; names it.
     """
     runs = []
     for cell, digest in expected.items():
@@ -122,24 +122,24 @@ def read_runs(expected: Mapping[Cell, str], paths: Paths) -> list[DrawnRun]:
 
 
 def columns_of(runs: Sequence[DrawnRun]) -> dict[Column, str]:
-    """Columns of the runs in their order, with their titles, which name the setting where there are several."""
+    """Columns of the runs in order, with their titles, which name the setting if there are several."""
     several = len({run.cell.setting for run in runs}) > 1
     return {run.column: f"{run.title}\n{run.cell.setting}" if several else run.title for run in runs}
 
 
 def find_run(runs: Sequence[DrawnRun], column: Column) -> DrawnRun | None:
-    """The run of a column, None where it has none here."""
+    """Return the run of a column; None if there is none."""
     return next((run for run in runs if run.column == column), None)
 
 
 def of_first_seed(runs: Sequence[DrawnRun]) -> list[DrawnRun]:
-    """The runs of the first seed, for figures that draw one run of each cell."""
+    """Runs of the first seed, for figures that draw a single seed."""
     first = min(run.cell.seed for run in runs)
     return [run for run in runs if run.cell.seed == first]
 
 
 def by_category(runs: Sequence[DrawnRun]) -> dict[tuple[str, str], list[DrawnRun]]:
-    """Groups runs by (dataset, category), in order of first appearance."""
+    """Group runs by (dataset, category), in order of first appearance."""
     grouped: dict[tuple[str, str], list[DrawnRun]] = {}
     for run in runs:
         grouped.setdefault((run.cell.dataset, run.cell.category), []).append(run)
@@ -147,7 +147,7 @@ def by_category(runs: Sequence[DrawnRun]) -> dict[tuple[str, str], list[DrawnRun
 
 
 def bands_of(runs: Sequence[DrawnRun]) -> list[tuple[str, DrawnRun]]:
-    """Runs by category and then by column, each with a title, for figures with a band of panels for each run."""
+    """Runs by category, then by column, each with a title, for figures with one band of panels per run."""
     columns, bands = columns_of(runs), []
     for category, of_category in by_category(runs).items():
         for column, title in columns.items():
@@ -158,29 +158,29 @@ def bands_of(runs: Sequence[DrawnRun]) -> list[tuple[str, DrawnRun]]:
 
 
 def level_name(level: int, count: int) -> str:
-    """A level by its place among the run's own, which backbones may count otherwise."""
+    """Name of a level by its position among the run's own levels, independent of the backbone's numbering."""
     ends = {0: ", finest", count - 1: ", coarsest"} if count > 1 else {}
     return f"level {level + 1} of {count}{ends.get(level, '')}"
 
 
 def new_figure(width: float, height: float, **options: Any) -> Figure:
-    """An empty figure in inches, for no display, that shows text as it is.
+    """Create an empty figure without a display; it shows text literally.
 
     Args:
-        width: in inches.
-        height: in inches.
-        options: of ``matplotlib.pyplot.figure``.
+        width: width in inches.
+        height: height in inches.
+        options: options of ``matplotlib.pyplot.figure``.
     """
     import matplotlib as mpl
     from matplotlib import pyplot
 
     mpl.use("agg")
-    mpl.rcParams["text.parse_math"] = False  # dollar signs, braces and backslashes of names are no formulas
+    mpl.rcParams["text.parse_math"] = False  # dollar signs, braces and backslashes in names are not formulas
     return pyplot.figure(figsize=(width, height), **options)
 
 
 def note_figure(text: str) -> Figure:
-    """A figure that is one line of text, where there is nothing to draw."""
+    """Create a figure with one line of text, used if there is nothing to draw."""
     figure = new_figure(max(4.0, 0.075 * len(text)), 0.6)
     figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=8, color=COLORS["neutral"])
     return figure
@@ -195,16 +195,16 @@ def draw_grid(
     *,
     sharey: bool = False,
 ) -> Figure:
-    """Draws a grid of panels, one row per category, with one legend above.
+    """Draw a grid of panels, one row per category, with one legend above.
 
     Args:
-        runs: what to draw.
+        runs: runs to draw.
         columns: titles of the columns.
-        draw: draws the runs of a category into the panel of a column; gives handles and labels of the legend, None for
-            an empty panel.
+        draw: draws the runs of a category into the panel of a column; returns handles and labels of the legend, or None
+            for an empty panel.
         panel: width and height of a panel in inches.
         labels: x label of the bottom panels, and y label of the first column, after dataset and category.
-        sharey: give all panels one y axis.
+        sharey: share one y axis among all panels.
     """
     grouped = by_category(runs)
     figure = new_figure(panel[0] * len(columns), panel[1] * len(grouped))
@@ -227,7 +227,7 @@ def draw_grid(
 
 
 def legend_above(figure: Figure, shown: Legend, bands: Mapping[Axes, str] | None = None) -> None:
-    """Arranges the figure with one legend above all axes, where it covers nothing.
+    """Arrange the figure with one legend above all axes, without overlap.
 
     Args:
         figure: the figure.
@@ -246,10 +246,10 @@ def legend_above(figure: Figure, shown: Legend, bands: Mapping[Axes, str] | None
 
 
 def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
-    """Writes a figure under each path, in the format of its ending, and closes it.
+    """Write a figure to each path, in the format of its extension, and close it.
 
-    A figure that would be too large is written at a lower resolution.
-    All text is shown as it is; control characters, and bytes of names that are not UTF-8, by their numbers.
+    Figures that would be too large are written at a lower resolution.
+    Text is shown literally; control characters, and bytes of names that are not UTF-8, appear as numbers.
     """
     from matplotlib import pyplot, rcParams
     from matplotlib.text import Text
@@ -260,7 +260,7 @@ def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
         remove_stale(folder)
     if figure.get_layout_engine():
         figure.draw_without_rendering()
-        figure.set_layout_engine(None)  # arranged once, not for each file again
+        figure.set_layout_engine(None)  # arrange once, not for each file
     box = figure.get_tightbbox().padded(rcParams["savefig.pad_inches"])
     dpi = min(_DPI, _LONGEST / max(figure.get_size_inches()))
     for path in paths:

@@ -1,4 +1,4 @@
-"""What figures of examples have in common."""
+"""Common parts of figures with example images."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["Example", "draw_example", "examples_of"]
 
 @dataclass(frozen=True)
 class Example:
-    """A test image, with what runs keep of it.
+    """A test image, and the maps that runs keep of it.
 
     Attributes:
         entry: the image.
         label: its dataset, category and kind of defect.
-        kept: number of the column, run, the run's maps by name and the number of this image among them; none of a run
-            that is missing, or keeps no maps of the image since it made use of it.
+        kept: number of the column, run, the run's maps by name, and the image's number among them. Runs that are
+            missing, or that used the image and keep no maps of it, have no entry.
     """
 
     entry: Entry
@@ -37,11 +37,11 @@ class Example:
 
 
 def examples_of(runs: Sequence[DrawnRun], examples: Mapping[Path, Examples]) -> Iterator[Example]:
-    """Examples of the first run of each category, with what all runs keep of them.
+    """Yield the examples of the first run of each category, with the maps that all runs keep of them.
 
     Args:
-        runs: runs of one seed, whose columns are numbered.
-        examples: what they keep, by folder.
+        runs: runs of one seed; their columns are numbered.
+        examples: kept maps by folder.
     """
     columns = columns_of(runs)
     for (dataset, category), of_category in by_category(runs).items():
@@ -57,7 +57,7 @@ def examples_of(runs: Sequence[DrawnRun], examples: Mapping[Path, Examples]) -> 
 
 
 def draw_example(axes: Sequence[Axes], entry: Entry, label: str) -> None:
-    """Draws an image and its ground truth on the first two of ``axes``, and takes the ticks off all."""
+    """Draw an image and its ground truth on the first two of ``axes``, and remove all ticks."""
     import numpy as np
 
     axes[0].imshow(read_checked_image(entry))

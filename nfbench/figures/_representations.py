@@ -1,4 +1,4 @@
-"""What figures of representations have in common."""
+"""Common parts of figures of representations."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["MEMBERS", "WHAT", "read_shown"]
 
 MEMBERS = ("representations", "position_log_likelihoods")
-"""Methods of ``Method``: one that has neither of its own makes no representations."""
+"""Members of ``Method``; a method that overrides neither has no representations."""
 
 WHAT = "representations of positions"
 
 
 def read_shown(kind: str, runs: Sequence[DrawnRun]) -> dict[Path, tuple[DrawnRun, list[Representation]]]:
-    """Runs of the first seed that have representations, with these, by folder.
+    """Read runs of the first seed that have representations, and the representations, by folder.
 
     Raises:
         NfbenchError: no run has representations; names the ``kind`` of figure.
@@ -31,4 +31,4 @@ def read_shown(kind: str, runs: Sequence[DrawnRun]) -> dict[Path, tuple[DrawnRun
     found = {run.folder: (run, read_representations(run.folder)) for run in of_first_seed(runs)}
     if shown := {folder: (run, kept) for folder, (run, kept) in found.items() if kept}:
         return shown
-    raise NfbenchError(f"a figure of kind '{kind}' needs a method that has {WHAT}, such as simplenet or nfad")
+    raise NfbenchError(f"a figure of kind '{kind}' needs a method with {WHAT}, such as simplenet or nfad")

@@ -25,16 +25,16 @@ _OUTLINE = "#ff2d2d"
 _IMAGES, _VIEWS = 3, 6
 
 SeedOf = Callable[[int, int], int]
-"""Seed of a variant, by the number of its image and its own."""
+"""Seed of a variant, from the numbers of image and variant."""
 
 
 class AnomaliesFigure(FigureConfig):
-    """A contact sheet of the images that pseudo-anomalies make."""
+    """A contact sheet of pseudo-anomalies."""
 
     kind: Literal["anomalies"] = "anomalies"
 
     def draw(self, runs: Sequence[DrawnRun]) -> Figure:
-        """A contact sheet for each generator and category of the runs, of the first seed, as a cache has the variants.
+        """Draw a contact sheet per generator and category, for the first seed, with the variants of a cache.
 
         Raises:
             NfbenchError: no run was trained with pseudo-anomalies, or an image has changed since.
@@ -68,15 +68,15 @@ class AnomaliesFigure(FigureConfig):
 
 
 def contact_sheet(generator: AnomalyGenerator, count: int, views: int, seed_of: SeedOf) -> Figure:
-    """One row per image, one column per variant; the outline encloses all pixels that the mask marks at all.
+    """Draw one row per image and one column per variant; the outline encloses all pixels with a nonzero mask.
 
-    Below each variant stands the share of the image that is marked.
+    The marked share of the image is below each variant.
 
     Args:
-        generator: what makes the variants.
-        count: number of images, spread evenly over those of the generator; all where it has fewer.
-        views: number of variants of each image.
-        seed_of: gives the seeds.
+        generator: generator of the variants.
+        count: number of images, spread evenly over those of the generator; all if it has fewer.
+        views: number of variants per image.
+        seed_of: returns the seeds.
     """
     height = _height(min(count, len(generator)))
     figure = new_figure(_CELL * views + 0.5, height, layout="constrained")
@@ -110,7 +110,7 @@ def _draw(axis: Axes, made: Synthetic) -> None:
     axis.set_yticks([])
     marked = made.mask > 0
     axis.set_xlabel(f"{100 * marked.mean():.1f} %" if marked.any() else "clean", fontsize=6, labelpad=1)
-    if marked.any():  # padded, so that the outline closes at the frame
+    if marked.any():  # padded so that the outline closes at the frame
         places = np.arange(-1, marked.shape[1] + 1), np.arange(-1, marked.shape[0] + 1)
         axis.contour(*places, np.pad(marked, 1), levels=[0.5], colors=[_OUTLINE], linewidths=0.8)
         axis.set_xlim(-0.5, marked.shape[1] - 0.5)

@@ -1,4 +1,4 @@
-"""Do the latents of normal images follow their chi-square? Quantiles against quantiles."""
+"""Q-Q plots of latents: do normal images follow the expected chi-square distribution?"""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ _STYLES = {"training": "--", "test": "-"}
 
 
 class CalibrationFigure(FigureConfig):
-    """Quantiles of the latents of normal images against those of their chi-square."""
+    """Quantiles of the latents of normal images against those of the chi-square distribution."""
 
     kind: Literal["calibration"] = "calibration"
 
     def draw(self, runs: Sequence[DrawnRun]) -> Figure:
-        """One row per category, one column per method; first seed.
+        """Draw one row per category and one column per method, for the first seed.
 
-        Quantiles of ``sum_c z_c^2 / C`` over the positions of normal images, against those of chi-square with C degrees
-        of freedom, by scale. On the diagonal the model is right; above it, images vary more than the model expects.
+        Quantiles of ``sum_c z_c^2 / C`` over the positions of normal images, against those of the chi-square
+        distribution with C degrees of freedom, by scale. On the diagonal, the model is right; above it, images vary
+        more than the model expects.
         """
         shown = [run for run in of_first_seed(runs) if read_rows(Quantile, run.folder)]
         if not shown:

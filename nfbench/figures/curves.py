@@ -25,7 +25,7 @@ class CurvesFigure(FigureConfig):
     kind: Literal["curves"] = "curves"
 
     def draw(self, runs: Sequence[DrawnRun]) -> Figure:
-        """One row per category, one column per method on each backbone; all seeds, one line each.
+        """Draw one row per category and one column per method and backbone, with one line per seed.
 
         Left axis: training loss and held-out negative log-likelihood, both in nats per dimension up to a constant.
         Right axis: AUROC of the kept checkpoints on the test set.
@@ -47,7 +47,7 @@ class CurvesFigure(FigureConfig):
 
 
 def _draw(axis: Axes, runs: Sequence[DrawnRun]) -> Axes:
-    """Draws one category and method; returns the axis of the AUROC."""
+    """Draw one category and method; return the axis of the AUROC."""
     right = axis.twinx()
     for number, run in enumerate(runs):
         history = read_rows(Epoch, run.training_folder)
@@ -56,7 +56,7 @@ def _draw(axis: Axes, runs: Sequence[DrawnRun]) -> Axes:
         axis.plot(epochs, [row.loss for row in history], color=COLORS["neutral"], lw=1, **label)
         held_out = [row.val_log_likelihood for row in history if row.val_log_likelihood is not None]
         if held_out:
-            # the loss leaves the constant log(2 pi) / 2 out
+            # the loss omits the constant log(2 pi) / 2
             losses = [-value - 0.918938533 for value in held_out]
             label = {"label": "held-out normal images"} if number == 0 else {}
             axis.plot(epochs, losses, color=COLORS["normal"], lw=1, ls="--", **label)

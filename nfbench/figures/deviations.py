@@ -1,4 +1,4 @@
-"""Standard deviation of each dimension of features before and after a method has changed them."""
+"""Standard deviations of feature dimensions before and after a method transforms them."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _LARGEST = 0.995
 
 
 class DeviationsFigure(FigureConfig):
-    """Histograms of the standard deviations of dimensions, before and after a method has changed them."""
+    """Histograms of the standard deviations of feature dimensions before and after a method transforms them."""
 
     needs, drawn = MEMBERS, WHAT
 
     kind: Literal["deviations"] = "deviations"
 
     def draw(self, runs: Sequence[DrawnRun]) -> Figure:
-        """One row per category and method, a column per level, fine to coarse; first seed.
+        """Draw one row per category and method and one column per level, fine to coarse, for the first seed.
 
         A panel has histograms of the standard deviations of all dimensions over positions of normal training images, in
-        the first representation and in the last one, such as before and after SimpleNet's adaptor. Dimensions beyond
-        the 99.5 % quantile are counted at the right end. Methods without representations are left out.
+        the first and the last representation, such as before and after SimpleNet's adaptor. Dimensions above the 99.5 %
+        quantile are counted in the last bin. Methods without representations are left out.
 
         Raises:
             NfbenchError: no run of the first seed has representations.

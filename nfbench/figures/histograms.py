@@ -26,7 +26,7 @@ class HistogramsFigure(FigureConfig):
     kind: Literal["histograms"] = "histograms"
 
     def draw(self, runs: Sequence[DrawnRun]) -> Figure:
-        """One row per category, one column per method on each backbone; the method's own image score, first seed."""
+        """Draw the method's own image score: one row per category, one column per method and backbone, first seed."""
         shown = of_first_seed(runs)
         return draw_grid(shown, columns_of(shown), _draw, (3.4, 2.1), ("image score", "share of images"))
 

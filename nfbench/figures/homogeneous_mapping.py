@@ -1,4 +1,4 @@
-"""One model for each category compared with one for all: do normal and anomalous positions become equally likely?"""
+"""One model per category compared with one for all: do normal and anomalous positions become equally likely?"""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ Rows = list[Bin]
 
 
 class HomogeneousMappingFigure(FigureConfig):
-    """Log-likelihoods and losses of one model for each category and of one model for all."""
+    """Log-likelihoods and losses of one model per category and of one model for all categories."""
 
     kind: Literal["homogeneous_mapping"] = "homogeneous_mapping"
 
     def draw(self, runs: Sequence[DrawnRun]) -> Figure:
-        """One column per method, one row per category, and the training losses below; first seed.
+        """Draw one column per method and one row per category, with training losses below, for the first seed.
 
         A panel has histograms of the log-likelihoods of test positions after training, in nats per dimension, at the
-        middle level: of the model of the category upwards, of the model of all categories downwards. The overlap is the
-        area that the histograms of normal and anomalous positions share, 1 where they are the same. The lowest percent
-        of each histogram may lie outside of its panel. Methods without likelihoods of positions are left out.
+        middle level: upwards for the model of the category, downwards for the model of all categories. The overlap is
+        the common area of the histograms of normal and anomalous positions; 1 means that they are equal. The lowest
+        percent of each histogram may be outside the panel. Methods without likelihoods of positions are left out.
 
         Raises:
             NothingToDraw: no method has likelihoods of positions in both settings.
@@ -105,7 +105,7 @@ def _draw_histograms(axis: Axes, by_setting: dict[str, Rows]) -> None:
 
 
 def _draw_losses(axis: Axes, runs: Sequence[DrawnRun]) -> None:
-    """The loss of each one-class model, and once that of the model of all categories."""
+    """Draw the loss of each one-class model, and the loss of the model of all categories once."""
     for run in {run.training_folder: run for run in runs}.values():
         history = read_rows(Epoch, run.training_folder)
         unified = run.cell.setting == "unified"

@@ -38,10 +38,11 @@ class LikelihoodsFigure(FigureConfig):
     kind: Literal["likelihoods"] = "likelihoods"
 
     def draw(self, runs: Sequence[DrawnRun]) -> Figure:
-        """Two rows per category and method, before and after training; a column per level, fine to coarse; first seed.
+        """Draw two rows per category and method, before and after training, one column per level, for the first seed.
 
-        Each panel has histograms of the log-likelihoods of positions in nats per dimension, of ``likelihoods.csv``.
-        Panels have axes of their own, since training moves likelihoods by far more than what sets the groups apart.
+        Levels are fine to coarse. Each panel has histograms of position log-likelihoods in nats per dimension, from
+        ``likelihoods.csv``. Panels have separate axes, because training changes likelihoods much more than they differ
+        between groups.
 
         Methods without likelihoods of positions are left out.
 
@@ -54,8 +55,8 @@ class LikelihoodsFigure(FigureConfig):
         shown = [run for run in of_first_seed(runs) if run.folder in histograms]
         if not shown:
             raise NothingToDraw(
-                "a figure of kind 'likelihoods' needs a method that leaves likelihoods.csv, one with likelihoods of "
-                "positions that may learn from anomalies: sanflow, nfad or bgad"
+                "a figure of kind 'likelihoods' needs a method that writes likelihoods.csv, with likelihoods of "
+                "positions and support for anomalies: sanflow, nfad or bgad"
             )
         bands = bands_of(shown)
         levels = sorted({row.level for rows in histograms.values() for row in rows})
@@ -73,7 +74,7 @@ class LikelihoodsFigure(FigureConfig):
 
 
 def _draw_run(axes: NDArray[np.object_], rows: Sequence[Bin], levels: Sequence[int]) -> None:
-    """The panels of one run: before training above, after training below."""
+    """Draw the panels of one run: before training above, after training below."""
     count = 1 + max(row.level for row in rows)
     for row, moment in zip(axes, _MOMENTS, strict=True):
         for axis, level in zip(row, levels, strict=True):
@@ -93,7 +94,7 @@ def _draw(axis: Axes, rows: Sequence[Bin]) -> None:
         if not bins:
             continue
         edges = sorted({edge for ends in bins for edge in ends})
-        shares = [bins.get(ends, 0.0) for ends in pairwise(edges)]  # bins that are left out are empty
+        shares = [bins.get(ends, 0.0) for ends in pairwise(edges)]  # missing bins are empty
         axis.stairs(shares, edges, fill=True, color=COLORS[group], alpha=_ALPHA)
         axis.stairs(shares, edges, color=COLORS[group], lw=0.8)
     axis.margins(x=0.02)

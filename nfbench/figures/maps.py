@@ -1,4 +1,4 @@
-"""Examples: image, ground truth, and for each method its anomaly map with a contour."""
+"""Examples: image, ground truth, and the anomaly map of each method with a contour."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class MapsFigure(FigureConfig):
     kind: Literal["maps"] = "maps"
 
     def draw(self, runs: Sequence[DrawnRun]) -> Figure:
-        """One row per example image, two columns per method on each backbone; the first seed of each is drawn.
+        """Draw one row per example image and two columns per method and backbone, for the first seed of each.
 
-        Maps share one scale per category and method. The contour encloses what scores above the 99.9 % quantile of the
-        pixels of held-out normal images (training images where none were held out). The examples are those of the first
-        run; a run that is missing, or keeps no map of an example since it made use of that image, has nothing there.
+        Maps share one scale per category and method. The contour encloses scores above the 99.9 % quantile of the
+        pixels of held-out normal images (of training images if none were held out). The examples are those of the first
+        run. Panels of missing runs, and of runs that used the image and keep no map of it, are empty.
         """
         from nfbench.results.examples import read_examples
 
         shown = of_first_seed(runs)
         examples = [*examples_of(shown, {run.folder: read_examples(run.folder) for run in shown})]
         if not examples:
-            raise NothingToDraw("a figure of kind 'maps' needs test images, and there are none")
+            raise NothingToDraw("a figure of kind 'maps' needs test images, but there are none")
         n_columns = 2 + 2 * len(columns_of(shown))
         figure = new_figure(_CELL * n_columns, _CELL * len(examples))
         axes = figure.subplots(len(examples), n_columns, squeeze=False)

@@ -1,4 +1,4 @@
-"""Where a method puts normal positions, anomalies that it has learned from, and others: planes of largest variance."""
+"""Projections of normal positions, training anomalies and other anomalies on planes of largest variance."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class ProjectionsFigure(FigureConfig):
     kind: Literal["projections"] = "projections"
 
     def draw(self, runs: Sequence[DrawnRun]) -> Figure:
-        """One row per category, method and representation, a column per level, fine to coarse; first seed.
+        """Draw one row per category, method and representation, and one column per level, for the first seed.
 
-        A panel has at most 300 normal, anomalous, and learned anomalous positions each, by their first two principal
-        components. The outermost percent on each side lies at the border. Methods without representations are left out,
-        as are runs without masks.
+        Levels are fine to coarse. A panel shows the first two principal components of at most 300 positions per group:
+        normal, anomalous, and anomalous in training. The outermost percent on each side is moved to the border. Methods
+        without representations and runs without masks are left out.
 
         Raises:
             NothingToDraw: no run of the first seed has representations and masks.
@@ -54,7 +54,7 @@ class ProjectionsFigure(FigureConfig):
         shown = {folder: (run, found) for folder, (run, found) in everything if all(len(one.points) for one in found)}
         drawn = {str(group) for _, found in shown.values() for one in found for group in one.groups}
         if not drawn:
-            raise NothingToDraw("a figure of kind 'projections' needs images with masks, and there are none")
+            raise NothingToDraw("a figure of kind 'projections' needs images with masks, but there are none")
         bands = bands_of([run for run, _ in shown.values()])
         rows = [row for title, run in bands for row in _rows(title, shown[run.folder][1])]
         count = max(len(found) for _, found in rows)
@@ -74,7 +74,7 @@ class ProjectionsFigure(FigureConfig):
 
 
 def _rows(title: str, found: Sequence[Representation]) -> Iterator[tuple[str, list[Representation]]]:
-    """The levels of each representation of a run, with the title above, which the first one alone has."""
+    """Yield the levels of each representation of a run with its heading; only the first heading has the title."""
     for number, name in enumerate(dict.fromkeys(one.name for one in found)):
         yield "" if number else title, [one for one in found if one.name == name]
 

@@ -1,4 +1,4 @@
-"""Searches: the values of the trials in their order, and how much each dimension matters."""
+"""Searches: values of the trials in order, and importances of the dimensions."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _JUDGED_BY = {"validation": "validation split", "test": "THE TEST SET"}
 
 
 class SearchFigure(FigureConfig):
-    """History of a search, and how much its dimensions matter."""
+    """History of a search, and importances of its dimensions."""
 
     kind: Literal["search"] = "search"
 
     def draw(self, runs: Sequence[DrawnRun]) -> Figure:
-        """One row per study: left its history, right the importances of its dimensions by fANOVA.
+        """Draw one row per study: its history on the left, fANOVA importances of its dimensions on the right.
 
         Raises:
-            NfbenchError: no run has settings that were searched for.
+            NfbenchError: no run has settings from a search.
         """
         searched = [(run, run.study) for run in runs if run.record.search and run.study]
         if not searched:
-            raise NfbenchError("a figure of the kind 'search' needs variants with a 'search' in the grid")
+            raise NfbenchError("a figure of kind 'search' needs variants with a 'search' in the grid")
         studies = {path: read_study(path) for path in dict.fromkeys(path for _, path in searched)}
         for run, path in searched:
             if run.record.specs.study != studies[path].spec:
-                raise NfbenchError(f"{path} is not the search that {run.cell} takes its settings from; search again")
+                raise NfbenchError(f"{path} is not the search behind the settings of {run.cell}; search again")
         figure = new_figure(9, 2.5 * len(studies), layout="constrained")
         axes = figure.subplots(len(studies), 2, squeeze=False, width_ratios=(3, 2))
         for (left, right), record in zip(axes, studies.values(), strict=True):

@@ -1,4 +1,4 @@
-"""A contrario segmentation, in the manner of U-Flow's Figures 5 and 6."""
+"""A contrario segmentation, as in U-Flow's Figures 5 and 6."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class SegmentationFigure(FigureConfig):
     )
 
     def draw(self, runs: Sequence[DrawnRun]) -> Figure:
-        """One row per example, first seed, methods that have an NFA; below, each method's most anomalous normal images.
+        """Draw one row per example, then each method's most anomalous normal images, for methods with NFA, first seed.
 
-        Per method: anomaly map, log10 NFA (white at 0, red below, where it is meaningful), and for each of ``nfa`` the
-        image with the automatic mask filled, and the outline of the mask at the threshold that is best on the test set.
-        Above stands in how many of the normal test images of all categories there is a false alarm. A method that keeps
-        no map of an example, since it made use of that image, has nothing there.
+        Each method has its anomaly map, log10 NFA (white at 0, red below 0, where regions are meaningful), and for each
+        value of ``nfa`` the image with the automatic mask filled and the outline of the mask at the best threshold on
+        the test set. The title counts the normal test images of all categories with a false alarm. Panels of methods
+        that used the image and keep no map of it are empty.
         """
         from matplotlib.lines import Line2D
         from matplotlib.patches import Patch
@@ -70,7 +70,7 @@ class SegmentationFigure(FigureConfig):
         of_first = {key: examples[category_runs[0].folder] for key, category_runs in grouped.items()}
         n_rows = sum(len(first.images) + len(first.suspects) for first in of_first.values())
         if not n_rows:
-            raise NothingToDraw("a figure of kind 'segmentation' needs test images, and there are none")
+            raise NothingToDraw("a figure of kind 'segmentation' needs test images, but there are none")
         figure = new_figure(_CELL * n_columns, _CELL * n_rows)
         axes = figure.subplots(n_rows, n_columns, squeeze=False)
         for axis in axes.flat:
@@ -87,7 +87,7 @@ class SegmentationFigure(FigureConfig):
                 suspect = rank >= 0
                 kind = "good, of highest score" if suspect else entries[index].defect
                 label = f"{dataset}\n{category}\n{kind}"
-                if suspect:  # images that differ from method to method
+                if suspect:  # these images differ by method
                     row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7)
                 else:
                     draw_example(row, entries[index], label)
@@ -114,7 +114,7 @@ class SegmentationFigure(FigureConfig):
 
 
 def _alarms(runs: Sequence[DrawnRun], nfa: float) -> str:
-    """How many normal test images of all runs have a false alarm; regions are known up to NFA < 1."""
+    """Count the normal test images of all runs with a false alarm; only regions with NFA < 1 are known."""
     regions = [(run.cell, row) for run in runs for row in read_rows(DetectedRegion, run.folder) if row.map == "nfa"]
     alarmed = {(cell, row.image) for cell, row in regions if not row.label and row.log_nfa < math.log10(nfa)}
     total = sum(run.record.data.n_test_normal for run in runs)
@@ -137,7 +137,7 @@ def _draw(
     score_map, log_nfa = (
         resize_map(maps[name][number].astype(np.float32), entry.height, entry.width) for name in ("maps", "nfa")
     )
-    # the scales end where it no longer matters how far beyond: maps and log NFA of flows may have a heavy tail
+    # limit the scales, because maps and log NFA of flows may have heavy tails
     low, high = float(maps["maps"].min()), float(maps["maps"].max())
     if run.contour > low:
         high = min(high, low + 3 * (run.contour - low))
@@ -152,7 +152,7 @@ def _draw(
 
 
 def _draw_mask(axis: Axes, entry: Entry, log_nfa: np.ndarray, limit: float, oracle: float | None) -> None:
-    """The image with the mask below ``limit`` filled, and the outline of the one below ``oracle``."""
+    """Draw the image with the mask below ``limit`` filled, and the outline of the mask below ``oracle``."""
     import numpy as np
     from matplotlib.colors import to_rgb
     from matplotlib.patches import Rectangle

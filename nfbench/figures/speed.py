@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FIGURE", "SpeedFigure"]
 
-# Okabe and Ito's palette without its yellow, which is pale on white
+# Okabe and Ito's palette without yellow, which is too pale on white
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "os^DvPX*<>hp"
 _MARKER_SIZE = 8
@@ -36,7 +36,7 @@ _ANCHORS = {1: ("left", "bottom"), 0: ("center", "center"), -1: ("right", "top")
 
 
 class _Point(NamedTuple):
-    """A method: images per second, image AUROC in percent, and its standard deviation over seeds, NaN for one seed."""
+    """A method: images per second, image AUROC in percent, and standard deviation over seeds (NaN for one seed)."""
 
     label: str
     speed: float
@@ -54,16 +54,16 @@ class SpeedFigure(FigureConfig):
 
     @property
     def shows_latency(self) -> bool:
-        """Where points stand by it."""
+        """Whether speed is measured by latency."""
         return self.by == "latency"
 
     def draw(self, runs: Sequence[DrawnRun]) -> Figure:
-        """Images per second on a log axis against image AUROC of the last epoch, as measured.
+        """Draw image AUROC of the last epoch against measured images per second on a log axis.
 
-        Inference is the extraction of features and the scoring of features together, ``1 / (1 / extract + 1 / score)``;
-        by latency, the inverse of the median time of a single image.
-        Both axes show means over the categories that all methods have and over seeds; error bars are the standard
-        deviation over seeds. A method whose backbone has another size for other categories is one point.
+        Throughput is that of extraction and scoring together, ``1 / (1 / extract + 1 / score)``; for ``latency``, it is
+        the inverse of the median time of a single image. Both axes show means over the categories that all methods have
+        and over seeds; error bars are the standard deviation over seeds. A method whose backbone has several input
+        sizes, by category, is one point.
         """
         measured = [run for run in runs if not math.isnan(run.last(_METRIC.name))]
         if not measured:
@@ -75,8 +75,8 @@ class SpeedFigure(FigureConfig):
         chosen = {label: [run for run in found if _category(run) in common] for label, found in methods.items()}
         if self.by == "latency" and any(run.record.latency is None for found in chosen.values() for run in found):
             raise NfbenchError(
-                "the latency of a run was not measured: it was scored before a figure asked for it, or the weights of "
-                "its backbone were not there; delete its run.json, and 'snakemake' makes it again"
+                "the latency of a run was not measured: it was scored before a figure needed it, or the weights of "
+                "its backbone were missing; delete its run.json and run 'snakemake'"
             )
         points = [_point(label, found, self._seconds) for label, found in chosen.items()]
         figure = new_figure(7.5, 5)
@@ -90,7 +90,7 @@ class SpeedFigure(FigureConfig):
         return figure
 
     def _seconds(self, record: RunRecord) -> float:
-        """Of an image."""
+        """Seconds per image."""
         if self.by == "latency":
             return 1e-3 * required(record.latency, "the latency").ms
         return 1 / record.images_per_second["extract"] + 1 / record.images_per_second["score"]
@@ -101,7 +101,7 @@ def _category(run: DrawnRun) -> tuple[str, str]:
 
 
 def _by_method(runs: Sequence[DrawnRun]) -> dict[str, list[DrawnRun]]:
-    """Runs by what a point stands for, a method on a backbone, under the label that tells them apart."""
+    """Group runs by point, a method on a backbone, under a distinct label."""
     groups: dict[tuple[str, str], list[DrawnRun]] = {}
     for run in runs:
         groups.setdefault((run.cell.method, run.cell.backbone.partition("@")[0]), []).append(run)
@@ -131,7 +131,7 @@ def _point(label: str, runs: Sequence[DrawnRun], seconds_of: Callable[[RunRecord
 
 
 def _arrange(axis: Axes, runs: Sequence[DrawnRun], categories: Sequence[tuple[str, str]], by: str) -> None:
-    """Scales, and labels that say what was measured, on what and by what."""
+    """Set scales, and labels that name metric, data and machine."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axis.set_xscale("log")
@@ -162,7 +162,7 @@ def _arrange(axis: Axes, runs: Sequence[DrawnRun], categories: Sequence[tuple[st
 
 
 def _label(figure: Figure, axis: Axes, points: Sequence[_Point]) -> None:
-    """Writes each label as near its point as it covers neither points nor other labels."""
+    """Place each label as close to its point as possible without covering points or other labels."""
     figure.tight_layout()
     figure.canvas.draw()
     taken = [_extent(axis, point) for point in points]
@@ -171,7 +171,7 @@ def _label(figure: Figure, axis: Axes, points: Sequence[_Point]) -> None:
 
 
 def _extent(axis: Axes, point: _Point) -> Bbox:
-    """The pixels of a marker and its error bar."""
+    """Pixel box of a marker and its error bar."""
     from matplotlib.transforms import Bbox
 
     spread = 0 if math.isnan(point.std) else point.std
@@ -181,9 +181,9 @@ def _extent(axis: Axes, point: _Point) -> Bbox:
 
 
 def _place(axis: Axes, point: _Point, taken: Sequence[Bbox]) -> Bbox:
-    """Writes a label at the nearest place where it covers none of ``taken``, and returns its pixels.
+    """Place a label at the nearest free place, outside the boxes ``taken``; return its pixel box.
 
-    Where there is no such place, it stands to the right of its point.
+    Without a free place, the label is to the right of its point.
     """
     for distance, (x, y) in product(_DISTANCES, _DIRECTIONS):
         text = _write(axis, point, distance, x, y)
@@ -196,7 +196,7 @@ def _place(axis: Axes, point: _Point, taken: Sequence[Bbox]) -> Bbox:
 
 
 def _write(axis: Axes, point: _Point, distance: float, x: int, y: int) -> Annotation:
-    """A label at a distance in points, in the direction of ``x`` and ``y``; with a line where it is not close by."""
+    """Draw a label at a distance in points, in the direction of ``x`` and ``y``; distant labels get a line."""
     line = {"arrowstyle": "-", "lw": 0.5, "color": COLORS["neutral"], "shrinkA": 0, "shrinkB": 0}
     return axis.annotate(
         point.label,
@@ -211,10 +211,10 @@ def _write(axis: Axes, point: _Point, distance: float, x: int, y: int) -> Annota
 
 
 def _pixels(text: Annotation) -> Bbox:
-    """What the words of a label cover, without its line."""
+    """Pixel box of a label's text, without its line."""
     from matplotlib.text import Text
 
-    text.get_window_extent()  # places the words
+    text.get_window_extent()  # places the text
     return Text.get_window_extent(text)
 
 

@@ -1,4 +1,4 @@
-"""Mean IoU as a function of the threshold, in the manner of U-Flow's Figure 7."""
+"""Mean IoU against the threshold, as in U-Flow's Figure 7."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class ThresholdsFigure(FigureConfig):
     kind: Literal["thresholds"] = "thresholds"
 
     def draw(self, runs: Sequence[DrawnRun]) -> Figure:
-        """One row per category; per method the curves of its anomaly map and of its log-NFA map, first seed.
+        """Draw one row per category, with the curves of each method's anomaly map and log-NFA map, for the first seed.
 
-        Marked are the best threshold over all images and the one chosen without anomalies: NFA < 1, or one false
-        positive pixel per normal image; the axis names these images.
+        Markers show the best threshold over all images and the one chosen without anomalies: NFA < 1, or one false
+            positive pixel per normal image; the axis label names these images.
         """
         shown = [run for run in of_first_seed(runs) if read_rows(MeanIou, run.folder)]
         if not shown:
-            raise NothingToDraw("a figure of kind 'thresholds' needs images with masks, and there are none")
+            raise NothingToDraw("a figure of kind 'thresholds' needs images with masks, but there are none")
         columns = {(column, name): title for column, title in columns_of(shown).items() for name in _MAPS}
         return draw_grid(shown, columns, _draw, (2.9, 2.2), ("", "mean IoU"), sharey=True)
 
@@ -73,7 +73,7 @@ def _draw(axis: Axes, runs: Sequence[DrawnRun], panel: tuple[Column, str]) -> Le
         axis.plot(x, [getattr(row, aggregation) for row in rows], color=color, lw=1.2, label=_LABELS[aggregation])
     thresholds = run.record.segmentation.thresholds
     sign = -1 if name == "nfa" else 1
-    best = sign * thresholds[optimum] if optimum in thresholds else x[-1]  # nothing detected may be best
+    best = sign * thresholds[optimum] if optimum in thresholds else x[-1]  # detecting nothing may be best
     automatic = 0.0 if name == "nfa" else thresholds["fair"]
     axis.plot(best, run.last(optimum), "*", color="black", ms=9, label="best on the test set")
     axis.plot(automatic, run.last(chosen), "o", color="black", ms=5, label="chosen without anomalies")

@@ -1,4 +1,4 @@
-"""Predicted variances next to the image. They motivate SANFlow: what varies among normal images may deviate."""
+"""Predicted variances next to the image, as in SANFlow: regions that vary among normal images may deviate."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class VariancesFigure(FigureConfig):
     kind: Literal["variances"] = "variances"
 
     def draw(self, runs: Sequence[DrawnRun]) -> Figure:
-        """One row per example image, a column per method that predicts variances; first seed.
+        """Draw one row per example image and one column per method that predicts variances, for the first seed.
 
-        Colours are logarithmic, with one scale per category and method, which ends at the outermost 0.5 % of the pixels
-        of its examples. The examples are those of the category's first run.
+        Colours are logarithmic, with one scale per category and method that cuts the outermost 0.5 % of its examples'
+        pixels. The examples are those of the category's first run.
 
         Raises:
             NothingToDraw: no run of the first seed has predicted variances.
@@ -43,7 +43,7 @@ class VariancesFigure(FigureConfig):
         everything = {run.folder: read_examples(run.folder) for run in of_first_seed(runs)}
         shown = [run for run in of_first_seed(runs) if "variances" in everything[run.folder].maps]
         if not shown:
-            raise NothingToDraw("a figure of kind 'variances' needs a run that predicts variances, and there is none")
+            raise NothingToDraw("a figure of kind 'variances' needs a run that predicts variances, but there is none")
         examples, columns = [*examples_of(shown, everything)], columns_of(shown)
         widths = [_CELL, _CELL, *[_WITH_BAR] * len(columns)]
         figure = new_figure(_LABEL + sum(widths), _CELL * len(examples) + 0.4, layout="constrained")
@@ -59,7 +59,7 @@ class VariancesFigure(FigureConfig):
 
 
 def _draw(axis: Axes, variances: np.ndarray, number: int, entry: Entry) -> None:
-    """Draws one of the variances ``(N, H, W)`` of a run, over the extent of its image."""
+    """Draw one of the variances ``(N, H, W)`` of a run over the extent of its image."""
     import numpy as np
     from matplotlib.colors import LogNorm
 

@@ -1,15 +1,15 @@
-"""AE-SSIM: a convolutional autoencoder with a loss of structural similarity (Bergmann et al., VISAPP 2019).
+"""AE-SSIM: a convolutional autoencoder trained with structural similarity (Bergmann et al., VISAPP 2019).
 
-arXiv 1807.02011. There is no official code; the network is that of the description of
+arXiv 1807.02011. There is no official code; the network follows the description of
 plutoyuxie/AutoEncoder-SSIM-for-unsupervised-anomaly-detection- at 1bd6651.
-Score: ``1 - SSIM(x, x')`` of each pixel, with ``x'`` the reconstruction; of an image, the largest of its map, which the
-paper leaves open.
+Score: ``1 - SSIM(x, x')`` of each pixel, with ``x'`` the reconstruction; the image score is the maximum of the map,
+    which the paper does not specify.
 
-Deliberate deviations: an epoch is a pass over the training images, each step takes random patches of ``batch_size``
-images, and ``patch_steps`` steps follow one another; the paper cuts 10,000 patches beforehand, and rotates and mirrors
-some categories. Images are resized to a square, textures and objects alike; what the paper does to carpets (512 pixels)
-and objects (a crop of 256 pixels) is up to ``input_size`` of the backbone ``image``. SSIM takes a Gaussian window
-of 11 pixels (sigma 1.5), and borders are mirrored, so that maps are as large as the image.
+Deliberate deviations: an epoch is a pass over the training images, each batch of ``batch_size`` images gives
+    ``patch_steps`` steps on random patches; the paper cuts 10,000 patches beforehand, and rotates and mirrors some
+    categories. All images are resized to a square; the paper's other sizes for carpet (512 pixels) and objects (a crop
+    of 256 pixels) can be set with ``input_size`` of the backbone ``image``. SSIM uses a Gaussian window of 11 pixels
+    (sigma 1.5) and mirrored borders, so maps have the size of the image.
 """
 
 import math
@@ -43,8 +43,8 @@ _SLOPE = 0.2
 class AeSsimSettings(TrainedSettings):
     """The paper's settings for textures; objects have ``patch_size`` 256 and ``latent_channels`` 500."""
 
-    epochs: int = Field(200, ge=0, description="passes over the training images, fixed beforehand")
-    batch_size: int = Field(32, ge=1, description="images per step; all their patches form one batch")
+    epochs: int = Field(200, ge=0, description="passes over the training images")
+    batch_size: int = Field(32, ge=1, description="images per step; their patches form one batch")
     lr: float = Field(2e-4, gt=0, description="learning rate of Adam")
     weight_decay: float = Field(1e-5, ge=0, description="L2 penalty of Adam")
     val_fraction: float = Field(0.0, ge=0, lt=1, description="share of the normal training images held out")
@@ -59,15 +59,15 @@ class AeSsimSettings(TrainedSettings):
     def _patches_cover_the_image(self) -> "AeSsimSettings":
         if self.patch_stride > self.patch_size:
             given = {"stride": self.patch_stride, "size": self.patch_size}
-            text = "'patch_stride' is {stride} and leaves gaps between patches of {size} pixels"
+            text = "'patch_stride' {stride} leaves gaps between patches of {size} pixels; lower it"
             raise PydanticCustomError("gaps", text, given)
         return self
 
 
 class Autoencoder(nn.Module):
-    """Patches ``(B, 3, S, S)`` in [0, 1] through a code of ``latent_channels`` values to patches like them.
+    """Autoencoder of patches ``(B, 3, S, S)`` in [0, 1] with a code of ``latent_channels`` values.
 
-    Kernels of 4 halve the side, those of 3 keep it, and the innermost covers the last 8 x 8 positions.
+    Kernels of size 4 halve the side, those of size 3 keep it, and the innermost covers the last 8 x 8 positions.
     """
 
     def __init__(self, patch_size: int, latent_channels: int, width: int) -> None:
@@ -92,7 +92,7 @@ class Autoencoder(nn.Module):
 
 
 class AeSsim(Method):
-    """An autoencoder of patches, and the dissimilarity of the image from its reconstruction."""
+    """An autoencoder of patches that scores an image by its dissimilarity from the reconstruction."""
 
     title = "AE-SSIM"
     settings_type = AeSsimSettings
@@ -111,21 +111,21 @@ class AeSsim(Method):
         settings, side = self.settings, min(self.map_size)
         if side < settings.patch_size:
             raise NfbenchError(
-                f"'patch_size' of method 'ae_ssim' is {settings.patch_size}, and images have {side} pixels; lower it, "
+                f"'patch_size' of method 'ae_ssim' is {settings.patch_size}, but images have {side} pixels; lower it, "
                 "or raise 'input_size' of the backbone"
             )
         self.autoencoder = Autoencoder(settings.patch_size, settings.latent_channels, settings.width)
         self.pixels = Pixels("image")
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
-        """``1 - SSIM`` of random patches and their reconstructions, ``patch_steps`` times."""
+        """Yield ``1 - SSIM`` of random patches and their reconstructions, ``patch_steps`` times."""
         images = self.pixels.of(batch.features.required_image)
         for _ in range(self.settings.patch_steps):
             patches = self._draw(images, generator)
             yield 1 - ssim(patches, self.autoencoder(patches)).mean()
 
     def _draw(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return ``patches`` random patches of each image; images follow one another, then repeat."""
+        """Return ``patches`` random patches of each image; all images in order, then again for the next patch."""
         side = self.settings.patch_size
         windows = images.unfold(2, side, 1).unfold(3, side, 1)
         height, width = windows.shape[2:4]
@@ -135,7 +135,7 @@ class AeSsim(Method):
         return windows[numbers, :, corners // width, corners % width]
 
     def score(self, features: Features[Tensor]) -> Scores:
-        """``1 - SSIM`` of image and reconstruction, and its maximum."""
+        """Return ``1 - SSIM`` of image and reconstruction, and its maximum."""
         images = self.pixels.of(features.required_image)
         pairs = zip(parts_of(images, 1), parts_of(self.reconstruct(images), 1), strict=True)
         maps = torch.cat([1 - ssim(image.double(), other.double()) for image, other in pairs])
@@ -147,7 +147,7 @@ class AeSsim(Method):
         total, count = torch.zeros_like(images), torch.zeros_like(images[:1, :1])
         tops, lefts = ([*range(0, size - side, stride), size - side] for size in images.shape[2:])
         height, width = images.shape[2:]
-        for top, left in product(tops, lefts):  # sums of padded patches: a graph would gather and scatter single pixels
+        for top, left in product(tops, lefts):  # sums of padded patches; a graph would scatter single pixels
             patch = self.autoencoder(images[..., top : top + side, left : left + side])
             margins = (left, width - left - side, top, height - top - side)
             total = total + functional.pad(patch, margins)

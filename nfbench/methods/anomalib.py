@@ -1,11 +1,11 @@
 """Models of anomalib 2.7 (Akcay et al., ICIP 2022, arXiv 2202.08341), trained and scored by this benchmark's protocol.
 
-One method, and the setting ``model`` chooses which of its classes; ``nfbench/blocks/anomalib/models.py`` has a row of
-facts for each, and ``docs/peers.md`` prints them. The class takes its own losses, optimizers and schedules, in
-Lightning's trainer. Scores are those of its torch model in evaluation mode, without anomalib's post-processing.
+The setting ``model`` chooses the class; ``nfbench/blocks/anomalib/models.py`` has one row of facts per class, and
+``docs/peers.md`` prints them. Lightning's trainer uses the losses, optimizers and schedules of the class. Scores come
+from its torch model in evaluation mode, without anomalib's post-processing.
 
-Deliberate deviations: images are what all methods here see, squares resized by Pillow, rounded to fp16 by the cache, in
-the range that the class takes. Weights of the network are those of the variant's backbone.
+Deliberate deviations: images are the same as for all methods: squares resized by Pillow, rounded to fp16 by the cache,
+    in the range that the class expects. The network has the weights of the variant's backbone.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -30,7 +30,7 @@ from nfbench.core.errors import NfbenchError, required
 __all__ = ["METHOD", "Anomalib", "AnomalibSettings"]
 
 MEMORY = {"parameters": 0, "network": 1e8, "pixels": 6000}
-"""See ``nfbench.plan.memory``; the largest of the models are meant."""
+"""See ``nfbench.plan.memory``; values are for the largest models."""
 
 _RANGES = {
     "unit": ((0.0,) * 3, (1.0,) * 3),
@@ -41,7 +41,7 @@ _RANGES = {
 
 
 class AnomalibSettings(EpochSettings):
-    """Choice of the model and its options; epochs and batch size default to its paper's."""
+    """Choice of the model and its options; epochs and batch size default to those of its paper."""
 
     model: Literal[
         "padim",
@@ -65,17 +65,17 @@ class AnomalibSettings(EpochSettings):
         "fastflow",
         "cflow",
         "uflow",
-    ] = Field("reverse_distillation", description="anomalib's model; peers.md lists them")
+    ] = Field("reverse_distillation", description="model of anomalib; peers.md lists them")
     epochs: int = Field(ge=1, description="passes over the training images, by default those of the paper")
     batch_size: int = Field(ge=1, description="images per step, by default those of the paper")
     val_fraction: float = Field(0.0, ge=0, lt=1, description="share of the normal training images held out")
     options: dict[str, Any] = Field({}, description="arguments of the model's class in anomalib, such as {svd: 1}")
     textures: str | None = Field(
         None,
-        description="folder of images from which draem and glass make anomalies; or noise, for their masks' noise",
+        description="folder of textures for the anomalies of draem and glass; or 'noise', the noise of their masks",
     )
 
-    teacher: str | None = Field(None, description="file of efficient_ad's pretrained teacher")
+    teacher: str | None = Field(None, description="file with efficient_ad's pretrained teacher")
     outside: str | None = Field(
         None,
         description="folder of image folders that efficient_ad's student must not respond to, such as Imagenette",
@@ -95,10 +95,10 @@ class AnomalibSettings(EpochSettings):
         row = MODELS[self.model]
         if row.fitted and self.epochs != 1:
             raise PydanticCustomError(
-                "one_pass", "'epochs' of model '{name}' is 1: one pass fits it", {"name": self.model}
+                "one_pass", "'epochs' of model '{name}' must be 1: it is fitted in one pass", {"name": self.model}
             )
         if self.batch_size != 1 and row.batch == 1:
-            text = "'batch_size' of model '{name}' is 1, as in its paper"
+            text = "'batch_size' of model '{name}' must be 1, as in its paper"
             raise PydanticCustomError("one_image", text, {"name": self.model})
         for key in Files._fields:
             if (key in row.needs) != (getattr(self, key) is not None):
@@ -112,7 +112,7 @@ class AnomalibSettings(EpochSettings):
 
 
 class Anomalib(Method):
-    """A class of anomalib, with the weights of the variant's backbone."""
+    """A model of anomalib, with the weights of the variant's backbone."""
 
     title = "anomalib"
     settings_type = AnomalibSettings
@@ -169,14 +169,14 @@ class Anomalib(Method):
             other = (
                 f"a backbone such as '{row.backbone}' with 'frozen: false'" if row.network else "the backbone 'image'"
             )
-            raise NfbenchError(f"model '{name}' of method 'anomalib' takes {other}")
+            raise NfbenchError(f"model '{name}' of method 'anomalib' needs {other}")
         if given and row.fixed and given.name.partition(".")[0] != row.backbone.partition(".")[0]:
-            raise NfbenchError(f"model '{name}' of method 'anomalib' takes the backbone '{row.backbone}' only")
+            raise NfbenchError(f"model '{name}' of method 'anomalib' only supports the backbone '{row.backbone}'")
         if side % row.multiple or side < row.smallest:
             raise NfbenchError(
-                f"model '{name}' of method 'anomalib' takes images of {row.smallest} pixels and more"
+                f"model '{name}' of method 'anomalib' needs images of at least {row.smallest} pixels"
                 + (f", in multiples of {row.multiple}" if row.multiple > 1 else "")
-                + f", not of {side}; set 'input_size' of the backbone, {row.size} in its paper"
+                + f", got {side}; set 'input_size' of the backbone, {row.size} in its paper"
             )
 
     def images(self, features: Features[Tensor]) -> Tensor:
@@ -203,7 +203,7 @@ class Anomalib(Method):
     def calibrate(self, passes: Batches) -> None:
         """Scale EfficientAD's two maps with held-out images, as anomalib's validation does.
 
-        Lays buffers out as files do, on which the last bits of products depend.
+        Buffers get the memory layout of loaded files, because it affects the last bits of products.
         """
         if self.settings.model == "efficient_ad":
             batches = list(self._held_out()) if self._held_out else []

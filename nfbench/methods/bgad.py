@@ -1,32 +1,32 @@
-"""BGAD: an explicit boundary of normality, and a few real anomalies (Yao et al., CVPR 2023, arXiv 2207.01463).
+"""BGAD: an explicit boundary of normality, learned with a few real anomalies (Yao et al., CVPR 2023, arXiv 2207.01463).
 
-Compared with the description of xcyao00/BGAD at 2806d37. The flow is NFAD's. With ``l = logp / C`` a fibre's
-log-likelihood per dimension and ``q = l / 10``:
+Compared with the description of xcyao00/BGAD at 2806d37. The flow is that of NFAD. Let ``l = logp / C`` be a fibre's
+log-likelihood per dimension, and ``q = l / 10``:
 
 - maximum likelihood: ``L_ml = mean_normal(w_n * -log sigmoid(l))``;
 - boundary of each chunk: ``b_n``, the ``beta`` quantile of ``q`` of its normal fibres, and ``b_a = b_n - tau``;
 - boundary-guided semi-push-pull: ``L_pull = mean(w_n * (b_n - q))`` over normal fibres with ``q <= b_n``, and
-  ``L_push = mean(w_a * (q - b_a))`` over abnormal fibres with ``q >= b_a``; fibres beyond the margin are left alone;
+  ``L_push = mean(w_a * (q - b_a))`` over abnormal fibres with ``q >= b_a``; fibres beyond the margin have no loss;
 - loss: ``L_ml + lambda * (L_pull + L_push)``, and ``L_ml`` for a chunk without abnormal fibres.
 
-The first of 25 meta-epochs trains ``L_ml`` on normal images with all weights 1.
+In the first of 25 meta-epochs, the loss is ``L_ml`` on normal images with all weights 1.
 Score: that of NFAD.
 
 Deliberate deviations:
 
-- The warm-up of the learning rate is the intended one: the repository counts the batches of a list of two, so its
-  rate saw-tooths and exceeds the maximum by up to 1.4.
-- Where no abnormal fibre lies above its boundary the push is 0, where the repository's loss is NaN with the same
-  gradients. A chunk without normal fibres has no boundary and makes no step, where the repository stops.
-- ``boundary: pull``, the variant without anomalies, has ``boundary_weight`` as well, where the repository's has none.
-  It is meant without focal weights (``focal: false``).
-- Means over the fibres beyond a boundary and focal weights, as in the repository; the paper's slides print plain sums.
-- The focal weight of abnormal fibres has a pole at ``q = 0``; it is at most 100.
-- In the first meta-epoch, batches are drawn from the same list as later and their anomalous images are left out, where
-  the repository has a list of its own.
-- A meta-epoch is a share of the training rather than 8 passes, so that other numbers of epochs keep the proportion.
-- A fibre is abnormal by the mask's nearest pixel, as in the repository: an anomaly smaller than a level's stride may be
-  normal there.
+- The warm-up of the learning rate is the intended one: the repository takes the length of a list of two loaders as the
+  number of batches, so its rate follows a saw-tooth and exceeds the maximum by up to 1.4.
+- Without abnormal fibres above their boundary, the push is 0; the repository's loss is NaN with the same gradients. A
+  chunk without normal fibres has no boundary and is skipped; the repository stops.
+- ``boundary: pull``, the variant without anomalies, also uses ``boundary_weight``; the repository's does not. Use it
+  without focal weights (``focal: false``).
+- Losses are means over the fibres beyond a boundary, with focal weights, as in the repository; the slides print sums.
+- The focal weight of abnormal fibres has a pole at ``q = 0``; it is clipped at 100.
+- In the first meta-epoch, batches come from the same list as later, without their anomalous images; the repository has
+  a separate list.
+- A meta-epoch is a share of the training instead of 8 passes, so its proportion is the same for any number of epochs.
+- The mask's nearest pixel decides whether a fibre is abnormal, as in the repository: at a coarse level, an anomaly
+  smaller than the stride may be missed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -50,20 +50,23 @@ _LARGEST_WEIGHT = 100.0
 
 
 class BGADSettings(NFADSettings):
-    """Defaults of the repository's commands, which differ from those of its configuration in ``beta``."""
+    """Defaults of the repository's commands; ``beta`` differs from the default of its configuration."""
 
     boundary: Literal["push-pull", "pull"] = Field(
-        "push-pull", description="push abnormal fibres from the boundary too, or only pull normal ones (no anomalies)"
+        "push-pull",
+        description="push abnormal fibres from the boundary too, or only pull normal fibres (no anomalies)",
     )
     beta: float = Field(0.01, gt=0, lt=1, description="share of normal fibres outside the boundary")
     margin: float = Field(0.1, ge=0, description="distance tau of the two boundaries, in normalized log-likelihood")
-    normalizer: float = Field(10.0, gt=0, description="divides log-likelihoods per dimension, to about [-1, 0]")
+    normalizer: float = Field(
+        10.0, gt=0, description="divisor of log-likelihoods per dimension; maps them to about [-1, 0]"
+    )
     boundary_weight: float = Field(1.0, ge=0, description="lambda, weight of the semi-push-pull loss")
-    focal: bool = Field(True, description="weights that grow towards the boundary, for normal and abnormal fibres")
+    focal: bool = Field(True, description="use weights that grow towards the boundary, for normal and abnormal fibres")
 
 
 class BGAD(NFAD):
-    """NFAD with a boundary, and with abnormal fibres beyond it."""
+    """NFAD with a boundary that separates normal and abnormal fibres."""
 
     title = "BGAD"
     settings_type = BGADSettings
@@ -97,9 +100,9 @@ class BGAD(NFAD):
     def _chunks(
         self, levels: Sequence[Tensor], masks: Tensor | None, generator: torch.Generator
     ) -> list[list[tuple[Tensor, Tensor, int]]]:
-        """Chunks of each level: rows of fibres ``(N,)``, which are abnormal ``(N,)``, and how many are not.
+        """Return the chunks of each level: rows ``(N,)``, mask of abnormal fibres ``(N,)``, number of normal ones.
 
-        All levels are counted at once, since each count makes the CPU wait for the GPU.
+        All levels are counted at once, because each count makes the CPU wait for the GPU.
         """
         size = self.settings.fibre_batch
         rows = [torch.stack(list(fibre_chunks(x[:, 0].numel(), size, generator))) for x in levels]
@@ -117,7 +120,7 @@ class BGAD(NFAD):
         ]
 
     def _chunk_loss(self, log_likelihood: Tensor, abnormal: Tensor, n_normal: int, guided: bool) -> Tensor:
-        """Loss of fibres with these log-likelihoods per dimension, ``(N,)``, and which of them are abnormal."""
+        """Return the loss of fibres, from their log-likelihoods per dimension and the abnormal ones, ``(N,)`` each."""
         settings = self.settings
         q = log_likelihood / settings.normalizer
         normal = _false_rows(abnormal, n_normal)
@@ -140,13 +143,13 @@ def semi_push_pull(
     Args:
         q: normalized log-likelihoods ``(N,)``.
         abnormal: which fibres are abnormal, ``(N,)`` bool.
-        weights: of the fibres, ``(N,)``.
-        boundary: of normal fibres, the ``beta`` quantile of their ``q``; a scalar without a gradient.
-        margin: distance of the boundary of abnormal fibres below it.
+        weights: weights of the fibres, ``(N,)``.
+        boundary: boundary of normal fibres, the ``beta`` quantile of their ``q``; a scalar without gradient.
+        margin: distance from it down to the boundary of abnormal fibres.
 
     Returns:
         The pull on normal and the push on abnormal fibres, each a mean over the fibres on the wrong side of their
-        boundary; 0 where there is none.
+        boundary; 0 without such fibres.
     """
     pulled = ~abnormal & (q <= boundary)
     pushed = abnormal & (q >= boundary - margin)

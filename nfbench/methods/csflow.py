@@ -3,8 +3,8 @@
 Compared with the description of marco-rudolph/cs-flow at 88a13b8, and with anomalib's port by tests.
 Score: mean over all positions, channels and scales of z^2 / 2. Map: mean_c(z_0^2) of the finest scale, up-sampled.
 
-Deliberate deviations: the reverse pass is the exact inverse, where the repository's mixes variables; neither training
-nor scores use it. Permutations are drawn by the run's seed; the repository has the same in every run.
+Deliberate deviations: the reverse pass is the exact inverse; the repository's mixes variables. Neither training nor
+    scores use it. The run's seed draws the permutations; the repository uses the same in every run.
 """
 
 from collections.abc import Sequence
@@ -33,28 +33,28 @@ MEMORY = {"parameters": 1000}
 class CSFlowSettings(TrainedSettings):
     """Defaults of the repository's configuration."""
 
-    epochs: int = Field(240, ge=0, description="passes over the training images, fixed beforehand")
+    epochs: int = Field(240, ge=0, description="passes over the training images")
     batch_size: int = Field(16, ge=1, description="images per step")
     lr: float = Field(2e-4, gt=0, description="learning rate of Adam")
     weight_decay: float = Field(1e-5, ge=0, description="L2 penalty of Adam")
-    eps: float = Field(1e-4, gt=0, description="term in Adam's denominator against division by zero")
+    eps: float = Field(1e-4, gt=0, description="term added to Adam's denominator to avoid division by zero")
     gradient_clip: float | None = Field(
-        1.0, gt=0, description="largest norm of the gradient of the loss per dimension, off when null"
+        1.0, gt=0, description="maximum gradient norm of the loss per dimension; null turns clipping off"
     )
     kernel_sizes: tuple[Literal[1, 3, 5, 7, 9], ...] = Field(
-        (3, 3, 3, 5), min_length=1, description="kernel of each coupling block; as many blocks as kernels"
+        (3, 3, 3, 5), min_length=1, description="kernel size of each coupling block; one block per kernel"
     )
     hidden_channels: int = Field(
         1024, ge=1, description="hidden channels of the cross-scale nets; 64 keeps the method affordable on CPU"
     )
     clamp: float = Field(3.0, gt=0, description="largest absolute log-scale of a coupling")
     localization: Literal["finest", "product"] = Field(
-        "finest", description="anomaly map: that of the finest scale, or the product of all scales' maps as in anomalib"
+        "finest", description="anomaly map: of the finest scale, or the product of all scales' maps as in anomalib"
     )
 
 
 class CSFlow(Method):
-    """Coupling blocks whose nets see all scales; an image is scored by the energy of all its latents."""
+    """Coupling blocks whose nets see all scales; the energy of all latents scores an image."""
 
     title = "CS-Flow"
     settings_type = CSFlowSettings
@@ -84,7 +84,7 @@ class CSFlow(Method):
         return -self.flow.negative_log_likelihood(features.levels) - HALF_LOG_TWO_PI
 
     def score(self, features: Features[Tensor]) -> Scores:
-        """Return the energy of the latents: of the image, and of each position by ``localization``."""
+        """Return the energy of the latents, of the image and of positions, by ``localization``."""
         latents, _ = self.flow(features.levels)
         images = sum(z.square().flatten(1).sum(1) for z in latents) / (2 * self.dimensions)
         level_maps = [z.square().mean(1) for z in latents]
@@ -96,7 +96,7 @@ class CSFlow(Method):
         return {"flow": list(self.flow.parameters())}
 
     def latent_shapes(self) -> list[tuple[int, ...]]:
-        """The features' own shapes."""
+        """Shapes of the features, which are those of the latents."""
         return [tuple(shape) for shape in self.shapes]
 
 
@@ -108,9 +108,9 @@ def _check_scales(shapes: Sequence[LevelShape]) -> None:
     if not halved or shapes[0].channels < 2:
         found = ", ".join("x".join(map(str, shape)) for shape in shapes)
         raise NfbenchError(
-            "method 'csflow' takes one level of the backbone at several scales of the image, all with the same "
-            f"channels (at least 2) and each half the size of the finer one, but got {found}; give the backbone "
-            "scales: [1, 2, 4] and one level, and an input size that the coarsest scale divides without remainder"
+            "method 'csflow' needs one level of the backbone at several scales of the image, all with the same "
+            f"channels (at least 2) and each half the size of the finer one, got {found}; give the backbone "
+            "scales: [1, 2, 4], one level, and an input size divisible by the coarsest scale"
         )
 
 

@@ -1,15 +1,15 @@
-"""CutPaste: a classifier of cut and pasted images, and a Gaussian of its features (Li et al., CVPR 2021).
+"""CutPaste: a classifier of CutPaste images, and a Gaussian of its features (Li et al., CVPR 2021).
 
-arXiv 2104.04015. There is no official code; head and training are those of the description of
-Runinho/pytorch-cutpaste at 10d8bf7. A network learns to tell images as they are, images with a pasted patch and images
-with a pasted scar apart (the 3-way variant).
-Score: Mahalanobis distance of the image's embedding, the global average of the network's last level, from those of the
-normal training images.
+arXiv 2104.04015. There is no official code; head and training follow the description of Runinho/pytorch-cutpaste at
+10d8bf7. A network learns to classify unchanged images, images with a pasted patch, and images with a pasted scar (the
+3-way variant).
+Score: Mahalanobis distance of the image's embedding, the global average of the network's last level, from the
+    embeddings of the normal training images.
 
-Deliberate deviations: an epoch is a pass over the training images, the paper's 256 epochs have 256 steps each. All
-layers are trained from the first step; that repository freezes the network for the first 20 steps. Sizes of
-scars are those of an image of 256 pixels and scale with it. Colours are jittered in a fixed order, and hues turn about
-the axis of greys. Maps, which the paper makes by a second network on patches of 64 pixels, are not made.
+Deliberate deviations: an epoch is a pass over the training images; the paper's 256 epochs have 256 steps each. All
+    layers are trained from the first step; the repository freezes the network for the first 20 steps. Sizes of scars
+    refer to an image of 256 pixels and scale with it. Colours are jittered in a fixed order, and hues rotate about the
+    grey axis. There are no maps; the paper makes them with a second network on patches of 64 pixels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,30 +36,33 @@ MEMORY = {"parameters": 0, "network": 11.6e6, "pixels": 7500}
 """See ``nfbench.plan.memory``."""
 
 _SMALLEST = 1e-12
-"""Variance of embeddings that are all the same."""
+"""Variance used if all embeddings are equal."""
 
 
 class CutPasteSettings(SgdSettings):
-    """The paper's settings, with a head of one hidden layer before its last one."""
+    """The paper's settings, with one hidden layer in the head before its last one."""
 
-    epochs: int = Field(256, ge=0, description="passes over the training images, fixed beforehand")
+    epochs: int = Field(256, ge=0, description="passes over the training images")
     batch_size: int = Field(64, ge=1, description="images per step, each in three variants")
     lr: float = Field(0.03, gt=0, description="learning rate")
     weight_decay: float = Field(3e-5, ge=0, description="L2 penalty")
     schedule: Schedule = "cosine"
-    hidden_layers: int = Field(1, ge=0, description="number of layers of the head with the width of the embedding")
+    hidden_layers: int = Field(1, ge=0, description="number of head layers with the width of the embedding")
     hidden_dim: int = Field(128, ge=1, description="width of the head's last hidden layer")
     jitter: float = Field(
-        0.1, ge=0, le=0.5, description="strength of the random colour changes, of images and again of the pasted patch"
+        0.1,
+        ge=0,
+        le=0.5,
+        description="strength of random colour changes, of images and again of the pasted patch",
     )
 
 
 class CutPaste(Method):
-    """A backbone with a head of three classes, and mean and covariance of its embeddings.
+    """A backbone with a three-class head, and mean and covariance of its embeddings.
 
     Attributes:
-        mean: ``(C,)`` of the embeddings of the training images, float64.
-        whitening: ``(C, C)`` inverse Cholesky factor ``W`` of their covariance, ``||W (x - m)||`` is the distance.
+        mean: mean of the embeddings of the training images, ``(C,)`` float64.
+        whitening: inverse Cholesky factor ``W`` of their covariance, ``(C, C)``; ``||W (x - m)||`` is the distance.
     """
 
     title = "CutPaste"
@@ -100,9 +103,9 @@ class CutPaste(Method):
         yield functional.cross_entropy(self.head(self.embed(images)), labels)
 
     def variants(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Normalized images as they are, with a pasted patch, and with a scar: ``(B, 3, H, W)`` to ``(3 B, 3, H, W)``.
+        """Return unchanged images, images with a patch, and images with a scar: ``(B, 3, H, W)`` to ``(3 B, 3, H, W)``.
 
-        The colours of all are jittered first, all variants of an image alike.
+        Input and output are normalized. Colours are jittered first, equally for all variants of an image.
         """
         jitter = self.settings.jitter
         pixels = jitter_colors(self.pixels.of(images), jitter, generator)
@@ -121,7 +124,7 @@ class CutPaste(Method):
         self.whitening.copy_(inverse_factor(torch.linalg.cholesky(ledoit_wolf(embeddings))))
 
     def score(self, features: Features[Tensor]) -> Scores:
-        """The Mahalanobis distance."""
+        """Return the Mahalanobis distance as the image score."""
         embeddings = self.embed(features.required_image).double()
         return Scores(None, mahalanobis(embeddings, self.mean, self.whitening))
 
@@ -130,7 +133,7 @@ class CutPaste(Method):
         return {"network": list(self.network.parameters()), "head": list(self.head.parameters())}
 
     def own_optimizer(self) -> torch.optim.Optimizer:
-        """Gradient descent with momentum."""
+        """Return stochastic gradient descent with momentum."""
         return sgd(self.parameters(), self.settings)
 
 

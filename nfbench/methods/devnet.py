@@ -1,14 +1,14 @@
-"""DevNet: a network that learns from a few anomalies to score images by deviation (Pang et al., arXiv 2108.00462).
+"""DevNet: learns deviation scores of images from a few anomalies (Pang et al., arXiv 2108.00462).
 
 Compared with the description of the authors' code in EIPsilly/deviation-network-image at e970a7d. A 1 x 1 convolution
 scores the positions of the last level; the score of an image is the mean of the largest tenth of their absolute values,
 averaged over the image and the image at half its size. The loss is that of ``nfbench.blocks.deviation``.
-Score: that of the image; there is no map.
+Score: the image score; there are no maps.
 
-Deliberate deviations: half of each batch there are anomalies, drawn from an endless permutation, and an epoch has 20
-batches. Here an epoch is a pass over the normal images and the anomalies, each of which joins it ``repeats`` times:
-``repeats`` of about the number of normal images by that of anomalies makes half of an epoch anomalous. Images are
-turned by the nearest pixel.
+Deliberate deviations: in the authors' code, half of each batch are anomalies, drawn from an endless permutation, and an
+    epoch has 20 batches. Here, an epoch is a pass over the normal images and ``repeats`` copies of each anomaly. If
+    ``repeats`` is about the number of normal images divided by the number of anomalies, half of an epoch is anomalous.
+    Rotations use nearest-pixel sampling.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,22 +35,22 @@ MEMORY = {"parameters": 0, "network": 11.2e6, "pixels": 2400}
 class DevNetSettings(TrainedSettings):
     """Defaults of the authors' code."""
 
-    epochs: int = Field(50, ge=0, description="passes over the training images, fixed beforehand")
+    epochs: int = Field(50, ge=0, description="passes over the training images")
     batch_size: int = Field(48, ge=1, description="images per step")
     lr: float = Field(2e-4, gt=0, description="learning rate of Adam")
     weight_decay: float = Field(1e-5, ge=0, description="L2 penalty of Adam")
     schedule: Schedule = "step"
     milestones: Milestones = (0.2, 0.4, 0.6, 0.8)
-    gradient_clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient, off when null")
+    gradient_clip: float | None = Field(1.0, gt=0, description="maximum gradient norm; null turns clipping off")
     rotation: float = Field(
         180.0,
         ge=0,
         le=180,
-        description="rotate training images, also anomalies, by a random angle of up to this many degrees",
+        description="rotate training images, including anomalies, by a random angle of up to this many degrees",
     )
     scales: int = Field(2, ge=1, le=3, description="number of image sizes; each is half of the previous one")
     top_share: float = Field(0.1, gt=0, le=1, description="share of positions averaged into the image score")
-    confidence_margin: float = Field(5.0, gt=0, description="deviation of an anomaly beyond which it adds no loss")
+    confidence_margin: float = Field(5.0, gt=0, description="deviation above which an anomaly adds no loss")
     references: int = Field(5000, ge=2, description="number of standard normal draws that scores are compared with")
 
 
@@ -111,7 +111,7 @@ class DevNet(Method):
         return torch.stack(found).mean(0)
 
     def score(self, features: Features[Tensor]) -> Scores:
-        """The scores of the images."""
+        """Return the scores of the images."""
         return Scores(None, self.image_scores(features.required_image))
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:

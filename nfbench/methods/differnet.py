@@ -1,13 +1,13 @@
 """DifferNet: a flow on one vector per image, averaged over rotated views (Rudolph et al., WACV 2021, arXiv 2008.12577).
 
-Compared with the description of marco-rudolph/differnet at 9bdf026; its coupling with FrEIA's by tests.
+Compared with the description of marco-rudolph/differnet at 9bdf026; tests compare its coupling with FrEIA's.
 Score: mean of z^2 over all views and dimensions. Map: gradient of the log-likelihood with respect to the image.
 
-Deliberate deviations: views are fixed rotations, so that features can be cached and scores repeat; the repository draws
-4 rotations per training image and 64 per test image from all angles, and fixed ones only for maps. The nets have no
-batch normalization, which the repository declares (12,288 parameters) but never applies. Maps take 8 views instead of
-64: each is one more pass through the backbone and back, for every image. Permutations are drawn by the run's seed; the
-repository has the same in every run.
+Deliberate deviations: views are fixed rotations, so features can be cached and scores are reproducible; the repository
+    draws 4 rotations per training image and 64 per test image from all angles, and fixes them only for maps. The nets
+    have no batch normalization, which the repository declares (12,288 parameters) but never applies. Maps use 8 views
+    instead of 64, because each view costs a forward and backward pass through the backbone. The run's seed draws the
+    permutations; the repository uses the same in every run.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from nfbench.core.errors import NfbenchError
 __all__ = ["METHOD", "DifferNet", "DifferNetSettings"]
 
 MEMORY = {"parameters": 200, "network": 135_000_000}
-"""See ``nfbench.plan.memory``: most of the parameters are between the hidden layers."""
+"""See ``nfbench.plan.memory``; most parameters are between the hidden layers."""
 
 _HIDDEN_LAYERS = 3
 
@@ -35,17 +35,17 @@ _HIDDEN_LAYERS = 3
 class DifferNetSettings(TrainedSettings):
     """Defaults of the repository's configuration."""
 
-    epochs: int = Field(192, ge=0, description="passes over the training images, fixed beforehand")
+    epochs: int = Field(192, ge=0, description="passes over the training images")
     batch_size: int = Field(24, ge=1, description="images per step")
     lr: float = Field(2e-4, gt=0, description="learning rate of Adam")
     weight_decay: float = Field(1e-5, ge=0, description="L2 penalty of Adam")
-    betas: tuple[float, float] = Field((0.8, 0.8), description="decay of Adam's two moments")
-    eps: float = Field(1e-4, gt=0, description="term in Adam's denominator against division by zero")
+    betas: tuple[float, float] = Field((0.8, 0.8), description="decay rates of Adam's two moments")
+    eps: float = Field(1e-4, gt=0, description="term added to Adam's denominator to avoid division by zero")
     flow_steps: int = Field(8, ge=1, description="coupling blocks")
     hidden_channels: int = Field(2048, ge=1, description="width of the three hidden layers of the nets")
     clamp: float = Field(3.0, gt=0, description="largest absolute log-scale of a coupling")
     train_views: int = Field(
-        4, ge=1, description="random views of each image per training step; all views if there are no more"
+        4, ge=1, description="number of random views per image and training step; at most all views"
     )
     localization_views: int = Field(
         8,
@@ -58,7 +58,7 @@ class DifferNetSettings(TrainedSettings):
 
 
 class DifferNet(Method):
-    """A flow on the spatial means of all levels, concatenated to a vector of ``d`` values."""
+    """A flow on the spatial averages of all levels, concatenated to a vector of ``d`` values."""
 
     title = "DifferNet"
     settings_type = DifferNetSettings
@@ -118,7 +118,7 @@ class DifferNet(Method):
         return {"flow": list(self.flow.parameters())}
 
     def latent_shapes(self) -> list[tuple[int, ...]]:
-        """One vector per view."""
+        """Shape of the latents: one vector per view."""
         return [tuple(shape) for shape in self.flow.dims_in]
 
     def _negative_log_likelihood(self, vectors: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ class DifferNet(Method):
 
 
 def _pool(levels: Sequence[Tensor]) -> Tensor:
-    """Means over the image, ``(B, K, d)``, of levels ``(B, K, C_l, H_l, W_l)``; without the axis of views, K is 1."""
+    """Average levels ``(B, K, C_l, H_l, W_l)`` over the image, ``(B, K, d)``; without an axis of views, K is 1."""
     pooled = [level.mean((-2, -1)) for level in levels]
     return torch.cat([vectors if vectors.ndim == 3 else vectors[:, None] for vectors in pooled], dim=2)
 

@@ -1,10 +1,10 @@
 """DRA: four heads that learn disentangled abnormalities (Ding et al., CVPR 2022, arXiv 2203.14506).
 
-The official code is gone; compared with the descriptions of micheldom/DRA_updated at 15e1395, M-3LAB/open-iad and
-mala-lab/AHL, which is of the same laboratory. Backbone, loss and scores of positions are DevNet's. Half of the normal
-images of a batch become pseudo-anomalies by CutPaste. Of the last level ``x``, the heads score
+The official code is no longer online; compared with the descriptions of micheldom/DRA_updated at 15e1395,
+M-3LAB/open-iad and mala-lab/AHL, which is from the same laboratory. Backbone, loss and position scores are those of
+DevNet. CutPaste turns half of the normal images of a batch into pseudo-anomalies. The heads score the last level ``x``:
 
-- ``holistic``: the global average, by two layers. Its targets are reversed: it learns to score normal images high;
+- ``holistic``: the global average, with two layers. Its targets are reversed: it learns to score normal images high;
 - ``seen``: positions; learns from normal images and from the given anomalies;
 - ``pseudo``: positions; learns from normal images and from pseudo-anomalies;
 - ``composite``: positions of ``r - x``, with ``r`` the mean of ``x`` over a few normal images, the references; learns
@@ -12,9 +12,9 @@ images of a batch become pseudo-anomalies by CutPaste. Of the last level ``x``, 
 
 Score: ``seen + pseudo + composite - holistic``, each averaged over the image and the image at half its size.
 
-Deliberate deviations: those of DevNet; a batch of the paper has 32 normal images and 16 anomalies. The
-references are drawn once, from the seed; the repositories draw others for each batch, also when they score. A
-pseudo-anomaly is made of the image that it replaces. Without anomalies given, in the one-class setting, the head
+Deliberate deviations: those of DevNet; a batch of the paper has 32 normal images and 16 anomalies. The references are
+    drawn once, from the seed; the repositories draw new ones for each batch, even for scoring. A pseudo-anomaly is made
+    from the image that it replaces. Without anomalies given, in the one-class setting, the head
 ``seen`` learns from normal images only, and the other three heads detect anomalies.
 """
 
@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 class Heads(NamedTuple, Generic[T]):
-    """Something of each head."""
+    """One value per head."""
 
     holistic: T
     seen: T
@@ -55,11 +55,11 @@ class Heads(NamedTuple, Generic[T]):
 class DRASettings(DevNetSettings):
     """Defaults of the repositories."""
 
-    epochs: int = Field(30, ge=0, description="passes over the training images, fixed beforehand")
+    epochs: int = Field(30, ge=0, description="passes over the training images")
     milestones: Milestones = (1 / 3, 2 / 3)
     pseudo_share: float = Field(0.5, ge=0, le=1, description="share of normal images that become pseudo-anomalies")
     reference_images: int = Field(
-        5, ge=1, description="number of normal images; features are compared with the mean over them"
+        5, ge=1, description="number of normal reference images; features are compared with their mean"
     )
     hidden_dim: int = Field(256, ge=1, description="width of the holistic head's hidden layer")
 
@@ -79,7 +79,7 @@ class DRA(DevNet):
 
     @property
     def needs_anomalies(self) -> bool:
-        """It makes some of its own."""
+        """Return False: the method makes pseudo-anomalies."""
         return False
 
     def build(self, generator: torch.Generator) -> None:
@@ -135,7 +135,7 @@ class DRA(DevNet):
         return Heads(*(torch.stack(scores).mean(0) for scores in zip(*found, strict=True)))
 
     def score(self, features: Features[Tensor]) -> Scores:
-        """``seen + pseudo + composite - holistic``."""
+        """Return ``seen + pseudo + composite - holistic``."""
         heads = self.head_scores(torch.cat([self.references, features.required_image]))
         return Scores(None, heads.seen + heads.pseudo + heads.composite - heads.holistic)
 

@@ -3,8 +3,8 @@
 There is no official code; compared with gathierry/FastFlow at 2cf1f2f, and with anomalib's port by tests.
 Score: 1 - mean over levels of exp(-mean_c(z^2) / 2), up-sampled; see ``FlowMethod.level_maps``.
 
-Deliberate deviations: maps are returned as ``1 - p`` instead of gathierry/FastFlow's ``-p``. The
-paper does not mention the trained LayerNorm of the features; gathierry/FastFlow found it necessary for transformers.
+Deliberate deviations: maps are ``1 - p`` instead of gathierry/FastFlow's ``-p``. The paper does not mention the trained
+    LayerNorm of the features; gathierry/FastFlow found it necessary for transformers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ __all__ = ["METHOD", "FastFlow", "FastFlowSettings"]
 class FastFlowSettings(SteppedFlowSettings):
     """Defaults of gathierry/FastFlow for CNNs (configs/*.yaml, constants.py)."""
 
-    epochs: int = Field(500, ge=0, description="passes over the training images, fixed beforehand")
+    epochs: int = Field(500, ge=0, description="passes over the training images")
     batch_size: int = Field(32, ge=1, description="images per step")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
     weight_decay: float = Field(1e-5, ge=0, description="L2 penalty of Adam, also on LayerNorm")
@@ -63,7 +63,7 @@ class FastFlow(SteppedFlowMethod):
         return [z for z, _ in encoded], sum(log_det for _, log_det in encoded)
 
     def level_maps(self, features: Features[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """As published; with ``score: likelihood``, each position's ``||z||^2 / 2 - log|det J|``, ``(B, H_l, W_l)``.
+        """Return published maps; with ``score: likelihood``, ``||z||^2 / 2 - log|det J|`` by position.
 
         A user of gathierry/FastFlow (issue 4) reports steadier curves with the log-determinant in the score.
         """
@@ -73,12 +73,12 @@ class FastFlow(SteppedFlowMethod):
         return [level_map for level_map, _ in encoded], [z for _, z in encoded]
 
     def position_log_likelihoods(self, features: Features[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Latents, and log-likelihoods with what the steps around each position did to its own channels."""
+        """Return latents and log-likelihoods, with the volume change of each position's own channels in all steps."""
         for energy, z in self._encode_positions(features):
             yield z, -energy / z.shape[1] - HALF_LOG_TWO_PI
 
     def _encode_positions(self, features: Features[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """``||z||^2 / 2 - log|det J|`` of each position ``(B, H_l, W_l)``, and latents, level by level."""
+        """Return ``||z||^2 / 2 - log|det J|`` of each position, ``(B, H_l, W_l)``, and latents, level by level."""
         levels = zip(self.flow, self.normalize(features), self.normalization, strict=True)
         encoded = [_encode_positions(flow, x, log_det_map(norm)) for flow, x, norm in levels]
         if self.base:

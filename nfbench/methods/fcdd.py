@@ -1,18 +1,18 @@
-"""FCDD: a fully convolutional network whose output is the map (Liznerski et al., ICLR 2021, arXiv 2007.01760).
+"""FCDD: a fully convolutional network that outputs the map (Liznerski et al., ICLR 2021, arXiv 2007.01760).
 
-Compared with the description of liznerski/fcdd at 4fa8502, the variant for MVTec AD. A 1 x 1 convolution makes one
-value ``a`` of each position of the last level, and ``h = sqrt(a^2 + 1) - 1``. Loss of an image:
+Compared with the description of liznerski/fcdd at 4fa8502, the variant for MVTec AD. A 1 x 1 convolution gives a value
+``a`` at each position of the last level, and ``h = sqrt(a^2 + 1) - 1``. The loss of an image is:
 
 - normal: the mean of ``h``;
-- with confetti, which half of the normal images get: ``-log(1 - exp(-mean h))``;
-- a given anomaly with mask ``m``, by ``h`` at the image's size: ``mean(h * (1 - m)) - log(1 - exp(-mean(h * m)))``.
+- with confetti, which is added to half of the normal images: ``-log(1 - exp(-mean h))``;
+- a given anomaly with mask ``m``, with ``h`` at the image's size: ``mean(h * (1 - m)) - log(1 - exp(-mean(h * m)))``.
 
-Score: ``h``, up-sampled by a Gaussian of the size of the receptive field; of an image, the mean of ``h``.
+Score: ``h``, up-sampled with a Gaussian of the size of the receptive field; the image score is the mean of ``h``.
 
-Deliberate deviations: images are not cropped at random. They are scaled to the range that the training images have
-after the normalization of contrast, where the authors have constants by category. The learning rate is lowered in nine
-steps rather than by 0.985 after each epoch, and a step sees all its images at once, where there are eight parts of 16.
-The Gaussian keeps the value of a constant map. Confetti has one square at least, up to four.
+Deliberate deviations: images are not cropped at random. They are scaled to the range of the training images after
+    contrast normalization; the authors use constants by category. The learning rate decreases in nine steps instead of
+    by 0.985 after each epoch, and a step processes all its images at once instead of eight parts of 16. The Gaussian
+    keeps the value of a constant map. Confetti has one to four squares.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,31 +44,31 @@ _RANGE = 1e-6
 class FCDDSettings(SgdSettings):
     """Defaults of the repository."""
 
-    epochs: int = Field(200, ge=0, description="passes over the training images, fixed beforehand")
+    epochs: int = Field(200, ge=0, description="passes over the training images")
     batch_size: int = Field(128, ge=1, description="images per step")
     lr: float = Field(1e-3, gt=0, description="learning rate")
     weight_decay: float = Field(1e-4, ge=0, description="L2 penalty")
     schedule: Schedule = "step"
     milestones: Milestones = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-    gamma: float = Field(0.739, gt=0, lt=1, description="factor of the schedule step")
+    gamma: float = Field(0.739, gt=0, lt=1, description="factor of the schedule 'step'")
     frozen_layers: int = Field(
-        4, ge=0, description="number of first convolutions kept frozen, with their normalization"
+        4, ge=0, description="number of leading convolutions kept frozen, with their normalization"
     )
     confetti_share: float = Field(0.5, ge=0, le=1, description="share of normal images that get confetti")
     jitter: float = Field(0.04, ge=0, le=0.5, description="strength of random changes of colour")
     noise: float = Field(
-        0.1, ge=0, description="noise on half of the images, as a share of the standard deviation of their pixels"
+        0.1, ge=0, description="noise added to half of the images, as a share of the standard deviation of their pixels"
     )
-    receptive_field: int = Field(62, ge=1, description="side of the Gaussian of the up-sampling in pixels")
-    sigma: float = Field(12.0, gt=0, description="standard deviation of that Gaussian in pixels")
+    receptive_field: int = Field(62, ge=1, description="side of the up-sampling Gaussian in pixels")
+    sigma: float = Field(12.0, gt=0, description="sigma of the up-sampling Gaussian in pixels")
 
 
 class FCDD(Method):
-    """The first layers of a backbone with one value for each position.
+    """The first layers of a backbone, with one output value per position.
 
     Attributes:
-        low, high: smallest and largest value of each channel of the training images, ``(3, 1, 1)``, after the
-            normalization of contrast.
+        low, high: smallest and largest value of each channel of the training images after contrast normalization, ``(3,
+            1, 1)``.
     """
 
     title = "FCDD"
@@ -94,7 +94,7 @@ class FCDD(Method):
 
     @property
     def takes_anomalies(self) -> bool:
-        """With their masks."""
+        """Return True: it learns from anomalies and their masks."""
         return True
 
     def build(self, generator: torch.Generator) -> None:
@@ -139,12 +139,12 @@ class FCDD(Method):
         return pixels + self.settings.noise * noisy * pixels.std((1, 2, 3), keepdim=True) * noise
 
     def heat(self, pixels: Tensor) -> Tensor:
-        """``h`` of images in [0, 1], ``(B, 3, H, W)`` to ``(B, h, w)``."""
+        """Return ``h`` of images in [0, 1], ``(B, 3, H, W)`` to ``(B, h, w)``."""
         inputs = (local_contrast(pixels) - self.low) / (self.high - self.low).clamp(min=_RANGE)
         return pseudo_huber(self.head(self.network(inputs)[-1])[:, 0])
 
     def upsample(self, heat: Tensor) -> Tensor:
-        """``h`` at the size of the image, ``(B, H, W)``."""
+        """Return ``h`` at the size of the image, ``(B, H, W)``."""
         return gaussian_upsample(heat, self.map_size, self.settings.receptive_field, self.settings.sigma)
 
     def score(self, features: Features[Tensor]) -> Scores:
@@ -163,7 +163,7 @@ class FCDD(Method):
 
 
 def pseudo_huber(a: Tensor) -> Tensor:
-    """``sqrt(a^2 + 1) - 1``, also where ``a`` is small."""
+    """``sqrt(a^2 + 1) - 1``, accurate for small ``a``."""
     squared = a.square()
     return squared / ((squared + 1).sqrt() + 1)
 
@@ -174,7 +174,7 @@ def anomaly_loss(mean: Tensor) -> Tensor:
 
 
 def local_contrast(images: Tensor) -> Tensor:
-    """Images ``(B, 3, H, W)`` with mean 0 and mean absolute deviation 1."""
+    """Scale images ``(B, 3, H, W)`` to mean 0 and mean absolute deviation 1."""
     centred = images - images.mean((1, 2, 3), keepdim=True)
     return centred / centred.abs().mean((1, 2, 3), keepdim=True).clamp(min=_RANGE)
 
@@ -184,9 +184,9 @@ def gaussian_upsample(heat: Tensor, size: tuple[int, int], field: int, sigma: fl
 
     Args:
         heat: values of positions.
-        size: of the image.
-        field: side of the Gaussian in pixels, at least the distance of two positions.
-        sigma: its standard deviation in pixels.
+        size: size of the image.
+        field: side of the Gaussian in pixels, at least the distance between two positions.
+        sigma: standard deviation of the Gaussian in pixels.
     """
     stride = round(size[0] / heat.shape[1])
     margin = max(0, round((field - stride) / 2))

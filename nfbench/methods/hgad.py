@@ -1,30 +1,32 @@
-"""HGAD: a hierarchical Gaussian mixture prior for one model of many classes (Yao et al., ECCV 2024, arXiv 2403.13349).
+"""HGAD: one model of many classes with a hierarchical Gaussian mixture (Yao et al., ECCV 2024, arXiv 2403.13349).
 
-Compared with the description of xcyao00/HGAD at fb935ef. The flows are CFLOW-AD's. Of a fibre with latent ``z`` of
-``D`` dimensions in an image of class ``y``, with class centres ``mu``, log-weights ``c = log softmax(psi)``, offsets
-``delta`` and log-weights ``log softmax(phi)`` of the Gaussians within a class, and ``sg`` for no gradient:
+Compared with the description of xcyao00/HGAD at fb935ef. The flows are those of CFLOW-AD. Let ``z`` be the latent of a
+fibre, with ``D`` dimensions, in an image of class ``y``; ``mu`` the class centres with log-weights ``c = log
+softmax(psi)``; ``delta`` the offsets and ``log softmax(phi)`` the log-weights of the Gaussians within a class; and
+``sg`` the stop-gradient operator:
 
 - inter-class mixture: ``L_g = (-logsumexp_y(-||z - mu_y||^2 / 2 + c_y) - log|det J|) / D``;
 - mutual information, maximized: ``MI = sum_y t_y (log softmax_y(-||z - mu_y||^2 / 2 + sg(c)) - sg(c_y))``, with the
   one-hot label ``t`` smoothed by 0.02;
-- entropy: ``L_e``, that of ``softmax_y(-||z - mu_y||^2 / 2)``;
+- entropy: ``L_e``, the entropy of ``softmax_y(-||z - mu_y||^2 / 2)``;
 - intra-class mixture: ``L_in = (-logsumexp_i(-||z - sg(mu_y) - delta_i||^2 / 2 + log softmax(phi_y)_i)
   - log|det J|) / D``;
-- of the repository only: ``L_z = -log sigmoid(logp_y(z) / D)``, with ``logp_y`` the log-density behind ``L_in``.
+- only in the repository: ``L_z = -log sigmoid(logp_y(z) / D)``, with ``logp_y`` the log-density behind ``L_in``.
 
 The loss is ``lambda1 L_g - lambda2 MI + L_e``, and ``+ L_in + L_z`` from the third of 25 meta-epochs on.
 
-Score: the product of two maps, of ``logp_y / D`` and of minus the entropy. Each is ``max S - S`` with
-``S = sum_l Up(exp(v_l - max v_l))`` at 256 x 256 pixels, smoothed by a Gaussian; both maxima are over images of the
-class. High entropy is anomalous. The score of an image is the largest of its map.
+Score: the product of two maps, one of ``v = logp_y / D`` and one of ``v`` = minus the entropy. Each is ``max S - S``
+    with ``S = sum_l Up(exp(v_l - max v_l))`` at 256 x 256 pixels, smoothed by a Gaussian; both maxima are over images
+    of the class. High entropy is anomalous. The image score is the maximum of the map.
 
 Deliberate deviations:
 
-- The maxima are taken over the training images of the class; the published ones, over the class's test images, come
-  from ``calibrate`` with test images. A sum above the training maximum is set to that maximum.
+- The maxima are over the training images of the class; calibrating on the test images gives the published ones, over
+  the class's test images. A sum above the training maximum is set to that maximum.
 - Covariances are the identity, as in the repository; the paper's are learned.
-- The repository asks for a threefold learning rate of the centres, which its schedule overwrites; here they have one.
-- A meta-epoch is a share of the training rather than 8 passes, so that other numbers of epochs keep the proportion.
+- The repository sets a threefold learning rate for the centres, but its schedule overwrites it; here they have the
+  common one.
+- A meta-epoch is a share of the training instead of 8 passes, so its proportion is the same for any number of epochs.
 - With one class, the entropy has no information; the score is that of the likelihood only.
 """
 
@@ -54,11 +56,11 @@ _LABEL_SMOOTHING = 0.02
 
 
 class HGADSettings(FibreFlowSettings):
-    """Defaults of the repository; its main results have ``information_weight`` 100, its ablations of the prior 10."""
+    """Defaults of the repository; ``information_weight`` is 100 in its main results, 10 in ablations of the prior."""
 
-    epochs: int = Field(200, ge=0, description="passes over the training images, fixed beforehand")
+    epochs: int = Field(200, ge=0, description="passes over the training images")
     batch_size: int = Field(8, ge=1, description="images per step, of all classes")
-    betas: tuple[float, float] = Field((0.95, 0.99), description="decay of Adam's two moments")
+    betas: tuple[float, float] = Field((0.95, 0.99), description="decay rates of Adam's two moments")
     weight_decay: float = Field(1e-4, ge=0, description="L2 penalty of Adam, for the flows; the prior has none")
     coupling_blocks: int = Field(12, ge=1, description="steps per level")
     condition_dim: int = Field(256, ge=4, multiple_of=4, description="channels of the position code")
@@ -72,10 +74,10 @@ class HGADSettings(FibreFlowSettings):
     )
     entropy_weight: float = Field(1.0, ge=0, description="weight of the entropy of a latent's class")
     intra_centres: int = Field(10, ge=0, description="Gaussians within each class; 0 turns their losses off")
-    extra_loss: bool = Field(True, description="L_z, a loss of the repository that the paper does not have")
-    intra_from: int = Field(2, ge=0, description="meta-epochs, of 'meta_epochs', before the losses within classes")
-    criterion: Literal["likelihood", "entropy", "both"] = Field("both", description="quantity that maps show")
-    map_side: int = Field(256, ge=1, description="side of the maps until they are blurred and multiplied, in pixels")
+    extra_loss: bool = Field(True, description="add L_z, a loss of the repository that is not in the paper")
+    intra_from: int = Field(2, ge=0, description="number of meta-epochs before the losses within classes start")
+    criterion: Literal["likelihood", "entropy", "both"] = Field("both", description="quantity behind the maps")
+    map_side: int = Field(256, ge=1, description="side in pixels at which maps are smoothed and multiplied")
     smoothing: float = Field(4 / 256, ge=0, description="sigma of a Gaussian on each map, as a share of its side")
 
     @model_validator(mode="after")
@@ -112,7 +114,7 @@ class HGAD(FibreFlowMethod):
         narrowest = min(shape.channels for shape in self.shapes)
         if self.n_classes > narrowest:
             raise NfbenchError(
-                f"HGAD has a direction in the latents for each class: {self.n_classes} classes are too many for a "
+                f"HGAD needs one latent direction per class: {self.n_classes} classes are too many for a "
                 f"level of {narrowest} channels; give its backbone other 'levels'"
             )
         self.prior: Modules[Prior] = Modules(self._prior(shape.channels, generator) for shape in self.shapes)
@@ -128,7 +130,7 @@ class HGAD(FibreFlowMethod):
 
     @property
     def loss_scale(self) -> float:
-        """The sum of the weights, of which lambda2 is 100: the loss is printed as a mean of its terms."""
+        """The sum of the loss weights (lambda2 is 100), so that the printed loss is a mean of its terms."""
         settings = self.settings
         return 1 + settings.likelihood_weight + settings.information_weight + settings.entropy_weight
 
@@ -138,7 +140,7 @@ class HGAD(FibreFlowMethod):
         return self.settings.criterion if self.n_classes > 1 else "likelihood"
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
-        """One loss per level, of all positions of the batch together."""
+        """Yield one loss per level, over all positions of the batch."""
         settings, classes = self.settings, batch.features.required_classes
         of_classes = settings.information_weight > 0 or settings.entropy_weight > 0
         within_classes = settings.intra_centres > 0 and settings.meta_epoch(batch.progress) >= settings.intra_from
@@ -204,7 +206,7 @@ class HGAD(FibreFlowMethod):
         self.largest[:, seen] = largest[:, seen]
 
     def score(self, features: Features[Tensor]) -> Scores:
-        """The product of the maps of likelihood and entropy, or one of them by ``criterion``, and its maximum.
+        """Return the product of the maps of likelihood and entropy, or one of them by ``criterion``, and its maximum.
 
         Maps of ``map_side`` are resized bilinearly to the input's size.
         """
@@ -235,7 +237,7 @@ class HGAD(FibreFlowMethod):
         return {**super().parameter_groups(), **({"prior": prior} if prior else {})}
 
     def optimizer_groups(self) -> list[ParameterGroup]:
-        """Flows with weight decay and priors without, level by level."""
+        """Return groups level by level: flows with weight decay, priors without."""
         return [*self.level_groups(self.flow, self.settings.weight_decay), *self.level_groups(self.prior)]
 
 

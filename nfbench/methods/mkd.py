@@ -1,13 +1,14 @@
 """MKD: a small student that learns a pretrained network's features (Salehi et al., CVPR 2021, arXiv 2011.11108).
 
 Compared with the description of rohban-lab/Knowledge_Distillation_AD at 0c574ae.
-Loss: over four layers, the cosine distance of the whole layer's features from the teacher's, and their mean squared
-distance times ``mse_weight``. Score: the same of the last three layers. Map: absolute gradient of the loss with respect
-to the image, blurred.
+Loss: over four layers, the cosine distance of the whole layer's features from the teacher's, plus ``mse_weight`` times
+    their mean squared distance. Score: the same over the last three layers. Map: absolute gradient of the loss with
+    respect to the image, blurred.
 
-Deliberate deviations: the gradient is the plain one, where the repository's default is guided back-propagation. Maps
-are neither clipped and scaled image by image, which would leave no threshold for all, nor opened by morphology. The
-repository localizes in anomalous images alone. It reports the best epoch on the test set, the selection 'oracle' here.
+Deliberate deviations: maps use the plain gradient; the repository's default is guided back-propagation. Maps are not
+    clipped and scaled image by image, because no threshold would then hold for all images, and have no morphological
+    opening. The repository localizes only in anomalous images. It reports the best epoch on the test set, the selection
+    'oracle' here.
 """
 
 from collections.abc import Sequence
@@ -35,12 +36,12 @@ MEMORY = {"parameters": 0, "network": 4e5, "pixels": 1000}
 class MkdSettings(TrainedSettings):
     """The repository's settings for MVTec AD, on levels 1 to 4 of VGG-16 at 128 pixels."""
 
-    epochs: int = Field(601, ge=0, description="passes over the training images, fixed beforehand")
+    epochs: int = Field(601, ge=0, description="passes over the training images")
     batch_size: int = Field(64, ge=1, description="images per step")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
     mse_weight: float = Field(0.5, ge=0, description="weight of the squared distance; the cosine distance has weight 1")
     hidden_channels: int | None = Field(
-        16, ge=1, description="channels of the student between the layers that are compared; null for the teacher's"
+        16, ge=1, description="channels of the student between the compared layers; null for the teacher's"
     )
     localization_sigma: float = Field(
         4.0, ge=0, description="sigma of a Gaussian on the absolute gradient, in pixels of the image"
@@ -48,13 +49,13 @@ class MkdSettings(TrainedSettings):
 
 
 class Student(nn.Module):
-    """A VGG-16, from the image ``(B, 3, S, S)`` to the outputs of its poolings, without that of the first.
+    """A VGG-16 from the image ``(B, 3, S, S)`` to the outputs of its pooling layers, except the first.
 
     The last convolution of a stage has no batch normalization.
 
     Args:
-        channels: of the outputs.
-        hidden: channels of the other convolutions; None for those of the output of their stage.
+        channels: channels of the outputs.
+        hidden: channels of the other convolutions; None for the output channels of their stage.
     """
 
     def __init__(self, channels: Sequence[int], hidden: int | None) -> None:
@@ -70,7 +71,7 @@ class Student(nn.Module):
             self.stages.append(nn.Sequential(*layers, *last))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """One ``(B, C, H, W)`` for each of ``channels``."""
+        """Return one ``(B, C, H, W)`` for each entry of ``channels``."""
         found = []
         for stage in self.stages:
             x = stage(x)
@@ -79,7 +80,7 @@ class Student(nn.Module):
 
 
 class Mkd(Method):
-    """A student of the image, and how far its layers are from the teacher's."""
+    """A student network, and the distance of its layers from the teacher's."""
 
     title = "MKD"
     settings_type = MkdSettings
@@ -97,7 +98,7 @@ class Mkd(Method):
         sides = [tuple(size >> number for size in self.map_size) for number in range(1, len(self.shapes) + 1)]
         if len(self.shapes) < 2 or [shape[1:] for shape in self.shapes] != sides:
             raise NfbenchError(
-                "method 'mkd' needs levels at 1/2, 1/4, .. of the image's side, one after the other and at least two; "
+                "method 'mkd' needs at least two consecutive levels at 1/2, 1/4, ... of the image's side; "
                 "give it levels 1 to 4 of the backbone 'vgg16_unit'"
             )
         self.pool = MaxPool(nn.MaxPool2d(2))
@@ -116,7 +117,7 @@ class Mkd(Method):
         return self._distances(features).sum(0).mean()
 
     def localized(self, features: Features[Tensor]) -> Tensor:
-        """The loss of each image."""
+        """Return the loss of each image, whose gradient is its map."""
         return self._distances(features).sum(0)
 
     def score(self, features: Features[Tensor]) -> Scores:

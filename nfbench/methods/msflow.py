@@ -1,21 +1,22 @@
-"""MSFlow: parallel flows of three levels and a flow that fuses them (Zhou et al., IEEE TNNLS 2024, arXiv 2308.15300).
+"""MSFlow: parallel flows of three levels, fused by another flow (Zhou et al., IEEE TNNLS 2024, arXiv 2308.15300).
 
-Written from the description of the paper and of cool-xuan/msflow at e239755, without its code.
-With ``L_l(p) = -mean_c(z_l(p)^2) / 2`` of level l, there are two maps, both relative to the image's own best position:
+Written from the paper and a description of cool-xuan/msflow at e239755, without its code.
+With ``L_l(p) = -mean_c(z_l(p)^2) / 2`` for level l, there are two maps, both relative to the best position of the
+image:
 
 - ``addition``: ``max_p A - A`` with ``A = sum_l Up(exp(L_l - max_p L_l))``, the published map for pixel AUROC;
 - ``multiplication``: ``1 - exp(B - max_p B)`` with ``B = sum_l Up(L_l)``, the published map for AUPRO. The image score
   is the mean of its top 3 %.
 
-So an image that is equally unlikely everywhere scores 0. ``reference: train`` takes the maxima over the training images
-instead, which is not the paper's.
+An image that is equally unlikely everywhere thus scores 0. ``reference: train`` takes the maxima over the training
+images instead, unlike the paper.
 
 Deliberate deviations:
 
-- Levels are pooled here rather than before they are cached, so that a cache serves other methods too.
-- The gradient is clipped to 1e-6 of the loss per dimension, which is 1.8 of the whole loss at 512 pixels where the
-  repository has 2. Both are reached in every step, and Adam does not depend on a constant factor.
-- Maps are at the input's size. Log-determinants are in the loss and in the likelihood, and in no map, as published.
+- Levels are pooled in the method instead of before caching, so that other methods can share the cache.
+- The gradient norm is clipped at 1e-6 for the loss per dimension, which is 1.8 for the whole loss at 512 pixels; the
+  repository clips at 2. Both clip in every step, and Adam does not depend on a constant factor.
+- Maps have the input size. Log-determinants are part of the loss and the likelihood but not of maps, as published.
 
 The paper's features are those of WRN-50-2 with torchvision's weights and reflecting borders in all convolutions, levels
 1 to 3, at 512 pixels, transistor at 256 (``workflow/experiments/msflow_mvtec.yaml``).
@@ -44,7 +45,7 @@ from nfbench.core.errors import NfbenchError
 __all__ = ["METHOD", "MSFlow", "MSFlowSettings"]
 
 MEMORY = {"parameters": 70, "network": 4e6}
-"""See ``nfbench.plan.memory``; the nets also take the code of the position."""
+"""See ``nfbench.plan.memory``; the nets also read the position code."""
 
 _TOP_SHARE = 0.03
 
@@ -52,14 +53,14 @@ _TOP_SHARE = 0.03
 class MSFlowSettings(TrainedSettings):
     """Defaults of the repository's configuration."""
 
-    epochs: int = Field(100, ge=0, description="passes over the training images, fixed beforehand")
+    epochs: int = Field(100, ge=0, description="passes over the training images")
     batch_size: int = Field(16, ge=1, description="images per step")
     lr: float = Field(1e-4, gt=0, description="learning rate of Adam")
     schedule: Schedule = "warmup_step"
     milestones: Milestones = (0.7, 0.9)
-    gamma: float = Field(0.33, gt=0, lt=1, description="factor of the schedules step and warmup_step")
+    gamma: float = Field(0.33, gt=0, lt=1, description="factor of the schedules 'step' and 'warmup_step'")
     gradient_clip: float | None = Field(
-        1e-6, gt=0, description="largest norm of the gradient of the loss per dimension, off when null"
+        1e-6, gt=0, description="maximum gradient norm of the loss per dimension; null turns clipping off"
     )
     level_steps: tuple[int, ...] = Field(
         (2, 5, 8), min_length=1, description="steps of the flow of each level, fine to coarse"
@@ -68,7 +69,7 @@ class MSFlowSettings(TrainedSettings):
     clamp: float = Field(1.9, gt=0, description="largest absolute log-scale of a coupling")
     clamp_rule: ClampRule = Field("outer", description="'outer' as FrEIA until 2023-08, 'inner' as FrEIA since then")
     map: Literal["addition", "multiplication"] = Field(
-        "addition", description="anomaly map; the image score is always that of the multiplication"
+        "addition", description="anomaly map; the image score always uses the multiplication"
     )
     reference: Literal["image", "train"] = Field(
         "image", description="reference of the maps: the best position of the image, or of the training images"
@@ -94,7 +95,7 @@ class MSFlow(Method):
         """Build the flow of each level, and the fusion.
 
         Raises:
-            NfbenchError: another number of levels than ``level_steps`` has, or an odd number of channels.
+            NfbenchError: the number of levels differs from that of ``level_steps``, or a number of channels is odd.
         """
         settings = self.settings
         if len(settings.level_steps) != len(self.shapes):
@@ -133,14 +134,14 @@ class MSFlow(Method):
 
     @property
     def loss_scale(self) -> int:
-        """The number of dimensions: the loss is printed in nats per dimension."""
+        """Number of dimensions, because the loss is printed in nats per dimension."""
         return self.dimensions
 
     def latents(self, features: Features[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Latents of the levels after the fusion, ``(B, C_l, H_l, W_l)``, and ``log|det J|`` ``(B,)``."""
         encoded, log_dets = [], []
         for level, (flow, x) in enumerate(zip(self.flow, features.levels, strict=True)):
-            pooled = functional.avg_pool2d(x, 3, stride=2, padding=1)  # zeros beyond the border count
+            pooled = functional.avg_pool2d(x, 3, stride=2, padding=1)  # the zero padding counts in the mean
             code = getattr(self, f"code_{level}").expand(x.shape[0], -1, -1, -1)
             z, log_det = flow(pooled, [code])
             encoded.append(z)
@@ -161,7 +162,7 @@ class MSFlow(Method):
         return 0.5 * sum(z.square().flatten(1).sum(1) for z in latents) - log_det
 
     def score(self, features: Features[Tensor]) -> Scores:
-        """The map by ``map``, the mean of the top 3 % of the multiplication, and the latents."""
+        """Return the map by ``map``, the mean of the top 3 % of the multiplication, and the latents."""
         latents, _ = self.latents(features)
         level_maps = _level_maps(latents)
         if self.settings.reference == "train":
@@ -216,12 +217,12 @@ def _normalized_subnet(channels_in: int, channels_out: int) -> nn.Module:
 
 
 def _level_maps(latents: Sequence[Tensor]) -> list[Tensor]:
-    """``L_l``, ``(B, H_l, W_l)`` a level."""
+    """``L_l`` of each level, ``(B, H_l, W_l)``."""
     return [-0.5 * z.square().mean(1) for z in latents]
 
 
 def _largest(level_maps: Sequence[Tensor]) -> Tensor:
-    """Largest value of each level and image, ``(L, B)``."""
+    """Maximum of each level and image, ``(L, B)``."""
     return torch.stack([x.flatten(1).amax(1) for x in level_maps])
 
 

@@ -6,9 +6,9 @@ Score: L - sum_l Up(exp(logp_l / C_l - max logp_l / C_l)), with aligned corners,
 
 Deliberate deviations:
 
-- The maximum in the score is taken over the training images; the published score, with the maximum over the test set,
-  is reported next to it, as for CFLOW-AD.
-- A batch with fewer fibres than ``fibre_batch`` is one step of all of them; see ``cflow``.
+- The maximum in the score is over the training images; the published score, with the maximum over the test set, is
+  reported next to it, as for CFLOW-AD.
+- A batch with fewer fibres than ``fibre_batch`` is one step with all of them; see ``cflow``.
 
 The paper's features are those of EfficientNet-B6 (AutoAugment weights) at 256 pixels, levels with 40, 72 and 200
 channels (``workflow/experiments/bgad_mvtec.yaml``).

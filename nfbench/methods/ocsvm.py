@@ -1,14 +1,14 @@
-"""One-class SVM on averaged features (Schölkopf et al., Neural Computation 2001), and two other densities of them.
+"""One-class SVM on averaged features (Schölkopf et al., Neural Computation 2001), and two other densities.
 
-No paper gives settings for it: published numbers are those of "a one-class SVM on transferred features" (Andrews et
-al., 2016), so this is a baseline on the features at hand, not a reproduction.
-An image is the vector ``x`` of averages of all levels, and has an image score but no map:
+No paper states its settings: published numbers refer to "a one-class SVM on transferred features" (Andrews et al.,
+    2016). This is a baseline on the given features, not a reproduction.
+An image is represented by the vector ``x`` of averages of all levels, and has an image score but no map:
 
-- ``ocsvm``: ``-(sum_i a_i exp(-g |x - x_i|^2) + b)``, negative inside of the boundary; ``g = 1 / (D var(X))``.
+- ``ocsvm``: ``-(sum_i a_i exp(-g |x - x_i|^2) + b)``, negative inside the boundary; ``g = 1 / (D var(X))``.
 - ``knn``: mean squared distance to the k nearest training images (DN2: Bergman et al., arXiv 2002.10445).
 - ``gaussian``: Mahalanobis distance by the Ledoit-Wolf covariance (Rippel et al., ICPR 2020, arXiv 2005.14140).
 
-scikit-learn fits; scores are computed here, in float64, from what it found.
+scikit-learn fits the model; scores are computed here, in float64, from its parameters.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,14 +29,14 @@ from nfbench.methods.patchcore import nearest_neighbors
 __all__ = ["METHOD", "Ocsvm", "OcsvmSettings"]
 
 MEMORY = {"parameters": 0, "network": 1e7}
-"""See ``nfbench.plan.memory``; the solver's cache, or a covariance of some 4,000 channels, three times in float64."""
+"""See ``nfbench.plan.memory``; the solver's cache, or three float64 copies of a covariance of some 4,000 channels."""
 
 _ROUNDING = 1e-10
-"""Share of its mean below which the standard deviation of a value is an error of rounding."""
+"""Share of the mean; a smaller standard deviation counts as rounding error."""
 
 
 class OcsvmSettings(FittedSettings):
-    """Defaults of our own, but for ``knn_neighbors``, which is DN2's."""
+    """Our own defaults, except ``knn_neighbors``, which is from DN2."""
 
     val_fraction: float = Field(
         0.0, ge=0, lt=1, description="share of the normal training images held out for the selection 'val'"
@@ -44,7 +44,7 @@ class OcsvmSettings(FittedSettings):
     density: Literal["ocsvm", "knn", "gaussian"] = Field(
         "ocsvm", description="one-class SVM, distance to the nearest training images, or Mahalanobis distance"
     )
-    standardize: bool = Field(True, description="give each value of a vector mean 0 and variance 1 in training images")
+    standardize: bool = Field(True, description="scale each value of a vector to mean 0 and variance 1 in training")
     nu: float = Field(
         0.1,
         gt=0,
@@ -58,9 +58,10 @@ class Ocsvm(Method):
     """Density of the training images, stored in float64.
 
     Attributes:
-        mean, std: of the training vectors ``(D,)``; 0 and 1 if vectors are not standardized.
-        vectors: ``(N, D)`` support vectors, or all training vectors of the density ``knn``.
-        coefficients: ``a`` of the support vectors ``(N,)``.
+        mean, std: mean and standard deviation of the training vectors, ``(D,)``; 0 and 1 if vectors are not
+            standardized.
+        vectors: support vectors, or all training vectors for the density ``knn``, ``(N, D)``.
+        coefficients: ``a`` of the support vectors, ``(N,)``.
         gamma, offset: ``g`` and ``b``.
         centre, whitening: ``m`` and ``W`` of the distance ``|W (x - m)|``, ``(D,)`` and ``(D, D)``.
     """
@@ -101,7 +102,7 @@ class Ocsvm(Method):
         """Fit the density to the training images.
 
         Raises:
-            NfbenchError: the density is ``gaussian``, and the training images do not vary.
+            NfbenchError: the density is ``gaussian`` and the training images do not vary.
         """
         vectors = torch.cat([_averages(features) for features in passes()])
         if self.settings.standardize:
@@ -129,13 +130,13 @@ class Ocsvm(Method):
         factor, fault = torch.linalg.cholesky_ex(x.new_tensor(found.covariance_))
         if fault:
             raise NfbenchError(
-                f"the density 'gaussian' of OCSVM has no covariance, since all {len(x)} training images have the same "
+                f"the density 'gaussian' of OCSVM has no covariance, because all {len(x)} training images have equal "
                 "averages; add images, or set 'density: knn'"
             )
         self.centre, self.whitening = x.mean(0), inverse_factor(factor)
 
     def grown_rows(self, n_images: int) -> Mapping[str, int]:
-        """Training images of ``knn``; support vectors of ``ocsvm``, at most all of them."""
+        """Number of training images for ``knn``; maximum number of support vectors for ``ocsvm``."""
         names = {"ocsvm": ("vectors", "coefficients"), "knn": ("vectors",), "gaussian": ()}
         return dict.fromkeys(names[self.settings.density], n_images)
 

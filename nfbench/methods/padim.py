@@ -1,13 +1,13 @@
 """PaDiM: a Gaussian at each position (Defard et al., ICPR 2020 workshops, arXiv 2011.08785).
 
 There is no official code; compared with the description of xiahaifeng1995/PaDiM-Anomaly-Detection-Localization-master,
-which most results refer to, and with anomalib's port by tests.
-Score: Mahalanobis distance ``sqrt((x - m)' C^-1 (x - m))`` of a position, up-sampled and smoothed; of an image, the
-largest value of its map.
+which most published results refer to, and with anomalib's port by tests.
+Score: Mahalanobis distance ``sqrt((x - m)' C^-1 (x - m))`` of a position, up-sampled and smoothed; the image score is
+    the maximum of the map.
 
-Deliberate deviations: features are those of the whole image. That repository crops the centre, which hides defects at
-the border while the image keeps its label. Covariances divide by N - 1, as there; anomalib adds 1e-5 to the diagonal on
-top of 0.01.
+Deliberate deviations: features cover the whole image. That repository crops the centre, which hides defects at the
+    border while the image keeps its label. Covariances are divided by N - 1, as in the repository; anomalib adds 1e-5
+    to the diagonal, in addition to 0.01.
 """
 
 import math
@@ -32,13 +32,13 @@ MEMORY = {"parameters": 0, "state": 4, "channels": 550}
 """See ``nfbench.plan.memory``."""
 
 _POSITIONS = 16
-"""Positions whose covariances are factorized at a time, in float64."""
+"""Number of positions whose covariances are factorized at a time, in float64."""
 _SUMS = 2**29
-"""Bytes of covariances that are summed at a time, in float64; each part takes a pass over the training images."""
+"""Bytes of covariances summed at a time, in float64; each part needs a pass over the training images."""
 _ROWS = 32
-"""Rows of a triangular matrix that are stored together, as wide as the longest of them."""
+"""Number of rows of a triangular matrix stored together, with the width of the longest."""
 _SMALLEST_SHARE = 1e-13
-"""Share of the sum of the variances below which an eigenvalue is an error of rounding."""
+"""Share of the sum of variances; a smaller eigenvalue counts as rounding error."""
 
 
 class PadimSettings(PatchSettings, FittedSettings):
@@ -51,13 +51,13 @@ class PadimSettings(PatchSettings, FittedSettings):
 
 
 class Padim(PatchMethod):
-    """Mean and covariance of some random channels, by position.
+    """Mean and covariance of randomly drawn channels, by position.
 
     Attributes:
         channels: drawn channels ``(D,)``, ascending, counted through all levels.
         mean: ``(P, D)`` for P positions of the finest level, row by row.
-        whitening: ``(P, E)`` inverse Cholesky factors ``W`` of the covariances, ``||W (x - m)||`` is the distance;
-            without most of their zeros, see ``pack_rows``.
+        whitening: inverse Cholesky factors ``W`` of the covariances, ``(P, E)``, packed by ``pack_rows``; ``||W (x -
+            m)||`` is the distance.
     """
 
     title = "PaDiM"
@@ -90,14 +90,14 @@ class Padim(PatchMethod):
 
     @torch.no_grad()
     def prepare(self, passes: Passes) -> None:
-        """Fit the Gaussians in float64: means, then covariances, as many positions at a time as ``_SUMS`` holds."""
+        """Fit the Gaussians in float64: means, then covariances, at most ``_SUMS`` bytes at a time."""
         n_images, total = 0, torch.zeros_like(self.mean, dtype=torch.float64)
         for features in passes():
             x = self._vectors(features)
             n_images += x.shape[1]
             total = total + x.double().sum(1)
         if n_images < 2:
-            raise NfbenchError(f"PaDiM takes covariances of the training images and needs 2 or more, got {n_images}")
+            raise NfbenchError(f"PaDiM needs 2 or more training images to compute covariances, got {n_images}")
         mean = total / n_images
         self.mean.copy_(mean)
         positions, dim = mean.shape
@@ -105,7 +105,7 @@ class Padim(PatchMethod):
             self._fit_covariances(passes, part, mean[part], n_images)
 
     def _fit_covariances(self, passes: Passes, part: Tensor, mean: Tensor, n_images: int) -> None:
-        """Fit the Gaussians of the positions ``part``, with means ``(P, D)``; frees its sums on return."""
+        """Fit the Gaussians of the positions ``part``, with means ``(P, D)``; free the sums on return."""
         sums = mean.new_zeros(len(part), mean.shape[1], mean.shape[1])
         for features in passes():
             centred = self._vectors(features)[part].double() - mean[:, None]
@@ -116,8 +116,8 @@ class Padim(PatchMethod):
     def _whiten(self, covariances: Tensor) -> Tensor:
         """Inverse Cholesky factors of covariances ``(P, D, D)``, regularized in place.
 
-        ``regularization`` is absolute, as published. It is raised where the variances are so large that it would be
-        lost in the rounding of float64.
+        ``regularization`` is absolute, as published. It is raised if variances are so large that float64 would round it
+        away.
         """
         variances = covariances.diagonal(dim1=1, dim2=2)
         variances += (_SMALLEST_SHARE * variances.sum(1, keepdim=True)).clamp_min(self.settings.regularization)
@@ -150,7 +150,7 @@ class Padim(PatchMethod):
 
     def _vectors(self, features: Features[Tensor]) -> Tensor:
         """The drawn channels with coarser levels repeated to the finest, ``(P, B, D)``."""
-        if torch.compiler.is_exporting():  # shapes of a graph cannot follow from the channels' values
+        if torch.compiler.is_exporting():  # shapes in a graph cannot depend on the values of the channels
             levels = [functional.interpolate(x, self.grid, mode="nearest") for x in features.levels]
             return torch.cat(levels, dim=1).index_select(1, self.channels).flatten(2).permute(2, 0, 1)
         drawn, first = [], 0
@@ -164,9 +164,9 @@ class Padim(PatchMethod):
 
 
 def pack_rows(factors: Tensor) -> Tensor:
-    """Lower triangular matrices ``(P, D, D)`` as ``(P, E)``: little more than half of their values.
+    """Pack lower triangular matrices ``(P, D, D)`` to ``(P, E)``, little more than half of their values.
 
-    ``_ROWS`` rows follow one another, each as wide as the last of them, so that a product takes no unpacking.
+    Blocks of ``_ROWS`` rows have the width of their last row, so that products need no unpacking.
     """
     ends = [width for _, width in _blocks(factors.shape[1])]
     parts = [factors[:, first:last, :last].flatten(1) for first, last in zip([0, *ends], ends, strict=False)]
@@ -187,7 +187,7 @@ def _blocks(dim: int) -> Iterator[tuple[int, int]]:
 
 
 def _unpacked(packed: Tensor, dim: int) -> Iterator[tuple[Tensor, int, int]]:
-    """Each block as ``(P, rows, width)``, which shares memory with ``packed``, and its number of rows and width."""
+    """Each block as ``(P, rows, width)``, sharing memory with ``packed``, and its number of rows and width."""
     first = 0
     for rows, width in _blocks(dim):
         last = first + rows * width

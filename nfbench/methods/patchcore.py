@@ -1,9 +1,9 @@
 """PatchCore: distance to the nearest patch of a memory bank (Roth et al., CVPR 2022, arXiv 2106.08265).
 
 Compared with the description of amazon-science/patchcore-inspection at fcaa92f, and with anomalib's port by tests.
-Score: squared distance of a patch to its nearest neighbours in the bank; of an image, the largest of its patches.
+Score: squared distance of a patch to its nearest neighbours in the bank; the image score is the maximum over patches.
 
-Deliberate deviations: features are those of the whole image. The repository crops the centre, which hides defects at
+Deliberate deviations: features cover the whole image. The repository crops the centre, which hides defects at
 the border while the image keeps its label. The coreset is selected exactly, see ``base_coreset``. The paper's
 re-weighting of the image score, equation (7), is not in the repository's code and is off by default.
 """
@@ -41,20 +41,20 @@ class PatchCoreSettings(PatchSettings, FittedSettings):
         "official",
         description="embedding of a patch: averages over its 3 x 3 neighbourhood as published, or per channel",
     )
-    pretrain_dim: int = Field(1024, ge=1, description="values of a patch per level, in the embedding 'official'")
-    target_dim: int = Field(1024, ge=1, description="values of a patch in the embedding 'official'")
+    pretrain_dim: int = Field(1024, ge=1, description="values per patch and level in the embedding 'official'")
+    target_dim: int = Field(1024, ge=1, description="values per patch in the embedding 'official'")
     coreset_ratio: float = Field(0.1, gt=0, le=1, description="share of the training patches kept in the memory bank")
     projection_dim: int = Field(
         128,
         ge=1,
-        description="dimensions of the random projection before coreset selection; unused for smaller features",
+        description="dimensions of the random projection before coreset selection; no projection for smaller features",
     )
     start: Literal["mean", "point"] = Field(
         "mean", description="selection starts with the mean distance to 10 random points, or from a random point"
     )
     distance: Literal["squared", "euclidean"] = Field("squared", description="distance of patches")
     neighbors: int = Field(1, ge=1, description="number of nearest neighbours over which distances are averaged")
-    reweighting: bool = Field(False, description="weigh the image score by equation (7) of the paper")
+    reweighting: bool = Field(False, description="weight the image score by equation (7) of the paper")
     reweighting_neighbors: int = Field(9, ge=1, description="neighbours b of equation (7)")
 
 
@@ -79,7 +79,7 @@ class PatchCore(PatchMethod):
         self.embedding = PatchEmbedding(self.shapes, settings.pretrain_dim, settings.target_dim, settings.embedding)
         self.register_buffer("memory_bank", torch.empty(0, self.embedding.dim))
         projection = None
-        if settings.projection_dim < self.embedding.dim:  # as torch initializes a linear layer
+        if settings.projection_dim < self.embedding.dim:  # initialized like torch's linear layer
             projection = torch.empty(settings.projection_dim, self.embedding.dim, device="cpu")
             projection.uniform_(-1, 1, generator=generator).div_(math.sqrt(self.embedding.dim))
         self.register_buffer("projection", projection, persistent=False)
@@ -89,8 +89,8 @@ class PatchCore(PatchMethod):
     def prepare(self, passes: Passes) -> None:
         """Fill the memory bank.
 
-        The first pass selects the coreset among the projected patches, the second fetches its patches, so that all
-        training patches are never held at once.
+        The first pass selects the coreset among the projected patches, and the second collects its patches, so that not
+        all training patches are in memory at once.
         """
         projected = torch.cat([self._project(self._patches(features)) for features in passes()])
         chosen = self.select(projected)
@@ -104,19 +104,19 @@ class PatchCore(PatchMethod):
         self.memory_bank = torch.cat(bank)
 
     def select(self, projected: Tensor) -> Tensor:
-        """Indices of the coreset among the projected training patches ``(N, D)``."""
+        """Select the coreset among the projected training patches ``(N, D)``; return its indices."""
         n_patches = len(projected)
         points = (self.start_points * n_patches).long().clamp_max(n_patches - 1)
         start = points if self.settings.start == "mean" else int(points[0])
         return select_coreset(projected, self._bank_rows(n_patches), start)
 
     def grown_rows(self, n_images: int) -> Mapping[str, int]:
-        """Those of the memory bank."""
+        """Number of rows of the memory bank."""
         return {"memory_bank": self._bank_rows(n_images * math.prod(self.embedding.grid))}
 
     @torch.no_grad()
     def score(self, features: Features[Tensor]) -> Scores:
-        """Mean distance of each patch to its nearest neighbours; an image scores as its farthest patch."""
+        """Return the mean distance of each patch to its nearest neighbours, and the largest one of each image."""
         if not len(self.memory_bank):
             raise NfbenchError("the memory bank of PatchCore is empty; train the method first")
         patches = self._patches(features)
@@ -138,9 +138,9 @@ class PatchCore(PatchMethod):
         return max(1, int(n_patches * self.settings.coreset_ratio))
 
     def _weights(self, patches: Tensor, nearest: Tensor) -> Tensor:
-        """Equation (7) for patches ``(B, D)`` with nearest neighbours of given indices, by Euclidean distances.
+        """Weights of equation (7) for patches ``(B, D)`` and their nearest neighbours, by Euclidean distances.
 
-        A patch counts less if its nearest neighbour lies apart from the patches around that neighbour.
+        A patch counts less if its nearest neighbour is far from that neighbour's own neighbours.
         """
         _, around = nearest_neighbors(self.memory_bank[nearest], self.memory_bank, self.settings.reweighting_neighbors)
         distances = (patches[:, None] - self.memory_bank[around]).square().sum(2).sqrt()
@@ -155,16 +155,16 @@ class PatchCore(PatchMethod):
 
 
 def nearest_neighbors(patches: Tensor, bank: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Squared distances to the nearest rows of ``bank`` and their indices, ascending, ``(N, min(count, M))`` each.
+    """Find the nearest rows of ``bank``: squared distances, ascending, and indices, ``(N, min(count, M))`` each.
 
-    A matrix product, by blocks of rows, finds the neighbours; their distances are then computed from differences, since
-    the product loses digits of distances that are small compared with the norms.
+    A matrix product, by blocks of rows, finds the neighbours. Their distances are then computed from differences,
+    because the product loses digits of distances that are small compared with the norms.
     """
     count = min(count, len(bank))
     norms = bank.square().sum(1)
     squared, indices = [], []
     for rows in parts_of(patches, max(1, _LARGEST_BLOCK // len(bank))):
-        scores = torch.addmm(norms, rows, bank.T, alpha=-2)  # the rows' own norms do not change the order
+        scores = torch.addmm(norms, rows, bank.T, alpha=-2)  # norms of 'rows' do not change the order
         found = scores.argmin(1, keepdim=True) if count == 1 else scores.topk(count, largest=False).indices
         distances = torch.stack([(rows - bank[column]).square().sum(1) for column in found.unbind(1)], dim=1)
         if count > 1:
@@ -176,7 +176,7 @@ def nearest_neighbors(patches: Tensor, bank: Tensor, count: int) -> tuple[Tensor
 
 
 def _ascending(distances: Tensor) -> tuple[Tensor, Tensor]:
-    """Each row sorted, and the order; equal ones stay in theirs but in a graph, as ONNX has no stable sort."""
+    """Sort each row and return the order; stable except in a graph, because ONNX has no stable sort."""
     if torch.compiler.is_exporting():
         return distances.topk(distances.shape[1], largest=False)
     return distances.sort(dim=1, stable=True)

@@ -2,10 +2,11 @@
 
 Compared with the description of smiler96/PFM-and-PEFM-for-Image-Anomaly-Detection-and-Segmentation at 89268b6.
 Score: at each position and level ``(||a - a'||^2 + ||b - b'||^2) / 2``, with ``a'`` and ``b'`` the predictions of the
-networks' unit vectors; the map is the mean over levels, an image scores as its largest pixel.
+networks' unit vectors; the map is the mean over levels, and the image score is its maximum.
 
-Deliberate deviations: one Adam for all levels, which share no parameter, equals the repository's one for each. Images
-are resized by nfbench's rule. The variances by which the repository can divide residuals, off there, are left out.
+Deliberate deviations: one Adam for all levels, which share no parameters, is equivalent to the repository's one per
+    level. Images are resized by nfbench's rule. The repository's option to divide residuals by variances, off by
+    default, is left out.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ MEMORY = {"parameters": 15, "network": 1e5, "pixels": 1000}
 class PefmSettings(TrainedSettings):
     """Defaults of the repository (PEFM_AD.py), on three levels of two networks at 256 pixels."""
 
-    epochs: int = Field(200, ge=0, description="passes over the training images, fixed beforehand")
+    epochs: int = Field(200, ge=0, description="passes over the training images")
     batch_size: int = Field(16, ge=1, description="images per step")
     lr: float = Field(3e-4, gt=0, description="learning rate of Adam")
     weight_decay: float = Field(1e-5, ge=0, description="L2 penalty of Adam")
@@ -74,7 +75,7 @@ class FeatureMapping(nn.Module):
 
 
 class Pefm(Method):
-    """One mapping for each level; the first half of the levels is one network's, the second half the other's."""
+    """One mapping per level; the first half of the levels belongs to one network, the second half to the other."""
 
     title = "PEFM"
     settings_type = PefmSettings
@@ -95,17 +96,17 @@ class Pefm(Method):
         pairs = list(zip(self.shapes[:half], self.shapes[half:], strict=False))
         if len(self.shapes) % 2 or any(a[1:] != b[1:] for a, b in pairs):
             raise NfbenchError(
-                "method 'pefm' needs the levels of two networks, those of one before those of the other, with equal "
+                "method 'pefm' needs the levels of two networks, one network after the other, with equal "
                 "sizes; give it the backbone 'resnet34_50'"
             )
         if len(latent) != half:
             raise NfbenchError(
-                f"'latent_channels' of method 'pefm' has {len(latent)} values, and each network has {half} levels; "
+                f"'latent_channels' of method 'pefm' has {len(latent)} values, but each network has {half} levels; "
                 "give one for each level"
             )
         if self.settings.position_code and any(shape.channels % 4 for shape in self.shapes):
             raise NfbenchError(
-                "'position_code' of method 'pefm' needs levels whose channels 4 divides, and these have "
+                "'position_code' of method 'pefm' needs levels with channels divisible by 4, got "
                 f"{[shape.channels for shape in self.shapes]}; set it to false"
             )
         self.mappings = nn.ModuleList(
@@ -131,7 +132,7 @@ class Pefm(Method):
         return {"mappings": list(self.mappings.parameters())}
 
     def _errors(self, features: Features[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Squared errors of each level: of the first network's unit vectors ``(B, A, H, W)``, and of the second's."""
+        """Squared errors of the unit vectors of each level, of the first network ``(B, A, H, W)`` and of the second."""
         levels = [functional.normalize(level, dim=1) for level in features.levels]
         coded = [level + self.get_buffer(f"code{number}") for number, level in enumerate(levels)]
         half = len(levels) // 2

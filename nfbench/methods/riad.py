@@ -1,13 +1,13 @@
-"""RIAD: images whose hidden cells are inpainted from the others (Zavrtanik et al., Pattern Recognition 2021).
+"""RIAD: inpainting of hidden cells of an image from the other cells (Zavrtanik et al., Pattern Recognition 2021).
 
-There is no official code; network, masks and losses are those of the description of
+There is no official code; network, masks and losses follow the description of
 plutoyuxie/Reconstruction-by-inpainting-for-visual-anomaly-detection at 7c0aaf9.
 Score: dissimilarity of the edges of image and inpainted image, one minus their gradient magnitude similarity (GMS) at
-four scales, summed over sizes of the cells; of an image, the largest of its map.
+    four scales, summed over cell sizes; the image score is the maximum of the map.
 
-Deliberate deviations: ``epochs`` are fixed; the repository stops early by held-out images. The cells that are hidden
-together are drawn once for scoring, so that scores repeat and do not depend on the batch. Borders of SSIM are mirrored,
-where the repository has zeros outside. Its map is lower by a constant, which changes no metric.
+Deliberate deviations: ``epochs`` is fixed; the repository stops early on held-out images. The cells hidden together are
+    drawn once for scoring, so scores are reproducible and do not depend on the batch. SSIM mirrors borders; the
+    repository pads with zeros. Its map is lower by a constant, which changes no metric.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,14 +42,14 @@ _SMALLEST = 1e-12
 class RiadSettings(TrainedSettings):
     """Defaults of the repository (train.py, test.py), at 256 pixels."""
 
-    epochs: int = Field(300, ge=0, description="passes over the training images, fixed beforehand")
+    epochs: int = Field(300, ge=0, description="passes over the training images")
     batch_size: int = Field(4, ge=1, description="images per step")
     lr: float = Field(1e-4, gt=0, description="learning rate of Adam")
     weight_decay: float = Field(1e-5, ge=0, description="L2 penalty of Adam")
     schedule: Schedule = "step"
     milestones: Milestones = (250 / 300,)
     cell_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (2, 4, 8, 16), min_length=1, description="sides of the hidden cells, in pixels; each step draws one of them"
+        (2, 4, 8, 16), min_length=1, description="sides of the hidden cells in pixels; each step draws one"
     )
     edge_weight: float = Field(
         1.0, ge=0, description="weight of the dissimilarity of edges, relative to the squared error"
@@ -60,7 +60,7 @@ class RiadSettings(TrainedSettings):
 
 
 class UNet(nn.Module):
-    """Images ``(B, 3, S, S)`` in [-1, 1] to images like them; 16 divides ``S``."""
+    """A U-Net on images ``(B, 3, S, S)`` in [-1, 1]; 16 divides ``S``."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class UNet(nn.Module):
 
 
 class Riad(Method):
-    """A U-Net that never sees what it predicts: three passes, each with another third of the cells set to zero."""
+    """A U-Net that never sees the pixels it predicts: three passes, each with another third of the cells zeroed."""
 
     title = "RIAD"
     settings_type = RiadSettings
@@ -116,14 +116,14 @@ class Riad(Method):
             self.register_buffer(f"sets{size}", sets)
 
     def draw_sets(self, size: int, generator: torch.Generator) -> Tensor:
-        """Deals cells of ``size`` pixels at random to three sets as equal as can be: their sets, uint8 ``(n, n)``."""
+        """Assign cells of ``size`` pixels at random to three nearly equal sets: set numbers, uint8 ``(n, n)``."""
         rows, columns = (side // size for side in self.map_size)
         order = torch.randperm(rows * columns, generator=generator, device=generator.device)
         return (order % _SETS).to(torch.uint8).view(rows, columns)
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
         """Yield one loss, for random sets of cells of a random size."""
-        # draw sets for all sizes and index one on the GPU: reading the index would make the CPU wait
+        # draw sets for all sizes and index on the GPU; reading the index would make the CPU wait
         choices = torch.stack([self._pixels(self.draw_sets(size, generator)) for size in self.settings.cell_sizes])
         number = torch.randint(choices.shape[0], (1,), generator=generator, device=generator.device)
         images = self._images(batch.features)
@@ -135,7 +135,7 @@ class Riad(Method):
         yield squared + settings.edge_weight * edges + settings.ssim_weight * (1 - similarity)
 
     def inpaint(self, images: Tensor, sets: Tensor) -> Tensor:
-        """Each pixel as the network predicts it where the pixels of its set are zero.
+        """Predict each pixel from the image with the pixels of its set set to zero.
 
         Args:
             images: ``(B, 3, S, S)`` in [-1, 1].
@@ -151,7 +151,7 @@ class Riad(Method):
         return found
 
     def score(self, features: Features[Tensor]) -> Scores:
-        """Dissimilarity of edges, each size of the cells by their number; and its maximum."""
+        """Return the dissimilarity of edges, summed over sizes with weights 1 / number of cells, and its maximum."""
         images = self._images(features)
         total = torch.zeros_like(images[:, 0])
         for size in self.settings.cell_sizes:
@@ -170,16 +170,16 @@ class Riad(Method):
         return self.pixels.of(features.required_image) * 2 - 1
 
     def _pixels(self, sets: Tensor) -> Tensor:
-        """Sets of cells ``(n, n)`` as sets of pixels ``(S, S)``."""
+        """Expand sets of cells ``(n, n)`` to sets of pixels ``(S, S)``."""
         size = self.map_size[0] // sets.shape[0]
         return sets[:, None, :, None].expand(-1, size, -1, size).reshape(self.map_size)
 
 
 def edge_similarities(x: Tensor, y: Tensor) -> list[Tensor]:
-    """Similarity of the gradient magnitudes of two images at four scales, each half as large as the one before.
+    """Gradient magnitude similarity of two images at four scales, each half the size of the previous one.
 
-    ``(2 a b + c) / (a^2 + b^2 + c)`` for magnitudes ``a`` and ``b`` by Prewitt's operator on the mean of the colours,
-    after a median filter.
+    ``(2 a b + c) / (a^2 + b^2 + c)`` for gradient magnitudes ``a`` and ``b`` from Prewitt's operator on the colour
+    mean, after a median filter.
 
     Args:
         x: images ``(B, 3, S, S)``.
@@ -203,14 +203,14 @@ def _squared_magnitude(x: Tensor) -> Tensor:
     (above, row, below), (left, column, right) = _shifted(x, 1), _shifted(x, 2)
     first, _, last = _shifted(above + row + below, 2)
     upper, _, lower = _shifted(left + column + right, 1)
-    return ((last - first).square() + (lower - upper).square()) / 9 + _SMALLEST  # the root has no gradient at 0
+    return ((last - first).square() + (lower - upper).square()) / 9 + _SMALLEST  # the square root has no gradient at 0
 
 
 def median_of_neighbors(x: Tensor) -> Tensor:
     """Return the 3 x 3 median around each pixel of ``(B, H, W)``, with zeros outside.
 
-    By minima and maxima: torch's own has a gradient that a GPU cannot repeat. Of three sorted columns, it is the median
-    of the largest minimum, the median of the medians, and the smallest maximum.
+    It uses minima and maxima, because the gradient of torch's median is not deterministic on a GPU. For three sorted
+    columns, the median is the median of the largest minimum, the median of the medians, and the smallest maximum.
     """
     low, middle, high = _sorted(*_shifted(functional.pad(x, (1, 1, 1, 1)), 1))
     return _sorted(_sorted(*_shifted(low, 2))[2], _sorted(*_shifted(middle, 2))[1], _sorted(*_shifted(high, 2))[0])[1]
@@ -223,7 +223,7 @@ def _sorted(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _shifted(x: Tensor, axis: int) -> list[Tensor]:
-    """The three views of neighbours along an axis, two shorter than ``x``."""
+    """Three shifted views along an axis, each shorter than ``x`` by two."""
     length = x.shape[axis] - 2
     return [x.narrow(axis, start, length) for start in range(3)]
 

@@ -1,40 +1,41 @@
 """SANFlow: a semantic-aware base distribution with predicted variances (Kim et al., NeurIPS 2023).
 
 Compared with the authors' slides (``form: paper``) and with the description of kdhRick2222/SANFlow at 0146283
-(``form: repository``). A conditional flow per level, as CFLOW-AD's, maps the fibre of position ``i`` to ``z_i`` in
-``R^C``. A statistics network on the image predicts ``alpha_i`` and ``beta_i`` of the position's variance,
-``sigma_i^2 ~ IG(alpha_i, beta_i)``. With ``E[log sigma^2] = log beta - psi(alpha)`` and ``E[1/sigma^2] = alpha/beta``:
+(``form: repository``). A conditional flow per level, as in CFLOW-AD, maps the fibre of position ``i`` to ``z_i`` in
+``R^C``. A statistics network on the image predicts ``alpha_i`` and ``beta_i`` of the position's variance, ``sigma_i^2 ~
+IG(alpha_i, beta_i)``. With ``E[log sigma^2] = log beta - psi(alpha)`` and ``E[1/sigma^2] = alpha/beta``:
 
 - normal positions: ``log p^n(z) = -C/2 log 2pi - C/2 (log beta - psi(alpha)) - alpha/(2 beta) |z|^2``;
-- abnormal ones, ``log p^a(z)``: the same with ``|z - 1|^2``, the mean being the vector of ones;
-- ``L_NLL = -(1-m) log p^n - m log p^a - log|det J|``, ``m`` 1 on (pseudo-)abnormal positions;
-- ``L_KL = KL(IG(alpha_i, beta_i) | IG(59.5, 6.05))``, a prior whose mode is 0.1;
+- abnormal positions: ``log p^a(z)``, the same with ``|z - 1|^2``, since their mean is the vector of ones;
+- ``L_NLL = -(1-m) log p^n - m log p^a - log|det J|``, with ``m`` = 1 at (pseudo-)abnormal positions;
+- ``L_KL = KL(IG(alpha_i, beta_i) | IG(59.5, 6.05))``, a prior with mode 0.1;
 - ``L_BCE``: cross-entropy of ``s = p^n / (p^n + p^a)`` with ``1 - m``;
 - ``L = L_NLL + bce_weight L_BCE + kl_weight L_KL``.
 
-The slides write ``log p^n`` for one channel. Since the ``C`` channels of a position share its variance, ``log 2pi`` and
+The slides write ``log p^n`` for one channel. The ``C`` channels of a position share its variance, so ``log 2pi`` and
 ``log sigma^2`` count ``C`` times, here and in the repository.
 
-Scores, divided by ``C``, then CFLOW-AD's ``likelihood_map``, not smoothed:
+Scores are divided by ``C`` and mapped by CFLOW-AD's ``likelihood_map``, without smoothing:
 
 - ``score: mode``, the repository's: ``log N(z; 0, v) + log|det J|`` with the mode ``v = min(beta/(alpha+1), 5)``;
-- ``score: expected``, the slides': ``log p^n(z)``, that is with ``E[log sigma^2]`` and ``E[1/sigma^2]`` for ``log v``
+- ``score: expected``, the slides': ``log p^n(z)``, with ``E[log sigma^2]`` and ``E[1/sigma^2]`` in place of ``log v``
   and ``1/v``, and without ``log|det J|``.
 
-The form of the repository, which differs in more than constants, is ``repository_loss``.
+``repository_loss`` is the repository's form, which differs in more than constants.
 
 Deliberate deviations:
 
-- The slides' mask is the complement of what their formula says, and they drop a minus before ``log p``; both as above.
-- The maximum in the score is taken over the training images; the published score, with the maximum over the test set,
-  is reported next to it, as for CFLOW-AD.
-- The paper's form is divided by ``C``. Adam does not see that in the flows; in the statistics network it makes the
-  levels count alike, as in the repository's form.
-- ``mean: estimated``, for which the sources give no formula: a third output of the network is the mean ``mu_i`` of all
-  channels of normal positions, and ``mu_i + 1`` that of abnormal ones.
-- ``variance: fixed`` is variance 1, without ``L_KL``; with it, ``mixture: false`` is the plain likelihood of
-  ``N(0, 1)``, Eq. 2.
-- ``statistics_size`` scales the image before the statistics network, which costs more than the flows on a CPU.
+- The slides define the mask as the complement of the one in their formula and omit a minus before ``log p``; here, both
+  are as above.
+- The maximum in the score is over the training images; the published score, with the maximum over the test set, is
+  reported next to it, as for CFLOW-AD.
+- The paper's form is divided by ``C``. With Adam, this does not affect the flows; in the statistics network, all levels
+  get equal weight, as in the repository's form.
+- ``mean: estimated`` has no formula in the sources: here, a third output of the network is the mean ``mu_i`` of all
+  channels at normal positions; at abnormal ones, the mean is ``mu_i + 1``.
+- ``variance: fixed`` sets variance 1 and omits ``L_KL``; together with ``mixture: false``, it gives the plain
+  likelihood of ``N(0, 1)``, Eq. 2.
+- ``statistics_size`` resizes the image before the statistics network, which is slower than the flows on a CPU.
 
 The paper's features are those of WRN-50-2 or WRN-101-2 with torchvision's weights and reflecting borders, levels 2 to
 4, at 256 and 320 pixels, with the image itself (``workflow/experiments/sanflow_mvtec.yaml``).
@@ -77,8 +78,8 @@ _LARGEST_VARIANCE = 5.0
 class SANFlowSettings(FibreFlowSettings):
     """Defaults of the repository's read-me: 20 meta-epochs of 4 passes."""
 
-    epochs: int = Field(80, ge=0, description="passes over the training images, fixed beforehand")
-    meta_epochs: int = Field(20, ge=1, description="meta-epochs of the schedule warmup_cosine")
+    epochs: int = Field(80, ge=0, description="passes over the training images")
+    meta_epochs: int = Field(20, ge=1, description="meta-epochs of the schedule 'warmup_cosine'")
     batch_size: int = Field(4, ge=1, description="images per step of each level")
     lr: float = Field(5e-4, gt=0, description="learning rate of Adam")
     condition_dim: int = Field(512, ge=4, multiple_of=4, description="channels of the position code")
@@ -86,8 +87,10 @@ class SANFlowSettings(FibreFlowSettings):
     form: Literal["paper", "repository"] = Field("repository", description="loss of the slides or of the repository")
     mean: Literal["fixed", "estimated"] = Field("fixed", description="mean of the latents: 0 and 1, or predicted")
     variance: Literal["fixed", "estimated"] = Field("estimated", description="variance of the latents: 1, or predicted")
-    mixture: bool = Field(True, description="abnormal positions have a likelihood of their own (Eq. 3 and 5)")
-    bce_weight: float = Field(0.2, ge=0, description="lambda_1, weight of the classification of positions, of mixtures")
+    mixture: bool = Field(True, description="give abnormal positions their own likelihood (Eq. 3 and 5)")
+    bce_weight: float = Field(
+        0.2, ge=0, description="lambda_1, weight of the classification of positions, with 'mixture'"
+    )
     kl_weight: float = Field(
         1.0, ge=0, description="lambda_2, weight of the divergence from the prior of estimated variances"
     )
@@ -100,7 +103,7 @@ class SANFlowSettings(FibreFlowSettings):
 
 
 class StatisticsNetwork(nn.Module):
-    """A small residual network, ``(B, 3, H, W)`` to ``(B, outputs, H, W)``; its design is VDNet's."""
+    """A small residual network, ``(B, 3, H, W)`` to ``(B, outputs, H, W)``, with the design of VDNet."""
 
     def __init__(self, outputs: int = 2, width: int = 64) -> None:
         super().__init__()
@@ -114,7 +117,7 @@ class StatisticsNetwork(nn.Module):
         self.last = convolution(width, outputs)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Raw statistics of each pixel."""
+        """Return raw statistics of each pixel."""
         first = self.first(image)
         return self.last(self.body(first) + first)
 
@@ -125,7 +128,7 @@ class Fibres(NamedTuple):
     Attributes:
         z: latents ``(N, C)``.
         log_det: ``log|det J|`` ``(N,)``.
-        abnormal: which are (pseudo-)abnormal, ``(N,)`` bool.
+        abnormal: mask of (pseudo-)abnormal fibres, ``(N,)`` bool.
     """
 
     z: Tensor
@@ -158,7 +161,7 @@ class Statistics(NamedTuple):
 
 
 class SANFlow(FibreFlowMethod):
-    """Conditional flows to normal distributions; a network predicts their variances from the image."""
+    """Conditional flows to normal distributions whose variances a network predicts from the image."""
 
     title = "SANFlow"
     settings_type = SANFlowSettings
@@ -175,7 +178,7 @@ class SANFlow(FibreFlowMethod):
 
     @property
     def takes_anomalies(self) -> bool:
-        """Return whether abnormal positions have a likelihood of their own."""
+        """Return whether abnormal positions have their own likelihood."""
         return self.settings.mixture
 
     @property
@@ -209,7 +212,7 @@ class SANFlow(FibreFlowMethod):
             yield standard, (log_density + log_det) / channels
 
     def scored_positions(self, features: Features[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """By ``score``: log-likelihoods, or expected log-densities of the latents, in nats per dimension."""
+        """Return log-likelihoods or expected log-densities of the latents, by ``score``, in nats per dimension."""
         for standard, log_likelihood in self.position_log_likelihoods(features):
             if self.settings.score == "mode":
                 yield standard, log_likelihood
@@ -237,7 +240,7 @@ class SANFlow(FibreFlowMethod):
         image, side = features.required_image, self.settings.statistics_size
         if side is not None:
             image = functional.interpolate(image, (side, side), mode="area")
-        raw = self.statistics(image).to(image.dtype)  # digamma and lgamma need more than autocast's bf16
+        raw = self.statistics(image).to(image.dtype)  # digamma and lgamma need more precision than autocast's bf16
         log_alpha, log_beta, *mean = functional.interpolate(raw, size, mode="nearest").unbind(1)
         if self.settings.variance == "fixed":
             return Statistics(None, *mean)
@@ -310,7 +313,7 @@ def _kl(alpha: Tensor, log_beta: Tensor, ratio: Tensor) -> Tensor:
 
 
 def _expectations(variance: Variance | None, like: Tensor) -> tuple[Tensor, Tensor]:
-    """``E[log sigma^2]`` and ``E[1/sigma^2]``; 0 and 1, shaped as ``like``, where the variance is fixed."""
+    """``E[log sigma^2]`` and ``E[1/sigma^2]``; 0 and 1, with the shape of ``like``, for a fixed variance."""
     if variance is None:
         return torch.zeros_like(like), torch.ones_like(like)
     log_alpha, log_beta = variance

@@ -1,9 +1,9 @@
-"""SimpleNet: a discriminator of adapted patches from noisy ones (Liu et al., CVPR 2023, arXiv 2303.15140).
+"""SimpleNet: a discriminator between adapted patches and noisy ones (Liu et al., CVPR 2023, arXiv 2303.15140).
 
 Compared with the description of DonaldRR/SimpleNet at 351a2b8.
-Score: ``-D(G(x))`` of a patch, of an image the largest of its patches, before the map is up-sampled and smoothed.
+Score: ``-D(G(x))`` of a patch; the image score is the maximum over patches, before the map is up-sampled and smoothed.
 
-Deliberate deviations: features are those of the whole image. The repository crops the centre, which hides defects at
+Deliberate deviations: features cover the whole image. The repository crops the centre, which hides defects at
 the border while the image keeps its label. The repository reports the best of 40 epochs on the test set; that is the
 selection 'oracle' here; the selection 'last' does not use the test set.
 """
@@ -29,7 +29,7 @@ _NEGATIVE_SLOPE = 0.2
 class SimpleNetSettings(PatchSettings, TrainedSettings):
     """Defaults of the repository (run.sh, simplenet.py), on levels 2 and 3 of the backbone."""
 
-    epochs: int = Field(160, ge=0, description="passes over the training images, fixed beforehand")
+    epochs: int = Field(160, ge=0, description="passes over the training images")
     batch_size: int = Field(8, ge=1, description="images per step")
     lr: float = Field(2e-4, gt=0, description="learning rate of Adam, for the discriminator")
     weight_decay: float = Field(1e-5, ge=0, description="L2 penalty of Adam, for the discriminator")
@@ -40,13 +40,15 @@ class SimpleNetSettings(PatchSettings, TrainedSettings):
         description="embedding of a patch: averages over its 3 x 3 neighbourhood as published, or per channel",
     )
     embedding_dim: int = Field(
-        1536, ge=1, description="values of a patch in the embedding 'official', in total and per level"
+        1536, ge=1, description="values per patch in the embedding 'official', in total and per level"
     )
     hidden_dim: int = Field(1024, ge=1, description="hidden values of the discriminator")
     noise_std: float = Field(
-        0.015, gt=0, description="standard deviation of the noise, tied to the scale of the features"
+        0.015, gt=0, description="standard deviation of the noise; depends on the scale of the features"
     )
-    margin: float = Field(0.5, gt=0, description="margin of the discriminator output beyond which a patch adds no loss")
+    margin: float = Field(
+        0.5, gt=0, description="margin of the discriminator's output above which a patch adds no loss"
+    )
 
 
 class SimpleNet(PatchMethod):
@@ -90,13 +92,13 @@ class SimpleNet(PatchMethod):
         """Truncated L1: ``mean max(0, m - D(q)) + mean max(0, m + D(q + e))`` over patches ``q = G(x)``.
 
         Args:
-            features: of normal images.
-            noise: ``(B * P, D)`` standard normal, ``e`` before it is scaled; by default a new draw.
+            features: features of normal images.
+            noise: standard normal noise ``(B * P, D)``, which is scaled to ``e``; by default a new draw.
         """
         adapted = self._adapt(features)
         noise = torch.randn_like(adapted) if noise is None else noise
         noisy = adapted + self.settings.noise_std * noise
-        # one call: the batch normalization sees both halves
+        # one call, so that batch normalization sees both halves
         normal, anomalous = self.discriminator(torch.cat([adapted, noisy])).chunk(2)
         margin = self.settings.margin
         return functional.relu(margin - normal).mean() + functional.relu(margin + anomalous).mean()

@@ -1,13 +1,13 @@
-"""SPADE: distance of each position to the nearest one of similar normal images (Cohen and Hoshen, arXiv 2005.02357).
+"""SPADE: distance of positions to the nearest ones in similar normal images (Cohen and Hoshen, arXiv 2005.02357).
 
 There is no official code; compared with the description of byungjae89/SPADE-pytorch.
-Score of an image: mean distance of its averaged last level to those of the K most similar training images. Score of a
-position: distance to the nearest position, anywhere, in these K images, as the mean over the other levels.
+Image score: mean distance of the averaged last level to those of the K most similar training images. Score of a
+    position: distance to the nearest position, anywhere, in these K images, averaged over the other levels.
 
-Deliberate deviations: features are those of the whole image. The repository crops the centre, which hides defects at
-the border while the image keeps its label. All positions of the K images are searched; the repository searches them by
-hundreds and drops the rest. Distances are exact, without the 1e-6 that it adds to each difference. K is the
-repository's 5; the paper has 50.
+Deliberate deviations: features cover the whole image. The repository crops the centre, which hides defects at
+the border while the image keeps its label. All positions of the K images are searched; the repository searches them in
+hundreds and drops the remainder. Distances are exact, without the 1e-6 that it adds to each difference. K is 5, as in
+the repository; the paper uses 50.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ from nfbench.methods.patchcore import nearest_neighbors
 __all__ = ["METHOD", "Spade", "SpadeSettings"]
 
 MEMORY = {"parameters": 0, "patches": 2048}
-"""See ``nfbench.plan.memory``; WRN-50 has 448 values for each position of level 1, twice in memory while they are
+"""See ``nfbench.plan.memory``; WRN-50 has 448 values per position of level 1, twice in memory while they are
 joined."""
 
 _LARGEST_BLOCK = 2**24
@@ -44,12 +44,12 @@ class SpadeSettings(PatchSettings, FittedSettings):
 
 
 class Spade(Method):
-    """All training images: the average of the last level, and all positions of the others.
+    """A gallery of all training images: the average of the last level, and all positions of the other levels.
 
     Attributes:
         vectors: averages of the last level ``(N, C)``.
-        gallery0, gallery1, ...: positions of each other level ``(N, H_l * W_l, C_l)``. They are fp16, to which caches
-            round features anyway, so that half of the memory holds the same values.
+        gallery0, gallery1, ...: positions of each other level ``(N, H_l * W_l, C_l)``. They are fp16, the precision of
+        cached features, which halves the memory without changing values.
     """
 
     title = "SPADE"
@@ -63,8 +63,8 @@ class Spade(Method):
         *searched, last = self.shapes
         if not searched:
             raise NfbenchError(
-                "SPADE finds similar images by the last level and anomalies in the others, and its backbone has one "
-                "level; give it two 'levels' or more"
+                "SPADE finds similar images by the last level and anomalies in the others, but its backbone has one "
+                "level; give it at least two 'levels'"
             )
         self.register_buffer("vectors", torch.empty(0, last.channels))
         for name, shape in zip(self._names, searched, strict=True):
@@ -122,7 +122,7 @@ def _positions(features: Features[Tensor]) -> list[Tensor]:
 def _search(positions: Tensor, gallery: Tensor, similar: Tensor) -> Tensor:
     """Distance of each position to the nearest one of the similar images.
 
-    Images are compared one pair at a time; in an exported graph, whose batch size is open, a batch at a time.
+    Images are compared one pair at a time; in an exported graph, whose batch size is dynamic, one batch at a time.
 
     Args:
         positions: ``(B, P, C)``.
@@ -140,9 +140,9 @@ def _search(positions: Tensor, gallery: Tensor, similar: Tensor) -> Tensor:
 
 
 def _nearest(positions: Tensor, other: Tensor) -> Tensor:
-    """Squared distance of each position to the nearest one of another image, ``(B, P, C)`` twice to ``(B, P)``.
+    """Squared distance of each position to the nearest one in another image, two ``(B, P, C)`` to ``(B, P)``.
 
-    As for ``nearest_neighbors``: a matrix product, by blocks of rows, finds it, and differences measure its distance.
+    As in ``nearest_neighbors``, a matrix product finds it by blocks of rows, and differences give its distance.
     """
     norms, columns = other.square().sum(2)[:, None], other.mT
     scores = (

@@ -7,10 +7,10 @@ its map.
 
 Deliberate deviations:
 
-- At least one eigenvector is left out, so that a score is never 0 for every input.
+- At least one eigenvector is left out of the subspace, so scores are not 0 for every input.
 - The repository averages seven blocks of a vision transformer. Levels of one shape are averaged here too; levels of
   different shapes are resized bilinearly to the finest one and concatenated, for convolutional backbones.
-- Few-shot results of the repository add 30 rotated copies of each image; these are not made here.
+- The repository's few-shot results add 30 rotated copies of each image; this implementation does not.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from nfbench.config import Range
 __all__ = ["METHOD", "SubspaceAD", "SubspaceADSettings"]
 
 MEMORY = {"parameters": 0, "network": 1e7}
-"""See ``nfbench.plan.memory``; a covariance of some 2,000 channels, its eigenvectors and the solver's work, in
+"""See ``nfbench.plan.memory``; a covariance of some 2,000 channels, its eigenvectors and the solver's workspace, in
 float64."""
 
 _SIGMA = 4.0
@@ -47,12 +47,12 @@ class SubspaceADSettings(FittedSettings):
 
 
 class SubspaceAD(Method):
-    """Principal component analysis of all patches; the part outside of the subspace is the anomaly.
+    """Principal component analysis of all patches; the residual outside the subspace is the anomaly score.
 
     Attributes:
         mean: ``m``, ``(D,)``.
-        residual: eigenvectors outside of the subspace ``(D - r, D)``. The length of a patch's projection on them is
-            its distance to the subspace.
+        residual: eigenvectors outside the subspace, ``(D - r, D)``. The norm of a patch's projection on them is its
+            distance to the subspace.
     """
 
     title = "SubspaceAD"
@@ -72,7 +72,7 @@ class SubspaceAD(Method):
 
     @torch.no_grad()
     def prepare(self, passes: Passes) -> None:
-        """Fit mean and covariance in float64, in two passes; keep the eigenvectors that explain least."""
+        """Fit mean and covariance in float64, in two passes; keep the eigenvectors with the least variance."""
         count, total = 0, torch.zeros_like(self.mean)
         for features in passes():
             x = self._patches(features).flatten(0, -2)
@@ -82,7 +82,7 @@ class SubspaceAD(Method):
         for features in passes():
             centred = self._patches(features).flatten(0, -2) - self.mean
             scatter.addmm_(centred.T, centred)
-        variances, vectors = torch.linalg.eigh(scatter)  # ascending; the divisor N - 1 changes no share
+        variances, vectors = torch.linalg.eigh(scatter)  # ascending; the divisor N - 1 does not change shares
         left_out = variances.clamp_min(0).cumsum(0) <= (1 - self.settings.explained_variance) * variances.sum()
         self.residual = vectors.T[: max(1, int(left_out.sum()))].contiguous()
 
@@ -111,7 +111,7 @@ class SubspaceAD(Method):
 
 
 def _blur(maps: Tensor) -> Tensor:
-    """The repository's Gaussian of sigma 4 cut to 3 x 3 pixels, nearly their average; ``(B, H, W)``."""
+    """The repository's Gaussian of sigma 4 truncated to 3 x 3 pixels, almost a mean; ``(B, H, W)``."""
     offsets = torch.arange(-1.0, 2.0, device=maps.device)
     line = torch.exp(-0.5 * (offsets / _SIGMA).square())
     kernel = torch.outer(line, line) / line.sum().square()

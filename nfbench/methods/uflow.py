@@ -3,11 +3,11 @@
 Compared with the description of mtailanian/uflow at d621784, and with anomalib's port by tests.
 Score: equation (2), 1 - (1/L) * sum_l Up(exp(-mean_c(z_l^2) / 2)); see ``FlowMethod.level_maps``.
 
-Where paper and repository differ, this is the repository: maps of levels are up-sampled after the exponential, where
-equation (2) up-samples the latents; channels are permuted by drawn indices, where the text has 1 x 1 convolutions.
+Where paper and repository differ, this follows the repository: level maps are up-sampled after the exponential, while
+    equation (2) up-samples the latents; channels are permuted by random indices, while the text has 1 x 1 convolutions.
 
-Deliberate deviation: the learning rate stays constant. The repository's linear decay is stepped once per epoch but
-sized in iterations, so the rate hardly changes.
+Deliberate deviation: the learning rate stays constant. The repository's linear decay is defined in iterations but
+    stepped once per epoch, so the rate hardly changes.
 """
 
 from collections.abc import Sequence
@@ -46,9 +46,9 @@ _MVTEC_AD = {
 
 
 class UFlowSettings(SteppedFlowSettings):
-    """Defaults of the repository's default configuration."""
+    """Settings of the repository's default configuration."""
 
-    epochs: int = Field(200, ge=0, description="passes over the training images, fixed beforehand")
+    epochs: int = Field(200, ge=0, description="passes over the training images")
     batch_size: int = Field(8, ge=1, description="images per step")
     lr: float = Field(1e-4, gt=0, description="learning rate of Adam")
     weight_decay: float = Field(1e-5, ge=0, description="L2 penalty of Adam")
@@ -70,7 +70,7 @@ class UFlow(SteppedFlowMethod):
     }
 
     def build_flow(self, generator: torch.Generator) -> GraphINN:
-        """Section 3.2: stages but the finest split off ``4 * floor(C/8)`` channels, which move up to the next one.
+        """Build section 3.2: all stages but the finest split off ``4 * floor(C/8)`` channels, which move up.
 
         Raises:
             NfbenchError: a level is not twice as large as the next coarser one.
@@ -82,8 +82,8 @@ class UFlow(SteppedFlowMethod):
         if any(fine != (2 * coarse[0], 2 * coarse[1]) for fine, coarse in pairwise(sizes)):
             found = ", ".join(f"{height} x {width}" for height, width in sizes)
             raise NfbenchError(
-                f"method 'uflow' takes levels that are each twice as large as the next coarser one, but got {found}; "
-                "give the backbone levels and an input size whose strides divide it, or 'pyramid: true' where its "
+                f"method 'uflow' needs levels that are each twice as large as the next coarser one, got {found}; "
+                "give the backbone other levels, an input size that the strides divide, or 'pyramid: true' if all its "
                 "levels have one size"
             )
         outputs: list[OutputNode] = []
@@ -104,7 +104,7 @@ class UFlow(SteppedFlowMethod):
         return GraphINN([*nodes, *stage, outputs[-1]])
 
     def _independent_stages(self, inputs: Sequence[InputNode], generator: torch.Generator) -> GraphINN:
-        """Table 6, 'Avg.': one stage per level, without connections."""
+        """Build 'Avg.' of Table 6: one stage per level, without connections."""
         nodes, outputs = list(inputs), []
         for index in range(len(inputs) - 1, -1, -1):
             stage = self._stage(inputs[index], f"stage {index}", generator)

@@ -1,15 +1,15 @@
-"""UniAD: a transformer reconstructs each position from those that are not near it (You et al., NeurIPS 2022).
+"""UniAD: a transformer that reconstructs each position from distant ones (You et al., NeurIPS 2022).
 
 arXiv 2206.03687. Compared with the description of zhiyuanyou/UniAD.
-Score: norm of the difference between a position and its reconstruction; of an image, the largest mean over 16 x 16
-pixels of its map. One model learns all categories and does not take the category as input.
+Score: norm of the difference between a position and its reconstruction; the image score is the largest mean over 16 x
+    16 pixels of the map. One model learns all categories and does not take the category as input.
 
-Three measures keep the network from copying its input: no attention to a position's neighbourhood, queries of each
-layer of the decoder instead of the previous layer's output, and noise on the input with the clean feature as target.
+Three measures keep the network from copying its input: attention excludes a position's neighbourhood, each decoder
+    layer has learned queries instead of the previous layer's output, and the input is noisy while the target is clean.
 
-Deliberate deviations: the paper trains on 8 GPUs of 8 images each; a step has 8 images here, for which the repository
-reports higher numbers. It reports the best of all evaluations on the test set; that is the selection 'oracle' here, the
-selection 'last' is the honest one.
+Deliberate deviations: the paper trains on 8 GPUs with 8 images each; here, a step has 8 images, for which the
+    repository reports higher values. The repository reports the best of all evaluations on the test set, the selection
+    'oracle' here; the selection 'last' does not use the test set.
 """
 
 import math
@@ -42,21 +42,21 @@ Dropout = Callable[[Tensor], Tensor]
 class UniadSettings(TrainedSettings):
     """Defaults of the repository for MVTec AD, on levels 0 to 3 of EfficientNet-B4 at 224 pixels."""
 
-    epochs: int = Field(1000, ge=0, description="passes over the training images, fixed beforehand")
+    epochs: int = Field(1000, ge=0, description="passes over the training images")
     batch_size: int = Field(8, ge=1, description="images per step; the repository's 8 GPUs have 8 each")
     lr: float = Field(1e-4, gt=0, description="learning rate of AdamW")
     weight_decay: float = Field(1e-4, ge=0, description="weight decay of AdamW")
     schedule: Schedule = "step"
     milestones: Milestones = (0.8,)
-    gradient_clip: float | None = Field(0.1, gt=0, description="largest norm of the gradient, off when null")
+    gradient_clip: float | None = Field(0.1, gt=0, description="maximum gradient norm; null turns clipping off")
     val_fraction: float = Field(0.0, ge=0, lt=1, description="share of the normal training images held out")
-    hidden_dim: int = Field(256, ge=2, multiple_of=2, description="values of a position inside of the transformer")
-    heads: int = Field(8, ge=1, description="heads of each attention; divides 'hidden_dim'")
+    hidden_dim: int = Field(256, ge=2, multiple_of=2, description="number of values per position in the transformer")
+    heads: int = Field(8, ge=1, description="number of attention heads; must divide 'hidden_dim'")
     layers: int = Field(4, ge=1, description="number of layers of the encoder and of the decoder")
-    feedforward_dim: int = Field(1024, ge=1, description="hidden values of the feed-forward nets")
+    feedforward_dim: int = Field(1024, ge=1, description="hidden width of the feed-forward networks")
     dropout: float = Field(0.1, ge=0, lt=1, description="share of values dropped in training")
     neighborhood: int = Field(
-        7, ge=0, description="side of the square around a position that attention leaves out, odd; 0 for none"
+        7, ge=0, description="odd side of the square around a position that attention excludes; 0 for none"
     )
     jitter: float = Field(20.0, ge=0, description="scale of the noise on the input, relative to the norm of a feature")
     pooling: int = Field(
@@ -66,22 +66,22 @@ class UniadSettings(TrainedSettings):
     @model_validator(mode="after")
     def _fits(self) -> "UniadSettings":
         if self.hidden_dim % self.heads:
-            text = "'heads' is {heads} and does not divide 'hidden_dim', {dim}"
+            text = "'heads' {heads} does not divide 'hidden_dim' {dim}"
             raise PydanticCustomError("heads", text, {"heads": self.heads, "dim": self.hidden_dim})
         if self.neighborhood and self.neighborhood % 2 == 0:
-            text = "'neighborhood' is {side}, and a square around a position has an odd side; 0 is for none"
+            text = "'neighborhood' must be odd, or 0 for none; got {side}"
             raise PydanticCustomError("even", text, {"side": self.neighborhood})
         return self
 
 
 class _Attention(nn.Module):
-    """Attention of several heads: queries and keys ``(B, P, D)``, ``mask`` ``(P, P)`` is true where there is none."""
+    """Multi-head attention of queries and keys ``(B, P, D)``; ``mask`` ``(P, P)`` is true where it is excluded."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.query, self.key, self.value, self.output = (nn.Linear(dim, dim) for _ in range(4))
-        for part in (self.query, self.key, self.value):  # as torch does for the three of them as one matrix
+        for part in (self.query, self.key, self.value):  # as torch initializes the three as one matrix
             nn.init.xavier_uniform_(part.weight, gain=math.sqrt(0.5))
         nn.init.xavier_uniform_(self.output.weight)
 
@@ -134,11 +134,11 @@ class _DecoderLayer(nn.Module):
 
 
 class Reconstruction(nn.Module):
-    """Features ``(B, P, C)`` of the positions of a grid, row by row, to features like them.
+    """Reconstruct features ``(B, P, C)`` of the positions of a grid, row by row.
 
     Args:
         shape: ``C`` and the grid.
-        settings: sizes.
+        settings: settings with the sizes.
     """
 
     mask: Tensor
@@ -212,8 +212,8 @@ class Uniad(Method):
         self.grid, side = tuple(self.shapes[-1][1:]), self.settings.neighborhood
         if max(self.grid) // 2 <= side // 2 and side:
             raise NfbenchError(
-                f"'neighborhood' of method 'uniad' is {side}, and leaves positions of the {self.grid[0]} x "
-                f"{self.grid[1]} grid of its coarsest level without any other; lower it, raise 'input_size' of the "
+                f"'neighborhood' {side} of method 'uniad' excludes all positions of the {self.grid[0]} x "
+                f"{self.grid[1]} grid of its coarsest level; lower it, raise 'input_size' of the "
                 "backbone, or leave out coarse 'levels'"
             )
         channels = sum(shape.channels for shape in self.shapes)

@@ -1,4 +1,4 @@
-"""Published tables as package data: one CSV each; ``index.csv`` says where it comes from, ``notes.md`` what is odd."""
+"""Published tables as package data: one CSV each; ``index.csv`` has their sources, ``notes.md`` their problems."""
 
 import csv
 import hashlib
@@ -28,13 +28,13 @@ __all__ = [
 
 _PERCENT = {"percent": 1.0, "fraction": 100.0}
 _WHOLE = ("average_total", "all")
-"""Categories that stand for all of a dataset."""
+"""Category names that mean all categories of a dataset."""
 _MEAN_OF_ROWS = "mean of its rows"
 _IN_LABEL = ("method", "backbone", "dataset", "category")
 
 
 class PrintedCell(NamedTuple):
-    """A cell of a published table: the name of its file, and the number of its row there, from 0."""
+    """A cell of a published table: the name of its file, and the number of its row in it, from 0."""
 
     table: str
     row: int
@@ -46,17 +46,17 @@ class PrintedCell(NamedTuple):
 
     @property
     def is_lost(self) -> bool:
-        """Whether a value is printed, but not known: the text that the table was read from lacks it."""
+        """Whether the paper prints a value that is unknown here, because it was lost in the extracted text."""
         return self.printed.get("status") == "missing_in_extraction"
 
     @property
     def is_known(self) -> bool:
-        """Whether a value is printed and known."""
+        """Whether the paper prints a value and it is known."""
         return bool(self.printed["value"])
 
     @property
     def doubt(self) -> str:
-        """Why the value is doubtful as printed, or lost; empty for most. Averages must follow from their rows."""
+        """Reason why the value is doubtful or lost, such as an average that does not match its rows; else empty."""
         row = self.printed
         reason, mean, rows = row["trust_note"].partition(_MEAN_OF_ROWS)
         if row["trust"] != "trusted":
@@ -68,24 +68,24 @@ class PublishedValue(NamedTuple):
     """One published cell, in percent."""
 
     value: float
-    """NaN where the cell is printed, and lost in the text that the table was read from."""
+    """NaN if the value was lost in the extracted text."""
     trusted: bool
     note: str
     source: str = ""
-    """Paper and table, where a table of ours has values of several."""
+    """Paper and table, if a table of ours has values from several."""
     std: float = math.nan
-    """What the paper prints after ±."""
+    """The number after ± in the paper."""
     cells: tuple[PrintedCell, ...] = ()
-    """The printed cells that it shows; several for a mean of ours."""
+    """The printed cells behind the value; several for our own mean."""
 
     @property
     def is_lost(self) -> bool:
-        """Whether the cell is printed, but its value not known."""
+        """Whether the cell is printed but its value unknown."""
         return math.isnan(self.value)
 
 
 class PrintedValue(NamedTuple):
-    """One published number as it is printed, in the unit of its table."""
+    """One published number as printed, in the unit of its table."""
 
     text: str
     unit: str
@@ -94,37 +94,37 @@ class PrintedValue(NamedTuple):
     source: str
     """Paper and table."""
     setting: str
-    """One-class, unified or supervised-N; empty where the table does not say."""
+    """One-class, unified or supervised-N; empty if the table does not state it."""
     cells: tuple[PrintedCell, ...]
-    """The one cell that it is."""
+    """The printed cell."""
 
     def equals(self, value: float) -> bool:
-        """Whether ``value``, in the same unit, is the printed number at its precision."""
+        """Whether ``value``, in the same unit, rounds to the printed number."""
         decimals = len(self.text.partition(".")[2])
         return f"{value:.{decimals}f}" == self.text
 
     def in_percent(self) -> PublishedValue:
-        """As a cell of tables in percent.
+        """Convert to a value in percent.
 
         Raises:
             NfbenchError: the number is neither a percentage nor a fraction.
         """
         if self.unit not in _PERCENT:
-            raise NfbenchError(f"{self.source}: '{self.text} {self.unit}' is no percentage or fraction")
+            raise NfbenchError(f"{self.source}: '{self.text} {self.unit}' is not a percentage or fraction")
         return _in_percent(self.cells[0])
 
 
 class PublishedTable(NamedTuple):
-    """A published table of one file.
+    """A published table from one file.
 
     Attributes:
         paper: short name of the paper.
         table: number and caption in the paper.
-        values: by (method as the paper prints it, category, metric); the category is the corrected one where the
-            printed row label is known to be wrong. Where a method has values on several backbones, each is a method of
-            its own, such as ``SANFlow (WRN-50)``; so is a method of another setting than those asked for, such as
-            ``BGAD (supervised-10)``.
-        kinds: of categories, such as ``texture`` and ``object``.
+        values: values by (method as the paper prints it, category, metric); the category is the corrected one if the
+            printed row label is known to be wrong. A method with several backbones is one method per backbone, such as
+            ``SANFlow (WRN-50)``; a method in another setting than the requested ones has its setting in the name, such
+            as ``BGAD (supervised-10)``.
+        kinds: kinds of categories, such as ``texture`` and ``object``.
         ambiguous: values published for several datasets when no dataset was chosen.
     """
 
@@ -135,18 +135,18 @@ class PublishedTable(NamedTuple):
     ambiguous: frozenset[tuple[str, str, str]] = frozenset()
 
     def methods(self, metric: str) -> list[str]:
-        """Methods with values of ``metric``, in the order of the paper."""
+        """Return the methods with values of ``metric``, in the order of the paper."""
         return list(dict.fromkeys(method for method, _, found in self.values if found == metric))
 
     def value(self, method: str, category: str, metric: str) -> PublishedValue | None:
-        """One published value, or None.
+        """Return one published value, or None.
 
         Raises:
             NfbenchError: the value is published for several datasets.
         """
         if (method, category, metric) in self.ambiguous:
             raise NfbenchError(
-                f"{self.paper}, {self.table}: '{category}' is a row of several datasets; choose one "
+                f"{self.paper}, {self.table}: '{category}' is a row in several datasets; choose one "
                 "with 'published_datasets' of the table"
             )
         return self.values.get((method, category, metric))
@@ -158,10 +158,10 @@ def published_names() -> list[str]:
 
 
 def published_hashes(tables: Iterable[Any]) -> dict[str, str]:
-    """SHA-256 of the published tables that ``tables`` of an experiment are compared with, by name.
+    """SHA-256 by name of the published tables that the ``tables`` of an experiment are compared with.
 
     Raises:
-        NfbenchError: there is no such published table; names the nearest one.
+        NfbenchError: a published table does not exist; names the nearest one.
     """
     names = sorted({table.published for table in tables if getattr(table, "published", None)})
     for name in names:
@@ -174,17 +174,17 @@ def published_hashes(tables: Iterable[Any]) -> dict[str, str]:
 def published_table(
     name: str, settings: frozenset[str] | None = None, dataset: str | None = None, by: str = "method"
 ) -> PublishedTable:
-    """Reads a published table.
+    """Read a published table.
 
     Args:
         name: name of the table.
-        settings: those of the runs; a method of another one is told apart by its name. None where that is no matter.
-        dataset: keep the values of this dataset only, by the name that the table gives it.
-        by: column that names the methods, for tables of variants of one method.
+        settings: settings of the runs; methods in other settings have the setting in their name. None ignores settings.
+        dataset: keep only values of this dataset, by its name in the table.
+        by: column with the names of the methods, for tables of variants of one method.
 
     Raises:
-        NfbenchError: no such table or column; names the nearest one. Or it has nothing of these settings or this
-            dataset.
+        NfbenchError: the table or column does not exist (the message names the nearest one), or the table has no values
+            for these settings or this dataset.
     """
     cells = [cell for cell in printed_cells(name) if cell.printed.get("unit") in _PERCENT]
     cells = [cell for cell in cells if cell.is_known or cell.is_lost]
@@ -195,7 +195,7 @@ def published_table(
     found = sorted({cell.printed.get("setting") or "" for cell in cells})
     if settings is not None and not {"", *settings} & set(found):
         wanted = ", ".join(sorted(settings))
-        raise NfbenchError(f"published table '{name}' has values of the settings {', '.join(found)}, not of {wanted}")
+        raise NfbenchError(f"published table '{name}' has values for the settings {', '.join(found)}, not for {wanted}")
     if dataset is not None:
         datasets = {cell.printed["dataset"] for cell in cells if cell.printed.get("dataset")}
         cells = [cell for cell in cells if cell.printed.get("dataset") == dataset]
@@ -218,14 +218,14 @@ def published_table(
 def quoted_rows(
     name: str, settings: frozenset[str], dataset: str | None, by: Sequence[str], shown: Container[PrintedCell]
 ) -> dict[str, dict[str, PublishedValue]]:
-    """Published means over a dataset's categories that are not among ``shown``, by label and metric.
+    """Return published means over a dataset's categories that are not in ``shown``, by label and metric.
 
     Args:
         name: name of the table.
-        settings: those of the runs; other ones are part of the label.
-        dataset: by the name that the table gives it; None for a table of one dataset.
-        by: columns that tell rows of one method apart; they are part of the label.
-        shown: cells that are left out.
+        settings: settings of the runs; other settings are part of the label.
+        dataset: name of the dataset in the table; None for a table of one dataset.
+        by: columns that distinguish rows of one method; they are part of the label.
+        shown: cells to leave out.
     """
     cells = [cell for cell in printed_cells(name) if cell.printed["category"] in _WHOLE]
     cells = [cell for cell in cells if dataset in (None, cell.printed["dataset"]) and (cell.is_known or cell.is_lost)]
@@ -239,12 +239,12 @@ def quoted_rows(
 
 
 def printed_cells(name: str) -> list[PrintedCell]:
-    """All cells of a published table."""
+    """Return all cells of a published table."""
     return [PrintedCell(name, number) for number in range(len(printed_rows(name)))]
 
 
 def _names(cells: Iterable[PrintedCell], by: str, settings: frozenset[str] | None) -> dict[PrintedCell, str]:
-    """What the method of each cell is called, so that no name is one of several backbones or settings."""
+    """Name the method of each cell uniquely, with backbone or setting if it has several."""
     backbones: dict[str, set[str]] = {}
     for cell in cells:
         backbones.setdefault(cell.printed["method"], set()).add(cell.printed.get("backbone") or "")
@@ -270,17 +270,17 @@ def _source(row: Mapping[str, str]) -> str:
 
 
 def find_printed(name: str, where: Mapping[str, str], metric: str | None = None) -> PrintedValue | None:
-    """The one number of a published table whose columns have the given values, None where its cell is blank.
+    """Find the number of a published table whose columns have the given values; None if its cell is blank.
 
     For tables whose rows are not categories, such as parameters by method and backbone.
 
     Args:
         name: name of the table.
         where: values by column.
-        metric: among these rows, take the one of this metric; None is returned where they are all of others.
+        metric: take the row with this metric; return None if the rows only have other metrics.
 
     Raises:
-        NfbenchError: no such table or column, or not exactly one row; names what was looked for.
+        NfbenchError: the table or column does not exist, or not exactly one row matches; names the values.
     """
     rows = printed_rows(name)
     for column in where:
@@ -296,7 +296,7 @@ def find_printed(name: str, where: Mapping[str, str], metric: str | None = None)
     if len(found) != 1:
         wanted = ", ".join(f"{column} '{value}'" for column, value in where.items())
         wanted += f" and metric '{metric}'" if metric else ""
-        raise NfbenchError(f"published table '{name}' has {len(found)} rows with {wanted}; it takes one")
+        raise NfbenchError(f"published table '{name}' has {len(found)} rows with {wanted}, expected one")
     (cell,) = found
     if not cell.is_known:
         return None
@@ -306,10 +306,10 @@ def find_printed(name: str, where: Mapping[str, str], metric: str | None = None)
 
 @cache
 def printed_rows(name: str) -> tuple[dict[str, str], ...]:
-    """All rows of a published table, as they are in its file.
+    """Return all rows of a published table, as in its file.
 
     Raises:
-        NfbenchError: no such table; names the nearest one.
+        NfbenchError: the table does not exist; names the nearest one.
     """
     if name not in published_names():
         raise NfbenchError(f"unknown published table '{name}'{nearest(name, published_names())}")

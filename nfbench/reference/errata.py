@@ -1,4 +1,4 @@
-"""Published cells that are doubtful or do not add up, found in the tables themselves, as a page of Markdown."""
+"""The Markdown page of published cells that are doubtful or do not add up, computed from the tables."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,25 +23,25 @@ This page is written by `nfbench errata > docs/errata.md` from `nfbench/referenc
 
 | mark | meaning |
 | --- | --- |
-| **?** | The cell is doubtful as printed. All tables and reports of nfbench have this mark. |
+| **?** | The cell is doubtful as printed. All tables and reports of nfbench use this mark. |
 | **≠** | The average does not follow from the rows above it. |
-| **≈** | The average follows only if it was taken before the rows were rounded. |
-| **→** | The row label is wrong; the category of the number follows. nfbench compares with the corrected category. |
+| **≈** | The average follows only if it was computed before the rows were rounded. |
+| **→** | The row label is wrong; the correct category is after the arrow. nfbench compares with it. |
 
-These errata do not say that a method is worse or better than its paper claims. Most of them are misprints. Some may
-come from the text that the tables were read from; the evidence at the end tells them apart where possible.
+These errata do not mean that a method is worse or better than its paper claims. Most of them are misprints. Some may
+come from the extraction of the tables; the evidence at the end distinguishes them if possible.
 """
 
 
 @dataclass(frozen=True)
 class Average:
-    """A printed average and the mean of the rows that it should be the mean of.
+    """A printed average and the mean of its printed rows.
 
     Attributes:
         row: row of the published table.
         mean: exact mean of the printed rows.
-        verdict: ``ok`` where the printed value is the mean at its precision, rounded half up or half even;
-            ``within cell rounding`` where the rounding of the rows may explain the rest; else ``mismatch``.
+        verdict: ``ok`` if the printed value is the mean at its precision, rounded half up or half even; ``within cell
+            rounding`` if the rounding of the rows may explain the difference; else ``mismatch``.
     """
 
     row: Printed
@@ -50,7 +50,7 @@ class Average:
 
 
 def averages(name: str) -> list[Average]:
-    """Averages of a published table that can be checked: all the rows they are over are printed."""
+    """Averages of a published table that can be checked because all their rows are printed."""
     rows = [row for row in printed_rows(name) if row.get("category_kind")]
     single = [row for row in rows if row["category_kind"] != "average"]
     found = []
@@ -65,7 +65,7 @@ def averages(name: str) -> list[Average]:
 
 
 def errata_page() -> str:
-    """The page: averages that do not add up, doubtful cells with their reasons, the tables with marks, the evidence."""
+    """Write the page: averages that do not add up, doubtful cells with reasons, tables with marks, and evidence."""
     parts = [_INTRODUCTION, *_averages_section(), *_doubts_section(), *_tables_section()]
     notes = files("nfbench.reference").joinpath("notes.md").read_text(encoding="utf-8")
     demoted = "\n".join(f"#{line}" if line.startswith("#") else line for line in notes.splitlines())

@@ -1,1 +1,1 @@
-"""The report: one page of HTML with all results of an experiment, which needs no other file."""
+"""The report: a self-contained HTML page with all results of an experiment."""

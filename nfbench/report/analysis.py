@@ -1,4 +1,4 @@
-"""Intervals and tests of a report: which groups of runs are compared with one another."""
+"""Confidence intervals and significance tests of a report."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,9 +17,9 @@ from nfbench.results.statistics import Unit, blocks, paired_tests, rank_methods
 __all__ = ["ALL", "DIGITS", "intervals", "tests"]
 
 ALL = ""
-"""Stands for all datasets, or all backbones."""
+"""Placeholder for all datasets, or all backbones."""
 DIGITS = 8
-"""Of numbers on the page, which shows two of them; of three, the second would be rounded twice."""
+"""Number of stored decimals. The page shows two; with three, the second would be rounded twice."""
 _UNITS: tuple[Unit, ...] = ("category", "run", "image")
 _CELL = ["setting", "dataset", "category", "method", "backbone", "seed"]
 
@@ -27,9 +27,9 @@ _CELL = ["setting", "dataset", "category", "method", "backbone", "seed"]
 def intervals(
     cells: Sequence[Cell], paths: Paths, system: Callable[..., int], category: Callable[..., int], results: pd.DataFrame
 ) -> list[dict[str, Any]]:
-    """Intervals over images of the image AUROC of the last epoch, by system: of each category, dataset, and all.
+    """Compute intervals of the last epoch's image AUROC over images, by system, for each category, dataset, and all.
 
-    The mean over seeds has one kernel; systems whose test images differ by seed, or that left no scores, have none.
+    The kernel is the mean over seeds. Systems without scores, or with different test images by seed, get no interval.
     """
     names = results.drop_duplicates(["setting", "method", "backbone"]).set_index(["setting", "method", "backbone"])
     found = []
@@ -52,7 +52,7 @@ def intervals(
 
 
 def _over(system: int, dataset: str, kernels: Sequence[list[np.ndarray]]) -> list[dict[str, Any]]:
-    """Interval of the mean over all categories of datasets; none where one of them has none."""
+    """Interval of the mean over all categories; none if a category has no kernel."""
     if not all(kernels):
         return []
     interval = auroc_interval([kernel for of_dataset in kernels for kernel in of_dataset])
@@ -60,10 +60,10 @@ def _over(system: int, dataset: str, kernels: Sequence[list[np.ndarray]]) -> lis
 
 
 def tests(results: pd.DataFrame, metrics: Sequence[Named], paths: Paths) -> list[dict[str, Any]]:
-    """Paired tests and ranks of the methods of a setting on one backbone, on each dataset and on all of them.
+    """Compute paired tests and ranks of the methods of a setting on one backbone, for each dataset and all datasets.
 
-    Where each method has a backbone of its own, all are compared under the backbone ``ALL`` too. Metrics with values by
-    image are compared over the images of the last epoch too, where runs have left them.
+    If each method has its own backbone, all methods are also compared under the backbone ``ALL``. Metrics with values
+    by image are also compared over images, at the last epoch, if the runs kept these values.
     """
     found = []
     by_image = _values_by_image(results, metrics, paths)
@@ -129,7 +129,7 @@ def _values_by_image(results: pd.DataFrame, metrics: Sequence[Named], paths: Pat
 
 
 def _backbones(results: pd.DataFrame) -> list[str]:
-    """Backbones with at least two methods, and all where each method has one."""
+    """Backbones with at least two methods, and ``ALL`` if each method has a single one."""
     by_method = results.groupby("method").backbone.nunique()
     counts = results.groupby("backbone", sort=False).method.nunique()
     shared = list(counts[counts > 1].index)
@@ -150,7 +150,7 @@ def _grouped(cells: Sequence[Cell], key: Callable[[Cell], Any]) -> list[tuple[An
 
 
 def _kernel(cells: Sequence[Cell], paths: Paths) -> np.ndarray | None:
-    """Mean kernel over the seeds of a category; None where their test images are not the same."""
+    """Mean kernel over the seeds of a category; None if their test images differ."""
     found = [_scores(paths.run_record(cell).parent) for cell in cells]
     read = [scores for scores in found if scores is not None]
     if len(read) < len(found) or len({images for images, _, _ in read}) > 1:
@@ -160,7 +160,7 @@ def _kernel(cells: Sequence[Cell], paths: Paths) -> np.ndarray | None:
 
 
 def _scores(run: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray] | None:
-    """Images, labels and the method's own scores of a run; None where it left none."""
+    """Images, labels and the method's own scores of a run; None if the run has no scores."""
     rows = read_rows(ImageScore, run) if (run / file_of(ImageScore)).is_file() else []
     if not rows:
         return None

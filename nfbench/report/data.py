@@ -1,4 +1,4 @@
-"""What the page shows, as plain lists and dictionaries that are small as JSON."""
+"""Data of the page, as plain lists and dictionaries that are compact as JSON."""
 
 import math
 import os
@@ -33,17 +33,17 @@ _SHARED = ("setting", "method", "backbone", "title", "variant_of", "method_title
 
 @dataclass(frozen=True)
 class ReportSource:
-    """What a report is made of.
+    """Inputs of a report.
 
     Attributes:
         name: name of the experiment.
-        title: its title.
-        stock: its cells and their run records.
-        results: the results of its run records.
-        tables: its tables of results.
-        unmade: why other tables could not be made.
-        notes: what is to be known of datasets, by name, such as that only a subset was used.
-        paths: where things lie.
+        title: title of the experiment.
+        stock: cells of the experiment and their run records.
+        results: aggregated results of the run records.
+        tables: tables of results.
+        unmade: reasons why other tables could not be built.
+        notes: notes on datasets by name, such as the use of a subset.
+        paths: locations of all files.
         remark: sentence below the title.
         bundles: bundle of each run by its cell, in a merged set.
     """
@@ -61,14 +61,14 @@ class ReportSource:
 
 
 class Index:
-    """Numbers for values that come often."""
+    """Numbers for repeated values."""
 
     def __init__(self) -> None:
         self.values: list[Any] = []
         self._numbers: dict[Any, int] = {}
 
     def __call__(self, value: Any) -> int:
-        """The number of a value; equal values have one number."""
+        """Return the number of a value; equal values share a number."""
         if value not in self._numbers:
             self._numbers[value] = len(self.values)
             self.values.append(value)
@@ -76,9 +76,9 @@ class Index:
 
 
 def collect(source: ReportSource) -> dict[str, Any]:
-    """All that the page shows but pictures.
+    """Collect all data of the page except pictures.
 
-    Systems are methods on a backbone in a setting; runs name their system and category by number.
+    A system is a method on a backbone in a setting; runs refer to their system and category by number.
     """
     records = source.stock.records
     results = source.results
@@ -121,7 +121,7 @@ def collect(source: ReportSource) -> dict[str, Any]:
 
 
 def _links(source: ReportSource) -> dict[str, Any]:
-    """Paths from the page to the folder of runs and to the files that a run of the workflow writes."""
+    """Paths from the page to the folder of runs and to other files of the workflow."""
     paths, page = source.paths, source.paths.report(source.name).parent
     files = [
         *(paths.experiment(source.name, file) for file in ("results.parquet", "ledger.csv")),
@@ -134,13 +134,13 @@ def _links(source: ReportSource) -> dict[str, Any]:
 
 
 def _system(cell: Cell, known: CellRecord | None) -> tuple[str, ...]:
-    """A system as ``_SHARED`` names it; where no run of its method is done, its name stands for its titles."""
+    """Values of ``_SHARED`` for a system; its name replaces its titles if no run of its method is done."""
     titles = (known.title, known.variant_of, known.method_title) if known else (cell.method,) * 3
     return (cell.setting, cell.method, cell.backbone, *titles)
 
 
 def _described(system: tuple[str, ...], results: pd.DataFrame) -> dict[str, Any]:
-    """A system by its names; where its settings were searched, by what, and in how many categories tables show it."""
+    """Describe a system; if its settings were searched, add the objective and its share of categories in tables."""
     described = dict(zip(_SHARED, system, strict=True))
     if not len(results):
         return {**described, "search": ""}
@@ -155,7 +155,7 @@ def _described(system: tuple[str, ...], results: pd.DataFrame) -> dict[str, Any]
 def _run(
     record: RunRecord, systems: Index, categories: Index, texts: Index, bundles: Mapping[str, str]
 ) -> dict[str, Any]:
-    """A run: what it is, what it cost, and what made it; texts that come often are numbers."""
+    """Describe a run, its costs and its provenance; repeated texts are numbers."""
     cell, recipe = record.cell.cell, record.features.recipe
     made, found = record.provenance["train"], record.segmentation.threshold_images
     return {
@@ -182,7 +182,7 @@ def _run(
 
 
 def _template(command: str, cell: Cell) -> str:
-    """A command without its category, seed and origin, so that those of all runs of a system are one text."""
+    """Replace category, seed and origin of a command, so that all runs of a system share one text."""
     place = f"{cell.dataset}/{cell.category}"
     for given, marker in (
         (str(cell), "{cell}"),
@@ -195,24 +195,24 @@ def _template(command: str, cell: Cell) -> str:
 
 
 def _about(named: Named) -> dict[str, Any]:
-    """What the page has to know of a metric."""
+    """Describe a metric for the page."""
     unit = named.metric.unit
     return {"name": named.name, "title": named.title, "lowest": named.sign < 0, "share": unit is SHARE}
 
 
 def _numbers(record: RunRecord, metrics: Sequence[Named]) -> list[list[float | None]]:
-    """Values by selection and metric, as they are printed; None where there is none."""
+    """Printed values by selection and metric; None where undefined."""
     found = [record.selections[name].metrics if name in record.selections else {} for name in SELECTIONS]
     return [[printed(values.get(named.name), named) for named in metrics] for values in found]
 
 
 def printed(value: float | None, named: Named) -> float | None:
-    """A value of a metric as the page holds it, in the unit that it is printed in; None where there is none."""
+    """Convert a value of a metric to its printed unit; None if undefined."""
     return None if value is None else _finite(named.metric.unit.factor * value)
 
 
 def _curves(cell: Cell, record: RunRecord, paths: Paths, shown: Sequence[Named]) -> dict[str, Any]:
-    """Loss and held-out log-likelihood by epoch, thinned out, and metrics of the kept epochs, in the order given."""
+    """Loss and held-out log-likelihood by epoch, subsampled, and the metrics ``shown`` at the kept epochs."""
     folder = paths.run_record(cell.trained).parent
     history = read_rows(Epoch, folder) if (folder / file_of(Epoch)).is_file() else []
     step = max(1, -(-len(history) // _CURVE_POINTS))
@@ -233,7 +233,7 @@ def _short(value: float) -> float:
 
 
 def _published(table: Table) -> Iterable[dict[str, Any]]:
-    """Cells of a table that stand beside a published value."""
+    """Cells of a table that have a published value."""
     for row, column, cell in table.comparisons():
         if cell.published and not cell.published.is_lost and cell.status != PUBLISHED_ONLY:
             yield {

@@ -42,7 +42,7 @@ class _Shown:
         cell: the run.
         scores: image scores by the image's number in the test split; untested images have none.
         places: 1 for the image with the highest score; equal scores share the best place.
-        maps: kept maps, ``(N, H, W)``; None if the run kept none.
+        maps: kept maps, ``(N, H, W)``; None if there are none.
         rows: row in ``maps`` by the image's number.
         examples: images that each run of a category keeps maps of: one normal image and one of each kind of defect.
     """
@@ -75,8 +75,8 @@ def gallery(records: dict[Cell, RunRecord], paths: Paths, per_category: int) -> 
 
     Args:
         records: run records by cell.
-        paths: where things lie.
-        per_category: largest number of images of each category.
+        paths: locations of all files.
+        per_category: maximum number of images of each category.
 
     Returns:
         One entry per category: ``dataset``, ``category``, ``images`` and ``systems``. An image has its ``name``,
@@ -162,7 +162,7 @@ def _picture(entry: Entry) -> dict[str, Any]:
 
 
 def _truth(entry: Entry) -> str:
-    """The mask; empty where an anomalous image has none."""
+    """The mask; empty if an anomalous image has none."""
     if entry.label and not entry.mask:
         return ""
     mask = read_checked_mask(entry) if entry.mask else np.zeros((entry.height, entry.width), dtype=bool)
@@ -170,7 +170,7 @@ def _truth(entry: Entry) -> str:
 
 
 def _drawn(system: _Shown, chosen: Sequence[int], entries: Sequence[Entry]) -> dict[str, Any]:
-    """Scores, places and maps of the images that are shown."""
+    """Scores, places and maps of the shown images."""
     cell, draw = system.cell, _painter(system)
     alarms, misses = system.alarms(entries), system.misses(entries)
     results = [
@@ -191,7 +191,7 @@ def _drawn(system: _Shown, chosen: Sequence[int], entries: Sequence[Entry]) -> d
 
 
 def _painter(system: _Shown) -> Callable[[int], str | None]:
-    """A function that draws the map of an image, None where the run kept none."""
+    """Return a function that draws the map of an image, or returns None without a map."""
     maps = system.maps
     if maps is None or not len(maps):
         return lambda number: None

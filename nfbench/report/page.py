@@ -1,4 +1,4 @@
-"""The page: one template, one style sheet, one script, and the data, in one file."""
+"""The page: template, style sheet, script and data in one file."""
 
 import base64
 import hashlib
@@ -16,13 +16,13 @@ _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", 
 
 
 def render_page(data: dict[str, Any]) -> str:
-    """The page as text.
+    """Render the page as text.
 
-    Names, paths and logs may hold anything. The template escapes them; the data cannot end its element; the script puts
-    text in the page as text; and by its content security policy the page runs its own script alone, and loads nothing.
+    Names, paths and logs are untrusted. The template escapes them, the data cannot close its element, and the script
+    inserts text only as text. The content security policy allows only the page's own script and loads nothing.
 
     Args:
-        data: what ``nfbench.report.data.collect`` found, with ``gallery``.
+        data: data from ``nfbench.report.data.collect``, with ``gallery``.
     """
     script = "\n".join(_PARTS.joinpath(f"{name}.js").read_text() for name in _SCRIPTS)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)

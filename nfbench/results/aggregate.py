@@ -1,4 +1,4 @@
-"""From run records to one table of results."""
+"""Aggregation of run records to one table of results."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -20,36 +20,36 @@ __all__ = ["aggregate", "holes_of", "read_results", "write_results"]
 
 
 def aggregate(records: Iterable[RunRecord]) -> pd.DataFrame:
-    """All metrics of all cells, one row per cell, selection and metric.
+    """Collect all metrics of all cells, one row per cell, selection and metric.
 
     Returns:
-        Columns of the cell, ``variant_of``, ``method_title``, ``title``, ``selection``, ``metric``, ``value`` as in
-        ``run.json`` (NaN where undefined), and what captions need to say: ``input_size``, ``levels``, ``weights``,
-        ``n_train``, ``n_val``, ``n_classes`` (categories that the model was trained on), ``n_test``,
-        ``n_test_normal`` of these, ``n_regions``, ``n_defects`` (kinds of defect), ``image_side`` (longest, in pixels),
-        ``n_real`` (anomalous test images that were learned from, and left out of ``n_test`` and ``n_regions``),
-        ``generator`` (of pseudo-anomalies, empty without), ``threshold_images`` (source of thresholds that are chosen
-        without anomalies, empty without maps), ``epochs``, ``image_score``, ``parameters``,
-        ``train_seconds``, ``score_images_per_second``, ``peak_memory_mb``, ``machine``; ``latency_ms`` of an image,
-        ``latency_p95_ms``, ``fps_32``, ``flops`` and ``model_mb``, NaN where they were not measured. Of the search that
-        settings come from: its objective ``search`` (empty without), ``search_metric``, ``search_chosen`` (whether the
-        backbone is its best one), ``search_trials`` and how many of them are ``search_pruned`` and ``search_failed``,
-        ``search_seconds``, and ``n_validation`` (test images that it was judged by, and that are left out as well).
+        Columns of the cell; ``variant_of``, ``method_title``, ``title``, ``selection``, ``metric``; ``value`` as in
+        ``run.json`` (NaN where undefined); and columns for captions: ``input_size``, ``levels``, ``weights``,
+        ``n_train``, ``n_val``, ``n_classes`` (categories that the model was trained on), ``n_test``, ``n_test_normal``
+        (the normal ones of them), ``n_regions``, ``n_defects`` (kinds of defect), ``image_side`` (longest, in pixels),
+        ``n_real`` (anomalous test images used for training, excluded from ``n_test`` and ``n_regions``),
+        ``generator`` (of pseudo-anomalies; empty without), ``threshold_images`` (normal images that thresholds come
+        from; empty without maps), ``epochs``, ``image_score``, ``parameters``, ``train_seconds``,
+        ``score_images_per_second``, ``peak_memory_mb``, ``machine``; ``latency_ms`` of an image, ``latency_p95_ms``,
+        ``fps_32``, ``flops`` and ``model_mb``, NaN if not measured. For settings from a search: its objective
+        ``search`` (empty without), ``search_metric``, ``search_chosen`` (whether the backbone is the best one),
+        ``search_trials``, the numbers ``search_pruned`` and ``search_failed`` of these, ``search_seconds``, and
+        ``n_validation`` (test images that trials were compared by, also excluded).
     """
     return pd.DataFrame([row for record in records for row in _rows(record)])
 
 
 def write_results(path: Path, results: pd.DataFrame, origin: str = "", holes: Sequence[Account] = ()) -> None:
-    """Writes results as Parquet, atomically.
+    """Write results as Parquet, atomically.
 
-    ``attrs`` say what they are: the ``command`` that gathers them, their ``origin``, ``holes`` that tables mark, and
-    the hash of all values.
+    ``attrs`` store the ``command`` that aggregates them, their ``origin``, the ``holes`` that tables mark, and a hash
+    of all values.
 
     Args:
         path: file to write.
-        results: what ``aggregate`` returns.
-        origin: short hash of what the gathering was told.
-        holes: cells that ought to be done and are not.
+        results: results from ``aggregate``.
+        origin: short hash of the spec of the aggregation.
+        holes: expected cells that are not done.
     """
     accounts = [{**asdict(hole), "log": "", "tail": ""} for hole in holes]
     results.attrs = {
@@ -63,41 +63,41 @@ def write_results(path: Path, results: pd.DataFrame, origin: str = "", holes: Se
 
 
 def read_results(path: Path, origin: str = "") -> pd.DataFrame:
-    """Reads results.
+    """Read results.
 
     Args:
         path: file that ``write_results`` wrote.
-        origin: short hash of what the gathering was to be told; of any where it is empty.
+        origin: short hash of the expected spec of the aggregation; empty accepts any.
 
     Raises:
-        NfbenchError: the file is missing, damaged, of an older version, or of other runs than those asked for.
+        NfbenchError: the file is missing or damaged, or belongs to an older version or to other runs.
     """
-    again = f"make it again with 'nfbench aggregate_results {path.parent.name}'"
+    again = f"rebuild it with 'nfbench aggregate_results {path.parent.name}'"
     if not path.is_file():
         raise NfbenchError(f"{path} is missing; {again}")
     try:
         results = pd.read_parquet(path)
-    except Exception as error:  # pyarrow and pandas raise a dozen kinds for damaged files
+    except Exception as error:  # pyarrow and pandas raise many types for damaged files
         raise NfbenchError(f"{path} cannot be read ({type(error).__name__}); {again}") from error
     if "sha256" not in results.attrs:
-        raise NfbenchError(f"{path} is of an older version; {again}")
+        raise NfbenchError(f"{path} was written by an older version; {again}")
     if results.attrs["sha256"] != _hash_of(results, results.attrs["origin"], results.attrs["holes"]):
         raise NfbenchError(f"{path} has changed since it was written; {again}")
     if origin and results.attrs["origin"] != origin:
         raise NfbenchError(
-            f"{path} was gathered from other runs, or with other settings, images or code; run 'snakemake --cores all "
+            f"{path} was aggregated from other runs, settings, images or code; run 'snakemake --cores all "
             f"{path.parent.name}'"
         )
     return results
 
 
 def holes_of(results: pd.DataFrame) -> tuple[Account, ...]:
-    """Cells that were not done when results were gathered."""
+    """Expected cells that were not done when results were aggregated."""
     return tuple(Account(**{**hole, "cell": Cell(**hole["cell"])}) for hole in results.attrs["holes"])
 
 
 def _hash_of(results: pd.DataFrame, *others: Any) -> str:
-    """Hash of all values, in their order, and of what goes with them."""
+    """Hash of all values in order, and of the other attributes."""
     return hashlib.sha256(f"{results.to_csv(index=False)}{others}".encode(errors="surrogateescape")).hexdigest()
 
 

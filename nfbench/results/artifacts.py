@@ -1,4 +1,4 @@
-"""Files that an evaluation writes next to the run record, for figures and closer inspection; last epoch only."""
+"""Files that an evaluation writes next to the run record, for figures and inspection; last epoch only."""
 
 import io
 import math
@@ -43,17 +43,20 @@ def write_artifacts(
     images: Sequence[Entry],
     variances: np.ndarray | None = None,
 ) -> None:
-    """Writes the files that go with a run record and follow from its scores and maps.
+    """Write the files next to a run record that are computed from its scores and maps.
 
-from nfbench.results.examples import BY_SCORE, EXAMPLES
-from nfbench.results.files import Bin, DetectedRegion, ImageScore, ImageValue, MeanIou, Quantile, write_rows
+    ``scores.csv``: image scores by rule. ``by_image.csv``: values of images by metric. ``regions.csv``: regions with
+    NFA < 1 by image, in pixels of the map, of the maps ``nfa`` and ``nfa_guard``. ``miou.csv``: mean IoU against the
+    threshold, by map. ``calibration.csv``: quantiles of the latents of normal images. ``examples.npz``: ``index``,
+    ``maps``, ``nfa``, ``nfa_guard`` and predicted ``variances`` of a few images; ``suspect`` marks the normal images
+    with the highest scores, and ``miss`` the anomalous images with the lowest.
 
     Args:
         run: folder of the run.
-        scored: of the images that were tested.
-        images: the test split of the manifest, which has images that were not tested where a run made use of them;
-            ``index`` counts in it.
-        variances: those that the method predicts for the rows of ``choose_examples``; None without such.
+        scored: scores of the tested images.
+        images: the test split of the manifest, including images that the run used for training or search and did not
+            test; ``index`` refers to it.
+        variances: predicted variances of the rows of ``choose_examples``; None without.
     """
     write_rows(ImageScore, run, _scores(scored))
     write_rows(ImageValue, run, _values(scored))
@@ -64,12 +67,12 @@ from nfbench.results.files import Bin, DetectedRegion, ImageScore, ImageValue, M
 
 
 def write_likelihoods(run: Path, likelihoods: Mapping[str, Iterable[tuple[Any, ...]]]) -> None:
-    """Writes ``likelihoods.csv``: histograms of the log-likelihoods of positions in nats per dimension, by moment."""
+    """Write ``likelihoods.csv``: histograms of positions' log-likelihoods, nats per dimension, by moment."""
     write_rows(Bin, run, ((moment, *row) for moment, rows in likelihoods.items() for row in rows))
 
 
 def write_representations(run: Path, representations: Sequence[Representation]) -> None:
-    """Writes ``representations.npz``: deviations of dimensions and projections of positions, numbers as float32."""
+    """Write ``representations.npz``: deviations of dimensions and projections of positions, numbers as float32."""
     arrays = {}
     for name, level, *values in representations:
         for field, array in zip(Representation._fields[2:], values, strict=True):
@@ -168,7 +171,7 @@ def _write_examples(path: Path, scored: Scored, images: Sequence[Entry], varianc
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """As ``numpy.savez_compressed``, without the time: equal arrays are equal files, whichever process writes them."""
+    """Write like ``numpy.savez_compressed``, but without time stamps: equal arrays give equal files."""
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
             buffer = io.BytesIO()
@@ -177,6 +180,6 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _middle(group: Sequence[int], tested: Container[int]) -> list[int]:
-    """The tested image nearest to the middle of a group, so that runs of other test sets show the same one."""
+    """The tested image nearest to the middle of a group, so that runs with different test sets show the same one."""
     places = [place for place, number in enumerate(group) if number in tested]
     return [group[min(places, key=lambda place: abs(place - len(group) // 2))]] if places else []

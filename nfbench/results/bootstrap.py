@@ -1,10 +1,11 @@
-"""Intervals over images: how much an AUROC would change, had other images been photographed.
+"""Confidence intervals over images: how much an AUROC would change with other test images.
 
-The AUROC is the mean of a kernel over all pairs of an anomalous and a normal image, 1 where the anomalous one scores
-higher, 1/2 where both are equal. A resample of images only weighs the rows and columns of the kernel, so that thousands
-of resamples are two matrix products, and the mean over seeds or the difference of two methods on the same images is the
-mean or the difference of their kernels. Anomalous and normal images are resampled each for themselves, as the shares of
-both are chosen by those who made the test set. Bias-corrected and accelerated intervals (Efron, JASA 82, 1987).
+The AUROC is the mean of a kernel over all pairs of an anomalous and a normal image: 1 where the anomalous one scores
+    higher, 1/2 where both are equal. A resample of images only weights the rows and columns of the kernel, so two
+    matrix products give thousands of resamples. The mean over seeds, or the difference of two methods on the same
+    images, is the mean or the difference of their kernels. Anomalous and normal images are resampled separately,
+    because the authors of the test set chose their shares. Intervals are bias-corrected and accelerated (Efron, JASA
+    82, 1987).
 """
 
 import math
@@ -27,7 +28,7 @@ class Interval(NamedTuple):
 
 
 def auroc_kernel(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Kernel of the AUROC.
+    """Compute the kernel of the AUROC.
 
     Args:
         scores: score by image, ``(N,)``.
@@ -43,16 +44,17 @@ def auroc_kernel(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def auroc_interval(
     kernels: Sequence[np.ndarray], *, confidence: float = 0.95, n_resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """Interval of the mean AUROC over sets of images, or of a mean of differences.
+    """Compute the interval of the mean AUROC over sets of images, or of a mean difference.
 
     Args:
-        kernels: one per set of images, such as a category; sums of kernels of the same images.
-        confidence: rate at which the interval covers the value that more images would give.
+        kernels: one kernel per set of images, such as a category; or means or differences of kernels on the same
+            images.
+        confidence: coverage of the interval.
         n_resamples: number of resamples.
-        seed: equal seeds give equal resamples to sets of equal size, at the same place.
+        seed: seed of the resamples; equal seeds resample sets of equal size at the same position alike.
 
     Returns:
-        The interval; of no width where the images separate perfectly, which says that the test set is too easy to tell.
+        The interval. Its width is 0 for perfectly separated images: the test set is then too easy to estimate one.
     """
     draws = np.zeros(n_resamples)
     for place, kernel in enumerate(kernels):
@@ -68,7 +70,7 @@ def auroc_interval(
 
 
 def _acceleration(kernels: Sequence[np.ndarray]) -> float:
-    """Skewness of the influence of single images, by leaving each out; all samples are independent."""
+    """Skewness of the influence of single images, from leaving out each one; all samples are independent."""
     cubes = squares = 0.0
     for kernel in kernels:
         for axis, size in ((1, len(kernel)), (0, kernel.shape[1])):
@@ -82,6 +84,6 @@ def _acceleration(kernels: Sequence[np.ndarray]) -> float:
 
 @lru_cache(maxsize=32)
 def _counts(size: int, n_resamples: int, seed: int, axis: int) -> np.ndarray:
-    """How often each of ``size`` images is drawn, ``(n_resamples, size)``."""
+    """Number of times that each of ``size`` images is drawn, ``(n_resamples, size)``."""
     rng = np.random.default_rng((seed, axis))
     return rng.multinomial(size, np.full(size, 1 / size), size=n_resamples).astype(float)

@@ -1,6 +1,6 @@
-"""How fast this machine is: a step or two of what jobs do, on random features of the right shapes.
+"""Speed of this machine, measured with one or two steps of each kind of job on random features.
 
-Times are those of one thread on a CPU, as jobs have, or of the GPU. Reading images is not part of them.
+Times are for one CPU thread, as jobs use, or for the GPU. They exclude reading images.
 """
 
 import time
@@ -26,19 +26,19 @@ from nfbench.training.optimizer import Adam, OwnOptimizer
 __all__ = ["Calibration"]
 
 _IMAGES = 2
-"""Images of a batch; a step takes about the same time for each image of larger ones on a CPU."""
+"""Images in a batch; on a CPU, larger batches take about the same time per image."""
 _SHARE_OF_MEMORY = 0.7
 _PIXELS = 2 * 512**2
 _MEASURED = (RuntimeError, ValueError, NotImplementedError)
-"""What a model without a training may raise; its time is then not known."""
+"""Errors that an untrained model may raise; its time is then unknown."""
 
 
 class Calibration:
-    """Measures seconds for each image, once for each kind of job.
+    """Measures seconds per image, once for each kind of job.
 
     Args:
-        device: where jobs compute.
-        budget: seconds after which nothing further is begun.
+        device: device of the jobs.
+        budget: seconds after which no further measurement starts.
     """
 
     def __init__(self, device: torch.device, budget: float) -> None:
@@ -47,16 +47,16 @@ class Calibration:
         self._models: dict[Any, tuple[float | None, float | None]] = {}
 
     def training(self, method: str, settings: MethodSettings, backbone: BackboneConfig, classes: int) -> float | None:
-        """Seconds of a step for each image; None where time or memory is up, or nothing is trained by steps."""
+        """Seconds of a training step per image; None without time or memory left, or without training steps."""
         return self._of_model(method, settings, backbone, classes)[0]
 
     def scoring(self, method: str, settings: MethodSettings, backbone: BackboneConfig, classes: int) -> float | None:
-        """Seconds of a model's scores for each image; None where time or memory is up."""
+        """Seconds of scoring per image; None without time or memory left."""
         return self._of_model(method, settings, backbone, classes)[1]
 
     @cached_property
     def metrics(self) -> float | None:
-        """Seconds of the metrics for each pixel of the test images."""
+        """Seconds of the metrics per pixel of the test images."""
 
         def measure() -> None:
             scores = np.random.default_rng(0).random((2, 512, 512), dtype=np.float32)
@@ -71,7 +71,7 @@ class Calibration:
         return self._timed(measure, _PIXELS)
 
     def _extraction(self, backbone: BackboneConfig) -> float | None:
-        """Seconds of the pass through a backbone for each image, by random weights; None where time is up."""
+        """Seconds of a backbone's forward pass per image, with random weights; None without time left."""
         if not backbone.level_shapes or self._is_over:
             return None if backbone.level_shapes else 0.0
         _, model = load_recipe(backbone.model_copy(update={"weights": "random"}))
@@ -100,7 +100,7 @@ class Calibration:
         if isinstance(settings, TrainedSettings) and settings.epochs:
             trained = self._timed(_step(model.train(), settings, features), _IMAGES)
         model.eval()
-        for name, rows in model.grown_rows(_IMAGES).items():  # what a fit to more images leaves takes longer
+        for name, rows in model.grown_rows(_IMAGES).items():  # a larger fitted model takes longer
             buffer = model.get_buffer(name)
             setattr(model, name, torch.rand(rows, *buffer.shape[1:], dtype=buffer.dtype, device=self.device))
         with torch.no_grad():
@@ -111,7 +111,7 @@ class Calibration:
         return time.monotonic() > self._ends
 
     def _timed(self, measured: Callable[[], object], images: int) -> float | None:
-        """Seconds for each image, of a second call where the first one was fast."""
+        """Seconds per image; those of a second call if the first one was fast."""
         seconds = 0.0
         try:
             for _ in range(2):
@@ -128,7 +128,7 @@ class Calibration:
 
 
 def _step(model: Method, settings: TrainedSettings, features: Features[Tensor]) -> Callable[[], None]:
-    """One pass over a batch, with all steps of the optimizer that it takes."""
+    """Return a function that trains on one batch, with all its optimizer steps."""
     own = model.own_optimizer()
     optimizer = OwnOptimizer(own) if own else Adam(model.optimizer_groups(), settings.lr)
     masks = None
@@ -147,7 +147,7 @@ def _step(model: Method, settings: TrainedSettings, features: Features[Tensor]) 
 
 
 def _device_of(features: Features[Tensor]) -> torch.device:
-    """Where features are."""
+    """Device of the features."""
     return next(features.parts()).device
 
 

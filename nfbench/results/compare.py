@@ -1,4 +1,4 @@
-"""Measured values compared with published ones."""
+"""Comparison of measured values with published ones."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ Status = Literal["reproduced", "close", "off", "missing", "measured", "incompara
 
 @dataclass(frozen=True)
 class Comparison:
-    """One cell of a table, as it is printed: shares in percent.
+    """One cell of a table in printed units: shares are in percent.
 
     Attributes:
-        mean: mean over seeds, NaN where undefined.
-        std: sample standard deviation over seeds, NaN for one seed.
+        mean: mean over seeds; NaN if undefined.
+        std: sample standard deviation over seeds; NaN for one seed.
         n_seeds: number of seeds.
         published: the published value, or None.
-        difference: mean minus published, in points; NaN where one of them is missing.
-        status: ``reproduced``, ``close`` or ``off`` by the stated tolerance; ``missing`` where a value is published
-            but none measured; ``measured`` where none is published; ``incomparable`` where the published value is
-            one of other data, so that there is no difference; ``published only`` where nothing of ours is compared.
-        runs: the results that it is the mean of, rows of the aggregated results.
-        holes: runs that ought to be part of the mean and are not done.
+        difference: mean minus published, in points; NaN if one of them is missing.
+        status: ``reproduced``, ``close`` or ``off`` by the stated tolerance; ``missing`` if a value is published but
+            none was measured; ``measured`` if none is published; ``incomparable`` if the published value is for other
+            data, so there is no difference; ``published only`` if no run is compared with it.
+        runs: results behind the mean, rows of the aggregated results.
+        holes: number of expected runs that are missing in the mean.
     """
 
     mean: float
@@ -53,15 +53,15 @@ def compare(
     factor: float = SHARE.factor,
     comparable: bool = True,
 ) -> Comparison:
-    """Compares the values of all seeds with a published value.
+    """Compare the values of all seeds with a published value.
 
     Args:
         values: values as in run records, one per seed.
-        published: published value as it is printed, or None.
-        tolerance: largest absolute differences in points that count as ``reproduced`` and as ``close``.
+        published: published value as printed, or None.
+        tolerance: largest absolute differences, in points, that count as ``reproduced`` and as ``close``.
         runs: the results behind the values.
-        factor: values are printed times this, see ``nfbench.metrics.Unit``.
-        comparable: whether the published value is one of the same data.
+        factor: factor of printed values; see ``nfbench.metrics.Unit``.
+        comparable: whether the published value is for the same data.
     """
     import numpy as np
 

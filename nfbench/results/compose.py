@@ -1,4 +1,4 @@
-"""Builds the run record of a finished run from the records of its stages."""
+"""Construction of the run record from the records of its stages."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,15 +23,15 @@ _Metrics = dict[str, float | None]
 
 
 class Evaluated(NamedTuple):
-    """What is known of a run when its evaluation ends.
+    """Everything known about a run at the end of its evaluation.
 
     Attributes:
-        spec: what the evaluation was told.
+        spec: spec of the evaluation.
         training: record of the training.
-        history: of the training.
+        history: history of the training.
         scoring: record of the scores.
         by_epoch: metrics of each kept epoch.
-        scored: of the last epoch.
+        scored: scores of the last epoch.
     """
 
     spec: EvaluateSpec
@@ -43,12 +43,12 @@ class Evaluated(NamedTuple):
 
 
 def compose_record(found: Evaluated, memory: Mapping[str, float], written: Mapping[str, KnownFile]) -> RunRecord:
-    """Joins what training, scoring and evaluation know of a run.
+    """Compose the run record from training, scoring and evaluation.
 
     Args:
-        found: all of it.
-        memory: largest memory of the evaluation, in MB by kind.
-        written: the files that the evaluation wrote.
+        found: records and results of the stages.
+        memory: peak memory of the evaluation in MB, by kind.
+        written: files that the evaluation wrote.
     """
     spec, training, scoring, scored = found.spec, found.training, found.scoring, found.scored
     truth, features = scored.truth, scoring.features
@@ -119,7 +119,7 @@ def compose_record(found: Evaluated, memory: Mapping[str, float], written: Mappi
 
 
 def _specs(found: Evaluated) -> SpecsRecord:
-    """What all stages were told; features that no stage made have no spec."""
+    """Specs of all stages; features that no stage made have none."""
     own = [meta.spec for meta in (found.scoring.train_features, found.scoring.features) if meta.spec]
     extracted = [*found.training.extracted, *own]
     return SpecsRecord(
@@ -152,16 +152,16 @@ def _rate(count: int, seconds: float) -> float:
 def select(
     by_epoch: Mapping[int, _Metrics], val_log_likelihood: Mapping[int, float | None]
 ) -> dict[str, dict[str, Any]]:
-    """Metrics by selection.
+    """Select metrics by each selection rule.
 
     Args:
         by_epoch: metrics of each kept epoch.
-        val_log_likelihood: log-likelihood of held-out normal images by epoch, None without such images.
+        val_log_likelihood: log-likelihood of held-out normal images by epoch; None without such images.
 
     Returns:
-        ``last``: the last epoch; ``val``: the kept epoch whose held-out log-likelihood is best, left out where no image
-        was held out; ``oracle``: the best value of each metric on its own, as most papers report. Each has ``metrics``
-        and ``epoch`` (by metric for ``oracle``).
+        ``last``: the last epoch; ``val``: the kept epoch with the best held-out log-likelihood, absent without held-out
+        images; ``oracle``: the best value of each metric separately, as most papers report. Each has ``metrics`` and
+        ``epoch`` (by metric for ``oracle``).
     """
     last = max(by_epoch)
     selections: dict[str, dict[str, Any]] = {"last": {"epoch": last, "metrics": by_epoch[last]}}

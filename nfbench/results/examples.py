@@ -1,4 +1,4 @@
-"""Maps that an evaluated run keeps of a few images, as ``nfbench.results.artifacts`` writes them."""
+"""Maps of a few images that an evaluated run keeps, as ``nfbench.results.artifacts`` writes them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ BY_SCORE = 2
 
 @dataclass(frozen=True)
 class Examples:
-    """Maps of a few images, by the images' numbers in the test split of the manifest.
+    """Maps of a few images; numbers of images refer to the test split of the manifest.
 
     Attributes:
         images: numbers of one normal image and of one of each kind of defect.
@@ -44,10 +44,10 @@ class Examples:
 
 
 def read_examples(run: Path) -> Examples:
-    """Reads the examples in the folder of a run.
+    """Read the examples in the folder of a run.
 
     Raises:
-        NfbenchError: they are missing, or have changed since the run record was written.
+        NfbenchError: the file is missing, or has changed since the run record was written.
     """
     with np.load(verified(run / EXAMPLES, run / "run.json")) as archive:
         arrays = dict(archive)

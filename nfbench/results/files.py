@@ -1,4 +1,4 @@
-"""The CSV files of a run, each with the type of its rows."""
+"""The CSV files of a run, and the types of their rows."""
 
 import csv
 from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +26,7 @@ __all__ = [
 
 
 class Epoch(NamedTuple):
-    """An epoch of a training; losses of flows and likelihoods in nats per dimension."""
+    """An epoch of a training; losses of flows and likelihoods are in nats per dimension."""
 
     epoch: int
     loss: float
@@ -36,7 +36,7 @@ class Epoch(NamedTuple):
 
 
 class ImageScore(NamedTuple):
-    """Scores of a test image by rule, without maps by the paper's alone; ``label`` is 1 for anomalous ones."""
+    """Scores of a test image by rule; without maps, by the paper's rule only. ``label`` is 1 if anomalous."""
 
     image: str
     label: int
@@ -57,7 +57,7 @@ class ImageValue(NamedTuple):
 
 
 class DetectedRegion(NamedTuple):
-    """A region with NFA < 1 in a log-NFA ``map`` of a test image, in the map's pixels; see ``a_contrario.Region``."""
+    """A region with NFA < 1 in a log-NFA ``map`` of a test image, in pixels of the map; see ``a_contrario.Region``."""
 
     image: str
     label: int
@@ -92,7 +92,7 @@ class Quantile(NamedTuple):
 
 
 class Bin(NamedTuple):
-    """Share of a group's positions whose log-likelihood lies between two values, ``before`` or ``after`` training."""
+    """Share of a group's positions with a log-likelihood between two values, ``before`` or ``after`` training."""
 
     moment: str
     level: int
@@ -128,15 +128,15 @@ def file_of(kind: type[Row]) -> str:
 
 
 def record_of(kind: type[Row]) -> str:
-    """Name of the record that knows the file of ``kind``."""
+    """Name of the record that lists the file of ``kind``."""
     return "training.json" if kind is Epoch else "run.json"
 
 
 def read_rows(kind: type[Row], folder: Path) -> list[Row]:
-    """Reads the file of ``kind`` in the folder of a run or training.
+    """Read the file of ``kind`` in the folder of a run or training.
 
     Raises:
-        NfbenchError: the file is missing, or is not the one that its record knows; names the file.
+        NfbenchError: the file is missing, or differs from its record; names the file.
     """
     path = verified(folder / file_of(kind), folder / record_of(kind))
     with open(path, newline="") as file:
@@ -154,5 +154,5 @@ def read_rows(kind: type[Row], folder: Path) -> list[Row]:
 
 
 def write_rows(kind: type[Row], folder: Path, rows: Iterable[Sequence[Any]]) -> None:
-    """Writes the file of ``kind``, with the values of each row in the order of its fields."""
+    """Write the file of ``kind``, with the values of each row in the order of its fields."""
     write_csv(folder / file_of(kind), kind._fields, rows)

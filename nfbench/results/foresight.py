@@ -1,4 +1,4 @@
-"""What experiments would take before anything runs: jobs, disk, memory and time, by stage."""
+"""Estimates of jobs, disk, memory and time of experiments, by stage, before anything runs."""
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ __all__ = ["Disk", "Foresight", "Stage", "foresee"]
 
 _MODELS = TRAINED[:2]
 _START = 3.0
-"""Seconds in which a job starts."""
+"""Start-up time of a job in seconds."""
 
 
 @dataclass
@@ -30,17 +30,18 @@ class Disk:
     """Bytes on disk.
 
     Attributes:
-        features: of all views that jobs still read, and those that are there; with ``keep_features: false``, of those
-            read that are there at one time.
-        passing: what ``keep_features: false`` would spare, if it is not set.
-        kept: models that stay in the end.
-        deletable: those of them that go with ``keep_models: none``; a unified model stays.
-        all_models: what would stay with ``keep_models: all``.
-        working: largest need of a training on the way, and of what it leaves until it is scored, times the trainings
-            at once.
-        scored: largest need of scores and maps of a run until they are evaluated, times the trainings at once.
-        there: features and models that are on disk already.
-        free: free on the disk of the results.
+        features: all views that jobs still read, and those on disk; with ``keep_features: false``, the views that are
+            on disk at the same time.
+        passing: bytes that ``keep_features: false`` would save, if it is not set.
+        kept: models that are kept at the end.
+        deletable: kept models that ``keep_models: none`` would delete; unified models are kept.
+        all_models: models that ``keep_models: all`` would keep.
+        working: largest temporary need of a training, including its output until it is scored, times the number of
+            parallel trainings.
+        scored: largest need of a run's scores and maps until they are evaluated, times the number of parallel
+            trainings.
+        there: features and models already on disk.
+        free: free bytes on the disk of the results.
     """
 
     features: int = 0
@@ -55,12 +56,12 @@ class Disk:
 
     @property
     def peak(self) -> int:
-        """The most that is on disk at any time, what is there included; scores come before the next training."""
+        """Largest total on disk at any time, including existing files; a run is scored before the next training."""
         return self.features + self.kept + self.working + self.scored
 
     @property
     def fits(self) -> bool:
-        """Whether the disk takes what is still to come."""
+        """Whether the disk has enough space for the remaining jobs."""
         return self.peak - self.there <= self.free
 
 
@@ -69,13 +70,13 @@ class Stage:
     """Jobs of one stage.
 
     Attributes:
-        done: their results are there, or nothing needs them any more.
-        to_run: jobs to run.
-        memory: largest memory that one asks for in MB, by ``nfbench.plan.memory``; 0 where that says nothing.
-        gpu: largest memory on a GPU in MB, by the same estimates.
-        seconds: of all jobs to run, one after the other; of those whose time is known.
-        unknown: jobs to run whose time is not known.
-        sources: how times were obtained, and of how many jobs.
+        done: number of jobs whose results exist or are no longer needed.
+        to_run: number of jobs to run.
+        memory: largest memory request of a job in MB, from ``nfbench.plan.memory``; 0 if there is no estimate.
+        gpu: largest GPU memory in MB, from the same estimates.
+        seconds: total time of the jobs to run, run sequentially, if their time is known.
+        unknown: number of jobs to run with unknown time.
+        sources: sources of the times, and their numbers of jobs.
     """
 
     done: int = 0
@@ -89,7 +90,7 @@ class Stage:
 
 @dataclass
 class Foresight:
-    """All of it; ``absent`` names datasets that are not on disk, ``counted`` how many categories were counted how."""
+    """All estimates; ``absent`` names datasets that are not on disk, ``counted`` the categories by source of counts."""
 
     stages: dict[str, Stage]
     disk: Disk
@@ -101,13 +102,13 @@ class Foresight:
 def foresee(
     plan: SupposedPlan, experiments: Sequence[str], at_once: int = 1, calibration: Calibration | None = None
 ) -> Foresight:
-    """Looks at all jobs of experiments.
+    """Estimate all jobs of experiments.
 
     Args:
-        plan: of the configuration.
-        experiments: names, whose shared jobs count once.
-        at_once: trainings that run at the same time.
-        calibration: measures what no finished job tells; None leaves it out.
+        plan: plan of the configuration.
+        experiments: names of experiments; jobs that they share count once.
+        at_once: number of parallel trainings.
+        calibration: measures times that no finished job gives; None leaves them unknown.
     """
     return _Look(plan, experiments, at_once, calibration).result()
 
@@ -179,10 +180,10 @@ class _Look:
         return disk
 
     def _at_one_time(self, read: Mapping[Path, int]) -> int:
-        """Bytes of features that lie on disk together where none stay that no job needs, by the logs of their jobs.
+        """Bytes of features on disk at the same time if features are deleted once no job needs them.
 
-        With one training at a time, these are the views of runs that share some, and those of the next such runs. Where
-        there are more, cores without a training may extract all other views meanwhile.
+        With one training at a time, these are the views of a group of runs that share views, and those of the next
+        group. With several, idle cores may extract all other views in the meantime.
         """
         if self.at_once > 1:
             return sum(read.values())
@@ -194,7 +195,7 @@ class _Look:
         return features_size(spec, images_of_view(spec, self.images[spec.manifest]))
 
     def _maps(self, spec: ScoreSpec, job: Job[Spec]) -> int:
-        """Maps of all models of a run, and those of the Number of False Alarms, which a method may have."""
+        """Bytes of the maps of all models of a run, including log-NFA maps if the method has them."""
         trained = self._trained(job)
         kept = self._model(trained).kept if trained else 1
         return 4 * spec.backbone.input_size**2 * self.images[spec.manifest].test * (kept + 2)
@@ -211,7 +212,7 @@ class _Look:
     # --- time ---------------------------------------------------------------------------------------------------------
 
     def _work(self, job: Job[Spec]) -> float:
-        """What the time of a job is proportional to: images, times epochs or models."""
+        """Work of a job, which its time is proportional to: images times epochs or models."""
         spec = job.spec
         if isinstance(spec, ExtractSpec):
             images = images_of_view(spec, self.images[spec.manifest])
@@ -223,7 +224,7 @@ class _Look:
         return 1.0
 
     def _recorded(self) -> dict[tuple[str, ...], list[float]]:
-        """Seconds for each unit of work of finished jobs, by stage, method and backbone, as Snakemake measured them."""
+        """Seconds per unit of work of finished jobs, by stage, method and backbone, as measured by Snakemake."""
         rates: dict[tuple[str, ...], list[float]] = {}
         root = self.plan.paths.root
         for job in self.jobs.values():
@@ -235,7 +236,7 @@ class _Look:
         return rates
 
     def _seconds(self, job: Job[Spec]) -> tuple[float | None, str]:
-        """Seconds of a job, and how they were obtained."""
+        """Seconds of a job, and their source."""
         if found := self.rates.get(_key(job)):
             return median(found) * max(1.0, self._work(job)), "finished jobs"
         if self.calibration is None:
@@ -269,14 +270,14 @@ class _Look:
         return None if each is None else kept * each * (images.test + thresholds)
 
     def _trained(self, job: Job[Spec]) -> TrainSpec | None:
-        """The training that a job of a run reads; None of other jobs."""
+        """The training that a job of a run reads; None for other jobs."""
         if not hasattr(job.spec, "manifest") or not hasattr(job.spec, "cell"):
             return None
         return next((one.spec for one in job.chain() if isinstance(one.spec, TrainSpec)), None)
 
 
 def _last_jobs(plan: SupposedPlan, experiment: str) -> Iterator[Job[Spec]]:
-    """What nothing else of an experiment waits for."""
+    """Jobs of an experiment that no other job depends on."""
     config = plan.bench.experiment(experiment)
     yield from (plan.table(experiment, name) for name in config.tables)
     yield from (plan.figure(experiment, name) for name in config.figures)
@@ -285,7 +286,7 @@ def _last_jobs(plan: SupposedPlan, experiment: str) -> Iterator[Job[Spec]]:
 
 
 def _reached(last: Iterable[Job[Spec]], *, through_settled: bool) -> dict[Path, Job[Spec]]:
-    """All jobs that some jobs wait for, and themselves, in their order; optionally not those before settled ones."""
+    """All jobs that some jobs depend on, and these jobs, in order; optionally without those before settled ones."""
     found: dict[Path, Job[Spec]] = {}
 
     def visit(job: Job[Spec]) -> None:
@@ -312,7 +313,7 @@ def _key(job: Job[Spec]) -> tuple[str, ...]:
 
 
 def _joined(groups: Iterable[frozenset[Path]]) -> list[frozenset[Path]]:
-    """Groups that have something in common as one, so that no two of them have."""
+    """Merge groups that share elements until all groups are disjoint."""
     found: list[frozenset[Path]] = []
     for group in groups:
         touching = [one for one in found if one & group]
@@ -325,6 +326,6 @@ def _bytes(paths: Iterable[Path]) -> int:
 
 
 def _existing(path: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
+    """The folder, or its nearest existing parent."""
     path = path.absolute()
     return next(one for one in (path, *path.parents) if one.exists())

@@ -1,4 +1,4 @@
-"""How long an image takes, and what the model behind it holds."""
+"""Latency of an image, and the size of its model."""
 
 from pydantic import NonNegativeFloat, NonNegativeInt
 
@@ -7,21 +7,21 @@ from nfbench.core.record import Record
 __all__ = ["LATENCIES", "Latency"]
 
 LATENCIES = ("latency_ms", "latency_p95_ms", "fps_32", "flops", "model_mb")
-"""Columns of results and costs in tables that a ``Latency`` gives."""
+"""Columns of results and costs in tables that come from a ``Latency``."""
 
 
 class Latency(Record):
-    """Times from an image's file to its score and map, measured on this machine.
+    """Times from an image file to its score and map, measured on this machine.
 
     Attributes:
         ms, p95_ms: median and 95th percentile of single images, in milliseconds.
-        n_images: single images that were timed.
-        fps_32: images per second in batches of 32; None where one batch would take too long.
-        threads: of torch on the CPU.
-        flops: floating-point operations of one image in backbone and method, by torch's counter: products and
-            convolutions, two for each multiplication and addition; gradients of maps are not counted.
-        backbone_parameters, method_parameters: their numbers.
-        model_mb: MB of all values of backbone and method, which a file of ``nfbench export --format torch`` holds.
+        n_images: number of timed single images.
+        fps_32: images per second in batches of 32; None if one batch would take too long.
+        threads: number of torch's CPU threads.
+        flops: floating-point operations of backbone and method for one image, from torch's counter: matrix products and
+            convolutions, two operations for each multiply-add, without gradients of maps.
+        backbone_parameters, method_parameters: numbers of parameters.
+        model_mb: size of all values of backbone and method in MB, as in a file of ``nfbench export --format torch``.
     """
 
     ms: NonNegativeFloat
@@ -36,6 +36,6 @@ class Latency(Record):
 
     @property
     def columns(self) -> dict[str, float]:
-        """Values of ``LATENCIES``; NaN for what was not measured."""
+        """Values of ``LATENCIES``; NaN if not measured."""
         fps = float("nan") if self.fps_32 is None else self.fps_32
         return dict(zip(LATENCIES, (self.ms, self.p95_ms, fps, float(self.flops), self.model_mb), strict=True))

@@ -33,14 +33,14 @@ _SECONDS_OF_SILENCE = 600.0
 _NEXT = {
     "prepare_data": "its features are not extracted yet",
     "extract_features": "not trained yet",
-    "create_study": "its settings are not searched for yet",
-    "search_hyperparameters": "its search is not done yet",
+    "create_study": "its search has not started yet",
+    "search_hyperparameters": "its search is not finished yet",
     "summarize_study": "not trained yet",
     "train_flow": "trained, not scored yet",
     "score_run": "scored, not evaluated yet",
     "evaluate_run": "evaluated, but its run record is gone",
 }
-"""What is to be said of a cell without a record, by the last job that ended."""
+"""Reason of a cell without a record, by the last job that ended."""
 _FIRST_LINE = re.compile(r"process (\d+) on (\S+): ")
 _LINE_START = re.compile(r"^\S+ \S+ INFO ")
 _ERROR = re.compile(r"^\S+ \S+ (ERROR|CRITICAL) (.*)", re.MULTILINE)
@@ -53,7 +53,7 @@ class Account:
     Attributes:
         cell: the cell.
         status: ``done``; ``failed``: a job ended with an error or was killed, or the record cannot be used;
-            ``running``; ``missing``: no job was started, or the next one was not; ``stale``: the record is of other
+            ``running``; ``missing``: the first or the next job has not started; ``stale``: the record belongs to other
             settings, images or code; ``skipped``: left out on purpose.
         reason: why the cell is not done; empty if it is done.
         log: path of the log with details; empty if there is no log.
@@ -68,7 +68,7 @@ class Account:
 
     @property
     def is_hole(self) -> bool:
-        """Whether the cell ought to be done and is not."""
+        """Whether the cell is expected and not done."""
         return self.status not in ("done", "skipped")
 
 
@@ -86,16 +86,16 @@ class Stock:
 
     @property
     def holes(self) -> tuple[Account, ...]:
-        """Cells that ought to be done and are not."""
+        """Expected cells that are not done."""
         return tuple(account for account in self.accounts if account.is_hole)
 
     @property
     def expected(self) -> int:
-        """Number of cells that ought to be done."""
+        """Number of expected cells."""
         return sum(account.status != "skipped" for account in self.accounts)
 
     def checked(self, paths: Paths) -> "Stock":
-        """The same, where runs with a file that has changed since it was written are holes."""
+        """Check the files of all runs; runs with a file that has changed since it was written become holes."""
         damaged = {}
         for cell, record in self.records.items():
             try:
@@ -106,7 +106,7 @@ class Stock:
         return Stock(tuple(damaged.get(account.cell, account) for account in self.accounts), records)
 
     def table(self) -> "pd.DataFrame":
-        """One row per cell: the cell, ``status``, ``reason``, ``log``, ``tail``."""
+        """Return one row per cell: the cell, ``status``, ``reason``, ``log``, ``tail``."""
         import pandas as pd
 
         rows = [{**asdict(a.cell), **{k: v for k, v in vars(a).items() if k != "cell"}} for a in self.accounts]
@@ -119,14 +119,14 @@ def take_stock(
     skipped: Mapping[Cell, str] | None = None,
     jobs: "Mapping[Cell, Job] | None" = None,
 ) -> Stock:
-    """Reads the run record of every cell and, if no record can be used, finds out why.
+    """Read the run record of every cell; if a record cannot be used, find the reason.
 
     Args:
-        expected: the cells that ought to be done, each with the short hash of what its evaluation is told, see
-            ``nfbench.plan.origin``; a record of another one does not count.
-        paths: where things lie.
+        expected: expected cells, each with the short hash of its evaluation's spec; see ``nfbench.plan.origin``.
+            Records with another hash do not count.
+        paths: locations of all files.
         skipped: cells left out on purpose, with the reason.
-        jobs: the last job of each cell, whose logs tell why there is no record; without, records alone count.
+        jobs: last job of each cell; logs give the reason for a missing record. Without jobs, only records are read.
     """
     accounts, records, find = [], {}, cache(_Log.find)
     for cell, digest in expected.items():
@@ -139,7 +139,7 @@ def take_stock(
 
 
 def describe_holes(holes: Sequence[Account], limit: int = 3) -> str:
-    """Names cells that are not done, the first few with their reasons."""
+    """Name cells that are not done, the first few with their reasons."""
     named = [f"{hole.cell} ({hole.status}: {hole.reason})" for hole in holes[:limit]]
     more = [f"{len(holes) - limit} more"] if len(holes) > limit else []
     return "; ".join([*named, *more])
@@ -147,7 +147,7 @@ def describe_holes(holes: Sequence[Account], limit: int = 3) -> str:
 
 @dataclass(frozen=True)
 class _Log:
-    """The log of a job, and when it was written."""
+    """The log of a job, and its modification time."""
 
     rule: str
     path: Path
@@ -171,7 +171,7 @@ class _Log:
 
     @property
     def is_cut(self) -> bool:
-        """Whether it has no end, as that of a job that runs or was killed."""
+        """Whether the log has no end: the job is running or was killed."""
         return not self.ended and _FIRST_LINE.search(self.text) is not None
 
     @property
@@ -197,24 +197,24 @@ def _account(
 
 
 def _between(log: _Log) -> tuple[Status, str]:
-    """Status and reason of a cell without a record and without an error, by the log that tells of it."""
+    """Status and reason of a cell without a record and without an error, from its most telling log."""
     if log.ended:
         return "missing", _NEXT[log.rule]
     if not log.is_cut:
-        return "missing", "its log, of an older version, does not tell"
+        return "missing", "its log was written by an older version and gives no reason"
     if _is_alive(log):
         last = _LINE_START.sub("", log.text.splitlines()[-1])
         said = "just started" if _FIRST_LINE.match(last) else last
         return "running", f"{log.rule}: {said}"
-    return "failed", "stopped without an error, as a killed job does"
+    return "failed", "stopped without an error; it was probably killed"
 
 
 def _read(cell: Cell, digest: str, path: Path) -> tuple[Account, RunRecord | None]:
-    """The record, where it can be used and is that of the cell, as the plan has it."""
+    """Read the record of a cell if it can be used and matches the plan."""
     try:
         record = read_expected(path, cell, digest)
         if cut := resized(path.parent, record.written):
-            raise NfbenchError(f"{cut} has another size than when {path.name} was written")
+            raise NfbenchError(f"the size of {cut} has changed since {path.name} was written")
         return Account(cell, "done"), record
     except StaleRecord as error:
         return Account(cell, "stale", str(error)), None
@@ -223,10 +223,10 @@ def _read(cell: Cell, digest: str, path: Path) -> tuple[Account, RunRecord | Non
 
 
 def _check_files(cell: Cell, record: RunRecord, paths: Paths) -> None:
-    """Holds the files of a run and the history of its training, those that are there, against their records.
+    """Check the existing files of a run and the history of its training against their records.
 
     Raises:
-        NfbenchError: one of them has changed; names it.
+        NfbenchError: a file has changed; names the file.
     """
     run, training = paths.run_record(cell), paths.run_record(cell.trained).with_name("training.json")
     of_run = [(run.with_name(name), run) for name in record.written]
@@ -242,7 +242,7 @@ def _telling(logs: Sequence[_Log]) -> _Log | None:
 
 
 def _logs(last: "Job", find: Callable[[str, Path], _Log | None]) -> Iterator[_Log]:
-    """Logs of the jobs of a cell, in their order, without those that are out of date: a job before was run since."""
+    """Logs of the jobs of a cell, in order, without outdated ones: those older than the log of an earlier job."""
     newest: dict[Path, float] = {}
     for job in last.chain():
         if job.log in newest:
@@ -255,7 +255,7 @@ def _logs(last: "Job", find: Callable[[str, Path], _Log | None]) -> Iterator[_Lo
 
 
 def _is_alive(log: _Log) -> bool:
-    """Whether the process that writes a log runs; on another machine, whether it has written lately."""
+    """Whether the process that writes a log is running; on another machine, whether it has written recently."""
     first = _FIRST_LINE.search(log.text)
     if first is None:
         return False

@@ -1,4 +1,4 @@
-"""How far an experiment is, and how long the rest takes, by the wall times of the jobs that are done."""
+"""Progress of an experiment, and its remaining time, estimated from the wall times of finished jobs."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _SHOWN = 10
 
 
 def describe_progress(stock: Stock, paths: Paths) -> Iterator[str]:
-    """Lines for the terminal."""
+    """Yield lines for the terminal."""
     counts = Counter(account.status for account in stock.accounts)
     shown = ", ".join(f"{counts[s]} {s}" for s in _STATUSES if counts[s])
     yield f"  {counts['done']} of {stock.expected} cells done ({shown})"
@@ -37,12 +37,12 @@ def describe_progress(stock: Stock, paths: Paths) -> Iterator[str]:
 
 
 def seconds_left(stock: Stock, paths: Paths) -> float | None:
-    """Wall seconds that the cells which are not done take, one after the other; None where nothing tells.
+    """Estimate the wall seconds of the cells that are not done, run sequentially; None without finished cells.
 
-    A cell takes what the median cell of its method and backbone took, or the median of all cells where none of those is
-    done. Only training, scoring and evaluation are counted, and what a stage that is done took is left out.
+    The estimate for a cell is the median of the finished cells of its method and backbone, or of all finished cells if
+    there are none. It counts training, scoring and evaluation, without stages that are already done.
     """
-    import pandas as pd  # for what is done alone: each run looks at its disk first
+    import pandas as pd  # imported late: each run checks its disk first
 
     done = pd.DataFrame([_times(cell, paths) for cell in stock.records]).dropna()
     if done.empty:
@@ -64,17 +64,17 @@ def seconds_left(stock: Stock, paths: Paths) -> float | None:
 
 def _estimate(stock: Stock, paths: Paths) -> str:
     if not stock.holes:
-        return "nothing is left to do"
+        return "all cells are done"
     left = seconds_left(stock, paths)
     if left is None:
-        return "no cell is done whose times would tell how long the rest takes"
+        return "no finished cell to estimate the remaining time from"
     running = len({account.log for account in stock.accounts if account.status == "running"})
     at_once = f", about {_duration(left / running)} with {running} jobs at a time" if running > 1 else ""
     return f"left: about {_duration(left)} of training, scoring and evaluation{at_once}"
 
 
 def _times(cell: Cell, paths: Paths) -> dict[str, str | float]:
-    """Wall seconds of the jobs of a cell, as Snakemake measured them; NaN where it did not."""
+    """Wall seconds of the jobs of a cell, as measured by Snakemake; NaN if not measured."""
     times: dict[str, str | float] = {"method": cell.method, "backbone": cell.backbone}
     for stage, of_stage in zip(_STAGES, (cell.trained, cell, cell), strict=True):
         seconds = job_seconds(paths.run_benchmark(stage, of_stage))

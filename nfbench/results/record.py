@@ -1,4 +1,4 @@
-"""The run record ``run.json``: everything that is known of one cell."""
+"""The run record ``run.json``: everything known about one cell."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,12 +37,12 @@ _ROUNDING = 1e-9
 
 
 class StaleRecord(NfbenchError):
-    """A whole record of other settings, images or code than those of the plan."""
+    """A valid record of other settings, images or code than those of the plan."""
 
 
 def _check_metrics(metrics: dict[str, float | None]) -> dict[str, float | None]:
     for name, value in metrics.items():
-        unit = known_metrics()[name].metric.unit if name in known_metrics() else None  # else, its file was removed
+        unit = known_metrics()[name].metric.unit if name in known_metrics() else None  # else its file is gone
         if unit and value is not None and not -_ROUNDING <= value <= unit.largest + _ROUNDING:
             raise PydanticCustomError("range", f"{name} is {value:g}, which is not in [0, {unit.largest:g}]")
     return metrics
@@ -74,25 +74,25 @@ class CellRecord(Record):
 
     @property
     def cell(self) -> Cell:
-        """The cell alone."""
+        """The cell without the other names."""
         return Cell(self.setting, self.dataset, self.category, self.method, self.backbone, self.seed)
 
 
 def lacking_images(n_normal: int, n_anomalous: int) -> str:
-    """Which test images are missing, in words; empty where there are normal and anomalous ones."""
+    """Which kind of test images is missing, in words; empty if there are normal and anomalous ones."""
     kind = "anomalous " if n_normal else "normal " if n_anomalous else ""
     return "" if n_normal and n_anomalous else f"no {kind}test images"
 
 
 class DataRecord(Record):
-    """Images that went in.
+    """Images that the run used.
 
     Attributes:
-        n_train: normal images that the model was trained on, of all classes.
-        n_val: normal images of all classes that were held out.
-        n_validation: normal images of the category's validation split, which the training did not see.
-        classes: that the model was trained on, with the keys of their cached features.
-        n_test_normal, n_test_anomalous: leave out those that were learned from, or that a search was judged by.
+        n_train: normal images of all classes that the model was trained on.
+        n_val: held-out normal images of all classes.
+        n_validation: normal images of the category's validation split, not used in training.
+        classes: classes that the model was trained on, with the keys of their cached features.
+        n_test_normal, n_test_anomalous: tested images, without those used for training or by a search.
         n_defects: kinds of defect among the test images.
         image_side: longest side of a test image, in pixels.
     """
@@ -113,12 +113,12 @@ class DataRecord(Record):
 
     @property
     def lacking(self) -> str:
-        """Which test images are missing, in words, since metrics may then be undefined; empty otherwise."""
+        """Which kind of test images is missing, in words, because metrics may then be undefined; empty otherwise."""
         return lacking_images(self.n_test_normal, self.n_test_anomalous)
 
 
 class FeatureRecord(Record):
-    """Features that went in."""
+    """Features that the run used."""
 
     recipe: Recipe
     train_key: str
@@ -127,18 +127,18 @@ class FeatureRecord(Record):
 
 
 class Detections(Record):
-    """Detected regions on normal test images: number per image (None without such images), and by image if any."""
+    """Detected regions on normal test images: mean number per image (None without images), and number by image."""
 
     per_normal_image: float | None
     images: dict[str, int]
 
 
 class ThresholdImages(Record):
-    """Normal images that thresholds are taken from; their scores lie in ``thresholds.json``.
+    """Normal images that thresholds come from; their scores are in ``thresholds.json``.
 
     Attributes:
-        source: which ones.
-        n_images: number of them.
+        source: kind of these images.
+        n_images: number of images.
     """
 
     source: ThresholdSource
@@ -146,12 +146,12 @@ class ThresholdImages(Record):
 
 
 class SegmentationRecord(Record):
-    """Thresholds of the last epoch, those of NFA in log10 NFA, and the false alarms that they give.
+    """Thresholds of the last epoch, in log10 NFA for NFA, and their false alarms.
 
     Attributes:
         thresholds: by name, see ``nfbench.scoring.evaluate.Evaluation``.
         false_alarms: at the fair threshold, at NFA < 1 (``nfa``) and the same with the guard (``nfa_guard``).
-        threshold_images: images that thresholds without anomalies are taken from.
+        threshold_images: images that thresholds without anomalies come from.
     """
 
     thresholds: dict[str, float]
@@ -160,11 +160,11 @@ class SegmentationRecord(Record):
 
 
 class SpecsRecord(Record):
-    """What the stages that made a run were told, in their order.
+    """Specs of the stages that made a run, in order.
 
     Attributes:
-        extract: of all features that were read, by training, search and evaluation.
-        study: of the search for its settings, if any.
+        extract: specs of all features read by training, search and evaluation.
+        study: spec of the search for the settings, if any.
     """
 
     extract: list[ExtractSpec]
@@ -178,25 +178,25 @@ class RunRecord(Record):
     """One cell, trained and evaluated.
 
     Attributes:
-        cell: which cell.
+        cell: the cell.
         settings: all settings of the method, defaults included.
         selections: metrics of ``last``, ``val`` and ``oracle``.
         by_epoch: metrics of all kept epochs.
         segmentation: thresholds and false alarms of the last epoch.
-        data: images that went in.
-        features: features that went in.
+        data: images that the run used.
+        features: features that the run used.
         parameters: trainable parameters by part, and ``total``.
         seconds: wall time of ``extract_train``, ``extract_test``, ``extract_pseudo`` if any, ``train``,
-            ``cross_fit`` if any, ``score``, which is one pass over the test images, and ``log_nfa``, their maps of log
-            NFA with and without the guard.
+            ``cross_fit`` if any, ``score`` (one pass over the test images) and ``log_nfa`` (their log-NFA maps with and
+            without the guard).
         images_per_second: throughput of extraction, of training and of scoring cached features.
-        peak_memory_mb: largest resident memory of training, scoring and evaluation, and of the GPU if one was used.
+        peak_memory_mb: peak resident memory of training, scoring and evaluation, and of the GPU if one was used.
         contour: threshold of the maps above which figures draw a contour; None without maps.
-        provenance: what made it, by stage.
-        search: where settings were searched for.
-        specs: what the stages that made it were told.
-        latency: from an image's file to its score and map; None where no table or figure asked for it.
-        written: the files next to the record that the evaluation wrote.
+        provenance: code, packages, machine and commands, by stage.
+        search: search for the settings, if any.
+        specs: specs of the stages that made the run.
+        latency: times from an image file to its score and map; None if no table or figure needs them.
+        written: files that the evaluation wrote next to the record.
     """
 
     cell: CellRecord
@@ -219,47 +219,47 @@ class RunRecord(Record):
 
     @property
     def epochs(self) -> int:
-        """Passes over the training images; 0 where nothing is trained by gradient."""
+        """Passes over the training images; 0 if nothing is trained by gradient."""
         return max(self.by_epoch)
 
 
 def write_record(path: str | Path, record: RunRecord) -> None:
-    """Writes ``run.json`` atomically."""
+    """Write ``run.json`` atomically."""
     write_sealed(path, record)
 
 
 def read_record(path: str | Path) -> RunRecord:
-    """Reads ``run.json``.
+    """Read ``run.json``.
 
     Raises:
-        NfbenchError: the file is missing, does not have the form of a run record, or has changed; names file and key.
+        NfbenchError: the file is missing, is not a run record, or has changed; names file and key.
     """
     return read_sealed(RunRecord, path)
 
 
 def tested_images(record: RunRecord) -> list[Entry]:
-    """Test images of the manifest that a run was evaluated with; see ``manifest_of``."""
+    """Test images of the manifest that a run was evaluated on; see ``manifest_of``."""
     return [entry for entry in manifest_of(record) if entry.split == "test"]
 
 
 def manifest_of(record: RunRecord) -> list[Entry]:
-    """The manifest that a run was evaluated with.
+    """Read the manifest that a run was evaluated on.
 
     Raises:
-        NfbenchError: the manifest is missing, or is another one by now.
+        NfbenchError: the manifest is missing, or has changed.
     """
     path = record.data.manifest
     entries = read_manifest(path)
     if file_sha256(path) != record.data.manifest_sha256:
         raise NfbenchError(
-            f"manifest {path} is not the one that {record.cell.cell} was evaluated with; remove it, and 'snakemake "
-            f"--cores all {path}' makes it again"
+            f"manifest {path} is not the one that {record.cell.cell} was evaluated on; remove it and run 'snakemake "
+            f"--cores all {path}'"
         )
     return entries
 
 
 def read_expected(path: str | Path, cell: Cell, digest: str) -> RunRecord:
-    """Reads the record of a cell, as the plan has it.
+    """Read the record of a cell and check it against the plan.
 
     Args:
         path: ``run.json``.
@@ -267,12 +267,12 @@ def read_expected(path: str | Path, cell: Cell, digest: str) -> RunRecord:
         digest: short hash of the evaluation's spec; empty accepts any.
 
     Raises:
-        NfbenchError: the record cannot be used, or is that of another cell.
-        StaleRecord: it was made with other settings, images or code.
+        NfbenchError: the record cannot be used, or belongs to another cell.
+        StaleRecord: the record was made with other settings, images or code.
     """
     record = read_record(path)
     if record.cell.cell != cell:
         raise NfbenchError(f"{path} is the record of another cell, {record.cell.cell}")
     if digest and digest_of(record.specs.evaluate) != digest:
-        raise StaleRecord(f"{path} was made with other settings, images or code; 'snakemake' makes it again")
+        raise StaleRecord(f"{path} was made with other settings, images or code; run 'snakemake' to make it again")
     return record

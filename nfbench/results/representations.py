@@ -1,4 +1,4 @@
-"""What a run keeps of its method's representations, as ``nfbench.results.artifacts`` writes it."""
+"""Representations that a run keeps, as ``nfbench.results.artifacts`` writes them."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ REPRESENTATIONS = "representations.npz"
 
 
 def read_representations(run: Path) -> list[Representation]:
-    """Reads the representations in the folder of a run; none of methods without any.
+    """Read the representations in the folder of a run; empty for methods without any.
 
     Raises:
-        NfbenchError: they are missing, or have changed since the run record was written.
+        NfbenchError: the file is missing, or has changed since the run record was written.
     """
     with np.load(verified(run / REPRESENTATIONS, run / "run.json")) as archive:
         arrays = dict(archive)

@@ -1,4 +1,4 @@
-"""Scores and maps of a run between the stage that makes them and the one that measures them."""
+"""Scores and maps of a run, passed from scoring to evaluation."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,15 +45,15 @@ _RECORD = Path(SCORED).name
 
 
 class ScoringRecord(Record):
-    """Scores and maps that are to be measured.
+    """Scores and maps for the evaluation.
 
     Attributes:
-        spec: what the stage was told.
-        epochs: the kept epochs, ascending.
+        spec: spec of the stage.
+        epochs: kept epochs, ascending.
         train_features, features: descriptions of the category's training and test features.
-        peak_memory_mb: largest memory by kind.
-        latency: of single images and batches, where it was asked for.
-        written: the files next to the record.
+        peak_memory_mb: peak memory by kind.
+        latency: latency of single images and batches, if requested.
+        written: files next to the record.
     """
 
     spec: ScoreSpec
@@ -67,10 +67,10 @@ class ScoringRecord(Record):
 
 
 def training_of(trained: str, cell: Cell) -> TrainingRecord:
-    """The record of the training that a cell is scored and evaluated with.
+    """Read the record of the training behind a cell.
 
     Raises:
-        NfbenchError: it cannot be used, or is that of another cell.
+        NfbenchError: the record cannot be used, or belongs to another cell.
     """
     source = Path(trained, "training.json")
     training = read_sealed(TrainingRecord, source)
@@ -80,24 +80,24 @@ def training_of(trained: str, cell: Cell) -> TrainingRecord:
 
 
 def tested_entries(training: TrainingRecord, images: Sequence[Entry], manifest: str) -> dict[int, Entry]:
-    """The test images that were not learned from, and that no search was judged by, by their number.
+    """Test images by number, without those used for training or by a search.
 
     Raises:
-        NfbenchError: an image that was learned from is not in the manifest.
+        NfbenchError: a used image is not in the manifest.
     """
     learned = set(training.anomalies.real if training.anomalies else ())
     learned |= set(training.search.validation if training.search else ())
     unknown = sorted(learned - {entry.image for entry in images})
     if unknown:
         raise NfbenchError(
-            f"{training.spec.run}/training.json: made use of {unknown[0]}, which manifest {manifest} does not have in "
-            "its test split; train again"
+            f"{training.spec.run}/training.json: the training used {unknown[0]}, which is not in the test split of "
+            f"manifest {manifest}; train again"
         )
     return {index: entry for index, entry in enumerate(images) if entry.image not in learned}
 
 
 def save_scored(folder: Path, epoch: int, scored: ScoredViews) -> list[str]:
-    """Writes the scores and maps of an epoch; returns the names of the files. Arrays of images have one each."""
+    """Write the scores and maps of an epoch; return the names of the files. Each array of images has its own file."""
     arrays = {"seconds": np.array(scored.seconds), "source": np.array(scored.source)}
     sets = {"test": (scored.test, scored.normal)} | ({"published": scored.published} if scored.published else {})
     for name, (images, normal) in sets.items():
@@ -117,7 +117,7 @@ def save_scored(folder: Path, epoch: int, scored: ScoredViews) -> list[str]:
 
 
 def load_scored(record: ScoringRecord, folder: Path, epoch: int) -> ScoredViews:
-    """Reads the scores of an epoch; maps and energies are memory-mapped.
+    """Read the scores of an epoch; maps and energies are memory-mapped.
 
     Raises:
         NfbenchError: a file is missing or has changed.
@@ -143,7 +143,7 @@ def load_scored(record: ScoringRecord, folder: Path, epoch: int) -> ScoredViews:
 
 
 def load_variances(record: ScoringRecord, folder: Path) -> np.ndarray | None:
-    """Predicted variances of the examples ``(N, H, W)``, None of methods without such.
+    """Read predicted variances of the examples ``(N, H, W)``; None for methods without them.
 
     Raises:
         NfbenchError: the file is missing or has changed.

@@ -1,4 +1,4 @@
-"""Bytes on disk of features and models, before there are any: from shapes, settings and numbers of images."""
+"""Bytes on disk of features and models, predicted from shapes, settings and numbers of images."""
 
 import json
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ __all__ = ["ModelSize", "features_size", "model_size", "settings_of"]
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Bytes of the models of one training, without the headers of their files.
+    """Bytes of the models of one training, without file headers.
 
     Attributes:
-        model: of one model.
-        trained: of its trained parameters.
+        model: bytes of one model.
+        trained: bytes of its trained parameters.
         kept: number of models that the training keeps.
         epochs: number of epochs.
     """
@@ -34,21 +34,21 @@ class ModelSize:
 
     @property
     def published(self) -> int:
-        """What the training leaves, until its models have scored."""
+        """Bytes of the training's output until its models are scored."""
         return self.model * self.kept
 
     @property
     def working(self) -> int:
-        """At most, next to what it leaves: two checkpoints with Adam's moments, and the kept models."""
+        """Largest number of further bytes during training: two checkpoints with Adam's moments, and the kept models."""
         return 2 * (self.model + 2 * self.trained) + self.published if self.epochs else 0
 
     def staying(self, kept: Kept) -> int:
-        """What stays once the models have scored."""
+        """Bytes that stay after the models are scored."""
         return {"all": self.published, "last": self.model, "none": 0}[kept]
 
 
 def features_size(spec: ExtractSpec, images: int) -> int:
-    """Bytes of the cached features of one view, without headers; of pseudo-anomalies with all variants and masks."""
+    """Bytes of the cached features of one view, without headers; pseudo-anomalies include all variants and masks."""
     if spec.backbone.online:
         return 0
     if not (spec.anomalies and spec.anomalies.generator):
@@ -57,7 +57,7 @@ def features_size(spec: ExtractSpec, images: int) -> int:
 
 
 def settings_of(spec: TrainSpec) -> MethodSettings:
-    """Settings of a training; what a search finds is not known."""
+    """Settings of a training; settings from a search are unknown and left at their defaults."""
     return resolve_settings(
         spec.method,
         dataset=spec.reader,
@@ -69,7 +69,7 @@ def settings_of(spec: TrainSpec) -> MethodSettings:
 
 
 def model_size(spec: TrainSpec, images: int) -> ModelSize:
-    """Bytes of the models of a training with this number of normal training images; none is really built."""
+    """Bytes of the models of a training on this number of normal images; models are built without values."""
     settings = settings_of(spec)
     model = _built(spec.method, spec.backbone, settings.model_dump_json(), len(spec.classes))
     rows = model.grown_rows(images - held_out_count(images, settings.val_fraction))
@@ -85,5 +85,5 @@ def model_size(spec: TrainSpec, images: int) -> ModelSize:
 
 @cache
 def _built(method: str, backbone: BackboneConfig, settings: str, classes: int) -> Method:
-    """A model that has shapes, but no values."""
+    """Build a model with shapes but no values."""
     return count_on(backbone, method, resolve_settings(method, overrides=json.loads(settings)), classes)

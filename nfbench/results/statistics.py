@@ -1,12 +1,12 @@
-"""Whether differences between methods mean anything: paired tests, ranks, and the critical difference.
+"""Significance of differences between methods: paired tests, ranks, and the critical difference.
 
 Methods are compared on blocks, which are categories (means over seeds), single runs (category and seed), or images
 (means over seeds, for metrics that have values by image). Seeds of one category share their images, so runs are not
 independent: tests over runs ask whether a difference holds on these categories, tests over categories whether it would
 hold on others, and tests over images whether these models would differ on other images of these categories.
 
-Wilcoxon signed-rank tests with Holm's correction as recommended by Demšar (JMLR 7, 2006) and Benavoli et al. (JMLR 17,
-2016); Friedman's test and Nemenyi's critical difference as in the former.
+Wilcoxon signed-rank tests with Holm's correction follow Demšar (JMLR 7, 2006) and Benavoli et al. (JMLR 17, 2016).
+Friedman's test and Nemenyi's critical difference follow Demšar.
 """
 
 import math
@@ -28,15 +28,15 @@ _KEYS: dict[Unit, list[str]] = {"category": [], "run": ["seed"], "image": ["imag
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two methods on the blocks that both have.
+    """Paired test of two methods on their common blocks.
 
     Attributes:
         first, second: the methods.
         n: number of blocks.
         difference: mean of first minus second, in the unit of the values.
-        wins, losses: blocks on which first is larger, and smaller.
-        p: two-sided p-value of the Wilcoxon signed-rank test, zeros left out; 1 where all differences are zero.
-        p_holm: the same, corrected for all pairs by Holm's method.
+        wins, losses: numbers of blocks where ``first`` is larger, and smaller.
+        p: two-sided p-value of the Wilcoxon signed-rank test without zero differences; 1 if all are zero.
+        p_holm: p-value corrected for all pairs by Holm's method.
     """
 
     first: str
@@ -51,14 +51,14 @@ class PairedTest:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Ranks of methods, 1 for the largest value of a block, means over blocks.
+    """Mean ranks of methods over blocks; rank 1 is the largest value of a block.
 
     Attributes:
         ranks: mean rank by method, best first.
         n: number of blocks.
-        p: p-value of Friedman's test that all methods are alike.
-        critical_difference: least difference of two mean ranks that is significant by Nemenyi's test.
-        groups: longest runs of methods that do not differ by as much.
+        p: p-value of Friedman's test of the hypothesis that all methods are equal.
+        critical_difference: smallest significant difference of two mean ranks by Nemenyi's test.
+        groups: largest groups of neighbouring methods without a significant difference.
     """
 
     ranks: dict[str, float]
@@ -69,7 +69,7 @@ class Ranking:
 
 
 def blocks(results: pd.DataFrame, unit: Unit) -> pd.DataFrame:
-    """Values of one metric and selection by block and method, of the blocks that all methods have.
+    """Arrange values of one metric and selection by block and method, for blocks that all methods have.
 
     Args:
         results: aggregated results of one metric, selection and setting, each method on one backbone; for images, with
@@ -81,7 +81,7 @@ def blocks(results: pd.DataFrame, unit: Unit) -> pd.DataFrame:
 
 
 def paired_tests(values: pd.DataFrame) -> list[PairedTest]:
-    """Tests all pairs of columns.
+    """Test all pairs of columns.
 
     Args:
         values: one row per block, one column per method.
@@ -97,7 +97,7 @@ def paired_tests(values: pd.DataFrame) -> list[PairedTest]:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values, in the order of ``p``: they keep the chance of any false finding below the level."""
+    """Holm's adjusted p-values, in the order of ``p``; they control the family-wise error rate."""
     order = np.argsort(p, kind="stable")
     factors = len(p) - np.arange(len(p))
     adjusted = np.minimum(1, np.maximum.accumulate(factors * np.asarray(p, dtype=float)[order]))
@@ -105,14 +105,14 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def rank_methods(values: pd.DataFrame, alpha: float = 0.05) -> Ranking | None:
-    """Ranks the columns within each row and compares their mean ranks.
+    """Rank the columns within each row and compare their mean ranks.
 
     Args:
         values: one row per block, one column per method; equal values share their mean rank.
         alpha: level of the critical difference.
 
     Returns:
-        None where there are fewer than three methods or two blocks.
+        The ranking; None for fewer than three methods or two blocks.
     """
     n, k = values.shape
     if k < 3 or n < 2:
@@ -130,7 +130,7 @@ def _wilcoxon(differences: np.ndarray) -> float:
 
 
 def _groups(ranks: pd.Series, critical: float) -> tuple[tuple[str, ...], ...]:
-    """Runs of at least two neighbours that are no further apart, without those that lie within another."""
+    """Maximal groups of at least two neighbours whose ranks differ by at most ``critical``."""
     names, found = list(ranks.index), []
     last_end = 0
     for start in range(len(names)):

@@ -1,4 +1,4 @@
-"""Placeholder results of a complete experiment, to check what its tables show before anything runs."""
+"""Placeholder results of a complete experiment, to check its tables before anything runs."""
 
 from collections.abc import Collection
 from itertools import product
@@ -20,12 +20,12 @@ _SELECTIONS = ("last", "val", "oracle")
 
 
 def official_results(bench: Bench, experiment: str, metrics: Collection[str]) -> pd.DataFrame:
-    """Made-up results over all official categories, with the columns of ``aggregate``.
+    """Make placeholder results over all official categories, with the columns of ``aggregate``.
 
     Args:
         bench: configuration and experiments.
         experiment: name of the experiment.
-        metrics: metrics of all runs at each selection; methods without maps have none that need masks.
+        metrics: metrics of all runs at each selection; methods without maps have no metrics that need masks.
     """
     cells = official_cells(bench, experiment)
     without_maps = {name for name in {cell.method for cell in cells} if not has_maps(bench, name)}
@@ -39,7 +39,7 @@ def official_results(bench: Bench, experiment: str, metrics: Collection[str]) ->
 
 
 def official_cells(bench: Bench, experiment: str) -> list[Cell]:
-    """Cells of an experiment over all official categories, also those that are not on disk."""
+    """Cells of an experiment over all official categories, including those not on disk."""
 
     def official(dataset: str) -> list[str]:
         union = bench.dataset(dataset).union

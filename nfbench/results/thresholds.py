@@ -1,4 +1,4 @@
-"""What decisions of a run rest on: scores of normal images that its model was not fitted to, in ``thresholds.json``."""
+"""Scores of normal images that the thresholds of a run come from, in ``thresholds.json``."""
 
 import math
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ THRESHOLDS = "thresholds.json"
 
 
 class NormalImage(Record):
-    """A normal image that thresholds come from.
+    """A normal image used for thresholds.
 
     Attributes:
-        image: its path.
+        image: path of the image.
         sha256: hash of its file.
-        score: its image score, by the rule of the method's paper.
+        score: image score by the rule of the method's paper.
         largest: the largest pixel of its map; None without maps.
     """
 
@@ -36,7 +36,7 @@ class NormalImage(Record):
 
 
 class PixelsRecord(Record):
-    """All pixels of the maps of these images.
+    """Statistics of all pixels of these images' maps.
 
     Attributes:
         mean, std: over all pixels.
@@ -56,7 +56,7 @@ class ThresholdsRecord(Record):
     Attributes:
         source: which images these are.
         images: the images, in the order of the manifest.
-        pixels: of all maps together; None without maps.
+        pixels: statistics of the pixels of all maps; None without maps.
     """
 
     source: ThresholdSource
@@ -67,13 +67,13 @@ class ThresholdsRecord(Record):
     def of(
         cls, source: ThresholdSource, normal: NormalScores, entries: Sequence[Entry], maps: np.ndarray | None
     ) -> Self:
-        """From the scores of normal images.
+        """Build the record from the scores of normal images.
 
         Args:
             source: which images these are.
             normal: their scores.
-            entries: all normal images of the manifest, which ``normal.rows`` are numbers of.
-            maps: of the test images ``(N, H, W)``; None without.
+            entries: all normal images of the manifest; ``normal.rows`` are their numbers.
+            maps: maps of the test images ``(N, H, W)``; None without maps.
         """
         normal = normal.sorted()
         largest: list[float | None] = normal.largest.tolist() if normal.has_maps else [None] * len(normal.rows)

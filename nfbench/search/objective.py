@@ -64,7 +64,7 @@ class Judged:
     def of(
         cls, features: FeatureCache, normal_features: FeatureCache, entries: Sequence[Entry], chosen: Sequence[Entry]
     ) -> "Judged":
-        """Selects images of a test view.
+        """Select images of a test view.
 
         Args:
             features: features of the test view.
@@ -86,7 +86,7 @@ def measure(
     cross_fitted: Callable[[], NormalScores | None] = lambda: None,
     folder: Path | None = None,
 ) -> float:
-    """Computes a metric of a model in evaluation mode, equal to the value in a run record.
+    """Compute a metric of a model in evaluation mode, equal to the value in a run record.
 
     Args:
         metric: name of the metric.
@@ -158,7 +158,7 @@ class Objective:
     code: str
 
     def run(self, trial: Trial, study: SharedStudy) -> None:
-        """Trains and judges the model of a trial, and ends the trial; it counts as failed if training fails.
+        """Train and judges the model of a trial, and ends the trial; it counts as failed if training fails.
 
         Raises:
             NfbenchError, OSError: a problem of the machine, such as a full disk. The trial restarts with the worker.
@@ -181,7 +181,7 @@ class Objective:
             torch.cuda.empty_cache()
 
     def _value(self, trial: Trial, study: SharedStudy) -> float:
-        """Returns the value of the last kept model, and reports those of earlier ones.
+        """Return the value of the last kept model, and report those of earlier ones.
 
         Raises:
             TrialPruned: the value is worse than those of other trials at the same epoch.

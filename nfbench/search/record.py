@@ -134,17 +134,17 @@ class StudyRecord(Record):
         return self
 
     def count(self, state: str) -> int:
-        """Returns the number of trials in a state."""
+        """Return the number of trials in a state."""
         return sum(trial.state == state for trial in self.trials)
 
 
 def write_study(path: str | Path, record: StudyRecord) -> None:
-    """Writes ``study.json`` atomically."""
+    """Write ``study.json`` atomically."""
     write_sealed(path, record)
 
 
 def read_study(path: str | Path) -> StudyRecord:
-    """Reads ``study.json``.
+    """Read ``study.json``.
 
     Raises:
         NfbenchError: the file is missing, is not a record of a study, or has changed; the message names it.

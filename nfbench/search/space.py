@@ -24,7 +24,7 @@ _CHANGE_DATA = ("normalization", "reduced_dimensions", "online_rotation", "val_f
 
 
 def search_space(variant: VariantConfig) -> dict[str, Dimension]:
-    """Returns the dimensions of a search: the method's own and those of the search, without fixed settings.
+    """Return the dimensions of a search: the method's own and those of the search, without fixed settings.
 
     Raises:
         NfbenchError: no dimension is left, a dimension is not a setting or has values out of range, or the objective
@@ -48,7 +48,7 @@ def search_space(variant: VariantConfig) -> dict[str, Dimension]:
 
 
 def _check_likelihood(variant: VariantConfig, method_type: type[Method], space: Mapping[str, Dimension]) -> None:
-    """Checks that likelihoods of held-out images exist and can be compared.
+    """Check that likelihoods of held-out images exist and can be compared.
 
     Raises:
         NfbenchError: they do not, or cannot; the message gives the reason.
@@ -71,18 +71,18 @@ def _check_likelihood(variant: VariantConfig, method_type: type[Method], space: 
 
 
 def distributions(space: Mapping[str, Dimension]) -> "dict[str, BaseDistribution]":
-    """Converts dimensions to Optuna distributions."""
+    """Convert dimensions to Optuna distributions."""
     return {name: _distribution(dimension) for name, dimension in space.items()}
 
 
 def default_point(space: Mapping[str, Dimension], settings: MethodSettings, backbone: str) -> dict[str, Any]:
-    """Returns the point of a method's default settings on a backbone, without values outside the space."""
+    """Return the point of a method's default settings on a backbone, without values outside the space."""
     own = {BACKBONE: backbone, **settings.model_dump()}
     return {name: own[name] for name, dimension in space.items() if own[name] in dimension}
 
 
 def split_point(point: Mapping[str, Value], backbones: tuple[str, ...]) -> tuple[str, dict[str, Value]]:
-    """Splits a point into backbone and settings."""
+    """Split a point into backbone and settings."""
     settings = {name: value for name, value in point.items() if name != BACKBONE}
     return str(point.get(BACKBONE, backbones[0])), settings
 

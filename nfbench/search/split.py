@@ -12,7 +12,7 @@ __all__ = ["judging_images", "validation_split"]
 
 
 def judging_images(entries: Sequence[Entry], search: SearchConfig) -> list[Entry]:
-    """Selects the test images for judging trials; none if the objective is the held-out likelihood.
+    """Select the test images for judging trials; none if the objective is the held-out likelihood.
 
     Args:
         entries: manifest of one category.
@@ -30,7 +30,7 @@ def judging_images(entries: Sequence[Entry], search: SearchConfig) -> list[Entry
 
 
 def validation_split(entries: Sequence[Entry], share: float) -> list[Entry]:
-    """Selects a share of the test images of each defect type, including ``good``, by a hash of their names.
+    """Select a share of the test images of each defect type, including ``good``, by a hash of their names.
 
     The selection is the same for all seeds and methods. The only image of a type stays in the test set.
 

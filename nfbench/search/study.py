@@ -70,7 +70,7 @@ class SharedStudy:
                 self.study = self._read(path, pruner)
 
     def _read(self, path: Path, pruner: BasePruner) -> optuna.Study:
-        """Loads the study of a journal, or creates it.
+        """Load the study of a journal, or create it.
 
         Raises:
             Exception: of any type, if the journal is damaged.
@@ -95,11 +95,11 @@ class SharedStudy:
             yield
 
     def trials(self) -> list[FrozenTrial]:
-        """Lists the finished trials in order, without lost ones."""
+        """List the finished trials in order, without lost ones."""
         return [trial for trial in self.study.get_trials(deepcopy=False) if _has_ended(trial)]
 
     def suggest_first(self, point: Mapping[str, Any]) -> None:
-        """Enqueues a point to be tried first, unless trials have started or it is already enqueued."""
+        """Enqueue a point to be tried first, unless trials have started or it is already enqueued."""
         with self._lock:
             if all(trial.state == TrialState.WAITING for trial in self.study.get_trials(deepcopy=False)):
                 self.study.enqueue_trial(dict(point), skip_if_exists=True)
@@ -107,7 +107,7 @@ class SharedStudy:
     def claim(
         self, worker: int, space: Mapping[str, BaseDistribution], budget: int, seconds: float | None
     ) -> Trial | None:
-        """Claims the next trial; None if all have started or the finished ones took longer than ``seconds``."""
+        """Claim the next trial; None if all have started or the finished ones took longer than ``seconds``."""
         with self._lock:
             self._take_back(None)
             ended = self.trials()
@@ -122,7 +122,7 @@ class SharedStudy:
             return trial
 
     def end(self, trial: Trial, state: TrialState, value: float | None, seconds: float, message: str = "") -> None:
-        """Ends a trial.
+        """End a trial.
 
         Raises:
             NfbenchError: another process of the same worker has requeued the trial.
@@ -136,7 +136,7 @@ class SharedStudy:
             self.study.tell(trial, value, state)
 
     def report(self, trial: Trial, value: float, epoch: int) -> bool:
-        """Reports an intermediate value; returns whether to stop the trial."""
+        """Report an intermediate value; return whether to stop the trial."""
         with self._lock:
             trial.report(value, epoch)
             return trial.should_prune()

@@ -21,7 +21,7 @@ _FEWEST_FOR_IMPORTANCES = 8
 
 
 def summarize(shared: SharedStudy, spec: StudySpec, space: Mapping[str, Any], validation: Sequence[str]) -> StudyRecord:
-    """Builds the record of a study.
+    """Build the record of a study.
 
     Args:
         shared: the study.
@@ -80,7 +80,7 @@ def summarize(shared: SharedStudy, spec: StudySpec, space: Mapping[str, Any], va
 
 
 def _rank(trial: FrozenTrial, sign: int) -> tuple[float, int]:
-    """Returns a sort key of complete trials: best first, then earliest; ``sign`` is 1 if lower is better."""
+    """Return a sort key of complete trials: best first, then earliest; ``sign`` is 1 if lower is better."""
     (value,) = trial.values
     return sign * value, trial.number
 
@@ -112,7 +112,7 @@ def _with_zone(moment: datetime | None) -> datetime:
 
 
 def _importances(shared: SharedStudy, complete: Sequence[FrozenTrial]) -> dict[str, float]:
-    """Computes fANOVA importances of dimensions that all complete trials have; empty if values do not vary."""
+    """Compute fANOVA importances of dimensions that all complete trials have; empty if values do not vary."""
     varied: dict[str, BaseDistribution] = {
         name: found for name, found in complete[0].distributions.items() if len({t.params[name] for t in complete}) > 1
     }

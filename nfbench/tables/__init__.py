@@ -1,4 +1,4 @@
-"""Tables as LaTeX, HTML and CSV: one module for each kind, found by its file name.
+"""Tables as LaTeX, HTML and CSV: one module per kind, found by its file name.
 
-Modules with a leading underscore are what kinds are made of.
+Modules with a leading underscore are shared by kinds.
 """

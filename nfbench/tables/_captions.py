@@ -1,4 +1,4 @@
-"""Captions: what a reader must know before comparing, in one order for the tables of all kinds."""
+"""Captions of tables: what a reader must know before comparing, in the same order for all kinds."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _SELECTIONS = {
 }
 
 _THRESHOLD_IMAGES: dict[ThresholdSource, str] = {
-    "validation": "of the validation split, which no training saw",
-    "held out": "held out of the training",
+    "validation": "of the validation split, not used in training",
+    "held out": "held out from training",
     "cross-fitted": "each scored by a model that was not fitted to it",
     "training": "that the model was trained on, as in the papers",
 }
@@ -50,15 +50,15 @@ def caption_of_runs(
     measured: str,
     setting: str | None = None,
 ) -> str:
-    """The caption of a table of runs.
+    """Write the caption of a table of runs.
 
     Args:
-        title: title, metrics and what a cell is.
+        title: title, metrics and meaning of a cell.
         results: aggregated results of all runs shown.
         selections: of the checkpoints shown.
         on: data and backbones.
-        more: further notes; empty ones are left out, as everywhere.
-        measured: size of the maps that metrics are measured at.
+        more: further notes; empty notes are left out, also in other captions.
+        measured: map size at which metrics are measured.
         setting: the setting in words, by default that of the results.
     """
     return sentences(
@@ -87,18 +87,18 @@ def caption_of_means(
     setting: str | None = None,
     more: Sequence[str] = (),
 ) -> str:
-    """The caption of a table whose cells are means over categories.
+    """Write the caption of a table whose cells are means over categories.
 
     Args:
         title: title of the table.
-        metrics: its metrics.
+        metrics: metrics of the table.
         results: aggregated results of all runs shown.
         notes: of datasets that are not official ones as they are.
         selections: of the checkpoints shown.
-        papers: papers of the published means, empty without.
-        tolerance: of the status of a cell.
-        cells: what a cell is.
-        backbones: in words, by default their tags.
+        papers: papers of the published means; empty without.
+        tolerance: tolerances of the status of a cell.
+        cells: meaning of a cell.
+        backbones: the backbones in words, by default their tags.
         setting: the setting in words, by default that of the results.
         more: further notes.
     """
@@ -118,18 +118,18 @@ def caption_of_means(
 
 
 def sentences(*notes: str) -> str:
-    """One sentence for each note that is not empty."""
+    """Join notes that are not empty, one sentence each."""
     return ". ".join(note[0].upper() + note[1:] for note in notes if note) + "."
 
 
 def spread(results: pd.DataFrame) -> str:
-    """What a cell and its ± are, by the number of seeds."""
+    """Describe a cell and its ± by the number of seeds."""
     n_seeds = results.seed.nunique()
     return f"mean and standard deviation over {n_seeds} seeds" if n_seeds > 1 else "one seed"
 
 
 def _setting_note(results: pd.DataFrame) -> str:
-    """The setting, and in words what sets few-anomaly apart."""
+    """Name the setting; explain few-anomaly and unified."""
     (setting,) = results.setting.unique()
     if setting == "unified":
         count = value_range(results.n_classes)
@@ -141,22 +141,22 @@ def _setting_note(results: pd.DataFrame) -> str:
     count = next(iter(counts.values())) if same else ", ".join(f"{n} ({title})" for title, n in counts.items())
     by = "seed" if same else "seed and method"
     return (
-        f"setting few-anomaly: {count} real anomalies per category, chosen by seed, were learned from and are left out "
+        f"setting few-anomaly: {count} real anomalies per category, chosen by seed, are used for training and left out "
         f"of the test set, which thus differs by {by}; not comparable with one-class rows"
     )
 
 
 def _anomalies_note(results: pd.DataFrame) -> str:
-    """Methods that were trained with pseudo-anomalies, by generator; empty without."""
+    """Name the methods trained with pseudo-anomalies, by generator; empty without."""
     made = results[results.generator != ""].groupby("generator", sort=False).title.unique()
     by_generator = (f"{generator} ({', '.join(titles)})" for generator, titles in made.items())
     return f"trained with pseudo-anomalies: {'; '.join(by_generator)}" if len(made) else ""
 
 
 def search_note(results: pd.DataFrame) -> str:
-    """Methods whose settings were searched for, by how many trials, and by what these were judged; empty without."""
+    """Name methods with searched settings, the number of trials and their objective; empty without a search."""
     found = results[results.search != ""]
-    if found.empty:  # of each cell of most tables
+    if found.empty:  # true for each cell of most tables
         return ""
     notes = []
     for (objective, metric), part in found.groupby(["search", "search_metric"], sort=False):
@@ -168,18 +168,18 @@ def search_note(results: pd.DataFrame) -> str:
             "test": f"{metric_title(metric)} ON THE TEST SET ITSELF (optimistic)",
         }
         names = ", ".join(part.title.unique())
-        notes.append(f"settings of {names} searched in each category, {trials} trials, by {judged[objective]}")
+        notes.append(f"settings of {names} searched per category with {trials} trials, judged by {judged[objective]}")
     return "; ".join(notes)
 
 
 def image_score_note(results: pd.DataFrame) -> str:
-    """Rules of the image scores of methods that have a choice."""
+    """Name the image score rule of each method that has a choice."""
     rules = sorted(filter(None, (BY_RULE.get(rule) for rule in results.image_score.unique())))
     return f"image score: {'; '.join(rules)}" if rules else ""
 
 
 def threshold_note(shown: pd.DataFrame) -> str:
-    """Normal images behind the thresholds of the metrics shown, by method; empty without such metrics."""
+    """Name the normal images behind the thresholds of the shown metrics, by method; empty without such metrics."""
     needing = [metric for metric in shown.metric.unique() if find_metric(metric).metric.needs_normal]
     found = shown[shown.metric.isin(needing) & (shown.threshold_images != "")]
     by_source = found.groupby("threshold_images", sort=False).title.unique()
@@ -188,7 +188,7 @@ def threshold_note(shown: pd.DataFrame) -> str:
 
 
 def published_note(source: str, own: str, over: str, tolerance: tuple[float, float]) -> str:
-    """Where published values are from, what they are means over, and what the status and marks of a cell say."""
+    """Explain the source of published values, their averages, and the status and marks of a cell."""
     reproduced, close = tolerance
     return (
         f"published values from {source}, obtained with {own} and selection; {over}; status by the absolute "
@@ -198,14 +198,14 @@ def published_note(source: str, own: str, over: str, tolerance: tuple[float, flo
 
 
 def backbone_note(results: pd.DataFrame) -> str:
-    """Backbones by their tags, with a warning where weights are random."""
+    """Name backbones by their tags, with a warning if weights are random."""
     found = results[["backbone", "weights"]].drop_duplicates()
     random = " with RANDOM weights, for tests only"
     return "backbone " + ", ".join(f"{b}{random if w == 'random' else ''}" for b, w in found.itertuples(index=False))
 
 
 def data_note(results: pd.DataFrame, notes: DatasetNotes, *, named: bool = False) -> str:
-    """How many of a dataset's categories were measured, and on which of its images.
+    """State how many of a dataset's categories were measured, and on which images.
 
     Args:
         results: aggregated results.
@@ -223,6 +223,6 @@ def data_note(results: pd.DataFrame, notes: DatasetNotes, *, named: bool = False
 
 
 def value_range(values: pd.Series) -> str:
-    """The smallest and the largest value, once where they are the same."""
+    """Format the smallest and the largest value; once if they are equal."""
     low, high = int(values.min()), int(values.max())
     return str(low) if low == high else f"{low} to {high}"

@@ -1,4 +1,4 @@
-"""Conditions for comparing a measured value with a published one: same setting, same data."""
+"""Comparison of measured values with published ones for the same setting and data."""
 
 from __future__ import annotations
 
@@ -39,35 +39,35 @@ __all__ = [
 
 PublishedRow = Annotated[
     dict[str, str] | None,
-    Field(description="which row of the published table: its columns by name, such as {backbone: ResNet18}"),
+    Field(description="row of the published table: values of its columns by name, such as {backbone: ResNet18}"),
 ]
 
 
 def of_setting(name: str, setting: str | None, results: pd.DataFrame) -> pd.DataFrame:
-    """Results of the setting that a table shows; of backbones that were searched, those of the best one.
+    """Select the results of a table's setting; for searches over backbones, those of the best one.
 
     Args:
         name: name of the table.
-        setting: the setting, None where the results have only one.
+        setting: the setting; None if the results have only one.
         results: aggregated results.
 
     Raises:
-        NfbenchError: the results have several settings and the table says none, or none of the one it says.
+        NfbenchError: the results have several settings and the table names none, or they lack the one it names.
     """
     found = list(results.setting.unique())
     if setting is None and len(found) > 1:
         raise NfbenchError(
-            f"table '{name}': its experiment has runs of the settings {', '.join(found)}, which are not comparable; "
-            f"say which it shows, 'setting: {found[0]}'"
+            f"table '{name}': its experiment has runs in the settings {', '.join(found)}, which are not comparable; "
+            f"choose one, such as 'setting: {found[0]}'"
         )
     if setting is not None and setting not in found:
-        raise NfbenchError(f"table '{name}': no run is of its setting '{setting}'; found: {', '.join(found)}")
+        raise NfbenchError(f"table '{name}': no run has its setting '{setting}'; found: {', '.join(found)}")
     shown = results.search_chosen if setting is None else results.search_chosen & (results.setting == setting)
     return results[shown]
 
 
 def require_metrics(name: str, metrics: Iterable[str], results: pd.DataFrame) -> None:
-    """Refuses a table whose runs lack one of its metrics.
+    """Refuse a table whose runs lack one of its metrics.
 
     Raises:
         NfbenchError: names the table, the metric and the nearest known one.
@@ -80,18 +80,18 @@ def require_metrics(name: str, metrics: Iterable[str], results: pd.DataFrame) ->
 
 
 def shown_backbone(results: pd.DataFrame) -> pd.Series:
-    """The backbone that results are shown under: the tag, but for searches, whose best one may change by category."""
+    """Name of the shown backbone: the tag, or 'the best backbone' for searches, where it may differ by category."""
     return results.backbone.where(results.search == "", "the best backbone")
 
 
 def printed_settings(results: pd.DataFrame) -> frozenset[str]:
-    """The settings of results as published tables print them, with the number of real anomalies learned from."""
+    """Settings of results as published tables print them, with the number of real anomalies used for training."""
     found = results[["setting", "n_real"]].drop_duplicates()
     return frozenset(f"supervised-{r.n_real}" if r.setting == "few-anomaly" else r.setting for r in found.itertuples())
 
 
 def common_categories(name: str, rows: Sequence[pd.DataFrame], results: pd.DataFrame) -> pd.DataFrame:
-    """Results of the categories that all rows of a table have, so that their means are over the same ones.
+    """Select the categories that all rows of a table have, so that means cover the same ones.
 
     Args:
         name: name of the table.
@@ -104,7 +104,7 @@ def common_categories(name: str, rows: Sequence[pd.DataFrame], results: pd.DataF
     pairs = (row[["dataset", "category"]].itertuples(index=False, name=None) for row in rows)
     common = set.intersection(*map(set, pairs))
     if not common:
-        raise NfbenchError(f"table '{name}': its rows have no category in common")
+        raise NfbenchError(f"table '{name}': the rows have no category in common")
     return results[[pair in common for pair in zip(results.dataset, results.category, strict=True)]]
 
 
@@ -115,30 +115,30 @@ def compare_runs(
     *,
     comparable: bool = True,
 ) -> Comparison:
-    """A cell: the mean of each seed's runs, of one unit, compared with a published value; see ``compare``."""
+    """Average each seed's runs and compare the means with a published value; see ``compare``."""
     by_seed, factor = runs.groupby("seed").value.mean(), unit_factor(runs)
     return compare(by_seed, published, tolerance, factor=factor, comparable=comparable, runs=runs)
 
 
 def unit_factor(runs: pd.DataFrame) -> float:
-    """What values of these runs' metric are printed times; see ``nfbench.metrics.Unit``."""
+    """Factor of printed values of these runs' metric; see ``nfbench.metrics.Unit``."""
     return find_metric(runs.metric.iloc[0]).metric.unit.factor if len(runs) else SHARE.factor
 
 
 def printed_cell(
     name: str, table: ComparedTableConfig, where: Mapping[str, str] | None, metric: str, results: pd.DataFrame
 ) -> PublishedValue | None:
-    """The published value of a row of a table; None where none is asked for, or its row has none of this metric.
+    """Find the published value of a table row; None if none is requested or it lacks this metric.
 
     Args:
         name: name of the table.
         table: the table.
-        where: columns that name a row of its published table.
-        metric: the metric; papers print transductive scores under the metric's plain name.
+        where: values of columns that identify a row of its published table.
+        metric: the metric; papers print metrics of transductive scores under the plain name.
         results: results of one dataset to compare the value with.
 
     Raises:
-        NfbenchError: no such row, or one of another setting than that of ``results``, or no percentage.
+        NfbenchError: the row does not exist, has another setting than ``results``, or is not a percentage.
     """
     if table.published is None or where is None:
         return None
@@ -147,8 +147,8 @@ def printed_cell(
     if printed and printed.setting and printed.setting not in printed_settings(results):
         found = ", ".join(sorted(printed_settings(results)))
         raise NfbenchError(
-            f"table '{name}': the published value of {dict(where)} is of the setting {printed.setting}, the runs are "
-            f"of {found}; leave 'published' of this row out, or take its runs from another setting"
+            f"table '{name}': the published value of {dict(where)} has the setting {printed.setting}, the runs have "
+            f"{found}; remove 'published' from this row, or show runs of another setting"
         )
     return printed.in_percent() if printed else None
 
@@ -161,15 +161,15 @@ def quoted_only(
     rows: Iterable[Row],
     results: pd.DataFrame,
 ) -> list[Row]:
-    """Rows of published means of a dataset that no row of a table is compared with, such as those of competitors.
+    """Build rows of published means of a dataset that no measured row is compared with, such as competitors.
 
     Args:
         table: the table.
         dataset: name of the dataset.
-        metrics: of the columns; empty for a column that nothing is published of.
-        named: what the rows name in the published table.
-        rows: of the table.
-        results: results of the rows.
+        metrics: metrics of the columns; empty for a column without published values.
+        named: rows of the published table that the measured rows refer to.
+        rows: rows of the table.
+        results: results behind the rows.
     """
     wheres = [where for where in named if where is not None]
     of = {table.published_row(where, dataset).get("dataset") for where in wheres}
@@ -194,7 +194,7 @@ def quoted_only(
 
 
 def metrics_faults(key: str, published: str | None, metrics: Collection[str]) -> Iterator[str]:
-    """A published table that is not there, or has none of the metrics."""
+    """Yield faults of a published table: it does not exist, or has none of the metrics."""
     if published is None:
         return
     if fault := file_fault(published):
@@ -202,13 +202,13 @@ def metrics_faults(key: str, published: str | None, metrics: Collection[str]) ->
         return
     found = {row["metric"] for row in printed_rows(published)}
     if not found & {find_metric(metric).printed_as for metric in metrics}:
-        yield f"'{key}.metrics': published table '{published}' has none of them, only {', '.join(sorted(found))}"
+        yield f"'{key}.metrics': published table '{published}' only has {', '.join(sorted(found))}"
 
 
 def row_faults(key: str, published: str | None, where: Mapping[str, str]) -> Iterator[str]:
-    """Columns that a published table does not have, and values that no row has."""
+    """Yield columns that a published table does not have, and values that no row has."""
     if published is None:
-        yield f"'{key}.published': the table has no 'published', the file that this row is in"
+        yield f"'{key}.published': the table needs 'published', the file that has this row"
         return
     if file_fault(published):
         return
@@ -219,7 +219,7 @@ def row_faults(key: str, published: str | None, where: Mapping[str, str]) -> Ite
             return
         values = {row[column] for row in rows}
         if value not in values:
-            yield f"'{key}.published.{column}': '{published}' has no '{value}' there{nearest(value, values - {''})}"
+            yield f"'{key}.published.{column}': '{published}' has no '{value}' in it{nearest(value, values - {''})}"
             return
     if not any(all(row[column] == value for column, value in where.items()) for row in rows):
         wanted = ", ".join(f"{column} '{value}'" for column, value in where.items())
@@ -227,6 +227,6 @@ def row_faults(key: str, published: str | None, where: Mapping[str, str]) -> Ite
 
 
 def file_fault(published: str) -> str:
-    """Why a published table cannot be read; empty where it can."""
+    """Return why a published table cannot be read; empty if it can."""
     names = [name for name in published_names() if "metric" in printed_rows(name)[0]]
     return "" if published in names else f"no published table '{published}'{nearest(published, names)}"

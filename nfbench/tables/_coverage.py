@@ -1,4 +1,4 @@
-"""Which published values the tables of all experiments show, compared or quoted; found in the tables themselves."""
+"""Coverage of published values by the tables of all experiments, compared or quoted."""
 
 from collections.abc import Iterable, Iterator, Mapping, Set
 from itertools import groupby
@@ -27,12 +27,12 @@ _INTRODUCTION = """\
 This page is written by `nfbench coverage > docs/coverage.md` from `nfbench/reference` and the experiments. It builds
 each table as if all runs over all official categories were done, and counts the published values in its cells.
 
-- A value counts if it is printed and known. Cells with "–" do not count, nor do the {lost} that the source text lost;
-  tables mark those.
+- A value counts if it is printed and known. Cells with "–" do not count, nor do the {lost} values lost in the source
+text; tables mark those.
 - A value that a paper prints in two tables counts twice.
-- *Compared* values stand next to those of our own runs or counts.
-- *Quoted* values are those of methods that the experiment does not run. The end of the page says why no experiment
-  runs them.
+- *Compared* values are shown next to our own runs or counts.
+- *Quoted* values belong to methods that the experiment does not run. The end of the page gives the reasons if no
+experiment runs them.
 - Tables that repeat others at another checkpoint are left out.
 
 **{share} values are in a table.**
@@ -45,8 +45,8 @@ class Shown(NamedTuple):
     Attributes:
         cell: the published cell.
         experiment, table: where the cell is shown.
-        compared_with: variants or methods whose runs it is compared with; ``counted`` for tables built from code or
-            data; empty if it is only quoted.
+        compared_with: variants or methods whose runs the cell is compared with; ``counted`` for tables built from code
+            or data; empty if the cell is only quoted.
     """
 
     cell: PrintedCell
@@ -56,7 +56,7 @@ class Shown(NamedTuple):
 
 
 def shown_cells(bench: Bench) -> Iterator[Shown]:
-    """All published cells in tables of the experiments, made as if all runs over all official categories were done."""
+    """Yield all published cells in tables of the experiments, as if all runs over all official categories were done."""
     notes = Catalogue(bench).notes
     for name, experiment in bench.experiments.items():
         tables = {key: table for key, table in experiment.tables.items() if getattr(table, "published", None)}
@@ -81,13 +81,13 @@ def missing_cells(shown: Iterable[Shown]) -> list[PrintedCell]:
 
 
 def figures_without_target(bench: Bench) -> list[str]:
-    """Figures of the documents that no experiment draws."""
+    """Figures of the papers that no experiment draws."""
     targets = {figure for experiment in bench.experiments.values() for figure in experiment.figures}
     return [f"{row['source']}: {row['figure']}" for row in printed_rows("figures") if row["target"] not in targets]
 
 
 def coverage_page(bench: Bench) -> str:
-    """The page: for every table and figure of the documents what makes it, and how many of its values are shown."""
+    """Write the page: for each table and figure of the papers, what makes it, and how many values are shown."""
     found: dict[str, list[Shown]] = {name: [] for name in _indexed()}
     for one in shown_cells(bench):
         found.setdefault(one.cell.table, []).append(one)
@@ -103,13 +103,13 @@ def coverage_page(bench: Bench) -> str:
             title = f"{row['paper']}, {row['table']}"
             lines += _table_lines(f"{title} | {_share([name], known, found)}", known[name], found[name])
         lines += ["", *_figure_lines(source, bench)]
-    lines += ["## Methods that are quoted alone", "", "| method | tables | why |", f"|{' --- |' * 3}"]
+    lines += ["## Methods that are only quoted", "", "| method | tables | why |", f"|{' --- |' * 3}"]
     lines += _quoted_lines(one for name in found for one in found[name])
     return "\n".join(lines).rstrip() + "\n"
 
 
 def quoted_alone(shown: Iterable[Shown]) -> list[tuple[str, str]]:
-    """Methods, and the published tables in which no experiment compares them with runs of its own."""
+    """Methods with the published tables in which no experiment compares them with runs."""
     measured: dict[tuple[str, str], bool] = {}
     for one in shown:
         key = _method(one.cell), one.cell.table
@@ -118,7 +118,7 @@ def quoted_alone(shown: Iterable[Shown]) -> list[tuple[str, str]]:
 
 
 def reasons() -> dict[tuple[str, str], str]:
-    """Why methods are quoted, by method and published table; the empty name of a table stands for all."""
+    """Reasons for quoting, by method and published table; an empty table name means all tables."""
     return {(row["method"], row["table"]): row["why"] for row in printed_rows("quoted")}
 
 
@@ -132,14 +132,14 @@ def _quoted_lines(shown: Iterable[Shown]) -> Iterator[str]:
 
 
 def _share(names: Iterable[str], known: Mapping[str, Set[PrintedCell]], found: Mapping[str, list[Shown]]) -> str:
-    """How many of the known values of published tables are shown."""
+    """Number of known values of published tables that are shown, and their total."""
     names = list(names)
     shown = sum(len({one.cell for one in found[name]} & known[name]) for name in names)
     return f"{shown:,} of {sum(len(known[name]) for name in names):,}"
 
 
 def _table_lines(head: str, known: Set[PrintedCell], found: Iterable[Shown]) -> Iterator[str]:
-    """One line for each experiment that shows values of a published table, the one that compares most first."""
+    """One line per experiment that shows values of a published table, the one with most comparisons first."""
     by_experiment: dict[str, list[Shown]] = {}
     for one in found:
         if one.cell in known:
@@ -158,7 +158,7 @@ def _table_lines(head: str, known: Set[PrintedCell], found: Iterable[Shown]) -> 
 
 
 def _needed(shown: Iterable[Shown]) -> Iterator[str]:
-    """Tables of an experiment, without those whose values are all in earlier ones."""
+    """Tables of an experiment, without tables whose values are all in earlier ones."""
     seen: set[PrintedCell] = set()
     for table, group in groupby(shown, key=lambda one: one.table):
         cells = {one.cell for one in group}
@@ -191,7 +191,7 @@ def _method(cell: PrintedCell) -> str:
 
 
 def _indexed() -> list[str]:
-    """Published tables of the documents."""
+    """Published tables of the papers."""
     return [row["file"].removesuffix(".csv") for row in printed_rows("index")]
 
 

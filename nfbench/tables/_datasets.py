@@ -1,4 +1,4 @@
-"""What tables must know of datasets beyond their results: which images are read, and what all their categories are."""
+"""Facts about datasets that tables need beyond results: their images and official categories."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DatasetNotes = Mapping[str, DatasetNote]
 
 
 def official_categories(dataset: str, notes: DatasetNotes) -> tuple[str, ...]:
-    """Official categories of a dataset, of a union those of its members; none where one has a name of the user's."""
+    """Official categories of a dataset, or of a union's members; none if the user named one of them."""
     members = dataset in notes and notes[dataset].members
     if members:
         found = [official_categories(member, notes) for member in members]
@@ -28,16 +28,16 @@ def official_categories(dataset: str, notes: DatasetNotes) -> tuple[str, ...]:
 
 
 def subset(dataset: str, notes: DatasetNotes) -> str:
-    """What is read of the images of a dataset, in words; empty where that is all of them."""
+    """Describe the subset of a dataset's images that is read; empty if it is all of them."""
     return notes[dataset].subset if dataset in notes else ""
 
 
 def is_whole(dataset: str, part: pd.DataFrame, notes: DatasetNotes) -> bool:
-    """Whether results of a dataset are of all its official categories and all their images.
+    """Whether results of a dataset cover all official categories and all their images.
 
     Args:
         dataset: name of the dataset.
-        part: its results.
+        part: results of the dataset.
         notes: of datasets that are not official ones as they are.
     """
     official = official_categories(dataset, notes)
@@ -45,7 +45,7 @@ def is_whole(dataset: str, part: pd.DataFrame, notes: DatasetNotes) -> bool:
 
 
 def comparability(results: pd.DataFrame, notes: DatasetNotes) -> str:
-    """In words, why means over categories are, or are not, compared with published ones."""
+    """Explain why means over categories are, or are not, compared with published ones."""
     reasons = []
     for dataset, part in results.groupby("dataset", sort=False):
         if is_whole(dataset, part, notes):
@@ -55,6 +55,6 @@ def comparability(results: pd.DataFrame, notes: DatasetNotes) -> str:
         images = " and a subset of their images" if subset(dataset, notes) else ""
         over = f"all {official}" if official else "all official categories"
         reasons.append(
-            f"on {dataset}, mean over {of}{images}, the published mean is over {over}: no difference, no status"
+            f"on {dataset}, our mean is over {of}{images} and the published mean over {over}: no difference, no status"
         )
     return "; ".join(reasons) or "means over all official categories on both sides"

@@ -1,4 +1,4 @@
-"""From a cell of a table back to the runs that it is the mean of, and for each to what made it."""
+"""Trace of a table cell to the runs behind its mean, and of each run to its inputs and commands."""
 
 import math
 import shlex
@@ -33,22 +33,22 @@ class TableCell:
 
 
 def find_cell(table: Table, row: str, column: str) -> TableCell:
-    """Finds a cell by names.
+    """Find a cell by names.
 
     Args:
         table: the table.
-        row: a label of the row, such as a category or a method, or the first ones or all with slashes between them.
-        column: any of the method's or variant's name or title, the backbone, the selection and the metric, with
-            slashes between them; enough of them to mean one column.
+        row: a label of the row, such as a category or a method, or its first labels or all labels joined by slashes.
+        column: name or title of the method or variant, backbone, selection and metric, joined by slashes; any of them
+            that identify one column.
 
     Raises:
-        NfbenchError: no such row or column, or several; names them.
+        NfbenchError: no row or column matches, or several do; names them.
     """
     fitting = [found for found in table.rows if row in _row_names(found)]
     if len(fitting) != 1:
         names = [name for found in table.rows for name in ("/".join(found.labels), found.label)]
         whole = ", ".join("/".join(found.labels) for found in fitting)
-        hint = f"; say which: {whole}" if fitting else nearest(row, names)
+        hint = f"; choose one: {whole}" if fitting else nearest(row, names)
         raise NfbenchError(f"table '{table.name}' has {len(fitting)} rows '{row}'{hint}")
     wanted = set(column.split("/"))
     columns = [index for index, found in enumerate(table.columns) if wanted <= _names(found)]
@@ -61,7 +61,7 @@ def find_cell(table: Table, row: str, column: str) -> TableCell:
 
 
 def describe_cell(found: TableCell) -> Iterator[str]:
-    """What the table shows, and how it follows from its runs."""
+    """Describe the cell and how it is computed from its runs."""
     cell = found.cell
     where = f"{found.table.name}, row {'/'.join(filter(None, found.row.labels))}, column {_label(found.column)}"
     if isinstance(cell, Text):
@@ -76,7 +76,7 @@ def describe_cell(found: TableCell) -> Iterator[str]:
         categories = f" of means over {runs.category.nunique()} categories" if runs.category.nunique() > 1 else ""
         yield f"{where}: {cell.mean:.10g}{spread}, mean over {cell.n_seeds} seeds{categories}, {len(runs)} runs"
     if cell.holes:
-        yield f"runs that it lacks: {cell.holes}; 'nfbench status' names them"
+        yield f"missing runs: {cell.holes}; 'nfbench status' lists them"
     if cell.published and cell.published.is_lost:
         yield f"published in {found.table.source}: lost, {cell.published.note}"
     elif cell.published:
@@ -86,17 +86,17 @@ def describe_cell(found: TableCell) -> Iterator[str]:
 
 
 def runs_of(found: TableCell) -> Iterator[pd.Series]:
-    """The runs that a cell is the mean of; none where it is made from code or printed somewhere."""
+    """Yield the runs behind a cell; none for cells built from code or quoted from a paper."""
     if found.cell.runs is not None:
         yield from (run for _, run in found.cell.runs.iterrows())
 
 
 def describe_run(run: pd.Series, paths: Paths) -> Iterator[str]:
-    """One run: its value, and what made it.
+    """Describe a run: its value, inputs and commands.
 
     Args:
         run: row of the aggregated results.
-        paths: where things lie.
+        paths: locations of all files.
     """
     cell = Cell(run.setting, run.dataset, run.category, run.method, run.backbone, int(run.seed))
     path = paths.run_record(cell)
@@ -104,7 +104,7 @@ def describe_run(run: pd.Series, paths: Paths) -> Iterator[str]:
     yield f"{cell}: {run.metric} {run.value:.10g}{_selected(run, record)}"
     yield f"  record    {path}"
     made = record.provenance["train"]
-    changes = " with changes that were not committed" if made["dirty"] else ""
+    changes = " with uncommitted changes" if made["dirty"] else ""
     yield f"  code      nfbench {made['nfbench']}, commit {made['commit'] or 'unknown'}{changes}"
     yield f"  images    {record.data.manifest}, SHA-256 {record.data.manifest_sha256}{_changed(record)}"
     recipe = record.features.recipe
@@ -121,7 +121,7 @@ def describe_run(run: pd.Series, paths: Paths) -> Iterator[str]:
 
 
 def commands_of(record: RunRecord) -> list[str]:
-    """The commands that make a run from manifests, in their order, by the specs that made it."""
+    """Return the commands that make a run from manifests, in order, from its specs."""
     specs, made = record.specs, record.provenance
     commands = [_command(spec, made["extract"]) for spec in specs.extract]
     if specs.study:
@@ -134,31 +134,31 @@ def commands_of(record: RunRecord) -> list[str]:
 
 
 def _command(spec: Spec, made: Mapping[str, Any] | None = None) -> str:
-    """A stage's command, on the kind of device and with the threads of the process that ran it."""
+    """Command of a stage, with the device and threads of the process that ran it."""
     where = ["--device", made["device"], "--threads", str(made["threads"])] if made else []
     return shlex.join(["nfbench", spec.stage, "--spec", spec.to_json(), *where])
 
 
 def _selected(run: pd.Series, record: RunRecord) -> str:
-    """Which checkpoint was scored; and a warning where the record has another value than the results."""
+    """Name the scored checkpoint; warn if the record has another value than the results."""
     selection = record.selections.get(run.selection)
     if selection is None or run.metric not in selection.metrics:
         return ""
     epoch = selection.epoch[run.metric] if isinstance(selection.epoch, dict) else selection.epoch
     now = selection.metrics[run.metric]
-    stale = "" if now is None or now == run.value else f"; THE RECORD NOW SAYS {now:.10g}, aggregate again"
+    stale = "" if now is None or now == run.value else f"; THE RECORD NOW HAS {now:.10g}, aggregate again"
     return f", checkpoint of epoch {epoch} ({run.selection}){stale}"
 
 
 def _changed(record: RunRecord) -> str:
     path = Path(record.data.manifest)
     if not path.is_file():
-        return ", which is no longer there"
-    return "" if file_sha256(path) == record.data.manifest_sha256 else "; THE FILE IS NOW ANOTHER ONE"
+        return ", which no longer exists"
+    return "" if file_sha256(path) == record.data.manifest_sha256 else "; THE FILE HAS CHANGED"
 
 
 def _row_names(row: Row) -> set[str]:
-    """Each label, and the first ones with slashes between them."""
+    """Each label, and the first labels joined by slashes."""
     return {*row.labels, *("/".join(row.labels[:count]) for count in range(1, len(row.labels) + 1))} - {""}
 
 

@@ -1,4 +1,4 @@
-"""What a table lacks: runs, which are marked in its cells, and test images that values are undefined for."""
+"""Gaps of a table: missing runs, which its cells mark, and values undefined without certain test images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOLE_MARK = "†"
 
 
 def without_images(results: pd.DataFrame) -> str:
-    """Categories of aggregated results that lack some test images, and which; empty where none does."""
+    """Name the categories that lack normal or anomalous test images; empty if none does."""
     found: dict[str, list[str]] = {}
     columns = results[["dataset", "category", "n_test", "n_test_normal"]].drop_duplicates()
     for dataset, category, n_test, n_normal in columns.itertuples(index=False):
@@ -30,7 +30,7 @@ def without_images(results: pd.DataFrame) -> str:
 
 
 def explain_undefined(table: Table) -> Table:
-    """The table with a caption that says which test images its undefined values would need."""
+    """Add to the caption which test images the undefined values would need."""
     import pandas as pd
 
     runs = [cell.runs for _, _, cell in table.comparisons() if len(cell.runs)]
@@ -44,9 +44,9 @@ def explain_undefined(table: Table) -> Table:
 
 
 def mark_holes(table: Table, holes: Sequence[Account]) -> Table:
-    """The table with a mark at every cell that lacks a run, and a caption that names the runs.
+    """Mark every cell that lacks a run, and name the runs in the caption.
 
-    Runs of a setting that the table does not show are none of its own.
+    Runs in a setting that the table does not show are ignored.
 
     Args:
         table: the table.
@@ -75,7 +75,7 @@ def _marked(table: Table, row: Row, holes: Sequence[Account], settings: Collecti
 
 
 def _who(column: Column, cell: Comparison, settings: Collection[str]) -> set[tuple[str, str, str]]:
-    """Settings, methods and backbones whose runs a cell shows, or would show were there any."""
+    """Settings, methods and backbones whose runs a cell shows or should show."""
     if column.tags:
         return {(setting, column.method, tag) for setting in settings for tag in column.tags}
     return set(zip(cell.runs.setting, cell.runs.method, cell.runs.backbone, strict=True))

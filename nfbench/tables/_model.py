@@ -1,4 +1,4 @@
-"""What a table consists of: rows and columns, cells that know the runs they follow from, and a caption."""
+"""Model of a table: rows, columns, cells with references to their runs, and a caption."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ PUBLISHED_ONLY: Final = "published only"
 
 @dataclass(frozen=True)
 class Source:
-    """What tables are made from.
+    """Inputs of tables.
 
     Attributes:
-        results: aggregated results, None for tables that are made from code alone.
+        results: aggregated results; None for tables built from code only.
         notes: of datasets that are not official ones as they are.
-        variants: what the names of the variants mean that a table builds.
+        variants: definitions of the variants that a table builds, by name.
     """
 
     results: pd.DataFrame | None
@@ -53,18 +53,18 @@ class Source:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of measured values, by default; what a cell's runs have in common.
+    """A column, by default of measured values; its attributes identify the runs of its cells.
 
     Attributes:
         title: heading.
         method: name of the method or variant.
-        backbone: tag of the backbone; of several that share the column, their name and input sizes.
-        selection: which checkpoint is scored.
-        metric: metric of the column where it is not the table's.
+        backbone: tag of the backbone; if several share the column, their name and input sizes.
+        selection: selection of the scored checkpoint.
+        metric: metric of the column if it differs from the table's.
         published_as: the method as papers print it.
         tags: tags of the backbones whose runs the column shows.
-        is_text: its cells are ``Text``.
-        group: heading above neighbouring columns of text that belong together.
+        is_text: whether its cells are ``Text``.
+        group: common heading above neighbouring columns of text.
         align: alignment in LaTeX.
     """
 
@@ -82,16 +82,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Text:
-    """A cell that is printed as it is.
+    """A cell of text, printed unchanged.
 
     Attributes:
-        text: what is printed.
-        record: what CSV says of it, by column; by default the text under the title of its column.
+        text: printed text.
+        record: values in CSV by column; by default the text under the title of its column.
         style: class in HTML.
-        hint: text that HTML shows on demand.
-        trace: lines that tell how it came about.
-        published: the published value that it shows, if it is one.
-        runs: the results that it is counted in, if any.
+        hint: text that HTML shows on hover.
+        trace: lines that explain its origin.
+        published: the published value that it shows, if any.
+        runs: the results that it was counted from, if any.
     """
 
     text: str
@@ -107,7 +107,7 @@ Cell = Comparison | Text
 
 
 def published_cell(value: PublishedValue | None, **record: Any) -> Text:
-    """A published value as tables print it, with a mark where it is doubtful; ``record`` is what CSV says besides."""
+    """Format a published value, with a mark if it is doubtful; ``record`` adds values to CSV."""
     if value is None:
         return Text("–", {"published": "", "published_std": "", "trust": "", **record}, "published")
     trust = "lost" if value.is_lost else "trusted" if value.trusted else "doubtful"
@@ -119,7 +119,7 @@ def published_cell(value: PublishedValue | None, **record: Any) -> Text:
 
 
 def average_label(kind: str = "") -> str:
-    """Label of the row of means over all categories of a dataset, or over those of one kind, such as ``texture``."""
+    """Label of the row of means over all categories of a dataset, or over one kind, such as ``texture``."""
     return f"{AVERAGE} {kind}".strip()
 
 
@@ -132,7 +132,7 @@ def papers_of(rows: Iterable[Row]) -> str:
 
 
 def exact(value: float) -> str:
-    """A number with all digits, empty for NaN."""
+    """Format a number with all digits; empty for NaN."""
     return "" if math.isnan(value) else f"{value:.10g}"
 
 
@@ -141,9 +141,9 @@ class Row:
     """Labels, such as dataset and category, and one cell per column.
 
     Attributes:
-        labels, cells: of the row.
-        kind: of the categories that its cells are means over, where a table has averages by kind.
-        categories: of that kind.
+        labels, cells: labels and cells of the row.
+        kind: kind of the categories behind its means, in tables with averages by kind.
+        categories: categories of that kind.
     """
 
     labels: tuple[str, ...]
@@ -158,7 +158,7 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The last label, which tells rows of one group apart."""
+        """The last label, which distinguishes rows of one group."""
         return self.labels[-1]
 
 
@@ -167,14 +167,14 @@ class Table:
     """A table, ready to be written.
 
     Attributes:
-        name: file name without ending, also the LaTeX label.
-        caption: title, and what a reader must know before comparing.
-        columns: one or more.
-        rows: the last label of an average over rows above is ``average_label`` of their kind.
-        source: the paper of the published values, empty without.
+        name: file name without extension, also the LaTeX label.
+        caption: title, and notes that a reader needs before comparing.
+        columns: columns, at least one.
+        rows: rows; the last label of an average over rows above is ``average_label`` of their kind.
+        source: paper of the published values; empty without.
         heads: headings of the labels.
-        keys: what CSV calls the title of a measured column, its backbone and its selection.
-        grouped: the first label is a heading above its rows in LaTeX.
+        keys: names in CSV for the title of a measured column, its backbone and its selection.
+        grouped: whether the first label is a heading above its rows in LaTeX.
         notes: texts below the table by their marks.
     """
 
@@ -203,7 +203,7 @@ class Table:
 
     @property
     def published(self) -> Iterator[tuple[Column, Cell, PublishedValue | PrintedValue]]:
-        """All published values with the cells that show them."""
+        """Yield all published values with the cells that show them."""
         for row in self.rows:
             for column, cell in zip(self.columns, row.cells, strict=True):
                 if cell.published:
@@ -220,13 +220,13 @@ class Table:
         return {**self.notes, **{mark: "; ".join(reasons) for mark, reasons in doubts.items() if reasons}}
 
     def details(self, column: Column) -> str:
-        """Second line of a column's heading: its selection, its backbone where there are several, its own metric."""
+        """Second line of a column heading: selection, backbone if there are several, and own metric."""
         several = len({other.backbone for other in self.measured}) > 1
         parts = [column.backbone if several else "", column.selection, short_metric(column.metric)]
         return ", ".join(part for part in parts if part)
 
     def comparisons(self) -> Iterator[tuple[Row, Column, Comparison]]:
-        """All measured cells with their rows and columns."""
+        """Yield all measured cells with their rows and columns."""
         for row in self.rows:
             for column, cell in zip(self.columns, row.cells, strict=True):
                 if isinstance(cell, Comparison):

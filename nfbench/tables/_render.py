@@ -1,4 +1,4 @@
-"""Writes a table as LaTeX (booktabs), HTML, CSV and plain text."""
+"""Rendering of tables as LaTeX (booktabs), HTML, CSV and plain text."""
 
 import csv
 import io
@@ -32,16 +32,16 @@ _LATEX_ESCAPES = str.maketrans(
 
 
 _LIGATURE = re.compile("(?<=-)(?=-)|(?<=')(?=')|(?<=`)(?=`)|(?<=[!?])(?=`)")
-"""Between characters that LaTeX would print as one, such as two hyphens as a dash."""
+"""Separator of characters that LaTeX would join, such as two hyphens to a dash."""
 
 _UPRIGHT = 12
-"""Columns, at most, of LaTeX tables that are not turned."""
+"""Maximum number of columns of upright LaTeX tables."""
 
 _HEADING = 24
-"""Characters, at most, in a line of a heading in LaTeX."""
+"""Maximum number of characters in a line of a LaTeX heading."""
 
 _NO_LABEL = re.compile(r"[^\w.:+@=-]")
-"""Characters that a label cannot have."""
+"""Characters that are invalid in a label."""
 
 _HTML = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
 <!DOCTYPE html>
@@ -104,7 +104,7 @@ tr.average td { border-top: 1px solid #999; border-bottom: 1px solid #999; font-
 
 
 def to_html(table: Table) -> str:
-    """A page of its own, without scripts or network."""
+    """Render a self-contained page without scripts or network access."""
     names = _COMPARED if table.source else _COMPARED[:1]
     heads = [head for column in table.columns for head in ([column.title] if column.is_text else names)]
     return _HTML.render(
@@ -116,7 +116,7 @@ def to_html(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A ``table`` environment; see ``latex_table``."""
+    """Render a ``table`` environment; see ``latex_table``."""
     names = ("measured", "publ.", r"$\Delta$") if table.source else ("measured",)
     labels = table.heads[1:] if table.grouped else table.heads
     heads, aligned = [*map(escape_latex, labels)], "l" * len(labels)
@@ -145,14 +145,14 @@ def to_latex(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """One line per cell, measured and published alike, values in percent with all digits; of text, one line per row."""
+    """Render one line per measured or published cell, in percent with all digits; one line per row for text."""
     records = list(_records(table))
     heads = dict.fromkeys(head for record in records for head in record)
     return csv_text([list(heads), *([record.get(head, "") for head in heads] for record in records)])
 
 
 def to_text(table: Table) -> str:
-    """A plain table for the terminal: measured values, with published ones in brackets; the notes below."""
+    """Render a plain table for the terminal: measured values, published ones in brackets, notes below."""
     shown = [number for number, column in enumerate(table.columns) if not column.group]
     columns = [table.columns[number] for number in shown]
     body = [[*row.labels, *(_plain(row.cells[number]) for number in shown)] for row in table.rows]
@@ -164,7 +164,7 @@ def to_text(table: Table) -> str:
 
 
 def _headings(table: Table, width: int) -> list[tuple[str, str, int]]:
-    """Title, second line and width of the headings above the columns; none where all columns are text."""
+    """Title, second line and width of the headings above the columns; empty if all columns are text."""
 
     def heading(numbered: tuple[int, Column]) -> tuple[int | str, str, str]:
         number, column = numbered
@@ -177,7 +177,7 @@ def _headings(table: Table, width: int) -> list[tuple[str, str, int]]:
 
 
 def _parts(cell: Cell) -> list[Text]:
-    """Parts shown side by side: the measured value, then published value, difference and status if compared."""
+    """Parts shown side by side: measured value; published value, difference and status if compared."""
     if isinstance(cell, Text):
         return [cell]
     difference = "" if math.isnan(cell.difference) else f"{cell.difference:+.2f}"
@@ -185,7 +185,7 @@ def _parts(cell: Cell) -> list[Text]:
 
 
 def measured(cell: Comparison) -> str:
-    """A mean over seeds with its standard deviation, as it is printed."""
+    """Format a mean over seeds with its standard deviation."""
     mark = HOLE_MARK if cell.holes else ""
     if math.isnan(cell.mean):
         return f"–{mark}"
@@ -216,7 +216,7 @@ def _latex_body(table: Table, width: int) -> list[str]:
 
 
 def _latex(cell: Cell, table: Table) -> list[str]:
-    """A cell in LaTeX: the status is a mark behind the difference."""
+    """Render a cell in LaTeX; the status is a mark after the difference."""
     shown, *beside = (escape_latex(part.text) for part in _parts(cell))
     if isinstance(cell, Text) or not table.source:
         return [shown]
@@ -246,22 +246,22 @@ def _record(table: Table, column: Column, cell: Cell) -> dict[str, Any]:
 
 
 def escape_latex(text: str) -> str:
-    """Text in one line, and so that LaTeX prints it as it is."""
+    """Escape text for LaTeX, in one line."""
     line = " ".join(text.split()).translate(_LATEX_ESCAPES).replace("±", r"$\pm$").replace("†", r"$^\dagger$")
     return _LIGATURE.sub("{}", line)
 
 
 def _stacked(text: str) -> str:
-    """A heading in LaTeX, over several lines if it is long."""
+    """Render a heading in LaTeX, over several lines if it is long."""
     lines = [escape_latex(line) for line in textwrap.wrap(text, _HEADING, break_long_words=False)]
-    stacked = r" \\{} ".join(lines)  # else, a bracket or star would be an argument
+    stacked = r" \\{} ".join(lines)  # else a bracket or star would be an argument
     return rf"\shortstack{{{stacked}}}" if len(lines) > 1 else stacked
 
 
 def latex_line(cells: Iterable[str]) -> str:
-    r"""A line of a LaTeX table; its cells are escaped already.
+    r"""Render a line of a LaTeX table from escaped cells.
 
-    A bracket or star at its beginning would be an argument of the ``\\`` or rule before it.
+    Without protection, a leading bracket or star would be an argument of the preceding ``\\`` or rule.
     """
     line = " & ".join(cells) + r" \\"
     return "{}" + line if line.lstrip().startswith(("[", "*")) else line
@@ -270,14 +270,14 @@ def latex_line(cells: Iterable[str]) -> str:
 def latex_table(
     name: str, caption: str, columns: str, heads: Sequence[str], body: Sequence[str], below: Sequence[str] = ()
 ) -> str:
-    r"""A ``table`` environment that needs ``booktabs`` and ``graphicx``; it shrinks to the width of the line.
+    r"""Render a ``table`` environment that needs ``booktabs`` and ``graphicx`` and shrinks to the line width.
 
-    A wide one is a ``sidewaystable``, which stands on a page of its own and needs ``rotating`` too.
+    A wide table becomes a ``sidewaystable`` on its own page and also needs ``rotating``.
 
     Args:
-        name: of the table, its label.
-        caption: not escaped yet.
-        columns: of ``tabular``.
+        name: name of the table, used as label.
+        caption: unescaped caption.
+        columns: column specification of ``tabular``.
         heads: lines of the heading.
         body: lines of the rows, with the rules between them.
         below: lines below the table.
@@ -303,14 +303,14 @@ def latex_table(
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as CSV, the heading first; see ``nfbench.core.files.shield``."""
+    """Render rows as CSV, the heading first; see ``nfbench.core.files.shield``."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows(map(shield, row) for row in rows)
     return buffer.getvalue()
 
 
 def align(heads: Sequence[Sequence[str]], body: Sequence[Sequence[str]]) -> str:
-    """Columns of equal width, with a line below the heads."""
+    """Align columns to equal width, with a line below the heads."""
     lines = [*heads, *body]
     widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))]
     printed = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines]

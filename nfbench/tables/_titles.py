@@ -1,4 +1,4 @@
-"""Names of metrics as tables print them."""
+"""Names of metrics in tables."""
 
 from collections.abc import Iterable
 from itertools import groupby
@@ -9,17 +9,17 @@ __all__ = ["metric_title", "short_metric", "sizes", "titles"]
 
 
 def metric_title(metric: str) -> str:
-    """A metric's name as it is printed, with the rule of the image score where it is not the method's own."""
+    """Printed name of a metric, with the rule of the image score if it is not the method's own."""
     return known_metrics()[metric].title if metric in known_metrics() else metric
 
 
 def short_metric(metric: str) -> str:
-    """A metric's name for the heading of a column."""
+    """Name of a metric in column headings."""
     return known_metrics()[metric].short if metric in known_metrics() else metric
 
 
 def titles(metrics: Iterable[str]) -> str:
-    """Titles of metrics, with the unit after those that share it."""
+    """Titles of metrics, with the unit after the metrics that share it."""
     by_unit = groupby(map(find_metric, metrics), lambda named: named.metric.unit.suffix)
     return ", ".join(f"{', '.join(named.title for named in shared)}{suffix}" for suffix, shared in by_unit)
 

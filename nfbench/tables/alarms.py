@@ -1,4 +1,4 @@
-"""Tables of false alarms: how many of the normal test images of all categories together have one, by method."""
+"""Tables of false alarms: shares of normal test images with an alarm, over all categories together, by method."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FAMILY = "alarmed_images"
 
 
 class AlarmsTable(RunsTableConfig):
-    """A table of the normal test images with a false alarm, counted over all categories together."""
+    """A table of normal test images with a false alarm, counted over all categories together."""
 
     example = {"title": "False alarms", "setting": "one-class"}
 
@@ -36,14 +36,14 @@ class AlarmsTable(RunsTableConfig):
     )
 
     def faults_in_setting(self, key: str, shown: Runs, runs: Runs) -> Iterator[str]:
-        """Metrics that are no shares of normal images."""
+        """Yield metrics that are not shares of normal images."""
         known = ", ".join(named.name for named in metrics_of([_FAMILY]))
         for metric in self.metrics:
             if find_metric(metric).family != _FAMILY:
-                yield f"'{key}.metrics': '{metric}' is no share of normal images with a false alarm; known: {known}"
+                yield f"'{key}.metrics': '{metric}' is not a share of normal images with a false alarm; known: {known}"
 
     def make(self, name: str, source: Source) -> Table:
-        """Counts at the last epoch, seed by seed, and what they are of all normal test images."""
+        """Count alarms at the last epoch by seed, and their share of all normal test images."""
         results = of_setting(name, self.setting, source.results)
         results = results[(results.selection == "last") & results.metric.isin(self.metrics)]
         require_metrics(name, self.metrics, results)
@@ -59,7 +59,7 @@ class AlarmsTable(RunsTableConfig):
             Row(labels, tuple(cell for metric in self.metrics for cell in _cells(runs[runs.metric == metric])))
             for labels, runs in results.groupby(["dataset", "title", "backbone"], sort=False)
         ]
-        cells = "{spread}, of the normal test images of all categories together; images: their number, seed by seed"
+        cells = "{spread}, over the normal test images of all categories together; images: number of images by seed"
         caption = caption_of_means(self.title, self.metrics, results, source.notes, ["last"], cells=cells)
         heads, keys = ("dataset", "method", "backbone"), ("column", "metric", "selection")
         return Table(name, caption, tuple(columns), tuple(rows), heads=heads, keys=keys)

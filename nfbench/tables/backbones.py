@@ -1,4 +1,4 @@
-"""Tables of backbones or level sets: they are the rows, metrics the columns, cells means over categories."""
+"""Tables of backbones or level sets: rows are backbones, columns metrics, cells means over categories."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ __all__ = ["TABLE", "BackboneRow", "BackbonesTable"]
 class BackboneRow(Model):
     """A row of a table of backbones."""
 
-    backbone: BackboneConfig = Field(description="backbone of the grid, the same keys as there")
-    title: Title | None = Field(None, description="name of the row, by default the backbone's tag")
+    backbone: BackboneConfig = Field(description="backbone of the grid, with the same keys")
+    title: Title | None = Field(None, description="title of the row, by default the backbone's tag")
     published: PublishedRow = None
 
     @property
@@ -51,7 +51,7 @@ class BackboneRow(Model):
 
 
 class BackbonesTable(ComparedTableConfig):
-    """A table of backbones or level sets: they are the rows, metrics the columns, cells means over categories."""
+    """A table of backbones or level sets: rows are backbones, columns metrics, cells means over categories."""
 
     example = {
         "title": "Backbones",
@@ -64,11 +64,11 @@ class BackbonesTable(ComparedTableConfig):
     metrics: tuple[MetricName, ...] = Field(min_length=1, description="metrics, as run.json names them")
     rows: tuple[BackboneRow, ...] = Field(min_length=1, description="backbones in the order of the rows")
     selections: tuple[Selection, ...] = Field(
-        ("last",), min_length=1, description="which checkpoint is scored; several stand side by side"
+        ("last",), min_length=1, description="selections of the scored checkpoint; several are shown side by side"
     )
 
     def faults_in_setting(self, key: str, shown: Runs, runs: Runs) -> Iterator[str]:
-        """Backbones that were not run, and published values that are not there."""
+        """Yield backbones without runs, and published values that do not exist."""
         yield from super().faults_in_setting(key, shown, runs)
         tags = [backbone.tag for backbone in shown.backbones]
         for number, row in enumerate(self.rows):
@@ -79,14 +79,14 @@ class BackbonesTable(ComparedTableConfig):
         yield from metrics_faults(key, self.published, self.metrics)
 
     def make(self, name: str, source: Source) -> Table:
-        """Averages over the categories that all rows have, and compares with published averages where they are alike.
+        """Average over the categories that all rows have, and compare with comparable published averages.
 
-        A published average is one over all official categories. Where fewer were measured, or not all of their images,
-        it is shown, but without a difference and a status.
+        Published averages are over all official categories. If fewer categories or not all of their images were
+        measured, they are shown without difference and status.
 
         Raises:
-            NfbenchError: a row has no runs, or none has a metric, or a row of the published table is not there; or the
-                results are of several settings.
+            NfbenchError: a row has no runs, no run has a metric, a row of the published table does not exist, or the
+                results have several settings.
         """
         results = self._of_rows(name, of_setting(name, self.setting, source.results))
         methods = results.drop_duplicates("method").set_index("method")[["title", "method_title"]]
@@ -123,7 +123,7 @@ class BackbonesTable(ComparedTableConfig):
         return Table(
             name,
             caption,
-            tuple(replace(column, metric="") for column in columns),  # the heading has the metric
+            tuple(replace(column, metric="") for column in columns),  # the heading names the metric
             tuple(rows),
             papers_of(rows),
             heads=("dataset", "backbone"),
@@ -131,7 +131,7 @@ class BackbonesTable(ComparedTableConfig):
         )
 
     def _of_rows(self, name: str, results: pd.DataFrame) -> pd.DataFrame:
-        """Results on the backbones of the rows, of the categories that all methods have on all of these."""
+        """Results on the backbones of the rows, for the categories that all methods have on all of them."""
         results = results[results.backbone.isin([row.backbone.tag for row in self.rows])]
         for row in self.rows:
             if row.backbone.tag not in set(results.backbone):

@@ -1,4 +1,4 @@
-"""Tables of decisions: false-alarm and miss rates at each threshold from normal images, next to the oracle's."""
+"""Tables of decisions: false-alarm and miss rates at thresholds from normal images, and at the oracle's."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ _RULES = {
 
 
 class DecisionsTable(RunsTableConfig):
-    """A table of false-alarm and miss rates: the rows are methods and the rules that their thresholds follow."""
+    """A table of false-alarm and miss rates; the rows are methods and threshold rules."""
 
     example = {"title": "Decisions", "setting": "one-class"}
 
     kind: Literal["decisions"] = "decisions"
-    metrics: tuple[MetricName, ...] = Field(RATES, min_length=1, description="rates, named without a rule's ending")
+    metrics: tuple[MetricName, ...] = Field(RATES, min_length=1, description="rates, without the ending of a rule")
 
     def faults_in_setting(self, key: str, shown: Runs, runs: Runs) -> Iterator[str]:
-        """Metrics that are no rates."""
+        """Yield metrics that are not rates."""
         for metric in self.metrics:
             if metric not in RATES:
-                yield f"'{key}.metrics': '{metric}' is no rate of errors; known: {', '.join(RATES)}"
+                yield f"'{key}.metrics': '{metric}' is not an error rate; known: {', '.join(RATES)}"
 
     def make(self, name: str, source: Source) -> Table:
-        """Means over the categories of a dataset at the last epoch; rules that no run of a method has are left out."""
+        """Average over the categories of a dataset at the last epoch; rules without runs of a method are left out."""
         results = of_setting(name, self.setting, source.results)
         known = {f"{metric}{ending}" for metric in self.metrics for ending in _RULES} & set(_names())
         results = results[(results.selection == "last") & results.metric.isin(known)]
@@ -56,20 +56,20 @@ class DecisionsTable(RunsTableConfig):
                 if any(len(part) for part in parts):
                     rows.append(Row((*labels, rule), tuple(map(compare_runs, parts))))
         columns = tuple(Column(_title(metric), metric, metric, "last") for metric in measured)
-        more = ["the conformal threshold promises at most 5 % false alarms on images that are like the held-out ones"]
+        more = ["the conformal threshold promises at most 5 % false alarms on images like the held-out ones"]
         caption = caption_of_means(self.title, measured, results, source.notes, ["last"], more=more)
         heads, keys = ("dataset", "method", "backbone", "threshold"), ("column", "metric", "selection")
         return Table(name, caption, columns, tuple(rows), heads=heads, keys=keys)
 
 
 def _title(metric: str) -> str:
-    """Title of a rate without its rule, which is that of the row."""
+    """Title of a rate without the rule, which the row names."""
     named = find_metric(metric)
     return f"{named.title.partition(' at ')[0]}{named.metric.unit.suffix}"
 
 
 def _names() -> list[str]:
-    """All rates at all rules."""
+    """All rates for all rules."""
     return [named.name for rate in RATES for named in families()[find_metric(rate).family]]
 
 

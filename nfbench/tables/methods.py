@@ -1,4 +1,4 @@
-"""Tables of methods: they are the rows, metrics and costs the columns, cells means over categories."""
+"""Tables of methods: rows are methods, columns metrics and costs, cells means over categories."""
 
 from __future__ import annotations
 
@@ -75,57 +75,55 @@ COSTS: dict[Cost, tuple[str, float]] = {
     "search_failed": ("of them failed", 1.0),
     "search_seconds": ("search per category in s", 1.0),
 }
-"""Columns of the results that are costs of a run: how they are printed, and in which unit."""
+"""Columns of the results that are costs of a run: printed name, and factor of the unit."""
 
 
 class MethodRow(Model):
     """A row of a table of methods."""
 
     method: Name = Field(description="method or variant")
-    backbone: BackboneConfig | None = Field(None, description="backbone, where the method was run on several")
-    title: Title | None = Field(None, description="name of the row, by default the method's or variant's")
+    backbone: BackboneConfig | None = Field(None, description="backbone, if the method was run on several")
+    title: Title | None = Field(None, description="title of the row, by default the method's or variant's")
     published: PublishedRow = None
 
     def is_of(self, results: pd.DataFrame) -> pd.Series:
-        """Which results are of this row."""
+        """Mask of the results of this row."""
         same = results.method == self.method
         return same & (results.backbone == self.backbone.tag) if self.backbone else same
 
 
 class MethodsTable(ComparedTableConfig):
-    """A table of methods: they are the rows, metrics and costs the columns, cells means over categories."""
+    """A table of methods: rows are methods, columns metrics and costs, cells means over categories."""
 
     example = {"title": "Methods", "metrics": ["image_auroc"], "setting": "one-class", "costs": ["train_seconds"]}
 
     kind: Literal["methods"] = "methods"
     metrics: tuple[MetricName, ...] = Field(min_length=1, description="metrics, as run.json names them")
-    datasets: tuple[str, ...] | None = Field(None, min_length=1, description="show the runs of these datasets only")
+    datasets: tuple[str, ...] | None = Field(None, min_length=1, description="show only runs of these datasets")
     costs: tuple[Cost, ...] = Field(
-        (), description="what a run, and the search for its settings, cost, in columns after the metrics"
+        (), description="costs of a run and of the search for its settings, in columns after the metrics"
     )
     rows: tuple[MethodRow, ...] = Field(
         (), description="methods in the order of the rows; by default all, each on each of its backbones"
     )
-    selection: Selection = Field("last", description="which checkpoint is scored")
-    published: str | None = Field(None, description="file of nfbench/reference without its ending; needs 'rows'")
+    selection: Selection = Field("last", description="selection of the scored checkpoint")
+    published: str | None = Field(None, description="file of nfbench/reference without its extension; needs 'rows'")
 
     @property
     def shows_latency(self) -> bool:
-        """Where a column of ``costs`` is one of latency."""
+        """Whether a column of ``costs`` is a latency."""
         return not set(LATENCIES).isdisjoint(self.costs)
 
     @model_validator(mode="after")
     def _published_rows_are_named(self) -> Self:
         named = any(row.published for row in self.rows)
         if named != (self.published is not None):
-            missing = (
-                "'published', the file that they are in" if named else "'rows' that say which of its rows they are"
-            )
+            missing = "'published', the file that has them" if named else "'rows' that name rows of the file"
             raise PydanticCustomError("published_rows", "published values need " + missing)
         return self
 
     def faults_in_setting(self, key: str, shown: Runs, runs: Runs) -> Iterator[str]:
-        """Datasets and methods that were not run, and published values that are not there."""
+        """Yield datasets and methods without runs, and published values that do not exist."""
         yield from super().faults_in_setting(key, shown, runs)
         yield from unknown(f"{key}.datasets", "dataset among the runs", self.datasets or (), shown.datasets)
         for number, row in enumerate(self.rows):
@@ -143,7 +141,7 @@ class MethodsTable(ComparedTableConfig):
         yield from metrics_faults(key, self.published, self.metrics)
 
     def _value_faults(self, key: str, row: MethodRow, runs: Runs) -> Iterator[str]:
-        """Faults of the one published value that each metric of a row is compared with."""
+        """Yield faults of the published value that each metric of a row is compared with."""
         if self.published is None or file_fault(self.published):
             return
         for metric, where in product(self.metrics, self.published_rows(row.published, runs.datasets)):
@@ -154,24 +152,23 @@ class MethodsTable(ComparedTableConfig):
                 continue
             if printed and printed.setting and printed.setting not in runs.printed_settings:
                 found = ", ".join(sorted(runs.printed_settings))
-                yield f"'{key}.published': its value is of the setting {printed.setting}, the runs are of {found}"
+                yield f"'{key}.published': its value has the setting {printed.setting}, the runs have {found}"
 
     def make(self, name: str, source: Source) -> Table:
-        """Averages over the categories of a dataset, by seed; one row per method and backbone, or those asked for.
+        """Average over the categories of a dataset, by seed; one row per method and backbone, or the given rows.
 
-        Rows that are asked for are means over the categories that all of them have. Below them is what the published
-        table has of a dataset besides. A published mean is one over all
-        official categories. Where fewer were measured, or not all of their images, it is shown, but without a
-        difference and a status.
+        Given rows are means over the categories that all of them have. Other rows of the published table for the
+        dataset follow below. Published means are over all official categories. If fewer categories or not all of their
+        images were measured, they are shown without difference and status.
 
         Raises:
-            NfbenchError: no run has a metric or is of a dataset, or a row has no runs, or runs on several backbones, or
-                a row of the published table is not there; or the results are of several settings.
+            NfbenchError: no run has a metric or a dataset; a row has no runs, or runs on several backbones; a row of
+                the published table does not exist; or the results have several settings.
         """
         results = of_setting(name, self.setting, source.results)
         if self.datasets:
             for dataset in set(self.datasets) - set(results.dataset):
-                raise NfbenchError(f"table '{name}': no run is of the dataset '{dataset}' of its 'datasets'")
+                raise NfbenchError(f"table '{name}': no run has the dataset '{dataset}' of 'datasets'")
             results = results[results.dataset.isin(self.datasets)]
         require_metrics(name, self.metrics, results)
         if self.rows:
@@ -207,9 +204,9 @@ class MethodsTable(ComparedTableConfig):
         backbones = "; ".join(f"{', '.join(found)} on {backbone}" for backbone, found in by_method)
         costs = []
         if self.costs:
-            costs.append("scoring starts from cached features; memory is the largest of training and evaluation")
+            costs.append("scoring starts from cached features; memory is the peak of training and evaluation")
         if self.shows_latency:
-            costs.append("times of an image run from its file to its map")
+            costs.append("times per image are from the file to the map")
         if self.costs:
             costs.append(f"measured on {', '.join(sorted(results.machine.unique()))}")
         caption = caption_of_means(
@@ -226,7 +223,7 @@ class MethodsTable(ComparedTableConfig):
         return caption + (" RANDOM weights, for tests only." if "random" in set(results.weights) else "")
 
     def _of_rows(self, name: str, results: pd.DataFrame) -> pd.DataFrame:
-        """Results of the rows, in their order and under their titles, of the categories that all of them have."""
+        """Results of the rows, in their order and with their titles, for the categories that all of them have."""
         import pandas as pd
 
         results, parts = results.reset_index(drop=True), []
@@ -239,7 +236,7 @@ class MethodsTable(ComparedTableConfig):
             if results[mine].groupby(["dataset", "category"]).backbone.nunique().max() > 1:
                 tags = ", ".join(results[mine].backbone.unique())
                 raise NfbenchError(
-                    f"table '{name}': '{row.method}' was run on {tags}; say which by 'backbone' of its row"
+                    f"table '{name}': '{row.method}' was run on {tags}; choose one with 'backbone' in its row"
                 )
             if row.title:
                 results.loc[mine, "title"] = row.title
@@ -248,7 +245,7 @@ class MethodsTable(ComparedTableConfig):
         return common_categories(name, parts, of_rows[~of_rows.index.duplicated()])
 
     def _groups(self, results: pd.DataFrame) -> list[tuple[MethodRow, pd.DataFrame]]:
-        """Results by row; without rows, by method and backbone."""
+        """Group results by row; without rows, by method and backbone."""
         if self.rows:
             return [(row, results[row.is_of(results)]) for row in self.rows]
         by_method = results.groupby(["method", shown_backbone(results)], sort=False)
@@ -256,7 +253,7 @@ class MethodsTable(ComparedTableConfig):
 
 
 def _cost(part: pd.DataFrame, cost: Cost) -> Comparison:
-    """Mean over the categories by seed, then over seeds; the largest instead of the mean for memory."""
+    """Average a cost over the categories by seed, then over seeds; for memory, take the maximum over categories."""
     runs = part.drop_duplicates(["category", "seed"])
     runs = runs.assign(metric=cost, value=COSTS[cost][1] * runs[cost])
     by_seed = runs.groupby("seed").value
@@ -266,7 +263,7 @@ def _cost(part: pd.DataFrame, cost: Cost) -> Comparison:
 
 
 def _label(part: pd.DataFrame, results: pd.DataFrame) -> str:
-    """The method, and its backbone where it was run on several."""
+    """The method, with its backbone if it was run on several."""
     first = part.iloc[0]
     several = results[results.method == first.method].backbone.nunique() > 1
     return f"{first.title} ({shown_backbone(part).iloc[0]})" if several else first.title

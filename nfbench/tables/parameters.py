@@ -1,4 +1,4 @@
-"""Tables of parameters: models are built, without data or weights, and counted, next to published numbers."""
+"""Tables of parameters, counted in models built without data or weights, next to published numbers."""
 
 from __future__ import annotations
 
@@ -30,31 +30,31 @@ _UNITS = {"millions": (1e6, "M")}
 
 
 class CountedModel(Model):
-    """A row of a table of parameters: a model that is built to be counted."""
+    """A row of a table of parameters: a model whose parameters are counted."""
 
     method: Name = Field(description="method or variant")
-    backbone: BackboneConfig = Field(description="backbone, levels and input size that give the shapes")
+    backbone: BackboneConfig = Field(description="backbone, levels and input size, which give the shapes")
     published: PublishedRow = None
-    explanation: str = Field("", description="what to know of this count, above all where it is not the published one")
+    explanation: str = Field("", description="note on this count, for example why it differs from the published one")
 
 
 class ParametersTable(TableConfig):
-    """A table of trainable parameters, counted in models that are built, next to published numbers; needs no runs."""
+    """A table of trainable parameters, counted in built models, next to published numbers; needs no runs."""
 
     from_runs = False
     example = {"title": "Sizes", "rows": [{"method": "fastflow", "backbone": {"name": "resnet18.tv_in1k"}}]}
 
     kind: Literal["parameters"] = "parameters"
-    published: str | None = Field(None, description="file of nfbench/reference without its ending")
+    published: str | None = Field(None, description="file of nfbench/reference without its extension")
     rows: tuple[CountedModel, ...] = Field(min_length=1, description="models in the order of the rows")
 
     @property
     def built(self) -> tuple[tuple[str, BackboneConfig], ...]:
-        """Models that are built to be counted."""
+        """Models whose parameters are counted."""
         return tuple((row.method, row.backbone) for row in self.rows)
 
     def faults(self, key: str, runs: Runs) -> Iterator[str]:
-        """Methods and backbones that cannot be built, and published numbers that are not there."""
+        """Yield methods and backbones that cannot be built, and published numbers that do not exist."""
         for number, row in enumerate(self.rows):
             of_row = f"{key}.rows.{number}"
             if fault := runs.known.method_fault(row.method):
@@ -66,20 +66,20 @@ class ParametersTable(TableConfig):
             yield f"'{key}.published': {fault}"
 
     def make(self, name: str, source: Source) -> Table:
-        """Builds the models one after the other and counts.
+        """Build the models one after the other and count their parameters.
 
         Raises:
-            NfbenchError: unknown method, setting, backbone or level, or a row of the published table is not there.
+            NfbenchError: unknown method, setting, backbone or level, or a row of the published table does not exist.
         """
         counts = [self._count(name, row, source.variants[row.method]) for row in self.rows]
         parts = tuple(dict.fromkeys(part for count in counts for part in count.parts))
         papers = " and ".join(sorted({count.published.source for count in counts if count.published}))
         published = (
             f"published numbers from {papers}",
-            "'Equal' names the counts that are the published number at its printed precision; the notes tell of the "
+            "'Equal' names the counts that match the published number at its printed precision; notes explain the "
             "others",
         )
-        title = f"{self.title}: trainable parameters, counted in the models that are built here, by part and in total"
+        title = f"{self.title}: trainable parameters, counted in our models, by part and in total"
         letters = iter(string.ascii_lowercase)
         marks = [next(letters) if count.explanation else "" for count in counts]
         columns = [Column(head, is_text=True) for head in (*parts, "total", "published")]
@@ -104,14 +104,14 @@ class ParametersTable(TableConfig):
             printed = find_printed(self.published, {"method": model.title, **row.published})
         if printed and printed.unit not in _UNITS:
             raise NfbenchError(
-                f"table '{table}': '{printed.text} {printed.unit}' of '{self.published}' is no number of parameters"
+                f"table '{table}': '{printed.text} {printed.unit}' of '{self.published}' is not a number of parameters"
             )
         settings = ", ".join(f"{key} {value}" for key, value in variant.settings.items())
         return _Count((model.title, row.backbone.tag, settings), parts, printed, row.explanation)
 
 
 class _Count(NamedTuple):
-    """A model: method, backbone and settings in words; parameters by part; the published number; what to know."""
+    """A model: method, backbone and settings in words; parameters by part; published number; note."""
 
     labels: tuple[str, str, str]
     parts: Mapping[str, int]
@@ -119,7 +119,7 @@ class _Count(NamedTuple):
     explanation: str
 
     def cells(self, parts: tuple[str, ...], mark: str) -> tuple[Text, ...]:
-        """Counts by part and in total, the published number, the counts that equal it, and the mark of the note."""
+        """Counts by part and in total, published number, names of equal counts, and mark of the note."""
         counts = {**{part: self.parts.get(part) for part in parts}, "total": sum(self.parts.values())}
         numbers = [self._number(part, count) for part, count in counts.items()]
         if (published := self.published) is None:
@@ -145,7 +145,7 @@ class _Count(NamedTuple):
         settings, published = self.labels[-1], self.published
         trace = (
             f"{count:,} trainable parameters",
-            f"counted in a model that is built with {settings}" if settings else "",
+            f"counted in a model with {settings}" if settings else "",
             f"published in {published.source}: {published.text}" if published else "",
             self.explanation,
         )
@@ -153,7 +153,7 @@ class _Count(NamedTuple):
 
 
 def _build(row: CountedModel, variant: VariantConfig) -> Method:
-    """The model, without memory for its parameters."""
+    """Build the model without memory for its parameters."""
     from nfbench.blocks.method import resolve_settings
     from nfbench.features.building import count_on
 

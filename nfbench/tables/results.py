@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TABLE", "ResultsTable"]
 
-_AVERAGES = "averages as printed where all official categories are shown with all their images, else of those shown"
+_AVERAGES = "averages as printed if all official categories are shown with all their images, else over the shown ones"
 
 
 class ResultsTable(ComparedTableConfig):
@@ -58,22 +58,22 @@ class ResultsTable(ComparedTableConfig):
     kind: Literal["results"] = "results"
     metric: MetricName = Field(description="metric, as run.json names it")
     metric_of: dict[str, MetricName] = Field(
-        default_factory=dict, description="other metrics for single methods, where their paper scores them otherwise"
+        default_factory=dict, description="other metrics for single methods whose paper uses another score"
     )
     selections: tuple[Selection, ...] = Field(
-        ("last",), min_length=1, description="which checkpoint is scored; several stand side by side"
+        ("last",), min_length=1, description="selections of the scored checkpoint; several are shown side by side"
     )
     published_by: str = Field(
         "method", description="column of that file that names the methods, such as method_published"
     )
     published_as: dict[str, str | dict[str, str]] = Field(
         default_factory=dict,
-        description="published method that a method or variant is compared with, by default the one of its method's "
-        "title; by the backbone's name where several are published, such as 'SANFlow (WRN-50)'",
+        description="published method that a method or variant is compared with, by default the one with its method's "
+        "title; by name of the backbone if several are published, such as 'SANFlow (WRN-50)'",
     )
 
     def faults_in_setting(self, key: str, shown: Runs, runs: Runs) -> Iterator[str]:
-        """Names of methods and datasets that were not run, and published values that are not there."""
+        """Yield methods and datasets without runs, and published values that do not exist."""
         yield from unknown(f"{key}.metric_of", "method among the experiment's", self.metric_of, runs.plain_methods)
         yield from unknown(f"{key}.published_as", "method among the runs", self.published_as, shown.methods)
         yield from super().faults_in_setting(key, shown, runs)
@@ -107,19 +107,19 @@ class ResultsTable(ComparedTableConfig):
                 yield from unknown(f"{key}.published_as.{method}", "published method", wanted, titles)
 
     def make(self, name: str, source: Source) -> Table:
-        """Selects, averages and compares.
+        """Select, average and compare.
 
         Datasets on which the metric is not defined are left out, and the caption says so.
 
         Raises:
-            NfbenchError: no run has the metric, the results are of several settings, or the published table or one of
-                its methods is unknown.
+            NfbenchError: no run has the metric, the results have several settings, or the published table or one of its
+                methods is unknown.
         """
         results = of_setting(name, self.setting, source.results)
         for method in self.metric_of:
             if method not in plugin_names("nfbench.methods"):
                 hint = nearest(method, plugin_names("nfbench.methods"))
-                raise NfbenchError(f"table '{name}': 'metric_of' names no method '{method}'{hint}")
+                raise NfbenchError(f"table '{name}': unknown method '{method}' in 'metric_of'{hint}")
         own_metric = results.variant_of.map(lambda method: self.metric_of.get(method, self.metric))
         require_metrics(name, own_metric.unique(), results)
         chosen = results[results.metric == own_metric]
@@ -145,7 +145,7 @@ class ResultsTable(ComparedTableConfig):
         columns += [Column(method, is_text=True, group=PUBLISHED_ONLY) for method in others]
         caption = self._caption(results, chosen, source, published) + _shared_columns(columns, results)
         if alone.any():
-            caption += f" Left out, since they score images alone: {', '.join(results[alone].title.unique())}."
+            caption += f" Left out, because they only score images: {', '.join(results[alone].title.unique())}."
         if without:
             have = "has" if len(without) == 1 else "have"
             caption += f" Not defined on {', '.join(without)}, which {have} no masks."
@@ -154,7 +154,7 @@ class ResultsTable(ComparedTableConfig):
     def _caption(
         self, results: pd.DataFrame, chosen: pd.DataFrame, source: Source, published: PublishedTable | None
     ) -> str:
-        """The caption for results of all metrics, and those that are chosen for the cells."""
+        """Write the caption from results of all metrics, and those selected for the cells."""
         named = find_metric(self.metric)
         names = results.drop_duplicates("variant_of").set_index("variant_of").method_title
         others = [f"; of {names[m]}, {metric_title(metric)}" for m, metric in self.metric_of.items() if m in names]
@@ -178,7 +178,7 @@ class ResultsTable(ComparedTableConfig):
         )
 
     def _published_of(self, dataset: str, results: pd.DataFrame) -> PublishedTable | None:
-        """What is published of one dataset."""
+        """The published table for one dataset."""
         if self.published is None:
             return None
         of = self.published_datasets.get(dataset)
@@ -190,11 +190,11 @@ class ResultsTable(ComparedTableConfig):
         for method, printed in self.published_as.items():
             if method not in methods:
                 hint = nearest(method, methods)
-                raise NfbenchError(f"table '{name}': 'published_as' names no method of its runs, '{method}'{hint}")
+                raise NfbenchError(f"table '{name}': 'published_as' has the method '{method}', which has no runs{hint}")
             for title in printed.values() if isinstance(printed, dict) else [printed]:
                 if title not in titles:
                     raise NfbenchError(
-                        f"table '{name}': 'published_as' of '{method}' names no published method '{title}'"
+                        f"table '{name}': unknown published method '{title}' in 'published_as' of '{method}'"
                         f"{nearest(title, titles)}"
                     )
 
@@ -206,7 +206,7 @@ class ResultsTable(ComparedTableConfig):
             tags = shared.get((row.method, row.backbone), (row.backbone,))
             backbone = row.backbone if len(tags) == 1 else _name_and_sizes(tags, results)
             metric = self.metric_of.get(row.variant_of, "")
-            printed = self.published_as.get(row.method, row.method_title)  # as papers print it, on this backbone
+            printed = self.published_as.get(row.method, row.method_title)  # as papers print it on this backbone
             if isinstance(printed, dict):
                 printed = printed.get(_backbone_name(row.backbone), row.method_title)
             columns[row.method, backbone] = [
@@ -221,12 +221,12 @@ class ResultsTable(ComparedTableConfig):
         if places.keys() >= set(printed.categories):
             runs = runs.take(sorted(place for category in printed.categories for place in places[category]))
         else:
-            runs = runs.iloc[:0]  # an average over some of the rows above it would look like one over all
+            runs = runs.iloc[:0]  # an average over some rows would look like one over all rows
         return compare_runs(runs, printed.value(column.published_as), self.tolerance)
 
 
 def _runs_of(part: pd.DataFrame, column: Column) -> tuple[pd.DataFrame, Mapping[str, Sequence[int]]]:
-    """The runs of a column, and the positions of each category's runs among them."""
+    """Return the runs of a column, and the positions of each category's runs among them."""
     same = (part.method == column.method) & part.backbone.isin(column.tags)
     runs = part[same & (part.selection == column.selection)]
     return runs, runs.groupby("category").indices
@@ -236,12 +236,12 @@ class _Printed(NamedTuple):
     """Published values of a row: of a category, or averages.
 
     Attributes:
-        table: what is published, None without.
-        metric: of the values.
-        label: of the row.
-        categories: that are measured.
-        average: of the paper over the same categories, as its table names it; empty where it has none.
-        kind: of the categories that averages are over, empty for all.
+        table: published table; None without.
+        metric: metric of the values.
+        label: label of the row.
+        categories: measured categories.
+        average: the paper's name for its average over the same categories; empty if it prints none.
+        kind: kind of the averaged categories; empty for all.
         of_kind: all categories of that kind.
     """
 
@@ -254,9 +254,9 @@ class _Printed(NamedTuple):
     of_kind: tuple[str, ...] = ()
 
     def value(self, method: str) -> PublishedValue | None:
-        """The value of a category; of an average the printed one, or our own of the printed values of its categories.
+        """The value of a category; for averages, the printed one, or our own average of the printed values.
 
-        None where one of these is missing.
+        None if a value is missing.
         """
         import numpy as np
 
@@ -277,13 +277,13 @@ class _Printed(NamedTuple):
 
 
 def _printed_rows(table: PublishedTable | None, metric: str, measured: list[str], whole: bool) -> Iterator[_Printed]:
-    """Rows of a dataset: its categories, the averages by kind that the paper prints, and that over all.
+    """Rows of a dataset: its categories, averages by kind if the paper prints them, and the average over all.
 
     Args:
-        table: what is published of the dataset, None without.
-        metric: of the values.
-        measured: categories.
-        whole: whether they are all official ones, with all their images.
+        table: published table for the dataset; None without.
+        metric: metric of the values.
+        measured: measured categories.
+        whole: whether these are all official categories with all their images.
     """
     for category in measured:
         yield _Printed(table, metric, category, [category])
@@ -301,15 +301,15 @@ def _printed_rows(table: PublishedTable | None, metric: str, measured: list[str]
 
 
 def _of_images_alone(results: pd.DataFrame) -> set[str]:
-    """Methods without any metric that needs masks, on datasets where others have some."""
+    """Methods without metrics that need masks, on datasets where other methods have some."""
     of_maps = [name for name in results.metric.unique() if find_metric(name).metric.needs_masks]
     return {*results.method} - {*results.method[results.metric.isin(of_maps)]}
 
 
 def _shared_tags(results: pd.DataFrame) -> dict[tuple[str, str], tuple[str, ...]]:
-    """For methods whose backbone comes at another size for other categories, all its tags, by method and tag.
+    """For methods whose backbone has different input sizes by category: all its tags, by method and tag.
 
-    They share a column where no category has two of them; so do the best backbones of a search.
+    Tags share a column if no category has two of them; so do the best backbones of a search.
     """
     shared: dict[tuple[str, str], tuple[str, ...]] = {}
     names = shown_backbone(results).map(_backbone_name)
@@ -333,7 +333,7 @@ def _name_and_sizes(tags: tuple[str, ...], results: pd.DataFrame) -> str:
 
 
 def _shared_columns(columns: list[Column], results: pd.DataFrame) -> str:
-    """Which category had which backbone, for columns that show several."""
+    """Name the backbone of each category, for columns with several backbones."""
     notes = []
     for column in {(c.method, c.tags): c for c in columns if len(c.tags) > 1}.values():
         part = results[results.method == column.method]
@@ -343,12 +343,12 @@ def _shared_columns(columns: list[Column], results: pd.DataFrame) -> str:
 
 
 def _regions_note(results: pd.DataFrame) -> str:
-    """Ground-truth regions of the test set, less those of images that were learned or validated with."""
+    """Number of ground-truth regions of the test set, without images used for training or validation."""
     taken = ["n_real", "n_validation"]
     images = results.dropna(subset="n_regions").drop_duplicates([*taken, "seed", "dataset", "category"])
     if images.empty:
         return ""
-    if not images.n_real.any():  # the test set is the same for all seeds, also where runs are lacking
+    if not images.n_real.any():  # the test set is the same for all seeds, even if runs are missing
         images = images.drop_duplicates(["n_validation", "dataset", "category"]).assign(seed=0)
     regions = images.groupby([*taken, "seed"]).n_regions.sum()
     count = value_range(regions)

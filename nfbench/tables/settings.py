@@ -1,4 +1,4 @@
-"""Tables of settings: per method, one model for each category compared with one model for all."""
+"""Tables of settings: one model per category compared with one model for all categories, by method."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ _IN_WORDS = "one-class: a model for each category; unified: one for all; differe
 
 
 class SettingsTable(TableConfig):
-    """A table of methods in the settings one-class and unified, side by side; cells are means over categories."""
+    """A table of methods in the settings one-class and unified side by side; cells are means over categories."""
 
     example = {"title": "One model or many", "metrics": ["image_auroc"]}
 
     kind: Literal["settings"] = "settings"
     metrics: tuple[MetricName, ...] = Field(min_length=1, description="metrics, as run.json names them")
-    selection: Selection = Field("last", description="which checkpoint is scored")
+    selection: Selection = Field("last", description="selection of the scored checkpoint")
 
     def faults(self, key: str, runs: Runs) -> Iterator[str]:
-        """A setting that the experiment has no runs of."""
+        """Yield a fault if the experiment has no runs in one of the settings."""
         for missing in [setting for setting in _SETTINGS if setting not in runs.settings]:
-            yield f"'{key}': the experiment has no runs in the setting {missing}, which the table shows"
+            yield f"'{key}': the experiment has no runs in the setting {missing}, which the table needs"
 
     def make(self, name: str, source: Source) -> Table:
-        """Averages over the categories that all methods have in both settings, and unified minus one-class, by seed.
+        """Average over the categories that all methods have in both settings; also unified minus one-class, by seed.
 
         Raises:
-            NfbenchError: a method has runs of one setting only, or no run has a metric.
+            NfbenchError: a method has runs in one setting only, or no run has a metric.
         """
         results = required(source.results, "the aggregated results")
         results = results[results.setting.isin(_SETTINGS) & (results.selection == self.selection)]
@@ -76,7 +76,7 @@ class SettingsTable(TableConfig):
 
 
 def _cell(part: pd.DataFrame, column: Column) -> Comparison:
-    """The mean in a setting, or the mean of the differences of seeds that both have."""
+    """The mean in a setting, or the mean difference over seeds that both settings have."""
     runs = part[part.metric == column.method]
     if column.backbone != _DIFFERENCE:
         return compare_runs(runs[runs.setting == column.backbone])

@@ -1,4 +1,4 @@
-"""Tables of a dataset's statistics: images, kinds of defect and defective regions of each category."""
+"""Tables of dataset statistics: images, kinds of defect and defective regions of each category."""
 
 from __future__ import annotations
 
@@ -33,30 +33,30 @@ _TOTAL = "total"
 
 
 class StatisticsTable(RunsTableConfig):
-    """A table of what the categories of a dataset contain, as its runs counted it, next to published counts."""
+    """A table of images and defects by category, as counted by the runs, next to published counts."""
 
     example = {"title": "Images", "dataset": "mvtec_ad", "setting": "one-class"}
 
     kind: Literal["statistics"] = "statistics"
     dataset: Name = Field(description="dataset whose categories are counted")
-    published: str | None = Field(None, description="file of nfbench/reference without its ending")
+    published: str | None = Field(None, description="file of nfbench/reference without its extension")
 
     def faults_in_setting(self, key: str, shown: Runs, runs: Runs) -> Iterator[str]:
-        """A dataset that was not run, a file that is not there."""
+        """Yield a fault if the dataset has no runs or the file does not exist."""
         yield from unknown(f"{key}.dataset", "dataset among the runs", [self.dataset], shown.datasets)
         if self.published and (fault := file_fault(self.published)):
             yield f"'{key}.published': {fault}"
 
     def make(self, name: str, source: Source) -> Table:
-        """Takes the counts of each category from the run that left out the fewest of its images.
+        """Take the counts of each category from the run that left out the fewest images.
 
         Raises:
-            NfbenchError: no run is of one category of the dataset alone.
+            NfbenchError: no run has a single category of the dataset.
         """
         results = of_setting(name, self.setting, source.results)
         results = results[(results.dataset == self.dataset) & (results.n_classes == 1)]
         if results.empty:
-            raise NfbenchError(f"table '{name}': no run is of one category of '{self.dataset}' alone")
+            raise NfbenchError(f"table '{name}': no run has a single category of '{self.dataset}'")
         left_out = (results.n_real + results.n_validation).argsort(kind="stable")
         runs = results.iloc[left_out].drop_duplicates("category").sort_values("category")
         counts = {run.category: _counts(run) for _, run in runs.iterrows()}

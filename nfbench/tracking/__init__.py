@@ -1,1 +1,1 @@
-"""Run records and studies in MLflow, as a mirror that can be deleted and made again at will."""
+"""Mirror of run records and studies in MLflow, which can be deleted and rebuilt at any time."""

@@ -1,4 +1,4 @@
-"""Maps a run record to MLflow names, parameters, metrics and tags, without importing MLflow."""
+"""Conversion of run records to MLflow parameters, metrics and tags, without importing MLflow."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ __all__ = ["Entry", "Point", "as_name", "as_texts", "digest_of", "run_entry"]
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 MAX_VALUE = 6000
-"""Characters of a parameter's value that MLflow keeps (of a tag's, 8000); what is longer it cuts off without a mark."""
+"""Maximum length of a parameter's value in MLflow (8000 for tags), which truncates longer ones silently."""
 
 _NOT_IN_NAMES = re.compile(r"[^\w./ :-]", re.ASCII)
 _AXES = ("setting", "dataset", "category", "method", "backbone", "seed")
@@ -29,7 +29,7 @@ _AXES = ("setting", "dataset", "category", "method", "backbone", "seed")
 
 @dataclass(frozen=True)
 class Point:
-    """A value of a metric at a step, NaN where it is undefined or not finite."""
+    """A value of a metric at a step; NaN if undefined or not finite."""
 
     name: str
     value: float
@@ -44,14 +44,14 @@ class Entry:
         key: identifies the run within its experiment.
         digest: hash of all contents, to detect changes.
         kind: ``run``, ``study`` or ``trial``.
-        name: as it is shown.
+        name: displayed name.
         started: milliseconds since 1970.
         ended: milliseconds since 1970.
-        status: MLflow's word for how it ended.
-        params: by name.
-        metrics: values, several of one name where it has steps.
-        tags: by name.
-        nested: the trials of a study.
+        status: final status, in MLflow's terms.
+        params: parameters by name.
+        metrics: values; a metric with steps has several.
+        tags: tags by name.
+        nested: trials of a study.
     """
 
     key: str
@@ -68,10 +68,10 @@ class Entry:
 
 
 def run_entry(cell: Cell, record: RunRecord, paths: Paths) -> Entry:
-    """The entry of a run.
+    """Build the entry of a run.
 
     Raises:
-        NfbenchError: the history of its training is missing or damaged, or a setting is named like an axis of the grid.
+        NfbenchError: the training history is missing or damaged, or a setting has the name of a grid axis.
     """
     path = paths.run_record(cell)
     history = read_rows(Epoch, paths.run_record(cell.trained).parent)
@@ -96,7 +96,7 @@ def run_entry(cell: Cell, record: RunRecord, paths: Paths) -> Entry:
 
 
 def digest_of(*texts: str) -> str:
-    """Hash of what an entry is made of, the code that makes it included."""
+    """Hash of an entry's inputs and of the code that builds it."""
     code = code_hash("nfbench.tracking.entries:run_entry", "nfbench.tracking.studies:study_entry")
     digest = hashlib.sha256(code.encode())
     for text in texts:
@@ -105,12 +105,12 @@ def digest_of(*texts: str) -> str:
 
 
 def as_name(text: str) -> str:
-    """A name of a parameter or metric that MLflow takes: other characters become their code points, as ``-3c-``."""
+    """Convert text to a valid MLflow name; other characters become their code points, such as ``-3c-``."""
     return _NOT_IN_NAMES.sub(lambda found: f"-{ord(found[0]):x}-", text)
 
 
 def as_texts(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Parameters as MLflow takes them: nested keys joined by dots, and a mark where a value is too long for it."""
+    """Convert values to MLflow parameters: nested keys are joined by dots, long values are cut with a mark."""
     texts = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
@@ -136,16 +136,16 @@ def _params(cell: Cell, record: RunRecord) -> dict[str, str]:
         "data": record.data.model_dump(mode="json", include=data),
     }
     if record.search:
-        # the settings that were found are among those of the run
+        # the run's settings include those found by the search
         searched = record.search.model_dump(exclude={"settings", "validation"})
         other["search"] = {**searched, "n_validation": len(record.search.validation)}
     if both := sorted(settings.keys() & other.keys()):
-        raise NfbenchError(f"{cell}: the setting '{both[0]}' has the name of an axis of the grid; rename it")
+        raise NfbenchError(f"{cell}: the setting '{both[0]}' has the name of a grid axis; rename it")
     return {**settings, **as_texts(other)}
 
 
 def _metrics(record: RunRecord) -> Iterator[Point]:
-    """Metrics by selection at the epoch that was selected, and what the run cost."""
+    """Metrics by selection at the selected epoch, and costs of the run."""
     for selection, found in record.selections.items():
         for metric, value in found.metrics.items():
             epoch = found.epoch.get(metric, 0) if isinstance(found.epoch, dict) else found.epoch
@@ -159,16 +159,16 @@ def _metrics(record: RunRecord) -> Iterator[Point]:
 
 
 def _history(history: Sequence[Epoch]) -> Iterator[Point]:
-    """All columns of a training's history by epoch, without values that a method does not have."""
+    """All columns of the training history by epoch, without missing values."""
     for row in history:
         for name, value in zip(row._fields[1:], row[1:], strict=True):
             if value is not None:
-                # MLflow would turn an infinite value into the largest float without a word
+                # MLflow would silently replace infinity by the largest float
                 yield Point(as_name(f"history/{name}"), value if math.isfinite(value) else math.nan, row.epoch)
 
 
 def _tags(record: RunRecord) -> dict[str, str]:
-    """What made it, by stage, and hashes of what went in; the commit of the last stage has a column of its own."""
+    """Provenance by stage, and hashes of inputs; MLflow has its own column for the last stage's commit."""
     tags = {
         "title": record.cell.title,
         "sha256.manifest": record.data.manifest_sha256,

@@ -1,9 +1,9 @@
-"""Synchronizes an experiment in MLflow with the run records, without duplicates.
+"""Synchronization of an MLflow experiment with the run records, without duplicates.
 
 The tag ``nfbench.key`` identifies a run and ``nfbench.digest`` its contents. A run is written completely before
-``nfbench.state`` becomes ``complete``, so that what a killed import leaves is recognized, deleted, and imported
-again. MLflow's parameters cannot be changed, so a run whose record has changed is deleted and made again; so is a run
-that has lost one of these tags. A run whose record is gone stays.
+``nfbench.state`` becomes ``complete``, so incomplete runs of a killed import are recognized, deleted and imported
+again. MLflow's parameters are immutable, so a run is deleted and imported again if its record has changed or one of
+these tags is lost. A run whose record is gone stays.
 """
 
 import logging
@@ -35,7 +35,7 @@ _PARAMS_AT_ONCE, _METRICS_AT_ONCE = 100, 850
 
 @dataclass(frozen=True)
 class Changes:
-    """What an import did: runs and studies that are new, replaced since their records changed, or were there."""
+    """Result of an import: numbers of new, replaced and unchanged runs and studies."""
 
     new: int
     replaced: int
@@ -44,14 +44,14 @@ class Changes:
 
 @dataclass(frozen=True)
 class Parent:
-    """The run that holds the results of a whole experiment, and under which its runs are nested.
+    """The parent run, with the results of the experiment; all other runs are nested in it.
 
     Attributes:
         name: name of the experiment.
-        note: what is said of it, in Markdown.
-        root: ``results_root``, absolute.
-        tags: by name.
-        files: artifacts, by the folder they go to.
+        note: description in Markdown.
+        root: absolute ``results_root``.
+        tags: tags by name.
+        files: artifacts by target folder.
     """
 
     name: str
@@ -62,13 +62,13 @@ class Parent:
 
     @property
     def digest(self) -> str:
-        """Hash of the files and of what is said."""
+        """Hash of files and description."""
         files = [f"{folder}/{path.name} {file_sha256(path)}" for folder, paths in self.files.items() for path in paths]
         return digest_of(self.note, *sorted(f"{k}={v}" for k, v in self.tags.items()), *sorted(files))
 
 
 def open_experiment(client: "MlflowClient", name: str, artifacts: str | None) -> str:
-    """Id of the MLflow experiment with this name; creates it if missing and restores it if deleted."""
+    """Return the ID of the MLflow experiment with this name; create it if missing, restore it if deleted."""
     found = client.get_experiment_by_name(name)
     if found is None:
         return client.create_experiment(name, artifact_location=artifacts)
@@ -78,16 +78,16 @@ def open_experiment(client: "MlflowClient", name: str, artifacts: str | None) ->
 
 
 def mirror(client: "MlflowClient", experiment: str, parent: Parent, entries: Sequence[Entry]) -> Changes:
-    """Brings MLflow's experiment into agreement with entries.
+    """Synchronize the MLflow experiment with entries.
 
     Args:
-        client: of the store.
-        experiment: id of MLflow's experiment.
-        parent: the run that the others are nested in.
+        client: client of the store.
+        experiment: ID of the MLflow experiment.
+        parent: parent run.
         entries: runs and studies.
 
     Raises:
-        NfbenchError: the experiment was made of other results.
+        NfbenchError: the MLflow experiment belongs to other results.
     """
     found = list(_search(client, experiment))
     parent_run, spare = _find_parent(found, parent)
@@ -105,7 +105,7 @@ def mirror(client: "MlflowClient", experiment: str, parent: Parent, entries: Seq
     for entry in progress(to_write, total=len(to_write), label=f"track {parent.name}"):
         _write(client, experiment, parent_id, entry)
     _write_parent(client, parent_id, parent_run, parent, entries)
-    # a request that was sent again, since its answer was lost, may have created a run that nobody has written
+    # a request repeated because its answer was lost may have created an empty run
     for run in _search(client, experiment, f"tags.`{STATE}` = '{_IMPORTING}'"):
         client.delete_run(run.info.run_id)
     before = {run.data.tags[KEY] for run in useless if run.data.tags.get(STATE) == _COMPLETE}
@@ -114,7 +114,7 @@ def mirror(client: "MlflowClient", experiment: str, parent: Parent, entries: Seq
 
 
 def _search(client: "MlflowClient", experiment: str, condition: str = "") -> Iterator["Run"]:
-    """All of nfbench's runs of an experiment; those of others are left alone."""
+    """All runs of nfbench in an experiment; runs of other tools are ignored."""
     token = None
     while True:
         page = client.search_runs([experiment], condition, max_results=_PAGE, page_token=token)
@@ -125,13 +125,13 @@ def _search(client: "MlflowClient", experiment: str, condition: str = "") -> Ite
 
 
 def _find_parent(found: Iterable["Run"], parent: Parent) -> tuple["Run | None", list["Run"]]:
-    """The run of the experiment, if there is one, and others that are damaged or were left by a killed import."""
+    """Return the parent run, if it exists, and runs that are damaged or were left by a killed import."""
     runs = [run for run in found if _kind(run) == "experiment"]
     for run in runs:
         root = run.data.tags.get(ROOT, str(parent.root))
         if root != str(parent.root):
             raise NfbenchError(
-                f"MLflow's experiment '{parent.name}' was made of {root}, not of {parent.root}; give it "
+                f"MLflow experiment '{parent.name}' belongs to {root}, not to {parent.root}; choose "
                 "another name with --name, or delete that experiment if the results were moved"
             )
     whole = [run for run in runs if not _lacks(run, DIGEST, STATE, KIND, ROOT)]
@@ -139,22 +139,22 @@ def _find_parent(found: Iterable["Run"], parent: Parent) -> tuple["Run | None", 
 
 
 def _is_same(run: "Run", nested: Sequence["Run"], entry: Entry) -> bool:
-    """Whether a whole run, with those nested in it, is what an entry says."""
+    """Whether a run and its nested runs match an entry."""
     same = not _lacks(run, DIGEST, STATE, KIND) and run.data.tags[DIGEST] == entry.digest
     return same and len(nested) == len(entry.nested)
 
 
 def _kind(run: "Run") -> str:
-    """Kind of a run, which its key begins with as well."""
+    """Kind of a run, from its tag or the prefix of its key."""
     return run.data.tags.get(KIND) or run.data.tags[KEY].partition(" ")[0]
 
 
 def _lacks(run: "Run", *names: str) -> list[str]:
-    """Those of the tags that a run has lost, which a warning names."""
+    """Return the tags that a run has lost, with a warning."""
     lost = [name for name in names if name not in run.data.tags]
     if lost:
         _log.warning(
-            "MLflow's run %s (%s) has lost its tags %s; it is deleted and made again",
+            "MLflow run %s (%s) has lost its tags %s; it is deleted and imported again",
             run.info.run_id,
             run.data.tags[KEY],
             ", ".join(lost),
@@ -165,7 +165,7 @@ def _lacks(run: "Run", *names: str) -> list[str]:
 def _sort_out(
     found: Iterable["Run"], children: Mapping[str, Sequence["Run"]], entries: Iterable[Entry]
 ) -> tuple[dict[str, "Run"], list["Run"]]:
-    """Runs to keep, by key, and runs to delete."""
+    """Return runs to keep, by key, and runs to delete."""
     wanted = {entry.key: entry for entry in entries}
     kept: dict[str, Run] = {}
     useless, lost = [], []
@@ -188,7 +188,7 @@ def _sort_out(
 
 
 def _write(client: "MlflowClient", experiment: str, parent_id: str, entry: Entry) -> None:
-    """Writes a run in as few requests as it takes; the one that ends it carries the mark that it is complete."""
+    """Write a run in as few requests as possible; the last one marks it as complete."""
     from mlflow.entities import Metric, Param, RunTag
 
     tags = {**entry.tags, **_marks(entry.key, entry.digest, entry.kind), _PARENT: parent_id}
@@ -205,7 +205,7 @@ def _write(client: "MlflowClient", experiment: str, parent_id: str, entry: Entry
 
 
 def _unique(points: Iterable[Point]) -> Iterable[Point]:
-    """The last value of each metric and step; MLflow would keep several and show any."""
+    """Keep the last value of each metric and step; MLflow would store several and show any."""
     return {(point.name, point.step): point for point in points}.values()
 
 
@@ -218,7 +218,7 @@ def _create_parent(client: "MlflowClient", experiment: str, parent: Parent, entr
 def _write_parent(
     client: "MlflowClient", run_id: str, before: "Run | None", parent: Parent, entries: Iterable[Entry]
 ) -> None:
-    """Writes files and tags of the experiment, where they have changed; these, unlike parameters, can be replaced."""
+    """Write changed files and tags of the experiment, which, unlike parameters, can be replaced."""
     from mlflow.entities import RunTag
 
     digest = parent.digest

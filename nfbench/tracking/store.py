@@ -1,4 +1,4 @@
-"""Where runs are tracked: a database below ``results_root``, or a server that the user provides.
+"""The tracking store: a database below ``results_root``, or a server that the user provides.
 
 Only this module sets MLflow's environment variables and handles its exceptions.
 """
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 __all__ = ["Store", "set_environment"]
 
 _ENVIRONMENT = {
-    # MLflow reports its use over the network unless it is told not to
+    # MLflow reports usage over the network by default
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
-    # a server that is down is said to be so after seconds, not after minutes; nothing is lost by an error
+    # report an unreachable server after seconds, not minutes; an error loses nothing
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a second process of the server, of no use here
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a second server process that is not needed here
 }
 
 _SECONDS, _SECONDS_OF_A_FILE = 30.0, 600.0
@@ -38,7 +38,7 @@ _LARGEST_GREETING = 1 << 20
 
 
 def set_environment() -> None:
-    """Sets what MLflow reads when it is imported, but for what the user has set."""
+    """Set environment variables that MLflow reads on import, except those set by the user."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
@@ -48,8 +48,8 @@ class Store:
     """A tracking store.
 
     Attributes:
-        folder: of the database and its artifacts, and of what is known of imports; ``<results_root>/mlflow``.
-        given: the user's ``MLFLOW_TRACKING_URI``, empty for the database in ``folder``.
+        folder: folder of the database, its artifacts and the state of imports; ``<results_root>/mlflow``.
+        given: the user's ``MLFLOW_TRACKING_URI``; empty for the database in ``folder``.
     """
 
     folder: Path
@@ -67,25 +67,25 @@ class Store:
 
     @property
     def uri(self) -> str:
-        """Where MLflow finds the store."""
+        """URI of the store for MLflow."""
         return self.given or f"sqlite:///{self.database.absolute()}"
 
     @property
     def title(self) -> str:
-        """The URI as it may be shown: without a password."""
+        """The URI without a password, for display."""
         return _without_passwords(self.uri)
 
     @property
     def exists(self) -> bool:
-        """Whether the store is there, as far as that can be told without asking a server."""
+        """Whether the store exists; one that the user names counts as existing and is not contacted."""
         return bool(self.given) or self.database.is_file()
 
     def artifacts(self, experiment: str) -> str | None:
-        """Where files of an experiment go; None leaves that to the server."""
+        """Location of an experiment's files; None lets the server choose."""
         return None if self.given else (self.folder.absolute() / "artifacts" / experiment).as_uri()
 
     def connect(self) -> "MlflowClient":
-        """A client of the store, which is made where it is the one in ``folder`` and not there yet.
+        """Return a client of the store; create the database in ``folder`` if needed.
 
         Raises:
             NfbenchError: MLflow is not installed, or the store cannot be used or does not answer.
@@ -107,14 +107,14 @@ class Store:
 
     @property
     def is_server(self) -> bool:
-        """Whether the store answers by HTTP."""
+        """Whether the store is an HTTP server."""
         return self.given.startswith("http")
 
     def _greet(self) -> None:
-        """Asks a server for a little: MLflow reads all that it is sent, however much and however slowly.
+        """Send a small test request, because MLflow reads answers of any size and duration.
 
         Raises:
-            NfbenchError: it sends too much, or does not end in time; other errors are left to MLflow.
+            NfbenchError: the answer is too large or too slow; other errors are left to MLflow.
         """
         import requests
 
@@ -132,7 +132,7 @@ class Store:
             raise NfbenchError(f"MLflow store {self.title}: its answers do not end; {self._cure}")
 
     def _make(self) -> None:
-        """Creates the database under a temporary name, since an incomplete one can be neither used nor repaired."""
+        """Create the database under a temporary name, because an incomplete one cannot be used or repaired."""
         from mlflow import MlflowClient
 
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -142,26 +142,26 @@ class Store:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turns exceptions of MLflow, also those from malformed answers, into an error that names the store."""
+        """Convert MLflow's exceptions, including those from malformed answers, to an error that names the store."""
         try:
             yield
         except NfbenchError:
             raise
-        except Exception as error:  # of MLflow, requests, SQLAlchemy, Alembic, or of a parser of theirs
+        except Exception as error:  # from MLflow, requests, SQLAlchemy, Alembic or their parsers
             reason = _without_passwords(str(error)).strip().partition("\n")[0] or type(error).__name__
             raise NfbenchError(f"MLflow store {self.title}: {one_line(reason)}; {self._cure}") from error
 
     @property
     def _cure(self) -> str:
         if self.is_server:
-            return "nothing is lost: see that the server runs and is the one meant, and run the same command again"
+            return "nothing is lost: check that the server runs and the URI is right, then run the same command again"
         if self.given:
             return "set MLFLOW_TRACKING_URI to a server or database, or unset it for one below results_root"
-        return f"run the same command again; if that does not help, remove {self.folder}, which is made again"
+        return f"run the same command again; if that does not help, remove {self.folder}, which is rebuilt"
 
 
 class _LimitedClient:
-    """MLflow's client with a limit of time for each request: its own begins again with every byte of an answer."""
+    """MLflow's client with a total time limit per request; its own limit restarts with every byte received."""
 
     def __init__(self, client: "MlflowClient") -> None:
         self._client = client

@@ -1,4 +1,4 @@
-"""Maps hyperparameter studies in ``study.json`` to MLflow runs."""
+"""Conversion of hyperparameter studies in ``study.json`` to MLflow runs."""
 
 from collections import Counter
 from pathlib import Path
@@ -13,7 +13,7 @@ _STATUS: dict[State, Status] = {"complete": "FINISHED", "pruned": "KILLED", "fai
 
 
 def study_entry(path: Path) -> Entry:
-    """The entry of a study, with its trials nested in it."""
+    """Build the entry of a study, with its trials nested in it."""
     study = read_study(path)
     described, cell = study.study, study.study.cell
     digest = digest_of(study.model_dump_json())
@@ -70,7 +70,7 @@ def _trial_entry(trial: TrialRecord, study: StudyRecord, where: str, digest: str
 
 
 def _made(provenance: dict[str, Any]) -> dict[str, str]:
-    """Provenance as tags, with the commit where MLflow looks for it."""
+    """Provenance as tags; the commit has the tag that MLflow reads."""
     tags = as_texts(provenance, "provenance.")
     commit = provenance.get("commit")
     return {**tags, **({"mlflow.source.git.commit": commit} if commit else {})}

@@ -1,1 +1,1 @@
-"""Training: a loop with fixed epochs that survives being killed."""
+"""Training: a loop with a fixed number of epochs that resumes after a kill."""

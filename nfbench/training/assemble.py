@@ -1,4 +1,4 @@
-"""Training images of a variant: normal images, augmented or replaced by pseudo-anomalies, and joined by real ones."""
+"""Training images of a variant: normal images, or pseudo-anomalies in their place, and real anomalies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,21 +31,21 @@ _NEAREST = Image.Resampling.NEAREST
 
 @dataclass
 class Images:
-    """Everything that a training may read of one category.
+    """The inputs of a training from one category.
 
     Attributes:
         entries: the category's manifest.
-        features: cached features of the view ``train``: of the normal training images, then of those of validation,
-            which no training reads.
-        anomalies: the variant's configuration of anomalies for training.
-        pseudo: cached views of pseudo-anomalies, where ``anomalies`` asks for them.
-        test: cached features of the test images, where ``anomalies`` asks for real ones.
-        seed: number of the seed, which chooses the real anomalies.
-        real: the real anomalies that were chosen.
-        generator: makes the pseudo-anomalies, if any.
+        features: cached features of the view ``train``: the normal training images first, then the validation images,
+            which training does not read.
+        anomalies: the variant's configuration of training anomalies; None for none.
+        pseudo: cached views of pseudo-anomalies; required if ``anomalies`` caches them.
+        test: cached features of the test images; required if ``anomalies`` uses real anomalies.
+        seed: number of the seed; it determines which real anomalies are chosen.
+        real: the chosen real anomalies.
+        generator: generator of the pseudo-anomalies; None without them.
 
     Raises:
-        NfbenchError: cached features are missing, or are those of another view, seed or category.
+        NfbenchError: cached features are missing, or belong to another view, seed or category.
     """
 
     entries: Sequence[Entry]
@@ -93,27 +93,27 @@ class Images:
     def _check_cache(self, key: str, cache: FeatureCache | None, view: str, entries: Sequence[Entry]) -> None:
         """Check that features have the expected view, seed and category."""
         if cache is None:
-            raise NfbenchError(f"these anomalies are read from a cache: '{key}' is missing, the view '{view}'")
+            raise NfbenchError(f"'{key}' is missing: the variant's anomalies need cached features of the view '{view}'")
         cache.require_same_source(self.features.meta, self.features.path)
         if (cache.meta.view, cache.meta.images_sha256) != (view, images_hash(entries)):
             raise NfbenchError(
-                f"'{key}' {cache.path}: holds the view '{cache.meta.view}', or other images, where the view "
-                f"'{view}' of this category and seed is needed"
+                f"'{key}' {cache.path} holds the view '{cache.meta.view}' or other images; expected the view '{view}' "
+                "of this category and seed"
             )
 
 
 def assemble(method: Method, images: Sequence[Images], seed: int, device: torch.device) -> TrainingData:
-    """Training data of a method.
+    """Assemble the training data of a method.
 
     Args:
-        method: says in its settings and properties what it takes.
-        images: what there is of each category, in the order of the classes' numbers.
-        seed: decides split, order and random draws.
-        device: where batches are wanted.
+        method: its settings and properties determine which data it takes.
+        images: inputs from each category, ordered by class number.
+        seed: determines the split, the order and the random draws.
+        device: device of the batches.
 
     Raises:
-        NfbenchError: the method takes no anomalies, or needs some, or needs the image beside the features; or the mask
-            of a real anomaly is empty at the input's size; or the categories' features do not match.
+        NfbenchError: the method does not take anomalies, needs some, or needs another backbone; the mask of a real
+            anomaly is empty at the input size; or the features of the categories do not match.
     """
     for one in images:
         _check(method, one)
@@ -144,7 +144,7 @@ def _check_split(data: TrainingData, images: Sequence[Images], val_fraction: flo
 
 
 def _features(method: Method, images: Sequence[Images]) -> CachedFeatures:
-    """Cached features of all categories, of several stacked, so that they need not fit in memory."""
+    """Cached features of all categories; several are stacked, so that they need not fit in memory."""
     found = [one.normal for one in images]
     if method.takes_class:
         found = [of_class(features, number) for number, features in enumerate(found)]
@@ -159,7 +159,7 @@ def _rotated_source(method: Method, images: Sequence[Images], device: torch.devi
 
 
 def rotation_of(method: Method) -> float:
-    """Degrees of random rotation of the training images, 0 for none."""
+    """Largest random rotation of the training images, in degrees; 0 for none."""
     return method.settings.online_rotation if isinstance(method.settings, TrainedSettings) else 0
 
 
@@ -169,25 +169,25 @@ def _check(method: Method, images: Images) -> None:
         raise NfbenchError(f"method '{method.title}' reads its features from the cache; set 'online_rotation: 0'")
     if images.anomalies and not method.takes_anomalies:
         raise NfbenchError(
-            f"method '{method.title}' with these settings learns nothing from 'anomalies' of its variant"
+            f"method '{method.title}' with these settings does not use 'anomalies'; remove them from its variant"
         )
     if method.needs_anomalies and not images.anomalies:
         raise NfbenchError(
-            f"method '{method.title}' with these settings learns from anomalies; give its variant 'anomalies', such as "
+            f"method '{method.title}' with these settings needs anomalies; give its variant 'anomalies', such as "
             "{generator: blend}"
         )
     if images.anomalies and images.anomalies.generator:
         if rotation_of(method):
-            raise NfbenchError("'online_rotation' of the settings and a 'generator' of anomalies exclude each other")
+            raise NfbenchError("'online_rotation' and a 'generator' of anomalies cannot be combined; remove one")
         if method.settings.val_fraction:
             raise NfbenchError(
-                "pseudo-anomalies are made of all normal training images, so that none can be held out; set the "
-                f"variant's 'val_fraction: 0' (now {method.settings.val_fraction:g})"
+                "pseudo-anomalies use all normal training images, so none can be held out; set the variant's "
+                f"'val_fraction: 0' (now {method.settings.val_fraction:g})"
             )
 
 
 def _pseudo_source(images: Sequence[Images], device: torch.device) -> Source:
-    """Source of pseudo-anomalies; each uses images of its own category."""
+    """Source of pseudo-anomalies; each is made from images of its own category."""
     caches = [one.pseudo for one in images if one.pseudo is not None]
     if not caches:  # they are made online
         generators = [one.generator for one in images if one.generator is not None]
@@ -208,8 +208,8 @@ def _real_source(images: Images, device: torch.device) -> CachedImages:
         mask = Image.fromarray(read_checked_mask(entry).astype(np.uint8) * 255).resize((side, side), _NEAREST)
         if mask.getbbox() is None:
             raise NfbenchError(
-                f"mask {entry.mask} marks no pixel at {side} x {side}; raise the backbone's 'input_size', or take "
-                "other anomalies by another seed"
+                f"mask {entry.mask} marks no pixel at {side} x {side}; raise the backbone's 'input_size', or use "
+                "another seed, which chooses other anomalies"
             )
         masks.append(np.array(mask))
     return CachedImages(required(images.test, "'test_features'").features[indices], device, np.stack(masks))

@@ -1,14 +1,14 @@
-"""Checkpoints, from which a killed training resumes, and the models kept for the selections.
+"""Checkpoints for resuming a killed training, and the models kept for the selections.
 
-The first lie in a side folder of the run that the workflow does not know, so that a failed or killed job does not lose
-them. They are keyed by the run's fingerprint: other settings, data or code start afresh.
+Checkpoints are stored in a side folder of the run that is not an output of the workflow, so a failed or killed job does
+not lose them. Their key is the fingerprint of the training: other settings, data or code start from the beginning.
 
-A cluster that loses sight of a machine starts its jobs a second time while the first copies go on. Both copies of a
-training may read and write the checkpoints, each of which is a whole one. The results come from the copy that ends
-first, all of them. This needs no lock, only that a file or a folder is renamed in one step, as POSIX and NFS have it.
+A cluster that loses contact with a machine may start a job again while its first copy still runs. Both copies of a
+training may read and write checkpoints, because each write is atomic. All results come from the copy that ends first.
+No lock is needed: a rename of a file or folder is atomic on POSIX file systems and NFS.
 
-Of trainings with other fingerprints, a run's folder belongs to the one that began last: a job that lost its Snakemake
-may still train with settings that were edited since. The others end with an error, at their next checkpoint.
+Among trainings with different fingerprints, the last one started owns the run's folder: a job that outlived its
+Snakemake process may still train with outdated settings. The others end with an error at their next checkpoint.
 """
 
 import logging
@@ -44,16 +44,16 @@ _UNDER_REMOVAL = retry(
     wait=wait_random(0, 0.01),
     reraise=True,
 )
-"""For what is written as another copy of the training, which has ended, removes the folder; it may also be gone when
-``mkdir`` looks at what it found there, which is then a ``FileExistsError``."""
+"""Retries a write while another copy of the training, which has ended, removes the folder. ``mkdir`` raises
+``FileExistsError`` if the folder vanishes between its attempt and its check."""
 
 
 class SideFolder:
     """Checkpoints and results of an unfinished training, ``<run>/.resume/<fingerprint>/``.
 
     Args:
-        run_folder: folder of the run, which has a ``training.json`` when the training is done.
-        fingerprint: hash of all that determines the training; ``training.json`` has it too.
+        run_folder: folder of the run; it contains ``training.json`` when the training is done.
+        fingerprint: hash of everything that determines the training; ``training.json`` contains it too.
     """
 
     def __init__(self, run_folder: Path, fingerprint: str) -> None:
@@ -66,16 +66,16 @@ class SideFolder:
 
     @_UNDER_REMOVAL
     def begin(self) -> None:
-        """Claims the run's folder; the run is not done, even if it was, or was killed as it published."""
+        """Claim the run's folder and mark the run as not done, even if it was done or was killed while publishing."""
         write_text(self._claim, self.fingerprint)
         (self.run / _MARKER).unlink(missing_ok=True)
         shutil.rmtree(self._finished, ignore_errors=True)
 
     @_UNDER_REMOVAL
     def save(self, state: dict[str, Any]) -> None:
-        """Write the state of a training after an epoch, and the models in ``state["kept"]`` that are new.
+        """Write the state of a training after an epoch, and the new models in ``state["kept"]``.
 
-        The checkpoint before it stays until the next one is written.
+        The previous checkpoint stays until the next one is written.
 
         Raises:
             NfbenchError: the disk is full, or another training has claimed the folder.
@@ -85,12 +85,12 @@ class SideFolder:
         for epoch, model in state["kept"].items():
             if not self._kept(epoch).exists():
                 self._write({"model": model}, self._kept(epoch))
-        with suppress(FileNotFoundError):  # it is the first, or another copy has moved it
+        with suppress(FileNotFoundError):  # this is the first checkpoint, or another copy has moved it
             self.path.replace(self._before)
         self._write({**state, "kept": list(state["kept"])}, self.path)
 
     def load(self) -> dict[str, Any] | None:
-        """The last state that is whole, on the CPU, None where there is none; damaged files are set aside."""
+        """Return the last undamaged state, on the CPU, or None; damaged files are renamed."""
         for path in (self.path, self._before):
             state = self._read(path)
             kept = {epoch: self._read(self._kept(epoch)) for epoch in state["kept"]} if state else {}
@@ -112,10 +112,10 @@ class SideFolder:
             return None
         except NfbenchError as error:
             aside = path.with_suffix(".damaged.pt")
-            with suppress(FileNotFoundError):  # another copy has set it aside
+            with suppress(FileNotFoundError):  # another copy has renamed it
                 path.replace(aside)
             _log.warning(
-                "%s; it is now %s, and the training continues from the checkpoint before it, or from the start",
+                "%s; renamed to %s; the training continues from the previous checkpoint, or from the start",
                 error,
                 aside.name,
             )
@@ -123,12 +123,12 @@ class SideFolder:
 
     @contextmanager
     def publish(self) -> Iterator[Path]:
-        """A folder for the results; when the block ends well, they move to the run's folder, ``training.json`` last.
+        """Yield a folder for the results; if the block succeeds, they move to the run's folder, ``training.json`` last.
 
-        Of several copies of a training, it is the results of the first that ends, and nothing of the others'.
+        If several copies of a training run, the results are those of the first that ends.
 
         Raises:
-            NfbenchError: another training of the run has begun meanwhile.
+            NfbenchError: another training of the run has started in the meantime.
         """
         self._require_claim()
         staged = self._stage()
@@ -136,7 +136,7 @@ class SideFolder:
             yield staged
             self._move(staged)
         except (OSError, NfbenchError):
-            if not self._is_done():  # else another copy has ended, and removed the folder before this one was done
+            if not self._is_done():  # else another copy has ended first and removed the folder
                 raise
         finally:
             shutil.rmtree(staged, ignore_errors=True)
@@ -148,24 +148,24 @@ class SideFolder:
         return Path(tempfile.mkdtemp(dir=self.folder))
 
     def _move(self, staged: Path) -> None:
-        """Lets the first copy that comes here put its files into the run's folder; a second one helps it."""
+        """Publish the files of the first copy that gets here; a second copy completes the move of the same files."""
         self._require_claim()
-        with suppress(OSError):  # a folder that is there, of the copy that was first, cannot be replaced
+        with suppress(OSError):  # the folder of the first copy exists and cannot be replaced
             staged.rename(self._finished)
         if self._is_done():
-            _log.warning("%s: another process has ended this training before; its results stay", self.run)
+            _log.warning("%s: another process has finished this training first; its results are kept", self.run)
             return
         for path in sorted(self._finished.iterdir(), key=lambda path: path.name == _MARKER):
             with suppress(FileNotFoundError):  # the other copy has moved it
                 os.replace(path, self.run / path.name)
         if not self._is_done():
-            raise NfbenchError(f"{self.run}: another process has restarted this training, and will end it")
+            raise NfbenchError(f"{self.run}: another process has restarted this training and will finish it")
 
     def _is_done(self) -> bool:
         return self._published() == self.fingerprint
 
     def _published(self) -> str | None:
-        """Fingerprint of the training whose results are in the run's folder, None without."""
+        """Fingerprint of the training whose results are in the run's folder; None if there are none."""
         try:
             return read_json(self.run / _MARKER)["fingerprint"]
         except (NfbenchError, TypeError, KeyError):
@@ -175,31 +175,31 @@ class SideFolder:
         """Stop a training if another one has claimed its folder, and remove its files.
 
         Raises:
-            NfbenchError: it has.
+            NfbenchError: another training has claimed the folder.
         """
         holder: str | None
         try:
             holder = self._claim.read_text()
-        except FileNotFoundError:  # no training is under way but this one's copies; one may have ended
+        except FileNotFoundError:  # only copies of this training run; one may have ended
             holder = self._published()
         if holder not in (None, self.fingerprint):
             shutil.rmtree(self.folder, ignore_errors=True)
             raise NfbenchError(
-                f"{self.run}: a training with other settings, images or code was started in this folder after this "
-                "one, which ends here without a result; if it is still the one you want, run it again"
+                f"{self.run}: a training with other settings, images or code was started in this folder later; this "
+                "one ends without a result; if you still want it, run it again"
             )
 
     def remove(self) -> None:
-        """Removes the side folder, and those of other fingerprints: the run is done."""
+        """Remove the side folders of all fingerprints, because the run is done."""
         shutil.rmtree(self.folder.parent, ignore_errors=True)
 
 
 class CheckpointPace:
-    """When the next checkpoint is due: writing takes at most 5 % of the time of a training.
+    """Decides when the next checkpoint is due, so that writing takes at most 5 % of the training time.
 
     Args:
-        seconds: shortest time between two checkpoints; with 0 each epoch has one, however long writing takes.
-        size: bytes of the first checkpoint, whose time is not known yet: 200 MB/s are assumed.
+        seconds: minimum time between two checkpoints; 0 writes one after each epoch, even if writing is slow.
+        size: bytes of the first checkpoint; its writing time is estimated at 200 MB/s.
     """
 
     def __init__(self, seconds: float, size: int) -> None:
@@ -216,7 +216,7 @@ class CheckpointPace:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Measures how long a checkpoint takes."""
+        """Measure the time of writing a checkpoint."""
         started = time.monotonic()
         yield
         self._last = time.monotonic()
@@ -234,7 +234,7 @@ def save_state(path: Path, state: Mapping[str, Tensor]) -> None:
     with atomic_path(path) as temporary:
         try:
             save_file(tensors, temporary)
-        except SafetensorError as error:  # it does not pass the operating system's error number on
+        except SafetensorError as error:  # it hides the operating system's error number
             raise NfbenchError(f"{path} cannot be written: {error}; is the disk full?") from error
 
 
@@ -267,11 +267,11 @@ def load_kept(path: Path) -> dict[int, dict[str, Tensor]]:
 
 
 def _load_torch(path: Path, fingerprint: str) -> dict[str, Any]:
-    """Reads the state of a training, with the checksums of its parts, which ``torch.load`` passes over.
+    """Read the state of a training and verify the checksums of its parts, which ``torch.load`` ignores.
 
     Raises:
-        FileNotFoundError: there is none.
-        NfbenchError: it is damaged, or is that of another training.
+        FileNotFoundError: the file does not exist.
+        NfbenchError: the file is damaged or belongs to another training.
     """
     with open(path, "rb") as file:
         try:
@@ -279,7 +279,7 @@ def _load_torch(path: Path, fingerprint: str) -> dict[str, Any]:
                 damaged = archive.testzip()
             file.seek(0)
             state = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # zipfile, zlib, pickle and torch raise a dozen kinds for damaged files
+        except Exception as error:  # zipfile, zlib, pickle and torch raise many types for damaged files
             raise NfbenchError(f"{path} is damaged ({str(error).splitlines()[0] if str(error) else 'cut'})") from error
     if damaged is not None:
         raise NfbenchError(f"{path} is damaged (its part {damaged} has another checksum)")
@@ -291,7 +291,7 @@ def _load_torch(path: Path, fingerprint: str) -> dict[str, Any]:
 def _save_torch(state: dict[str, Any], temporary: Path, path: Path) -> None:
     try:
         torch.save(state, temporary)
-    except RuntimeError as error:  # torch's zip writer does not pass the operating system's error number on
+    except RuntimeError as error:  # torch's zip writer hides the operating system's error number
         if not temporary.exists():
             raise FileNotFoundError(f"{temporary} was removed") from error
         raise NfbenchError(f"{path} cannot be written: {error}; is the disk full?") from error

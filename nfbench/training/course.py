@@ -34,9 +34,8 @@ class TrainingResult:
     Attributes:
         history: one row per epoch: ``epoch``, ``loss`` (for flows in nats per dimension), ``val_log_likelihood`` (nats
             per dimension, None without held-out images or likelihood), ``lr``, ``seconds``.
-        kept: states of the model by epoch; the last epoch is always among them, and shares memory with a model on the
-            CPU.
-        seconds: time spent in ``prepare`` and in all epochs, also before a kill.
+        kept: states of the model by epoch, always including the last one, which shares memory with a model on the CPU.
+        seconds: time spent in ``prepare`` and in all epochs, including time before a kill.
     """
 
     history: list[dict[str, float | None]]
@@ -55,15 +54,15 @@ def kept_epochs(epochs: int, checkpoints: int) -> list[int]:
 
 
 class Course:
-    """Training epoch by epoch, from the first epoch or from the last checkpoint.
+    """A training epoch by epoch, from the first epoch or from the last checkpoint.
 
     Args:
         method: model on its device.
         data: features.
         settings: number of epochs and of kept models, batch size.
-        side: where checkpoints go.
-        label: names the cell in messages and in the progress bar.
-        checkpoint_seconds: shortest time between two checkpoints; see ``CheckpointPace``.
+        side: folder of the checkpoints.
+        label: name of the cell in messages and in the progress bar.
+        checkpoint_seconds: minimum time between two checkpoints; see ``CheckpointPace``.
         on_kept: called whenever a model is kept.
 
     Attributes:
@@ -98,7 +97,7 @@ class Course:
         return state
 
     def epochs(self) -> Iterator[int]:
-        """Remaining epochs; each must call ``end``."""
+        """Yield the remaining epochs; the caller must call ``end`` for each."""
         size = 3 * sum(value.nbytes for value in self.method.state_dict().values())
         self._pace = CheckpointPace(self._seconds_between, size)
         numbers = progress(
@@ -117,9 +116,9 @@ class Course:
 
         Args:
             epoch: number of the epoch.
-            loss: mean over its steps, in the printed unit.
-            lr: learning rate of its last step.
-            state: further state to resume from; None for no checkpoints.
+            loss: mean over the epoch's steps, in the printed unit.
+            lr: learning rate of the epoch's last step.
+            state: returns further state needed to resume; None writes no checkpoints.
         """
         result, last = self.result, epoch == self.settings.epochs
         val = _val_log_likelihood(self.method, self.data, self.settings)
@@ -191,7 +190,7 @@ def prepare(method: Method, data: TrainingData) -> TrainingResult:
 
 
 def calibrated_state(method: Method, data: TrainingData, *, copied: bool) -> dict[str, Tensor]:
-    """The state on the CPU; not copied, it is that of the model itself where this is on the CPU."""
+    """The state on the CPU; if not copied, it shares memory with a model on the CPU."""
     method.eval()
     method.calibrate(data.passes)
     state = {name: value.detach().cpu() for name, value in method.state_dict().items()}

@@ -1,6 +1,6 @@
-"""Cross-fitting: scores of normal images by models that were not fitted to them, which thresholds are taken from.
+"""Cross-fitting: scores of normal images from models that were not fitted to them, for thresholds.
 
-For methods that are fitted, not trained: the scores of the images that they were fitted to are far too low.
+It is for methods that are fitted, not trained: their scores of the images that they were fitted to are far too low.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,18 +36,18 @@ def cross_fit(
     One model and the maps of one batch are in memory at a time.
 
     Args:
-        cell: all that is random follows from it, as for the training.
+        cell: determines all random choices, as in training.
         method: name of the method.
-        settings: of the method.
-        images: images of each class, in the order of the classes' numbers.
-        device: where to compute.
+        settings: settings of the method.
+        images: images of each class, ordered by class number.
+        device: device to compute on.
 
     Returns:
-        Scores by class; none where the settings hold out images by 'val_fraction' or ask for no folds, where all
-        classes have validation images, and for methods that are trained.
+        Scores by class; empty if the settings have a 'val_fraction' or no folds, if all classes have validation images,
+        or if the method is trained.
 
     Raises:
-        NfbenchError: too few images, a method whose scores a fold cannot give, or a score that is not finite.
+        NfbenchError: too few images, a method that cannot be cross-fitted, or a score that is not finite.
     """
     if not isinstance(settings, FittedSettings) or not settings.folds or settings.val_fraction:
         return []
@@ -72,13 +72,13 @@ def cross_fit(
 
 
 def _deal(images: Images, folds: int, seed: int) -> Tensor:
-    """Number of each normal image's fold, ``(N,)``; images of equal files share one."""
+    """Fold number of each normal image, ``(N,)``; copies of one image share a fold."""
     files = [entry.sha256 for entry in images.entries if entry.split == "train"]
     different = sorted(set(files))
     if len(different) < 2:
         raise NfbenchError(
-            f"{images.features.path}: 'folds' holds out normal training images in turn and needs 2 different ones, got "
-            f"{len(different)}; set 'folds: 0', or add images"
+            f"{images.features.path}: 'folds' needs at least 2 different normal training images, got {len(different)}; "
+            "set 'folds: 0', or add images"
         )
     generator = torch.Generator().manual_seed(derive_seed(seed, "folds"))
     shuffled = torch.randperm(len(different), generator=generator).tolist()
@@ -100,23 +100,23 @@ def _fit_without(model: Method, data: TrainingData, kept: Tensor, label: str) ->
         model.train().prepare(passes)
         model.eval().calibrate(passes)
     except NfbenchError as error:
-        raise NfbenchError(f"{label}: {error}; 'folds: 0' fits to all images alone") from error
+        raise NfbenchError(f"{label}: {error}; 'folds: 0' fits only one model, to all images") from error
 
 
 @torch.inference_mode()
 def _score(model: Method, data: TrainingData, rows: Tensor, first: int, scores: NormalScores) -> NormalScores:
-    """The scores with those of further images of the class that begins with the row ``first``."""
+    """Return ``scores`` extended by the images ``rows`` of the class that starts at row ``first``."""
     for batch, numbers in zip(data.ordered(rows), rows.split(BATCH), strict=True):
         found = model.score(batch)
         maps = None if found.maps is None else found.maps.float().cpu()
         if not all(torch.isfinite(part).all() for part in (found.images, maps) if part is not None):
-            raise NfbenchError(f"method '{model.title}': a score of a normal image that was held out is not finite")
+            raise NfbenchError(f"method '{model.title}': the score of a held-out normal image is not finite")
         scores = scores.add(numbers - first, found.images.float().cpu().numpy(), None if maps is None else maps.numpy())
     return scores
 
 
 def save_normal(path: Path, normal: Mapping[str, NormalScores]) -> None:
-    """Writes scores by class."""
+    """Write scores by class."""
     arrays = {f"{name}/{key}": array for name, scores in normal.items() for key, array in scores.arrays().items()}
     save_state(path, {name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
 

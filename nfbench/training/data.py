@@ -1,4 +1,4 @@
-"""Images of one run: split into training and held-out normal ones, joined by anomalies, and handed out in batches."""
+"""Training images of a run: normal images split into training and held-out ones, and anomalies, in batches."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -32,10 +32,10 @@ _DRAWS = 2**62
 
 
 class CachedImages(Source):
-    """Features of images as they are.
+    """Features of images, unchanged.
 
     Args:
-        features: of ``N`` images, or of rotated views of each.
+        features: features of ``N`` images, or of rotated views of each.
         device: where features are wanted.
         masks: ``(N, S, S)`` uint8, 255 where anomalous; None for normal images.
     """
@@ -49,18 +49,18 @@ class CachedImages(Source):
     def begin(
         self, indices: Tensor, draws: Tensor, pool: Executor
     ) -> Callable[[], tuple[Features[Tensor], Tensor | None]]:
-        """See ``Source``; nothing is random."""
+        """See ``Source``; this source draws nothing at random."""
         return _begin(self.features, self.masks, indices, self.device, pool)
 
 
 class CachedViews(Source):
-    """Features of one of ``K`` cached views of each image, which the draw chooses.
+    """Features of one of ``K`` cached views of each image, chosen at random.
 
     Args:
         features: ``(N, K, ...)`` each.
         masks: ``(N, K, S, S)`` uint8.
         device: where features are wanted.
-        resident: keep them in memory where they fit.
+        resident: keep the features in memory if they fit.
     """
 
     def __init__(
@@ -84,10 +84,10 @@ class CachedViews(Source):
 
 
 class JoinedSources(Source):
-    """Images of several sources in one row.
+    """Images of several sources as one source.
 
     Args:
-        sources: one after another.
+        sources: sources in order.
         device: where features are wanted.
     """
 
@@ -101,7 +101,7 @@ class JoinedSources(Source):
     def begin(
         self, indices: Tensor, draws: Tensor, pool: Executor
     ) -> Callable[[], tuple[Features[Tensor], Tensor | None]]:
-        """See ``Source``; source after source, for any order of ``indices``."""
+        """See ``Source``; images are read source by source, for any order of ``indices``."""
         begun = []
         for source, first, last in zip(self.sources, self.first, self.first[1:], strict=False):
             own = (indices >= first) & (indices < last)
@@ -124,16 +124,16 @@ class TrainingData:
 
     Args:
         features: cached features of the normal images; see ``CachedImages``.
-        val_fraction: share of images held out.
-        seed: decides the split, the order, and what is random in each image.
+        val_fraction: share of images to hold out.
+        seed: determines the split, the order and all random draws.
         device: where batches are wanted.
-        images: where the features of normal images in training batches come from, instead of ``features``.
-        anomalies: sources of images that join the normal ones in each epoch, and how often each of their images does.
+        images: source of the normal images in training batches; by default ``features``.
+        anomalies: sources of anomalous images, with the number of times that each image appears in an epoch.
 
-    What is stored as ``StackedArrays`` is read when it is needed, other features are kept in memory where they fit.
+    Features in ``StackedArrays`` are read on demand; other features are kept in memory if they fit.
 
     Raises:
-        NfbenchError: there is no image, or ``val_fraction`` leaves none to train on.
+        NfbenchError: there are no images, or ``val_fraction`` leaves none to train on.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class TrainingData:
         self.items = torch.cat([self.train, *joined])
 
     def batches(self, epoch: int, batch_size: int, drop_last: bool) -> Iterator[Batch]:
-        """Batches of one epoch in its own order, the next ones begun ahead; at least one, for any batch size."""
+        """Batches of an epoch in its own random order, read ahead; at least one, even if it is an incomplete one."""
         order = self.items[torch.randperm(len(self.items), generator=_generator(self.seed, "order", epoch))]
         draws = torch.randint(_DRAWS, (len(order),), generator=_generator(self.seed, "draws", epoch))
         size = min(batch_size, len(order))
@@ -169,7 +169,7 @@ class TrainingData:
 
     @property
     def passes(self) -> "Passes":
-        """Goes over the normal training images, from the cache."""
+        """Return passes over the cached features of the normal training images."""
         return Passes(self, self.train)
 
     def ordered(self, indices: Tensor, batch_size: int = BATCH) -> Iterator[Features[Tensor]]:
@@ -182,28 +182,28 @@ class TrainingData:
         return len(self.items) // size if drop_last else -(-len(self.items) // size)
 
     def generator(self, *names: object) -> torch.Generator:
-        """Draw the random numbers of one training step on the device; equal names give equal draws."""
+        """Return a generator on the device for one training step; equal names give equal draws."""
         return torch.Generator(self.device).manual_seed(derive_seed(self.seed, *names))
 
 
 @dataclass(frozen=True)
 class Passes:
-    """See ``nfbench.blocks.method.Passes``; over the normal images ``rows``, ``(N,)``."""
+    """Passes over the normal images ``rows``, ``(N,)``; see ``nfbench.blocks.method.Passes``."""
 
     data: TrainingData
     rows: Tensor
 
     def __call__(self) -> Iterator[Features[Tensor]]:
-        """All of them in order, batch by batch."""
+        """All images in order, batch by batch."""
         return self.data.ordered(self.rows)
 
     def shuffled(self, number: int, batch_size: int) -> Iterator[Features[Tensor]]:
-        """All of them in the order of this number."""
+        """All images in a random order that ``number`` determines."""
         drawn = torch.randperm(len(self.rows), generator=_generator(self.data.seed, "passes", number))
         return self.data.ordered(self.rows[drawn], batch_size)
 
     def generator(self, *names: object) -> torch.Generator:
-        """Random draws that follow from the training's seed and ``names``."""
+        """Generator seeded by the training's seed and ``names``."""
         return self.data.generator("passes", *names)
 
 
@@ -215,13 +215,13 @@ def split_rows(n_images: int, val_fraction: float, seed: int) -> tuple[Tensor, T
 
 
 def held_out_count(n_images: int, val_fraction: float) -> int:
-    """Number of normal training images to hold out: the share, rounded, but at least one unless it is 0.
+    """Number of normal training images to hold out: the rounded share, but at least one unless the share is 0.
 
     Raises:
-        NfbenchError: none would be left to train on.
+        NfbenchError: no image would be left to train on.
     """
     if not n_images:
-        raise NfbenchError("there is no normal training image; a training needs at least one")
+        raise NfbenchError("there are no normal training images; training needs at least one")
     n_val = max(1, round(val_fraction * n_images)) if val_fraction else 0
     if n_val >= n_images:
         raise NfbenchError(
@@ -240,7 +240,7 @@ def _resident(features: CachedFeatures, device: torch.device) -> CachedFeatures:
 def _begin(
     features: CachedFeatures, masks: StoredArray | None, rows: Tensor, device: torch.device, pool: Executor
 ) -> Callable[[], tuple[Features[Tensor], Tensor | None]]:
-    """Start to read features and masks of some rows."""
+    """Start reading the features and masks of some rows."""
     found = begin_batch(features, rows, device, pool)
     if masks is None:
         return lambda: (found(), None)

@@ -26,11 +26,11 @@ __all__ = ["Fitted", "fit", "initialization_of", "seed_of"]
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained model, in evaluation mode, and what it was trained on.
+    """A trained model, in evaluation mode, and its training data.
 
     Attributes:
-        initialization: seed of its initial weights.
-        side: its checkpoints, and where its results are published.
+        initialization: seed of the initial weights.
+        side: folder of its checkpoints, which also publishes its results.
     """
 
     model: Method
@@ -54,19 +54,19 @@ def fit(
     """Train the model of a cell; resume from a checkpoint of the same training in ``folder``.
 
     Args:
-        cell: all that is random follows from it.
+        cell: determines all random choices.
         method: name of the method.
-        settings: of the method.
-        images: what there is of each class, in the order of the classes' numbers.
-        device: where to compute.
-        folder: of the run, takes the side folder of checkpoints.
-        origin: hash of what else the training follows from: its spec, or the code alone, see
+        settings: settings of the method.
+        images: inputs from each class, ordered by class number.
+        device: device to compute on.
+        folder: folder of the run; it will contain the side folder of checkpoints.
+        origin: hash of everything else that determines the training: its spec, or only the code; see
             ``nfbench.plan.job.code_of``.
-        checkpoint_seconds: shortest time between two checkpoints; see ``CheckpointPace``.
+        checkpoint_seconds: minimum time between two checkpoints; see ``CheckpointPace``.
         on_kept: see ``train``.
 
     Raises:
-        NfbenchError: method and data do not match, the training was lost, or it does not fit the memory.
+        NfbenchError: method and data do not match, the training diverged, or it ran out of memory.
     """
     cache, seed = images[0].features, seed_of(cell)
     initialization = initialization_of(seed)
@@ -99,7 +99,7 @@ def initialization_of(seed: int) -> int:
 
 
 def _fingerprint(cell: Cell, settings: MethodSettings, images: Sequence[Images], origin: str) -> str:
-    """Of all that determines a training: a checkpoint of another fingerprint is not resumed."""
+    """Hash of everything that determines a training; only checkpoints with the same fingerprint are resumed."""
     anomalies = images[0].anomalies
     caches = [used.meta.key for one in images for used in (one.features, one.pseudo, one.test) if used]
     masks = [entry.mask_sha256 for one in images for entry in one.real]

@@ -27,10 +27,10 @@ from nfbench.training.optimizer import Adam, OwnOptimizer
 __all__ = ["Diverged", "OnKept", "TrainingResult", "kept_epochs", "learning_rate", "train"]
 
 EXPLODED = 1e3
-"""Printed loss beyond which a training is lost; a working flow stays below 10 nats per dimension."""
+"""Printed loss above which a training counts as diverged; a working flow stays below 10 nats per dimension."""
 
 LOOK_EVERY = 64
-"""Steps between two looks at the losses; there is one more at the end of an epoch."""
+"""Number of steps between two checks of the losses; the end of an epoch has one more check."""
 
 _WARMUP_META_EPOCHS = 2
 _WARMUP_SHARE = 0.12
@@ -42,10 +42,10 @@ _ROUNDING = 1e-9
 def learning_rate(settings: TrainedSettings, progressed: float) -> float:
     """Learning rate after a share ``progressed`` in [0, 1) of all steps.
 
-    ``warmup_cosine`` is that of CFLOW-AD and its descendants: one value per meta-epoch ``e`` of ``E``, a cosine from
-    ``lr`` to ``lr / 1000``, and before it, in the first two, a line by step from ``lr / 10`` to the cosine at ``2``.
-    ``warmup_step`` is that of MSFlow: a line by epoch from ``lr / 10`` to ``lr`` in the first 12 % of the epochs, then
-    ``step``.
+    ``warmup_cosine`` is the schedule of CFLOW-AD and its descendants: a cosine from ``lr`` to ``lr / 1000`` with one
+    value per meta-epoch ``e`` of ``E``; in the first two meta-epochs, the rate instead rises linearly, step by step,
+    from ``lr / 10`` to the cosine's value at ``2``. ``warmup_step`` is the schedule of MSFlow: the rate rises linearly,
+    epoch by epoch, from ``lr / 10`` to ``lr`` in the first 12 % of the epochs; then ``step`` applies.
     """
 
     def cosine(share: float) -> float:
@@ -90,15 +90,15 @@ def train(
     Args:
         method: model on its device.
         data: features.
-        settings: epochs, batch size, optimizer; of a method that is only fitted, without these.
-        side: where checkpoints go; an unfinished training there is resumed, bit-equal on CPU.
-        label: names the cell in messages and in the progress bar.
-        checkpoint_seconds: shortest time between two checkpoints; see ``CheckpointPace``.
+        settings: settings of the method; a method without epochs is only prepared.
+        side: folder of the checkpoints; an unfinished training there is resumed, bit-equal on a CPU.
+        label: name of the cell in messages and in the progress bar.
+        checkpoint_seconds: minimum time between two checkpoints; see ``CheckpointPace``.
         on_kept: called whenever a model is kept; an exception ends the training.
 
     Raises:
         Diverged: the loss is not finite or has exploded; the last good checkpoint stays in the side folder.
-        NfbenchError: an epoch had nothing to learn from, or there is nothing to compile.
+        NfbenchError: an epoch had no loss to minimize, or there is no module to compile.
     """
     if not isinstance(settings, EpochSettings) or settings.epochs == 0:
         result = prepare(method, data)
@@ -128,22 +128,22 @@ def _optimizer(method: Method, settings: TrainedSettings) -> Adam | OwnOptimizer
 
 
 def _compile(method: Method) -> None:
-    """Compiles the modules that are trained, which every loss calls; the names of the state stay.
+    """Compile the trained modules, which every loss calls; names in the state dict stay the same.
 
     Raises:
-        NfbenchError: there is none.
+        NfbenchError: no module is trained.
     """
     parts = list(_trained_modules(method))
     if not parts:
-        raise NfbenchError(f"'compile: true': method '{method.title}' has no module that is trained; set it to false")
+        raise NfbenchError(f"method '{method.title}' has no trained module to compile; set 'compile: false'")
     if torch.are_deterministic_algorithms_enabled():
-        torch.use_deterministic_algorithms(True, warn_only=True)  # now of the compiler too, see 'pick_device'
+        torch.use_deterministic_algorithms(True, warn_only=True)  # again, for the compiler; see 'pick_device'
     for part in parts:
-        part.forward = torch.compile(part.forward)  # 'part.compile()' leaves torch's own modules as they are
+        part.forward = torch.compile(part.forward)  # 'part.compile()' does not compile torch's own modules
 
 
 def _trained_modules(module: nn.Module) -> Iterator[nn.Module]:
-    """The outermost modules with trained parameters that can be called; lists of modules cannot."""
+    """The outermost callable modules with trained parameters; lists of modules are not callable."""
     for child in module.children():
         if not any(parameter.requires_grad for parameter in child.parameters()):
             continue
@@ -155,14 +155,14 @@ def _trained_modules(module: nn.Module) -> Iterator[nn.Module]:
 
 @dataclass
 class _Losses:
-    """Losses of an epoch, in the printed unit, gathered on the device and looked at every ``LOOK_EVERY`` steps.
+    """Losses of an epoch, in the printed unit, collected on the device and checked every ``LOOK_EVERY`` steps.
 
-    To look at one waits until a GPU has done all the steps that are queued, and leaves it idle until the next ones are.
+    A check waits until a GPU has finished all queued steps, and leaves it idle until new ones are queued.
     """
 
     scale: float
     diverged: Callable[[int, float], Diverged]
-    """The error for a batch, by its number from 1, and its loss."""
+    """Build the error from the number of the batch, from 1, and its loss."""
     total: float = 0.0
     steps: int = 0
     _unseen: list[tuple[int, Tensor]] = field(default_factory=list)
@@ -174,12 +174,12 @@ class _Losses:
             self.look()
 
     def look(self) -> None:
-        """Adds up what was not seen before; raises ``Diverged`` for the first loss that is lost."""
+        """Add up the losses not yet checked; raise ``Diverged`` for the first diverged one."""
         unseen, self._unseen = self._unseen, []
         values = torch.stack([loss for _, loss in unseen]).double().tolist() if unseen else []
         for (batch, _), value in zip(unseen, values, strict=True):
             loss = value / self.scale
-            if not abs(loss) < EXPLODED:  # also when it is NaN
+            if not abs(loss) < EXPLODED:  # true for NaN too
                 raise self.diverged(batch, loss)
             self.total += loss
 
@@ -192,7 +192,7 @@ def _train_epoch(
     epoch: int,
     course: Course,
 ) -> tuple[float, float]:
-    """One pass over the training images; returns the mean loss in the printed unit and the last learning rate."""
+    """Pass over the training images once; return the mean loss in the printed unit and the last learning rate."""
 
     def diverged(batch: int, loss: float) -> Diverged:
         hint = f"try a lower 'lr' (now {settings.lr:g}) or set 'gradient_clip'"
@@ -205,14 +205,12 @@ def _train_epoch(
             for batch, loss in _steps(method, optimizer, data, settings, epoch, course.label):
                 losses.add(batch, loss)
     except Exception:
-        losses.look()  # a loss that is lost is the reason for errors of the steps after it
+        losses.look()  # a diverged loss may have caused the error of a later step
         raise
     losses.look()
     optimizer.catch_up()
     if not losses.steps:
-        raise NfbenchError(
-            f"{course.label}: epoch {epoch} had no batch that the method learns from; do all images show anomalies?"
-        )
+        raise NfbenchError(f"{course.label}: no batch of epoch {epoch} gave a loss; do all images show anomalies?")
     return losses.total / losses.steps, optimizer.lr
 
 
@@ -242,7 +240,7 @@ def _steps(
             optimizer.zero_grad()
             loss.backward()
             if settings.gradient_clip is not None:
-                limit = settings.gradient_clip * method.loss_scale  # it is stated for the printed loss
+                limit = settings.gradient_clip * method.loss_scale  # the limit refers to the printed loss
                 torch.nn.utils.clip_grad_norm_(optimizer.parameters, limit)
             optimizer.step()
             yield number + 1, loss

@@ -1,18 +1,20 @@
-"""Adam (Kingma and Ba, ICLR 2015) by torch's own functional form, and any optimizer of torch behind the same interface.
+"""Adam (Kingma and Ba, ICLR 2015) by torch's functional form, and any torch optimizer behind the same interface.
 
 ``torch.optim.Adam`` imports torch's compiler, which costs more than a second and 60 MB in every job; the function that
-it calls for the arithmetic does not. Steps are bit-equal to those of ``torch.optim.Adam(fused=True)``, which a test
-holds it to. No step waits for the device: learning rates are numbers, and step counts are tensors next to parameters.
+it calls for the arithmetic does not. Steps are bit-equal to those of ``torch.optim.Adam(fused=True)``, as a test
+checks. No step waits for the device: learning rates are numbers, and step counts are tensors on the parameters' device.
 
-Parameters at rest, which a step leaves without a gradient, stand still, as in torch since 2.0. With
-``ParameterGroup.used_by`` they move on as in torch 1, whose ``zero_grad`` left zeros: from their first gradient on,
-each step decays their moments and moves them by what remains of the first. Nothing reads them until their module is
-called again, so all ``k`` steps at rest are taken just before that, in one pass. After ``t`` others, step ``j`` is
+Parameters at rest, which have no gradient in a step, do not move, as in torch since 2.0. With
+``ParameterGroup.used_by`` they keep moving as in torch 1, whose ``zero_grad`` set gradients to zero: after their first
+gradient, each step decays their moments and moves them by the decayed first moment. They are not read until their
+module is called again, so all ``k`` steps at rest are taken just before that, in one pass. After ``t`` other steps,
+step ``j`` at rest is
 
     p -= lr * a_j * m / (s_j * sqrt(v) + eps),  a_j = b1^j / (1 - b1^(t+j)),  s_j = sqrt(b2^j / (1 - b2^(t+j)))
 
-and their sum ``lr * S * m / (sqrt(v) + eps * B / S)`` with ``S = sum(a_j / s_j)`` and ``B = sum(a_j / s_j^2)``, up to
-terms of second order in ``eps / sqrt(v)``. With weight decay, or without ``b1 < b2``, the steps are taken one by one.
+and their sum is ``lr * S * m / (sqrt(v) + eps * B / S)`` with ``S = sum(a_j / s_j)`` and ``B = sum(a_j / s_j^2)``, up
+to terms of second order in ``eps / sqrt(v)``. With weight decay, or without ``b1 < b2``, the steps are taken one by
+one.
 """
 
 import functools
@@ -35,9 +37,9 @@ class Adam:
     """Adam over groups of parameters; resumable.
 
     Args:
-        groups: what to optimize, each group by its own learning rate and weight decay.
-        lr: learning rate, may be changed between steps; groups take it times their factor.
-        betas: decay of the two moments.
+        groups: groups of parameters, each with its own learning rate factor and weight decay.
+        lr: learning rate; each group multiplies it by its factor. It may be changed between steps.
+        betas: decay rates of the two moments.
         eps: added to the root of the second moment.
     """
 
@@ -56,8 +58,8 @@ class Adam:
         self.first = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.second = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = [torch.zeros((), device=parameter.device) for parameter in self.parameters]
-        self._taken = [0] * len(self.parameters)  # the same numbers; to read those of a GPU takes time
-        self._resting = [0] * len(self.parameters)  # steps at rest that are still to be taken
+        self._taken = [0] * len(self.parameters)  # the same numbers; reading them from a GPU is slow
+        self._resting = [0] * len(self.parameters)  # pending steps at rest
         ends = list(itertools.accumulate(len(group.parameters) for group in self.groups))
         self._members = list(zip(self.groups, map(range, [0, *ends], ends), strict=False))
         self._hooks = [
@@ -78,13 +80,13 @@ class Adam:
         self._lr = value
 
     def zero_grad(self) -> None:
-        """Forgets the gradients."""
+        """Set all gradients to None."""
         for parameter in self.parameters:
             parameter.grad = None
 
     @torch.no_grad()
     def step(self) -> None:
-        """One step of the parameters that have a gradient; those at rest take theirs later, or none."""
+        """Update the parameters that have a gradient; those at rest move later or not at all."""
         for group, members in self._members:
             gradients = {index: grad for index in members if (grad := self.parameters[index].grad) is not None}
             self._step(group, list(gradients), list(gradients.values()))
@@ -92,12 +94,12 @@ class Adam:
                 self._resting[index] += index not in gradients and self._taken[index] > 0
 
     def catch_up(self) -> None:
-        """Take all steps at rest; called before parameters are read other than by a call of their module."""
+        """Take all pending steps at rest; call it before reading parameters without calling their module."""
         for group, members in self._members:
             self._catch_up(group, members)
 
     def close(self) -> None:
-        """Take all steps at rest, and stop observing the modules."""
+        """Take all pending steps at rest and remove the hooks from the modules."""
         self.catch_up()
         for hook in self._hooks:
             hook.remove()
@@ -119,7 +121,7 @@ class Adam:
             self._coast(indices, taken, count, group.lr_factor * self.lr)
 
     def _coast(self, chosen: list[int], taken: int, count: int, lr: float) -> None:
-        """Take ``count`` steps at rest after ``taken`` others in one pass; see the module's description."""
+        """Take ``count`` steps at rest after ``taken`` other steps in one pass; see the module's docstring."""
         beta1, beta2 = self.betas
         factor, eps_factor = _factors_at_rest(self.betas, taken, count)
         parameters, first, second, steps = self._pick(chosen)
@@ -134,7 +136,7 @@ class Adam:
             self._resting[index] = 0
 
     def _pick(self, chosen: Sequence[int]) -> list[list[Tensor]]:
-        """Parameters, first and second moments, and step counts of some parameters."""
+        """Return the chosen parameters, their first and second moments, and their step counts."""
         everything = (self.parameters, self.first, self.second, self.steps)
         return [[tensors[index] for index in chosen] for tensors in everything]
 
@@ -163,7 +165,7 @@ class Adam:
             self._taken[index] += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Moments and step counts, for a checkpoint; all steps at rest are taken."""
+        """Take all pending steps at rest; return moments and step counts for a checkpoint."""
         self.catch_up()
         return {"first": self.first, "second": self.second, "steps": self.steps}
 
@@ -177,7 +179,7 @@ class Adam:
 
 @functools.lru_cache(maxsize=64)
 def _factors_at_rest(betas: tuple[float, float], taken: int, count: int) -> tuple[float, float]:
-    """``S`` and ``B / S`` of the module's description, for ``count`` steps at rest after ``taken`` steps."""
+    """``S`` and ``B / S`` of the module's docstring, for ``count`` steps at rest after ``taken`` steps."""
     total = squared = 0.0
     for number in range(1, count + 1):
         scale = (betas[1] ** number / (1 - betas[1] ** (taken + number))) ** 0.5
@@ -190,10 +192,10 @@ def _factors_at_rest(betas: tuple[float, float], taken: int, count: int) -> tupl
 
 
 class OwnOptimizer:
-    """An optimizer of torch that a method brings, with the interface of ``Adam``.
+    """A method's own torch optimizer, with the interface of ``Adam``.
 
     Args:
-        optimizer: its groups keep the ratio of their learning rates to that of the first.
+        optimizer: the optimizer; its groups keep the ratios of their learning rates to the first group's.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
@@ -204,7 +206,7 @@ class OwnOptimizer:
         self._ratios = [group["lr"] / optimizer.param_groups[0]["lr"] for group in optimizer.param_groups]
 
     def catch_up(self) -> None:
-        """Does nothing: parameters at rest are the optimizer's own affair."""
+        """Do nothing: torch's optimizer treats parameters at rest in its own way."""
 
     close = catch_up
 

@@ -1,4 +1,4 @@
-"""The record of a training, ``training.json``: the part of the run record that is known by then."""
+"""The record of a training, ``training.json``: the part of the run record known after training."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ class AnomaliesRecord(Record):
     """Anomalous images that the method was trained with.
 
     Attributes:
-        generator: of pseudo-anomalies, None without.
-        views: cached variants of each image.
-        online: whether each was made when it was asked for.
-        repeats: number of times that each real anomaly, and a pseudo-anomaly made from it, came in an epoch.
-        real: anomalous test images that were learned from and not tested on.
+        generator: generator of pseudo-anomalies; None if none were used.
+        views: number of cached pseudo-anomalies per image.
+        online: whether pseudo-anomalies were made during training.
+        repeats: number of times that each real anomaly, and a pseudo-anomaly made from it, appeared in an epoch.
+        real: anomalous test images used for training and left out of the test.
     """
 
     generator: str | None
@@ -33,13 +33,14 @@ class SearchRecord(Record):
 
     Attributes:
         objective: ``log_likelihood``, ``validation`` or ``test``.
-        metric: that trials were judged by.
-        trial: number of the trial whose settings were taken, the best on the backbone, and its ``value``.
-        chosen: whether the backbone is the best of those searched.
-        settings: that were found.
-        trials: number of them by the state in which they ended.
-        seconds: of all trials.
-        validation: test images that trials were judged by and that were not tested on.
+        metric: metric that trials were compared by.
+        trial: number of the best trial on the backbone, whose settings are used.
+        value: its value of ``metric``.
+        chosen: whether this backbone is the best one of the search.
+        settings: the settings found.
+        trials: number of trials by their final state.
+        seconds: total time of all trials.
+        validation: test images used to compare trials and left out of the test.
     """
 
     objective: str
@@ -57,10 +58,10 @@ class ClassRecord(Record):
     """Training images of one class.
 
     Attributes:
-        key: of its cached features.
-        held_out: rows of these features that were held out.
-        n_validation: number of validation images, which are the last rows of these features.
-        pseudo_key, pseudo_seconds: of its cached pseudo-anomalies, None without.
+        key: key of its cached features.
+        held_out: held-out rows of these features.
+        n_validation: number of validation images, the last rows of these features.
+        pseudo_key, pseudo_seconds: key of its cached pseudo-anomalies and the time of making them; None without.
     """
 
     key: str
@@ -75,21 +76,21 @@ class TrainingRecord(Record):
 
     Attributes:
         spec: the spec of the stage.
-        extracted: specs of the features that it read.
-        study: spec of the search for its settings, if any.
+        extracted: specs of the features that were read.
+        study: spec of the search for the settings, if any.
         method_title: title of the method.
         settings: all settings of the method, defaults included.
         initialization: seed of the initial weights.
         parameters: trainable parameters by part, and ``total``.
-        epochs: passes over the training images; 0 where nothing is trained by gradient.
-        n_train, n_val: normal images that the model was trained on and that were held out, of all classes; those of
-            validation are in neither.
-        n_items: images of an epoch, with anomalies and their repeats.
-        classes: by name, in the order of their numbers.
+        epochs: passes over the training images; 0 if nothing is trained by gradient.
+        n_train, n_val: numbers of normal images trained on and held out, over all classes, without validation images.
+        n_items: number of images in an epoch, including anomalies and their repeats.
+        classes: classes by name, ordered by class number.
         features: description of the features of the first class.
-        seconds: ``train``, in the loop, ``cross_fit`` of methods that are, and ``train_stage``, of the whole stage.
-        peak_memory_mb: largest memory by kind.
-        fingerprint: hash of all that determines the training.
+        seconds: times of ``train``, the loop; ``cross_fit``, if the method is cross-fitted; and ``train_stage``, the
+            whole stage.
+        peak_memory_mb: peak memory by kind.
+        fingerprint: hash of everything that determines the training.
         written: the files next to the record.
     """
 

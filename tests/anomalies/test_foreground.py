@@ -1,4 +1,4 @@
-"""The foreground is the object, and everything where there is none."""
+"""The foreground is the object, or the whole image if there is no object."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Synthetic anomalies change an image where their mask says so, in the sizes asked for, and follow from their seed."""
+"""Synthetic anomalies change an image only at their mask, in the requested size, and depend only on the seed."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ def same(first: Synthetic, second: Synthetic) -> bool:
 
 
 def find_image(made: Synthetic, entries) -> np.ndarray:
-    """The normal image that equals the variant most often."""
+    """The normal image that equals the variant at the most pixels."""
     images = [square(entry, len(made.image)) for entry in entries]
     return max(images, key=lambda image: (image == made.image).mean())
 
@@ -110,7 +110,7 @@ OTHER_STATE = "import os, random, numpy; random.seed(os.urandom(8)); numpy.rando
 
 @pytest.mark.parametrize("name", NAMES)
 def test_processes_do_not_change_results(name, part, tmp_path, monkeypatch, capsys):
-    """A new process, whose own random state differs every time, makes what this one makes."""
+    """A new process, with another random state, makes the same variants as this one."""
     write_manifest(tmp_path / "manifest.csv", part)
     arguments = [name, str(tmp_path / "manifest.csv")]
     monkeypatch.setattr(sys, "argv", ["-c", *arguments])

@@ -1,4 +1,4 @@
-"""Real anomalies land in the foreground of normal images and never get lost without a word."""
+"""Real anomalies are pasted on the foreground of normal images and are never lost silently."""
 
 import subprocess
 import sys
@@ -54,7 +54,7 @@ def test_image_and_mask_move_together(seed):
 
 
 def test_operations_draw_independently(monkeypatch):
-    """Turn, flip and transposition, of even odds each: were they decided as one, half of all results would be none."""
+    """Rotation, flip and transposition are drawn separately; jointly, half of all results would have none of them."""
     operations = rpag._operations
     monkeypatch.setattr(rpag, "_operations", lambda library: operations(library)[:3])
     mask = block((64, 64), slice(4, 20), slice(6, 12))

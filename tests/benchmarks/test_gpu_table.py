@@ -1,4 +1,4 @@
-"""What a GPU and a rehearsal would show runs here in small, so that neither fails for the first time on a GPU."""
+"""The GPU table and its rehearsal run here at a small size, so that errors do not first appear on a GPU."""
 
 import re
 import subprocess

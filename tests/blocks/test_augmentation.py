@@ -1,4 +1,4 @@
-"""Random changes of batches of images: colours as strongly as said, and turns about the middle."""
+"""Random augmentation of batches: colour changes of the stated strength, and rotations about the centre."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Fitted normalizations: the same for features of any scale, and not blown up by channels that hardly change."""
+"""Fitted normalizations do not depend on the scale of features and do not amplify almost constant channels."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Pixels are those of the image for every normalization that a network takes."""
+"""Pixels equal those of the image for the normalization of every network."""
 
 import pytest
 import torch

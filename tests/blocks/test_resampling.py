@@ -1,4 +1,4 @@
-"""Maps are resampled on a GPU as torch does it, values and gradients."""
+"""Resampling on a GPU equals torch's, in values and gradients."""
 
 from functools import partial
 

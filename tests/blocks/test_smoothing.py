@@ -1,4 +1,4 @@
-"""The blur of maps is SciPy's, at the borders too."""
+"""The blur of maps equals SciPy's, including borders."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from nfbench.blocks.maps import smooth
     seed=st.integers(0, 99),
 )
 def test_smoothing_is_scipys(shape, sigma, seed):
-    """Of maps of any size, also of those that are smaller than the kernel."""
+    """For maps of any size, including maps smaller than the kernel."""
     maps = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     expected = torch.from_numpy(gaussian_filter(maps.numpy(), (0, sigma, sigma)))
     torch.testing.assert_close(smooth(maps, sigma), expected, rtol=0, atol=1e-12)
@@ -24,7 +24,7 @@ def test_smoothing_is_scipys(shape, sigma, seed):
 
 @pytest.mark.parametrize("size", [224, 256])
 def test_a_defect_at_the_border_stays_there(size):
-    """Mirrored without its border pixels, as torch pads by reflection, it would lose part of its weight."""
+    """With torch's reflection padding, which omits border pixels, the blur would lose part of its weight."""
     maps = torch.zeros(1, size, size)
     maps[0, 0, :] = 1
     blurred = smooth(maps, 4.0)

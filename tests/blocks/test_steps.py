@@ -92,7 +92,7 @@ def test_gradients_agree_with_finite_differences(shape, clamp_rule, permutation)
 @pytest.mark.parametrize("coupling", ["additive", "gin"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_volume_does_not_depend_on_the_input(shape, coupling):
-    """The log-determinant is that of the global scale, to the last bit, and 0 of a step that has none."""
+    """The log-determinant equals that of the global scale exactly, and is 0 for a step without scale."""
     step = make_step(shape, coupling=coupling)
     x, _ = make_input(shape, batch=5)
     (_, log_det), scale = step((x,)), 0.1 * torch.nn.functional.softplus(step.global_scale, beta=0.5)
@@ -124,7 +124,7 @@ def test_gin_has_log_scales_that_sum_to_0():
 
 @pytest.mark.parametrize(("rule", "slope"), [("outer", 1.9), ("inner", 1.0)])
 def test_clamp_rules_differ_in_their_slope_at_zero(rule, slope):
-    """s = clamp * tanh(r) rises by clamp near 0, s = clamp * tanh(r / clamp) by 1; both stay below clamp."""
+    """The slope at 0 is clamp for s = clamp * tanh(r) and 1 for s = clamp * tanh(r / clamp); both stay below clamp."""
     step = AllInOneStep([(2,)], subnet=fc_subnet(), clamp=1.9, clamp_rule=rule).double()
     for raw, expected in ((1e-4, slope * 1e-4), (1e4, 1.9)):
         last = step.subnet[-1]

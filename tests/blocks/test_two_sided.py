@@ -14,7 +14,7 @@ VECTORS = [[(6,)], [(5,)], [(2,)]]
 
 
 def make_flow(dims_in, kernels=(3, 1, 5), seed=0, **options):
-    """A flow in float64 whose nets are far from the start, with gamma not 0."""
+    """A flow in float64 whose nets are far from their initialization, with nonzero gamma."""
     if len(dims_in[0]) == 3:
         subnets = [cross_scale_subnet(len(dims_in), kernel, 6) for kernel in kernels]
     else:
@@ -104,7 +104,7 @@ def test_cross_scale_flow_starts_as_a_permutation(dims_in):
 
 
 def test_cross_scale_net_is_its_formula():
-    """Written out for three scales with nothing shared, and the sums from neighbours by hand."""
+    """Written out for three scales without shared code, with the sums from neighbours by hand."""
     net = cross_scale_subnet(3, 3, 4)(2, 5).double()
     x = make_input([(2, 8, 4), (2, 4, 2), (2, 2, 1)])
     with torch.no_grad():

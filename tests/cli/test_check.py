@@ -86,10 +86,10 @@ def test_an_unknown_device_is_no_choice():
 @pytest.mark.parametrize(
     ("method", "backbone", "message"),
     [
-        ("padim", "{name: image}", "'padim' on 'image@256': method 'PaDiM' reads levels, and its backbone has none"),
+        ("padim", "{name: image}", "'padim' on 'image@256': method 'PaDiM' reads levels, but its backbone has none"),
         ("ae_ssim", "{name: tf_efficientnet_lite0, image: true}", "method 'AE-SSIM' reads only the image; give it"),
         ("sanflow", "{name: tf_efficientnet_lite0}", "method 'SANFlow' needs 'image: true' in its backbone"),
-        ("fastflow", "{name: tf_efficientnet_lite0, image: true}", "method 'FastFlow' takes no 'image: true'"),
+        ("fastflow", "{name: tf_efficientnet_lite0, image: true}", "method 'FastFlow' does not use 'image: true'"),
     ],
 )
 def test_methods_and_backbones_that_do_not_go_together_are_named_before_the_first_job(

@@ -1,4 +1,4 @@
-"""The command line: what it prints, and one clear line for what a user gets wrong."""
+"""The command line: its output, and one clear line for each user error."""
 
 import json
 import re

@@ -20,7 +20,7 @@ def run(*arguments: object, **options) -> subprocess.CompletedProcess:
 
 
 def main(monkeypatch, capsys, *arguments) -> str:
-    """What a command that fails says, run in this process."""
+    """Return the error of a failing command, run in this process."""
     monkeypatch.setattr(sys, "argv", ["nfbench", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
         cli.main()

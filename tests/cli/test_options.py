@@ -1,4 +1,4 @@
-"""Options of commands: values are read by the road that settings in files take."""
+"""Options of commands are parsed like settings in files."""
 
 import pytest
 import yaml

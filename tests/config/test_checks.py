@@ -1,4 +1,4 @@
-"""Every name that the configuration and the experiments give is looked up; one line for each that is wrong."""
+"""Every name in the configuration and the experiments is checked; each wrong name gives one line."""
 
 import json
 import re
@@ -146,7 +146,7 @@ PLANS = [
         methods_table(
             published=TABLE_1, metrics=["pixel_auroc"], rows=[{"method": "v", "published": {"method": "PaDiM"}}]
         ),
-        "rows with method 'PaDiM' and metric 'pixel_auroc'; it takes one",
+        "rows with method 'PaDiM' and metric 'pixel_auroc'; expected one",
     ),
     (
         methods_table(
@@ -178,7 +178,7 @@ PLANS = [
         ),
         "has no 'ResNet8' there; did you mean 'ResNet18'?",
     ),
-    (backbones_table(rows=[{"backbone": LITE, "published": {"backbone": "x"}}]), "the table has no 'published'"),
+    (backbones_table(rows=[{"backbone": LITE, "published": {"backbone": "x"}}]), "the table needs 'published'"),
     ({"tables": {"t": {"kind": "settings", "title": "t", "metrics": ["image_ap"]}}}, "no runs in the setting unified"),
     (
         {"tables": {"t": {**COUNTED, "published": "uflow_table4"}}},

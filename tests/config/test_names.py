@@ -1,4 +1,4 @@
-"""Names: a closed alphabet, words that are taken, and what Snakemake makes of names that look like numbers."""
+"""Names: allowed characters, reserved words, and names that Snakemake would read as numbers."""
 
 import json
 import re

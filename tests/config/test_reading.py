@@ -1,4 +1,4 @@
-"""YAML as the configuration reads it: text stays text, and what is no mapping is named by one line."""
+"""YAML of the configuration: text stays text, and a value that is not a mapping gives one line."""
 
 import pytest
 

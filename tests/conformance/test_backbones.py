@@ -1,4 +1,4 @@
-"""Every backbone keeps its contract: levels, channels and strides are those of the built model."""
+"""Every backbone meets its contract: levels, channels and strides match the built model."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -21,7 +21,7 @@ OTHER_INPUT = {"vgg16_unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))}
 
 
 def networks(backbone: Backbone) -> tuple[Backbone, ...]:
-    """The networks that a backbone is made of; none where it has no levels."""
+    """The networks of a backbone; none without levels."""
     return backbone.parts or ((backbone,) if backbone.taps else ())
 
 
@@ -34,7 +34,7 @@ def some_sizes(backbone: Backbone) -> list[int]:
 
 @cache
 def without_values(name: str, levels: tuple[int, ...]) -> nn.Module:
-    """The model on the meta device, which computes shapes alone and holds nothing."""
+    """The model on the meta device, which computes only shapes and uses no memory."""
     with torch.device("meta"):
         return load_backbone(find_backbone(name), levels, "random")
 

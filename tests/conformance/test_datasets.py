@@ -1,4 +1,4 @@
-"""Every dataset keeps its contract; those with a miniature on it."""
+"""Every dataset meets its contract, on its miniature if it has one."""
 
 import pytest
 

@@ -31,7 +31,7 @@ def find(method):
 
 
 def shapes_for(method, name):
-    """What a method may take of a backbone: its own levels, or its coarsest one at several scales."""
+    """Shapes that a backbone can give a method: its levels, or its coarsest level at several scales."""
     backbone = find_backbone(name)
     if not find(method).takes_levels:
         return [[]]
@@ -43,7 +43,7 @@ def shapes_for(method, name):
 
 
 def describe(method, name):
-    """The method on the first of these shapes that it takes, None without; its messages are tested with it."""
+    """The method on the first shapes that it supports, or None; its error messages are tested with it."""
     side, settings = find_backbone(name).input_size, resolve_settings(method, backbone=name)
     if find(method).takes_network == "yes" or find(method).tiny.network:
         with suppress(NfbenchError):

@@ -1,4 +1,4 @@
-"""No method trains by an operation that a GPU cannot repeat, and few by those that are slow where it has to."""
+"""No method trains with operations that are not deterministic on a GPU, and few use slow deterministic ones."""
 
 import pytest
 import torch

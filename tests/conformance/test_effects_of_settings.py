@@ -61,7 +61,7 @@ GIVEN = {
 
 
 def other_value(name, key):
-    """A legal value of a setting that is not the tiny model's; None where there is no rule for one."""
+    """A valid value of a setting other than the tiny model's; None if there is no rule for one."""
     if key in OTHER:
         return OTHER[key] if OTHER[key] is None or is_legal(name, key, OTHER[key]) else None
     if key == "precision" and not any(isinstance(part, nn.Linear | nn.Conv2d) for part in build(name).modules()):

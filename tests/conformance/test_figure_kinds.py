@@ -1,4 +1,4 @@
-"""Every kind of figure keeps its contract: it is drawn from its example, and shows names as they are."""
+"""Every kind of figure meets its contract: it is drawn from its example and shows names literally."""
 
 import matplotlib as mpl
 import pytest
@@ -18,7 +18,7 @@ KINDS = plugin_names(FigureConfig.package)
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Runs that have all that a run can have, of methods whose titles look like formulas."""
+    """Runs with all possible outputs, of methods whose titles look like formulas."""
     folder = tmp_path_factory.mktemp("whole")
     return whole_runs(folder, ["fastflow"], ["bottle"], seeds=1, title=r" $\frac$ <b> {x} a_b^c")
 

@@ -1,4 +1,4 @@
-"""Every method keeps its contract, one-class and unified. A new method is held to this without an edit here."""
+"""Every method meets its contract, one-class and unified. New methods are tested without an edit here."""
 
 import copy
 import ctypes
@@ -38,7 +38,7 @@ SEES_THE_WHOLE_IMAGE = {"riad"}
 
 
 class WithoutMaps(Method):
-    """Stands for methods that score images alone: the distance of an image's mean features from the usual ones."""
+    """A method that only scores images: distance of the mean features from those in training."""
 
     title = "Without maps"
     localizes = False
@@ -70,7 +70,7 @@ def find(name):
 
 
 def settings_of(name, **overrides):
-    """Those of the method's tiny model, trained shortly if it is trained."""
+    """Scores of the method's tiny model, after a short training if it is trained."""
     if name in STUBS:
         return MethodSettings(val_fraction=0.0)
     own = resolve_settings(name)
@@ -111,7 +111,7 @@ def plus(features, offset, factor=1):
 
 
 def plant(features, rows=slice(None)):
-    """Makes the upper left corner of images anomalous: a quarter of the side, half of it on the coarsest level."""
+    """Make the upper left corner of images anomalous: a quarter of the side, half of it on the coarsest level."""
     for part in features.parts():
         if part is not features.classes:
             n = -(-part.shape[-1] // 4)
@@ -119,7 +119,7 @@ def plant(features, rows=slice(None)):
 
 
 def anomalous_views(method, number=0, count=N_TRAIN):
-    """For methods that learn from anomalies: each image as it is, and with an anomaly."""
+    """For methods that learn from anomalies: each image unchanged, and with an anomaly."""
     normal, anomalous = (features_of(method, count, 1, number) for _ in range(2))
     plant(anomalous)
     masks = np.zeros((count, 2, *method.map_size), np.uint8)
@@ -149,7 +149,7 @@ def fit_classes(name, folder, n_classes, seed=0, **overrides):
 
 
 def localize(method):
-    """Stands in for gradients with respect to images, where maps are made of those."""
+    """Replacement for gradients with respect to images, for methods whose maps are gradients."""
     return (lambda indices: torch.zeros(len(indices), *method.map_size)) if method.gradient_maps else None
 
 

@@ -1,4 +1,4 @@
-"""Every metric keeps its contract: direction, range, invariance, and what it is where it is undefined."""
+"""Every metric meets its contract: direction, range, invariance, and its value where it is undefined."""
 
 import math
 import warnings
@@ -67,7 +67,7 @@ def value(named, test):
 
 
 def test_names_are_unique_and_say_nothing_that_a_function_is_called():
-    """A module of a package hides what the package calls so."""
+    """A module of a package hides an attribute of the package with the same name."""
     assert len(known_metrics()) == sum(map(len, families().values()))
     assert not set(plugin_names(PACKAGE)) & set(nfbench.metrics.__all__)
 
@@ -136,7 +136,7 @@ def test_what_is_not_there_is_not_measured(named):
 
 @pytest.mark.parametrize("named", MEASURED, ids=NAMES)
 def test_it_says_whether_its_threshold_is_from_normal_images(named):
-    """With quiet ones all pixels are above it, with loud ones none is."""
+    """With low normal scores, all pixels are above the threshold; with high ones, none is."""
 
     def with_normal(level):
         test = scored_set(quality=0.3)
@@ -148,7 +148,7 @@ def test_it_says_whether_its_threshold_is_from_normal_images(named):
 
 @pytest.mark.parametrize("named", MEASURED, ids=NAMES)
 def test_what_it_needs_is_all_that_it_asks_for(named):
-    """Without masks and latents, those that need none give the same value."""
+    """Without masks and latents, metrics that do not need them give the same value."""
     test, bare = scored_set(quality=0.3), scored_set(quality=0.3)
     if not named.metric.needs_latents:
         bare._log_nfa = {}

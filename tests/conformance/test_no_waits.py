@@ -106,7 +106,7 @@ def train_watched(name, folder, watcher, monkeypatch):
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_steps_do_not_wait(name, tmp_path, monkeypatch):
-    """Nor does the loop, but for a look at the losses every few steps."""
+    """The loop does not wait either, except for its check of the losses every few steps."""
     monkeypatch.setattr(loop, "LOOK_EVERY", 4)
     waits = Waits()
     steps, n_batches = train_watched(name, tmp_path, waits, monkeypatch)

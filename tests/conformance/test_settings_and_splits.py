@@ -1,4 +1,4 @@
-"""For every method: 'compile' compiles what is trained or is refused, and a split never leaves nothing to train on."""
+"""For every method, 'compile' compiles the trained modules or is refused, and a split leaves images to train on."""
 
 import functools
 import math
@@ -24,7 +24,7 @@ BY_THE_LOOP = [name for name in TRAINED if isinstance(resolve_settings(name), Tr
 
 
 def with_fewest_levels(name):
-    """The tiny model with its last level alone, if the method takes one level."""
+    """The tiny model with only its last level, if the method takes one level."""
     tiny = find(name).tiny
     if tiny.network:
         return tiny
@@ -86,14 +86,14 @@ def test_a_training_that_is_killed_goes_on_with_equal_weights(name, tmp_path):
 @pytest.mark.parametrize("name", FITTED)
 @pytest.mark.parametrize("key", sorted(TrainedSettings.model_fields.keys() - MethodSettings.model_fields.keys()))
 def test_settings_of_training_are_refused_where_nothing_is_trained(name, key):
-    with pytest.raises(NfbenchError, match=rf"setting '{key}' of method '{name}' has no effect, since nothing is"):
+    with pytest.raises(NfbenchError, match=rf"setting '{key}' of method '{name}' has no effect, because nothing is"):
         resolve_settings(name, overrides={key: 1})
 
 
 @pytest.mark.parametrize("name", sorted(set(TRAINED) - set(BY_THE_LOOP)))
 @pytest.mark.parametrize("key", sorted(TrainedSettings.model_fields.keys() - EpochSettings.model_fields.keys()))
 def test_settings_of_the_loop_are_refused_where_another_one_trains(name, key):
-    with pytest.raises(NfbenchError, match=rf"setting '{key}' of method '{name}' has no effect, since its training is"):
+    with pytest.raises(NfbenchError, match=rf"setting '{key}' of method '{name}' has no effect, because the method"):
         resolve_settings(name, overrides={key: 1})
 
 
@@ -131,5 +131,5 @@ def test_a_split_that_leaves_nothing_to_train_on_is_refused(name, count, val_fra
 def test_the_number_of_held_out_images():
     assert [held_out_count(n, 0.1) for n in (2, 10, 14, 16, 100)] == [1, 1, 1, 2, 10]
     assert held_out_count(1, 0.0) == 0
-    with pytest.raises(NfbenchError, match="there is no normal training image"):
+    with pytest.raises(NfbenchError, match="there are no normal training images"):
         held_out_count(0, 0.0)

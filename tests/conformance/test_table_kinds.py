@@ -1,4 +1,4 @@
-"""Every kind of table keeps its contract: it is made from its example, escapes what it is given, and is found whole."""
+"""Every kind of table meets its contract: it is built from its example, escapes text, and is traced completely."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ HOSTILE = r" <b>5$_$ & \frac{1}{2} 100 % #1 {{ x }}"
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Results of runs that have all that a run can have, under titles that are code in HTML and LaTeX."""
+    """Results of runs with all possible outputs, with titles that are code in HTML and LaTeX."""
     folder = tmp_path_factory.mktemp("whole")
     results = aggregate(run.record for run in whole_runs(folder, title=HOSTILE))
     path = Paths(folder / "results").experiment("made_up", "results.parquet")
@@ -39,7 +39,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(params=KINDS)
 def spec(root, request):
-    """What the stage is told for the example of a kind, with a hostile title."""
+    """Spec of the stage for the example of a kind, with a hostile title."""
     example = TableConfig.of_kind(request.param).example
     table = TableConfig.model_validate({"kind": request.param, **example, "title": f"{example['title']}{HOSTILE}"})
     variants = {name: {"method": name} for name, _ in table.built}

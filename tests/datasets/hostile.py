@@ -1,4 +1,4 @@
-"""Made-up image files: modes by formats, orientations, palettes, alpha, damage; each with what is right to read."""
+"""Generated image files: modes by formats, orientations, palettes, alpha, damage; each with the expected pixels."""
 
 import io
 import struct
@@ -32,7 +32,7 @@ _ORIENTED = {
 
 @dataclass(frozen=True)
 class Case:
-    """A file by name and content; ``shown`` is the image ``(H, W, 3)`` to read, None where it is to be refused."""
+    """A file by name and content; ``shown`` is the expected image ``(H, W, 3)``, or None if it must be refused."""
 
     name: str
     content: bytes
@@ -57,7 +57,7 @@ def three(grey: np.ndarray) -> np.ndarray:
 
 
 def exact() -> Iterator[Case]:
-    """Files of the modes that are read, with what they show."""
+    """Files in the supported modes, with their expected pixels."""
     bits = GREY > 127
     opaque, half = np.full_like(GREY, 255), np.where(bits, 255, 100).astype(np.uint8)
     over_black = np.round(COLOUR * (half[..., None] / 255.0)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""A server on this machine that does what servers of datasets do, good and bad."""
+"""A local server that imitates servers of datasets, good and bad ones."""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Readers of the papers' datasets, on miniatures in their exact layouts: splits, masks and what can be wrong."""
+"""Readers of the papers' datasets on miniatures in their exact layouts: splits, masks and faults."""
 
 import csv
 import shutil
@@ -256,7 +256,7 @@ def test_rows_of_visa_sort_like_those_of_other_readers(tmp_path):
 
 @of("shanghaitech")
 def test_frames_and_masks_of_shanghaitech_follow_their_files(root, tmp_path):
-    """A video or array that is replaced is decoded again; what is made lies in the folder that the caller names."""
+    """A replaced video or array is decoded again; outputs are in the folder that the caller names."""
     work, reader = tmp_path / "work", find_dataset("shanghaitech")
     before = set(root.rglob("*"))
     first = reader.sampled(root, "01", 25, work)

@@ -1,4 +1,4 @@
-"""'nfbench data check': all faults, what is there, what is left out, and nothing written; for every reader."""
+"""'nfbench data check' reports all faults, counts and ignored files of every reader, and writes nothing."""
 
 import os
 import shutil

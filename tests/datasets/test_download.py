@@ -1,4 +1,4 @@
-"""Downloads from servers that do all that servers do, and what is left of each."""
+"""Downloads from servers with all kinds of behaviour, and the files that each leaves."""
 
 import hashlib
 import logging

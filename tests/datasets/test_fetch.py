@@ -1,4 +1,4 @@
-"""From a name to a folder: locks, records, kills, full disks, and archives that were downloaded by hand."""
+"""Download of a dataset by name: locks, records, kills, full disks, and archives downloaded by hand."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Archives made to do harm, or damaged: one line, nothing left, little memory and time; the next one is unpacked."""
+"""Malicious or damaged archives give one line, leave no files, and cost little memory and time."""
 
 import gzip
 import io
@@ -245,7 +245,7 @@ HOSTILE = {f"tar {name}": make for name, make in TARS.items()} | {f"zip {name}":
 
 
 def refused(archive: Path, folder: Path) -> str:
-    """What is said of an archive that is refused; checks that nothing is left and nothing was spent."""
+    """Return the error for a refused archive; check that no files are left and little memory and time was used."""
     started = time.monotonic()
     with pytest.raises(BadArchive) as raised:
         unpack(archive, folder / "out", LIMIT)
@@ -284,7 +284,7 @@ def test_hostile_archives_are_refused_in_one_line(tmp_path, name):
 
 @pytest.mark.parametrize("kind", [*KINDS, "zip"])
 def test_damaged_archives_are_refused_or_give_what_was_in_them(tmp_path, kind):
-    """Cut at 10 places, and one byte flipped at 20: an archive that is unpacked all the same has no other files."""
+    """Cut at 10 places, and one byte flipped at 20: an archive that still unpacks has the same files."""
     files = {f"folder/{n}": random.Random(n).randbytes(300) for n in range(4)}
     path = tmp_path / "whole"
     whole = (

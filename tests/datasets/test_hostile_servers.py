@@ -1,4 +1,4 @@
-"""Servers that answer with what HTTP does not foresee: each costs little time, and the next mirror has the file."""
+"""Servers that violate HTTP cost little time, and the next mirror provides the file."""
 
 import contextlib
 import hashlib
@@ -33,7 +33,7 @@ def headers(*lines: bytes, status: bytes = b"200 OK", body: bytes = b"abc") -> b
 
 
 def drip(head: bytes, piece: bytes, pause: float = 0.02) -> Callable[[socket.socket], None]:
-    """Sends a piece, waits, and so on for ever."""
+    """Send a piece, wait, and repeat forever."""
 
     def answer(connection: socket.socket) -> None:
         connection.sendall(head)

@@ -19,7 +19,7 @@ def written(tmp_path, case):
 
 
 def outcomes(path):
-    """What reading a file as an image and as a mask gives: a value, or the one line of a refusal."""
+    """Read a file as an image and as a mask; return values, or the one-line errors."""
     for read in (read_image, read_mask):
         try:
             found = read(path)

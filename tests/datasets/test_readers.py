@@ -1,4 +1,4 @@
-"""Reading datasets: counts, masks by stem, and an error that names the file for everything that is wrong."""
+"""Reading datasets: counts, masks by stem, and errors that name the file."""
 
 import shutil
 from collections import Counter
@@ -78,7 +78,7 @@ def test_missing_mask_is_named(image_folder):
 
 
 def test_mask_belongs_to_the_whole_stem(image_folder):
-    """A mask of 0011 is not one of 001."""
+    """A mask of image 0011 does not match image 001."""
     masks = image_folder / "part/ground_truth/dent"
     (masks / "001_mask.png").rename(masks / "0011_mask.png")
     with pytest.raises(NfbenchError, match=r"dent/001.jpg is anomalous but has no mask"):

@@ -1,4 +1,4 @@
-"""Tables of text: what is wrong with one is one line that names the file, for every table that a reader reads."""
+"""Text tables of readers: every fault is one line that names the file."""
 
 import pytest
 

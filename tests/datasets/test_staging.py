@@ -1,4 +1,4 @@
-"""Data that is made: it appears whole, whoever is killed or comes second."""
+"""Generated data appears completely or not at all, even if processes are killed or run twice."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Synthetic images: the same everywhere, with the defects where the masks say."""
+"""Synthetic images are the same on all machines, with defects exactly at the masks."""
 
 import hashlib
 

@@ -85,7 +85,7 @@ HOSTILE = {
 
 
 def encrypted(path: Path) -> Path:
-    """Sets the flag of encryption in both headers of the only file."""
+    """Set the flag of encryption in both headers of the only file."""
     content = bytearray(path.read_bytes())
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         content[content.index(signature) + offset] |= 1

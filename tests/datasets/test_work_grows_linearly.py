@@ -1,4 +1,4 @@
-"""Preparing and checking a dataset: twice the images, twice the work, counted in calls and not in seconds."""
+"""Preparing and checking a dataset of twice the images takes twice the work, counted in calls instead of seconds."""
 
 import sys
 

@@ -32,7 +32,7 @@ def entries(image_folder):
 
 @pytest.fixture
 def passes(monkeypatch):
-    """How many images the backbone was given in each pass, and in which thread."""
+    """Record the number of images in each pass of the backbone, and the thread."""
     seen = []
     load = forward.load_backbone
 
@@ -59,7 +59,7 @@ class Memory:
 
 @pytest.fixture
 def device(monkeypatch):
-    """Makes the CPU pass images as a GPU does; its memory takes any number of them until a test says otherwise."""
+    """Make the CPU pass images as a GPU does; its memory takes any number of them until a test says otherwise."""
     memory = Memory(10**6)
 
     def peak_of(_, work):

@@ -1,4 +1,4 @@
-"""Extraction and the cache: same values as the bare model, keyed, verified, whole or not at all."""
+"""Extraction and the cache: values equal the bare model's; caches are keyed, verified and written atomically."""
 
 import json
 import shutil

@@ -102,5 +102,5 @@ def test_its_jobs_are_planned_as_those_of_any_backbone(tmp_path, image_folder):
 
 
 def test_methods_that_read_levels_say_so(tmp_path):
-    with pytest.raises(NfbenchError, match="method 'PaDiM' reads levels, and its backbone has none"):
+    with pytest.raises(NfbenchError, match="method 'PaDiM' reads levels, but its backbone has none"):
         run_nfbench(tmp_path, "describe", "padim", "--backbone", "image")

@@ -1,4 +1,4 @@
-"""A key that is added to backbones: one field, and one place that gives it a meaning; the rest follows from these."""
+"""A new key of backbones needs one field and one place that implements it; the rest is automatic."""
 
 import json
 import os
@@ -28,7 +28,7 @@ MEANING = """
 
 @pytest.fixture
 def run(tmp_path, image_folder):
-    """Runs commands with a copy of the package in which backbones have two keys more."""
+    """Run commands with a copy of the package whose backbones have two more keys."""
     shutil.copytree(SOURCE, tmp_path / "nfbench", ignore=shutil.ignore_patterns("__pycache__"))
     for file, before, after in (
         ("config/backbone.py", '\n    @field_validator("levels", "scales")', FIELDS),

@@ -1,4 +1,4 @@
-"""Sets too large for one file or for any: shards that are resumed, and features that are computed when read."""
+"""Large sets: shards that are resumed, and features that are computed on access."""
 
 import errno
 import json
@@ -106,7 +106,7 @@ def test_a_part_has_the_values_of_its_rows_and_reads_no_other(entries, manifest,
 
 @pytest.mark.parametrize("online", [False, True])
 def test_a_view_without_images_is_cached(entries, manifest, whole, online, tmp_path):
-    """Normal images may be all that a category has."""
+    """A category may have only normal images."""
     write_manifest(tmp_path / "m.csv", entries)
     extract([], tmp_path / "meta.json", view="test", **({"online": tmp_path / "m.csv"} if online else {}))
     cache = FeatureCache(tmp_path / "meta.json")

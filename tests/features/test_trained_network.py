@@ -57,8 +57,8 @@ def test_the_network_starts_from_the_weights_of_the_recipe():
     [
         (Reads, {"name": "resnet18.tv_in1k", "frozen": False}, "does not train the backbone; remove 'frozen: false'"),
         (Reads, {"name": "resnet18.tv_in1k"}, "give it the backbone 'image'$"),
-        (Trains, {"name": "resnet18.tv_in1k"}, "trains the backbone itself; give it one with 'frozen: false'"),
-        (Trains, {"name": "image"}, "trains the backbone itself"),
+        (Trains, {"name": "resnet18.tv_in1k"}, "trains the backbone; give it a backbone with 'frozen: false'"),
+        (Trains, {"name": "image"}, "trains the backbone;"),
         (TrainsPerhaps, {"name": "resnet18.tv_in1k"}, "the backbone 'image', or set 'frozen: false'"),
     ],
 )

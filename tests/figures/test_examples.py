@@ -1,4 +1,4 @@
-"""Figures of examples: a map is drawn beside its own image, and nowhere where there is none."""
+"""Figures of examples draw each map next to its own image, and nothing for missing maps."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -45,7 +45,7 @@ def runs(tmp_path):
 
 
 def drawn(figure, rows, columns):
-    """Value in the middle of each picture, None where there is none."""
+    """Value in the middle of each picture; None without a picture."""
     axes = np.array(figure.axes).reshape(rows, -1)[:, columns]
     pictures = [[axis.get_images() for axis in row] for row in axes]
     return [[float(found[0].get_array()[128, 128]) if found else None for found in row] for row in pictures]
@@ -74,7 +74,7 @@ def test_detections_are_drawn_and_alarms_counted_at_each_nfa(runs):
 
 
 def test_variances_lie_beside_the_images_of_the_runs_that_predict_them(runs):
-    with pytest.raises(NfbenchError, match="needs a run that predicts variances, and there is none"):
+    with pytest.raises(NfbenchError, match="needs a run that predicts variances, but there is none"):
         VariancesFigure().draw(runs)
     variances = np.linspace(0.01, 2, 5)[:, None, None] * np.ones((1, 4, 4), dtype=np.float32)
     for run in runs[:1]:

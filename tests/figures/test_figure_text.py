@@ -1,4 +1,4 @@
-"""Text of figures: names and titles are shown as they are, never read as formulas."""
+"""Text of figures: names and titles are shown literally, never parsed as formulas."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Grids of panels: a run that is missing leaves its panel empty, and a figure that has nothing to show says so."""
+"""Grids of panels: missing runs leave empty panels, and a figure without data has a note."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Figures of representations draw the values that a run has kept, and refuse methods that have none."""
+"""Figures of representations draw the stored values and refuse methods without representations."""
 
 from types import SimpleNamespace
 
@@ -96,7 +96,7 @@ def test_points_have_the_colour_of_their_group(tmp_path):
     panels = [axis for axis in figure.axes if axis.axison]
     assert len(panels) == 4 + 2
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["normal", "anomalous", "anomalous, learned from"]
+    assert labels == ["normal", "anomalous", "anomalous, used for training"]
     for one, axis in zip([*found, *few], panels, strict=True):
         (dots,) = axis.collections
         colors = np.array([to_hex(color) for color in dots.get_facecolor()])

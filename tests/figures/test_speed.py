@@ -1,4 +1,4 @@
-"""The figure of speed: where points lie, what the labels say, and that they cover nothing."""
+"""The figure of speed: positions of points, texts of labels, and no overlaps."""
 
 from itertools import combinations
 from pathlib import Path

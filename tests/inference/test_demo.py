@@ -83,7 +83,7 @@ def picture(url):
 
 
 def until(browser, condition, seconds=30):
-    """Waits until a condition of the page holds."""
+    """Wait until a condition of the page holds."""
     ends = time.monotonic() + seconds
     while not browser.run(condition):
         assert time.monotonic() < ends, f"{condition}: {browser.run('document.body.innerText')}"

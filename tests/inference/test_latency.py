@@ -1,4 +1,4 @@
-"""How long an image takes: what is timed, for how long, and where it goes."""
+"""Latency: what is timed, for how long, and where it is stored."""
 
 import json
 

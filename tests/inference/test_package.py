@@ -56,7 +56,7 @@ def resealed(files, **changes):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_scores_elsewhere_are_those_of_the_evaluation_bit_for_bit(runs, method, tmp_path, monkeypatch):
-    """With the weights in the file, and without; without the results, and where no weights can be loaded."""
+    """With and without weights in the file, without the results, and where no weights can be loaded."""
     known = {row.image: np.float32(row.paper) for row in read_rows(ImageScore, runs.of(method))}
     asked = [Given(str((runs.folder / path).absolute()), "name.png") for path in known]
     (tmp_path / "elsewhere").mkdir()

@@ -1,4 +1,4 @@
-"""Predictions are those of the evaluation, beside any other images, and leave what they promise."""
+"""Predictions equal the evaluation's, for any batch of images, and write the documented files."""
 
 import csv
 import io
@@ -52,7 +52,7 @@ def images_of(runs, method):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_scores_are_those_of_the_evaluation_bit_for_bit(runs, method):
-    """In any order, beside others, alone, and with a file among them that is no image."""
+    """In any order, with other images, alone, and with a file that is not an image."""
     known = {row.image: np.float32(row.paper) for row in read_rows(ImageScore, runs.of(method))}
     broken = runs.folder / "broken.png"
     broken.write_bytes(b"no image")

@@ -26,7 +26,7 @@ def draw(n, shapes=SHAPES, seed=0):
 
 
 def fit(model, features, batch=4):
-    """Fits the model, and trains it for a while where it is trained by gradient."""
+    """Fit the model, and train it for a while where it is trained by gradient."""
     batches = [features[first : first + batch] for first in range(0, len(features), batch)]
     calls = []
     model.train().prepare(lambda: calls.append(1) or batches)

@@ -51,7 +51,7 @@ def images(side, count=7):
 
 
 def run(method, folder, stop=None, features=None):
-    """Trains; the error ``stop`` is raised when the model of the last epoch is kept."""
+    """Train; the error ``stop`` is raised when the model of the last epoch is kept."""
 
     def on_kept(_, epoch, __):
         if stop and epoch == method.settings.epochs:

@@ -79,10 +79,10 @@ def test_overlapping_patches_cover_the_image_and_are_averaged(side, stride):
 
 
 def test_images_smaller_than_a_patch_are_refused_by_name():
-    with pytest.raises(NfbenchError, match=r"'patch_size' of method 'ae_ssim' is 64, and images have 32 pixels"):
+    with pytest.raises(NfbenchError, match=r"'patch_size' of method 'ae_ssim' is 64, but images have 32 pixels"):
         build(32)
 
 
 def test_patches_that_leave_gaps_are_refused():
-    with pytest.raises(NfbenchError, match="'patch_stride' is 65 and leaves gaps between patches of 64 pixels"):
+    with pytest.raises(NfbenchError, match="'patch_stride' 65 leaves gaps between patches of 64 pixels"):
         resolve_settings("ae_ssim", overrides={**SMALL, "patch_stride": 65})

@@ -157,10 +157,10 @@ def test_each_row_is_a_choice_of_the_setting():
 @pytest.mark.parametrize(
     ("model", "overrides", "message"),
     [
-        ("padim", {"epochs": 2}, "'epochs' of model 'padim' is 1"),
+        ("padim", {"epochs": 2}, "'epochs' of model 'padim' must be 1"),
         ("draem", {"textures": None}, "model 'draem' needs 'textures', see peers"),
         ("stfpm", {"textures": "x"}, "model 'stfpm' takes no 'textures'"),
-        ("stfpm", {"lr": 0.1}, "setting 'lr' of method 'anomalib' has no effect, since its training is its own"),
+        ("stfpm", {"lr": 0.1}, "setting 'lr' of method 'anomalib' has no effect, because the method has its own"),
     ],
 )
 def test_settings_that_a_model_has_not_are_one_line(model, overrides, message):
@@ -171,20 +171,22 @@ def test_settings_that_a_model_has_not_are_one_line(model, overrides, message):
 
 def test_what_cannot_be_built_is_one_line(tmp_path):
     with pytest.raises(
-        NfbenchError, match=r"model 'stfpm' .* takes a backbone such as 'resnet18\.tv_in1k' with 'frozen"
+        NfbenchError, match=r"model 'stfpm' .* needs a backbone such as 'resnet18\.tv_in1k' with 'frozen"
     ):
         build_on(BackboneConfig(name="image", input_size=32), "anomalib", settings_of("stfpm"), 0)
-    with pytest.raises(NfbenchError, match="model 'draem' of method 'anomalib' takes the backbone 'image'"):
+    with pytest.raises(NfbenchError, match="model 'draem' of method 'anomalib' needs the backbone 'image'"):
         build_on(backbone_of("stfpm", 32), "anomalib", settings_of("draem"), 0)
-    with pytest.raises(NfbenchError, match=r"model 'uninet' .* takes the backbone 'wide_resnet50_2\.tv_in1k' only"):
+    with pytest.raises(NfbenchError, match=r"model 'uninet' .* only supports the backbone 'wide_resnet50_2\.tv_in1k'"):
         build_on(backbone_of("uninet", 32, "resnet18.tv_in1k"), "anomalib", settings_of("uninet"), 0)
-    with pytest.raises(NfbenchError, match="takes images of 128 pixels and more, not of 64; set 'input_size'"):
+    with pytest.raises(NfbenchError, match="needs images of at least 128 pixels, got 64; set 'input_size'"):
         build("supersimplenet", 64)
-    with pytest.raises(NfbenchError, match="'options' of anomalib's Stfpm: it has no 'steps'; it has layers"):
+    with pytest.raises(NfbenchError, match="'options' of anomalib's Stfpm: unknown 'steps'; known are layers"):
         build("stfpm", options={"steps": 3})
-    with pytest.raises(NfbenchError, match=r"takes more of the backbone 'resnet18\.tv_in1k' than its 'levels' leave"):
+    with pytest.raises(
+        NfbenchError, match=r"needs parts of the backbone 'resnet18\.tv_in1k' that its 'levels' exclude"
+    ):
         build_on(backbone_of("stfpm", 32, levels=(1, 2)), "anomalib", settings_of("stfpm"), 0)
-    with pytest.raises(NfbenchError, match=r"setting 'textures' of anomalib's Draem: .* is no folder with images"):
+    with pytest.raises(NfbenchError, match=r"setting 'textures' of anomalib's Draem: .* is not a folder with images"):
         build("draem", textures=str(tmp_path))
 
 

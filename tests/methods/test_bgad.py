@@ -1,4 +1,4 @@
-"""BGAD and NFAD: boundary, focal weights, semi-push-pull, and which batches teach what."""
+"""BGAD and NFAD: boundary, focal weights, semi-push-pull, and the losses of each kind of batch."""
 
 import math
 

@@ -44,7 +44,7 @@ def models(request):
 
 
 class Fixed(torch.nn.Module):
-    """An encoder that has its features already; a network of random weights would make all of them alike."""
+    """An encoder with given features; a network with random weights would make them almost equal."""
 
     def __init__(self, features):
         super().__init__()
@@ -55,7 +55,7 @@ class Fixed(torch.nn.Module):
 
 
 def carry_over(step, block):
-    """Gives our step the peer's weights, with scale and offset away from 1 and 0, and the peer our permutation."""
+    """Give our step the peer's weights, with scale and offset away from 1 and 0, and the peer our permutation."""
     block.global_scale.add_(0.3 * torch.randn_like(block.global_scale))
     block.global_offset.add_(0.3 * torch.randn_like(block.global_offset))
     step.global_scale.copy_(block.global_scale)

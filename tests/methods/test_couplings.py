@@ -68,7 +68,7 @@ def test_parameters_of_additive_flows(name, backbone, size, count):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_normalization_that_is_not_fitted_is_refused(name):
     default = resolve_settings(name).normalization
-    with pytest.raises(NfbenchError, match="needs a normalization that is fitted"):
+    with pytest.raises(NfbenchError, match="needs a fitted normalization"):
         resolve_settings(name, overrides={"coupling": "additive", "normalization": default})
 
 

@@ -70,9 +70,7 @@ def test_any_number_of_scales_and_channels(scales, channels):
     ids=str,
 )
 def test_what_are_not_scales_is_refused(shapes):
-    with pytest.raises(
-        NfbenchError, match=r"each half the size .* got \d+x\d+x\d+.* scales: \[1, 2, 4\] and one level"
-    ):
+    with pytest.raises(NfbenchError, match=r"each half the size .* got \d+x\d+x\d+.* scales: \[1, 2, 4\], one level"):
         build(shapes)
 
 

@@ -35,7 +35,7 @@ def peer(monkeypatch):
 
 @torch.no_grad()
 def carry_over(ours, peer):
-    """Gives our method the weights and permutations of the peer."""
+    """Give our method the weights and permutations of the peer."""
     permutes = [module for module in peer.modules() if isinstance(module, CSFLOW.ParallelPermute)]
     couplings = [module for module in peer.modules() if isinstance(module, CSFLOW.ParallelGlowCouplingLayer)]
     for step, permute, coupling in zip(ours.flow.steps, permutes, couplings, strict=True):

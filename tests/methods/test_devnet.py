@@ -79,7 +79,7 @@ def dotted(count, seed):
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_bright_dot_is_learned_from_few_images(sign):
-    """Also by a head whose outputs are negative, as their absolute values count."""
+    """Also with negative outputs of the head, because their absolute values count."""
     method = build()
     with torch.no_grad():
         method.head.weight.copy_(sign * method.head.weight.abs())

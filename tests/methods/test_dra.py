@@ -1,4 +1,4 @@
-"""DRA: the described number of parameters, what each head learns from, and what references do."""
+"""DRA: the described number of parameters, the training images of each head, and the effect of references."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""OCSVM: scores are scikit-learn's, far images score higher, and standardization makes the scale of features idle."""
+"""OCSVM: scores equal scikit-learn's, distant images score higher, and standardized features have no scale."""
 
 import numpy as np
 import pytest
@@ -122,7 +122,7 @@ def test_images_without_any_variance_have_no_covariance_but_neighbors():
     for density in ("ocsvm", "knn"):
         model = fit(build(density=density), train)
         assert (model.score(train.map(lambda level: level + 1)).images > model.score(train).images).all()
-    with pytest.raises(NfbenchError, match="all 20 training images have the same averages; add images, or set"):
+    with pytest.raises(NfbenchError, match="all 20 training images have equal averages; add images, or set"):
         fit(build(density="gaussian"), train)
 
 

@@ -87,5 +87,5 @@ def test_padim_channels():
 
 
 def test_padim_needs_two_images():
-    with pytest.raises(NfbenchError, match=r"PaDiM .* needs 2 or more, got 1"):
+    with pytest.raises(NfbenchError, match=r"PaDiM needs 2 or more training images .*, got 1"):
         fit(build("padim"), draw(1))

@@ -17,7 +17,7 @@ SHAPES = [LevelShape(64, 16, 16), LevelShape(128, 8, 8), LevelShape(256, 4, 4)]
 
 
 def carry_over(ours, peer_flow, peer_norms):
-    """Gives our method the peer's weights, and both some that are not the initial ones."""
+    """Give our method the peer's weights, and both some that are not the initial ones."""
     for norm, peer_norm in zip(ours.normalization, peer_norms, strict=True):
         torch.nn.init.normal_(peer_norm.weight, 1, 0.1)
         torch.nn.init.normal_(peer_norm.bias, 0, 0.1)

@@ -1,4 +1,4 @@
-"""What PatchCore, PaDiM and SimpleNet share: embeddings, a planted anomaly, states, faults."""
+"""Common behaviour of PatchCore, PaDiM and SimpleNet: embeddings, a planted anomaly, states, faults."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from tests.methods.patch_models import METHODS, SHAPES, build, draw, fit
 
 
 def pool_by_hand(values, dim):
-    """Averages over the windows [floor(i n / d), ceil((i + 1) n / d))."""
+    """Average over the windows [floor(i n / d), ceil((i + 1) n / d))."""
     n = values.shape[-1]
     windows = [values[..., i * n // dim : -(-(i + 1) * n // dim)].mean(-1) for i in range(dim)]
     return torch.stack(windows, dim=-1)

@@ -1,4 +1,4 @@
-"""Features of other scales, and channels that are constant in training: what methods that are not trained score."""
+"""Scores of untrained methods for features of other scales and for channels constant in training."""
 
 import numpy as np
 import pytest

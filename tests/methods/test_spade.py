@@ -121,7 +121,7 @@ def test_the_search_takes_bounded_memory(monkeypatch):
 
 
 def test_one_level_alone_is_refused():
-    with pytest.raises(NfbenchError, match="its backbone has one level; give it two 'levels' or more"):
+    with pytest.raises(NfbenchError, match="its backbone has one level; give it at least two 'levels'"):
         build(SHAPES[:1])
 
 

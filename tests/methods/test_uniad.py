@@ -81,7 +81,7 @@ def test_attention_starts_as_torch_starts_it():
 
 
 def test_a_layer_does_not_see_the_neighbors_of_a_position():
-    """But the position itself, which it adds to."""
+    """Except the position itself, to which attention adds its output."""
     torch.manual_seed(0)
     layer, mask = _EncoderLayer(16, 2, 24).double(), neighbor_mask(9, 9, 7)
     x = torch.randn(1, 81, 16, dtype=torch.double, requires_grad=True)
@@ -163,7 +163,7 @@ def test_an_image_scores_as_the_largest_mean_of_a_square():
 
 
 def test_a_neighborhood_that_leaves_nothing_is_refused():
-    with pytest.raises(NfbenchError, match="'neighborhood' of method 'uniad' is 9, and leaves positions of the 8 x 8"):
+    with pytest.raises(NfbenchError, match="'neighborhood' 9 of method 'uniad' excludes all positions of the 8 x 8"):
         build(neighborhood=9)
     for side in (0, 1, 7):
         assert build(neighborhood=side).score(draw(1)).maps.isfinite().all()
@@ -171,7 +171,10 @@ def test_a_neighborhood_that_leaves_nothing_is_refused():
 
 @pytest.mark.parametrize(
     ("overrides", "said"),
-    [({"heads": 3}, "'heads' is 3 and does not divide"), ({"neighborhood": 4}, "'neighborhood' is 4")],
+    [
+        ({"heads": 3}, "'heads' 3 does not divide"),
+        ({"neighborhood": 4}, "must be odd, or 0 for none; got 4"),
+    ],
 )
 def test_sizes_that_do_not_fit_are_refused(overrides, said):
     with pytest.raises(NfbenchError, match=said):

@@ -1,4 +1,4 @@
-"""What all metrics take: one table of kinds of input for every public function, and one of what each refuses."""
+"""Inputs of all metrics: one table of accepted inputs for every public function, and one of refused inputs."""
 
 import importlib
 import pkgutil

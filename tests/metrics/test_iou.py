@@ -76,7 +76,7 @@ def test_bounds_and_invariance(kind, seed, transform, aggregation):
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000), low=st.floats(-2, 2), step=st.floats(0, 2))
 def test_a_lower_threshold_detects_more(seed, low, step):
-    """More is detected, never less: where all that is detected is right, IoU cannot fall."""
+    """Detecting more pixels cannot lower the IoU while all detected pixels are anomalous."""
     maps, masks = make("gaussian", seed, n_images=2, size=16)
     inside = np.where(masks, maps, -10)
     assert miou(inside, masks, low) >= miou(inside, masks, low + step)

@@ -1,4 +1,4 @@
-"""A metric is one file: with it alone the metric is measured, printed, reported and searched by."""
+"""A metric is one file: it alone makes the metric measured, printed, reported and usable in searches."""
 
 import json
 import re

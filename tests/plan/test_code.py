@@ -1,4 +1,4 @@
-"""The code of a job: what is reached, and which edits change its hash, in a made-up package."""
+"""The code of a job: reached definitions, and edits that change its hash, in a synthetic package."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The code of the stages of nfbench: plug-ins change their own hash alone, and all that runs is reached."""
+"""The code of nfbench's stages: plug-ins change only their own hash, and all code that runs is covered."""
 
 import ast
 import inspect
@@ -140,7 +140,7 @@ METHODS_RUN = {
 
 
 def run_stage(stage, spec, least):
-    """Runs a stage of nfbench; all that it executes is part of its job's code."""
+    """Run a stage of nfbench; all that it executes is part of its job's code."""
     with Executed() as executed:
         stage(spec, **({"device": "cpu"} if "device" in inspect.signature(stage).parameters else {}))
     assert len(executed.names) >= least, sorted(executed.names)

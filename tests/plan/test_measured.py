@@ -1,4 +1,4 @@
-"""A new family of metrics leaves finished evaluations as they are, until a table asks for it; trainings always."""
+"""A new family of metrics repeats evaluations only if a table needs it, and never repeats trainings."""
 
 from dataclasses import replace
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Memory that jobs ask for: it covers the models of all experiments, and follows images and shapes."""
+"""Memory requests of jobs cover the models of all experiments and depend on images and shapes."""
 
 import math
 import subprocess

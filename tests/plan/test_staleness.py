@@ -216,7 +216,7 @@ def test_settings_remake_what_reads_them(smoke_jobs, experiments, config, replac
 
 @pytest.fixture
 def prepared(tmp_path: Path) -> Callable[[str, Path, str], Callable[[], PrepareSpec]]:
-    """Prepares a category; returns what gives the spec that the plan has for it now."""
+    """Prepare a category; return what gives the spec that the plan has for it now."""
 
     def prepare(reader: str, root: Path, category: str) -> Callable[[], PrepareSpec]:
         own = {"mine": {"dataset": reader, "root": str(root)}}

@@ -1,4 +1,4 @@
-"""What tests read from an opened report."""
+"""Helpers that read an opened report."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The report in a real browser: it opens without errors, sorts, filters, fits a phone, and runs nobody's script."""
+"""The report in a real browser: it opens without errors, sorts, filters, fits a phone, and runs no foreign script."""
 
 import json
 import re
@@ -61,7 +61,7 @@ def test_means_are_those_of_the_records(opened, page):
 
 @pytest.mark.parametrize(("value", "shown"), [(0.9765469946, "97.65"), (0.9525535337, "95.26")])
 def test_a_number_is_that_of_the_tables(value, shown):
-    """Rounded to three digits and then to two, these would be others."""
+    """Rounding first to three digits and then to two would change these values."""
     assert f"{printed(value, find_metric('pixel_auroc')):.2f}" == shown
 
 
@@ -220,7 +220,7 @@ def test_a_search_on_the_test_set_is_said_in_capitals(browser, searched):
     browser.open(searched)
     assert browser.errors == []
     text = browser.run("document.getElementById('leaderboard').innerText")
-    said = "ettings of tuned searched in each category, 30 trials, by pixel AUROC ON THE TEST SET ITSELF (optimistic)"
+    said = "tuned searched per category with 30 trials, judged by pixel AUROC ON THE TEST SET ITSELF (optimistic)"
     assert text.count(said) == 1
     assert "tuned on resnet18.tv_in1k@256 in 2 of 3 categories" in text
     assert "tuned on wide_resnet50_2.tv_in1k@256 in 1 of 3 categories" in text

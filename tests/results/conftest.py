@@ -1,4 +1,4 @@
-"""A finished experiment for tests of what is read from its results."""
+"""A finished experiment for tests that read its results."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Results of run records: what a run learned from, and files of older versions."""
+"""Aggregated results: images used for training, and files of older versions."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""What an evaluated run leaves, where sets of images are unusual."""
+"""Files of an evaluated run for unusual sets of images."""
 
 import csv
 

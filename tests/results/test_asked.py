@@ -1,4 +1,4 @@
-"""What was asked for is what counts: results of other settings, images or code do not, wherever they are read."""
+"""Results of other settings, images or code than requested are refused wherever they are read."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Every file that a stage writes, damaged in every way: refused by one line that names it, or a hole."""
+"""Every file of a stage, damaged in every way, is refused by one line that names it, or becomes a hole."""
 
 import json
 import shutil
@@ -116,7 +116,7 @@ DAMAGES = {
 
 
 def tried(read, plan):
-    """What a reader printed, or the message of its error; any other error than one of the user's is a failure."""
+    """Return a reader's output or its error message; errors that are not for the user fail the test."""
     try:
         return read(plan), ""
     except NfbenchError as error:

@@ -1,4 +1,4 @@
-"""What a plan says before anything runs is what is written afterwards."""
+"""Estimates before a run match the files that it writes."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The ledger: what became of each cell, by its record and logs; aggregation refuses holes and says what to do."""
+"""The ledger: status of each cell from its record and logs; aggregation refuses holes and says what to do."""
 
 import json
 import os
@@ -238,7 +238,7 @@ def test_status_estimates_the_rest_by_what_is_done(made):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"s\th:m:s\n{seconds + 60 * (cell.method == 'uflow')}\t0:00:00\n")
     stock = stock_of()
-    assert list(describe_progress(stock, made.paths))[-1].strip() == "nothing is left to do"
+    assert list(describe_progress(stock, made.paths))[-1].strip() == "all cells are done"
     uflow, fastflow = made.cells[0], made.cells[2]
     made.paths.run_record(uflow).unlink()  # trained: 75 s of scoring and 65 s of evaluation are left
     made.paths.run_record(fastflow).unlink()

@@ -1,4 +1,4 @@
-"""The jobs that cells wait for: a failed search, union, class or pseudo-anomaly is told from what was not started."""
+"""Jobs before a cell: a failed search, union, class or pseudo-anomaly is distinguished from one not started."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ UNION = {"joined": {"union": {"mvtec_ad": ["bottle"], "visa": ["pcb1"]}}}
 
 @pytest.fixture
 def write_experiment(tmp_path, monkeypatch):
-    """Writes an experiment ``e`` of one block, on features of ResNet-18."""
+    """Write an experiment ``e`` of one block, on features of ResNet-18."""
     monkeypatch.chdir(tmp_path)
 
     def write(method, variant=None, dataset="mvtec_ad", categories=("bottle",), setting="one-class"):
@@ -45,7 +45,7 @@ def search(write_experiment):
 
 
 def log(path, end="INFO finished", minutes=0, pid=1):
-    """Writes the log of a job whose last line is that many minutes old."""
+    """Write the log of a job whose last line is that many minutes old."""
     file = Path("results/logs") / f"{path}.log"
     file.parent.mkdir(parents=True, exist_ok=True)
     start = f"2026-01-01 00:00:00,000 INFO process {pid} on {socket.gethostname()}: nfbench x\n"
@@ -87,8 +87,8 @@ def test_a_search_waits_for_the_features_of_all_its_backbones(search):
 
 @pytest.mark.parametrize(
     ("job", "reason"),
-    [(f"create_study/{STUDY}", "its settings are not searched for yet"),
-     (f"search_hyperparameters/{STUDY}/worker0", "its search is not done yet"),
+    [(f"create_study/{STUDY}", "its search has not started yet"),
+     (f"search_hyperparameters/{STUDY}/worker0", "its search is not finished yet"),
      (f"summarize_study/{STUDY}", "not trained yet")],
 )  # fmt: skip
 def test_cells_between_two_jobs_of_a_search_are_missing(search, job, reason):

@@ -29,7 +29,7 @@ PART, OTHER = (Cell("one-class", "own", category, "tiny", TAG, 0) for category i
 
 
 def finish_tiny(folder: Path) -> Plan:
-    """Runs experiment 'tiny', and gathers 'half' of it; returns the plan, for work in ``folder``."""
+    """Run experiment 'tiny' and aggregate 'half' of it; return the plan, for work in ``folder``."""
     make_image_folder(folder / "images", "part")
     make_image_folder(folder / "images", "other", (40, 48))
     (folder / "workflow/experiments").mkdir(parents=True)

@@ -53,7 +53,7 @@ def build_tree(u2, channels, guard):
 
 
 def prune(node):
-    """Keeps the rarest component of every branch that ends in a leaf, of equally rare ones the innermost."""
+    """Keep the rarest component of every branch that ends in a leaf, of equally rare ones the innermost."""
     node.children = [prune(child) for child in node.children]
     if len(node.children) == 1 and not node.children[0].children:
         child = node.children[0]
@@ -65,7 +65,7 @@ def prune(node):
 
 
 def merge(node):
-    """Removes leaves below forks that are at least as rare as the rarest of them; says whether it did."""
+    """Remove leaves below forks that are at least as rare as the rarest of them; says whether it did."""
     below = [merge(child) for child in node.children]
     is_fork_of_leaves = len(node.children) > 1 and all(not child.children for child in node.children)
     if is_fork_of_leaves and node.log_pfa <= min(child.log_pfa for child in node.children):

@@ -1,4 +1,4 @@
-"""Maps by gradients: those of autograd, rotated back, and only of the weights that the features were made by."""
+"""Gradient maps equal autograd's, are rotated back, and require the weights behind the features."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A method that scores images and makes no maps goes through all stages: it has metrics of images alone."""
+"""A method without maps passes all stages and has only image metrics."""
 
 from contextlib import chdir
 

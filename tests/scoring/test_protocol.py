@@ -1,4 +1,4 @@
-"""What is scored in which order: images by themselves, and as published where that takes the whole test set."""
+"""Order of scoring: images independently, then as published if that needs the whole test set."""
 
 from types import SimpleNamespace
 

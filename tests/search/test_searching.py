@@ -75,7 +75,7 @@ def study_spec(extracted, study, method="padim", settings=None, code="", **optio
 
 
 def search(extracted, study, method="padim", settings=None, **options):
-    """Describes a study and searches it with one worker."""
+    """Describe a study and search it with one worker."""
     spec = study_spec(extracted, study, method, settings, **options)
     create_study(spec)
     search_hyperparameters(SearchSpec(study=spec), "cpu", 1)

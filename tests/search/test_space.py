@@ -1,4 +1,4 @@
-"""Spaces: of the methods, less what a variant fixes; errors that come before any trial."""
+"""Search spaces: the method's space without settings that a variant fixes; errors before any trial."""
 
 import pytest
 

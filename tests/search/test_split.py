@@ -1,4 +1,4 @@
-"""The images that trials are judged by; of a validation split a share of each kind, the same for everyone, not all."""
+"""Images that judge trials: a validation split has a share of each kind, the same for all, and never all images."""
 
 from collections import Counter
 

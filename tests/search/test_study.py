@@ -1,4 +1,4 @@
-"""Studies that several workers share: none of their trials is lost or counted twice, whoever is killed."""
+"""Studies shared by several workers lose no trial and count none twice, even if workers are killed."""
 
 import multiprocessing
 import os

@@ -57,7 +57,7 @@ ReturnToService=2
 
 
 def missing() -> str:
-    """Why Slurm cannot be started here; empty where it can."""
+    """Why Slurm cannot be started here; empty if it can."""
     if os.geteuid() != 0:
         return "a Slurm of our own needs root"
     absent = [name for name in PROGRAMS if not shutil.which(name)]
@@ -104,7 +104,7 @@ class Cluster:
         (folder / "slurm.conf").write_text("\n".join(lines) + "\n")
 
     def start(self) -> None:
-        """Starts all daemons and waits until all nodes are idle.
+        """Start all daemons and wait until all nodes are idle.
 
         Raises:
             RuntimeError: they are not after a minute; says what was logged.
@@ -125,15 +125,15 @@ class Cluster:
             raise RuntimeError(f"not all nodes of Slurm are up after a minute:\n{logs}")
 
     def start_node(self, node: str) -> None:
-        """Starts the daemon of a node."""
+        """Start the daemon of a node."""
         self._spawn(node, "-D", "-N", node, "-f", str(self.folder / "slurm.conf"), program="slurmd")
 
     def lose(self, node: str) -> None:
-        """Kills the daemon of a node; its jobs go on, unseen."""
+        """Kill the daemon of a node; its jobs continue unobserved."""
         self._daemons.pop(node).kill()
 
     def crash(self, node: str) -> None:
-        """Kills all that runs on a node at once, as a power cut does."""
+        """Kill everything on a node at once, like a power cut."""
         steps = [step for step in self._steps() if _runs_on(step, node)]
         jobs = [process for step in steps for process in _tree(step)]
         self.lose(node)
@@ -142,17 +142,17 @@ class Cluster:
                 process.kill()
 
     def idle(self) -> set[str]:
-        """Nodes that take jobs and have none."""
+        """Nodes that accept jobs and are idle."""
         return set(self.ask("sinfo", "-h", "-N", "-t", "idle", "-o", "%N").split())
 
     def finished(self) -> list[dict[str, str]]:
-        """What Slurm has recorded of each job that ended: ``JobId``, ``JobState``, ``NodeList`` and more."""
+        """Slurm's records of all ended jobs: ``JobId``, ``JobState``, ``NodeList`` and more."""
         path = self.folder / "jobs.txt"
         lines = path.read_text().splitlines() if path.exists() else []
         return [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in lines]
 
     def ask(self, *command: str) -> str:
-        """Prints of one of Slurm's commands; empty where it fails."""
+        """Output of a Slurm command; empty if it fails."""
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         return done.stdout
 
@@ -175,7 +175,7 @@ class Cluster:
         LINK.unlink(missing_ok=True)
 
     def _spawn(self, name: str, *arguments: str, program: str | None = None) -> None:
-        """Starts a daemon in the foreground, which ends with this process, even if this is killed."""
+        """Start a daemon in the foreground, which ends with this process, even if this is killed."""
         command = ["setpriv", "--pdeathsig", "TERM", program or name, *arguments]
         with open(self.folder / f"{name}.out.log", "w") as output:
             self._daemons[name] = subprocess.Popen(
@@ -205,7 +205,7 @@ def running(nodes: int = 2, memory_mb: int = 16_000) -> Iterator[Cluster]:
 
 
 def environment_of(process: psutil.Process) -> dict[str, str]:
-    """Environment of a process, empty where it is gone."""
+    """Environment of a process; empty if the process has ended."""
     with contextlib.suppress(psutil.Error):
         return process.environ()
     return {}
@@ -218,7 +218,7 @@ def _tree(process: psutil.Process) -> list[psutil.Process]:
 
 
 def _runs_on(step: psutil.Process, node: str) -> bool:
-    """Whether a step is of a node, which its children say and it does not."""
+    """Whether a step belongs to a node, as its child processes show."""
     return any(environment_of(child).get("SLURMD_NODENAME") == node for child in _tree(step))
 
 

@@ -24,7 +24,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def tell(request: pytest.FixtureRequest, cluster: Cluster) -> Callable[[int, int], None]:
-    """Adds a line to the summary: the jobs that Slurm ran since the test began, by how they ended; none may be lost."""
+    """Add a line to the summary: the jobs that Slurm ran since the test began, by how they ended; none may be lost."""
     before = len(cluster.finished())
 
     def line(expected: int, found: int) -> None:
@@ -43,7 +43,7 @@ def checkout(tmp_path: Path) -> Checkout:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Prints what became of the jobs."""
+    """Print how the jobs ended."""
     if lines := config.stash.get(_SUMMARY, []):
         terminalreporter.section("jobs of Slurm")
         for line in lines:

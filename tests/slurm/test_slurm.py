@@ -85,7 +85,7 @@ class Training:
 
 
 def pid_of(folder: Path, seed: int) -> int:
-    """Of the process that writes the log of a training; 0 before there is one."""
+    """ID of the process that writes the log of a training; 0 before it starts."""
     for path in folder.glob(f"results/logs/train_flow/*/*/*/*/*/seed{seed}.log"):
         if found := re.match(r"\S+ \S+ INFO process (\d+) on ", path.read_text(errors="replace")):
             return int(found[1])

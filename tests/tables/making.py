@@ -1,4 +1,4 @@
-"""Tables of made-up results."""
+"""Tables of synthetic results."""
 
 from collections.abc import Mapping
 

@@ -85,7 +85,7 @@ def test_rows_are_means_over_the_same_categories():
 
 def test_a_method_on_several_backbones_says_which():
     frame = pd.concat([runs(), runs().assign(backbone="b@64", value=0.5)])
-    with pytest.raises(NfbenchError, match=r"table 't': 'b' was run on resnet18.*, b@64; say which by 'backbone'"):
+    with pytest.raises(NfbenchError, match=r"table 't': 'b' was run on resnet18.*, b@64; choose one with 'backbone'"):
         make_table(CONFIG, frame)
     rows = [{"method": "a", "backbone": {"name": "b", "input_size": 64}, "published": {"variant": "SANFlow (Ours)"}}]
     rows[0]["published"]["dataset"] = "MVTec AD"
@@ -211,7 +211,7 @@ def test_methods_that_score_images_alone_are_named_below_a_table_of_maps(bench):
 
 
 def test_a_method_with_maps_keeps_its_column_where_it_lacks_the_metric(bench):
-    """Such as one without latents in a table of the Number of False Alarms."""
+    """For example, a method without latents in a table of the Number of False Alarms."""
     results = invented(bench, "uflow_table1")
     lacks = (results.variant_of == "padim") & (results.metric == "pixel_aupro")
     made = make_table(bench.experiment("uflow_table2").tables["uflow_table2"], results[~lacks])

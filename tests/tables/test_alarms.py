@@ -24,7 +24,7 @@ def test_images_of_all_categories_count_alike():
     assert share.mean == pytest.approx(100 * (1 + 6) / 2 / 80)
     assert share.std == pytest.approx(100 * np.std([1, 6], ddof=1) / 80)
     assert share_of_none.mean == 0
-    assert "of the normal test images of all categories together" in table.caption
+    assert "over the normal test images of all categories together" in table.caption
 
 
 def test_a_category_without_normal_images_counts_nothing():

@@ -57,7 +57,7 @@ def test_cells_are_means_over_categories_and_seeds():
 def test_caption_says_that_settings_were_searched_on_the_test_set():
     searched = runs().assign(search="test", search_metric="pixel_auroc", search_trials=30)
     caption = make_table(CONFIG, searched).caption
-    assert "Settings of SimpleNet searched in each category, 30 trials, by pixel AUROC ON THE TEST SET" in caption
+    assert "Settings of SimpleNet searched per category with 30 trials, judged by pixel AUROC ON THE TEST" in caption
     assert "searched" not in make_table(CONFIG, runs()).caption
 
 
@@ -98,7 +98,7 @@ def test_rows_are_means_over_the_same_categories():
     assert table.rows[1].cells[1].mean - table.rows[0].cells[1].mean == pytest.approx(1)
     assert "1 of 15 categories (bottle)" in table.caption
     frame = frame[(frame.backbone == WIDE) | (frame.category == "carpet")]
-    with pytest.raises(NfbenchError, match="table 't': its rows have no category in common"):
+    with pytest.raises(NfbenchError, match="table 't': the rows have no category in common"):
         make_table(CONFIG, frame)
 
 

@@ -1,4 +1,4 @@
-"""Settings never mix in a table, and captions say what was learned from."""
+"""Settings never mix in a table, and captions state the anomalies used for training."""
 
 import pandas as pd
 import pytest
@@ -41,13 +41,13 @@ def test_a_table_of_several_settings_says_which_it_shows(make):
     shown = make(frame, setting="few-anomaly")
     assert "BGAD" in " ".join([*(c.title for c in shown.columns), *(r.label for r in shown.rows), shown.caption])
     assert shown.rows[0].cells[0].n_seeds == 2
-    with pytest.raises(NfbenchError, match=r"table 't': no run is of its setting 'unified'; found: one-class, few"):
+    with pytest.raises(NfbenchError, match=r"table 't': no run has its setting 'unified'; found: one-class, few"):
         make(frame, setting="unified")
 
 
 def test_captions_say_what_was_learned_from(make):
     caption = make(few()).caption
-    assert "Setting few-anomaly: 10 real anomalies per category, chosen by seed, were learned from" in caption
+    assert "Setting few-anomaly: 10 real anomalies per category, chosen by seed, are used for training" in caption
     assert "left out of the test set, which thus differs by seed; not comparable with one-class rows" in caption
     assert "Trained with pseudo-anomalies: rpag (BGAD, 10 anomalies)." in caption
     plain = make(results()).caption
@@ -97,9 +97,15 @@ def test_a_method_is_published_under_another_name_or_on_several_backbones():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ({"bgad": "BGAD"}, r"'published_as' names no method of its runs, 'bgad'; did you mean 'bgad-10'\?"),
-        ({"bgad-10": "BGADD"}, r"of 'bgad-10' names no published method 'BGADD'; did you mean 'BGAD'\?"),
-        ({"bgad-10": {"resnet18.tv_in1k": "BGADD"}}, r"of 'bgad-10' names no published method 'BGADD'"),
+        ({"bgad": "BGAD"}, r"'published_as' has the method 'bgad', which has no runs; did you mean 'bgad-10'\?"),
+        (
+            {"bgad-10": "BGADD"},
+            r"unknown published method 'BGADD' in 'published_as' of 'bgad-10'; did you mean 'BGAD'\?",
+        ),
+        (
+            {"bgad-10": {"resnet18.tv_in1k": "BGADD"}},
+            r"unknown published method 'BGADD' in 'published_as' of 'bgad-10'",
+        ),
     ],
 )
 def test_names_that_are_not_there_are_errors(names, message):

@@ -1,4 +1,4 @@
-"""Every published value is in a table of an experiment, and the page that says so is what nfbench prints."""
+"""Every published value is in a table of an experiment, and the coverage page equals nfbench's output."""
 
 from pathlib import Path
 

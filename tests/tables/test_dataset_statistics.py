@@ -41,7 +41,7 @@ def test_the_run_that_left_out_the_fewest_images_is_taken():
     few = whole.assign(method="bgad", n_real=10, n_test=whole.n_test - 10)
     several = whole.assign(method="hgad", n_classes=15, n_train=3000)
     assert texts(make_table(TABLE, pd.concat([few, several, whole]))) == texts(make_table(TABLE, whole))
-    with pytest.raises(NfbenchError, match="no run is of one category of 'mvtec_ad' alone"):
+    with pytest.raises(NfbenchError, match="no run has a single category of 'mvtec_ad'"):
         make_table(TABLE, several)
 
 

@@ -97,8 +97,8 @@ def test_records_and_images_that_changed_since_are_named(made):
     made._write_run(made.cells[0])
     made.manifest("bottle").write_text("still another\n")
     text = explained("made_up_image_auroc", "bottle", "uflow")
-    assert text.count("THE RECORD NOW SAYS") == 1
-    assert text.count("THE FILE IS NOW ANOTHER ONE") == 2
+    assert text.count("THE RECORD NOW HAS") == 1
+    assert text.count("THE FILE HAS CHANGED") == 2
 
 
 @pytest.mark.parametrize(

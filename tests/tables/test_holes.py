@@ -1,4 +1,4 @@
-"""Marks of runs that are lacking: at the cells of their setting, category, method and backbone, and at no other."""
+"""Missing runs are marked at the cells of their setting, category, method and backbone, and nowhere else."""
 
 import pandas as pd
 

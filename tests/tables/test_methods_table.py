@@ -49,7 +49,7 @@ def test_latency_is_shown_where_it_was_measured():
     table = make_table(config, found)
     assert [cell.mean for cell in table.rows[0].cells[1:3]] == [40, 2.5]
     assert to_text(table).count("–") >= 4  # one batch of a, and all of b
-    assert "times of an image run from its file to its map" in table.caption.lower()
+    assert "times per image are from the file to the map" in table.caption.lower()
     assert config.shows_latency
     assert not CONFIG.shows_latency
 

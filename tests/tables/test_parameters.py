@@ -162,5 +162,5 @@ def test_a_number_that_counts_nothing_is_refused():
     row = {"method": "uflow", "backbone": {"name": "resnet18.tv_in1k"}}
     where = {"category": "bottle", "metric": "pixel_auroc"}
     config = ParametersTable(title="x", rows=[{**row, "published": where}], published="uflow_table1_pixel_auroc")
-    with pytest.raises(NfbenchError, match=r"table 't': '98\.65 percent' of .* is no number"):
+    with pytest.raises(NfbenchError, match=r"table 't': '98\.65 percent' of .* is not a number"):
         counted(config)

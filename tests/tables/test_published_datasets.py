@@ -39,7 +39,7 @@ def test_each_dataset_has_its_own_published_values():
 
 
 def test_a_row_of_several_datasets_needs_to_be_told_apart():
-    with pytest.raises(NfbenchError, match=r"'all' is a row of several datasets; choose one with 'published_datasets'"):
+    with pytest.raises(NfbenchError, match=r"'all' is a row in several datasets; choose one with 'published_datasets'"):
         table(of_datasets("lgg_mri"), published_datasets={})
     assert table(of_datasets("btad"), published_datasets={}).rows[0].cells[0].published.value == 97.70
 

@@ -1,4 +1,4 @@
-"""Tables show all that a paper prints: competitors, averages by kind, ±, doubts, and cells that its text lost."""
+"""Tables show everything that a paper prints: competitors, averages by kind, ±, doubtful and lost cells."""
 
 import csv
 import io

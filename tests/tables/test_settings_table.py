@@ -38,7 +38,7 @@ def test_settings_stand_side_by_side_with_their_difference():
 def test_caption_says_that_settings_were_searched_on_the_test_set():
     searched = runs().assign(search="test", search_metric="pixel_auroc", search_trials=30)
     caption = make_table(CONFIG, searched).caption
-    assert "Settings of Method A searched in each category, 30 trials, by pixel AUROC ON THE TEST SET" in caption
+    assert "Settings of Method A searched per category with 30 trials, judged by pixel AUROC ON THE TEST SET" in caption
 
 
 def test_a_category_that_one_setting_lacks_is_left_out():

@@ -1,4 +1,4 @@
-"""Tables: published beside measured, honest captions, escaped, and compiled by pdflatex."""
+"""Tables: published next to measured values, honest captions, escaping, and compilation by pdflatex."""
 
 import csv
 import io
@@ -83,7 +83,7 @@ def test_metric_of_single_methods():
     assert made.rows[0].cells[0].mean == pytest.approx(50)
     assert made.details(made.columns[0]) == "last, NFA < 1"
     assert "of U-Flow, mean IoU of the a contrario mask, NFA < 1" in made.caption
-    with pytest.raises(NfbenchError, match="'metric_of' names no method 'u-flow'"):
+    with pytest.raises(NfbenchError, match="unknown method 'u-flow' in 'metric_of'"):
         make_table(config.model_copy(update={"metric_of": {"u-flow": "miou_nfa"}}), frame)
     with pytest.raises(NfbenchError, match="no run has the metric 'miou_nfa_x'"):
         make_table(config.model_copy(update={"metric_of": {"uflow": "miou_nfa_x"}}), frame)
@@ -252,7 +252,7 @@ def test_scores_relative_to_the_test_set_are_named():
     [
         ({"method": "U-Flow", "bakbone": "MS-CaiT"}, r"has no column 'bakbone'; did you mean 'backbone'\?"),
         ({"method": "U-Flow", "backbone": "MSCaiT"}, "has 0 rows with method 'U-Flow', backbone 'MSCaiT'"),
-        ({"method": "U-Flow"}, "has 5 rows with method 'U-Flow'; it takes one"),
+        ({"method": "U-Flow"}, "has 5 rows with method 'U-Flow'; expected one"),
     ],
 )
 def test_rows_of_published_tables_are_found_or_named(where, message):
@@ -266,7 +266,7 @@ def test_printed_numbers_are_compared_at_their_precision():
     assert printed.equals(275.227)
     assert not printed.equals(275.6)
     assert find_printed("uflow_table4_parameters", {"method": "CS-Flow", "backbone": "MS-CaiT"}) is None
-    with pytest.raises(NfbenchError, match="'275 millions' is no percentage or fraction"):
+    with pytest.raises(NfbenchError, match="'275 millions' is not a percentage or fraction"):
         printed.in_percent()
 
 

@@ -1,4 +1,4 @@
-"""Text of tables: names and titles are printed as they are by LaTeX, HTML and spreadsheets."""
+"""Text of tables: LaTeX, HTML and spreadsheets show names and titles literally."""
 
 import csv
 import io

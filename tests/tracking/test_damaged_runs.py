@@ -1,4 +1,4 @@
-"""Runs that lost their tags, records that are damaged, and servers that are none of MLflow's."""
+"""Runs that lost their tags, damaged records, and servers that are not MLflow's."""
 
 import itertools
 import json

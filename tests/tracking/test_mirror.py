@@ -1,4 +1,4 @@
-"""Runs and studies in the store below results_root: all that is in them, and imports that die at any moment."""
+"""Runs and studies in the store below results_root: their contents, and imports killed at any moment."""
 
 import json
 import math
@@ -330,7 +330,7 @@ def test_a_history_that_has_changed_or_is_gone_is_named(made):
 
 @pytest.mark.slow
 def test_an_import_that_dies_at_any_moment_is_completed_by_the_next(made, monkeypatch):
-    """Dies after each of its writes in turn, with what it was told of it lost; the next import leaves what one does."""
+    """An import dies after each write in turn, without the answer; the next import leaves the store of a single one."""
     originals = {name: getattr(MlflowClient, name) for name in WRITES}
     written, dies_after = 0, math.inf
 

@@ -231,7 +231,7 @@ def touched(path):
 
 
 def rewrite(path, values):
-    """Changes keys of a JSON file, but not its times."""
+    """Change keys of a JSON file, but not its times."""
     times = path.stat().st_atime, path.stat().st_mtime
     spoil(path, **values)
     os.utime(path, times)

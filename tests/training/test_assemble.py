@@ -1,4 +1,4 @@
-"""What a training is made of: views that the draw chooses, anomalies that join, and what does not go together."""
+"""Training data: random views, added anomalies, and combinations that are refused."""
 
 from types import SimpleNamespace
 
@@ -161,9 +161,9 @@ def found(entries, anomalies):
 @pytest.mark.parametrize(
     ("method", "anomalies", "message"),
     [
-        ("bgad", None, "learns from anomalies; give its variant 'anomalies'"),
-        ("nfad", {"generator": "blend"}, "learns nothing from 'anomalies'"),
-        ("cflow", {"real": 1}, "learns nothing from 'anomalies'"),
+        ("bgad", None, "needs anomalies; give its variant 'anomalies'"),
+        ("nfad", {"generator": "blend"}, "does not use 'anomalies'"),
+        ("cflow", {"real": 1}, "does not use 'anomalies'"),
     ],
 )
 def test_anomalies_and_methods_that_do_not_go_together(entries, method, anomalies, message):
@@ -172,7 +172,7 @@ def test_anomalies_and_methods_that_do_not_go_together(entries, method, anomalie
 
 
 def test_the_image_is_asked_for_and_refused(entries):
-    with pytest.raises(NfbenchError, match="takes no 'image: true'"):
+    with pytest.raises(NfbenchError, match="does not use 'image: true'"):
         assemble(build("nfad"), [images(entries, features=features(image=True))], 0, CPU)
     sanflow = build("sanflow", mixture=False, variance="fixed")
     with pytest.raises(NfbenchError, match="needs 'image: true'"):
@@ -180,7 +180,7 @@ def test_the_image_is_asked_for_and_refused(entries):
 
 
 def test_rotation_and_pseudo_anomalies_exclude_each_other(entries):
-    with pytest.raises(NfbenchError, match="exclude each other"):
+    with pytest.raises(NfbenchError, match="cannot be combined"):
         assemble(build("bgad", online_rotation=5), [found(entries, {"generator": "blend"})], 0, CPU)
 
 
@@ -196,8 +196,12 @@ RPAG = {"generator": "rpag", "real": 2, "views": 3}
     ("view", "seed", "message"),
     [
         ("pseudo-rpag-k3-real2-seed1", 0, "holds the view 'pseudo-rpag-k3-real2-seed1'"),
-        ("pseudo-rpag-k3-real2-seed0", 1, "where the view 'pseudo-rpag-k3-real2-seed1' of this category and seed"),
-        (None, 0, "'pseudo' is missing, the view 'pseudo-rpag-k3-real2-seed0'"),
+        ("pseudo-rpag-k3-real2-seed0", 1, "expected the view 'pseudo-rpag-k3-real2-seed1' of this category and seed"),
+        (
+            None,
+            0,
+            "'pseudo' is missing: .* cached features of the view 'pseudo-rpag-k3-real2-seed0'",
+        ),
     ],
 )
 def test_pseudo_anomalies_of_another_seed_are_refused(entries, view, seed, message):
@@ -210,13 +214,13 @@ def test_pseudo_anomalies_of_another_seed_are_refused(entries, view, seed, messa
 def test_features_of_other_images_are_refused(entries):
     with pytest.raises(NfbenchError, match="'test_features' is missing"):
         images(entries, {"real": 2})
-    with pytest.raises(NfbenchError, match=r"'test_features' meta\.json: .* or other images"):
+    with pytest.raises(NfbenchError, match=r"'test_features' .* or other images"):
         images(entries, {"real": 2}, test=of_test_view(entries[:-1]))
 
 
 @pytest.mark.parametrize(("counts", "val_fraction"), [((1, 7), 0.6), ((2, 2, 2), 0.5), ((1, 1, 9), 0.5)])
 def test_no_split_holds_out_all_images_of_a_class(entries, counts, val_fraction):
-    """Of many seeds, those that would are refused, and all others leave each class an image."""
+    """Of many seeds, those that would hold out a whole class are refused; all others leave each class an image."""
     classes = []
     for number, count in enumerate(counts):
         one = features()

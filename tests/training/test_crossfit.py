@@ -123,7 +123,7 @@ def test_folds_of_one_model_of_two_classes_have_images_of_both(name):
 
 @pytest.mark.parametrize("name", WITH_MAPS)
 def test_an_image_s_copy_does_not_vouch_for_it(name):
-    """Two files are equal, and unlike all others: neither model of their fold may know one of them."""
+    """Two files are equal and unlike all others: the model of their fold must be fitted to neither."""
     settings, files = settings_of(name, folds=4), [0, 1, 2, 3, 4, 5, 6, 0]
     one = images_of(8, shapes_of(name), files=files)
     for level in one.features.features.levels:
@@ -162,15 +162,18 @@ def test_what_cannot_be_cross_fitted_is_refused(monkeypatch):
         one = images_of(len(files), shapes_of(name), files=files)
         return cross_fit(CELL, name, settings_of(name, **overrides), [one], CPU)
 
-    with pytest.raises(NfbenchError, match=r"class0: 'folds' .* needs 2 different ones, got 1; set 'folds: 0'"):
+    with pytest.raises(
+        NfbenchError,
+        match=r"class0: 'folds' needs at least 2 different .*, got 1; set 'folds: 0'",
+    ):
         run("padim", 3, 3, 3)
-    with pytest.raises(NfbenchError, match=r"fold 1 of 5: PaDiM .* needs 2 or more, got 1; 'folds: 0' fits to all"):
+    with pytest.raises(NfbenchError, match=r"fold 1 of 5: PaDiM needs 2 or more .*, got 1; 'folds: 0' fits only one"):
         run("padim", 1, 2)
-    with pytest.raises(NfbenchError, match="setting 'folds' of method 'padim': one fold leaves nothing to fit to"):
+    with pytest.raises(NfbenchError, match="setting 'folds' of method 'padim': one fold leaves no images to fit to"):
         settings_of("padim", folds=1)
     method = TYPES["padim"]
     monkeypatch.setattr(method, "score", lambda *_: Scores(torch.full((1, *SIZE), torch.nan), torch.zeros(1)))
-    with pytest.raises(NfbenchError, match="'PaDiM': a score of a normal image that was held out is not finite"):
+    with pytest.raises(NfbenchError, match="'PaDiM': the score of a held-out normal image is not finite"):
         run("padim", 1, 2, 3)
     monkeypatch.setattr(method, "transductive", True)
     with pytest.raises(NfbenchError, match="'PaDiM' cannot be cross-fitted, since its scores are relative to the test"):

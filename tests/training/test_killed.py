@@ -1,4 +1,4 @@
-"""Trainings that are killed: those whose features are made while they run, and those that are cross-fitting."""
+"""Killed trainings: with features extracted online, and during cross-fitting."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Losses are looked at every few steps, and what is lost is named as if each had been looked at."""
+"""Losses are checked every few steps; a diverged loss is reported as if every step had been checked."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ STEPS = 200
 
 
 def run(folder, spoil=None):
-    """Trains an epoch of ``STEPS`` steps; ``spoil`` changes losses by the number of their step. Result, and calls."""
+    """Train an epoch of ``STEPS`` steps; ``spoil`` changes losses by the number of their step. Result, and calls."""
     features = Features([np.random.default_rng(0).normal(size=(STEPS, *SHAPES[0])).astype(np.float16)])
     overrides = {"epochs": 1, "batch_size": 1, "flow_steps": 1, "val_fraction": 0}
     settings = resolve_settings("fastflow", overrides=overrides)

@@ -1,4 +1,4 @@
-"""Adam: bit-equal to torch's, and light."""
+"""Adam is bit-equal to torch's and cheap to import."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A training that does not fit the memory ends in one line that says what to lower."""
+"""A training that runs out of memory ends with one line that says what to lower."""
 
 from types import SimpleNamespace
 

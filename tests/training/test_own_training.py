@@ -1,4 +1,4 @@
-"""Methods that bring their own optimizer, schedule or loop: seeds, kept epochs and resumption hold for them too."""
+"""Methods with their own optimizer, schedule or loop also support seeds, kept epochs and resuming."""
 
 import math
 
@@ -24,7 +24,7 @@ class Interrupted(Exception):
 
 
 class ByMomentum(FastFlow):
-    """SGD with a lower rate for the normalization, which is divided by 10 half way."""
+    """SGD with a lower rate for the normalization; rates are divided by 10 halfway."""
 
     def own_optimizer(self):
         groups = [{"params": self.flow.parameters()}, {"params": self.normalization.parameters(), "lr": 1e-6}]

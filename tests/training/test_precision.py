@@ -1,4 +1,4 @@
-"""The setting 'precision' concerns training steps alone; all else is the float32 of IEEE."""
+"""The setting 'precision' affects only training steps; everything else is IEEE float32."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def ieee():
 
 
 def run(folder, precision):
-    """A short training, and what was allowed in its steps and beside them: TF32 of products and convolutions, bf16."""
+    """Run a short training; record whether TF32 and bf16 were allowed inside and outside its steps."""
     features = Features([np.random.default_rng(0).normal(size=(12, *SHAPES[0])).astype(np.float16)])
     settings = resolve_settings("fastflow", overrides={"epochs": 2, "batch_size": 4, "precision": precision})
     method = build_method("fastflow", SHAPES, settings, (8, 8), 0)

@@ -1,4 +1,4 @@
-"""Batches that are drawn while the ones before them are trained on: the same, bounded, and without leftovers."""
+"""Prefetched batches: the same batches, bounded in number, and without leftovers."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Training: resumes bit-equal, stops when the loss is lost, keeps the right models, splits by seed."""
+"""Training resumes bit-equal, stops if the loss diverges, keeps the right models, and splits by seed."""
 
 import time
 from itertools import pairwise
@@ -305,7 +305,7 @@ def test_time_to_prepare_is_part_of_the_training(features, tmp_path):
 def test_an_epoch_without_a_step_is_an_error(features, tmp_path):
     method, *rest = prepare(features, tmp_path, epochs=2)
     method.losses = lambda batch, generator: iter(())
-    with pytest.raises(NfbenchError, match="epoch 1 had no batch that the method learns from"):
+    with pytest.raises(NfbenchError, match="no batch of epoch 1 gave a loss"):
         train(method, *rest)
 
 

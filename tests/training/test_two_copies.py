@@ -1,4 +1,4 @@
-"""Two processes on one run, as when a cluster loses sight of a machine and starts its job a second time."""
+"""Two processes on one run, as if a cluster lost contact with a machine and started its job again."""
 
 import json
 import subprocess
@@ -176,7 +176,7 @@ def test_of_two_trainings_with_other_settings_the_folder_is_that_of_the_later_on
     older, newer = two
     if newer_ends_first:
         publish(newer)
-    with pytest.raises(NfbenchError, match=r"other settings, images or code was started in this folder after this one"):
+    with pytest.raises(NfbenchError, match=r"other settings, images or code was started in this folder later"):
         publish(older)
     if not newer_ends_first:
         publish(newer)

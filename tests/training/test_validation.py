@@ -1,4 +1,4 @@
-"""Validation images: no training of any method reads them, and all other rows stay what they are."""
+"""Validation images: no training of any method reads them, and other rows do not change."""
 
 from types import SimpleNamespace
 

@@ -47,7 +47,7 @@ class Checkout:
         return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
 
     def snakemake(self, *arguments: str, fails: bool = False) -> str:
-        """Runs Snakemake and its jobs in this process; returns all they printed."""
+        """Run Snakemake and its jobs in this process; return all they printed."""
         return run_snakemake(self.folder, "--cores", "1", *arguments, fails=fails)
 
     def snakemake_apart(self, *arguments: str, fails: bool = False) -> str:

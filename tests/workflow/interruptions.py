@@ -1,4 +1,4 @@
-"""Runs that are interrupted at random moments, and what is compared of them afterwards."""
+"""Runs interrupted at random moments, and the comparison of their results."""
 
 import base64
 import json
@@ -56,14 +56,14 @@ class InterruptedRuns:
         self.variables = {**environment(), "NFBENCH_CHECKPOINT_SECONDS": "1"}
 
     def run(self) -> float:
-        """Runs to the end; returns seconds."""
+        """Run to the end; return seconds."""
         started = time.monotonic()
         done = subprocess.run(self._command(), cwd=self.checkout.folder, env=self.variables, capture_output=True)
         assert done.returncode == 0, (done.stdout + done.stderr).decode()[-5000:]
         return time.monotonic() - started
 
     def interrupt(self, count: int, whole_seconds: float) -> list[str]:
-        """Starts and interrupts so often, or until a run ends by itself; says what was done, and what it met.
+        """Start and interrupt so often, or until a run ends by itself; says what was done, and what it met.
 
         Args:
             count: interruptions.
@@ -96,7 +96,7 @@ class InterruptedRuns:
         return events
 
     def end_orphans(self) -> None:
-        """Ends the jobs of Snakemakes that were killed alone."""
+        """End the jobs of Snakemakes that were killed alone."""
         for group in self.groups:
             try:
                 os.killpg(group, signal.SIGKILL)
@@ -140,7 +140,7 @@ class InterruptedRuns:
 
 
 def outcome(folder: Path) -> tuple[dict[str, bytes], dict[str, dict]]:
-    """All tables and scores by their bytes, and the metrics of all run records."""
+    """Bytes of all tables and scores, and the metrics of all run records."""
     root = folder / "results"
     files = [*root.glob("tables/*/*"), *root.glob("runs/**/*.csv")]
     exact = {str(path.relative_to(root)): path.read_bytes() for path in files if path.name != "history.csv"}

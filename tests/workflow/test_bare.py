@@ -43,7 +43,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bare(folder: Path, packages: Path, *arguments: str) -> str:
-    """Runs Python without any other packages; returns all it printed."""
+    """Run Python without any other packages; return all it printed."""
     done = subprocess.run(
         [sys.executable, "-S", *arguments], cwd=folder, capture_output=True, text=True, check=False,
         env={**environment(), "PYTHONPATH": str(packages)},

@@ -1,4 +1,4 @@
-"""What a run keeps on the disk: features and models go when no job needs them, and come back by their paths."""
+"""Disk use of a run: features and models are deleted when no job needs them, and can be made again by path."""
 
 import hashlib
 import re
@@ -39,7 +39,7 @@ TIMED = {"meta.json", "one.json", "history.csv", "scored.json", "training.json"}
 
 
 def digests(folder: Path, *names: str) -> dict[str, str]:
-    """Hashes of all files next to some, and below; without times."""
+    """Hashes of all files in and below the folders of some files, without times."""
     paths = {path for name in names for path in (folder / name).parent.rglob("*") if path.is_file()}
     return {str(path.relative_to(folder)): digest(path) for path in paths if path.name not in TIMED}
 

@@ -1,4 +1,4 @@
-"""Faults: killed, two at once, full disk. What was finished stays; what is run again comes out the same."""
+"""Kills, two runs at once, and full disks: finished results stay, and repeated jobs give the same results."""
 
 import json
 import os
@@ -102,7 +102,7 @@ def test_killed_training_goes_on_and_ends_the_same(finished, train_command, undi
 
 
 def test_two_copies_of_a_training_end_as_one(finished, train_command, undisturbed, tmp_path):
-    """As when a cluster loses sight of a machine, and starts the job that runs on it a second time elsewhere."""
+    """As if a cluster lost contact with a machine and started its job again elsewhere."""
     both = tmp_path / "both"
     first = start(train_command(both), finished)
     wait_for(lambda: list(both.rglob("state.pt")), first)

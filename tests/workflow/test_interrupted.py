@@ -1,4 +1,4 @@
-"""A run that is interrupted at random moments and continued repeats no finished job, and ends as an undisturbed one."""
+"""A run interrupted at random moments and continued repeats no finished job and gives the same results."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Names on their way to a shell and a path: what rules quote, which targets they take, and how a refusal looks."""
+"""Names in shells and paths: quoting in rules, accepted targets, and error messages."""
 
 import re
 import subprocess

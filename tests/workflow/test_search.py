@@ -1,4 +1,4 @@
-"""A search from the images to the table: its best value comes out again, its validation images are not tested on."""
+"""A search from images to table: the run reproduces its best value, and its validation images are not tested."""
 
 import csv
 import json
@@ -79,7 +79,9 @@ def test_the_table_shows_the_best_backbone_and_what_was_searched(searched):
     table = pd.read_csv(searched.folder / "results/tables/smoke_search/smoke_search_image_auroc.csv")
     assert len(table) == 2
     page = (searched.folder / "results/tables/smoke_search/smoke_search_image_auroc.html").read_text()
-    assert "settings of PaDiM (tuned) searched in each category, 3 trials, by image AUROC on 3 test images" in page
+    assert (
+        "settings of PaDiM (tuned) searched per category with 3 trials, judged by image AUROC on 3 test images" in page
+    )
     assert "by the likelihood of held-out normal images" in page
     budget = pd.read_csv(searched.folder / "results/tables/smoke_search/smoke_search_budget.csv")
     trials = budget[budget.metric == "search_trials"].set_index("method")["mean"]

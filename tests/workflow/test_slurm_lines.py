@@ -69,7 +69,7 @@ def asked(line: str) -> dict[str, str]:
 
 
 def prepared(folder):
-    """Stands in for the manifest and the features of a training; returns the MB that it asks for."""
+    """Stand in for the manifest and the features of a training; return the MB that it asks for."""
     with chdir(folder):
         plan = load_plan()
         cell = next(c for c in plan.cells("smoke") if (c.category, c.method) == ("fabric", "fastflow-smoke"))

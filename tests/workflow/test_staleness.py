@@ -1,4 +1,4 @@
-"""What Snakemake makes again after code, settings or files of a finished run were changed.
+"""Jobs that Snakemake repeats after code, settings or files of a finished run have changed.
 
 Changes of code are made in a checkout with its own copy of nfbench. All changes of code and settings are tried on the
 plan alone in ``tests/plan/test_staleness.py``.

@@ -1,4 +1,4 @@
-"""Construction of a class of anomalib: nothing is fetched, weights come from the backbone of the variant."""
+"""Construction of anomalib's models without downloads; weights come from the variant's backbone."""
 
 import inspect
 import warnings
@@ -28,7 +28,7 @@ from nfbench.datasets._manifest import read_checked_image, unlisted
 __all__ = ["NOISE", "Files", "build_module", "import_anomalib", "load_weights", "options_of", "quiet"]
 
 NOISE = "noise"
-"""Instead of a folder of textures: the noise that makes the masks."""
+"""Setting that replaces a folder of textures by the noise that also makes the masks."""
 
 _OLDEST = (2, 7)
 _PARTS = ("pre_processor", "post_processor", "evaluator", "visualizer")
@@ -37,30 +37,30 @@ _LOUD = ("lightning", "lightning.pytorch", "lightning.fabric", "anomalib", "timm
 
 
 def import_anomalib() -> Any:
-    """The package of the models.
+    """Import anomalib.
 
     Raises:
-        NfbenchError: anomalib is not installed, or older than 2.7.
+        NfbenchError: anomalib is not installed or is older than 2.7.
     """
     import_timm()
     require("peers")
     found = version("anomalib")
     if tuple(int(part) for part in found.split(".")[:2]) < _OLDEST:
         raise NfbenchError(f"method 'anomalib' needs anomalib 2.7 or later, not {found}: pip install 'nfbench[peers]'")
-    with torch.device("cpu"), quiet():  # importing makes tensors
+    with torch.device("cpu"), quiet():  # the import creates tensors
         import anomalib.models.image as models
     return models
 
 
 def options_of(row: PeerModel) -> dict[str, Any]:
-    """Arguments of the class that a variant can give as 'options', by name, with their defaults."""
+    """Arguments of the class that a variant can set with 'options', by name, with their defaults."""
     given = {"self", *_PARTS, *_FETCHED, row.sized_by, row.epochs_by, *(row.named_by if row.network else ())}
     signature = inspect.signature(getattr(import_anomalib(), row.name).__init__)
     return {name: found.default for name, found in signature.parameters.items() if name not in given}
 
 
 class Files(NamedTuple):
-    """Settings that name a class's inputs other than images; None if it reads images alone."""
+    """Paths of a class's inputs other than images; None if it reads only images."""
 
     textures: str | None = None
     teacher: str | None = None
@@ -68,21 +68,21 @@ class Files(NamedTuple):
 
 
 def build_module(row: PeerModel, side: int, network: str, epochs: int, options: Mapping[str, Any], files: Files) -> Any:
-    """Builds a class of anomalib with random weights.
+    """Build a class of anomalib with random weights.
 
     Args:
-        row: which.
-        side: of the image.
-        network: name of the backbone, with its weight tag; empty where the class takes none.
-        epochs: of its training.
-        options: arguments of the class.
-        files: that it reads.
+        row: description of the class.
+        side: side of the image in pixels.
+        network: name of the backbone, with its weight tag; empty if the class takes none.
+        epochs: number of training epochs.
+        options: further arguments of the class.
+        files: files that it reads.
 
     Returns:
-        The Lightning module; its pre-processor leaves images as they are. On the default device.
+        The Lightning module, on the default device; its pre-processor does not change images.
 
     Raises:
-        NfbenchError: an option that the class does not have, values that it refuses, or a file that is missing.
+        NfbenchError: the class does not have an option or rejects a value, or a file is missing.
     """
     models = import_anomalib()
     from anomalib.pre_processing import PreProcessor
@@ -90,7 +90,7 @@ def build_module(row: PeerModel, side: int, network: str, epochs: int, options: 
 
     known = options_of(row)
     if unknown := sorted(options.keys() - known.keys()):
-        raise NfbenchError(f"'options' of anomalib's {row.name}: it has no '{unknown[0]}'; it has {', '.join(known)}")
+        raise NfbenchError(f"'options' of anomalib's {row.name}: unknown '{unknown[0]}'; known are {', '.join(known)}")
     arguments: dict[str, Any] = dict.fromkeys(_PARTS, False)
     arguments["pre_processor"] = PreProcessor(transform=Compose([Resize((side, side))]))
     if network:
@@ -113,7 +113,7 @@ def build_module(row: PeerModel, side: int, network: str, epochs: int, options: 
 
 
 def load_weights(module: nn.Module, row: PeerModel, side: int, state: Mapping[str, torch.Tensor], network: str) -> None:
-    """Gives the frozen parts of a module, for images of this side, the weights of a network, by name.
+    """Load the weights of a network into the frozen parts of a module, by name, for images of this side.
 
     Raises:
         NfbenchError: the network lacks some of them.
@@ -126,7 +126,7 @@ def load_weights(module: nn.Module, row: PeerModel, side: int, state: Mapping[st
         other = [name for name in own.keys() & given.keys() if own[name].shape != given[name].shape]
         if missing or other:
             raise NfbenchError(
-                f"anomalib's {row.name} takes more of the backbone '{network}' than its 'levels' leave, or another "
+                f"anomalib's {row.name} needs parts of the backbone '{network}' that its 'levels' exclude, or another "
                 f"network ('{(missing or other)[0]}' is missing); the default is '{row.backbone}'"
             )
         part.load_state_dict({name: given[name] for name in own})
@@ -135,9 +135,9 @@ def load_weights(module: nn.Module, row: PeerModel, side: int, state: Mapping[st
 
 
 def _fix_size(vit: Any, side: int) -> None:
-    """Resamples position codes to the input's size once, without antialiasing, as anomalib does in each pass.
+    """Resample position codes to the input size once, without antialiasing, as anomalib does in each pass.
 
-    anomalib replaces timm's function for that in the whole process, see ``_without_fetching``.
+    anomalib replaces timm's function for this in the whole process; see ``_without_fetching``.
     """
     from timm.models import vision_transformer
 
@@ -147,7 +147,7 @@ def _fix_size(vit: Any, side: int) -> None:
 
 
 def _adapted(base: type, row: PeerModel, files: Files) -> type:
-    """The class with what it needs to train as its paper does, and to be resumed."""
+    """Return a subclass that trains as the paper does and can be resumed."""
 
     class Adapted(base):
         def configure_optimizers(self) -> Any:
@@ -162,7 +162,7 @@ def _adapted(base: type, row: PeerModel, files: Files) -> type:
 
         def on_train_start(self) -> None:
             bank = getattr(self.model, "memory_bank", None)
-            if row.fitted or not isinstance(bank, torch.Tensor) or not bank.ndim:  # else a resumed training has it
+            if row.fitted or not isinstance(bank, torch.Tensor) or not bank.ndim:  # else it is restored
                 super().on_train_start()
 
         def prepare_pretrained_model(self) -> None:
@@ -177,7 +177,7 @@ def _adapted(base: type, row: PeerModel, files: Files) -> type:
 def _without_fetching() -> Iterator[None]:
     """Make timm and torchvision build networks with random weights.
 
-    A function of timm that anomalib replaces comes back: other networks of the process use it.
+    A function of timm that anomalib replaces is restored, because other networks of the process use it.
     """
     import torchvision
     from timm.models import vision_transformer
@@ -186,7 +186,7 @@ def _without_fetching() -> Iterator[None]:
     create, networks = timm.create_model, torchvision.models
 
     def bare(name: str, *_: Any, **keywords: Any) -> Any:
-        keywords.pop("img_size", None)  # position codes are those of the weights until '_fix_size'
+        keywords.pop("img_size", None)  # position codes keep the size of the weights until '_fix_size'
         return create(name, **{**keywords, "pretrained": False})
 
     def untrained(name: str) -> Any:
@@ -201,7 +201,7 @@ def _without_fetching() -> Iterator[None]:
 
 
 def _file_arguments(row: PeerModel, files: Files) -> dict[str, Any]:
-    """Arguments that name files; looks that they are there, so that nothing is fetched."""
+    """Return the arguments that name files; check that the files exist, so that nothing is downloaded."""
     found: dict[str, Any] = {}
     if files.textures is not None:
         key = "dtd_dir" if row.name == "Draem" else "anomaly_source_path"
@@ -211,12 +211,12 @@ def _file_arguments(row: PeerModel, files: Files) -> dict[str, Any]:
                 row, "textures", folder, f"the Describable Textures Dataset; or set it to '{NOISE}'"
             )
         elif key == "dtd_dir":
-            found[key] = Path(__file__).parent  # any folder that is there
+            found[key] = Path(__file__).parent  # any existing folder
     if files.outside is not None:
         found["imagenet_dir"] = _with_images(row, "outside", Path(files.outside).expanduser(), "Imagenette")
     if files.teacher is not None and not Path(files.teacher).expanduser().is_file():
         raise NfbenchError(
-            f"setting 'teacher' of anomalib's {row.name}: {files.teacher} is no file; it is "
+            f"setting 'teacher' of anomalib's {row.name}: file {files.teacher} does not exist; use "
             "'pretrained_teacher_small.pth' of anomalib's release 'efficientad_pretrained_weights'"
         )
     return found
@@ -225,14 +225,14 @@ def _file_arguments(row: PeerModel, files: Files) -> dict[str, Any]:
 def _with_images(row: PeerModel, key: str, folder: Path, such_as: str) -> Path:
     if not folder.is_dir() or not images_below(folder):
         raise NfbenchError(
-            f"setting '{key}' of anomalib's {row.name}: {folder} is no folder with images in it, such as those of "
+            f"setting '{key}' of anomalib's {row.name}: {folder} is not a folder with images, such as those of "
             f"{such_as}"
         )
     return folder
 
 
 def _read_textures(module: Any, row: PeerModel, textures: str) -> None:
-    """Sorts the textures, which anomalib leaves in the order of the file system, and reads them as all images are."""
+    """Sort the textures, which anomalib keeps in file system order, and read them like all other images."""
     from anomalib.data.utils.generators import perlin
 
     generator = module.augmenter if row.name == "Draem" else module.model.augmentor
@@ -247,7 +247,7 @@ def _read_texture(path: str, mode: str) -> torch.Tensor:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps what the libraries say of themselves out of the log."""
+    """Keep messages of the libraries out of the log."""
     with warnings.catch_warnings(), quieted(_LOUD):
         warnings.simplefilter("ignore")
         yield

@@ -1,8 +1,8 @@
-"""Training by Lightning's trainer: its epochs are those of the run, its random draws follow from the run's seed.
+"""Training with Lightning's trainer, with the epochs of the run and random draws determined by its seed.
 
-The order of images follows from (seed, epoch), and torch is seeded for each step by (seed, epoch, number of the step),
-so that a training that is resumed takes the steps of one that was not interrupted. Checkpoints are written where the
-next epoch begins: all schedules are stepped there. Lightning is imported where it is used.
+(seed, epoch) determines the order of images, and torch is seeded for each step by (seed, epoch, number of the step), so
+a resumed training takes the same steps as an uninterrupted one. Checkpoints are written when the next epoch begins,
+after all schedules were stepped. Lightning is imported on use.
 """
 
 import math
@@ -44,16 +44,16 @@ def fit(
     device: torch.device,
     resumes: bool,
 ) -> None:
-    """Trains a module of anomalib in place.
+    """Train a module of anomalib in place.
 
     Args:
-        module: on its device.
-        training: what is trained on, and what is told of each epoch.
-        images_of: makes the model's images ``(B, 3, S, S)`` of features.
-        epochs: the last epoch.
+        module: the module, on its device.
+        training: gives the training images and records each epoch.
+        images_of: converts features to the model's images ``(B, 3, S, S)``.
+        epochs: number of the last epoch.
         batch_size: images per step.
-        device: where to compute.
-        resumes: whether checkpoints can be resumed; without, there are none.
+        device: device to compute on.
+        resumes: whether training can be resumed from a checkpoint; if not, none are written.
     """
     from lightning.pytorch import Trainer
     from lightning.pytorch.plugins.environments import LightningEnvironment
@@ -86,7 +86,7 @@ def fit(
 
 
 def _memory(state: Mapping[str, Any] | None) -> Any:
-    """Where Lightning keeps its one checkpoint: ``kept``."""
+    """Return an in-memory store of Lightning's single checkpoint, ``kept``."""
     from lightning.pytorch.plugins import CheckpointIO
 
     class Memory(CheckpointIO):
@@ -105,7 +105,7 @@ def _memory(state: Mapping[str, Any] | None) -> Any:
 
 
 def _data(training: OwnTraining, images_of: Callable[[Features[Tensor]], Tensor], batch_size: int) -> Any:
-    """The batches of the trainer's epoch, and the images that are held out."""
+    """Return the data module: batches of the trainer's epoch, and held-out images."""
     from lightning.pytorch import LightningDataModule
 
     class Data(LightningDataModule):
@@ -126,7 +126,7 @@ def _data(training: OwnTraining, images_of: Callable[[Features[Tensor]], Tensor]
 
 
 def _report(training: OwnTraining, memory: Any, epochs: int, device: torch.device, resumes: bool) -> Any:
-    """Seeds each step, and tells ``training`` of each epoch when the next one begins."""
+    """Return a callback that seeds each step, and reports each epoch to ``training`` when the next one begins."""
     from lightning.pytorch import Callback
 
     class Report(Callback):
@@ -165,7 +165,7 @@ def _report(training: OwnTraining, memory: Any, epochs: int, device: torch.devic
         def state(self, trainer: Any) -> Mapping[str, Any]:
             loop = trainer.fit_loop.epoch_loop
             for done in (loop.batch_progress, loop.scheduler_progress, loop.automatic_optimization.optim_progress):
-                done.reset_on_run()  # as the next epoch will; else its batches would count as taken
+                done.reset_on_run()  # as the next epoch does; else its batches would count as done
             trainer.save_checkpoint(_MEMORY)
             return memory.kept
 
@@ -173,7 +173,7 @@ def _report(training: OwnTraining, memory: Any, epochs: int, device: torch.devic
 
 
 class Loader:
-    """Batches as anomalib's classes take them, all normal; goes over them again each time."""
+    """Iterable of batches of normal images as anomalib's classes take them; each iteration is a new pass."""
 
     def __init__(
         self,
@@ -197,12 +197,12 @@ class Loader:
 def _seed(training: OwnTraining, *names: object) -> None:
     seed = training.generator(*names).initial_seed()
     torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002  # of libraries that draw from it
+    np.random.seed(seed % 2**32)  # noqa: NPY002  # for libraries that draw from it
 
 
 @contextmanager
 def _draws_kept(device: torch.device) -> Iterator[None]:
-    """Leaves the global random states of torch and NumPy as they were."""
+    """Restore the global random states of torch and NumPy."""
     state = np.random.get_state()  # noqa: NPY002
     try:
         with torch.random.fork_rng([device.index or 0] if device.type == "cuda" else []):
@@ -212,14 +212,14 @@ def _draws_kept(device: torch.device) -> Iterator[None]:
 
 
 def _loss_of(outputs: Any) -> float:
-    """The loss of a step: 'loss', or the sum of the losses of several optimizers."""
+    """Return the loss of a step: 'loss', or the sum of the losses of several optimizers."""
     values = outputs if isinstance(outputs, Mapping) else {"loss": outputs}
     parts = [values["loss"]] if "loss" in values else list(values.values())
     return float(sum(float(part.detach().sum()) for part in parts if isinstance(part, Tensor)))
 
 
 def _plain(value: Any) -> Any:
-    """Values that a checkpoint can be read with safely: no NumPy, whose arrays in schedules follow from settings."""
+    """Keep values that load safely from a checkpoint; NumPy arrays of schedules are rebuilt from the settings."""
     if isinstance(value, Mapping):
         kept = {key: _plain(part) for key, part in value.items() if not isinstance(part, np.ndarray)}
         return type(value)(kept) if isinstance(value, dict) else kept
@@ -230,7 +230,7 @@ def _plain(value: Any) -> Any:
 
 @contextmanager
 def _modes_kept(module: nn.Module) -> Iterator[None]:
-    """Leaves each part in the mode, of training or evaluation, that it was in."""
+    """Restore the mode, training or evaluation, of each part."""
     modes = [(part, part.training) for part in module.modules()]
     try:
         yield

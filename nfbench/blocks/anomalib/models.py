@@ -1,6 +1,6 @@
-"""The models of anomalib 2.7 that the method ``anomalib`` trains, a row for each; ``docs/peers.md`` prints them.
+"""The models of anomalib 2.7 that the method ``anomalib`` trains, one row each; ``docs/peers.md`` prints them.
 
-Facts are those of the installed classes, see their files in ``anomalib.models.image``.
+The facts describe the installed classes; see their files in ``anomalib.models.image``.
 """
 
 from collections.abc import Mapping
@@ -16,31 +16,32 @@ class PeerModel(NamedTuple):
     """One class of anomalib.
 
     Attributes:
-        name: of its class.
-        title: as papers print it.
-        epochs: of its paper, in passes over the images; 1 of models that are fitted to features in one pass.
-        batch: of its paper.
-        trained: names of the parts that its optimizers hold, by the word that parameter counts take.
-        size: side of the image that its paper takes.
-        input: range of its images: ``unit`` is [0, 1], ``imagenet`` by ImageNet's mean and standard deviation, ``half``
-            [-1, 1].
-        multiple: sides have to be multiples of it.
+        name: name of the class.
+        title: title, as papers print it.
+        epochs: epochs of its paper; 1 for models that are fitted to features in one pass.
+        batch: batch size of its paper.
+        trained: names of the trained parts, by the name that parameter counts use.
+        size: side of the image in its paper.
+        input: range of its images: ``unit`` is [0, 1], ``imagenet`` is normalized by ImageNet's mean and standard
+            deviation, ``half`` is [-1, 1].
+        multiple: sides must be multiples of this number.
         smallest: smallest side.
-        network: which networks can be its backbone: ``timm``, ``torchvision`` or ``vit`` (DINOv2); none.
-        backbone: networks that its paper takes, by their names here.
-        fixed: whether the class takes that network alone, though it asks for a name.
-        named_by: arguments of the class that name the network.
-        frozen: modules that take the weights of the network.
-        sized_by: argument of the class that takes the size, ``(S, S)``.
-        named: arguments of the class that this benchmark sets, which 'options' can change.
-        epochs_by: argument of the class that takes the number of epochs.
-        needs: settings that name files, and cannot be left out.
-        of_values: its constructor asks for values, so that it is built on the CPU first where it is counted alone.
-        by_step: its schedule counts steps, though anomalib's class leaves it to be stepped once an epoch.
-        maps: whether it makes maps.
+        network: possible backbones: ``timm``, ``torchvision`` or ``vit`` (DINOv2); empty for none.
+        backbone: backbones of its paper, by their names here.
+        fixed: whether the class supports only that network, although it has an argument for a name.
+        named_by: arguments of the class for the name of the network.
+        frozen: modules that use the weights of the network.
+        sized_by: argument of the class for the size ``(S, S)``.
+        named: arguments of the class that this benchmark sets; 'options' can override them.
+        epochs_by: argument of the class for the number of epochs.
+        needs: required settings that name files.
+        of_values: whether its constructor reads values of tensors; it is then built on the CPU even to count
+            parameters.
+        by_step: whether its schedule counts steps, although anomalib steps it once per epoch.
+        maps: whether it makes anomaly maps.
         fitted: whether it is fitted in one pass.
-        resumes: whether a killed training goes on from its last checkpoint, bit-equal on a CPU.
-        deviations: what anomalib or this adapter does otherwise than the paper's code.
+        resumes: whether a killed training resumes from its last checkpoint, bit-equal on a CPU.
+        deviations: differences of anomalib or this adapter from the paper's code.
     """
 
     name: str
@@ -71,7 +72,7 @@ class PeerModel(NamedTuple):
 
 _WIDE = "wide_resnet50_2.tv_in1k"
 _DINO = "vit_base_patch14_reg4_dinov2.lvd142m"
-_NO_CROP = "images are resized to the input's size without a crop of their centre"
+_NO_CROP = "images are resized to the input size without a centre crop"
 _EXTRACTOR = ("model.feature_extractor.feature_extractor",)
 
 MODELS: Mapping[str, PeerModel] = {
@@ -97,7 +98,7 @@ MODELS: Mapping[str, PeerModel] = {
         network="timm",
         backbone="resnet18.tv_in1k",
         frozen=("model.teacher_model.feature_extractor",),
-        deviations=("weight decay is 1e-3 (paper 1e-4)", "the last epoch counts (paper: best on 20 % held out)"),
+        deviations=("weight decay is 1e-3 (paper 1e-4)", "the last epoch is used (paper: the best on 20 % held out)"),
     ),
     "reverse_distillation": PeerModel(
         *("ReverseDistillation", "Reverse Distillation", 200, 16),
@@ -115,8 +116,8 @@ MODELS: Mapping[str, PeerModel] = {
         frozen=("model.feature_extractor",),
         deviations=(
             _NO_CROP,
-            "the radius is not trained, so that the repelling part of the loss is 0",
-            "the centre is the mean of the means of batches",
+            "the radius is not trained, so the repelling part of the loss is 0",
+            "the centre is the mean of batch means",
         ),
     ),
     "draem": PeerModel(
@@ -126,8 +127,8 @@ MODELS: Mapping[str, PeerModel] = {
         needs=("textures",),
         of_values=True,
         deviations=(
-            "weights start from torch's defaults, and images are not rotated",
-            "the learning rate falls after 400 and 600 epochs, however many there are",
+            "weights start from torch's default initialization, and images are not rotated",
+            "the learning rate falls after 400 and 600 epochs, for any number of epochs",
             "image score: the largest pixel (paper: of a mean over 21 x 21)",
         ),
     ),
@@ -138,7 +139,7 @@ MODELS: Mapping[str, PeerModel] = {
         network="timm",
         backbone=_WIDE,
         frozen=("model.feature_extractor.feature_extractor.feature_extractor",),
-        deviations=("scores are sigmoids of float32, so that the largest can be equal",),
+        deviations=("scores are sigmoids in float32, so the largest scores can tie",),
     ),
     "glass": PeerModel(
         *("Glass", "GLASS", 640, 8),
@@ -188,8 +189,8 @@ MODELS: Mapping[str, PeerModel] = {
         by_step=True,
         deviations=(
             _NO_CROP,
-            "the schedule is stepped by batch, as in the paper's code (anomalib: by epoch, which trains nothing)",
-            "epochs: about 5,000 steps for one category of MVTec AD; 10,000 for all fifteen are 44 epochs",
+            "the schedule is stepped by batch, as in the paper's code (anomalib: by epoch, and nothing is learned)",
+            "the default epochs give about 5,000 steps for one category of MVTec AD; 44 give 10,000 for all fifteen",
         ),
     ),
     "inp_former": PeerModel(
@@ -221,7 +222,7 @@ MODELS: Mapping[str, PeerModel] = {
         deviations=(
             "epochs instead of 70,000 steps",
             "the learning rate falls after 95 % of the steps, as in the paper (anomalib: never)",
-            "maps are scaled by the images that 'val_fraction' holds out",
+            "maps are scaled with the images that 'val_fraction' holds out",
         ),
     ),
     "uninet": PeerModel(
@@ -253,7 +254,7 @@ MODELS: Mapping[str, PeerModel] = {
         of_values=True,
         deviations=(
             "levels 2 to 4: the backbone needs 'levels: [2, 3, 4]'",
-            "weights are those of ImageNet-1k (anomalib: of a larger set, by a name without a tag)",
+            "weights are from ImageNet-1k (anomalib: from a larger set, by a name without a tag)",
             "the last epoch counts (paper's code: best on test); the paper states no number of epochs",
         ),
     ),

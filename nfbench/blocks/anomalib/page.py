@@ -1,4 +1,4 @@
-"""The table of ``docs/peers.md``: the rows of ``MODELS``, in words."""
+"""The table of ``docs/peers.md``: the rows of ``MODELS`` in words."""
 
 from nfbench.blocks.anomalib.models import MODELS, PeerModel
 
@@ -6,18 +6,18 @@ __all__ = ["deviations", "table"]
 
 _RANGES = {"unit": "[0, 1]", "imagenet": "ImageNet", "half": "[-1, 1]"}
 _COLUMNS = (
-    "`model`", "class", "backbone", "images", "size", "epochs × batch", "needs", "gives", "goes on after a kill"
+    "`model`", "class", "backbone", "images", "size", "epochs × batch", "needs", "gives", "resumes after a kill"
 )  # fmt: skip
 
 
 def table() -> str:
-    """All models in Markdown, a row each."""
+    """Return all models as Markdown, one row each."""
     rows = [_COLUMNS, ["---"] * len(_COLUMNS), *(_cells(model, row) for model, row in MODELS.items())]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def deviations() -> str:
-    """Differences from the papers' code in Markdown, one entry for each model that has any."""
+    """Return the differences from the papers' code as Markdown, one entry per model with differences."""
     listed = ((row.title, row.deviations) for row in MODELS.values() if row.deviations)
     return "\n".join(f"- **{title}**: {'; '.join(found)}." for title, found in listed)
 

@@ -37,16 +37,17 @@ function barTile(heading, value, label, rows) {
     make("p", {}, nameCell(rows[0].system)), make("ol", { ariaLabel: label }, ...bars));
 }
 
+/** Bars start at zero, so that their lengths can be compared. */
+function barWidth(value, whole) {
+  return Math.max(1, (100 * value) / whole);
+}
+
 /** The best methods by one metric. */
 function tile(metric) {
   const { ranked } = standing(metric);
-  const { title, lowest, share } = data.metrics[metricIndex(metric)];
-  const values = ranked.map((row) => row.found.mean);
-  const [low, high] = [Math.min(...values), Math.max(...values)];
-  const rows = ranked.map(({ system, found }) => {
-    const part = high > low ? (found.mean - low) / (high - low) : 1;
-    return { system, width: 12 + 88 * (lowest ? 1 - part : part), text: format(found.mean) };
-  });
+  const { title, share } = data.metrics[metricIndex(metric)];
+  const whole = share ? 100 : Math.max(...ranked.map((row) => row.found.mean));
+  const rows = ranked.map(({ system, found }) => ({ system, width: barWidth(found.mean, whole), text: format(found.mean) }));
   return barTile(`Best ${title}${share ? ", %" : ""}`, shownSummary(ranked[0].found), `Methods by ${title}`, rows);
 }
 
@@ -56,7 +57,7 @@ function quickest() {
     return { system, speed: mean(runs.map((run) => run.cost[2])) };
   }).filter((row) => row.speed !== null).sort((a, b) => b.speed - a.speed);
   if (speeds.length < 2) return [];
-  const rows = speeds.map(({ system, speed }) => ({ system, width: Math.max(2, (100 * speed) / speeds[0].speed), text: format(speed, 1) }));
+  const rows = speeds.map(({ system, speed }) => ({ system, width: barWidth(speed, speeds[0].speed), text: format(speed, 1) }));
   return [barTile("Fastest scoring, images per second", rows[0].text, "Methods by speed", rows)];
 }
 

@@ -107,3 +107,14 @@ def test_curves_have_labelled_axes_and_a_legend_inside(opened):
         const legend = svg.querySelector('.legend').getBoundingClientRect();
         return [...svg.querySelectorAll('polyline')].some(p => p.getBoundingClientRect().top < legend.bottom); })""")
     assert not crossed
+
+
+def test_bars_of_the_summary_start_at_zero(opened):
+    """A bar is as long as its share, so close methods look close."""
+    rows = opened.run(
+        "[...document.querySelector('.tile').querySelectorAll('li')].map("
+        "row => [row.querySelector('.bar').style.width, row.lastChild.innerText])"
+    )
+    assert len(rows) > 1
+    for width, text in rows:
+        assert float(width.removesuffix("%")) == pytest.approx(float(text), abs=0.01)

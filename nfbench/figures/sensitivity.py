@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -105,7 +105,7 @@ class SensitivityFigure(FigureConfig):
             )
         return float(value)
 
-    def _describe(self, axes: Sequence[Sequence[Axes]], runs: Sequence[DrawnRun]) -> None:
+    def _describe(self, axes: Any, runs: Sequence[DrawnRun]) -> None:
         named = find_metric(self.metric)
         n_seeds = len({run.cell.seed for run in runs})
         categories = ", ".join(dict.fromkeys(run.cell.category for run in runs))

@@ -80,6 +80,14 @@ def test_data():
 """
 
 
+def test_a_run_that_is_stopped_has_not_passed(tmp_path):
+    script = RUN[: RUN.index("rm -rf .venv")] + "stage one bash -c 'kill -TERM $PPID; sleep 0.2'\nstage two true\n"
+    done = run_script(tmp_path, script)
+    assert done.returncode == 143
+    assert "passed" not in done.stdout
+    assert done.stderr.endswith("stage 'one' failed\n")
+
+
 @pytest.mark.parametrize(("required", "counts"), [("", "3 skipped"), ("1", "2 failed, 1 skipped")])
 def test_a_missing_tool_fails_where_tools_are_required(tmp_path, required, counts):
     (tmp_path / "test_skips.py").write_text(SKIPS)

@@ -46,7 +46,7 @@ class CategoryReport:
     """Findings about one category.
 
     Attributes:
-        train, test_normal, test_anomalous, validation: numbers of images.
+        train, test_normal, test_anomalous, validation, unlabelled: numbers of images.
         masks: number of masks.
         official: published numbers; None if there are none.
         sizes: widths and heights of the upright images.
@@ -60,6 +60,7 @@ class CategoryReport:
     test_normal: int = 0
     test_anomalous: int = 0
     validation: int = 0
+    unlabelled: int = 0
     masks: int = 0
     official: Counts | None = None
     sizes: list[str] = field(default_factory=list)
@@ -170,7 +171,8 @@ def _check_category(
     report.train = sum(sample.split == "train" for sample in samples)
     report.test_anomalous = sum(sample.anomalous for sample in samples)
     report.validation = sum(sample.split == "validation" for sample in samples)
-    report.test_normal = len(samples) - report.train - report.validation - report.test_anomalous
+    report.unlabelled = sum(sample.split == "unlabelled" for sample in samples)
+    report.test_normal = sum(sample.split == "test" and not sample.anomalous for sample in samples)
     report.masks = sum(sample.mask is not None for sample in samples)
     for split in dataset.splits:
         if not any(sample.split == split for sample in samples) and not report.broken:

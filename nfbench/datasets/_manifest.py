@@ -48,9 +48,9 @@ class Entry:
     """One row of a manifest.
 
     Attributes:
-        split: ``train``, ``validation`` or ``test``.
-        label: 0 for normal, 1 for anomalous.
-        defect: defect type; ``good`` for none.
+        split: ``train``, ``validation``, ``test`` or ``unlabelled``.
+        label: 0 for normal, 1 for anomalous, -1 for unlabelled.
+        defect: defect type; ``good`` for none; for unlabelled images the name of their set.
         image: path of the image.
         mask: path of the mask; empty if there is none.
         height, width: size of the image in pixels.
@@ -93,7 +93,10 @@ def build_manifest(samples: Sequence[Sample], splits: Sequence[str] = ("train", 
 
 
 def view_entries(entries: Iterable[Entry], view: str) -> list[Entry]:
-    """Returns the images of a view in the order of its features; ``train``: training, then validation images."""
+    """Returns the images of a view in the order of its features; ``train``: training, then validation images.
+
+    Unlabelled images are in no view of an experiment.
+    """
     splits = ("train", "validation") if view == "train" else (view,)
     found = [entry for entry in entries if entry.split in splits]
     return sorted(found, key=lambda entry: entry.split == "validation")
@@ -107,13 +110,14 @@ def unlisted(path: Path) -> Entry:
 def select_subset(samples: Sequence[Sample], config: DatasetConfig) -> list[Sample]:
     """Selects the configured number of images of each kind by a hash of their names, so always the same.
 
-    Keeps all validation images.
+    Keeps all validation and unlabelled images.
     """
     limits = {
         ("train", False): config.max_train,
         ("validation", False): None,
         ("test", False): config.max_test_normal,
         ("test", True): config.max_test_anomalous,
+        ("unlabelled", False): None,
     }
     chosen: list[Sample] = []
     for (split, anomalous), limit in limits.items():
@@ -206,7 +210,7 @@ def _entry(sample: Sample, shaded: list[str]) -> Entry:
             shaded.append(str(sample.mask))
     return Entry(
         split=sample.split,
-        label=int(sample.anomalous),
+        label=-1 if sample.split == "unlabelled" else int(sample.anomalous),
         defect=sample.defect,
         image=str(sample.image),
         mask=str(sample.mask or ""),

@@ -25,7 +25,8 @@ class Sample:
             benchmark that keeps their labels: they are scored for a submission and are in no metric.
         defect: defect type; ``good`` for none; for unlabelled images the name of their set.
         image: path of the image.
-        mask: path of the mask of the defect; empty for normal images and for datasets without masks.
+        mask: path of the mask, or of a folder with one mask per defect; None for normal images and for datasets
+            without masks.
     """
 
     split: Literal["train", "validation", "test", "unlabelled"]

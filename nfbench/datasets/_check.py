@@ -11,6 +11,7 @@ from typing import Any
 from nfbench.core.errors import NfbenchError
 from nfbench.core.progress import progress
 from nfbench.datasets._base import Counts, Dataset, FaultyCategory, Sample
+from nfbench.datasets._channels import open_mask
 from nfbench.datasets._images import open_picture
 from nfbench.datasets._listing import group_left_out
 from nfbench.datasets._manifest import mask_fault
@@ -224,12 +225,12 @@ def _check_sample(sample: Sample) -> _Checked:
 
 
 def _check_mask(path: Path, size: tuple[int, int] | None, found: _Checked) -> None:
-    stored = open_picture(path, "mask")
-    mask = stored.to_mask()
-    if size and (wrong := mask_fault(path, mask.shape, size)):
+    stored = open_mask(path)
+    if size and (wrong := mask_fault(path, stored.mask.shape, size)):
         raise NfbenchError(wrong)
-    found.mask_stored, found.mask_values = stored.stored, stored.n_values
-    found.defective, found.shaded = float(mask.mean()), stored.is_shaded
+    found.mask_stored = stored.pictures[0].stored
+    found.mask_values = max(picture.n_values for picture in stored.pictures)
+    found.defective, found.shaded = float(stored.mask.mean()), stored.is_shaded
 
 
 def _range(values: list[int]) -> list[int]:

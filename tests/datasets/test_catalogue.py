@@ -236,7 +236,7 @@ def test_other_datasets_have_no_stride(root):
 
 @pytest.mark.parametrize(
     "name",
-    ["visa", "btad", "mvtec_3d", "mvtec_ad_2", "lgg_mri", "shanghaitech", "kolektor_sdd2", "mpdd"],
+    ["visa", "btad", "mvtec_3d", "mvtec_ad_2", "mvtec_loco", "lgg_mri", "shanghaitech", "kolektor_sdd2", "mpdd"],
 )
 def test_data_that_is_not_there_says_how_to_get_it(name, tmp_path):
     with pytest.raises(NfbenchError, match=f"none does not exist; set 'data_root' .*'nfbench data fetch {name}'"):

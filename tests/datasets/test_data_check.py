@@ -168,6 +168,15 @@ def test_folders_that_differ_in_capitals_are_named(image_folder):
                 "walnuts/validation/good/001_regular.png",
             ],
         ),
+        (
+            "mvtec_loco",
+            [
+                "pushpins/train/good/000.png",
+                "screw_bag/ground_truth/logical_anomalies/003/001.png",
+                "juice_bottle/defects_config.json",
+                "juice_bottle/test/structural_anomalies/001.png",
+            ],
+        ),
         ("mpdd", ["tubes/train/good/000.png", "tubes/ground_truth/anomalous/003_mask.png"]),
     ],
 )

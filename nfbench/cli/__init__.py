@@ -30,6 +30,7 @@ from nfbench.cli import (
     show,
     stages,
     start,
+    submission,
 )
 from nfbench.core.errors import NfbenchError, is_of_memory, one_line, system_error
 
@@ -63,6 +64,7 @@ for command in (
     export.export,
     pack.pack,
     demo.demo,
+    submission.submission,
     check.check,
     explore.describe,
     explore.errata,

@@ -21,14 +21,16 @@ from nfbench.datasets._layout import known_categories, masked_samples, require_r
 from nfbench.datasets._listing import folders_in
 from nfbench.datasets._sources import FetchedDataset
 
-__all__ = ["DATASET", "PRIVATE", "MVTecAD2"]
+__all__ = ["DATASET", "PRIVATE", "PRIVATE_IMAGES", "MVTecAD2"]
 
 PRIVATE = ("test_private", "test_private_mixed")
 """Folders of test images without labels."""
 
+PRIVATE_IMAGES = 3
+"""Number of images in each of these folders of a miniature."""
+
 _GREY = ("sheet_metal", "vial", "wallplugs")
 _LIGHTS = ("regular", "overexposed")
-_PRIVATE_IMAGES = 3
 _SIDES = {
     "can": (88, 40), "fabric": (72, 60), "fruit_jelly": (84, 60), "rice": (72, 60), "sheet_metal": (160, 40),
     "vial": (56, 76), "wallplugs": (72, 60), "walnuts": (72, 60),
@@ -85,7 +87,7 @@ class MVTecAD2(FetchedDataset, name="mvtec_ad_2"):
             for name in _scenes(COUNTS.test_anomalous):
                 painter.anomalous(public / "bad" / f"{name}.png", public / "ground_truth/bad" / f"{name}_mask.png")
             for part, light in zip(PRIVATE, ("regular", "mixed"), strict=True):
-                for number in range(_PRIVATE_IMAGES):
+                for number in range(PRIVATE_IMAGES):
                     path = folder / part / f"{number:03}_{light}.png"
                     painter.anomalous(path) if number == 0 else painter.normal(path)
         return dict.fromkeys(self.categories, COUNTS)

@@ -36,8 +36,9 @@ def submission(
     from nfbench.core.device import pick_device
     from nfbench.datasets._manifest import read_manifest
     from nfbench.datasets._staging import staged_folder
+    from nfbench.datasets._submission import check_images, check_submission
     from nfbench.inference.model import TrainedModel
-    from nfbench.inference.submission import check_images, check_submission, write_category
+    from nfbench.inference.submission import write_category
 
     plan, name = load_experiment(experiment, overrides)
     cells = _chosen(plan, name, select)

@@ -45,8 +45,9 @@ class MVTecLoco(FetchedDataset, name="mvtec_loco"):
     def available(self, root: Path) -> list[str]:
         """Lists the official categories below ``root``."""
         require_root(root, self.name)
-        found = [path.name for path in folders_in(root) if (path / DEFECTS).is_file()]
-        return known_categories(self.title, self.categories, found or [f"no <category>/{DEFECTS}"], root)
+        found = [path.name for path in folders_in(root) if (path / "test" / _KINDS[0]).is_dir()]
+        expected = f"no <category>/test/{_KINDS[0]}"
+        return known_categories(self.title, self.categories, found or [expected], root)
 
     def samples(self, root: Path, category: str) -> list[Sample]:
         """Lists the official split; each anomalous image has a folder of masks, one per defect."""

@@ -20,8 +20,8 @@ from nfbench.cli import app
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets._base import find_dataset
 from nfbench.datasets._manifest import Entry, read_manifest
+from nfbench.datasets._submission import MAPS, MASKS, check_images, check_submission, encode_tiff
 from nfbench.inference.load import load_model
-from nfbench.inference.submission import MAPS, MASKS, check_images, check_submission, encode_tiff
 from nfbench.scoring.maps import resize_map
 from tests.in_process import run_experiment
 from tests.workflow.conftest import Checkout

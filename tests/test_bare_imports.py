@@ -32,7 +32,8 @@ BROUGHT = {
 SKELETON = (
     "btad/01/train/ok", "folder/part/train/good", "kolektor_sdd2/train/10000.png", "lgg_mri/kaggle_3m/TCGA_CS_4941",
     "mpdd/tubes/train/good", "mvtec_3d/bagel/train/good/rgb", "mvtec_ad/bottle/train/good", "visa/candle/Data",
-    "shanghaitech/training/frames/01_001", "shanghaitech/testing/frames/01_0014",
+    "shanghaitech/training/frames/01_001", "shanghaitech/testing/frames/01_0014", "mvtec_ad_2/can/test_public",
+    "mvtec_loco/pushpins/test/logical_anomalies", "real_iad/realiad_256/pcb", "real_iad/realiad_jsons/pcb.json",
 )  # fmt: skip
 """What readers look for to tell that a category is there."""
 

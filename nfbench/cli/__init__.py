@@ -31,6 +31,7 @@ from nfbench.cli import (
     show,
     stages,
     start,
+    submission,
 )
 from nfbench.core.errors import NfbenchError, is_of_memory, one_line, system_error
 
@@ -66,6 +67,7 @@ for command in (
     share.bundle,
     share.merge,
     demo.demo,
+    submission.submission,
     check.check,
     explore.describe,
     explore.errata,

@@ -101,6 +101,8 @@ def _in_words(report: "Report") -> str:
         lines.append(f"{name}: {_counts(found.counts)}; {same}; {found.masks} masks; {', '.join(found.sizes)}")
         if found.validation:
             lines.append(f"  {found.validation} normal images for validation")
+        if found.unlabelled:
+            lines.append(f"  {found.unlabelled} test images without labels")
         lines += _stored(found.pixels)
         lines += [f"  broken: {problem}" for problem in found.broken]
         lines += [f"  mask without defect: {path}" for path in found.empty_masks]

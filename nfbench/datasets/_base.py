@@ -20,22 +20,24 @@ class Sample:
     """One image of a dataset.
 
     Attributes:
-        split: ``train``, ``validation`` or ``test``. Training and validation images are normal. Validation images are
-            used for thresholds, never for training.
-        defect: defect type; ``good`` for none.
+        split: ``train``, ``validation``, ``test`` or ``unlabelled``. Training and validation images are normal.
+            Validation images are used for thresholds, never for training. Unlabelled images are test images of a
+            benchmark that keeps their labels: they are scored for a submission and are in no metric.
+        defect: defect type; ``good`` for none; for unlabelled images the name of their set.
         image: path of the image.
-        mask: path of the mask of the defect; empty for normal images and for datasets without masks.
+        mask: path of the mask, or of a folder with one mask per defect; None for normal images and for datasets
+            without masks.
     """
 
-    split: Literal["train", "validation", "test"]
+    split: Literal["train", "validation", "test", "unlabelled"]
     defect: str
     image: Path
     mask: Path | None = None
 
     @property
     def anomalous(self) -> bool:
-        """Whether the image has a defect."""
-        return self.defect != "good"
+        """Whether the image has a defect that is known."""
+        return self.defect != "good" and self.split != "unlabelled"
 
 
 class Counts(NamedTuple):

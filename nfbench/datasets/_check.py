@@ -11,6 +11,7 @@ from typing import Any
 from nfbench.core.errors import NfbenchError
 from nfbench.core.progress import progress
 from nfbench.datasets._base import Counts, Dataset, FaultyCategory, Sample
+from nfbench.datasets._channels import open_mask
 from nfbench.datasets._images import open_picture
 from nfbench.datasets._listing import group_left_out
 from nfbench.datasets._manifest import mask_fault
@@ -46,7 +47,7 @@ class CategoryReport:
     """Findings about one category.
 
     Attributes:
-        train, test_normal, test_anomalous, validation: numbers of images.
+        train, test_normal, test_anomalous, validation, unlabelled: numbers of images.
         masks: number of masks.
         official: published numbers; None if there are none.
         sizes: widths and heights of the upright images.
@@ -60,6 +61,7 @@ class CategoryReport:
     test_normal: int = 0
     test_anomalous: int = 0
     validation: int = 0
+    unlabelled: int = 0
     masks: int = 0
     official: Counts | None = None
     sizes: list[str] = field(default_factory=list)
@@ -170,7 +172,8 @@ def _check_category(
     report.train = sum(sample.split == "train" for sample in samples)
     report.test_anomalous = sum(sample.anomalous for sample in samples)
     report.validation = sum(sample.split == "validation" for sample in samples)
-    report.test_normal = len(samples) - report.train - report.validation - report.test_anomalous
+    report.unlabelled = sum(sample.split == "unlabelled" for sample in samples)
+    report.test_normal = sum(sample.split == "test" and not sample.anomalous for sample in samples)
     report.masks = sum(sample.mask is not None for sample in samples)
     for split in dataset.splits:
         if not any(sample.split == split for sample in samples) and not report.broken:
@@ -222,12 +225,12 @@ def _check_sample(sample: Sample) -> _Checked:
 
 
 def _check_mask(path: Path, size: tuple[int, int] | None, found: _Checked) -> None:
-    stored = open_picture(path, "mask")
-    mask = stored.to_mask()
-    if size and (wrong := mask_fault(path, mask.shape, size)):
+    stored = open_mask(path)
+    if size and (wrong := mask_fault(path, stored.mask.shape, size)):
         raise NfbenchError(wrong)
-    found.mask_stored, found.mask_values = stored.stored, stored.n_values
-    found.defective, found.shaded = float(mask.mean()), stored.is_shaded
+    found.mask_stored = stored.pictures[0].stored
+    found.mask_values = max(picture.n_values for picture in stored.pictures)
+    found.defective, found.shaded = float(stored.mask.mean()), stored.is_shaded
 
 
 def _range(values: list[int]) -> list[int]:

@@ -16,7 +16,14 @@ from nfbench.datasets._base import Dataset, Faults, Sample
 from nfbench.datasets._images import IMAGE_ENDINGS
 from nfbench.datasets._listing import files_in, folders_in
 
-__all__ = ["LayoutDataset", "is_misspelled", "known_categories", "require_root", "validation_samples"]
+__all__ = [
+    "LayoutDataset",
+    "is_misspelled",
+    "known_categories",
+    "masked_samples",
+    "require_root",
+    "validation_samples",
+]
 
 
 class LayoutDataset(Dataset):
@@ -65,20 +72,30 @@ class LayoutDataset(Dataset):
 
     def _tested(self, folder: Path, defect: str, faults: Faults) -> list[Sample]:
         """Lists the test images of one folder: of a defect type, or normal ones."""
-        images = faults.images(folder / "test" / defect)
         if defect == self.normal:
-            return [Sample("test", "good", image) for image in images]
+            return [Sample("test", "good", image) for image in faults.images(folder / "test" / defect)]
         if is_misspelled(defect, self.normal):
             faults.add(f"folder {folder / 'test' / defect} is not a defect type; rename it to '{self.normal}'")
         ground_truth = folder / "ground_truth"
         if not self.masks_required and not ground_truth.is_dir():
-            return [Sample("test", defect, image) for image in images]
-        masks = _masks(ground_truth / defect, faults)
-        for image in images:
-            if image.stem not in masks:
-                expected = ground_truth / defect / f"{image.stem}_mask.png"
-                faults.add(f"{image} is anomalous but has no mask; expected {expected}")
-        return [Sample("test", defect, image, masks.get(image.stem)) for image in images]
+            return [Sample("test", defect, image) for image in faults.images(folder / "test" / defect)]
+        return masked_samples(defect, folder / "test" / defect, ground_truth / defect, faults)
+
+
+def masked_samples(defect: str, folder: Path, ground_truth: Path, faults: Faults) -> list[Sample]:
+    """Lists the anomalous test images of a folder with their masks, which have the image's stem and maybe ``_mask``.
+
+    Args:
+        defect: defect type.
+        folder: folder of the images.
+        ground_truth: folder of the masks.
+        faults: collects an empty folder, images without a mask, and images with two.
+    """
+    images, masks = faults.images(folder), _masks(ground_truth, faults)
+    for image in images:
+        if image.stem not in masks:
+            faults.add(f"{image} is anomalous but has no mask; expected {ground_truth / f'{image.stem}_mask.png'}")
+    return [Sample("test", defect, image, masks.get(image.stem)) for image in images]
 
 
 def validation_samples(folder: Path, normal: str, faults: Faults, below: str = "") -> list[Sample]:

@@ -17,6 +17,7 @@ from nfbench.core.progress import progress
 from nfbench.core.provenance import derive_seed
 from nfbench.core.seals import verified
 from nfbench.datasets._base import Sample
+from nfbench.datasets._channels import open_mask
 from nfbench.datasets._images import MANY_VALUES, open_picture, read_image, read_mask
 from nfbench.datasets._rows import read_table
 
@@ -48,14 +49,14 @@ class Entry:
     """One row of a manifest.
 
     Attributes:
-        split: ``train``, ``validation`` or ``test``.
-        label: 0 for normal, 1 for anomalous.
-        defect: defect type; ``good`` for none.
+        split: ``train``, ``validation``, ``test`` or ``unlabelled``.
+        label: 0 for normal, 1 for anomalous, -1 for unlabelled.
+        defect: defect type; ``good`` for none; for unlabelled images the name of their set.
         image: path of the image.
-        mask: path of the mask; empty if there is none.
+        mask: path of the mask, or of the folder of its channels; empty if there is none.
         height, width: size of the image in pixels.
         sha256: hash of the image file.
-        mask_sha256: hash of the mask file; empty if there is none.
+        mask_sha256: hash of the mask; empty if there is none.
     """
 
     split: str
@@ -93,7 +94,10 @@ def build_manifest(samples: Sequence[Sample], splits: Sequence[str] = ("train", 
 
 
 def view_entries(entries: Iterable[Entry], view: str) -> list[Entry]:
-    """Returns the images of a view in the order of its features; ``train``: training, then validation images."""
+    """Returns the images of a view in the order of its features; ``train``: training, then validation images.
+
+    Unlabelled images are in no view of an experiment.
+    """
     splits = ("train", "validation") if view == "train" else (view,)
     found = [entry for entry in entries if entry.split in splits]
     return sorted(found, key=lambda entry: entry.split == "validation")
@@ -107,13 +111,14 @@ def unlisted(path: Path) -> Entry:
 def select_subset(samples: Sequence[Sample], config: DatasetConfig) -> list[Sample]:
     """Selects the configured number of images of each kind by a hash of their names, so always the same.
 
-    Keeps all validation images.
+    Keeps all validation and unlabelled images.
     """
     limits = {
         ("train", False): config.max_train,
         ("validation", False): None,
         ("test", False): config.max_test_normal,
         ("test", True): config.max_test_anomalous,
+        ("unlabelled", False): None,
     }
     chosen: list[Sample] = []
     for (split, anomalous), limit in limits.items():
@@ -133,12 +138,12 @@ def read_checked_image(entry: Entry) -> "Image.Image":
 
 
 def read_checked_mask(entry: Entry) -> "np.ndarray":
-    """Reads the mask of an entry that has one with ``read_mask``: ``(H, W)`` bool.
+    """Reads the mask of an entry that has one with ``open_mask``: ``(H, W)`` bool.
 
     Raises:
         NfbenchError: the mask cannot be read, or has changed since the manifest was written.
     """
-    return read_mask(entry.mask, entry.mask_sha256)
+    return open_mask(entry.mask, entry.mask_sha256).mask
 
 
 def write_manifest(path: str | Path, entries: Iterable[Entry]) -> None:
@@ -196,8 +201,8 @@ def _entry(sample: Sample, shaded: list[str]) -> Entry:
     image.to_image()
     width, height = image.size
     if sample.mask is not None:
-        stored = open_picture(sample.mask, "mask")
-        mask, mask_hash = stored.to_mask(), stored.sha256
+        stored = open_mask(sample.mask)
+        mask, mask_hash = stored.mask, stored.sha256
         if wrong := mask_fault(sample.mask, mask.shape, image.size, f"its image {sample.image}"):
             raise NfbenchError(wrong)
         if not mask.any():
@@ -206,7 +211,7 @@ def _entry(sample: Sample, shaded: list[str]) -> Entry:
             shaded.append(str(sample.mask))
     return Entry(
         split=sample.split,
-        label=int(sample.anomalous),
+        label=-1 if sample.split == "unlabelled" else int(sample.anomalous),
         defect=sample.defect,
         image=str(sample.image),
         mask=str(sample.mask or ""),

@@ -47,6 +47,10 @@ class Painter:
         elif mask:
             write_once(mask, partial(self._save, mask, lambda: value * self.defect(path).astype(np.uint8)))
 
+    def marked(self, mask: Path, value: int) -> None:
+        """Writes a mask with ``value`` in a rectangle of its own."""
+        write_once(mask, partial(self._save, mask, lambda: value * self.defect(mask).astype(np.uint8)))
+
     def blank(self, mask: Path) -> None:
         """Writes a mask without a defect."""
         write_once(mask, partial(self._save, mask, lambda: np.zeros((self.height, self.width), np.uint8)))

@@ -34,14 +34,15 @@ def test_manifests_of_a_miniature_have_its_counts(name, tmp_path):
         counts = Counts(
             sum(entry.split == "train" for entry in entries),
             sum(entry.split == "test" and not entry.label for entry in entries),
-            sum(entry.label for entry in entries),
+            sum(entry.label == 1 for entry in entries),
         )
         assert counts == expected[category]
         assert len({entry.image for entry in entries}) == len(entries)
         assert not any(entry.label for entry in entries if entry.split == "train")
-        assert all(bool(entry.mask) == bool(entry.label) for entry in entries)
+        assert all((entry.label == -1) == (entry.split == "unlabelled") for entry in entries)
+        assert all(bool(entry.mask) == (entry.label == 1) for entry in entries)
         splits = [entry.split for entry in entries]
-        assert splits == sorted(splits, key=("train", "validation", "test").index)
+        assert splits == sorted(splits, key=("train", "validation", "test", "unlabelled").index)
 
 
 @pytest.mark.parametrize("name", MINIATURES)

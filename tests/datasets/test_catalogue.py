@@ -234,7 +234,10 @@ def test_other_datasets_have_no_stride(root):
         samples("mpdd", root, "tubes", stride=2)
 
 
-@pytest.mark.parametrize("name", ["visa", "btad", "mvtec_3d", "lgg_mri", "shanghaitech", "kolektor_sdd2", "mpdd"])
+@pytest.mark.parametrize(
+    "name",
+    ["visa", "btad", "mvtec_3d", "mvtec_ad_2", "mvtec_loco", "lgg_mri", "shanghaitech", "kolektor_sdd2", "mpdd"],
+)
 def test_data_that_is_not_there_says_how_to_get_it(name, tmp_path):
     with pytest.raises(NfbenchError, match=f"none does not exist; set 'data_root' .*'nfbench data fetch {name}'"):
         find_dataset(name).available(tmp_path / "none")

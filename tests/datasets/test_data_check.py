@@ -159,6 +159,24 @@ def test_folders_that_differ_in_capitals_are_named(image_folder):
             [f"kaggle_3m/TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_{end}.tif" for end in ("1", "2_mask", "6_mask")],
         ),
         ("shanghaitech", ["training/videos/01_001.avi", "testing/test_frame_mask/02_0014.npy"]),
+        (
+            "mvtec_ad_2",
+            [
+                "can/train/good/000_regular.png",
+                "rice/test_public/ground_truth/bad/001_overexposed_mask.png",
+                "vial/test_private/002_regular.png",
+                "walnuts/validation/good/001_regular.png",
+            ],
+        ),
+        (
+            "mvtec_loco",
+            [
+                "pushpins/train/good/000.png",
+                "screw_bag/ground_truth/logical_anomalies/003/001.png",
+                "juice_bottle/defects_config.json",
+                "juice_bottle/test/structural_anomalies/001.png",
+            ],
+        ),
         ("mpdd", ["tubes/train/good/000.png", "tubes/ground_truth/anomalous/003_mask.png"]),
     ],
 )

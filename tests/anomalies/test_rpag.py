@@ -54,7 +54,7 @@ def test_image_and_mask_move_together(seed):
 
 
 def test_operations_draw_independently(monkeypatch):
-    """Rotation, flip and transposition have independent draws; with one joint draw, half of all results would have none."""
+    """Rotation, flip and transposition are drawn independently; one joint draw would leave half of them as is."""
     operations = rpag._operations
     monkeypatch.setattr(rpag, "_operations", lambda library: operations(library)[:3])
     mask = block((64, 64), slice(4, 20), slice(6, 12))

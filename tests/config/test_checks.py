@@ -118,7 +118,7 @@ PLANS = [
         table(published=TABLE_1, published_datasets={"onw": "MVTec AD"}),
         "no dataset among the runs 'onw'; did you mean 'own'?",
     ),
-    (table(published=LAMBDA), "has values of the settings unified, not of one-class"),
+    (table(published=LAMBDA), "has values for the settings unified, not for one-class"),
     (
         methods_table(datasets=["own", "onw"]),
         "'tables.t.datasets': no dataset among the runs 'onw'; did you mean 'own'?",
@@ -146,7 +146,7 @@ PLANS = [
         methods_table(
             published=TABLE_1, metrics=["pixel_auroc"], rows=[{"method": "v", "published": {"method": "PaDiM"}}]
         ),
-        "rows with method 'PaDiM' and metric 'pixel_auroc'; expected one",
+        "rows with method 'PaDiM' and metric 'pixel_auroc', expected one",
     ),
     (
         methods_table(
@@ -163,7 +163,7 @@ PLANS = [
     ),
     (
         methods_table(published=LAMBDA, rows=[{"method": "v", "published": {"lambda1": "1", "lambda2": "1"}}]),
-        "its value is of the setting unified, the runs are of one-class",
+        "its value has the setting unified, the runs have one-class",
     ),
     (
         methods_table(published=TABLE_1, rows=[{"method": "v", "published": {"method": "PaDiM"}}]),

@@ -140,7 +140,7 @@ PLANS = [
         methods_table(
             published=TABLE_1, metrics=["pixel_auroc"], rows=[{"method": "v", "published": {"method": "PaDim"}}]
         ),
-        "'tables.t.rows.0.published.method': 'uflow_table1_pixel_auroc' has no 'PaDim' there; did you mean 'PaDiM'?",
+        "'tables.t.rows.0.published.method': 'uflow_table1_pixel_auroc' has no 'PaDim' in it; did you mean 'PaDiM'?",
     ),
     (
         methods_table(
@@ -155,7 +155,7 @@ PLANS = [
             published_datasets={"own": "MVTec"},
             rows=[{"method": "v", "published": {"method": "PaDiM"}}],
         ),
-        f"'tables.t.rows.0.published.dataset': '{TABLE_1}' has no 'MVTec' there; did you mean 'MVTec AD'?",
+        f"'tables.t.rows.0.published.dataset': '{TABLE_1}' has no 'MVTec' in it; did you mean 'MVTec AD'?",
     ),
     (
         methods_table(published_datasets={"onw": "MVTec AD"}),
@@ -167,7 +167,7 @@ PLANS = [
     ),
     (
         methods_table(published=TABLE_1, rows=[{"method": "v", "published": {"method": "PaDiM"}}]),
-        f"'tables.t.metrics': published table '{TABLE_1}' has none of them, only pixel_auroc",
+        f"'tables.t.metrics': published table '{TABLE_1}' has none of these metrics, only pixel_auroc",
     ),
     (backbones_table(rows=[{"backbone": "alexnet"}]), "'tables.t.rows.0.backbone'"),
     (backbones_table(rows=[{"backbone": {"name": "alexnet"}}]), "no run with the backbone 'alexnet@256'"),
@@ -176,7 +176,7 @@ PLANS = [
         backbones_table(
             published="simplenet_backbones", rows=[{"backbone": LITE, "published": {"backbone": "ResNet8"}}]
         ),
-        "has no 'ResNet8' there; did you mean 'ResNet18'?",
+        "has no 'ResNet8' in it; did you mean 'ResNet18'?",
     ),
     (backbones_table(rows=[{"backbone": LITE, "published": {"backbone": "x"}}]), "the table needs 'published'"),
     ({"tables": {"t": {"kind": "settings", "title": "t", "metrics": ["image_ap"]}}}, "no runs in the setting unified"),
@@ -190,7 +190,7 @@ PLANS = [
     ),
     (
         {"tables": {"t": {"kind": "alarms", "title": "t", "metrics": ["false_alarms_nfa"]}}},
-        "'tables.t.metrics': 'false_alarms_nfa' is no share of normal images with a false alarm; known: alarmed_fair",
+        "'tables.t.metrics': 'false_alarms_nfa' is not a share of normal images with a false alarm; known: alarmed_fair",
     ),
     ({"figures": {"f": {"kind": "map"}}}, "'figures.f.kind'"),
     (

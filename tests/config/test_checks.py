@@ -167,7 +167,7 @@ PLANS = [
     ),
     (
         methods_table(published=TABLE_1, rows=[{"method": "v", "published": {"method": "PaDiM"}}]),
-        f"'tables.t.metrics': published table '{TABLE_1}' has none of these metrics, only pixel_auroc",
+        f"'tables.t.metrics': '{TABLE_1}' has none of these metrics, only pixel_auroc",
     ),
     (backbones_table(rows=[{"backbone": "alexnet"}]), "'tables.t.rows.0.backbone'"),
     (backbones_table(rows=[{"backbone": {"name": "alexnet"}}]), "no run with the backbone 'alexnet@256'"),
@@ -190,7 +190,7 @@ PLANS = [
     ),
     (
         {"tables": {"t": {"kind": "alarms", "title": "t", "metrics": ["false_alarms_nfa"]}}},
-        "'tables.t.metrics': 'false_alarms_nfa' is not a share of normal images with a false alarm; known: alarmed_fair",
+        "'tables.t.metrics': 'false_alarms_nfa' is not a share of normal images with a false alarm; known: alarmed",
     ),
     ({"figures": {"f": {"kind": "map"}}}, "'figures.f.kind'"),
     (

@@ -202,7 +202,7 @@ def metrics_faults(key: str, published: str | None, metrics: Collection[str]) ->
         return
     found = {row["metric"] for row in printed_rows(published)}
     if not found & {find_metric(metric).printed_as for metric in metrics}:
-        yield f"'{key}.metrics': published table '{published}' only has {', '.join(sorted(found))}"
+        yield f"'{key}.metrics': '{published}' has none of these metrics, only {', '.join(sorted(found))}"
 
 
 def row_faults(key: str, published: str | None, where: Mapping[str, str]) -> Iterator[str]:

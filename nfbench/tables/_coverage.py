@@ -28,11 +28,11 @@ This page is written by `nfbench coverage > docs/coverage.md` from `nfbench/refe
 each table as if all runs over all official categories were done, and counts the published values in its cells.
 
 - A value counts if it is printed and known. Cells with "–" do not count, nor do the {lost} values lost in the source
-text; tables mark those.
+  text; tables mark those.
 - A value that a paper prints in two tables counts twice.
 - *Compared* values are shown next to our own runs or counts.
 - *Quoted* values belong to methods that the experiment does not run. The end of the page gives the reasons if no
-experiment runs them.
+  experiment runs them.
 - Tables that repeat others at another checkpoint are left out.
 
 **{share} values are in a table.**

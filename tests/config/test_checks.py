@@ -118,7 +118,7 @@ PLANS = [
         table(published=TABLE_1, published_datasets={"onw": "MVTec AD"}),
         "no dataset among the runs 'onw'; did you mean 'own'?",
     ),
-    (table(published=LAMBDA), "has values of the settings unified, not of one-class"),
+    (table(published=LAMBDA), "has values for the settings unified, not for one-class"),
     (
         methods_table(datasets=["own", "onw"]),
         "'tables.t.datasets': no dataset among the runs 'onw'; did you mean 'own'?",
@@ -140,13 +140,13 @@ PLANS = [
         methods_table(
             published=TABLE_1, metrics=["pixel_auroc"], rows=[{"method": "v", "published": {"method": "PaDim"}}]
         ),
-        "'tables.t.rows.0.published.method': 'uflow_table1_pixel_auroc' has no 'PaDim' there; did you mean 'PaDiM'?",
+        "'tables.t.rows.0.published.method': 'uflow_table1_pixel_auroc' has no 'PaDim' in it; did you mean 'PaDiM'?",
     ),
     (
         methods_table(
             published=TABLE_1, metrics=["pixel_auroc"], rows=[{"method": "v", "published": {"method": "PaDiM"}}]
         ),
-        "rows with method 'PaDiM' and metric 'pixel_auroc'; expected one",
+        "rows with method 'PaDiM' and metric 'pixel_auroc', expected one",
     ),
     (
         methods_table(
@@ -155,7 +155,7 @@ PLANS = [
             published_datasets={"own": "MVTec"},
             rows=[{"method": "v", "published": {"method": "PaDiM"}}],
         ),
-        f"'tables.t.rows.0.published.dataset': '{TABLE_1}' has no 'MVTec' there; did you mean 'MVTec AD'?",
+        f"'tables.t.rows.0.published.dataset': '{TABLE_1}' has no 'MVTec' in it; did you mean 'MVTec AD'?",
     ),
     (
         methods_table(published_datasets={"onw": "MVTec AD"}),
@@ -163,11 +163,11 @@ PLANS = [
     ),
     (
         methods_table(published=LAMBDA, rows=[{"method": "v", "published": {"lambda1": "1", "lambda2": "1"}}]),
-        "its value is of the setting unified, the runs are of one-class",
+        "its value has the setting unified, the runs have one-class",
     ),
     (
         methods_table(published=TABLE_1, rows=[{"method": "v", "published": {"method": "PaDiM"}}]),
-        f"'tables.t.metrics': published table '{TABLE_1}' has none of them, only pixel_auroc",
+        f"'tables.t.metrics': '{TABLE_1}' has none of these metrics, only pixel_auroc",
     ),
     (backbones_table(rows=[{"backbone": "alexnet"}]), "'tables.t.rows.0.backbone'"),
     (backbones_table(rows=[{"backbone": {"name": "alexnet"}}]), "no run with the backbone 'alexnet@256'"),
@@ -176,7 +176,7 @@ PLANS = [
         backbones_table(
             published="simplenet_backbones", rows=[{"backbone": LITE, "published": {"backbone": "ResNet8"}}]
         ),
-        "has no 'ResNet8' there; did you mean 'ResNet18'?",
+        "has no 'ResNet8' in it; did you mean 'ResNet18'?",
     ),
     (backbones_table(rows=[{"backbone": LITE, "published": {"backbone": "x"}}]), "the table needs 'published'"),
     ({"tables": {"t": {"kind": "settings", "title": "t", "metrics": ["image_ap"]}}}, "no runs in the setting unified"),
@@ -190,7 +190,7 @@ PLANS = [
     ),
     (
         {"tables": {"t": {"kind": "alarms", "title": "t", "metrics": ["false_alarms_nfa"]}}},
-        "'tables.t.metrics': 'false_alarms_nfa' is no share of normal images with a false alarm; known: alarmed_fair",
+        "'tables.t.metrics': 'false_alarms_nfa' is not a share of normal images with a false alarm; known: alarmed",
     ),
     ({"figures": {"f": {"kind": "map"}}}, "'figures.f.kind'"),
     (

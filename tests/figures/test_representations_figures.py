@@ -109,7 +109,7 @@ def test_points_have_the_colour_of_their_group(tmp_path):
 
 def test_nothing_to_draw_is_one_clear_error(tmp_path):
     for figure in (DeviationsFigure(), ProjectionsFigure()):
-        with pytest.raises(NfbenchError, match=f"kind '{figure.kind}' needs a method that has representations"):
+        with pytest.raises(NfbenchError, match=f"kind '{figure.kind}' needs a method with representations"):
             figure.draw([run(tmp_path, figure.kind, [])])
     with pytest.raises(NfbenchError, match="needs images with masks"):
         ProjectionsFigure().draw([run(tmp_path, "nfad", made(["features"], 1, masks=False))])

@@ -89,5 +89,5 @@ def test_results_of_an_older_version_are_named(tmp_path):
     write_results(path, results.copy())
     assert read_results(path).attrs["command"].startswith("nfbench")
     results.to_parquet(path)
-    with pytest.raises(NfbenchError, match=r"results\.parquet is of an older version; make it again with"):
+    with pytest.raises(NfbenchError, match=r"results\.parquet was written by an older version; rebuild it with"):
         read_results(path)

@@ -66,7 +66,7 @@ def test_results_of_another_plan_are_refused(edited, plan):
     with pytest.raises(NfbenchError, match=r"2 of 2 cells are not done: .*\(stale: .*run\.json was made with other"):
         aggregate_results(edited.aggregate("tiny").spec)
     ledger.write_text(before)
-    with pytest.raises(NfbenchError, match=r"results\.parquet was gathered from other runs, or with other settings"):
+    with pytest.raises(NfbenchError, match=r"results\.parquet was aggregated from other runs, settings"):
         table_of(edited.table("tiny", "numbers").spec)
     with pytest.raises(NfbenchError, match=r"run\.json was made with other settings, images or code"):
         run_job(edited.figure("tiny", "curves"))
@@ -100,7 +100,7 @@ def test_a_table_of_the_results_of_another_experiment_is_refused(plan):
     kept = own.read_bytes()
     shutil.copy(half, own)
     try:
-        with pytest.raises(NfbenchError, match=r"tiny/results\.parquet was gathered from other runs"):
+        with pytest.raises(NfbenchError, match=r"tiny/results\.parquet was aggregated from other runs"):
             table_of(plan.table("tiny", "numbers").spec)
         assert len(read_results(own, digest_of(plan.aggregate("half").spec)))
     finally:

@@ -64,7 +64,7 @@ def test_published_means_are_compared_where_all_categories_were_measured():
     some = make_table(CONFIG, runs())
     assert some.rows[0].cells[0].status == "incomparable"
     assert np.isnan(some.rows[0].cells[0].difference)
-    assert "mean over 2 of 15 categories, the published mean is over all 15: no difference, no status" in some.caption
+    assert "our mean is over 2 of 15 categories and the published mean over all 15: no difference" in some.caption
     whole = make_table(CONFIG, runs(EVERY).assign(value=0.972))
     assert [row.cells[0].status for row in own_rows(whole)] == ["reproduced", "reproduced", "measured"]
     assert whole.rows[0].cells[0].difference == pytest.approx(0.2)
@@ -104,7 +104,7 @@ def test_a_method_on_several_backbones_says_which():
                 "rows": [{"method": "a", "published": {"method": "BGAD", "category": "average_total"}}],
                 "published": "bgad_mvtec_supervised",
             },
-            r"table 't': the published value of .* is of the setting supervised-10, the runs are of one-class",
+            r"table 't': the published value of .* has the setting supervised-10, the runs have one-class",
         ),
     ],
 )
@@ -169,7 +169,7 @@ def test_a_union_is_whole_with_all_categories_of_its_datasets(bench):
     assert "union, 40 of 40 categories" in whole.caption
     some = make_table(config, found[found.category != "03"], notes)
     assert some.rows[0].cells[0].status == "incomparable"
-    assert "on union, mean over 39 of 40 categories, the published mean is over all 40: no difference" in some.caption
+    assert "on union, our mean is over 39 of 40 categories and the published mean over all 40" in some.caption
     made_up = load_bench({"miniature": True}, EXPERIMENTS)
     miniature = make_table(config, found, Catalogue(made_up).notes)
     assert miniature.rows[0].cells[0].status == "incomparable"
@@ -204,7 +204,7 @@ def test_methods_that_score_images_alone_are_named_below_a_table_of_maps(bench):
     results = invented(bench, "uflow_table1")
     made = make_table(bench.experiment("uflow_table1").tables["uflow_table1"], results)
     assert "CutPaste" not in {column.title for column in made.measured}
-    assert "Left out, since they score images alone: CutPaste." in made.caption
+    assert "Left out, because they only score images: CutPaste." in made.caption
     of_images = make_table(bench.experiment("uflow_table7").tables["uflow_table7"], results)
     assert "CutPaste" in {column.title for column in of_images.measured}
     assert "Left out" not in of_images.caption
@@ -217,7 +217,7 @@ def test_a_method_with_maps_keeps_its_column_where_it_lacks_the_metric(bench):
     made = make_table(bench.experiment("uflow_table2").tables["uflow_table2"], results[~lacks])
     (column,) = (number for number, column in enumerate(made.measured) if column.title == "PaDiM")
     assert all(np.isnan(row.cells[column].mean) for row in made.rows)
-    assert "Left out, since they score images alone: CutPaste." in made.caption
+    assert "Left out, because they only score images: CutPaste." in made.caption
 
 
 def test_ablations_share_runs_of_equal_variants(bench):

@@ -78,7 +78,7 @@ def test_published_values_are_those_of_the_setting():
     assert "BGAD" not in others(one_class)
     assert one_class.rows[0].cells[0].published is None
     assert make_table(SUPERVISED, few()).rows[0].cells[0].published.value == pytest.approx(99.4)
-    with pytest.raises(NfbenchError, match="has values of the settings supervised-10, not of supervised-5"):
+    with pytest.raises(NfbenchError, match="has values for the settings supervised-10, not for supervised-5"):
         make_table(SUPERVISED, few(n_real=5))
 
 

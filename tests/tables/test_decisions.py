@@ -40,7 +40,7 @@ def test_rules_are_rows_and_rates_columns():
         ("U-Flow <x>", rule, metric) for rule in found for metric in ("image_false_alarm_rate", "image_miss_rate")
     }
     assert "promises at most 5 % false alarms" in table.caption
-    assert "hreshold from normal images held out of the training" in table.caption
+    assert "hreshold from normal images held out from training" in table.caption
 
 
 def test_runs_without_rates_are_named():

@@ -68,7 +68,7 @@ def test_a_search_is_shown_by_its_best_backbone_with_its_budget():
     assert row.cells[0].mean == pytest.approx(50 * (best.value.mean() + 0.1))
     assert [cell.mean for cell in row.cells[1:]] == [30, 7]
     assert "the best backbone" in row.label
-    assert "30 trials, by pixel AUROC ON THE TEST SET ITSELF (optimistic)" in table.caption
+    assert "30 trials, judged by pixel AUROC ON THE TEST SET ITSELF (optimistic)" in table.caption
 
 
 def test_caption_says_what_was_measured_on_what():

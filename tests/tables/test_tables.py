@@ -252,7 +252,7 @@ def test_scores_relative_to_the_test_set_are_named():
     [
         ({"method": "U-Flow", "bakbone": "MS-CaiT"}, r"has no column 'bakbone'; did you mean 'backbone'\?"),
         ({"method": "U-Flow", "backbone": "MSCaiT"}, "has 0 rows with method 'U-Flow', backbone 'MSCaiT'"),
-        ({"method": "U-Flow"}, "has 5 rows with method 'U-Flow'; expected one"),
+        ({"method": "U-Flow"}, "has 5 rows with method 'U-Flow', expected one"),
     ],
 )
 def test_rows_of_published_tables_are_found_or_named(where, message):

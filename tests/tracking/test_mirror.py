@@ -374,7 +374,7 @@ def test_a_store_that_is_no_database_is_named_with_what_to_do(made):
     done = track()
     assert done.exit_code == 1
     assert str(DATABASE) in str(done.exception)
-    assert "results/mlflow, which is made again" in str(done.exception)
+    assert "results/mlflow, which is rebuilt" in str(done.exception)
 
 
 def test_a_folder_of_files_is_refused_with_what_to_do(made, monkeypatch):

@@ -194,5 +194,5 @@ def test_commands_that_explain_a_cell_give_the_same_number_again(finished):
     own = '{"categories": ["fabric"]}'
     run_nfbench(finished.folder, "aggregate_results", "smoke", "--config", own)
     assert shlex.split(run_nfbench(finished.folder, *cell, "--config", own).splitlines()[-2])[-1] == own
-    with pytest.raises(NfbenchError, match=r"results\.parquet was gathered from other runs"):
+    with pytest.raises(NfbenchError, match=r"results\.parquet was aggregated from other runs"):
         run_nfbench(finished.folder, *cell)

@@ -11,6 +11,7 @@ part that does not show the defect has no mask and is normal, as in the authors'
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -122,11 +123,8 @@ class RealIad(Dataset):
                 rows.append({"category": category, "anomaly_class": kind, "image_path": path, "mask_path": mask})
             meta = {"prefix": f"realiad/{category}", "normal_class": "OK"}
             split = {"meta": meta, "train": rows[: COUNTS.train], "test": rows[COUNTS.train :]}
-            text = json.dumps(split)
-            write_once(
-                root / "realiad_jsons/realiad_jsons" / f"{category}.json",
-                lambda temporary, text=text: temporary.write_text(text, encoding="utf-8"),
-            )
+            listing = root / "realiad_jsons/realiad_jsons" / f"{category}.json"
+            write_once(listing, partial(Path.write_text, data=json.dumps(split), encoding="utf-8"))
         return dict.fromkeys(self.categories, COUNTS)
 
 

@@ -4,8 +4,8 @@ Levels as in timm's ``features_only``: the outputs of the stages ``blocks`` 0, 1
 level are neither kept nor run. B6 has HGAD's input by default (arXiv 2403.13349): level 3 of 1024, 512 and 256 pixels.
 
 ``efficientnet_b5`` is CS-Flow's (arXiv 2110.02855): the output of stage ``blocks`` 5 alone, which ``features_only``
-skips, at 768, 384 and 192 pixels. CS-Flow took the same weights from another port, which pads for 456 pixels at any
-input; here padding follows the input, as in TensorFlow.
+skips, at 768, 384 and 192 pixels; PatchFlow (arXiv 2602.05238) takes stages 2 and 3 too. Both took the same weights
+from another port, which pads for 456 pixels at any input; here padding follows the input, as in TensorFlow.
 """
 
 from nfbench.backbones._base import Backbone, Level, halving_levels
@@ -29,6 +29,12 @@ BACKBONES = [
         extractor="truncated_features",
     ),
     Backbone(
-        "efficientnet_b5", _B5, {5: Level(304, 32)}, levels=(5,), input_size=768, scales=_PYRAMID, extractor="stages"
+        "efficientnet_b5",
+        _B5,
+        {2: Level(64, 8), 3: Level(128, 16), 5: Level(304, 32)},
+        levels=(5,),
+        input_size=768,
+        scales=_PYRAMID,
+        extractor="stages",
     ),
 ]

@@ -26,7 +26,7 @@ class FusionStep(TwoSidedCoupling):
 
     Args:
         dims_in: shapes without the batch axis, fine to coarse.
-        dims_c: conditions; not supported.
+        dims_c: conditions at the size of the coarsest level, which the nets mix with the levels; MSFlow has none.
         generator: draws the permutations, level by level.
         clamp: largest absolute log-scale.
 
@@ -48,10 +48,15 @@ class FusionStep(TwoSidedCoupling):
             raise NfbenchError(f"the fusion flow needs levels with even numbers of channels, got {channels}")
         self.clamp = clamp
         halves = [width // 2 for width in channels]
-        self.net1, self.net2 = _FusionNet(halves), _FusionNet(halves)
+        given = sum(shape[0] for shape in dims_c or ())
+        self.net1, self.net2 = _FusionNet(halves, given), _FusionNet(halves, given)
         for level, width in enumerate(channels):
             order = torch.randperm(width, generator=generator, device=generator.device)
             self.register_buffer(f"permutation_{level}", order.to(torch.get_default_device()))
+
+    def predict(self, net: nn.Module, x: Sequence[Tensor], c: Sequence[Tensor]) -> list[Tensor]:
+        """Call a net on one half of all levels and the conditions."""
+        return net(x, c)
 
     @property
     def orders(self) -> Sequence[Tensor]:
@@ -65,12 +70,12 @@ class _FusionNet(nn.Module):
     The levels are mixed at the size of the coarsest one; the result is resized and added to each level.
     """
 
-    def __init__(self, widths: Sequence[int]) -> None:
+    def __init__(self, widths: Sequence[int], given: int = 0) -> None:
         super().__init__()
         total, self.widths = sum(widths), list(widths)
-        hidden = max(1, total // 4)
+        hidden = max(1, (total + given) // 4)
         self.mix = nn.Sequential(
-            convolution(total, hidden),
+            convolution(total + given, hidden),
             ChannelNorm(hidden),
             nn.ReLU(),
             convolution(hidden, total),
@@ -79,10 +84,10 @@ class _FusionNet(nn.Module):
         self.log_scale = nn.ModuleList(convolution(width, width) for width in widths)
         self.shift = nn.ModuleList(convolution(width, width) for width in widths)
 
-    def forward(self, x: Sequence[Tensor]) -> list[Tensor]:
-        """List of ``(B, C_l, H_l, W_l)`` to ``(B, 2 C_l, H_l, W_l)``."""
+    def forward(self, x: Sequence[Tensor], c: Sequence[Tensor] = ()) -> list[Tensor]:
+        """List of ``(B, C_l, H_l, W_l)`` to ``(B, 2 C_l, H_l, W_l)``, given conditions at the coarsest size."""
         coarsest = _size(x[-1])
-        mixed = self.mix(torch.cat([resampled(value, coarsest, "average") for value in x], dim=1))
+        mixed = self.mix(torch.cat([*(resampled(value, coarsest, "average") for value in x), *c], dim=1))
         parts = zip(x, mixed.split(self.widths, dim=1), strict=True)
         fused = [value + resampled(part, _size(value), "bilinear_aligned") for value, part in parts]
         nets = zip(fused, self.log_scale, self.shift, strict=True)

@@ -54,20 +54,24 @@ class TwoSidedCoupling(InvertibleModule):
     ) -> tuple[list[Tensor], Tensor]:
         """Apply the step, or its inverse with ``rev``; the inverse is valid for outputs that were not clipped."""
         if rev:
-            return self._inverse(x)
+            return self._inverse(x, c)
         x1, x2 = _halves(permute(x, self.orders, self._inverses))
-        y1, log_det1 = _couple(x1, self.net2(x2), self.clamp)
-        y2, log_det2 = _couple(x2, self.net1(y1), self.clamp)
+        y1, log_det1 = _couple(x1, self.predict(self.net2, x2, c), self.clamp)
+        y2, log_det2 = _couple(x2, self.predict(self.net1, y1, c), self.clamp)
         return [y.clamp(-_LIMIT, _LIMIT) for y in _join(y1, y2)], log_det1 + log_det2
 
     def output_dims(self, input_dims: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
         """The step keeps its inputs' shapes."""
         return input_dims
 
-    def _inverse(self, y: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+    def predict(self, net: nn.Module, x: Sequence[Tensor], c: Sequence[Tensor]) -> list[Tensor]:
+        """Call a net on one half of all tensors; by default without the conditions."""
+        return net(x)
+
+    def _inverse(self, y: Sequence[Tensor], c: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         y1, y2 = _halves(y)
-        x2, log_det2 = _couple(y2, self.net1(y1), self.clamp, rev=True)
-        x1, log_det1 = _couple(y1, self.net2(x2), self.clamp, rev=True)
+        x2, log_det2 = _couple(y2, self.predict(self.net1, y1, c), self.clamp, rev=True)
+        x1, log_det1 = _couple(y1, self.predict(self.net2, x2, c), self.clamp, rev=True)
         return permute(_join(x1, x2), self._inverses, self.orders), log_det1 + log_det2
 
     @property

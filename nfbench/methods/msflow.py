@@ -119,13 +119,18 @@ class MSFlow(Method):
             flow.append(
                 AllInOneStep,
                 cond=0,
-                cond_shape=(self.settings.condition_dim, *shape[1:]),
+                cond_shape=(self.condition_channels, *shape[1:]),
                 subnet=_normalized_subnet,
                 generator=generator,
                 clamp=self.settings.clamp,
                 clamp_rule=self.settings.clamp_rule,
             )
         return flow
+
+    @property
+    def condition_channels(self) -> int:
+        """Channels of the condition of each level's flow."""
+        return self.settings.condition_dim
 
     @property
     def dimensions(self) -> int:

@@ -22,7 +22,7 @@ from tests.tiny_models import build_tiny
 pytestmark = pytest.mark.slow
 
 SCALES = (1, 2, 4)
-FOR_FEW = {"anomalib": 9, "mkd": 3, "pefm": 1}
+FOR_FEW = {"anomalib": 9, "mkd": 3, "pefm": 1, "vqflow": 7}
 """How many backbones there are for methods made for one kind."""
 
 

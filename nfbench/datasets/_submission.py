@@ -31,6 +31,7 @@ Sizes = dict[str, tuple[int, int]]
 _LIGHTS = {"test_private": "regular", "test_private_mixed": "mixed"}
 _LARGEST = 65504.0
 _SHORT, _LONG = 3, 4
+_PNG = b"\x89PNG\r\n\x1a\n"
 _IFD = struct.Struct("<HHII")
 
 
@@ -111,6 +112,8 @@ def _png_fault(path: Path, size: tuple[int, int]) -> str:
         picture = open_picture(path, "mask").picture
     except NfbenchError as error:
         return f"is not a readable PNG file: {error}"
+    if not path.read_bytes().startswith(_PNG):
+        return "is not a readable PNG file: it has another format"
     values = np.asarray(picture)
     if picture.mode != "L" or values.shape != size:
         there = f"{values.shape[1]} x {values.shape[0]} pixels"

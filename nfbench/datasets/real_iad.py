@@ -119,13 +119,17 @@ class RealIad(Dataset):
                     painter.anomalous(folder / f"{stem}.jpg", folder / mask)
                 else:
                     painter.normal(folder / f"{stem}.jpg")
-                path = f"{stem}.jpg"
-                rows.append({"category": category, "anomaly_class": kind, "image_path": path, "mask_path": mask})
+                paths = {"image_path": f"{stem}.jpg", "mask_path": mask}
+                rows.append({"category": category, "anomaly_class": kind, **paths})
             meta = {"prefix": f"realiad/{category}", "normal_class": "OK"}
             split = {"meta": meta, "train": rows[: COUNTS.train], "test": rows[COUNTS.train :]}
-            listing = root / "realiad_jsons/realiad_jsons" / f"{category}.json"
-            write_once(listing, partial(Path.write_text, data=json.dumps(split), encoding="utf-8"))
+            path = root / "realiad_jsons/realiad_jsons" / f"{category}.json"
+            write_once(path, partial(_write_text, text=json.dumps(split)))
         return dict.fromkeys(self.categories, COUNTS)
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def _images(root: Path) -> Path:

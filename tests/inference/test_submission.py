@@ -197,6 +197,10 @@ def spoil_mask_size(folder):
     Image.fromarray(np.uint8([[0], [255]])).save(folder / "maps/a.png")
 
 
+def spoil_mask_format(folder):
+    Image.fromarray(np.uint8([[0, 255]])).save(folder / "maps/a.png", format="bmp")
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -206,6 +210,7 @@ def spoil_mask_size(folder):
         (spoil_type, r"a.tiff is not a float16 TIFF of 5 x 3 pixels"),
         (spoil_value, "a.tiff has values that are not finite"),
         (spoil_mask, "a.png has values other than 0 and 255"),
+        (spoil_mask_format, "a.png is not a readable PNG file: it has another format"),
         (spoil_mask_size, r"a.png is L of 1 x 2 pixels, expected grey of 2 x 1"),
         (lambda folder: (folder / "maps/a.png").write_bytes(b"no"), "a.png is not a readable PNG file"),
     ],

@@ -87,8 +87,8 @@ def test_manifests_have_the_counts_of_the_miniatures(finished):
         if name == "shanghaitech":  # every third of 52 frames
             counts = Counts(13 * 18, 12 * 9, 12 * 9)
         assert sum(entry.split == "train" for entry in entries) == counts.train
-        assert sum(entry.label for entry in entries) == counts.test_anomalous
-        assert sum(entry.split != "validation" for entry in entries) == sum(counts)
+        assert sum(entry.label == 1 for entry in entries) == counts.test_anomalous
+        assert sum(entry.split in ("train", "test") for entry in entries) == sum(counts)
 
 
 @pytest.mark.workflow

@@ -39,7 +39,7 @@ from nfbench.blocks.method import HALF_LOG_TWO_PI, LevelShape, Method, Passes, S
 from nfbench.blocks.resampling import resampled
 from nfbench.blocks.settings import TrainedSettings
 from nfbench.config import Choices, Range
-from nfbench.core.errors import NfbenchError
+from nfbench.core.errors import NfbenchError, required
 
 __all__ = ["METHOD", "PatchFlow", "PatchFlowSettings"]
 
@@ -143,7 +143,11 @@ class PatchFlow(Method):
             resampled(functional.conv2d(self._pooled(x), weight), size, "bilinear_aligned")
             for x, weight in zip(features.levels, weights, strict=True)
         ]
-        return self._centre(sum(parts[1:], parts[0])) + self.adaptor.bias[:, None, None]
+        return self._centre(sum(parts[1:], parts[0])) + self._bias[:, None, None]
+
+    @property
+    def _bias(self) -> Tensor:
+        return required(self.adaptor.bias, "the adaptor's bias")
 
     def _pooled(self, x: Tensor) -> Tensor:
         """Averages with zeros beyond the border, which count."""
@@ -158,20 +162,20 @@ class PatchFlow(Method):
         """Fit the principal components of the training positions, if they are the adaptor, in float64."""
         if self.settings.adaptor == "trained":
             return
-        count, total, squares = 0, None, None
+        count, width = 0, sum(self.widths)
+        total = self.adaptor.weight.new_zeros(width, dtype=torch.float64)
+        squares = total.new_zeros(width, width)
         for features in passes():
             for number in range(len(features)):
                 x = self._stacked([level[number : number + 1] for level in features.levels])
-                sums, products = x.sum(0), x.T @ x
-                count, total = count + len(x), sums if total is None else total + sums
-                squares = products if squares is None else squares + products
+                count, total, squares = count + len(x), total + x.sum(0), squares + x.T @ x
         mean = total / count
         variances, vectors = torch.linalg.eigh(squares / count - torch.outer(mean, mean))  # ascending
         variances, vectors = variances.flip(0)[: self.settings.channels], vectors.flip(1)[:, : self.settings.channels]
         smallest = torch.finfo(torch.float32).eps * variances[0]
         weight = vectors.T / variances.clamp_min(smallest).sqrt()[:, None]
         self.adaptor.weight.copy_(weight[..., None, None])
-        self.adaptor.bias.copy_(-weight @ mean)
+        self._bias.copy_(-weight @ mean)
 
     def _stacked(self, levels: Sequence[Tensor]) -> Tensor:
         """All channels of the positions of the centre, ``(N, C)`` float64."""

@@ -20,7 +20,18 @@ from nfbench.datasets._listing import list_images
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["DEFECTS", "Channel", "DefectKind", "StoredMask", "mask_files", "open_mask", "read_channels", "read_defects"]
+__all__ = [
+    "DEFECTS",
+    "Channel",
+    "DefectKind",
+    "StoredMask",
+    "defects_file",
+    "has_channels",
+    "mask_files",
+    "open_mask",
+    "read_channels",
+    "read_defects",
+]
 
 DEFECTS = "defects_config.json"
 """Name of the file with the kinds of defects in the folder of a category."""
@@ -68,6 +79,16 @@ class StoredMask(NamedTuple):
     def is_shaded(self) -> bool:
         """Whether a file has more values than class numbers would have."""
         return any(picture.is_shaded for picture in self.pictures)
+
+
+def has_channels(mask: str | Path) -> bool:
+    """Whether a mask is a folder with one file per defect, of a category with kinds of defects."""
+    return Path(mask).is_dir() and defects_file(mask).is_file()
+
+
+def defects_file(mask: str | Path) -> Path:
+    """Returns the path of the kinds of defects of a mask's category."""
+    return Path(mask).parents[2] / DEFECTS
 
 
 def mask_files(mask: Path) -> list[Path]:

@@ -110,6 +110,7 @@ class Metric:
         unit: of the values.
         higher_is_better: otherwise lower values are.
         needs_masks: it is not measured on datasets without masks.
+        needs_channels: it is only measured on datasets whose masks have one file per defect, such as MVTec LOCO.
         needs_normal: its threshold is taken from normal images, and captions say from which.
         needs_latents: it is only measured for methods with white latents, which give log-NFA maps.
         variants: what captions say of each variant, by key; the first has the plain name.
@@ -127,6 +128,7 @@ class Metric:
     unit: Unit = SHARE
     higher_is_better: bool = True
     needs_masks: bool = False
+    needs_channels: bool = False
     needs_normal: bool = False
     needs_latents: bool = False
     variants: Mapping[str, str] = field(default_factory=lambda: {"": ""})
@@ -271,7 +273,7 @@ def metric_list() -> str:
             metric = named.metric
             if not named.plain or named.transductive:
                 continue
-            needs = [what for what in ("masks", "latents") if getattr(metric, f"needs_{what}")]
+            needs = [what for what in ("masks", "channels", "latents") if getattr(metric, f"needs_{what}")]
             endings = [
                 *(f"`_{key}`" for key in [*metric.variants][1:]),
                 *[f"`{TRANSDUCTIVE}`"] * ("latents" not in needs),

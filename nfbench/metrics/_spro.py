@@ -14,8 +14,9 @@ The official code samples thresholds until neighbours on the curve are 0.01 apar
 them from a random subset. Saturation areas count pixels of the original size, so maps must have that size.
 """
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ from nfbench.metrics._inputs import as_truth, check_maps
 from nfbench.metrics._levels import FalsePositives
 from nfbench.metrics._tails import largest
 
-__all__ = ["Channel", "au_spro", "saturation_area"]
+__all__ = ["Channel", "au_spro", "au_spro_of", "saturation_area"]
 
 
 class Channel(NamedTuple):
@@ -80,21 +81,50 @@ def au_spro(
     scores = check_maps(maps)
     if len(channels) != len(scores):
         raise ValueError(f"'channels' must have as many images as 'maps' ({len(scores)}), got {len(channels)}")
-    free, found = [], []
-    for index, (score_map, of_image) in enumerate(zip(scores, channels, strict=True)):
-        masks = [_checked(channel, score_map.shape, index) for channel in of_image]
-        found += [largest(score_map[mask], channel.saturation) for mask, channel in zip(masks, of_image, strict=True)]
-        free.append(~np.logical_or.reduce(masks) if masks else np.ones(score_map.shape, dtype=bool))
-    n_free = sum(int(np.count_nonzero(mask)) for mask in free)
-    if not found or not n_free:
+    checked = [
+        [Channel(_checked(channel, score_map.shape, index), channel.saturation) for channel in of_image]
+        for index, (score_map, of_image) in enumerate(zip(scores, channels, strict=True))
+    ]
+    n_free = sum(
+        int(np.count_nonzero(_free(score_map, of_image))) for score_map, of_image in zip(scores, checked, strict=True)
+    )
+    areas = au_spro_of(zip(scores, checked, strict=True), n_free, fpr_limits)
+    if math.isnan(areas[0]):
         warnings.warn("sPRO is undefined without both a channel and a pixel free of channels", stacklevel=2)
-        return (np.nan,) * len(fpr_limits)
+    return areas
+
+
+def au_spro_of(
+    pairs: Iterable[tuple[np.ndarray, Sequence[Channel]]], n_free: int, fpr_limits: Sequence[float] = (0.05,)
+) -> tuple[float, ...]:
+    """Return the area under sPRO as ``au_spro`` does, from checked images that are read once.
+
+    Args:
+        pairs: maps ``(H, W)``, and the channels of the image with boolean masks.
+        n_free: number of pixels of all images that are free of channels.
+        fpr_limits: in (0, 1].
+
+    Returns:
+        Values by limit; NaN without a channel or without a pixel free of channels.
+    """
+    found: list[np.ndarray] = []
     collected = FalsePositives(max(fpr_limits))
-    for score_map, mask in zip(scores, free, strict=True):
-        collected.add(score_map[mask], 1 / n_free)
+    for score_map, of_image in pairs:
+        found += [largest(score_map[channel.mask], channel.saturation) for channel in of_image]
+        collected.add(score_map[_free(score_map, of_image)], 1 / max(n_free, 1))
+    if not found or not n_free:
+        return (math.nan,) * len(fpr_limits)
     levels = collected.levels()
     means = [np.mean([levels.areas(pixels, limit).mean() for pixels in found]) / limit for limit in fpr_limits]
     return tuple(np.minimum(means, 1).tolist())
+
+
+def _free(score_map: np.ndarray, channels: Sequence[Channel]) -> np.ndarray:
+    """Return the pixels that are in no channel, ``(H, W)`` bool."""
+    taken = np.zeros(score_map.shape, dtype=bool)
+    for channel in channels:
+        taken |= channel.mask
+    return ~taken
 
 
 def _checked(channel: Channel, shape: tuple[int, ...], index: int) -> np.ndarray:

@@ -11,13 +11,16 @@ from scipy import ndimage
 
 from nfbench.core import scratch
 from nfbench.core.errors import NfbenchError, faults_of, required
+from nfbench.datasets._channels import has_channels
 from nfbench.datasets._manifest import Entry, read_checked_mask
 from nfbench.metrics import BY_RULE, BY_THRESHOLD, Named, metrics_of
 from nfbench.metrics._inputs import label_regions
 from nfbench.metrics._iou import IouSweep, fair_threshold_of, iou_sweep, mean_iou
 from nfbench.metrics._ranking import UNDEFINED, Areas, RankedScores, areas_under_curves, image_areas
+from nfbench.metrics._spro import Channel
 from nfbench.metrics._tails import NormalScores
 from nfbench.metrics._thresholds import image_threshold, pixel_threshold
+from nfbench.scoring.channels import read_saturated
 from nfbench.scoring.maps import ScoredImages, resize_map
 from nfbench.scoring.rates import PixelCounts, Rates, image_rates, pixel_counts
 
@@ -67,6 +70,7 @@ class GroundTruth:
     Attributes:
         labels: ``(N,)``, 1 for anomalous.
         has_masks: whether every anomalous image has a mask.
+        has_channels: whether these masks have one file per defect.
         regions: per image ``(H, W)`` integers, 0 where normal, else the 8-connected region; None for normal images.
     """
 
@@ -74,6 +78,7 @@ class GroundTruth:
         self.entries = entries
         self.labels = np.array([entry.label for entry in entries], dtype=int)
         self.has_masks = have_masks(entries)
+        self.has_channels = self.has_masks and all(has_channels(entry.mask) for entry in entries if entry.label)
         self.regions = Regions(entries if self.has_masks else [])
 
     @property
@@ -84,6 +89,10 @@ class GroundTruth:
     def pixel_count(self) -> int:
         """Return the number of pixels of all images at their original size."""
         return sum(entry.height * entry.width for entry in self.entries)
+
+    def channels(self) -> Iterator[list[Channel]]:
+        """Read the defects of all images, one channel each; none for normal images."""
+        return map(read_saturated, self.entries)
 
     def rank(self, maps: Iterable[np.ndarray], folder: Path | None = None) -> RankedScores:
         """Collect the pixels of maps ``(h, w)``, resized to the images; ``folder`` as for ``RankedScores``."""
@@ -207,6 +216,10 @@ class ScoredSet:
         """Yield the anomaly maps at the size of the images, and their boolean masks."""
         return zip(self.truth.resized(self._images("score")), self.truth.masks(), strict=True)
 
+    def channels(self) -> Iterator[tuple[np.ndarray, list[Channel]]]:
+        """Yield the anomaly maps at the size of the images, and the channels of their defects."""
+        return zip(self.truth.resized(self._images("score")), self.truth.channels(), strict=True)
+
     def once(self, name: str, compute: Callable[[], Any]) -> Any:
         """Return what ``compute`` returns, computed at the first call with this name."""
         if name not in self._shared:
@@ -277,7 +290,11 @@ class ScoredSet:
         """Return whether the masks and latents that a metric needs exist, for scores that are not transductive."""
         metric = named.metric
         has_maps = self._maps is not None or not (metric.size or (metric.variants is BY_RULE and not named.plain))
-        has_all = (self.truth.has_masks or not metric.needs_masks) and (self._log_nfa or not metric.needs_latents)
+        has_all = (
+            (self.truth.has_masks or not metric.needs_masks)
+            and (self.truth.has_channels or not metric.needs_channels)
+            and (self._log_nfa or not metric.needs_latents)
+        )
         return bool(has_maps and has_all) and not named.transductive
 
     def _images(self, name: str) -> Iterator[np.ndarray]:

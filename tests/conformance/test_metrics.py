@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from nfbench.core.registry import plugin_names
 from nfbench.metrics import BY_RULE, PACKAGE, families, known_metrics
 from nfbench.metrics._inputs import label_regions
 from nfbench.metrics._ranking import RankedScores
+from nfbench.metrics._spro import Channel
 from nfbench.metrics._tails import NormalScores
 from nfbench.scoring.evaluate import ScoredSet
 from nfbench.scoring.maps import ScoredImages
@@ -23,10 +25,11 @@ NAMES = [named.name for named in MEASURED]
 class Truth:
     """Labels and masks at the size of the maps: two regions in each anomalous image."""
 
-    has_masks = True
+    has_masks = has_channels = True
 
     def __init__(self, labels):
         self.labels = np.array(labels)
+        self.entries = [SimpleNamespace(label=label, defect="x" if label else "good") for label in labels]
         mask = np.zeros((SIZE, SIZE), dtype=int)
         mask[2:5, 2:5] = mask[7:10, 6:11] = 1
         self.regions = [label_regions(mask) if label else None for label in labels]
@@ -39,6 +42,12 @@ class Truth:
 
     def resized(self, maps):
         yield from maps
+
+    def channels(self):
+        """Each region is a channel that is found with half of its pixels."""
+        for regions in self.regions:
+            masks = [] if regions is None else [regions == number for number in range(1, regions.max() + 1)]
+            yield [Channel(mask, int(mask.sum()) // 2) for mask in masks]
 
     def masks(self):
         return [np.zeros((SIZE, SIZE), dtype=bool) if regions is None else regions > 0 for regions in self.regions]

@@ -83,7 +83,7 @@ class StoredMask(NamedTuple):
 
 def has_channels(mask: str | Path) -> bool:
     """Whether a mask is a folder with one file per defect, of a category with kinds of defects."""
-    return Path(mask).is_dir() and defects_file(mask).is_file()
+    return bool(mask) and Path(mask).is_dir() and defects_file(mask).is_file()
 
 
 def defects_file(mask: str | Path) -> Path:

@@ -78,7 +78,8 @@ class GroundTruth:
         self.entries = entries
         self.labels = np.array([entry.label for entry in entries], dtype=int)
         self.has_masks = have_masks(entries)
-        self.has_channels = self.has_masks and all(has_channels(entry.mask) for entry in entries if entry.label)
+        masks = {entry.mask for entry in entries if entry.label}
+        self.has_channels = bool(masks) and all(map(has_channels, masks))
         self.regions = Regions(entries if self.has_masks else [])
 
     @property

@@ -81,8 +81,8 @@ def test_list(kind, name, repository, monkeypatch):
 def test_data_check_counts(image_folder):
     found = json.loads(printed("data", "check", "folder", "--root", image_folder, "--json"))
     assert found["categories"]["part"] == {
-        "train": 6, "validation": 0, "test_normal": 3, "test_anomalous": 3, "masks": 3, "official": None,
-        "sizes": ["48x40"], "broken": [], "duplicates": [], "empty_masks": [],
+        "train": 6, "validation": 0, "test_normal": 3, "test_anomalous": 3, "unlabelled": 0, "masks": 3,
+        "official": None, "sizes": ["48x40"], "broken": [], "duplicates": [], "empty_masks": [],
     }  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def test_data_list_says_what_is_there_and_how_to_get_the_rest(tmp_path):
     assert "btad: BTAD, to be fetched; 2,540 images" in text
     assert "lgg_mri: LGG-MRI, to be downloaded by hand; 110 patients, 3,929 slices, 1,373 slices with tumour" in text
     rows = json.loads((tmp_path / "list.json").read_text())
-    assert len(rows) == 8
+    assert len(rows) == 10
     assert all(row["citation"] and row["homepage"] for row in rows)
 
 

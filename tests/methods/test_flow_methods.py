@@ -231,7 +231,7 @@ def test_same_seed_same_model_and_the_global_state_is_left_alone():
 
 def test_uflow_refuses_levels_that_do_not_halve():
     shapes = [LevelShape(8, 13, 13), LevelShape(8, 6, 6)]
-    with pytest.raises(NfbenchError, match=r"got 13 x 13, 6 x 6; give the backbone other levels, or an input size"):
+    with pytest.raises(NfbenchError, match=r"got 13 x 13, 6 x 6; give the backbone other levels, an input size"):
         build("uflow", shapes)
 
 

@@ -10,6 +10,7 @@ import torch
 import nfbench.metrics
 from nfbench.metrics import _base
 from nfbench.metrics import _inputs as inputs
+from nfbench.metrics._aupimo import aupimo
 from nfbench.metrics._calibration import chi_square_quantiles
 from nfbench.metrics._iou import iou_sweep, mean_iou
 from nfbench.metrics._legacy import MODES, legacy_aupro
@@ -32,6 +33,7 @@ OF_PAIRS = {
     "miou_curve": lambda maps, masks: nfbench.metrics.miou_curve(maps, masks, [0.5, 1.5]),
     "miou_oracle": nfbench.metrics.miou_oracle,
     **{f"legacy_aupro {mode}": lambda maps, masks, mode=mode: legacy_aupro(maps, masks, mode) for mode in MODES},
+    "aupimo": lambda maps, masks: aupimo(maps, masks, (0.2, 0.9)),
     "image_areas": lambda maps, masks: image_areas(_flat(maps[0]), _flat(masks[0])),
 }
 """Functions of scores and truth."""
@@ -108,7 +110,9 @@ def test_the_tables_name_every_public_function():
         "contour_threshold",
         "pixel_threshold",
     }  # of what the others return
-    tested |= {"conformal_rank", "rates"}  # of numbers and words
+    tested |= {"conformal_rank", "rates", "saturation_area"}  # of numbers and words
+    tested |= {"au_spro"}  # of scores and channels: tests/metrics/test_spro.py
+    tested |= {"aupimo_of", "au_spro_of", "f1", "image_f1"}  # of checked scores, masks and counts
     for module in pkgutil.iter_modules(nfbench.metrics.__path__, "nfbench.metrics."):
         found = importlib.import_module(module.name)
         public = {name for name in found.__all__ if getattr(found, name).__class__.__name__ == "function"}

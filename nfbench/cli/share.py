@@ -40,12 +40,12 @@ def merge(
     bundles: Annotated[list[Path], typer.Argument(help="Bundles of one experiment.")],
     output: Annotated[Path, typer.Option(help="Folder to write; an earlier merged set is replaced.")] = Path("merged"),
     tolerance: Annotated[
-        float, typer.Option(min=0, help="Largest difference of a metric between two runs of one cell that agree.")
+        float, typer.Option(min=0, help="Largest difference of a metric at which the same run in two bundles agrees.")
     ] = 0.001,
 ) -> None:
     """Merge bundles of several machines or people into tables and a report, unless they contradict one another.
 
-    Of a cell that several bundles have measured, the first bundle counts, if the others agree.
+    If several bundles have the same run, the first bundle counts, and the others must agree.
     """
     from nfbench.sharing.merge import merge as write
     from nfbench.stages.tables import table_of

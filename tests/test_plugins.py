@@ -79,7 +79,7 @@ def test_errors_of_the_user_and_the_machine_stay_what_they_are():
 
 def scored_set():
     scored = ScoredImages(None, {"paper": np.arange(4.0)})
-    truth = SimpleNamespace(labels=np.array([0, 0, 1, 1]), has_masks=False)
+    truth = SimpleNamespace(labels=np.array([0, 0, 1, 1]), has_masks=False, has_channels=False)
     return scored, truth
 
 

@@ -66,6 +66,7 @@ class Official:
         words = {"variant_of": variant.method, "method_title": method.title, "title": title}
         update: dict[str, Any] = {
             "cell": CellRecord(**vars(cell), **words),
+            "settings": {**self._record.settings, **variant.settings},
             "by_epoch": dict.fromkeys(_EPOCHS, found),
             "selections": {
                 name: Selection(epoch=dict.fromkeys(found, 2) if name == "oracle" else 2, metrics=found)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -29,6 +29,8 @@ Panel = tuple[str, str, str]
 
 class SensitivityFigure(FigureConfig):
     """A metric along a numeric setting of the methods: mean and range over seeds, one line per title of variants."""
+
+    example: ClassVar[Mapping[str, Any]] = {"along": "epochs"}
 
     kind: Literal["sensitivity"] = "sensitivity"
     along: str = Field("lr", description="numeric setting of the methods on the horizontal axis")

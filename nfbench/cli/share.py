@@ -33,7 +33,7 @@ def bundle(
     size = path.stat().st_size / 1e6
     typer.echo(f"{path}: {len(stock.records)} of {stock.expected} runs, {size:.1f} MB; 'nfbench merge' reads it")
     if absolute:
-        typer.echo(f"note: it names images by absolute paths such as {absolute[0]}; a relative data_root avoids that")
+        typer.echo(f"note: it names images by absolute paths such as {absolute[0]}")
 
 
 def merge(

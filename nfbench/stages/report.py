@@ -49,7 +49,7 @@ def write_report(spec: ReportSpec, stock: Stock, pictures: int = PICTURES) -> Pa
         spec.experiment, spec.title, stock, results, tables, unmade, subsets, spec.paths, spec.remark, spec.bundles
     )
     data = collect(source)
-    data["gallery"] = gallery(stock.records, spec.paths, pictures)
+    data["gallery"] = gallery(stock.records, spec.paths, pictures) if pictures else []
     path = spec.paths.report(spec.experiment)
     remove_stale(path.parent)
     write_text(path, render_page(data))

@@ -143,6 +143,11 @@ def test_the_provenance_of_each_run_is_marked(ann, bob, tmp_path):
     assert {name: source.runs for name, source in merged.record.bundles.items()} == {"ann": 8, "bob": 8}
 
 
+def test_no_word_of_pictures_that_a_bundle_cannot_have(ann, tmp_path, caplog):
+    merge([ann], tmp_path / "merged", 0)
+    assert not caplog.records
+
+
 def test_links_of_the_report_lead_to_files(ann, bob, tmp_path):
     merged = merge([ann, bob], tmp_path / "merged", 0)
     data = embedded(merged.report.read_text())

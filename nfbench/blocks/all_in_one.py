@@ -23,7 +23,6 @@ For both, ``log|det J| = H * W * sum(log g)`` exactly.
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -31,6 +30,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from nfbench.blocks.exporting import full_precision
 from nfbench.blocks.freia import InvertibleModule
 from nfbench.blocks.subnets import Subnet
 
@@ -129,8 +129,7 @@ class AllInOneStep(InvertibleModule):
             y = y if orders[0] is None else y.index_select(1, orders[0])
             log_scale = torch.zeros_like(y[:, 0])
         if self.rotation is not None:
-            exporting = torch.compiler.is_exporting()  # exported graphs have no autocast
-            with nullcontext() if exporting else torch.autocast(y.device.type, enabled=False):
+            with full_precision(y):
                 y = _rotate(y, self.rotation)
         return y, log_scale + scale.log().sum()
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nfbench.blocks.exporting import full_precision
+
 __all__ = ["Quantizer"]
 
 _DECAY, _EPS = 0.99, 1e-5
@@ -48,7 +50,7 @@ class Quantizer(nn.Module):
         In training, gradients pass and codes move after the batch was replaced. In evaluation, the result is constant
         around almost every ``x``, and its gradient is 0.
         """
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x):
             vectors = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
             numbers = self.nearest(vectors.detach())
             found = self.codes[numbers]

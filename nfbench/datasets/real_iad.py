@@ -95,7 +95,7 @@ class RealIad(Dataset):
 
     def files(self, root: Path, category: str) -> list[Path]:
         """Lists the split and all files of the category."""
-        return [_split_file(root, category), *files_below(_images(root) / category)]
+        return [_split_file(root, category), *(file for size in _SIZES for file in files_below(root / size / category))]
 
     def side_files(self, root: Path, category: str) -> list[Path]:
         """Lists the split."""

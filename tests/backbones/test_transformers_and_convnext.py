@@ -198,7 +198,7 @@ def test_u_flow_takes_blocks_of_a_transformer_as_a_pyramid_alone():
     assert list(config.level_shapes.values()) == [(384, 16, 16), (384, 8, 8), (384, 4, 4)]
     method = count_on(config, "uflow", resolve_settings("uflow", backbone=V3.name))
     assert method.eval().latent_shapes()[0][1:] == (16, 16)
-    with pytest.raises(NfbenchError, match=r"twice as large.*or 'pyramid: true' where its levels have one size"):
+    with pytest.raises(NfbenchError, match=r"twice as large.*or 'pyramid: true' if all its levels have one size"):
         count_on(BackboneConfig(**keys), "uflow", resolve_settings("uflow", backbone=V3.name))
 
 

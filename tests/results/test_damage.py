@@ -101,8 +101,18 @@ def without_a_row(data):
 
 
 def flipped(data):
-    middle = len(data) // 2
-    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+    """Flip a bit in the middle; in JSON, the first one from there that changes a value."""
+    changed = (
+        data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :] for place in range(len(data) // 2, len(data))
+    )
+    return next(other for other in changed if meaning(other) != meaning(data))
+
+
+def meaning(data):
+    try:
+        return json.loads(data)
+    except ValueError:
+        return data
 
 
 DAMAGES = {

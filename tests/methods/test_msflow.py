@@ -11,29 +11,22 @@ from nfbench.backbones._base import find_backbone
 from nfbench.blocks.features import Features
 from nfbench.blocks.fusion import FusionStep
 from nfbench.blocks.maps import top_share_mean
-from nfbench.blocks.method import LevelShape, build_method, build_to_count, count_parameters, resolve_settings
+from nfbench.blocks.method import LevelShape, build_to_count, count_parameters, resolve_settings
 from nfbench.core.errors import NfbenchError
 from nfbench.training.loop import learning_rate
+from tests.moved_models import draw_features, moved_model
 
 SHAPES = [LevelShape(6, 9, 8), LevelShape(8, 5, 4), LevelShape(4, 3, 2)]
 SIDE = 24
 
 
 def build(shapes=SHAPES, moved=0.3, **overrides):
-    """A model away from its start, in float64."""
-    settings = resolve_settings(
-        "msflow", overrides={"level_steps": (1, 2, 1)[-len(shapes) :], "condition_dim": 8, **overrides}
-    )
-    model = build_method("msflow", shapes, settings, (SIDE, SIDE), 0)
-    generator = torch.Generator().manual_seed(1)
-    for parameter in model.parameters():
-        parameter.data += moved * torch.randn(parameter.shape, generator=generator)
-    return model.double().eval()
+    small = {"level_steps": (1, 2, 1)[-len(shapes) :], "condition_dim": 8}
+    return moved_model("msflow", shapes, SIDE, moved, {**small, **overrides})
 
 
 def draw(count, shapes=SHAPES, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return Features([torch.randn(count, *shape, generator=generator, dtype=torch.double) for shape in shapes])
+    return draw_features(count, shapes, seed)
 
 
 def fusion(dims, moved=0.3):

@@ -9,8 +9,9 @@ from torch.nn import functional
 
 from nfbench.backbones._base import find_backbone
 from nfbench.blocks.features import Features
-from nfbench.blocks.method import LevelShape, build_method, build_to_count, count_parameters, resolve_settings
+from nfbench.blocks.method import LevelShape, build_to_count, count_parameters, resolve_settings
 from nfbench.core.errors import NfbenchError
+from tests.moved_models import draw_features, moved_model
 
 SHAPES = [LevelShape(6, 16, 16), LevelShape(4, 8, 8), LevelShape(5, 4, 4)]
 SIDE = 64
@@ -18,18 +19,11 @@ B5 = find_backbone("efficientnet_b5")
 
 
 def build(shapes=SHAPES, moved=0.2, side=SIDE, **overrides):
-    """A model away from its start, in float64."""
-    settings = resolve_settings("patchflow", overrides={"channels": 8, "hidden_channels": 6, **overrides})
-    model = build_method("patchflow", shapes, settings, (side, side), 0)
-    generator = torch.Generator().manual_seed(1)
-    for parameter in model.parameters():
-        parameter.data += moved * torch.randn(parameter.shape, generator=generator)
-    return model.double().eval()
+    return moved_model("patchflow", shapes, side, moved, {"channels": 8, "hidden_channels": 6, **overrides})
 
 
 def draw(count, shapes=SHAPES, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return Features([torch.randn(count, *shape, generator=generator, dtype=torch.double) for shape in shapes])
+    return draw_features(count, shapes, seed)
 
 
 def stacked(features, pool=3):

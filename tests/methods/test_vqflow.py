@@ -8,28 +8,22 @@ from torch.nn import functional
 
 from nfbench.backbones._base import find_backbone
 from nfbench.blocks.features import Features
-from nfbench.blocks.method import LevelShape, build_method, build_to_count, count_parameters, resolve_settings
+from nfbench.blocks.method import LevelShape, build_to_count, count_parameters, resolve_settings
 from nfbench.blocks.quantization import Quantizer
 from nfbench.core.errors import NfbenchError
+from tests.moved_models import draw_features, moved_model
 
 SHAPES = [LevelShape(6, 8, 8), LevelShape(4, 4, 4), LevelShape(5, 2, 2)]
 SIDE = 16
 
 
 def build(shapes=SHAPES, moved=0.2, **overrides):
-    """A model away from its start, in float64."""
     small = {"level_steps": (1, 1), "condition_dim": 4, "prototypes": 3, "patterns": 5, "prototype_dim": 6}
-    settings = resolve_settings("vqflow", overrides={**small, **overrides})
-    model = build_method("vqflow", shapes, settings, (SIDE, SIDE), 0)
-    generator = torch.Generator().manual_seed(1)
-    for parameter in model.parameters():
-        parameter.data += moved * torch.randn(parameter.shape, generator=generator)
-    return model.double().eval()
+    return moved_model("vqflow", shapes, SIDE, moved, {**small, **overrides})
 
 
 def draw(count, shapes=SHAPES, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return Features([torch.randn(count, *shape, generator=generator, dtype=torch.double) for shape in shapes])
+    return draw_features(count, shapes, seed)
 
 
 @pytest.mark.parametrize("name", ["convnextv2_base.fcmae_ft_in22k_in1k", "convnext_base.fb_in22k_ft_in1k"])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nfbench.config.validation import printable
 from nfbench.core.errors import NfbenchError, required
 from nfbench.core.files import atomic_path, remove_stale
+from nfbench.metrics import find_metric
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
 from nfbench.results.record import RunRecord, read_expected
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COLORS",
     "GROUPS",
+    "PALETTE",
     "Column",
     "DrawnRun",
     "Legend",
@@ -36,6 +38,7 @@ __all__ = [
     "find_run",
     "legend_above",
     "level_name",
+    "means_by_seed",
     "new_figure",
     "note_figure",
     "of_first_seed",
@@ -57,6 +60,9 @@ GROUPS = {
     "pseudo": "pseudo-anomalous",
 }
 """Groups of positions, with their names in legends."""
+
+# Okabe and Ito's palette without yellow, which is too pale on white
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 Column = tuple[str, str, str]
 """Setting, method and backbone."""
@@ -130,6 +136,15 @@ def columns_of(runs: Sequence[DrawnRun]) -> dict[Column, str]:
 def find_run(runs: Sequence[DrawnRun], column: Column) -> DrawnRun | None:
     """Return the run of a column; None if there is none."""
     return next((run for run in runs if run.column == column), None)
+
+
+def means_by_seed(runs: Sequence[DrawnRun], metric: str) -> list[float]:
+    """Means of a metric at the last epoch over the runs of each seed, in the unit that is printed."""
+    factor = find_metric(metric).metric.unit.factor
+    by_seed: dict[int, list[float]] = {}
+    for run in runs:
+        by_seed.setdefault(run.cell.seed, []).append(factor * run.last(metric))
+    return [math.fsum(values) / len(values) for values in by_seed.values()]
 
 
 def of_first_seed(runs: Sequence[DrawnRun]) -> list[DrawnRun]:

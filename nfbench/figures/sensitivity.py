@@ -11,7 +11,15 @@ from pydantic import Field
 from nfbench.config.metrics import MetricName
 from nfbench.config.tables import FigureConfig
 from nfbench.core.errors import NfbenchError
-from nfbench.figures._base import DrawnRun, Legend, NothingToDraw, legend_above, new_figure
+from nfbench.figures._base import (
+    PALETTE,
+    DrawnRun,
+    Legend,
+    NothingToDraw,
+    legend_above,
+    means_by_seed,
+    new_figure,
+)
 from nfbench.metrics import find_metric
 
 if TYPE_CHECKING:
@@ -20,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FIGURE", "SensitivityFigure"]
 
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vPX"
 
 Panel = tuple[str, str, str]
@@ -78,7 +85,7 @@ class SensitivityFigure(FigureConfig):
             lines.setdefault(_title(run), {}).setdefault(self._place(run), []).append(run)
         for title, by_value in lines.items():
             values = sorted(by_value)
-            seeds = [_means_of_seeds(by_value[value], self.metric) for value in values]
+            seeds = [means_by_seed(by_value[value], self.metric) for value in values]
             means = [sum(found) / len(found) for found in seeds]
             below = [mean - min(found) for mean, found in zip(means, seeds, strict=True)]
             above = [max(found) - mean for mean, found in zip(means, seeds, strict=True)]
@@ -88,7 +95,7 @@ class SensitivityFigure(FigureConfig):
                 means,
                 (below, above),
                 label=title,
-                color=_PALETTE[style % len(_PALETTE)],
+                color=PALETTE[style % len(PALETTE)],
                 marker=_MARKERS[style % len(_MARKERS)],
                 ms=4,
                 lw=1.2,
@@ -120,15 +127,6 @@ class SensitivityFigure(FigureConfig):
 def _title(run: DrawnRun) -> str:
     """Title of the run's line: that of its variant without its method, which the panel names."""
     return run.record.cell.title.removeprefix(f"{run.record.cell.method_title}, ")
-
-
-def _means_of_seeds(runs: Sequence[DrawnRun], metric: str) -> list[float]:
-    """Means over categories, one per seed, in the unit that is printed."""
-    factor = find_metric(metric).metric.unit.factor
-    by_seed: dict[int, list[float]] = {}
-    for run in runs:
-        by_seed.setdefault(run.cell.seed, []).append(factor * run.last(metric))
-    return [sum(values) / len(values) for values in by_seed.values()]
 
 
 FIGURE = SensitivityFigure

@@ -12,7 +12,7 @@ from pydantic import Field
 from nfbench.config.tables import FigureConfig
 from nfbench.core.errors import NfbenchError, required
 from nfbench.core.provenance import describe_machine
-from nfbench.figures._base import COLORS, DrawnRun, NothingToDraw, new_figure
+from nfbench.figures._base import COLORS, PALETTE, DrawnRun, NothingToDraw, means_by_seed, new_figure
 from nfbench.metrics import find_metric
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FIGURE", "SpeedFigure"]
 
-# Okabe and Ito's palette without yellow, which is too pale on white
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "os^DvPX*<>hp"
 _MARKER_SIZE = 8
 _METRIC = find_metric("image_auroc")
@@ -83,7 +81,7 @@ class SpeedFigure(FigureConfig):
         axis = figure.subplots()
         for number, point in enumerate(points):
             error = None if math.isnan(point.std) else point.std
-            fmt, color = _MARKERS[number % len(_MARKERS)], _PALETTE[number % len(_PALETTE)]
+            fmt, color = _MARKERS[number % len(_MARKERS)], PALETTE[number % len(PALETTE)]
             axis.errorbar(point.speed, point.auroc, error, fmt=fmt, color=color, ms=_MARKER_SIZE, lw=1.2, capsize=3)
         _arrange(axis, [run for found in chosen.values() for run in found], sorted(common), self.by)
         _label(figure, axis, points)
@@ -121,10 +119,7 @@ def _by_method(runs: Sequence[DrawnRun]) -> dict[str, list[DrawnRun]]:
 def _point(label: str, runs: Sequence[DrawnRun], seconds_of: Callable[[RunRecord], float]) -> _Point:
     import numpy as np
 
-    by_seed: dict[int, list[float]] = {}
-    for run in runs:
-        by_seed.setdefault(run.cell.seed, []).append(_METRIC.metric.unit.factor * run.last(_METRIC.name))
-    aurocs = [float(np.mean(values)) for values in by_seed.values()]
+    aurocs = means_by_seed(runs, _METRIC.name)
     seconds = np.mean([seconds_of(run.record) for run in runs])
     std = float(np.std(aurocs, ddof=1)) if len(aurocs) > 1 else math.nan
     return _Point(label, 1 / float(seconds), float(np.mean(aurocs)), std)

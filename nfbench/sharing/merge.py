@@ -5,7 +5,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +21,6 @@ from nfbench.plan.experiment_specs import ReportSpec, TableSpec
 from nfbench.plan.paths import Paths
 from nfbench.results.aggregate import aggregate, write_results
 from nfbench.results.ledger import Account, Stock
-from nfbench.results.record import RunRecord
 from nfbench.sharing.agreement import largest_difference, repeated_runs, require_agreement
 from nfbench.sharing.bundle import Bundle, read_bundle
 from nfbench.stages.report import write_report
@@ -129,7 +128,8 @@ def _write(bundles: Sequence[Bundle], output: Path, tolerance: float) -> Merged:
     ledger.insert(6, "bundle", [names.get(str(account.cell), "") for account in stock.accounts])
     write_text(paths.experiment(record.experiment, "ledger.csv"), ledger.map(shield).to_csv(index=False))
     results = aggregate(stock.records.values())
-    results["bundle"] = [bundle.name for cell, bundle in origin.items() for _ in range(_rows(stock.records[cell]))]
+    cells = results[[field.name for field in fields(Cell)]].itertuples(index=False)
+    results["bundle"] = [names[str(Cell(*values))] for values in cells]
     write_results(paths.experiment(record.experiment, "results.parquet"), results, "", stock.holes)
     tables = tuple(_placed(table, bundles, record, output) for table in bundles[0].experiment.tables)
     for table in tables:
@@ -190,11 +190,6 @@ def _copy_runs(bundle: Bundle, cells: Sequence[Cell], paths: Paths) -> None:
         source, target = (where.run_record(folder).parent for where in (bundle.paths, paths))
         if source.is_dir():
             shutil.copytree(source, target, dirs_exist_ok=True)
-
-
-def _rows(record: RunRecord) -> int:
-    """Number of rows of a run in the results."""
-    return sum(len(selection.metrics) for selection in record.selections.values())
 
 
 def _placed(spec: Specs, bundles: Sequence[Bundle], record: MergedRecord, output: Path) -> Specs:

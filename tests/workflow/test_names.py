@@ -93,6 +93,7 @@ def test_a_hostile_target_makes_nothing(checkout, target):
         (["smoke", "--config", "categories=fabrik"], "no category 'fabrik'; did you mean 'fabric'?"),
         (["--config", "sees=3"], "config.yaml: unknown key 'sees'; did you mean 'seeds'?"),
         (["--config", "experiment=quikstart"], "unknown experiment 'quikstart'; did you mean 'quickstart'?"),
+        (["quikstart"], "unknown experiment 'quikstart'; did you mean 'quickstart'?"),
         (["results/manifests/synthetic/fabrik.csv"], "no category 'fabrik'; did you mean 'fabric'?"),
     ],
 )

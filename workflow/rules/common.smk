@@ -123,3 +123,9 @@ def complete(experiment):
 def outputs(experiment):
     """All outputs of an experiment: run records, and the tables, figures and report made from them."""
     return reporting_errors(lambda wildcards: PLAN.outputs(experiment))
+
+
+@reporting_errors
+def refuse_target(wildcards):
+    """Raises the error for an unknown experiment; Snakemake's own names no other."""
+    BENCH.experiment(wildcards.target)

@@ -74,3 +74,11 @@ for experiment in BENCH.experiments:
             PATHS.template(f"mlflow/{experiment}.json"),
         message:
             f"{complete(experiment)}\n  MLflow: 'nfbench mlflow' opens the pages of the tracked runs"
+
+
+rule unknown_target:
+    """Refuses a target that is neither a rule nor a path, and names the nearest experiment."""
+    input:
+        refuse_target,
+    output:
+        "{target,[^/.]+}",

@@ -7,13 +7,13 @@ anomaly_images_thresholded/<category>/test_private_mixed/000_mixed.png
 """
 
 import re
-import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nfbench.core.errors import NfbenchError
+from nfbench.core.errors import NfbenchError, one_line
 from nfbench.datasets._images import open_picture
 from nfbench.datasets._listing import files_below
 from nfbench.datasets._manifest import Entry
@@ -30,9 +30,7 @@ Sizes = dict[str, tuple[int, int]]
 
 _LIGHTS = {"test_private": "regular", "test_private_mixed": "mixed"}
 _LARGEST = 65504.0
-_SHORT, _LONG = 3, 4
 _PNG = b"\x89PNG\r\n\x1a\n"
-_IFD = struct.Struct("<HHII")
 
 
 def check_images(category: str, images: Sequence[Entry], expected: int) -> None:
@@ -54,18 +52,14 @@ def check_images(category: str, images: Sequence[Entry], expected: int) -> None:
 def encode_tiff(values: "np.ndarray") -> bytes:
     """Encodes ``(H, W)`` finite numbers as a TIFF file of float16 without compression.
 
-    Values beyond the range of float16 become its largest value. Pillow and OpenCV cannot write float16.
+    Values beyond the range of float16 become its largest value.
     """
     import numpy as np
+    import tifffile
 
-    height, width = values.shape
-    data = np.clip(values, -_LARGEST, _LARGEST).astype("<f2").tobytes()
-    tags = {
-        256: (_LONG, width), 257: (_LONG, height), 258: (_SHORT, 16), 259: (_SHORT, 1), 262: (_SHORT, 1),
-        273: (_LONG, 8), 277: (_SHORT, 1), 278: (_LONG, height), 279: (_LONG, len(data)), 339: (_SHORT, 3),
-    }  # fmt: skip
-    entries = b"".join(_IFD.pack(tag, kind, 1, value) for tag, (kind, value) in tags.items())
-    return struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+    file = BytesIO()
+    tifffile.imwrite(file, np.clip(values, -_LARGEST, _LARGEST).astype(np.float16), metadata=None)
+    return file.getvalue()
 
 
 def check_submission(folder: Path, expected: Mapping[str, tuple[int, int]]) -> None:
@@ -91,17 +85,18 @@ def check_submission(folder: Path, expected: Mapping[str, tuple[int, int]]) -> N
 
 
 def _tiff_fault(path: Path, size: tuple[int, int]) -> str:
-    """Compares a file with the header that ``encode_tiff`` writes; empty if it matches."""
+    """Describes what is wrong with a map; empty if nothing is."""
     import numpy as np
+    import tifffile
 
-    expected = encode_tiff(np.zeros(size, np.float16))
-    start = 8 + 2 * size[0] * size[1]
-    content = path.read_bytes()
-    if len(content) != len(expected) or content[:8] != expected[:8] or content[start:] != expected[start:]:
-        return f"is not a float16 TIFF of {size[1]} x {size[0]} pixels"
-    if not np.isfinite(np.frombuffer(content, "<f2", size[0] * size[1], 8)).all():
-        return "has values that are not finite"
-    return ""
+    try:
+        values = tifffile.imread(path)
+    except (ValueError, OSError) as error:  # tifffile's own errors are ValueErrors
+        return f"is not a readable TIFF file: {one_line(error)}"
+    if values.shape != size or values.dtype != np.float16:
+        there = " x ".join(map(str, values.shape[::-1]))
+        return f"is {values.dtype} of {there} pixels, expected float16 of {size[1]} x {size[0]}"
+    return "" if np.isfinite(values).all() else "has values that are not finite"
 
 
 def _png_fault(path: Path, size: tuple[int, int]) -> str:

@@ -1,6 +1,7 @@
 """A submission has what the server of MVTec AD 2 takes, complete or not at all."""
 
 import io
+import os
 import shutil
 from contextlib import chdir
 from pathlib import Path
@@ -161,12 +162,14 @@ def test_names_and_counts_are_the_servers():
 
 
 @given(arrays(np.float64, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.floats(-1e9, 1e9)))
-def test_tiff_is_what_another_reader_reads(values):
-    found = tifffile.imread(io.BytesIO(encode_tiff(values)))
+def test_tiff_holds_the_nearest_finite_float16_without_compression(values):
+    content, expected = encode_tiff(values), np.clip(values, -65504, 65504).astype("<f2")
+    found = tifffile.imread(io.BytesIO(content))
     assert found.dtype == np.float16
     assert found.shape == values.shape
     assert np.isfinite(found).all()
-    assert (found == np.clip(values, -65504, 65504).astype(np.float16)).all()
+    assert (found == expected).all()
+    assert expected.tobytes() in content
 
 
 def good(folder: Path) -> dict[str, tuple[int, int]]:
@@ -206,8 +209,10 @@ def spoil_mask_format(folder):
     [
         (lambda folder: (folder / "maps/a.tiff").unlink(), "is incomplete: 1 files are missing, first maps/a.tiff"),
         (lambda folder: (folder / "notes.txt").touch(), "files that the server does not take, first notes.txt"),
-        (spoil_size, r"a.tiff is not a float16 TIFF of 5 x 3 pixels"),
-        (spoil_type, r"a.tiff is not a float16 TIFF of 5 x 3 pixels"),
+        (spoil_size, r"a.tiff is float16 of 3 x 5 pixels, expected float16 of 5 x 3"),
+        (spoil_type, r"a.tiff is float32 of 5 x 3 pixels, expected float16 of 5 x 3"),
+        (lambda folder: (folder / "maps/a.tiff").write_bytes(b"no"), "a.tiff is not a readable TIFF file"),
+        (lambda folder: os.truncate(folder / "maps/a.tiff", 230), "a.tiff is not a readable TIFF file"),
         (spoil_value, "a.tiff has values that are not finite"),
         (spoil_mask, "a.png has values other than 0 and 255"),
         (spoil_mask_format, "a.png is not a readable PNG file: it has another format"),

@@ -146,7 +146,8 @@ def test_the_experiments_of_all_papers_one_after_the_other_fit_300_gb(tmp_path):
     """With a disk of their own from the first to the last: features go, models stay where experiments say so."""
     config = {"data_root": str(tmp_path), "results_root": str(tmp_path), "keep_features": False}
     bench = load(json.dumps(config), ROOT)
-    papers = [name for name in bench.experiments if not re.search("^smoke|_local$|^quickstart$|^own_images$", name)]
+    others = "^smoke|_local$|^quickstart$|^own_images$|^flows_on_backbones$"  # the last one is in no paper
+    papers = [name for name in bench.experiments if not re.search(others, name)]
     disk = foresee(SupposedPlan(Plan(bench)), papers).disk
     assert len(papers) >= 25
     assert disk.peak < 300e9 < disk.all_models

@@ -177,8 +177,8 @@ class StoredPicture:
             raise self._refused("has values that are NaN or infinite; save it with finite values")
         if values.min() < 0 or values.max() > 1:
             raise self._refused(
-                f"has floats from {values.min():.9g} to {values.max():.9g}, but only those in [0, 1] have a known scale; "
-                "scale all images of the dataset by the same factor"
+                f"has floats from {values.min():.9g} to {values.max():.9g}, but only those in [0, 1] have a known "
+                "scale; scale all images of the dataset by the same factor"
             )
         return np.rint(255 * values.astype(np.float64)).astype(np.uint8)  # exact products
 

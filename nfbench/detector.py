@@ -19,6 +19,7 @@ from nfbench.blocks.network import check_backbone
 from nfbench.config import BackboneConfig, validate
 from nfbench.core.device import pick_device
 from nfbench.core.errors import NfbenchError
+from nfbench.datasets._images import convert_picture
 from nfbench.datasets._listing import images_below
 from nfbench.datasets._manifest import unlisted
 from nfbench.features.building import build_on
@@ -155,7 +156,7 @@ def _picture(image: Any, number: int) -> Picture:
     if isinstance(image, str | Path):
         return unlisted(Path(image).expanduser())
     if isinstance(image, Image.Image):
-        return image
+        return convert_picture(image, f"image {number}")
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
         raise NfbenchError(

@@ -1,8 +1,9 @@
 """Decoding of images and masks: formats, modes, orientation, and what a mask marks.
 
 A file is read once, so its hash and its pixels come from the same bytes. The content must be PNG, JPEG (the first of
-several frames), BMP, TIFF or WebP, with any file ending; no other decoder is tried. Images are rotated upright
-according to their EXIF orientation. These storage formats are supported; all others are refused by name:
+several frames), BMP, TIFF or WebP, with any file ending; no other decoder is tried. Other files of several pages or
+frames are refused. Images are rotated upright according to their EXIF orientation. These storage formats are supported;
+all others are refused by name:
 
 ================================  ====================================  ==============================================
 stored as                         an image becomes                      a mask marks
@@ -13,16 +14,22 @@ palette                           the colours that it shows             pixels w
 alpha channel, transparent        composited over black                 pixels whose composited colour is above 0
 grey of 16 bits                   the high byte, as three channels      values above 0
 colour of 16 bits                 the high byte of each channel         refused
-whole numbers of 32 bits, floats  refused                               values above 0, if all are whole and none below
+grey floats of 32 bits, 0 to 1    255 times the value, rounded half to  values above 0, if all are whole
+                                  even, as three channels
+other floats of 32 bits           refused                               values above 0, if all are whole and none below
+whole numbers of 32 bits          refused                               values above 0, if none is below
 CMYK, YCbCr, LAB, more channels   refused                               refused
+floats of other sizes or colours  refused                               refused
 ================================  ====================================  ==============================================
 
 The high byte is exact for 8-bit images that are stored in 16 bits, as ``257 v`` or ``256 v``. If no value reaches
 2^14, the image comes from a 10-, 12- or 14-bit camera and would become almost black; it is refused. Masks in lossy
 files (JPEG, WebP, TIFF with JPEG inside) mark values above 127. Refused are also lossy masks that are neither black nor
 that bright; masks that show only black although their palette numbers or alpha values differ, since the drawing is
-invisible; and masks with several colours but no black, since the normal region is unknown. Colour profiles and gamma
-are not applied.
+invisible; and masks with several colours but no black, since the normal region is unknown.
+
+No rule depends on the range of an image, which would make scores incomparable. Colour profiles (ICC) and gamma are not
+applied: values are used as stored, as the published networks and benchmarks do.
 """
 
 import hashlib
@@ -42,7 +49,15 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-__all__ = ["IMAGE_ENDINGS", "MANY_VALUES", "StoredPicture", "open_picture", "read_image", "read_mask"]
+__all__ = [
+    "IMAGE_ENDINGS",
+    "MANY_VALUES",
+    "StoredPicture",
+    "convert_picture",
+    "open_picture",
+    "read_image",
+    "read_mask",
+]
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
@@ -102,13 +117,15 @@ class StoredPicture:
         from PIL import Image
 
         picture = self.picture
-        if picture.mode not in (*_COLOURS, *_GREY16):
+        if picture.mode not in (*_COLOURS, *_GREY16, "F"):
             raise self._refused("has no exact conversion to 8-bit RGB; save it as PNG with 8 bits per channel")
         with _foreseen("image", self.path):
             if picture.mode in _GREY16:
                 values = _values(picture)
                 self._check_range(int(values.max()))
                 return Image.fromarray((values >> 8).astype("uint8")).convert("RGB")
+            if picture.mode == "F":
+                return Image.fromarray(self._of_floats()).convert("RGB")
             if not picture.has_transparency_data and not self.deep:
                 return picture.convert("RGB")
             shown = _shown(picture)
@@ -151,6 +168,20 @@ class StoredPicture:
             raise self._refused("is lossy and too dark to distinguish defects from noise; save it as PNG")
         return shown > (127 if self.lossy else 0)
 
+    def _of_floats(self) -> "np.ndarray":
+        """Returns grey floats in [0, 1] as ``(H, W)`` uint8."""
+        import numpy as np
+
+        values = _values(self.picture)
+        if not np.isfinite(values).all():
+            raise self._refused("has values that are NaN or infinite; save it with finite values")
+        if values.min() < 0 or values.max() > 1:
+            raise self._refused(
+                f"has floats from {values.min():.9g} to {values.max():.9g}, but only those in [0, 1] have a known "
+                "scale; scale all images of the dataset by the same factor"
+            )
+        return np.rint(255 * values.astype(np.float64)).astype(np.uint8)  # exact products
+
     def _check_range(self, highest: int) -> None:
         if highest < _USED_16_BITS:
             raise self._refused(
@@ -178,6 +209,20 @@ def read_image(path: str | Path, sha256: str = "") -> "Image.Image":
 def read_mask(path: str | Path, sha256: str = "") -> "np.ndarray":
     """Decodes a mask to upright ``(H, W)`` bool; takes the arguments of ``read_image``."""
     return open_picture(path, "mask", sha256).to_mask()
+
+
+def convert_picture(picture: "Image.Image", name: str) -> "Image.Image":
+    """Converts an image that Pillow opened or made to upright RGB, as ``read_image`` does for files.
+
+    Args:
+        picture: the image; it stays as it is, but is loaded.
+        name: word for it in messages.
+
+    Raises:
+        NfbenchError: it cannot be decoded, or has no exact conversion.
+    """
+    with _foreseen("image", name):
+        return _stored(name, picture, "").to_image()
 
 
 def open_picture(path: str | Path, kind: str = "image", sha256: str = "") -> StoredPicture:
@@ -230,19 +275,26 @@ def _read(path: str, kind: str) -> bytes:
 
 
 def _decode(path: str, content: bytes, sha256: str) -> StoredPicture:
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     warnings.filterwarnings("ignore", module=r"PIL\b")  # they print source lines; serious problems are errors below
     with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
-        if picture.format != "MPO" and getattr(picture, "is_animated", False):
-            raise NfbenchError(f"{path} has several frames; save the one to use as its own file")
-        raw = _rawmode(picture)
-        compression = str(picture.info.get("compression", ""))
-        lossy = picture.format in ("JPEG", "MPO", "WEBP") or any(name in compression for name in ("jpeg", "webp"))
-        tags = {tag: value for tag in _TAGS if (value := getattr(picture, "tag_v2", {}).get(tag)) is not None}
-        picture.load()  # applies the orientation of a TIFF
-        turned = _is_turned(path, picture, tags)
-        upright = ImageOps.exif_transpose(picture) if turned else picture
+        return _stored(path, picture, sha256)
+
+
+def _stored(path: str, picture: "Image.Image", sha256: str) -> StoredPicture:
+    """Loads a picture, turns it upright, and describes how it is stored."""
+    from PIL import ImageOps
+
+    if picture.format != "MPO" and (pages := getattr(picture, "n_frames", 1)) > 1:
+        raise NfbenchError(f"{path} has {pages} pages or frames; save the one to use as its own file")
+    raw = _rawmode(picture)
+    compression = str(picture.info.get("compression", ""))
+    lossy = picture.format in ("JPEG", "MPO", "WEBP") or any(name in compression for name in ("jpeg", "webp"))
+    tags = {tag: value for tag in _TAGS if (value := getattr(picture, "tag_v2", {}).get(tag)) is not None}
+    picture.load()  # applies the orientation of a TIFF
+    turned = _is_turned(path, picture, tags)
+    upright = ImageOps.exif_transpose(picture) if turned else picture
     deep = upright.mode in _COLOURS and (raw.endswith((";16B", ";16L", ";16N")) or max(_numbers(tags, _BITS)) > 8)
     stored = upright.mode + ", 16 bits" * deep + ", lossy" * lossy + ", turned by EXIF" * turned
     if "transparency" in upright.info and upright.mode != "P" and raw not in ("L", "RGB"):

@@ -7,6 +7,10 @@ realiad_<size>/<category>/NG/<defect>/S0002/<category>_0002_NG_<defect>_C1_<time
 30 categories; each part is photographed in five views (C1 to C5), and each view is an image of its own here. The JSON
 file has the official split with the paths of images and masks below the folder of the category. A view of a defective
 part that does not show the defect has no mask and is normal, as in the authors' code. <size> is 256, 512, 1024 or raw.
+
+The readers ``real_iad_noisy_00`` to ``real_iad_noisy_40`` take the authors' lists for training without any labels
+(``realiad_jsons_fuiad_0.0`` to ``realiad_jsons_fuiad_0.4``): that share of the training images is anomalous, and
+methods take all of them as normal.
 """
 
 import json
@@ -53,7 +57,12 @@ class _Split(Model):
 
 
 class RealIad(Dataset):
-    """Real-IAD with its multi-view split; any subset of its categories."""
+    """Real-IAD with its multi-view split; any subset of its categories.
+
+    Args:
+        noise: share of anomalous training images, as the folder of the authors' lists names it; None for the split
+            whose training images are all normal.
+    """
 
     title = "Real-IAD"
     licence = "CC BY-NC-SA 4.0"
@@ -67,47 +76,83 @@ class RealIad(Dataset):
     )  # fmt: skip
     has_miniature = True
 
+    def __init__(self, noise: float | None = None) -> None:
+        self.noise = noise
+        self.lists = "realiad_jsons" if noise is None else f"realiad_jsons_fuiad_{noise:.1f}"
+        if noise is not None:
+            self.title = f"Real-IAD, {noise:.0%} of the training images anomalous"  # type: ignore[misc]
+
+    @property
+    def miniature_categories(self) -> tuple[str, ...]:
+        """All categories; two of them with noise."""
+        return self.categories if self.noise is None else self.categories[8:10]
+
     def available(self, root: Path) -> list[str]:
         """Lists the official categories that have images and a split below ``root``."""
         require_root(root)
         images = _images(root)
-        found = [path.name for path in folders_in(images) if _split_file(root, path.name).exists()]
-        return known_categories(self.title, self.categories, found or ["folders without realiad_jsons"], root)
+        found = [path.name for path in folders_in(images) if self._split_file(root, path.name).exists()]
+        return known_categories(self.title, self.categories, found or [f"folders without {self.lists}"], root)
 
     def samples(self, root: Path, category: str) -> list[Sample]:
-        """Lists the official split; names images and masks that are missing."""
-        folder, path, faults = _images(root) / category, _split_file(root, category), Faults()
+        """Lists the official split; names images and masks that are missing, and images on both sides."""
+        folder, path, faults = _images(root) / category, self._split_file(root, category), Faults()
         split = _read(path)
         samples: list[Sample] = []
         parts: Mapping[Literal["train", "test"], list[_Row]] = {"train": split.train, "test": split.test}
         for name, rows in parts.items():
             for row in rows:
-                anomalous = row.mask_path is not None and row.anomaly_class != split.normal
-                if name == "train" and row.anomaly_class != split.normal:
+                anomalous = name == "test" and row.mask_path is not None and row.anomaly_class != split.normal
+                if name == "train" and row.anomaly_class != split.normal and self.noise is None:
                     faults.add(f"{path}: {row.image_path} is a training image of '{row.anomaly_class}', not normal")
                     continue
                 image = _below(folder, row.image_path, path, faults)
                 mask = _below(folder, row.mask_path, path, faults) if anomalous and row.mask_path else None
                 if image and (mask or not anomalous):
                     samples.append(Sample(name, row.anomaly_class if anomalous else "good", image, mask))
+        trained = {row.image_path for row in split.train}
+        for row in split.test:
+            if row.image_path in trained:
+                faults.add(f"{path}: {row.image_path} is a training image and a test image")
         samples.sort(key=lambda sample: (sample.split != "train", str(sample.image)))
         return faults.settle(samples)
 
     def files(self, root: Path, category: str) -> list[Path]:
         """Lists the split and all files of the category."""
-        return [_split_file(root, category), *(file for size in _SIZES for file in files_below(root / size / category))]
+        return [
+            self._split_file(root, category),
+            *(file for size in _SIZES for file in files_below(root / size / category)),
+        ]
 
     def side_files(self, root: Path, category: str) -> list[Path]:
         """Lists the split."""
-        return [_split_file(root, category)]
+        return [self._split_file(root, category)]
+
+    def facts(self, root: Path) -> dict[str, int]:
+        """Counts the anomalous training images of each category, if the lists may have some."""
+        if self.noise is None:
+            return {}
+        found = {}
+        for category in self.available(root):
+            split = _read(self._split_file(root, category))
+            noisy = sum(row.anomaly_class != split.normal for row in split.train)
+            found[f"{category}, anomalous training images"] = noisy
+        return found
+
+    def _split_file(self, root: Path, category: str) -> Path:
+        """Returns the path of a split; the archive of splits has a folder of the same name in it."""
+        outer = root / self.lists
+        inner = outer / self.lists
+        return (inner if inner.is_dir() else outer) / f"{category}.json"
 
     def miniature(self, root: Path) -> dict[str, Counts]:
-        """Generates all categories with two views of each part."""
+        """Generates ``miniature_categories`` with two views of each part; noise replaces the last training images."""
         from nfbench.datasets._miniature import COUNTS, Painter, write_once
 
         painter = Painter(root, 48, 48)
         counts = {"OK": COUNTS.train + COUNTS.test_normal, **dict.fromkeys(_DEFECTS, COUNTS.test_anomalous // 2)}
-        for category in self.categories:
+        noisy = round((self.noise or 0) * COUNTS.train)
+        for category in self.miniature_categories:
             folder, rows = root / _SIZES[2] / category, []
             numbers = ((kind, image) for kind, count in counts.items() for image in range(count))
             for place, (kind, image) in enumerate(numbers):
@@ -122,10 +167,12 @@ class RealIad(Dataset):
                 paths = {"image_path": f"{stem}.jpg", "mask_path": mask}
                 rows.append({"category": category, "anomaly_class": kind, **paths})
             meta = {"prefix": f"realiad/{category}", "normal_class": "OK"}
-            split = {"meta": meta, "train": rows[: COUNTS.train], "test": rows[COUNTS.train :]}
-            path = root / "realiad_jsons/realiad_jsons" / f"{category}.json"
+            first, last = COUNTS.train - noisy, len(rows) - noisy
+            split = {"meta": meta, "train": rows[:first] + rows[last:], "test": rows[first:last]}
+            path = root / self.lists / self.lists / f"{category}.json"
             write_once(path, partial(_write_text, text=json.dumps(split)))
-        return dict.fromkeys(self.categories, COUNTS)
+        made = Counts(COUNTS.train, COUNTS.test_normal + noisy, COUNTS.test_anomalous - noisy)
+        return dict.fromkeys(self.miniature_categories, made)
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -143,13 +190,6 @@ def _images(root: Path) -> Path:
         there = f"has {' and '.join(found)}; keep one there" if found else f"has none of {', '.join(_SIZES)}"
         raise NfbenchError(f"folder {root} {there}; Real-IAD is read in one size")
     return root / found[0]
-
-
-def _split_file(root: Path, category: str) -> Path:
-    """Returns the path of a split; the archive of splits has a folder of the same name in it."""
-    outer = root / "realiad_jsons"
-    inner = outer / "realiad_jsons"
-    return (inner if inner.is_dir() else outer) / f"{category}.json"
 
 
 def _read(path: Path) -> _Split:

@@ -111,6 +111,7 @@ class Metric:
         higher_is_better: otherwise lower values are.
         needs_masks: it is not measured on datasets without masks.
         needs_channels: it is only measured on datasets whose masks have one file per defect, such as MVTec LOCO.
+        needs_samples: it is only measured on images whose file names state the part that they show, as in Real-IAD.
         needs_normal: its threshold is taken from normal images, and captions say from which.
         needs_latents: it is only measured for methods with white latents, which give log-NFA maps.
         variants: what captions say of each variant, by key; the first has the plain name.
@@ -129,6 +130,7 @@ class Metric:
     higher_is_better: bool = True
     needs_masks: bool = False
     needs_channels: bool = False
+    needs_samples: bool = False
     needs_normal: bool = False
     needs_latents: bool = False
     variants: Mapping[str, str] = field(default_factory=lambda: {"": ""})
@@ -273,7 +275,7 @@ def metric_list() -> str:
             metric = named.metric
             if not named.plain or named.transductive:
                 continue
-            needs = [what for what in ("masks", "channels", "latents") if getattr(metric, f"needs_{what}")]
+            needs = [what for what in ("masks", "channels", "samples", "latents") if getattr(metric, f"needs_{what}")]
             endings = [
                 *(f"`_{key}`" for key in [*metric.variants][1:]),
                 *[f"`{TRANSDUCTIVE}`"] * ("latents" not in needs),

@@ -17,6 +17,7 @@ from nfbench.metrics import BY_RULE, BY_THRESHOLD, Named, metrics_of
 from nfbench.metrics._inputs import label_regions
 from nfbench.metrics._iou import IouSweep, fair_threshold_of, iou_sweep, mean_iou
 from nfbench.metrics._ranking import UNDEFINED, Areas, RankedScores, areas_under_curves, image_areas
+from nfbench.metrics._samples import have_samples
 from nfbench.metrics._spro import Channel
 from nfbench.metrics._tails import NormalScores
 from nfbench.metrics._thresholds import image_threshold, pixel_threshold
@@ -288,12 +289,13 @@ class ScoredSet:
         return bool(self.labels.any() if named.metric.needs_masks else self.labels.size)
 
     def measures(self, named: Named) -> bool:
-        """Return whether the masks and latents that a metric needs exist, for scores that are not transductive."""
+        """Return whether what a metric needs of masks, images and latents exists; not for transductive scores."""
         metric = named.metric
         has_maps = self._maps is not None or not (metric.size or (metric.variants is BY_RULE and not named.plain))
         has_all = (
             (self.truth.has_masks or not metric.needs_masks)
             and (self.truth.has_channels or not metric.needs_channels)
+            and (not metric.needs_samples or have_samples(entry.image for entry in self.truth.entries))
             and (self._log_nfa or not metric.needs_latents)
         )
         return bool(has_maps and has_all) and not named.transductive
@@ -329,10 +331,8 @@ class Evaluation(NamedTuple):
     """All measurements of one set of scores.
 
     Attributes:
-        metrics: by name, see ``nfbench.metrics``; None where undefined. Metrics without their masks or latents
-            are left out.
-        thresholds: by metric, of those that choose one, such as ``image_f1``; and ``fair``. Those of log-NFA maps in
-            log10 NFA.
+        metrics: by name, see ``nfbench.metrics``; None where undefined. Those without what they need are left out.
+        thresholds: by metric that chooses one, such as ``image_f1``; and ``fair``. Log-NFA maps: in log10 NFA.
         detections: number of detected regions of each image ``(N,)``, by ``fair``, ``nfa``, ``nfa_guard``.
         curves: by map, ``score`` or ``nfa`` (thresholds of -log10 NFA).
         by_image: values of each image ``(N,)``, NaN where undefined, by metric that is a mean over images.

@@ -29,7 +29,13 @@ class Truth:
 
     def __init__(self, labels):
         self.labels = np.array(labels)
-        self.entries = [SimpleNamespace(label=label, defect="x" if label else "good") for label in labels]
+        kinds = ("logical_anomalies", "structural_anomalies")
+        self.entries = [
+            SimpleNamespace(
+                label=label, defect=kinds[number % 2] if label else "good", image=f"part_{number:04}_OK_C1_0.jpg"
+            )
+            for number, label in enumerate(labels)
+        ]
         mask = np.zeros((SIZE, SIZE), dtype=int)
         mask[2:5, 2:5] = mask[7:10, 6:11] = 1
         self.regions = [label_regions(mask) if label else None for label in labels]

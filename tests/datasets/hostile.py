@@ -90,6 +90,11 @@ def _of_16_bits() -> Iterator[Case]:
         for ending in ("png", "tif", "tiff"):
             yield Case(f"grey16_{name}.{ending}", encoded(grey * factor, ending), three(GREY))
             yield Case(f"colour16_{name}.{ending}", encoded(colour * factor, ending), COLOUR)
+    floats = GREY.astype(np.float32) / 255
+    for ending in ("tif", "tiff"):
+        yield Case(f"float.{ending}", saved(Image.fromarray(floats), "tif"), three(GREY))
+    yield Case("float_big_endian.tif", tiff(floats, ">", 1, sample_format=3), three(GREY))
+    yield Case("float_dark.tif", saved(Image.fromarray(floats / 255), "tif"), three((GREY > 127).astype(np.uint8)))
     yield Case("big_endian16.tif", tiff(grey * 257, ">", 1), three(GREY))
     yield Case("little_endian16.tif", tiff(grey * 257, "<", 1), three(GREY))
 
@@ -119,7 +124,7 @@ def refused() -> Iterator[Case]:
             buffer = io.BytesIO()
             grey.convert("RGB").save(buffer, other)
             yield Case(f"{other.lower()}.{ending}", buffer.getvalue())
-    yield Case("float.tif", saved(Image.fromarray(floats), "tif"))
+    yield from _refused_floats(floats)
     yield Case("int32.tif", saved(Image.fromarray(GREY.astype(np.int32)), "tif"))
     for ending in ("jpg", "tif"):
         yield Case(f"cmyk.{ending}", saved(Image.fromarray(COLOUR).convert("CMYK"), ending))
@@ -139,6 +144,20 @@ def refused() -> Iterator[Case]:
     yield Case("hidden.png", saved(Image.fromarray(np.dstack([COLOUR, np.zeros_like(GREY)])), "png"))
     for ending in LOSSLESS:
         yield Case(f"huge.{ending}", with_huge_header(ending))
+
+
+def _refused_floats(floats: np.ndarray) -> Iterator[Case]:
+    """Floats that have no stated scale, and storage of floats that no decoder here reads exactly."""
+    yield Case("floats_of_8_bits.tif", saved(Image.fromarray(255 * floats), "tif"))
+    one_of = {"above": np.nextafter(np.float32(1), np.float32(2)), "below": -1e-30, "nan": np.nan, "inf": np.inf}
+    for name, value in one_of.items():
+        faulty = floats.copy()
+        faulty[3, 4] = value
+        yield Case(f"{name}.tif", saved(Image.fromarray(faulty), "tif"))
+    yield Case("float64.tif", encoded(floats.astype(np.float64), "tif"))
+    yield Case("colour_floats.tif", encoded(COLOUR.astype(np.float32) / 255, "tif"))
+    yield Case("float16.tif", tiff(floats.astype(np.float16), "<", 1, sample_format=3))
+    yield Case("white_is_zero_floats.tif", tiff(floats, "<", 0, sample_format=3))
 
 
 def damaged() -> Iterator[Case]:

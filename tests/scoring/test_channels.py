@@ -18,7 +18,8 @@ from nfbench.scoring.channels import read_saturated
 from nfbench.scoring.evaluate import GroundTruth, evaluate
 from nfbench.scoring.maps import IMAGE_SCORES, ScoredImages, resize_map
 
-NAMES = [name for name, named in known_metrics().items() if named.metric.needs_channels and not named.transductive]
+KNOWN = [named for named in known_metrics().values() if named.metric.needs_channels and not named.transductive]
+NAMES = [named.name for named in KNOWN if named.metric.needs_masks]
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ class Size(NamedTuple):
     backbone: str
     shapes: Sequence[LevelShape]
     settings: MethodSettings
-    side: int
+    map_size: tuple[int, int]
     views: int = VIEWS
     network: BackboneConfig | None = None
     """The backbone, with random weights, if the method trains it."""
@@ -99,8 +99,8 @@ def sizes(quick: bool) -> list[Size]:
     if quick:
         found = [(name, *tiny(name)) for name in plugin_names(PACKAGE)]
         return [
-            Size(name, "tiny", shapes, settings, side, network=plugin(PACKAGE, name).METHOD.tiny.backbone)
-            for name, shapes, settings, (side, _) in found
+            Size(name, "tiny", shapes, settings, size, network=plugin(PACKAGE, name).METHOD.tiny.backbone)
+            for name, shapes, settings, size in found
         ]
     with tempfile.TemporaryDirectory() as folder:
         plan = plan_of(Path(folder), 1, 1)
@@ -111,7 +111,7 @@ def sizes(quick: bool) -> list[Size]:
         shapes = [LevelShape(*shape) for shape in backbone.level_shapes.values()]
         views = max(1, backbone.rotations)
         network = None if backbone.frozen else backbone
-        found.append(Size(method, backbone.tag, shapes, pair.settings, backbone.input_size, views, network))
+        found.append(Size(method, backbone.tag, shapes, pair.settings, tuple(backbone.size), views, network))
     first = {size.method: size for size in reversed(found)}  # each method once, before the rest
     return [*first.values(), *(size for size in found if size not in first.values())]
 
@@ -120,19 +120,19 @@ def model_of(size: Size, device: torch.device) -> Method:
     """Builds the method on a device."""
     if size.network:
         return build_on(size.network, size.method, size.settings, 0).to(device)
-    return build_method(size.method, size.shapes, size.settings, (size.side, size.side), 0).to(device)
+    return build_method(size.method, size.shapes, size.settings, size.map_size, 0).to(device)
 
 
 def batch_of(model: Method, size: Size, images: int, device: torch.device) -> Batch:
     """Generates a random batch."""
     outer = (images, size.views) if model.views else (images,)
     levels = [torch.randn(*outer, *shape, device=device) for shape in size.shapes]
-    image = torch.randn(images, 3, size.side, size.side, device=device) if model.takes_image else None
+    image = torch.randn(images, 3, *size.map_size, device=device) if model.takes_image else None
     classes = torch.zeros(images, dtype=torch.int64, device=device) if model.takes_class else None
     masks = None
     if model.takes_anomalies:
-        masks = torch.zeros(images, size.side, size.side, device=device)
-        masks[::2, : size.side // 4, : size.side // 4] = 1
+        masks = torch.zeros(images, *size.map_size, device=device)
+        masks[::2, : size.map_size[0] // 4, : size.map_size[1] // 4] = 1
     return Batch(Features(levels, image, classes), masks)
 
 
@@ -207,10 +207,10 @@ def against_anomalib(size: Size, measured: Measured) -> Sequence[str]:
     if size.method == "cflow":
         peer = cflow_training.PeerCFlow(shapes[0], "soft").to(device)
     elif size.method == "uflow":
-        peer = peers.PeerUFlow(shapes, size.side).to(device)
+        peer = peers.PeerUFlow(shapes, size.map_size[0]).to(device)
     else:
         peer = peers.PeerFastFlow(shapes).to(device)
-    ours = build_method(size.method, shapes, size.settings, (size.side, size.side), 0).to(device).train()
+    ours = build_method(size.method, shapes, size.settings, size.map_size, 0).to(device).train()
     batch = batch_of(ours, size._replace(shapes=shapes), size.batch, device)
     optimizer = torch.optim.Adam(peer.parameters(), 1e-4)
     losses = _endless(peer, batch) if size.method == "cflow" else None
@@ -236,7 +236,7 @@ def extract(backbone: BackboneConfig, measured: Measured) -> Sequence[str]:
     extractor = Extractor(recipe, measured.device, model)
     images = max(1, extractor.at_once // max(1, backbone.rotations))
     views = (backbone.rotations,) if backbone.rotations else ()
-    drawn = torch.randint(256, (images, *views, 3, backbone.input_size, backbone.input_size), dtype=torch.uint8)
+    drawn = torch.randint(256, (images, *views, 3, *backbone.size), dtype=torch.uint8)
     with torch.inference_mode():
         run = partial(extract_batch, extractor.model, drawn, recipe, measured.device, extractor.at_once)
         (seconds,), used = measured(run)

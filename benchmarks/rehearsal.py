@@ -100,9 +100,7 @@ def pairs_of(plan: Plan, experiment: str | None, only: str | None, each: bool) -
             )
             key = (cell.method if each else variant.method, cell.backbone, cell.setting)
             found.setdefault(key, Pair(name, cell, settings))
-    return sorted(
-        found.values(), key=lambda pair: (plan.bench.backbones[pair.cell.backbone].input_size, pair.cell.backbone)
-    )
+    return sorted(found.values(), key=lambda pair: (plan.bench.backbones[pair.cell.backbone].size, pair.cell.backbone))
 
 
 def ordered(job: Job[Any], seen: dict[Path, Job[Any]]) -> dict[Path, Job[Any]]:
@@ -160,7 +158,7 @@ def count(plan: Rehearsal, pair: Pair, notes: Any) -> None:
     """Counts the operations of a training step at the paper's shapes."""
     variant, backbone = plan.bench.variant(pair.cell.method), plan.bench.backbones[pair.cell.backbone]
     shapes = [LevelShape(*shape) for shape in backbone.level_shapes.values()]
-    size, classes = (backbone.input_size,) * 2, 15 if pair.cell.setting == "unified" else 1
+    size, classes = tuple(backbone.size), 15 if pair.cell.setting == "unified" else 1
     with build_placed(variant.method, shapes, pair.settings, size, classes, max(1, backbone.rotations)) as placed:
         notes["model"] = sum(value.nbytes for value in placed.method.state_dict().values())
         notes["flops"], notes["operations"], notes["steps"] = training_step(placed, COUNTED)

@@ -6,6 +6,7 @@ from typing import Any
 
 from nfbench.blocks.method import PACKAGE, LevelShape, Method, Tiny, build_method
 from nfbench.blocks.settings import MethodSettings
+from nfbench.core.input_size import InputSize
 from nfbench.core.registry import plugin
 from nfbench.features.building import build_on
 
@@ -56,4 +57,5 @@ def stand_in(shapes: Sequence[LevelShape], side: int, *, image: bool = False) ->
     """The configuration of a frozen backbone with these levels."""
     levels = {f"level{number}": shape for number, shape in enumerate(shapes)}
     described = SimpleNamespace(taps=shapes)
-    return SimpleNamespace(level_shapes=levels, input_size=side, stores_image=image, frozen=True, described=described)
+    keys = {"input_size": side, "size": InputSize.of(side), "stores_image": image, "frozen": True}
+    return SimpleNamespace(level_shapes=levels, described=described, **keys)

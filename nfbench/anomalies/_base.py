@@ -10,6 +10,7 @@ from PIL import Image, ImageEnhance
 from nfbench.anomalies._selection import choose_anomalies
 from nfbench.config import AnomaliesConfig
 from nfbench.core.errors import NfbenchError
+from nfbench.core.input_size import InputSize, Sides
 from nfbench.core.provenance import derive_seed
 from nfbench.core.registry import exported
 from nfbench.datasets._manifest import Entry, read_checked_image
@@ -34,8 +35,8 @@ class Synthetic(NamedTuple):
     """An image with a synthetic anomaly.
 
     Attributes:
-        image: ``(S, S, 3)`` uint8.
-        mask: ``(S, S)`` uint8: 255 where the image is anomalous, 0 where it is normal, between them on soft edges; 0
+        image: ``(H, W, 3)`` uint8.
+        mask: ``(H, W)`` uint8: 255 where the image is anomalous, 0 where it is normal, between them on soft edges; 0
             everywhere for a clean image.
     """
 
@@ -53,26 +54,27 @@ class AnomalyGenerator(ABC):
     Args:
         normals: normal training images of one category.
         anomalies: real anomalies with masks; only generators that need them use them.
-        size: side ``S`` in pixels of the square that images are resized to, by Pillow's bilinear filter.
+        size: height ``H`` and width ``W`` in pixels that images are resized to by Pillow's bilinear filter, or the side
+            of a square. Lengths of anomalies are relative to the shorter side, shares to the area.
 
     Raises:
-        NfbenchError: there are no normal images, no anomalies where they are needed, or ``size`` is below 32.
+        NfbenchError: there are no normal images, no anomalies where they are needed, or a side is below 32.
     """
 
     title: ClassVar[str]
     needs_real: ClassVar[bool] = False
 
-    def __init__(self, normals: Sequence[Entry], anomalies: Sequence[Entry], size: int) -> None:
+    def __init__(self, normals: Sequence[Entry], anomalies: Sequence[Entry], size: Sides) -> None:
         if not normals:
             raise NfbenchError(f"{self.title}: no normal image to make anomalies from; the split 'train' needs one")
         if self.needs_real and not anomalies:
             folder = normals[0].image
             raise NfbenchError(f"{self.title}: needs real anomalies, got none for {folder}; choose at least one")
-        if size < MIN_SIZE:
-            raise NfbenchError(f"{self.title}: images of {size} pixels are too small; use at least {MIN_SIZE}")
+        self.size = InputSize.of(size)
+        if self.size.shorter < MIN_SIZE:
+            raise NfbenchError(f"{self.title}: images of {self.size} pixels are too small; use at least {MIN_SIZE}")
         self.normals = tuple(normals)
         self.anomalies = tuple(anomalies)
-        self.size = size
 
     def __len__(self) -> int:
         """Return the number of images that have variants: the normal images, or the real anomalies if needed."""
@@ -98,8 +100,8 @@ class AnomalyGenerator(ABC):
         return np.random.default_rng((index, seed))
 
     def read_normal(self, index: int) -> Image.Image:
-        """Return a normal image, resized to ``(S, S)``."""
-        return read_checked_image(self.normals[index]).resize((self.size, self.size), Image.Resampling.BILINEAR)
+        """Return a normal image, resized to ``size``."""
+        return read_checked_image(self.normals[index]).resize(self.size.width_height, Image.Resampling.BILINEAR)
 
 
 def find_generator(name: str) -> type[AnomalyGenerator]:
@@ -108,7 +110,7 @@ def find_generator(name: str) -> type[AnomalyGenerator]:
 
 
 def make_generator(
-    config: AnomaliesConfig, entries: Sequence[Entry], seed: int, size: int
+    config: AnomaliesConfig, entries: Sequence[Entry], seed: int, size: Sides
 ) -> tuple[AnomalyGenerator, list[Entry]]:
     """Return the generator that a variant configures, on a category's images.
 
@@ -116,7 +118,7 @@ def make_generator(
         config: names the generator and says how many real anomalies it takes, if any.
         entries: the category's manifest.
         seed: chooses the real anomalies.
-        size: side of the square that images are resized to.
+        size: height and width that images are resized to, or the side of a square.
 
     Returns:
         The generator, and all images that it uses.

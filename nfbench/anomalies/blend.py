@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
 from nfbench.anomalies._base import AnomalyGenerator, Synthetic, crop_patch, jitter_colors, random_corner
+from nfbench.core.input_size import Sides
 from nfbench.core.provenance import derive_seed
 from nfbench.datasets._manifest import Entry, read_checked_image
 
@@ -35,7 +36,7 @@ class BlendAndScar(AnomalyGenerator):
 
     title = "SANFlow's blends and scars"
 
-    def __init__(self, normals: Sequence[Entry], anomalies: Sequence[Entry], size: int) -> None:
+    def __init__(self, normals: Sequence[Entry], anomalies: Sequence[Entry], size: Sides) -> None:
         super().__init__(normals, anomalies, size)
         seed = derive_seed("jitter", *sorted(entry.sha256 for entry in normals))
         self.jitter = _LARGEST_JITTER * np.random.default_rng(seed).random()
@@ -46,7 +47,7 @@ class BlendAndScar(AnomalyGenerator):
         image = self.read_normal(index)
         case = rng.random()
         if case < 0.25:
-            return Synthetic(np.array(image), np.zeros((self.size, self.size), dtype=np.uint8))
+            return Synthetic(np.array(image), np.zeros(self.size, dtype=np.uint8))
         if case < 0.5:
             return self._blend(image, draw_rectangle, rng)
         if case < 0.75:
@@ -57,21 +58,29 @@ class BlendAndScar(AnomalyGenerator):
         self, image: Image.Image, draw_mask: Callable[[np.random.Generator], Image.Image], rng: np.random.Generator
     ) -> Synthetic:
         drawn = _flip(draw_mask(rng).filter(ImageFilter.BLUR), rng)
-        mask = np.array(drawn.resize((self.size, self.size), Image.Resampling.BICUBIC))
+        mask = np.array(self._placed(drawn.resize((self.size.shorter,) * 2, Image.Resampling.BICUBIC), rng))
         normal = np.asarray(image, dtype=np.float32)
         donor = np.asarray(self._donor(rng), dtype=np.float32)
         weight = mask[..., None].astype(np.float32) / 255
         return Synthetic(np.rint(normal + weight * (donor - normal)).astype(np.uint8), mask)
 
+    def _placed(self, mask: Image.Image, rng: np.random.Generator) -> Image.Image:
+        """Return a square mask at a random place along the longer side of the image; a square image needs none."""
+        if self.size.is_square:
+            return mask
+        placed = Image.new("L", self.size.width_height)
+        placed.paste(mask, random_corner(placed.size, mask.size, rng))
+        return placed
+
     def _donor(self, rng: np.random.Generator) -> Image.Image:
         """Return a part of any normal image, enlarged, flipped and in other colours."""
-        side = round(_DONOR_SCALE * self.size)
         image = read_checked_image(self.normals[rng.integers(len(self.normals))])
-        image = image.resize((side, side), Image.Resampling.BILINEAR)
-        return jitter_colors(_flip(crop_patch(image, (self.size, self.size), rng), rng), self.jitter, rng)
+        width, height = self.size.width_height
+        image = image.resize((round(_DONOR_SCALE * width), round(_DONOR_SCALE * height)), Image.Resampling.BILINEAR)
+        return jitter_colors(_flip(crop_patch(image, (width, height), rng), rng), self.jitter, rng)
 
     def _scar(self, image: Image.Image, rng: np.random.Generator) -> Synthetic:
-        (width, height), angle, alpha = draw_scar_mask(self.size, rng)
+        (width, height), angle, alpha = draw_scar_mask(self.size.shorter, rng)
         patch = jitter_colors(crop_patch(image, (width, height), rng), self.jitter, rng)
         patch = patch.rotate(angle, Image.Resampling.NEAREST, expand=True)
         corner = random_corner(image.size, alpha.size, rng)

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from nfbench.anomalies._base import AnomalyGenerator, Synthetic, crop_patch, jitter_colors, random_corner
+from nfbench.core.input_size import InputSize, Sides
 
 __all__ = ["GENERATOR", "CutPaste", "draw_patch_shape"]
 
@@ -38,10 +39,14 @@ class CutPaste(AnomalyGenerator):
         return Synthetic(np.array(image), np.array(mask))
 
 
-def draw_patch_shape(size: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Return width and height of a patch in pixels, for an image of side ``size``."""
-    area = rng.uniform(*AREA) * size**2
-    aspect = rng.uniform(*ASPECTS[rng.integers(2)])
+def draw_patch_shape(size: Sides, rng: np.random.Generator) -> tuple[int, int]:
+    """Return width and height of a patch in pixels, for an image of this size.
+
+    In an image that is not square, the aspect ratio is limited so that the patch fits; its area stays in ``AREA``.
+    """
+    height, width = InputSize.of(size)
+    area = rng.uniform(*AREA) * (height * width)
+    aspect = min(max(rng.uniform(*ASPECTS[rng.integers(2)]), area / height**2), width**2 / area)
     return max(1, round(math.sqrt(area * aspect))), max(1, round(math.sqrt(area / aspect)))
 
 

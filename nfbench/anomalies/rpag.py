@@ -27,6 +27,7 @@ from PIL import Image
 from nfbench.anomalies._base import AnomalyGenerator, Synthetic
 from nfbench.anomalies._foreground import foreground_mask
 from nfbench.core.errors import NfbenchError
+from nfbench.core.input_size import Sides
 from nfbench.datasets._manifest import Entry, read_checked_image, read_checked_mask
 
 __all__ = ["GENERATOR", "RealAnomalies", "augment", "paste_in_foreground"]
@@ -51,7 +52,7 @@ class RealAnomalies(AnomalyGenerator):
     title = "BGAD's pasted real anomalies"
     needs_real = NEEDS_REAL
 
-    def __init__(self, normals: Sequence[Entry], anomalies: Sequence[Entry], size: int) -> None:
+    def __init__(self, normals: Sequence[Entry], anomalies: Sequence[Entry], size: Sides) -> None:
         super().__init__(normals, anomalies, size)
         for entry in anomalies:
             if not entry.mask:
@@ -78,7 +79,7 @@ class RealAnomalies(AnomalyGenerator):
         )
 
     def _to_size(self, image: np.ndarray, mask: np.ndarray) -> Synthetic:
-        shape = self.size, self.size
+        shape = self.size.width_height
         resized = Image.fromarray(image).resize(shape, Image.Resampling.BILINEAR)
         marked = Image.fromarray(mask.astype(np.uint8) * 255).resize(shape, Image.Resampling.NEAREST)
         return Synthetic(np.array(resized), np.array(marked))

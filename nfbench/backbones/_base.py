@@ -1,11 +1,12 @@
 """Description of a backbone: a timm model with its weight tag, levels and input, and the source of its weights."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
 from nfbench.core.errors import NfbenchError
+from nfbench.core.input_size import InputSize, Sides
 from nfbench.core.registry import exported, nearest, plugin_names
 
 __all__ = [
@@ -68,6 +69,15 @@ def _ceil_division(side: int, stride: int) -> int:
     return -(-side // stride)
 
 
+def _axes(size: InputSize) -> Iterator[tuple[str, int]]:
+    """Yield the name and length of each side; a square has one side without a name."""
+    yield from [("", size.height)] if size.is_square else zip(size._fields, size, strict=True)
+
+
+def _key(axis: str) -> str:
+    return f"the {axis} in 'input_size'" if axis else "'input_size'"
+
+
 def _nearest_multiples(size: int, of: int) -> str:
     """Return the multiples below and above ``size`` as text."""
     below = size // of * of
@@ -83,13 +93,13 @@ class Backbone:
         timm_name: name and tag that timm's hub knows.
         taps: all levels by index; the extractor defines what they are. Without any, features are only the image.
         levels: indices of the levels that methods use by default, fine to coarse.
-        input_size: default side of the square input, in pixels.
+        input_size: default side of the input, a square, in pixels.
         mean, std: normalization of RGB values in [0, 1].
         package: the installed package that ships the weights; without one they come from a hub.
         scales: divisors of the input's side; the levels are taken of the image at each of these sizes.
         interpolation: how the normalized image is scaled, one of ``INTERPOLATIONS``.
         fixed_size: position embeddings allow no side but ``input_size``.
-        patch: side of a patch in pixels, the image's side is a multiple of it; 1 where any side will do.
+        patch: side of a patch in pixels, both sides of the image are multiples of it; 1 where any side will do.
         extractor: how levels are taken, a name in ``extractors.EXTRACTORS``; by default timm's ``features_only``.
         output_side: a level's side by the input's side and the level's stride.
         parts: combined backbones; their default levels in this order are the levels 0, 1, .. of the whole. Where
@@ -130,7 +140,7 @@ class Backbone:
 
     def shapes(
         self,
-        input_size: int,
+        input_size: Sides,
         levels: tuple[int, ...] | None = None,
         scales: tuple[int, ...] | None = None,
         *,
@@ -138,6 +148,7 @@ class Backbone:
     ) -> list[tuple[int, int, int]]:
         """Return ``(C, H, W)`` of each level at ``input_size`` pixels: for each scale, the levels fine to coarse.
 
+        ``input_size`` is the side of a square, or height and width.
         With ``pyramid``, level k of one scale is pooled to ``1 / 2^k`` of its size.
 
         Raises:
@@ -145,26 +156,27 @@ class Backbone:
                 be pooled to a pyramid.
         """
         self.check_levels(levels or ())
-        sides = [self._scaled(input_size, scale) for scale in scales or self.scales]
+        sizes = [self._scaled(InputSize.of(input_size), scale) for scale in scales or self.scales]
         taps = [self.taps[level] for level in levels or self.levels]
-        shapes = [self._shape(tap, side) for side in sides for tap in taps]
-        return self._halved(shapes, taps[0].stride, len(sides)) if pyramid else shapes
+        shapes = [self._shape(tap, size) for size in sizes for tap in taps]
+        return self._halved(shapes, taps[0].stride, len(sizes)) if pyramid else shapes
 
     def _halved(self, shapes: list[tuple[int, int, int]], stride: int, scales: int) -> list[tuple[int, int, int]]:
         """Pool level k to ``1 / 2^k`` of its size."""
-        found, divisor = [side for _, side, _ in shapes], 2 ** (len(shapes) - 1)
+        found, divisor = [InputSize(*sides) for _, *sides in shapes], 2 ** (len(shapes) - 1)
         if scales > 1 or len(set(found)) > 1:
             raise NfbenchError(
-                f"backbone '{self.name}': 'pyramid' takes levels of one size at one scale, not of sizes {found}; "
-                "remove it"
+                f"backbone '{self.name}': 'pyramid' takes levels of one size at one scale, not of sizes "
+                f"[{', '.join(map(str, found))}]; remove it"
             )
-        if found[0] % divisor:
-            sizes = _nearest_multiples(found[0] * stride, divisor * stride)
-            raise NfbenchError(
-                f"backbone '{self.name}': 'pyramid' cannot halve levels of {found[0]} x {found[0]} {len(shapes) - 1} "
-                f"times; set 'input_size' to {sizes}"
-            )
-        return [(channels, side // 2**k, side // 2**k) for k, (channels, side, _) in enumerate(shapes)]
+        for axis, side in _axes(found[0]):
+            if side % divisor:
+                sizes = _nearest_multiples(side * stride, divisor * stride)
+                raise NfbenchError(
+                    f"backbone '{self.name}': 'pyramid' cannot halve levels of {found[0].height} x {found[0].width} "
+                    f"{len(shapes) - 1} times; set {_key(axis)} to {sizes}"
+                )
+        return [(channels, *found[0].divided(2**k)) for k, (channels, *_) in enumerate(shapes)]
 
     def check_levels(self, levels: tuple[int, ...]) -> None:
         """Check that the backbone has all these levels.
@@ -176,27 +188,33 @@ class Backbone:
         if unknown:
             raise NfbenchError(f"backbone '{self.name}' has levels {sorted(self.taps)}, not {unknown}")
 
-    def _scaled(self, input_size: int, scale: int) -> int:
-        if scale < 1 or input_size % scale:
-            raise NfbenchError(f"backbone '{self.name}': an input of {input_size} pixels cannot be divided by {scale}")
-        side = input_size // scale
-        if self.fixed_size and side != self.input_size:
+    def _scaled(self, size: InputSize, scale: int) -> InputSize:
+        for axis, side in _axes(size):
+            if scale < 1 or side % scale:
+                where = f": its {axis} is {side}" if axis else ""
+                raise NfbenchError(
+                    f"backbone '{self.name}': an input of {size} pixels cannot be divided by {scale}{where}"
+                )
+        scaled = size.divided(scale)
+        if self.fixed_size and scaled != InputSize.of(self.input_size):
             raise NfbenchError(
                 f"backbone '{self.name}' takes images of {self.input_size} pixels alone, for its position embeddings, "
-                f"not of {side}; set 'input_size: {self.input_size}'"
+                f"not of {scaled}; set 'input_size: {self.input_size}'"
             )
-        if side % self.patch:
-            raise NfbenchError(
-                f"backbone '{self.name}' takes images whose side is a multiple of {self.patch} pixels, the side of its "
-                f"patches, not of {side}; set 'input_size' to {_nearest_multiples(input_size, self.patch * scale)}"
-            )
-        return side
+        for axis, side in _axes(size):
+            if side // scale % self.patch:
+                raise NfbenchError(
+                    f"backbone '{self.name}' takes images whose side is a multiple of {self.patch} pixels, the side of "
+                    f"its patches, not of {scaled}; set {_key(axis)} to "
+                    f"{_nearest_multiples(side, self.patch * scale)}"
+                )
+        return scaled
 
-    def _shape(self, tap: Level, side: int) -> tuple[int, int, int]:
-        output = self.output_side(side, tap.stride)
-        if output < 1:
-            raise NfbenchError(f"backbone '{self.name}': an image of {side} pixels is too small")
-        return tap.channels, output, output
+    def _shape(self, tap: Level, size: InputSize) -> tuple[int, int, int]:
+        height, width = (self.output_side(side, tap.stride) for side in size)
+        if min(height, width) < 1:
+            raise NfbenchError(f"backbone '{self.name}': an image of {size} pixels is too small")
+        return tap.channels, height, width
 
 
 @cache

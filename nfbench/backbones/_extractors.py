@@ -56,12 +56,12 @@ def tensor_shapes(backbone: Backbone) -> dict[str, tuple[int, ...]]:
         return {name: tuple(value.shape) for name, value in create_network(backbone).state_dict().items()}
 
 
-def resize(x: Tensor, side: int, interpolation: str) -> Tensor:
-    """``(B, 3, S, S)`` to ``(B, 3, side, side)`` by one of ``INTERPOLATIONS``."""
-    if side == x.shape[-1]:
+def resize(x: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
+    """``(B, 3, H, W)`` to ``(B, 3, *size)`` by one of ``INTERPOLATIONS``."""
+    if size == x.shape[2:]:
         return x
     mode, _, aligned = interpolation.partition("_")
-    return F.interpolate(x, size=(side, side), mode=mode, align_corners=True if aligned else None)
+    return F.interpolate(x, size=size, mode=mode, align_corners=True if aligned else None)
 
 
 def _features_only(backbone: Backbone, levels: Sequence[int], pretrained: bool) -> nn.Module:
@@ -87,7 +87,7 @@ class _Stages(nn.Module):
         self.blocks = model.blocks[: max(levels) + 1]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """``(B, 3, S, S)`` to one ``(B, C, H, W)`` per level."""
+        """``(B, 3, H, W)`` to one ``(B, C, H_l, W_l)`` per level."""
         x = self.bn1(self.conv_stem(x))
         found = {}
         for index, stage in enumerate(self.blocks):
@@ -126,7 +126,7 @@ class _Tokens(nn.Module):
         self.levels = list(levels)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """``(B, 3, S, S)`` to one ``(B, C, H, W)`` per level; tokens other than patches are dropped."""
+        """``(B, 3, H, W)`` to one ``(B, C, H_l, W_l)`` per level; tokens other than patches are dropped."""
         return self.model.forward_intermediates(x, indices=self.levels, norm=True, intermediates_only=True)
 
 
@@ -138,7 +138,7 @@ class _AlexNet(nn.Module):
         self.features = create_network(backbone).features
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """``(B, 3, S, S)`` to one ``(B, 256, H, W)``."""
+        """``(B, 3, H, W)`` to one ``(B, 256, H_l, W_l)``."""
         return [self.features(x)]
 
 
@@ -149,7 +149,7 @@ class _Nothing(nn.Module):
         super().__init__()
 
     def forward(self, _x: Tensor) -> list[Tensor]:
-        """``(B, 3, S, S)`` to no level."""
+        """``(B, 3, H, W)`` to no level."""
         return []
 
 
@@ -167,28 +167,31 @@ EXTRACTORS: dict[str, Callable[[Backbone, Sequence[int], bool], nn.Module]] = {
 
 
 class SideBySide(nn.Module):
-    """Networks with their own input sizes, given as shares of the image's side."""
+    """Networks with their own input sizes, given as shares of the image's sides."""
 
     def __init__(self, parts: Sequence[nn.Module], shares: Sequence[Fraction], interpolation: str) -> None:
         super().__init__()
         self.parts, self.shares, self.interpolation = nn.ModuleList(parts), tuple(shares), interpolation
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """``(B, 3, S, S)`` to one ``(B, C, H, W)`` per level: for each part, its levels."""
-        images = (resize(x, int(share * x.shape[-1]), self.interpolation) for share in self.shares)
+        """``(B, 3, H, W)`` to one ``(B, C, H_l, W_l)`` per level: for each part, its levels."""
+        height, width = x.shape[2:]
+        sizes = ((int(share * height), int(share * width)) for share in self.shares)
+        images = (resize(x, size, self.interpolation) for size in sizes)
         return [level for part, image in zip(self.parts, images, strict=True) for level in part(image)]
 
 
 class AtScales(nn.Module):
-    """One network on the image at several sizes, given by the divisors of its side."""
+    """One network on the image at several sizes, given by the divisors of its sides."""
 
     def __init__(self, model: nn.Module, scales: Sequence[int], interpolation: str) -> None:
         super().__init__()
         self.model, self.scales, self.interpolation = model, tuple(scales), interpolation
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """``(B, 3, S, S)`` to one ``(B, C, H, W)`` per scale and level: for each scale, all levels."""
-        images = (resize(x, x.shape[-1] // scale, self.interpolation) for scale in self.scales)
+        """``(B, 3, H, W)`` to one ``(B, C, H_l, W_l)`` per scale and level: for each scale, all levels."""
+        height, width = x.shape[2:]
+        images = (resize(x, (height // scale, width // scale), self.interpolation) for scale in self.scales)
         return [level for image in images for level in self.model(image)]
 
 
@@ -200,7 +203,7 @@ class Pyramid(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """``(B, 3, S, S)`` to one ``(B, C_k, H / 2^k, W / 2^k)`` per level: means over ``2^k x 2^k`` positions."""
+        """``(B, 3, H, W)`` to one ``(B, C_k, H_0 / 2^k, W_0 / 2^k)`` per level: means over ``2^k x 2^k`` positions."""
         return [F.avg_pool2d(level, 2**k) for k, level in enumerate(self.model(x))]
 
 

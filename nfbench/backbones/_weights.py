@@ -55,7 +55,7 @@ def load_backbone(
         pyramid: pool level k to ``1 / 2^k`` of its size.
 
     Returns:
-        A module in evaluation mode, ``(B, 3, S, S)`` to a list of ``(B, C_l, H_l, W_l)``, which lets gradients pass to
+        A module in evaluation mode, ``(B, 3, H, W)`` to a list of ``(B, C_l, H_l, W_l)``, which lets gradients pass to
         the image.
 
     Raises:

@@ -24,10 +24,15 @@ Rectangles = tuple[Tensor, Tensor, Tensor]
 
 
 def draw_patches(images: Tensor, generator: torch.Generator) -> Rectangles:
-    """CutPaste: 2 to 15 % of the image, log-uniform aspect ratios of 0.3 to 3.3, no rotation."""
+    """CutPaste: 2 to 15 % of the image, log-uniform aspect ratios of 0.3 to 3.3, no rotation.
+
+    In an image that is not square, the aspect ratio is limited so that the patch fits.
+    """
+    height, width = images.shape[2:]
     area, aspect = uniform(images, 2, generator)
-    size = (images.shape[2] * images.shape[3] * _within(area, _AREA)).sqrt()
+    size = (height * width * _within(area, _AREA)).sqrt()
     root = (0.5 * _within(aspect, (math.log(_ASPECT[0]), math.log(_ASPECT[1])))).exp()
+    root = root.clamp(size / height, width / size)
     return size * root, size / root, torch.zeros_like(size)
 
 

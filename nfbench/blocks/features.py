@@ -29,7 +29,7 @@ class Features(Generic[T_co]):
     Attributes:
         levels: levels of the backbone, ``(B, C_l, H_l, W_l)``, fine to coarse; ``(B, K, C_l, H_l, W_l)`` for ``K``
             rotated views; empty for the backbone ``image``.
-        image: the normalized image ``(B, 3, S, S)``, or ``(B, K, 3, S, S)``; None if it was not kept.
+        image: the normalized image ``(B, 3, H, W)``, or ``(B, K, 3, H, W)``; None if it was not kept.
         classes: number of each image's class, ``(B,)``; None if it is not needed.
     """
 

@@ -40,7 +40,9 @@ class FlowSettings(TrainedSettings):
         description="base distribution: standard normal; AltUB's mean and scale per channel, learned by gradient every "
         "fifth epoch; or the same fitted to the training images after training",
     )
-    smoothing: float = Field(0.0, ge=0, description="sigma of a Gaussian on the anomaly map, as a share of its side")
+    smoothing: float = Field(
+        0.0, ge=0, description="sigma of a Gaussian on the anomaly map, as a share of its shorter side"
+    )
     image_score: Literal["max", "top1"] = Field(
         "max", description="image score: maximum of the anomaly map, or mean of its top 1 %"
     )
@@ -145,7 +147,7 @@ class FlowMethod(Method):
         """Average the levels' maps, resized bilinearly to ``map_size``, and score images by ``image_score``."""
         level_maps, latents = self.level_maps(features)
         mean = resize_maps(level_maps, self.map_size).mean(0)
-        maps = smooth(mean, self.settings.smoothing * max(self.map_size))
+        maps = smooth(mean, self.settings.smoothing * min(self.map_size))
         images = top_percent_mean(maps) if self.settings.image_score == "top1" else maps.flatten(1).amax(1)
         return Scores(maps, images, latents)
 

@@ -213,7 +213,7 @@ def log_density(z: Tensor, log_det: Tensor) -> Tensor:
 
 
 def position_mask(masks: Tensor, size: Sequence[int]) -> Tensor:
-    """Anomalous positions, ``(B, H, W)`` bool: the nearest pixel of the mask ``(B, S, S)`` is above 0."""
+    """Anomalous positions, ``(B, H, W)`` bool: the nearest pixel of the mask ``(B, H, W)`` is above 0."""
     return functional.interpolate(masks[:, None], size, mode="nearest")[:, 0] > 0
 
 

@@ -78,7 +78,7 @@ class Batch(NamedTuple):
 
     features: Features[Tensor]
     masks: Tensor | None = None
-    """``(B, S, S)`` in [0, 1], above 0 where anomalous, at the input size; None if all images are normal."""
+    """``(B, H, W)`` in [0, 1], above 0 where anomalous, at the input size; None if all images are normal."""
     progress: float = 0.0
     """Completed share of the training, in [0, 1)."""
 
@@ -119,7 +119,7 @@ class Method(nn.Module, ABC):
         backbone_settings: the paper's overrides by backbone, without its weight tag.
         search_space: settings that a search varies by default.
         takes_levels: reads the levels of a backbone; False for methods that read only the image.
-        takes_image: reads the normalized image, ``(B, 3, S, S)`` with ``(S, S)`` the size of the maps.
+        takes_image: reads the normalized image, ``(B, 3, H, W)`` with ``(H, W)`` the size of the maps.
         takes_network: trains a network initialized with the backbone's weights; ``build`` makes it from ``network``.
         takes_class: reads the class of each image.
         localizes: makes anomaly maps.

@@ -28,7 +28,7 @@ class Network(NamedTuple):
     Attributes:
         name: name of the backbone, with its weight tag.
         shapes: ``(C, H, W)`` of each level.
-        build: builds it with all parameters trainable; it maps ``(B, 3, S, S)`` to a list of ``(B, C, H, W)``. Its
+        build: builds it with all parameters trainable; it maps ``(B, 3, H, W)`` to a list of ``(B, C, H, W)``. Its
             weights are the initial weights of training, or random if trained weights are loaded next.
     """
 

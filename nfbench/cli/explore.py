@@ -13,6 +13,7 @@ from nfbench.cli.load import load
 from nfbench.cli.options import Set, parse_numbers, parse_overrides
 from nfbench.config import BackboneConfig, Config, Experiment, FigureConfig, TableConfig, validate
 from nfbench.core.errors import required
+from nfbench.core.input_size import InputSize
 from nfbench.core.registry import exported, plugin_names
 from nfbench.metrics import metric_list
 
@@ -52,7 +53,9 @@ def list_names(
 def describe(
     method: Annotated[str, typer.Argument(help="Name of the method.")],
     backbone: Annotated[str, typer.Option(help="Name of the backbone.")],
-    input_size: Annotated[int | None, typer.Option(help="Side of the square input. Default: the backbone's.")] = None,
+    input_size: Annotated[
+        str | None, typer.Option(help="Side of the square input, or height,width. Default: the backbone's.")
+    ] = None,
     levels: Annotated[str | None, typer.Option(help="Levels, fine to coarse. Default: the backbone's.")] = None,
     scales: Annotated[str | None, typer.Option(help="Divisors of the input size. Default: the backbone's.")] = None,
     classes: Annotated[int, typer.Option(min=1, help="Number of classes, for class-conditional methods.")] = 1,
@@ -65,24 +68,25 @@ def describe(
 
     described = find_backbone(backbone)
     of_method: type[Method] = exported(PACKAGE, method, "METHOD", subclass_of=Method)
+    sides = parse_numbers("input-size", input_size)
     given = {
         "frozen": of_method.takes_network == "no" or not described.taps,
-        "input_size": described.input_size if input_size is None else input_size,
+        "input_size": described.input_size if sides is None else sides[0] if len(sides) == 1 else sides,
         "levels": parse_numbers("levels", levels),
         "scales": parse_numbers("scales", scales),
     }
     config = validate(BackboneConfig, {"name": backbone, **given}, "options")
-    size, chosen, divisors = config.input_size, config.levels or described.levels, config.scales or described.scales
+    size, chosen, divisors = config.size, config.levels or described.levels, config.scales or described.scales
     settings = resolve_settings(method, backbone=backbone, overrides=parse_overrides(overrides))
     model = count_on(config, method, settings, classes)
     description = {
         "method": method,
         "title": model.title,
         "backbone": backbone,
-        "input_size": size,
+        "input_size": size.sides,
         "image": config.image_shape,
         "levels": [
-            {"level": level, "input_size": size // divisor, "shape": list(shape)}
+            {"level": level, "input_size": size.divided(divisor).sides, "shape": list(shape)}
             for (divisor, level), shape in zip(product(divisors, chosen), config.network_shapes.values(), strict=True)
         ],
         "latents": [list(shape) for shape in model.eval().latent_shapes()],
@@ -92,11 +96,11 @@ def describe(
     if as_json:
         typer.echo(json.dumps(description, indent=2))
         return
-    typer.echo(f"{model.title} on {backbone} at {size} x {size} pixels")
+    typer.echo(f"{model.title} on {backbone} at {_times(size)} pixels")
     if config.image_shape:
         typer.echo(f"  image {_times(config.image_shape)}")
     for entry in description["levels"]:
-        at = f" at {entry['input_size']} x {entry['input_size']}" if len(divisors) > 1 else ""
+        at = f" at {_times(InputSize.of(entry['input_size']))}" if len(divisors) > 1 else ""
         typer.echo(f"  level {entry['level']}{at}: features {_times(entry['shape'])}")
     for shape in description["latents"]:
         typer.echo(f"  latents {_times(shape)}")

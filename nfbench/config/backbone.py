@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator
 from pydantic_core import PydanticCustomError
 
 from nfbench.backbones._base import Backbone, find_backbone
 from nfbench.config.names import HomePath, Name
 from nfbench.config.validation import Model
 from nfbench.core.errors import NfbenchError
+from nfbench.core.input_size import InputSize
 
 __all__ = ["BackboneConfig", "Backbones", "Key", "Shape"]
 
@@ -21,6 +22,16 @@ Shape = tuple[int, int, int]
 
 _HEAD = ("name", "input_size")
 """Keys that begin every tag."""
+
+_FRAMED = 2
+"""Largest number of rotated views that keep the frame of an image that is not square: 0 and 180 degrees."""
+
+_Side = Annotated[int, Field(ge=32)]
+_Sides = Annotated[
+    Annotated[_Side, Tag("<side>")] | Annotated[tuple[_Side, _Side], Tag("<sides>")],
+    Discriminator(lambda value: "<sides>" if isinstance(value, list | tuple) else "<side>"),
+    AfterValidator(lambda sides: InputSize.of(sides).sides),
+]
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ class BackboneConfig(Model):
     """A backbone and its input size."""
 
     name: Name = Field(description="name of the backbone, with its weight tag")
-    input_size: int = Field(256, ge=32, description="side of the square input in pixels")
+    input_size: _Sides = Field(256, description="side of the square input in pixels, or [height, width]")
     levels: Annotated[tuple[int, ...] | None, Key(lambda levels: "l" + "".join(map(str, levels)), of_levels=True)] = (
         Field(None, min_length=1, description="levels, from fine to coarse; default: the backbone's own")
     )
@@ -104,7 +115,12 @@ class BackboneConfig(Model):
     @property
     def tag(self) -> str:
         """Name in paths: ``name@size``, then one part per other key that is not the default."""
-        return "-".join([f"{self.name}@{self.input_size}", *self.tag_parts.values()])
+        return "-".join([f"{self.name}@{self.size}", *self.tag_parts.values()])
+
+    @property
+    def size(self) -> InputSize:
+        """Height and width of the input."""
+        return InputSize.of(self.input_size)
 
     @property
     def tag_parts(self) -> dict[str, str]:
@@ -147,7 +163,7 @@ class BackboneConfig(Model):
     @property
     def image_shape(self) -> Shape | None:
         """Shape of the normalized image; None if it is not kept."""
-        return (3, self.input_size, self.input_size) if self.stores_image else None
+        return (3, *self.size) if self.stores_image else None
 
     @property
     def level_shapes(self) -> dict[str, Shape]:
@@ -173,6 +189,11 @@ class BackboneConfig(Model):
         if not self.frozen and (self.pooled or self.rotations):
             key = "pooled" if self.pooled else "rotations"
             raise NfbenchError(f"backbone '{self.name}': '{key}' and 'frozen: false' cannot be combined")
+        if self.rotations > _FRAMED and not self.size.is_square:
+            raise NfbenchError(
+                f"backbone '{self.name}': 'rotations: {self.rotations}' turns images of {self.size} pixels out of "
+                "their frame; use a square 'input_size', or 'rotations: 2'"
+            )
         levels, scales = self.levels or described.levels, self.scales or described.scales
         shapes = described.shapes(self.input_size, levels, scales, pyramid=self.pyramid)
         if self.pooled:

@@ -60,7 +60,7 @@ class Source(ABC):
             pool: of threads.
 
         Returns:
-            A function that returns features as float32, and masks ``(B, S, S)`` if the images may be anomalous.
+            A function that returns features as float32, and masks ``(B, H, W)`` if the images may be anomalous.
         """
 
     def read(self, indices: Tensor, draws: Tensor) -> tuple[Features[Tensor], Tensor | None]:

@@ -56,7 +56,7 @@ class FeatureCache:
         features: memory-mapped arrays ``(N, C_l, H_l, W_l)`` of fp16; ``(N, K, C_l, H_l, W_l)`` where they hold ``K``
             views of each image, rotated ones or pseudo-anomalies. ``Shards`` or ``LiveLevel`` of large sets, which are
             read by rows in the same way.
-        masks: of pseudo-anomalies, ``(N, K, S, S)`` uint8, memory-mapped, 255 where anomalous; None without.
+        masks: of pseudo-anomalies, ``(N, K, H, W)`` uint8, memory-mapped, 255 where anomalous; None without.
 
     Raises:
         NfbenchError: a file is missing, cut short or changed since it was written; names it.

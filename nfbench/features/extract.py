@@ -21,7 +21,7 @@ from nfbench.core.seals import read_sealed, write_sealed
 from nfbench.datasets._manifest import Entry
 from nfbench.features.cache import fill_cache
 from nfbench.features.extractor import CPU_BATCH, Extracted, Extractor, Read, streams, thread_pool
-from nfbench.features.forward import DTYPE, TRANSFORM, images_hash, load_recipe, read_images
+from nfbench.features.forward import DTYPE, images_hash, load_recipe, read_images, transform_of
 from nfbench.features.meta import FeatureMeta, LiveSource, SynthesisMeta, cache_key, describe_difference
 from nfbench.features.shards import SHARD_BYTES
 from nfbench.plan.specs import ExtractSpec
@@ -41,7 +41,7 @@ class Synthesis(NamedTuple):
     seed: int
 
     def draw(self, index: int) -> tuple[Tensor, np.ndarray]:
-        """All views of one image, ``(K, 3, S, S)`` and masks ``(K, S, S)``, uint8; they follow from the seed."""
+        """All views of one image, ``(K, 3, H, W)`` and masks ``(K, H, W)``, uint8; they follow from the seed."""
         drawn = [self.generator(index, view_seed(self.name, self.seed, index, view)) for view in range(self.views)]
         images, masks = (np.stack(arrays) for arrays in zip(*drawn, strict=True))
         return torch.from_numpy(images).movedim(-1, -3), masks
@@ -95,7 +95,7 @@ def extract_features(
     meta = FeatureMeta(
         recipe=recipe,
         tag=backbone.tag_parts,
-        transform=TRANSFORM,
+        transform=transform_of(backbone.input_size),
         dtype=DTYPE.name,
         view=view,
         n_images=n_images,

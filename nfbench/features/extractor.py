@@ -34,7 +34,7 @@ _PROBED = 4
 
 T = TypeVar("T")
 Read = Callable[[Sequence[T]], tuple[Tensor, Tensor | None]]
-"""Reads a few images: ``(B, 3, S, S)`` uint8, or ``(B, K, 3, S, S)``, and something that belongs to each, if any."""
+"""Reads a few images: ``(B, 3, H, W)`` uint8, or ``(B, K, 3, H, W)``, and something that belongs to each, if any."""
 
 
 class Extracted(NamedTuple):
@@ -80,9 +80,8 @@ class Extractor:
         """
         if not streams(self.device):
             return CPU_BATCH
-        side = self.recipe.backbone.input_size
         stored = sum(DTYPE.itemsize * math.prod(shape) for shape in self.recipe.arrays.values())
-        images = torch.zeros(_PROBED, 3, side, side, dtype=torch.uint8)
+        images = torch.zeros(_PROBED, 3, *self.recipe.backbone.size, dtype=torch.uint8)
         try:
             taken = peak_of(self.device, lambda: self._pass(images, _PROBED))
         except Exception as error:
@@ -145,7 +144,7 @@ class Extractor:
         if self.at_once == 1:
             backbone = self.recipe.backbone
             raise NfbenchError(
-                f"backbone '{backbone.name}' at {backbone.input_size} pixels: one image is too much for the memory of "
+                f"backbone '{backbone.name}' at {backbone.size} pixels: one image is too much for the memory of "
                 f"{self.device} ({one_line(error, 120).rstrip('.')}); lower 'input_size', or give this job a device "
                 "that is free"
             ) from error

@@ -13,6 +13,7 @@ from nfbench.backbones._base import find_backbone
 from nfbench.backbones._weights import load_backbone, state_hash
 from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
+from nfbench.core.input_size import InputSize, Sides
 from nfbench.datasets._manifest import Entry, read_checked_image
 from nfbench.features.recipe import Recipe
 
@@ -30,7 +31,8 @@ __all__ = [
     "random_network",
     "read_images",
     "to_half",
-    "to_square",
+    "to_size",
+    "transform_of",
 ]
 
 Picture = Entry | Image.Image
@@ -38,28 +40,34 @@ Picture = Entry | Image.Image
 
 DTYPE = np.dtype(np.float16)
 TRANSFORM = "RGB, resized to a square by Pillow's bilinear filter"
+_STRETCHED = "RGB, stretched to height and width by Pillow's bilinear filter"
+
+
+def transform_of(input_size: Sides) -> str:
+    """Return how images become inputs of this size; squares keep the text that the keys of their caches contain."""
+    return TRANSFORM if InputSize.of(input_size).is_square else _STRETCHED
 
 
 def read_images(
-    pictures: Sequence[Picture], input_size: int, angles: Sequence[Sequence[float]] | None = None
+    pictures: Sequence[Picture], input_size: Sides, angles: Sequence[Sequence[float]] | None = None
 ) -> Tensor:
     """Decode images; check entries of a manifest against their hashes.
 
     Args:
         pictures: ``B`` images.
-        input_size: side ``S`` of the square that they are resized to.
+        input_size: height ``H`` and width ``W`` that they are resized to, or the side of a square.
         angles: ``K`` rotations for each image in degrees, counter-clockwise, by the nearest pixel, with black corners;
             None for the image as it is.
 
     Returns:
-        ``(B, 3, S, S)`` uint8; with angles ``(B, K, 3, S, S)``.
+        ``(B, 3, H, W)`` uint8; with angles ``(B, K, 3, H, W)``.
 
     Raises:
         NfbenchError: an image cannot be read, or has changed since the manifest was made.
     """
     images = []
     for number, picture in enumerate(pictures):
-        image = to_square(_open(picture), input_size)
+        image = to_size(_open(picture), input_size)
         if angles is None:
             images.append(np.array(image))
         else:
@@ -69,9 +77,9 @@ def read_images(
     return torch.from_numpy(np.stack(images)).movedim(-1, -3)
 
 
-def to_square(image: Image.Image, side: int) -> Image.Image:
-    """An image in RGB resized as ``TRANSFORM`` says; one of this side stays as it is."""
-    return image.resize((side, side), resample=Image.Resampling.BILINEAR)
+def to_size(image: Image.Image, input_size: Sides) -> Image.Image:
+    """An image in RGB resized as ``transform_of`` says; one of this size stays as it is."""
+    return image.resize(InputSize.of(input_size).width_height, resample=Image.Resampling.BILINEAR)
 
 
 def _open(picture: Picture) -> Image.Image:
@@ -92,7 +100,7 @@ def load_recipe(backbone: BackboneConfig) -> tuple[Recipe, nn.Module]:
 
 
 def load_extractor(recipe: Recipe) -> nn.Module:
-    """The frozen network of a recipe, ``(B, 3, S, S)`` to a list of ``(B, C_l, H_l, W_l)``; nothing of one to train.
+    """The frozen network of a recipe, ``(B, 3, H, W)`` to a list of ``(B, C_l, H_l, W_l)``; nothing of one to train.
 
     Raises:
         NfbenchError: the weights are not available, or are others than those of the recipe.
@@ -142,7 +150,7 @@ def _load(backbone: BackboneConfig) -> nn.Module:
 
 
 def normalize(images: Tensor, recipe: Recipe, device: torch.device) -> Tensor:
-    """``(B, 3, S, S)`` uint8 to the float input that the backbone was trained on."""
+    """``(B, 3, H, W)`` uint8 to the float input that the backbone was trained on."""
     mean = torch.tensor(recipe.mean, device=device).view(3, 1, 1)
     std = torch.tensor(recipe.std, device=device).view(3, 1, 1)
     scaled = images.to(device, non_blocking=True, memory_format=torch.channels_last).float() / 255
@@ -154,7 +162,7 @@ def extract_batch(model: nn.Module, images: Tensor, recipe: Recipe, device: torc
 
     Args:
         model: extractor of the recipe.
-        images: ``(B, 3, S, S)`` uint8, or ``(B, K, 3, S, S)``.
+        images: ``(B, 3, H, W)`` uint8, or ``(B, K, 3, H, W)``.
         recipe: how features are made.
         device: where ``model`` is.
         size: images that ``model`` is given at once.
@@ -186,7 +194,7 @@ def _levels(model: nn.Module, inputs: Tensor, backbone: BackboneConfig) -> list[
     except RuntimeError as error:
         if backbone.padding == "reflect" and "adding size should be less" in str(error):
             raise NfbenchError(
-                f"backbone '{backbone.name}' at {backbone.input_size} pixels has levels that are too small for "
+                f"backbone '{backbone.name}' at {backbone.size} pixels has levels that are too small for "
                 "'padding: reflect'; raise 'input_size'"
             ) from error
         raise

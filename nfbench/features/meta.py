@@ -7,6 +7,7 @@ from typing import Any
 
 from nfbench.config import BackboneConfig
 from nfbench.config.backbone import Shape
+from nfbench.core.input_size import Sides
 from nfbench.core.record import Record
 from nfbench.features.recipe import Recipe
 from nfbench.plan.specs import ExtractSpec
@@ -76,14 +77,14 @@ class FeatureMeta(Record):
         return self.recipe.backbone
 
     @property
-    def input_size(self) -> int:
-        """Side of the square input in pixels."""
+    def input_size(self) -> Sides:
+        """Side of the square input in pixels, or its height and width."""
         return self.backbone.input_size
 
     @property
     def map_size(self) -> tuple[int, int]:
         """Height and width of the input, which maps have."""
-        return self.input_size, self.input_size
+        return self.backbone.size
 
     @property
     def stores_image(self) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nfbench.anomalies._base import AnomalyGenerator
 from nfbench.blocks.features import Features
+from nfbench.core.input_size import Sides
 from nfbench.features.batches import Source
 from nfbench.features.extractor import Extractor
 from nfbench.features.forward import Picture, load_extractor, read_images
@@ -24,9 +25,9 @@ class Drawn(NamedTuple):
     """One image as it was drawn."""
 
     image: Tensor
-    """``(3, S, S)`` uint8; ``(K, 3, S, S)`` where the method takes views."""
+    """``(3, H, W)`` uint8; ``(K, 3, H, W)`` where the method takes views."""
     mask: Tensor | None = None
-    """``(S, S)`` in [0, 1], above 0 where anomalous."""
+    """``(H, W)`` in [0, 1], above 0 where anomalous."""
 
 
 class OnlineFeatures(Source):
@@ -73,12 +74,12 @@ class RandomRotations:
 
     Args:
         pictures: images, in the order of the cache.
-        input_size: side of the square that they are resized to.
+        input_size: height and width that they are resized to, or the side of a square.
         degrees: angles are uniform in ``[-degrees, degrees]``.
         views: rotated views of each image; None for one, without an axis of its own.
     """
 
-    def __init__(self, pictures: Sequence[Picture], input_size: int, degrees: float, views: int | None) -> None:
+    def __init__(self, pictures: Sequence[Picture], input_size: Sides, degrees: float, views: int | None) -> None:
         self.pictures, self.input_size, self.degrees, self.views = pictures, input_size, degrees, views
 
     def __call__(self, index: int, seed: int) -> Drawn:

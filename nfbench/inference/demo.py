@@ -85,7 +85,7 @@ class Demo:
         path = self.folder / name
         path.write_bytes(content)
         try:
-            scored = self._score(next(prepared([Given(str(path), name)], self.model.side, 1)), nfa=False)
+            scored = self._score(next(prepared([Given(str(path), name)], self.model.size, 1)), nfa=False)
         except NfbenchError as error:
             path.unlink()
             raise NfbenchError(str(error).replace(str(path), "this file")) from error
@@ -148,9 +148,9 @@ class Demo:
 
     def _has_nfa(self) -> bool:
         """Whether the rule ``nfa`` works for the model; the call also warms the model up."""
-        side = self.model.side
+        grey = Image.new("RGB", self.model.size.width_height, (128, 128, 128))
         try:
-            return self.model.locate([Image.new("RGB", (side, side), (128, 128, 128))], True).maps is not None
+            return self.model.locate([grey], True).maps is not None
         except NfbenchError:
             return False
 

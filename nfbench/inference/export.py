@@ -21,7 +21,7 @@ from nfbench.core.errors import NfbenchError, one_line, required
 from nfbench.core.extras import require
 from nfbench.core.files import atomic_path
 from nfbench.core.quiet import quieted
-from nfbench.features.forward import TRANSFORM, Picture, read_images
+from nfbench.features.forward import Picture, read_images, transform_of
 from nfbench.features.recipe import Recipe
 from nfbench.inference.archive import METADATA_FILE
 from nfbench.inference.exported import IMAGE, ExportFormat, Metadata, load_exported
@@ -109,10 +109,10 @@ def metadata_of(model: TrainedModel) -> dict[str, Any]:
         "seed": cell.seed,
         "backbone": cell.backbone,
         "weights_sha256": recipe.weights_sha256,
-        "side": model.side,
+        "side": model.size.sides,
         "mean": recipe.mean,
         "std": recipe.std,
-        "resize": TRANSFORM,
+        "resize": transform_of(model.size),
         "outputs": ["score"] if model.method.gradient_maps else ["map", "score"],
         "thresholds": model.thresholds.model_dump(mode="json"),
     }
@@ -162,7 +162,7 @@ def write_exported(
 
 
 class _Graph(nn.Module):
-    """Graph from ``(B, 3, S, S)`` uint8 to map ``(B, h, w)``, if any, and score ``(B,)``, float32."""
+    """Graph from ``(B, 3, H, W)`` uint8 to map ``(B, h, w)``, if any, and score ``(B,)``, float32."""
 
     mean: Tensor
     std: Tensor
@@ -206,15 +206,15 @@ class _Graph(nn.Module):
 
 
 def _views(pixels: Tensor, turned: Tensor) -> Tensor:
-    """Returns all rotated views, ``(B * K, 3, S, S)``, with Pillow's pixels and black; see ``_turned``."""
+    """Returns all rotated views, ``(B * K, 3, H, W)``, with Pillow's pixels and black; see ``_turned``."""
     flat = nn.functional.pad(pixels.flatten(2), (1, 0))
     return flat.index_select(2, turned).unflatten(2, (-1, *pixels.shape[2:])).transpose(1, 2).flatten(0, 1)
 
 
 def _turned(recipe: Recipe) -> Tensor:
-    """Returns the source pixel, counted from 1, of each pixel of the views, ``(K * S * S,)``; 0 is black."""
-    side = recipe.backbone.input_size
-    numbers = Image.fromarray(np.arange(1, side * side + 1, dtype=np.int32).reshape(side, side))
+    """Returns the source pixel, counted from 1, of each pixel of the views, ``(K * H * W,)``; 0 is black."""
+    size = recipe.backbone.size
+    numbers = Image.fromarray(np.arange(1, size.height * size.width + 1, dtype=np.int32).reshape(size))
     views = [np.array(numbers.rotate(angle, Image.Resampling.NEAREST)) for angle in recipe.angles]
     return torch.from_numpy(np.stack(views)).flatten().long()
 
@@ -225,8 +225,8 @@ def _trace(scorer: Scorer) -> torch.export.ExportedProgram:
     Raises:
         NfbenchError: the method has control flow that depends on values or on the batch size.
     """
-    side = scorer.recipe.backbone.input_size
-    example = torch.zeros(2, 3, side, side, dtype=torch.uint8)  # torch would specialize on a batch of one
+    # torch would specialize on a batch of one
+    example = torch.zeros(2, 3, *scorer.recipe.backbone.size, dtype=torch.uint8)
     graph = _Graph(scorer)
     try:
         with torch.no_grad(), quieted(_NOISY):
@@ -283,7 +283,7 @@ def _compare(scorer: Scorer, path: Path, pictures: Sequence[Picture], real: bool
     """Compares a file with the scorer, in batches of several sizes."""
     expected = scorer.score(pictures)
     exported = load_exported(path)
-    images = read_images(pictures, exported.side)
+    images = read_images(pictures, exported.size)
     found = [exported.score(part.numpy()) for part in images.split(_BATCHES)]
     maps = None if found[0][0] is None else np.concatenate([part for part, _ in found if part is not None])
     with torch.no_grad():
@@ -316,9 +316,9 @@ def _checked_with(model: TrainedModel) -> tuple[list[Picture], bool]:
         entries = tested_images(model.record)
         if len(entries) >= count:
             chosen = [entries[number] for number in np.linspace(0, len(entries) - 1, count).round().astype(int)]
-            read_images(chosen, model.side)
+            read_images(chosen, model.size)
             return list(chosen), True
     except (NfbenchError, OSError):
         pass
-    rng, side = np.random.default_rng(0), model.side
-    return [Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)) for _ in range(count)], False
+    rng, shape = np.random.default_rng(0), (*model.size, 3)
+    return [Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)) for _ in range(count)], False

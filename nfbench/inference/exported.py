@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from nfbench.core.errors import NfbenchError, one_line
 from nfbench.core.extras import require
+from nfbench.core.input_size import InputSize, Sides
 from nfbench.core.record import Record
 from nfbench.features.forward import read_images
 from nfbench.inference.archive import METADATA_FILE, read_program
@@ -42,7 +43,7 @@ class Metadata(Record):
         method: name of the method; ``title`` is its name in tables, ``variant`` its name in experiments.
         setting, dataset, category, seed: identify the run, with method and backbone.
         backbone: tag of the backbone; ``weights_sha256`` is the hash of its weights.
-        side: side of the square input, in pixels.
+        side: side of the square input in pixels, or its height and width.
         mean, std: normalization of RGB values in [0, 1], which the graph applies itself.
         resize: how to resize images to the input.
         outputs: outputs of the graph, in order: ``map`` ``(B, h, w)`` if the method has maps, and ``score`` ``(B,)``.
@@ -60,7 +61,7 @@ class Metadata(Record):
     seed: int
     backbone: str
     weights_sha256: str
-    side: int
+    side: Sides
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     resize: str
@@ -98,9 +99,9 @@ class ExportedModel:
     run: Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
     @property
-    def side(self) -> int:
-        """Side of the square input, in pixels."""
-        return self.metadata.side
+    def size(self) -> InputSize:
+        """Height and width of the input, in pixels."""
+        return InputSize.of(self.metadata.side)
 
     @property
     def thresholds(self) -> ThresholdsRecord:
@@ -115,14 +116,14 @@ class ExportedModel:
         """
         if nfa:
             raise NfbenchError(f"{self.path} has no latents, which the rule 'nfa' needs; use the folder of the run")
-        maps, scores = self.score(read_images(squares, self.side).numpy())
+        maps, scores = self.score(read_images(squares, self.size).numpy())
         return Located(scores, maps)
 
     def score(self, images: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
         """Scores images; higher is more anomalous.
 
         Args:
-            images: ``(B, 3, side, side)`` uint8, RGB, resized as in ``metadata.resize``; see ``read_images``.
+            images: ``(B, 3, *size)`` uint8, RGB, resized as in ``metadata.resize``; see ``read_images``.
 
         Returns:
             Maps ``(B, h, w)``, None for a method without maps, and image scores ``(B,)``, float32.
@@ -131,7 +132,7 @@ class ExportedModel:
             ValueError: wrong shape or type.
             NfbenchError: a score is NaN or infinite.
         """
-        shape = (3, self.side, self.side)
+        shape = (3, *self.size)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape or not len(images):
             raise ValueError(f"'images' must be (B, {', '.join(map(str, shape))}) uint8, got {images.shape}")
         found = self.run(np.ascontiguousarray(images))

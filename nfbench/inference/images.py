@@ -13,10 +13,11 @@ from PIL import Image
 
 from nfbench.core.ahead import in_order
 from nfbench.core.errors import NfbenchError
+from nfbench.core.input_size import Sides
 from nfbench.datasets._images import IMAGE_ENDINGS
 from nfbench.datasets._listing import files_below
 from nfbench.datasets._manifest import read_checked_image, unlisted
-from nfbench.features.forward import to_square
+from nfbench.features.forward import to_size
 
 __all__ = ["Given", "Prepared", "find_images", "prepared", "watched"]
 
@@ -39,7 +40,7 @@ class Prepared(NamedTuple):
     """An image that was read, or the reason why it could not be read.
 
     Attributes:
-        square: the image, resized to the square input of the backbone; None if it could not be read.
+        square: the image, resized to the input of the backbone; None if it could not be read.
         size: original width and height.
         error: why the image could not be read, in one line.
         seconds: duration of reading and resizing.
@@ -114,25 +115,25 @@ def watched(folder: str, seconds: float) -> Iterator[list[Given]]:
         time.sleep(seconds)
 
 
-def prepared(images: Iterable[Given], side: int, threads: int) -> Iterator[Prepared]:
+def prepared(images: Iterable[Given], size: Sides, threads: int) -> Iterator[Prepared]:
     """Reads images with threads, a few ahead of their use, and yields them in order.
 
     Args:
         images: input images.
-        side: side of the square to resize to, as for training.
+        size: height and width to resize to, or the side of a square, as for training.
         threads: number of threads.
     """
     with ThreadPoolExecutor(threads) as pool:
-        yield from in_order(lambda image: pool.submit(_prepare, image, side).result, images, ahead=2 * threads)
+        yield from in_order(lambda image: pool.submit(_prepare, image, size).result, images, ahead=2 * threads)
 
 
-def _prepare(given: Given, side: int) -> Prepared:
+def _prepare(given: Given, size: Sides) -> Prepared:
     started = time.monotonic()
     try:
         image = read_checked_image(unlisted(Path(given.path)))
     except NfbenchError as error:
         return Prepared(given, None, (0, 0), str(error), time.monotonic() - started)
-    return Prepared(given, to_square(image, side), image.size, "", time.monotonic() - started)
+    return Prepared(given, to_size(image, size), image.size, "", time.monotonic() - started)
 
 
 def _images_below(folder: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from torch import nn
 
 from nfbench.blocks.method import Method, load_method, resolve_settings
 from nfbench.core.errors import NfbenchError
+from nfbench.core.input_size import InputSize
 from nfbench.core.seals import read_sealed, verified
 from nfbench.features.batches import BATCH
 from nfbench.features.building import build_on
@@ -98,9 +99,9 @@ class TrainedModel:
         return self.scorer.model
 
     @property
-    def side(self) -> int:
-        """Side of the square that images are resized to, in pixels."""
-        return self.scorer.recipe.backbone.input_size
+    def size(self) -> InputSize:
+        """Height and width that images are resized to, in pixels."""
+        return self.scorer.recipe.backbone.size
 
     @property
     def title(self) -> str:

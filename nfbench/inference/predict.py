@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from nfbench.core.errors import NfbenchError
+from nfbench.core.input_size import InputSize
 from nfbench.inference.decisions import Decisions, Detection
 from nfbench.inference.images import Given, Prepared, prepared
 from nfbench.results.thresholds import ThresholdsRecord
@@ -21,15 +22,15 @@ class Model(Protocol):
     """Interface of a model that scores images: of a run, or from an exported file."""
 
     @property
-    def side(self) -> int:
-        """Side of the square that images are resized to, in pixels."""
+    def size(self) -> InputSize:
+        """Height and width that images are resized to, in pixels."""
 
     @property
     def thresholds(self) -> ThresholdsRecord:
         """Scores of normal images that the model was not fitted to."""
 
     def locate(self, squares: Sequence[Image.Image], nfa: bool) -> "Located":
-        """Scores ``B`` images of size ``side``; ``nfa`` requests maps of -log10 NFA."""
+        """Scores ``B`` images of this ``size``; ``nfa`` requests maps of -log10 NFA."""
 
 
 class Located(NamedTuple):
@@ -80,7 +81,7 @@ def predict(
         batch_size: number of images per batch.
         threads: number of threads that read images.
     """
-    read = prepared(images, model.side, threads)
+    read = prepared(images, model.size, threads)
     while batch := list(_until(read, batch_size)):
         squares = [image.square for image in batch if image.square is not None]
         started = time.monotonic()

@@ -18,7 +18,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.files import atomic_path
 from nfbench.datasets._manifest import Entry, read_checked_image
 from nfbench.datasets._submission import MAPS, MASKS, Sizes, encode_tiff
-from nfbench.features.forward import to_square
+from nfbench.features.forward import to_size
 from nfbench.scoring.maps import resize_map
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _maps(model: "TrainedModel", images: Sequence[Entry]) -> Iterator[tuple[Entr
     with ThreadPoolExecutor(2) as pool:
         for start in range(0, len(images), _BATCH):
             batch = images[start : start + _BATCH]
-            squares = list(pool.map(lambda entry: to_square(read_checked_image(entry), model.side), batch))
+            squares = list(pool.map(lambda entry: to_size(read_checked_image(entry), model.size), batch))
             maps = model.locate(squares, nfa=False).maps
             if maps is None:
                 raise NfbenchError(f"method '{model.method.title}' has no maps, which a submission needs")

@@ -172,6 +172,11 @@ class Anomalib(Method):
             raise NfbenchError(f"model '{name}' of method 'anomalib' needs {other}")
         if given and row.fixed and given.name.partition(".")[0] != row.backbone.partition(".")[0]:
             raise NfbenchError(f"model '{name}' of method 'anomalib' only supports the backbone '{row.backbone}'")
+        if len(set(self.map_size)) > 1:
+            raise NfbenchError(
+                f"method 'anomalib' takes square images alone, as several of its models do; set 'input_size' of the "
+                f"backbone to one number, {row.size} in the paper of '{name}'"
+            )
         if side % row.multiple or side < row.smallest:
             raise NfbenchError(
                 f"model '{name}' of method 'anomalib' needs images of at least {row.smallest} pixels"

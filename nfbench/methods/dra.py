@@ -68,7 +68,7 @@ class DRA(DevNet):
     """A backbone with four heads.
 
     Attributes:
-        references: normal training images, ``(R, 3, S, S)`` normalized.
+        references: normal training images, ``(R, 3, H, W)`` normalized.
     """
 
     title = "DRA"

@@ -77,8 +77,10 @@ class HGADSettings(FibreFlowSettings):
     extra_loss: bool = Field(True, description="add L_z, a loss of the repository that is not in the paper")
     intra_from: int = Field(2, ge=0, description="number of meta-epochs before the losses within classes start")
     criterion: Literal["likelihood", "entropy", "both"] = Field("both", description="quantity behind the maps")
-    map_side: int = Field(256, ge=1, description="side in pixels at which maps are smoothed and multiplied")
-    smoothing: float = Field(4 / 256, ge=0, description="sigma of a Gaussian on each map, as a share of its side")
+    map_side: int = Field(256, ge=1, description="shorter side in pixels at which maps are smoothed and multiplied")
+    smoothing: float = Field(
+        4 / 256, ge=0, description="sigma of a Gaussian on each map, as a share of its shorter side"
+    )
 
     @model_validator(mode="after")
     def _standard_normal_has_no_classes(self) -> "HGADSettings":
@@ -211,14 +213,15 @@ class HGAD(FibreFlowMethod):
         Maps of ``map_side`` are resized bilinearly to the input's size.
         """
         missing = (self.largest[:, features.required_classes, None, None] - self._normality(features)).clamp_min(0)
-        sigma = self.settings.smoothing * max(self._side)
+        sigma = self.settings.smoothing * min(self._side)
         by_likelihood, by_entropy = (smooth(x, sigma) for x in missing)
         maps = {"likelihood": by_likelihood, "entropy": by_entropy, "both": by_likelihood * by_entropy}[self.criterion]
         return Scores(resize_maps([maps], self.map_size)[0], maps.flatten(1).amax(1))
 
     @property
     def _side(self) -> tuple[int, int]:
-        height, width = (min(self.settings.map_side, side) for side in self.map_size)
+        whole = min(self.map_size)
+        height, width = (round(side * min(self.settings.map_side, whole) / whole) for side in self.map_size)
         return height, width
 
     def _normality(self, features: Features[Tensor]) -> Tensor:

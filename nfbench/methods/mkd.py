@@ -49,7 +49,7 @@ class MkdSettings(TrainedSettings):
 
 
 class Student(nn.Module):
-    """A VGG-16 from the image ``(B, 3, S, S)`` to the outputs of its pooling layers, except the first.
+    """A VGG-16 from the image ``(B, 3, H, W)`` to the outputs of its pooling layers, except the first.
 
     The last convolution of a stage has no batch normalization.
 

@@ -60,7 +60,7 @@ class RiadSettings(TrainedSettings):
 
 
 class UNet(nn.Module):
-    """A U-Net on images ``(B, 3, S, S)`` in [-1, 1]; 16 divides ``S``."""
+    """A U-Net on images ``(B, 3, H, W)`` in [-1, 1]; 16 divides both sides."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -105,9 +105,10 @@ class Riad(Method):
         """Build the network, and draw the sets of cells for scoring."""
         for size in (2**_SCALES, *self.settings.cell_sizes):
             if any(side % size for side in self.map_size):
+                other = next(side for side in self.map_size if side % size)
                 raise NfbenchError(
-                    f"method 'riad' needs images whose side 16 and 'cell_sizes' divide, and {self.map_size[0]} is no "
-                    f"multiple of {size}; change 'input_size' of the backbone"
+                    f"method 'riad' needs images whose sides 16 and 'cell_sizes' divide, and {other} is no multiple of "
+                    f"{size}; change 'input_size' of the backbone"
                 )
         self.network = UNet(self.settings.width)
         self.pixels = Pixels("image")
@@ -116,7 +117,7 @@ class Riad(Method):
             self.register_buffer(f"sets{size}", sets)
 
     def draw_sets(self, size: int, generator: torch.Generator) -> Tensor:
-        """Assign cells of ``size`` pixels at random to three nearly equal sets: set numbers, uint8 ``(n, n)``."""
+        """Assign cells of ``size`` pixels at random to three nearly equal sets: set numbers, uint8 ``(n, m)``."""
         rows, columns = (side // size for side in self.map_size)
         order = torch.randperm(rows * columns, generator=generator, device=generator.device)
         return (order % _SETS).to(torch.uint8).view(rows, columns)
@@ -138,11 +139,11 @@ class Riad(Method):
         """Predict each pixel from the image with the pixels of its set set to zero.
 
         Args:
-            images: ``(B, 3, S, S)`` in [-1, 1].
-            sets: number of the set of each pixel, ``(S, S)`` or ``(1, S, S)``.
+            images: ``(B, 3, H, W)`` in [-1, 1].
+            sets: number of the set of each pixel, ``(H, W)`` or ``(1, H, W)``.
 
         Returns:
-            ``(B, 3, S, S)``.
+            ``(B, 3, H, W)``.
         """
         found = torch.zeros_like(images)
         for number in range(_SETS):
@@ -170,7 +171,7 @@ class Riad(Method):
         return self.pixels.of(features.required_image) * 2 - 1
 
     def _pixels(self, sets: Tensor) -> Tensor:
-        """Expand sets of cells ``(n, n)`` to sets of pixels ``(S, S)``."""
+        """Expand sets of cells ``(n, m)`` to sets of pixels ``(H, W)``."""
         size = self.map_size[0] // sets.shape[0]
         return sets[:, None, :, None].expand(-1, size, -1, size).reshape(self.map_size)
 
@@ -182,7 +183,7 @@ def edge_similarities(x: Tensor, y: Tensor) -> list[Tensor]:
     mean, after a median filter.
 
     Args:
-        x: images ``(B, 3, S, S)``.
+        x: images ``(B, 3, H, W)``.
         y: as ``x``.
 
     Returns:

@@ -98,7 +98,7 @@ class SANFlowSettings(FibreFlowSettings):
         "mode", description="likelihood with the mode of the variance, or the slides' expected density of the latents"
     )
     statistics_size: int | None = Field(
-        None, ge=8, description="side in pixels to which the image is resized for the statistics network"
+        None, ge=8, description="shorter side in pixels of the resized image for the statistics network"
     )
 
 
@@ -224,8 +224,7 @@ class SANFlow(FibreFlowMethod):
 
     def predicted_variances(self, features: Features[Tensor]) -> Tensor | None:
         """Return the modes of the variances at the network's resolution, ``(B, H, W)``; None where they are fixed."""
-        side = self.settings.statistics_size
-        variance = self._predict(features, features.required_image.shape[2:] if side is None else (side, side)).variance
+        variance = self._predict(features, self._statistics_size(features.required_image.shape[2:])).variance
         return None if variance is None else variance.mode
 
     def parameter_groups(self) -> dict[str, Sequence[nn.Parameter]]:
@@ -233,13 +232,19 @@ class SANFlow(FibreFlowMethod):
         groups = super().parameter_groups()
         return groups if self.statistics is None else {**groups, "statistics": list(self.statistics.parameters())}
 
+    def _statistics_size(self, size: Sequence[int]) -> tuple[int, int]:
+        """Return height and width of the image in the statistics network; ``statistics_size`` is the shorter side."""
+        shorter = self.settings.statistics_size or min(size)
+        height, width = (round(side * shorter / min(size)) for side in size)
+        return height, width
+
     def _predict(self, features: Features[Tensor], size: Sequence[int]) -> Statistics:
         """Return the statistics of a level's positions by the nearest pixel, ``(B, H, W)`` each."""
         if self.statistics is None:
             return Statistics(None, None)
-        image, side = features.required_image, self.settings.statistics_size
-        if side is not None:
-            image = functional.interpolate(image, (side, side), mode="area")
+        image = features.required_image
+        if self.settings.statistics_size is not None:
+            image = functional.interpolate(image, self._statistics_size(image.shape[2:]), mode="area")
         raw = self.statistics(image).to(image.dtype)  # digamma and lgamma need more precision than autocast's bf16
         log_alpha, log_beta, *mean = functional.interpolate(raw, size, mode="nearest").unbind(1)
         if self.settings.variance == "fixed":

@@ -106,14 +106,14 @@ def _step(method: str, backbone: BackboneConfig) -> float:
     """Returns the bytes of the activations of a batch."""
     views = max(1, backbone.rotations)
     levels = views * sum(math.prod(shape) for shape in backbone.level_shapes.values())
-    return _BATCH * (_ACTIVATIONS * levels + views * backbone.input_size**2 * coefficients(method)["pixels"])
+    return _BATCH * (_ACTIVATIONS * levels + views * math.prod(backbone.size) * coefficients(method)["pixels"])
 
 
 def _scoring(spec: ScoreSpec) -> float:
     """Returns the bytes of process, model, and maps of the test images."""
     entries = _entries(spec.manifest)
     train, test = _count(entries, "train", _IMAGES), _count(entries, "test", _IMAGES)
-    maps = 8.0 * spec.backbone.input_size**2 * test
+    maps = 8.0 * math.prod(spec.backbone.size) * test
     return _PROCESS + min(maps, _IN_FILES) + _model(spec.method, spec.backbone, train)
 
 

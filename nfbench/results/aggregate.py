@@ -24,10 +24,11 @@ def aggregate(records: Iterable[RunRecord]) -> pd.DataFrame:
 
     Returns:
         Columns of the cell; ``variant_of``, ``method_title``, ``title``, ``selection``, ``metric``; ``value`` as in
-        ``run.json`` (NaN where undefined); and columns for captions: ``input_size``, ``levels``, ``weights``,
-        ``n_train``, ``n_val``, ``n_classes`` (categories that the model was trained on), ``n_test``, ``n_test_normal``
-        (the normal ones of them), ``n_regions``, ``n_defects`` (kinds of defect), ``image_side`` (longest, in pixels),
-        ``n_real`` (anomalous test images used for training, excluded from ``n_test`` and ``n_regions``),
+        ``run.json`` (NaN where undefined); and columns for captions: ``input_size`` (the shorter side), ``levels``,
+        ``weights``, ``n_train``, ``n_val``, ``n_classes`` (categories that the model was trained on), ``n_test``,
+        ``n_test_normal`` (the normal ones of them), ``n_regions``, ``n_defects`` (kinds of defect), ``image_side``
+        (longest, in pixels), ``n_real`` (anomalous test images used for training, excluded from ``n_test`` and
+        ``n_regions``),
         ``generator`` (of pseudo-anomalies; empty without), ``threshold_images`` (normal images that thresholds come
         from; empty without maps), ``epochs``, ``image_score``, ``parameters``, ``train_seconds``,
         ``score_images_per_second``, ``peak_memory_mb``, ``machine``; ``latency_ms`` of an image, ``latency_p95_ms``,
@@ -105,7 +106,7 @@ def _rows(record: RunRecord) -> list[dict[str, Any]]:
     anomalies, search = record.data.anomalies, record.search
     common = {
         **record.cell.model_dump(),
-        "input_size": record.features.recipe.backbone.input_size,
+        "input_size": record.features.recipe.backbone.size.shorter,
         "levels": ",".join(map(str, record.features.recipe.backbone.levels or ())),
         "weights": record.features.recipe.weights,
         "n_train": record.data.n_train,

@@ -76,7 +76,7 @@ class Calibration:
             return None if backbone.level_shapes else 0.0
         _, model = load_recipe(backbone.model_copy(update={"weights": "random"}))
         model = model.to(self.device)
-        images = torch.randn(_IMAGES, 3, backbone.input_size, backbone.input_size, device=self.device)
+        images = torch.randn(_IMAGES, 3, *backbone.size, device=self.device)
         with torch.inference_mode():
             return self._timed(lambda: model(images), _IMAGES)
 

@@ -1,5 +1,6 @@
 """Estimates of jobs, disk, memory and time of experiments, by stage, before anything runs."""
 
+import math
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -198,7 +199,7 @@ class _Look:
         """Bytes of the maps of all models of a run, including log-NFA maps if the method has them."""
         trained = self._trained(job)
         kept = self._model(trained).kept if trained else 1
-        return 4 * spec.backbone.input_size**2 * self.images[spec.manifest].test * (kept + 2)
+        return 4 * math.prod(spec.backbone.size) * self.images[spec.manifest].test * (kept + 2)
 
     def _model(self, spec: TrainSpec) -> ModelSize:
         return model_size(spec, self._train_images(spec))

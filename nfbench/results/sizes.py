@@ -1,6 +1,7 @@
 """Bytes on disk of features and models, predicted from shapes, settings and numbers of images."""
 
 import json
+import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -53,7 +54,7 @@ def features_size(spec: ExtractSpec, images: int) -> int:
         return 0
     if not (spec.anomalies and spec.anomalies.generator):
         return images * feature_bytes(spec.backbone)
-    return images * spec.anomalies.views * (feature_bytes(spec.backbone) + spec.backbone.input_size**2)
+    return images * spec.anomalies.views * (feature_bytes(spec.backbone) + math.prod(spec.backbone.size))
 
 
 def settings_of(spec: TrainSpec) -> MethodSettings:

@@ -50,7 +50,7 @@ class GradientMaps:
         self.angles = [360 * number / self.settings.views for number in range(self.settings.views)]
 
     def __call__(self, indices: Sequence[int]) -> Tensor:
-        """Return the maps of some images, ``(B, S, S)``, at the size of the backbone's input."""
+        """Return the maps of some images, ``(B, H, W)``, at the size of the backbone's input."""
         return torch.stack([self._map(index) for index in indices])
 
     @torch.inference_mode(False)

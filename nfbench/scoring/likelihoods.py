@@ -24,7 +24,7 @@ class Positions(NamedTuple):
 
     Attributes:
         features: of ``N`` images.
-        masks: ``(N, S, S)``, above 0 where anomalous.
+        masks: ``(N, H, W)``, above 0 where anomalous.
         groups: names of the positions without and with anomaly; None leaves them out.
     """
 
@@ -33,14 +33,14 @@ class Positions(NamedTuple):
     groups: tuple[str | None, str]
 
 
-def positions_of_test(features: CachedFeatures, entries: Sequence[Entry], side: int) -> Positions:
-    """Return at most 40 evenly spaced test images, with masks at ``side`` pixels by the nearest pixel."""
+def positions_of_test(features: CachedFeatures, entries: Sequence[Entry], size: tuple[int, int]) -> Positions:
+    """Return at most 40 evenly spaced test images, with masks of height and width ``size`` by the nearest pixel."""
     chosen = np.unique(np.linspace(0, len(entries) - 1, _IMAGES).astype(int))
-    masks = [np.zeros((side, side), np.uint8) for _ in chosen]
+    masks = [np.zeros(size, np.uint8) for _ in chosen]
     for number, index in enumerate(chosen):
         if entries[index].mask:
             mask = Image.fromarray(read_checked_mask(entries[index]).astype(np.uint8))
-            masks[number] = np.array(mask.resize((side, side), Image.Resampling.NEAREST))
+            masks[number] = np.array(mask.resize(size[::-1], Image.Resampling.NEAREST))
     return Positions(features[chosen], np.stack(masks), ("normal", "anomalous"))
 
 

@@ -88,12 +88,12 @@ def score_run(
     by_number = tested_entries(training, images, spec.manifest)
     tested = list(by_number.values())
     features = of_class(cache.features, number) if model.takes_class else cache.features
-    learned = _learned_positions(training, images, features, model.map_size[0])
+    learned = _learned_positions(training, images, features, model.map_size)
     if len(tested) < len(cache):
         features = features[list(by_number)]
     views = _views(model, train_cache, features, entries, tested, number, where)
     has_masks = bool(tested) and have_masks(tested)
-    shown = [positions_of_test(features, tested, model.map_size[0]), *learned] if has_masks else []
+    shown = [positions_of_test(features, tested, model.map_size), *learned] if has_masks else []
     drawn = [*shown, *_pseudo_positions(training, pseudo, entries, where)] if shown else []
 
     folder = Path(spec.run, SCORED).parent
@@ -200,7 +200,7 @@ def _class_number(training: TrainingRecord, category: str, train_features: Featu
 
 
 def _learned_positions(
-    training: TrainingRecord, images: Sequence[Entry], features: CachedFeatures, side: int
+    training: TrainingRecord, images: Sequence[Entry], features: CachedFeatures, size: tuple[int, int]
 ) -> list[Positions]:
     """Returns positions of the anomalous test images used for training, if any and if they have masks."""
     learned = set(training.anomalies.real if training.anomalies else ())
@@ -208,7 +208,7 @@ def _learned_positions(
     shown = [images[row] for row in rows]
     if not rows or not have_masks(shown):
         return []
-    return [positions_of_test(features[rows], shown, side)._replace(groups=(None, "learned"))]
+    return [positions_of_test(features[rows], shown, size)._replace(groups=(None, "learned"))]
 
 
 def _pseudo_positions(

@@ -327,8 +327,9 @@ def _backbone_name(tag: str) -> str:
 def _name_and_sizes(tags: tuple[str, ...], results: pd.DataFrame) -> str:
     by_name: dict[str, list[str]] = {}
     shown = results[results.backbone.isin(tags)].sort_values("input_size")
-    for tag, size in dict.fromkeys(zip(shown.backbone, shown.input_size, strict=True)):
-        by_name.setdefault(_backbone_name(tag), []).append(str(size))
+    for tag in dict.fromkeys(shown.backbone):
+        name, _, rest = tag.partition("@")
+        by_name.setdefault(name, []).append(rest.partition("-")[0])
     return " or ".join(f"{name}@{'/'.join(dict.fromkeys(sizes))}" for name, sizes in by_name.items())
 
 

@@ -15,6 +15,7 @@ from nfbench.blocks.network import check_backbone
 from nfbench.blocks.settings import TrainedSettings
 from nfbench.config import AnomaliesConfig
 from nfbench.core.errors import NfbenchError, required
+from nfbench.core.input_size import InputSize
 from nfbench.datasets._manifest import Entry, read_checked_mask
 from nfbench.features.batches import CachedFeatures, Source, of_class
 from nfbench.features.cache import FeatureCache
@@ -202,14 +203,14 @@ def _real_source(images: Images, device: torch.device) -> CachedImages:
     """Real anomalies of the test set, with their masks at the input's size."""
     tested = [entry for entry in images.entries if entry.split == "test"]
     indices = [tested.index(entry) for entry in images.real]
-    side = images.features.meta.input_size
+    size = InputSize.of(images.features.meta.input_size)
     masks = []
     for entry in images.real:
-        mask = Image.fromarray(read_checked_mask(entry).astype(np.uint8) * 255).resize((side, side), _NEAREST)
+        mask = Image.fromarray(read_checked_mask(entry).astype(np.uint8) * 255).resize(size.width_height, _NEAREST)
         if mask.getbbox() is None:
             raise NfbenchError(
-                f"mask {entry.mask} marks no pixel at {side} x {side}; raise the backbone's 'input_size', or use "
-                "another seed, which chooses other anomalies"
+                f"mask {entry.mask} marks no pixel at {size.height} x {size.width}; raise the backbone's 'input_size', "
+                "or use another seed, which chooses other anomalies"
             )
         masks.append(np.array(mask))
     return CachedImages(required(images.test, "'test_features'").features[indices], device, np.stack(masks))

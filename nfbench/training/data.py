@@ -37,7 +37,7 @@ class CachedImages(Source):
     Args:
         features: features of ``N`` images, or of rotated views of each.
         device: where features are wanted.
-        masks: ``(N, S, S)`` uint8, 255 where anomalous; None for normal images.
+        masks: ``(N, H, W)`` uint8, 255 where anomalous; None for normal images.
     """
 
     def __init__(self, features: CachedFeatures, device: torch.device, masks: np.ndarray | None = None) -> None:
@@ -58,7 +58,7 @@ class CachedViews(Source):
 
     Args:
         features: ``(N, K, ...)`` each.
-        masks: ``(N, K, S, S)`` uint8.
+        masks: ``(N, K, H, W)`` uint8.
         device: where features are wanted.
         resident: keep the features in memory if they fit.
     """

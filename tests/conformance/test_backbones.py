@@ -11,6 +11,7 @@ from nfbench.backbones._base import INTERPOLATIONS, Backbone, backbone_names, fa
 from nfbench.backbones._extractors import EXTRACTORS, import_timm
 from nfbench.backbones._weights import load_backbone
 from nfbench.core.errors import NfbenchError
+from nfbench.core.input_size import InputSize, Sides
 
 pytestmark = pytest.mark.slow
 
@@ -25,11 +26,13 @@ def networks(backbone: Backbone) -> tuple[Backbone, ...]:
     return backbone.parts or ((backbone,) if backbone.taps else ())
 
 
-def some_sizes(backbone: Backbone) -> list[int]:
+def some_sizes(backbone: Backbone) -> list[Sides]:
+    """The smallest comes first, the default last; between them, sizes that are not square, odd ones too."""
     if backbone.fixed_size:
         return [backbone.input_size]
-    smallest = 72 if backbone.patch == 1 else 5 * backbone.patch
-    return [smallest * max(backbone.scales), backbone.input_size]
+    unit, scale = backbone.patch, max(backbone.scales)
+    smallest, *others = (72, (72, 104), (109, 75)) if unit == 1 else (5 * unit, (5 * unit, 9 * unit), (7 * unit, unit))
+    return [smallest * scale, *((scale * height, scale * width) for height, width in others), backbone.input_size]
 
 
 @cache
@@ -46,7 +49,7 @@ def test_shapes_are_those_of_the_model(name):
     for levels, sizes in {every: some_sizes(backbone), own: [backbone.input_size]}.items():
         model = without_values(name, levels)
         for size in sizes:
-            found = [tuple(x.shape[1:]) for x in model(torch.empty(1, 3, size, size, device="meta"))]
+            found = [tuple(x.shape[1:]) for x in model(torch.empty(1, 3, *InputSize.of(size), device="meta"))]
             assert found == backbone.shapes(size, levels)
     assert found == backbone.shapes(backbone.input_size), "the last were the default levels at the default size"
 
@@ -55,10 +58,10 @@ def test_shapes_are_those_of_the_model(name):
 def test_the_frozen_model_lets_gradients_pass_to_the_image(name):
     """With shapes alone, back from all levels at a time; with values, from each, in the smallest of its kind."""
     backbone = find_backbone(name)
-    size = some_sizes(backbone)[0]
+    size = InputSize.of(some_sizes(backbone)[0])
     for model, device in models(name):
         assert not any(module.training for module in model.modules())
-        x = torch.rand(1, 3, size, size, device=device).requires_grad_()
+        x = torch.rand(1, 3, *size, device=device).requires_grad_()
         levels = model(x)
         assert all(level.requires_grad for level in levels)
         scores = [level[0, :, 0, 0].square().sum() / level.detach().square().max() for level in levels]

@@ -158,7 +158,7 @@ def test_a_file_gives_the_scores_of_the_method_for_batches_of_any_size(name, kin
     assert written.size == written.path.stat().st_size
     for count in (1, 3, 7):
         chosen = one.pictures[-count:]
-        maps, scores = model.score(read_images(chosen, model.side).numpy())
+        maps, scores = model.score(read_images(chosen, model.size).numpy())
         expected = one.scorer.score(chosen)
         paper = expected.images["paper"]
         np.testing.assert_allclose(scores, paper, atol=TOLERANCE * np.abs(paper).max())
@@ -188,7 +188,7 @@ def test_a_file_says_what_it_is(kind, exported):
     model = load_exported(exported("padim", kind)[1].path)
     assert model.thresholds.model_dump() == THRESHOLDS
     assert model.metadata.outputs == ("map", "score")
-    assert (model.side, model.metadata.category) == (32, "c")
+    assert (model.size, model.metadata.category) == ((32, 32), "c")
     for wrong in (np.zeros((1, 3, 31, 32), np.uint8), np.zeros((1, 3, 32, 32), np.float32)):
         with pytest.raises(ValueError, match=r"\(B, 3, 32, 32\) uint8"):
             model.score(wrong)

@@ -73,7 +73,7 @@ def _chosen(plan: "Plan", experiment: str, select: str) -> "list[Cell]":
     from nfbench.stages.gather import stock_of
 
     reader = find_dataset("mvtec_ad_2")
-    ours = {cell for cell in plan.cells(experiment) if _is_ours(plan, cell)}
+    ours = {cell for cell in plan.cells(experiment) if _is_ours(plan, cell) and not cell.condition}
     if not ours:
         raise NfbenchError(f"experiment '{experiment}' has no dataset with the reader 'mvtec_ad_2'; nothing to submit")
     models: dict[str, dict[str, Cell]] = {}

@@ -5,6 +5,7 @@ Defaults and descriptions of all keys are defined here only. The JSON schema is 
 
 from nfbench.config.backbone import BackboneConfig
 from nfbench.config.bench import Bench, Config, Experiment, Kept
+from nfbench.config.conditions import Condition, condition_of, condition_pattern, shift_of_view
 from nfbench.config.grid import (
     AnomaliesConfig,
     AvailableAmong,
@@ -30,6 +31,7 @@ __all__ = [
     "Bench",
     "Categories",
     "Choices",
+    "Condition",
     "Config",
     "DatasetConfig",
     "Dimension",
@@ -43,12 +45,15 @@ __all__ = [
     "TableConfig",
     "VariantConfig",
     "check_category",
+    "condition_of",
+    "condition_pattern",
     "load_bench",
     "metrics_in",
     "read_config",
     "read_mapping",
     "read_yaml",
     "require_known",
+    "shift_of_view",
     "typed",
     "validate",
 ]

@@ -97,6 +97,20 @@ def grid_faults(key: str, block: GridBlock, known: Known) -> Iterator[str]:
         yield from backbone_faults(f"{key}.backbones.{number}", backbone)
     for dataset, categories in block.datasets.items():
         yield from _category_faults(f"{key}.datasets", dataset, categories, known)
+    yield from _condition_faults(key, block, known)
+
+
+def _condition_faults(key: str, block: GridBlock, known: Known) -> Iterator[str]:
+    """Yield variants whose training images cannot be changed: those with anomalies or a search of their own."""
+    for axis in [name for name in ("shots", "contamination") if getattr(block, name)]:
+        for method in block.methods:
+            variant = known.variants.get(method)
+            reason = variant and (("anomalies" if variant.anomalies else "") or ("search" if variant.search else ""))
+            if reason:
+                yield (
+                    f"'{key}.{axis}': variant '{method}' has '{reason}', which uses all normal training images; put it "
+                    f"into a block without '{axis}'"
+                )
 
 
 def _category_faults(key: str, dataset: str, categories: Categories, known: Known) -> Iterator[str]:

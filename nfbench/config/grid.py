@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from nfbench.config.backbone import Backbones
+from nfbench.config.conditions import ContaminationList, ShiftConfig, ShotsList, conditions_of
 from nfbench.config.names import CategoryName, HomePath, Name, Title
 from nfbench.config.reading import Typed
 from nfbench.config.search import SearchConfig
@@ -229,3 +230,30 @@ class GridBlock(Model):
         description="categories by dataset: a list, 'available' for all categories on disk, or {available: [...]} for "
         "those of a list that are on disk",
     )
+    shots: ShotsList = Field(
+        (),
+        description="also train on only this many normal images, drawn by seed; a larger set contains a smaller one; "
+        "only in the setting one-class",
+    )
+    contamination: ContaminationList = Field(
+        (),
+        description="also train with real anomalies among the normal images: number added by number of normal images; "
+        "drawn from the test set by seed, which those of the largest ratio leave at all ratios; only in the setting "
+        "one-class",
+    )
+    shift: ShiftConfig = Field(ShiftConfig(), description="also test on changed images, by axis, at these strengths")
+
+    @model_validator(mode="after")
+    def _training_images_are_of_one_class(self) -> "GridBlock":
+        asked = [name for name in ("shots", "contamination") if getattr(self, name)]
+        if asked and self.setting != "one-class":
+            text = (
+                f"'{asked[0]}' changes the training images of the setting one-class, not of {self.setting}; remove it"
+            )
+            raise PydanticCustomError("not_one_class", "{text}", {"text": text})
+        return self
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of the conditions of its cells; the first one, of unchanged images, is empty."""
+        return conditions_of(self.shots, self.contamination, self.shift)

@@ -44,6 +44,11 @@ class Runs:
         """Backbones of all runs."""
         return [backbone for block in self.grid for backbone in block.backbones]
 
+    @cached_property
+    def conditions(self) -> list[str]:
+        """Conditions of all runs, except that of unchanged images."""
+        return list(dict.fromkeys(name for block in self.grid for name in block.conditions if name))
+
     def of(self, setting: str | None) -> "Runs":
         """Return the runs of one setting; all runs for None."""
         return Runs(tuple(block for block in self.grid if setting in (None, block.setting)), self.known)

@@ -42,6 +42,8 @@ class TableConfig(Kind):
     default_kind = "results"
     from_runs: ClassVar[bool] = True
     """Whether the table shows runs; otherwise it depends on code alone."""
+    of_conditions: ClassVar[bool] = False
+    """Whether the table shows the runs of all conditions; otherwise those on unchanged images."""
 
     title: str = Field(description="caption")
 
@@ -132,6 +134,8 @@ class FigureConfig(Kind):
     package = "nfbench.figures"
     attribute = "FIGURE"
     from_runs: ClassVar[bool] = True
+    of_conditions: ClassVar[bool] = False
+    """Whether the figure shows the runs of all conditions; otherwise those on unchanged images."""
 
     needs: ClassVar[tuple[str, ...]] = ()
     """Members of ``Method``. If any are named, at least one of the methods drawn must define one of them."""

@@ -5,12 +5,12 @@ import io
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nfbench.config import DatasetConfig
+from nfbench.config import DatasetConfig, shift_of_view
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import write_text
 from nfbench.core.progress import progress
@@ -20,6 +20,7 @@ from nfbench.datasets._base import Sample
 from nfbench.datasets._channels import open_mask
 from nfbench.datasets._images import MANY_VALUES, open_picture, read_image, read_mask
 from nfbench.datasets._rows import read_table
+from nfbench.datasets._shift import shift_image, shift_mask
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,6 +58,7 @@ class Entry:
         height, width: size of the image in pixels.
         sha256: hash of the image file.
         mask_sha256: hash of the mask; empty if there is none.
+        shift: name of the shift that image and mask are read with; not part of the manifest.
     """
 
     split: str
@@ -68,6 +70,7 @@ class Entry:
     width: int
     sha256: str
     mask_sha256: str
+    shift: str = ""
 
 
 def build_manifest(samples: Sequence[Sample], splits: Sequence[str] = ("train", "test")) -> list[Entry]:
@@ -96,10 +99,12 @@ def build_manifest(samples: Sequence[Sample], splits: Sequence[str] = ("train", 
 def view_entries(entries: Iterable[Entry], view: str) -> list[Entry]:
     """Returns the images of a view in the order of its features; ``train``: training, then validation images.
 
-    Unlabelled images are in no view of an experiment.
+    Unlabelled images are in no view of an experiment. Images of a view such as ``test-blur2`` are shifted when they are
+    read.
     """
-    splits = ("train", "validation") if view == "train" else (view,)
-    found = [entry for entry in entries if entry.split in splits]
+    shift = shift_of_view(view)
+    splits = ("train", "validation") if view == "train" else ("test" if shift else view,)
+    found = [replace(entry, shift=shift) if shift else entry for entry in entries if entry.split in splits]
     return sorted(found, key=lambda entry: entry.split == "validation")
 
 
@@ -129,21 +134,21 @@ def select_subset(samples: Sequence[Sample], config: DatasetConfig) -> list[Samp
 
 
 def read_checked_image(entry: Entry) -> "Image.Image":
-    """Reads the image of an entry with ``read_image``.
+    """Reads the image of an entry with ``read_image``, and shifts it as the entry says.
 
     Raises:
         NfbenchError: the image cannot be read, or has changed since the manifest was written.
     """
-    return read_image(entry.image, entry.sha256)
+    return shift_image(read_image(entry.image, entry.sha256), entry.shift, entry.sha256)
 
 
 def read_checked_mask(entry: Entry) -> "np.ndarray":
-    """Reads the mask of an entry that has one with ``open_mask``: ``(H, W)`` bool.
+    """Reads the mask of an entry that has one with ``open_mask``, shifted like its image: ``(H, W)`` bool.
 
     Raises:
         NfbenchError: the mask cannot be read, or has changed since the manifest was written.
     """
-    return open_mask(entry.mask, entry.mask_sha256).mask
+    return shift_mask(open_mask(entry.mask, entry.mask_sha256).mask, entry.shift, entry.sha256)
 
 
 def write_manifest(path: str | Path, entries: Iterable[Entry]) -> None:
@@ -151,7 +156,7 @@ def write_manifest(path: str | Path, entries: Iterable[Entry]) -> None:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, _COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(vars(entry) for entry in entries)
+    writer.writerows({name: getattr(entry, name) for name in _COLUMNS} for entry in entries)
     write_text(path, buffer.getvalue())
 
 

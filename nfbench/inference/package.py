@@ -160,7 +160,8 @@ def _load_network(path: Path, model: TrainedModel) -> None:
 
 def _name(record: RunRecord) -> str:
     cell = record.cell
-    return f"{cell.category}-{cell.method}-{cell.backbone}-seed{cell.seed}{SUFFIX}".replace("/", "-")
+    run = str(cell.cell).rpartition("/")[2]
+    return f"{cell.category}-{cell.method}-{cell.backbone}-{run}{SUFFIX}".replace("/", "-")
 
 
 def _reader(folder: Path, record: RunRecord) -> str | None:

@@ -3,7 +3,7 @@
 from functools import cached_property
 from pathlib import Path
 
-from nfbench.config import AnomaliesConfig, AvailableAmong, Bench, DatasetConfig
+from nfbench.config import AnomaliesConfig, AvailableAmong, Bench, DatasetConfig, condition_of
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
 from nfbench.datasets._base import Dataset, find_dataset
@@ -58,6 +58,8 @@ class Catalogue:
         experiments = self.bench.experiments.values()
         seeds = max([self.bench.config.seeds or 0, *(experiment.seeds for experiment in experiments)])
         found: dict[str, tuple[AnomaliesConfig | None, int]] = {"train": (None, 0), "test": (None, 0)}
+        blocks = (block for experiment in experiments for block in experiment.grid)
+        found |= {condition_of(name).test_view: (None, 0) for block in blocks for name in block.conditions}
         for variant in self.bench.variants.values():
             anomalies = variant.anomalies
             if anomalies is None:

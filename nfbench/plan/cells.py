@@ -4,8 +4,20 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
+from typing import Any
 
-from nfbench.config import AvailableAmong, Bench, Categories, Experiment, Setting, check_category, require_known
+from pydantic import model_serializer
+
+from nfbench.config import (
+    AvailableAmong,
+    Bench,
+    Categories,
+    Experiment,
+    Setting,
+    check_category,
+    condition_of,
+    require_known,
+)
 from nfbench.config.validation import Model
 from nfbench.core.errors import NfbenchError
 
@@ -21,7 +33,8 @@ _ALL = "all"
 class Cell:
     """One evaluated run: a method, features, images and a seed.
 
-    In the setting unified, the cells of a dataset's categories share one training.
+    In the setting unified, the cells of a dataset's categories share one training. Cells whose conditions change only
+    test images share that of unchanged images.
 
     Attributes:
         setting: ``one-class``, ``unified`` or ``few-anomaly``.
@@ -30,6 +43,7 @@ class Cell:
         method: name of the method or variant.
         backbone: tag of the backbone, see ``BackboneConfig.tag``.
         seed: seed of the run.
+        condition: name of the condition, see ``nfbench.config.conditions``; empty for unchanged images.
     """
 
     setting: str
@@ -38,14 +52,32 @@ class Cell:
     method: str
     backbone: str
     seed: int
+    condition: str = ""
 
     @property
     def trained(self) -> "Cell":
-        """Cell of the training: that of category ``all`` in the setting unified, else this cell."""
-        return replace(self, category=_ALL) if self.setting == "unified" else self
+        """Cell of the training: of category ``all`` in the setting unified, without a condition of test images."""
+        category = _ALL if self.setting == "unified" else self.category
+        return replace(self, category=category, condition=condition_of(self.condition).training)
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Values of the wildcards of its paths."""
+        return {**vars(self), "condition": f"-{self.condition}" if self.condition else ""}
+
+    @property
+    def shown_setting(self) -> str:
+        """Setting and condition, for readers."""
+        return ", ".join(filter(None, (self.setting, self.condition)))
 
     def __str__(self) -> str:
-        return f"{self.setting}/{self.dataset}/{self.category}/{self.method}/{self.backbone}/seed{self.seed}"
+        run = f"seed{self.seed}{self.place['condition']}"
+        return f"{self.setting}/{self.dataset}/{self.category}/{self.method}/{self.backbone}/{run}"
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, handler: Any) -> dict[str, Any]:
+        """Leaves out an empty condition, so that specs and records without one stay as they were."""
+        return {key: value for key, value in handler(self).items() if key != "condition" or value}
 
 
 class Block(Model):
@@ -57,13 +89,20 @@ class Block(Model):
     backbones: tuple[str, ...]
     methods: tuple[str, ...]
     seeds: int
+    conditions: tuple[str, ...] = ("",)
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, handler: Any) -> dict[str, Any]:
+        """Leaves out conditions if there are none, as ``Cell`` does."""
+        return {key: value for key, value in handler(self).items() if key != "conditions" or any(value)}
 
     @property
     def cells(self) -> Iterator[Cell]:
         """Yields all cells of the block; seeds vary fastest."""
-        for category, backbone, method in product(self.categories, self.backbones, self.methods):
+        axes = (self.categories, self.backbones, self.methods, self.conditions)
+        for category, backbone, method, condition in product(*axes):
             for seed in range(self.seeds):
-                yield Cell(self.setting, self.dataset, category, method, backbone, seed)
+                yield Cell(self.setting, self.dataset, category, method, backbone, seed, condition)
 
 
 def expand(bench: Bench, experiment_name: str, available: AvailableCategories) -> list[Cell]:
@@ -99,6 +138,7 @@ def expand_blocks(bench: Bench, experiment_name: str, available: AvailableCatego
             backbones=tuple(backbone.tag for backbone in block.backbones),
             methods=block.methods,
             seeds=bench.config.seeds or experiment.seeds,
+            conditions=block.conditions,
         )
         for block in experiment.grid
         for dataset, named in block.datasets.items()

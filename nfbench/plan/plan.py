@@ -9,7 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nfbench.config import BackboneConfig, Bench, VariantConfig, check_category, require_known
+from nfbench.config import BackboneConfig, Bench, VariantConfig, check_category, condition_of, require_known
 from nfbench.core.errors import NfbenchError
 from nfbench.core.registry import nearest
 from nfbench.metrics import families
@@ -188,7 +188,7 @@ class Plan:
             before += [prepared, features, *filter(None, [made])]
             paths = {"manifest": prepared.spec.manifest, "features": features.spec.features}
             classes.append(ClassSpec(name=category, **paths, pseudo=made and made.spec.features))
-        real = variant.anomalies and variant.anomalies.real
+        real = (variant.anomalies and variant.anomalies.real) or condition_of(cell.condition).axis == "contamination"
         tested = self._features(cell, cell.category, "test") if real else None
         place = (cell.setting, cell.dataset, cell.category, cell.method)
         searched = self.summary(*place) if variant.search else None
@@ -205,13 +205,14 @@ class Plan:
             epochs_at_most=self._epochs_at_most,
             run=str(self.paths.run_record(cell).parent),
         )
-        return self._derived(spec, *before, *filter(None, (tested, searched)), **vars(cell))
+        return self._derived(spec, *before, *filter(None, (tested, searched)), **cell.place)
 
     @_once
     def score(self, cell: Cell) -> Job[ScoreSpec]:
         """Job for the scores and maps of a cell's test images."""
         variant, prepared, trained = self.bench.variant(cell.method), self._prepared(cell), self.train(cell.trained)
-        views = {"train_features": "train", "features": "test", "pseudo": self._pseudo_view(cell)}
+        tested = condition_of(cell.condition).test_view
+        views = {"train_features": "train", "features": tested, "pseudo": self._pseudo_view(cell)}
         features = {key: self._features(cell, cell.category, view) for key, view in views.items() if view}
         spec = ScoreSpec(
             cell=cell,
@@ -223,7 +224,7 @@ class Plan:
             **{key: job.spec.features for key, job in features.items()},
             run=str(self.paths.run_record(cell).parent),
         )
-        return self._derived(spec, prepared, *features.values(), trained, **vars(cell))
+        return self._derived(spec, prepared, *features.values(), trained, **cell.place)
 
     @_once
     def evaluate(self, cell: Cell) -> Job[EvaluateSpec]:
@@ -239,7 +240,7 @@ class Plan:
             metrics=tuple(families()),
             run=scored.spec.run,
         )
-        job = self._derived(spec, prepared, scored, trained, **vars(cell))
+        job = self._derived(spec, prepared, scored, trained, **cell.place)
         return as_measured(job, lambda: self._asked(cell))
 
     def _prepared(self, cell: Cell) -> Job[PrepareSpec]:

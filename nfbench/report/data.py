@@ -15,6 +15,7 @@ from nfbench.metrics import SHARE, Named, known_metrics
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import Paths
 from nfbench.report.analysis import DIGITS, intervals, tests
+from nfbench.results.aggregate import of_unchanged
 from nfbench.results.files import Epoch, file_of, read_rows
 from nfbench.results.ledger import Stock
 from nfbench.results.record import CellRecord, RunRecord
@@ -78,7 +79,8 @@ class Index:
 def collect(source: ReportSource) -> dict[str, Any]:
     """Collect all data of the page except pictures.
 
-    A system is a method on a backbone in a setting; runs refer to their system and category by number.
+    A system is a method on a backbone in a setting; runs refer to their system and category by number. A condition is
+    shown as a setting of its own. Intervals and tests are those of unchanged images.
     """
     records = source.stock.records
     results = source.results
@@ -90,6 +92,7 @@ def collect(source: ReportSource) -> dict[str, Any]:
     headline = [named for named in metrics if named.metric.headline]
     tested = [named for named in metrics if named.metric.headline or named.metric.by_image]
     titles = {(r.cell.setting, r.cell.method): r.cell for r in records.values()}
+    plain = [cell for cell in records if not cell.condition]
     numbers = [_numbers(record, metrics) for record in records.values()]
     expected = [
         [systems(_system(cell, titles.get((cell.setting, cell.method)))), categories((cell.dataset, cell.category))]
@@ -110,11 +113,11 @@ def collect(source: ReportSource) -> dict[str, Any]:
         "expected": expected,
         "runs": [{**run, "values": values} for run, values in zip(runs, numbers, strict=True)],
         "curves": [_curves(cell, record, source.paths, headline) for cell, record in records.items()],
-        "intervals": intervals(list(records), source.paths, systems, categories, results) if records else [],
-        "tests": tests(results, tested, source.paths) if records else [],
+        "intervals": intervals(plain, source.paths, systems, categories, of_unchanged(results)) if plain else [],
+        "tests": tests(of_unchanged(results), tested, source.paths) if plain else [],
         "published": [row for table in source.tables for row in _published(table)],
         "unmade": list(source.unmade),
-        "ledger": [{**asdict(a.cell), **_fate(a)} for a in source.stock.accounts if a.status != "done"],
+        "ledger": [{**_placed(a.cell), **_fate(a)} for a in source.stock.accounts if a.status != "done"],
         "texts": texts.values,
         "links": _links(source),
     }
@@ -136,7 +139,7 @@ def _links(source: ReportSource) -> dict[str, Any]:
 def _system(cell: Cell, known: CellRecord | None) -> tuple[str, ...]:
     """Values of ``_SHARED`` for a system; its name replaces its titles if no run of its method is done."""
     titles = (known.title, known.variant_of, known.method_title) if known else (cell.method,) * 3
-    return (cell.setting, cell.method, cell.backbone, *titles)
+    return (cell.shown_setting, cell.method, cell.backbone, *titles)
 
 
 def _described(system: tuple[str, ...], results: pd.DataFrame) -> dict[str, Any]:
@@ -144,7 +147,8 @@ def _described(system: tuple[str, ...], results: pd.DataFrame) -> dict[str, Any]
     described = dict(zip(_SHARED, system, strict=True))
     if not len(results):
         return {**described, "search": ""}
-    of_method = results[(results.setting == described["setting"]) & (results.method == described["method"])]
+    setting = described["setting"].partition(", ")[0]
+    of_method = results[(results.setting == setting) & (results.method == described["method"])]
     own = of_method[(of_method.search != "") & (of_method.backbone == described["backbone"])]
     categories = own.drop_duplicates(["dataset", "category"])
     several = of_method.backbone.nunique() > 1
@@ -159,7 +163,7 @@ def _run(
     cell, recipe = record.cell.cell, record.features.recipe
     made, found = record.provenance["train"], record.segmentation.threshold_images
     return {
-        "system": systems(tuple(getattr(record.cell, name) for name in _SHARED)),
+        "system": systems(_system(cell, record.cell)),
         "category": categories((cell.dataset, cell.category)),
         "seed": cell.seed,
         "cost": [
@@ -256,6 +260,11 @@ def _published(table: Table) -> Iterable[dict[str, Any]]:
 
 def _finite(value: float) -> float | None:
     return None if math.isnan(value) else round(value, DIGITS)
+
+
+def _placed(cell: Cell) -> dict[str, Any]:
+    """A cell, with its condition in the setting."""
+    return {**{k: v for k, v in asdict(cell).items() if k != "condition"}, "setting": cell.shown_setting}
 
 
 def _fate(account: Any) -> dict[str, str]:

@@ -105,9 +105,9 @@ def gallery(records: dict[Cell, RunRecord], paths: Paths, per_category: int) -> 
 
 
 def _first_seeds(records: dict[Cell, RunRecord]) -> dict[tuple[str, str], list[Cell]]:
-    """The first seed of each method by category."""
+    """The first seed of each method by category, on unchanged images."""
     first: dict[tuple[str, ...], Cell] = {}
-    for cell in sorted(records, key=lambda cell: cell.seed):
+    for cell in sorted((cell for cell in records if not cell.condition), key=lambda cell: cell.seed):
         first.setdefault((cell.setting, cell.dataset, cell.category, cell.method, cell.backbone), cell)
     chosen = set(first.values())
     grouped: dict[tuple[str, str], list[Cell]] = {}

@@ -182,6 +182,12 @@ function runLink(cell, file) {
   return make("a", { href: `${data.links.runs}/${path}` }, `runs/${cell}/${file}`);
 }
 
+/** The place of a run below `runs`; a setting such as "one-class, blur2" has a condition, which follows the seed. */
+function placeOf(setting, dataset, category, method, backbone, seed) {
+  const [own, condition] = setting.split(", ");
+  return `${own}/${dataset}/${category}/${method}/${backbone}/seed${seed}${condition ? `-${condition}` : ""}`;
+}
+
 function showRuns(system, category) {
   const [dataset, name] = data.categories[category];
   const { setting, method, backbone, title } = data.systems[system];
@@ -189,7 +195,7 @@ function showRuns(system, category) {
   const interval = data.intervals.find((found) => found.system === system && found.category === category);
   if (interval) parts.push(make("p", {}, `Image AUROC ${format(interval.point)}, last epoch, 95 % interval over test images ${format(interval.low)} – ${format(interval.high)}.`));
   for (const run of runsOf[system].get(category) || []) {
-    const cell = `${setting}/${dataset}/${name}/${method}/${backbone}/seed${run.seed}`;
+    const cell = placeOf(setting, dataset, name, method, backbone, run.seed);
     const values = data.selections.map((selection) => `${selection} ${format(valueOf(run, filter.metric, selection), 3)}`).join(", ");
     const commands = run.commands.map((number) => fill(data.texts[number], { cell, place: `${dataset}/${name}`, category: name, seed: run.seed }));
     parts.push(make("h3", {}, `Seed ${run.seed}: ${metricTitle()} ${values}`), 
@@ -221,7 +227,7 @@ function showLedger() {
   const parts = [make("p", {}, `${counted(data.expected.length, "run")} expected: ${line}.`)];
   const columns = [
     { title: "status", text: true, value: (entry) => entry.status, className: (entry) => (entry.status === "failed" ? "off" : "") },
-    { title: "run", text: true, value: (e) => `${e.setting}/${e.dataset}/${e.category}/${e.method}/${e.backbone}/seed${e.seed}` },
+    { title: "run", text: true, value: (e) => placeOf(e.setting, e.dataset, e.category, e.method, e.backbone, e.seed) },
     { title: "reason", text: true, value: (entry) => entry.reason, className: () => "long", cell: (entry) => (entry.tail
       ? make("details", {}, make("summary", {}, entry.reason), make("p", {}, entry.log), make("pre", {}, entry.tail)) : entry.reason) },
   ];

@@ -16,19 +16,19 @@ from nfbench.results.latency import LATENCIES
 from nfbench.results.ledger import Account
 from nfbench.results.record import RunRecord
 
-__all__ = ["aggregate", "holes_of", "read_results", "write_results"]
+__all__ = ["aggregate", "holes_of", "of_unchanged", "read_results", "write_results"]
 
 
 def aggregate(records: Iterable[RunRecord]) -> pd.DataFrame:
     """Collect all metrics of all cells, one row per cell, selection and metric.
 
     Returns:
-        Columns of the cell; ``variant_of``, ``method_title``, ``title``, ``selection``, ``metric``; ``value`` as in
-        ``run.json`` (NaN where undefined); and columns for captions: ``input_size`` (the shorter side), ``levels``,
-        ``weights``, ``n_train``, ``n_val``, ``n_classes`` (categories that the model was trained on), ``n_test``,
-        ``n_test_normal`` (the normal ones of them), ``n_regions``, ``n_defects`` (kinds of defect), ``image_side``
-        (longest, in pixels), ``n_real`` (anomalous test images used for training, excluded from ``n_test`` and
-        ``n_regions``),
+        Columns of the cell, with an empty ``condition`` for unchanged images; ``variant_of``, ``method_title``,
+        ``title``, ``selection``, ``metric``; ``value`` as in ``run.json`` (NaN where undefined); and columns for
+        captions: ``input_size`` (the shorter side), ``levels``, ``weights``, ``n_train``, ``n_val``, ``n_classes``
+        (categories that the model was trained on), ``n_test``, ``n_test_normal`` (the normal ones of them),
+        ``n_regions``, ``n_defects`` (kinds of defect), ``image_side`` (longest, in pixels), ``n_real`` (anomalous test
+        images used for training, excluded from ``n_test`` and ``n_regions``),
         ``generator`` (of pseudo-anomalies; empty without), ``threshold_images`` (normal images that thresholds come
         from; empty without maps), ``epochs``, ``image_score``, ``parameters``, ``train_seconds``,
         ``score_images_per_second``, ``peak_memory_mb``, ``machine``; ``latency_ms`` of an image, ``latency_p95_ms``,
@@ -97,6 +97,11 @@ def holes_of(results: pd.DataFrame) -> tuple[Account, ...]:
     return tuple(Account(**{**hole, "cell": Cell(**hole["cell"])}) for hole in results.attrs["holes"])
 
 
+def of_unchanged(results: pd.DataFrame) -> pd.DataFrame:
+    """Results on unchanged images, without those of conditions; older results have no conditions."""
+    return results[results.condition == ""] if "condition" in results else results
+
+
 def _hash_of(results: pd.DataFrame, *others: Any) -> str:
     """Hash of all values in order, and of the other attributes."""
     return hashlib.sha256(f"{results.to_csv(index=False)}{others}".encode(errors="surrogateescape")).hexdigest()
@@ -106,6 +111,7 @@ def _rows(record: RunRecord) -> list[dict[str, Any]]:
     anomalies, search = record.data.anomalies, record.search
     common = {
         **record.cell.model_dump(),
+        "condition": record.cell.condition,
         "input_size": record.features.recipe.backbone.size.shorter,
         "levels": ",".join(map(str, record.features.recipe.backbone.levels or ())),
         "weights": record.features.recipe.weights,

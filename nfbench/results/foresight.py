@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import median
 
 from nfbench.blocks.settings import FittedSettings, TrainedSettings
-from nfbench.config import Kept
+from nfbench.config import Kept, condition_of
 from nfbench.plan.job import Job
-from nfbench.plan.measured import kept_models
+from nfbench.plan.measured import is_shared, kept_models
 from nfbench.plan.memory import gpu_mb, memory_mb
 from nfbench.plan.paths import TRAINED
 from nfbench.plan.specs import EvaluateSpec, ExtractSpec, PrepareSpec, ScoreSpec, Spec, TrainSpec
@@ -35,7 +35,7 @@ class Disk:
             on disk at the same time.
         passing: bytes that ``keep_features: false`` would save, if it is not set.
         kept: models that are kept at the end.
-        deletable: kept models that ``keep_models: none`` would delete; unified models are kept.
+        deletable: kept models that ``keep_models: none`` would delete; models that several cells share are kept.
         all_models: models that ``keep_models: all`` would keep.
         working: largest temporary need of a training, including its output until it is scored, times the number of
             parallel trainings.
@@ -168,7 +168,7 @@ class _Look:
                 stays = size.staying(self._kept(job))
                 disk.there += there
                 disk.kept += stays if runs else there
-                disk.deletable += stays if runs and job.spec.cell.setting != "unified" else 0
+                disk.deletable += stays if runs and not is_shared(self.plan.bench, job.spec.cell) else 0
                 disk.all_models += size.published
                 if runs:
                     needs = size.working + size.published - stays
@@ -208,7 +208,8 @@ class _Look:
         return kept_models(self.plan.bench, job.spec.cell)  # type: ignore[attr-defined]
 
     def _train_images(self, spec: TrainSpec) -> int:
-        return sum(self.images[one.manifest].counts.train for one in spec.classes)
+        condition = condition_of(spec.cell.condition)
+        return sum(condition.n_train(self.images[one.manifest].counts.train) for one in spec.classes)
 
     # --- time ---------------------------------------------------------------------------------------------------------
 

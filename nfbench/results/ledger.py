@@ -106,11 +106,12 @@ class Stock:
         return Stock(tuple(damaged.get(account.cell, account) for account in self.accounts), records)
 
     def table(self) -> "pd.DataFrame":
-        """Return one row per cell: the cell, ``status``, ``reason``, ``log``, ``tail``."""
+        """Return one row per cell: the cell, ``status``, ``reason``, ``log``, ``tail``, and ``condition`` of any."""
         import pandas as pd
 
         rows = [{**asdict(a.cell), **{k: v for k, v in vars(a).items() if k != "cell"}} for a in self.accounts]
-        return pd.DataFrame(rows)
+        table = pd.DataFrame(rows)
+        return table if table.get("condition", pd.Series()).any() else table.drop(columns="condition", errors="ignore")
 
 
 def take_stock(

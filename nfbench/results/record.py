@@ -3,14 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, NonNegativeFloat, NonNegativeInt
+from pydantic import AfterValidator, NonNegativeFloat, NonNegativeInt, model_serializer
 from pydantic_core import PydanticCustomError
 
+from nfbench.config import condition_of
 from nfbench.core.errors import NfbenchError
 from nfbench.core.provenance import file_sha256
 from nfbench.core.record import Record
 from nfbench.core.seals import KnownFile, read_sealed, write_sealed
-from nfbench.datasets._manifest import Entry, read_manifest
+from nfbench.datasets._manifest import Entry, read_manifest, view_entries
 from nfbench.features.recipe import Recipe
 from nfbench.metrics import ThresholdSource, known_metrics
 from nfbench.plan.cells import Cell
@@ -71,11 +72,18 @@ class CellRecord(Record):
     variant_of: str
     method_title: str
     title: str
+    condition: str = ""
 
     @property
     def cell(self) -> Cell:
         """The cell without the other names."""
-        return Cell(self.setting, self.dataset, self.category, self.method, self.backbone, self.seed)
+        place = (self.setting, self.dataset, self.category, self.method, self.backbone)
+        return Cell(*place, self.seed, self.condition)
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, handler: Any) -> dict[str, Any]:
+        """Leave out an empty condition, as ``Cell`` does."""
+        return {key: value for key, value in handler(self).items() if key != "condition" or value}
 
 
 def lacking_images(n_normal: int, n_anomalous: int) -> str:
@@ -238,8 +246,8 @@ def read_record(path: str | Path) -> RunRecord:
 
 
 def tested_images(record: RunRecord) -> list[Entry]:
-    """Test images of the manifest that a run was evaluated on; see ``manifest_of``."""
-    return [entry for entry in manifest_of(record) if entry.split == "test"]
+    """Test images of the manifest that a run was evaluated on, shifted as it saw them; see ``manifest_of``."""
+    return view_entries(manifest_of(record), condition_of(record.cell.condition).test_view)
 
 
 def manifest_of(record: RunRecord) -> list[Entry]:

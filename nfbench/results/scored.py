@@ -1,6 +1,6 @@
 """Scores and maps of a run, passed from scoring to evaluation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,10 @@ def training_of(trained: str, cell: Cell) -> TrainingRecord:
     return training
 
 
-def tested_entries(training: TrainingRecord, images: Sequence[Entry], manifest: str) -> dict[int, Entry]:
-    """Test images by number, without those used for training or by a search.
+def tested_entries(
+    training: TrainingRecord, images: Sequence[Entry], manifest: str, left_out: Collection[int]
+) -> dict[int, Entry]:
+    """Test images by number, without those used for training or by a search, and those of numbers ``left_out``.
 
     Raises:
         NfbenchError: a used image is not in the manifest.
@@ -93,7 +95,7 @@ def tested_entries(training: TrainingRecord, images: Sequence[Entry], manifest: 
             f"{training.spec.run}/training.json: the training used {unknown[0]}, which is not in the test split of "
             f"manifest {manifest}; train again"
         )
-    return {index: entry for index, entry in enumerate(images) if entry.image not in learned}
+    return {i: entry for i, entry in enumerate(images) if entry.image not in learned and i not in left_out}
 
 
 def save_scored(folder: Path, epoch: int, scored: ScoredViews) -> list[str]:

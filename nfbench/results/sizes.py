@@ -13,6 +13,7 @@ from nfbench.plan.memory import feature_bytes
 from nfbench.plan.specs import ExtractSpec, TrainSpec
 from nfbench.training.data import held_out_count
 from nfbench.training.loop import kept_epochs
+from nfbench.training.shots import for_condition
 
 __all__ = ["ModelSize", "features_size", "model_size", "settings_of"]
 
@@ -59,7 +60,7 @@ def features_size(spec: ExtractSpec, images: int) -> int:
 
 def settings_of(spec: TrainSpec) -> MethodSettings:
     """Settings of a training; settings from a search are unknown and left at their defaults."""
-    return resolve_settings(
+    settings = resolve_settings(
         spec.method,
         dataset=spec.reader,
         category=spec.cell.category,
@@ -67,6 +68,7 @@ def settings_of(spec: TrainSpec) -> MethodSettings:
         overrides=spec.settings,
         epochs_at_most=spec.epochs_at_most,
     )
+    return for_condition(settings, spec.cell.condition)
 
 
 def model_size(spec: TrainSpec, images: int) -> ModelSize:

@@ -6,6 +6,7 @@ from pathlib import Path
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets._channels import DefectKind, defects_file, read_channels, read_defects
 from nfbench.datasets._manifest import Entry
+from nfbench.datasets._shift import shift_mask
 from nfbench.metrics._spro import Channel, saturation_area
 
 __all__ = ["read_saturated"]
@@ -22,14 +23,15 @@ def read_saturated(entry: Entry) -> list[Channel]:
     path = defects_file(entry.mask)
     kinds, found = _kinds(path), []
     for channel in read_channels(entry.mask, entry.mask_sha256):
+        mask = shift_mask(channel.mask, entry.shift, entry.sha256)
         if channel.value not in kinds:
             raise NfbenchError(f"mask {entry.mask} has the value {channel.value}, which {path} does not list")
         kind = kinds[channel.value]
         try:
-            area = saturation_area(int(channel.mask.sum()), kind.saturation_threshold, kind.relative_saturation)
+            area = saturation_area(int(mask.sum()), kind.saturation_threshold, kind.relative_saturation)
         except ValueError as error:
             raise NfbenchError(f"mask {entry.mask}, {kind.defect_name!r} of {path}: {error}") from None
-        found.append(Channel(channel.mask, area))
+        found.append(Channel(mask, area))
     return found
 
 

@@ -87,8 +87,12 @@ def _conditions(bundles: Sequence[Bundle]) -> Iterator[str]:
     runs = [(bundle, record) for bundle in bundles for record in bundle.stock.records.values()]
     yield from _unequal("images", _images, lambda cell: f"{cell.dataset}/{cell.category}", runs)
     yield from _unequal("features", _features, lambda cell: cell.backbone, runs)
-    yield from _unequal("settings", _settings, lambda cell: str(cell).rpartition("/")[0], runs)
+    yield from _unequal("settings", _settings, _without_seed, runs)
     yield from _unequal("names", _names, lambda cell: f"{cell.setting}/{cell.method}", runs)
+
+
+def _without_seed(cell: Cell) -> str:
+    return "/".join(filter(None, (str(cell).rpartition("/")[0], cell.condition)))
 
 
 def _unequal(

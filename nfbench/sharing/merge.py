@@ -125,7 +125,9 @@ def _write(bundles: Sequence[Bundle], output: Path, tolerance: float) -> Merged:
         _copy_runs(bundle, [cell for cell, found in origin.items() if found is bundle], paths)
     names = {str(cell): bundle.name for cell, bundle in origin.items()}
     ledger = stock.table()
-    ledger.insert(6, "bundle", [names.get(str(account.cell), "") for account in stock.accounts])
+    ledger.insert(
+        ledger.columns.get_loc("status"), "bundle", [names.get(str(account.cell), "") for account in stock.accounts]
+    )
     write_text(paths.experiment(record.experiment, "ledger.csv"), ledger.map(shield).to_csv(index=False))
     results = aggregate(stock.records.values())
     cells = results[[field.name for field in fields(Cell)]].itertuples(index=False)

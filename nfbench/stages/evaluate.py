@@ -3,12 +3,14 @@
 import shutil
 from pathlib import Path
 
+from nfbench.config import condition_of
 from nfbench.core import scratch
 from nfbench.core.device import peak_memory_mb, pick_device
 from nfbench.core.errors import NfbenchError, required
 from nfbench.core.files import atomic_path, remove_stale, remove_tree
 from nfbench.core.progress import progress
 from nfbench.core.seals import known_files, read_sealed, verified, write_sealed
+from nfbench.datasets._drawn import draw, drawn_entries
 from nfbench.datasets._manifest import read_manifest, view_entries
 from nfbench.plan.origin import require_origin
 from nfbench.plan.paths import EVALUATED, SCORED
@@ -41,8 +43,9 @@ def evaluate_run(spec: EvaluateSpec, threads: int | None = None) -> None:
     if scoring.spec.cell != spec.cell:
         raise NfbenchError(f"{run / SCORED} has the scores of {scoring.spec.cell}, not of {spec.cell}; score again")
     entries = read_manifest(spec.manifest)
-    images = [entry for entry in entries if entry.split == "test"]
-    truth = GroundTruth(list(tested_entries(training, images, spec.manifest).values()))
+    images = view_entries(entries, condition_of(spec.cell.condition).test_view)
+    left_out = draw(entries, spec.cell.condition, spec.cell.seed).left_out
+    truth = GroundTruth(list(tested_entries(training, images, spec.manifest, left_out).values()))
     history = read_rows(Epoch, trained)
     by_epoch: dict[int, dict[str, float | None]] = {}
     for epoch in progress(scoring.epochs, total=len(scoring.epochs), label=f"evaluate {spec.cell}"):
@@ -54,7 +57,7 @@ def evaluate_run(spec: EvaluateSpec, threads: int | None = None) -> None:
         )
     remove_stale(run)
     write_artifacts(run, scored, images, load_variances(scoring, folder))
-    normal = view_entries(entries, "train")
+    normal = drawn_entries(entries, draw(entries, spec.cell.trained.condition, spec.cell.seed))
     thresholds = ThresholdsRecord.of(scored.source, scored.normal, normal, scored.test.maps)
     write_sealed(run / THRESHOLDS, thresholds)
     for name in COPIED:

@@ -15,7 +15,7 @@ def build_figure(spec: FigureSpec) -> None:
     expected = {
         cell: digest
         for cell, digest in expected_runs(spec.cells, spec.origin).items()
-        if setting in (None, cell.setting)
+        if setting in (None, cell.setting) and (spec.figure.of_conditions or not cell.condition)
     }
     if not expected:
         raise NfbenchError(

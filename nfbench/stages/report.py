@@ -13,7 +13,7 @@ from nfbench.plan.origin import expected_runs
 from nfbench.report.data import ReportSource, collect
 from nfbench.report.gallery import gallery
 from nfbench.report.page import render_page
-from nfbench.results.aggregate import aggregate
+from nfbench.results.aggregate import aggregate, of_unchanged
 from nfbench.results.ledger import Account, Stock, take_stock
 from nfbench.stages.gather import skipped
 from nfbench.tables._holes import explain_undefined, mark_holes
@@ -64,8 +64,10 @@ def _tables(spec: ReportSpec, results: pd.DataFrame, holes: Sequence[Account]) -
         if not config.from_runs or results.empty:
             continue
         try:
-            made = config.make(name, Source(results, spec.notes))
-            tables.append(mark_holes(explain_undefined(made), holes))
+            shown = results if config.of_conditions else of_unchanged(results)
+            made = config.make(name, Source(shown, spec.notes))
+            own = [hole for hole in holes if config.of_conditions or not hole.cell.condition]
+            tables.append(mark_holes(explain_undefined(made), own))
         except NfbenchError as error:
             if not holes:
                 raise

@@ -14,20 +14,23 @@ from torch import Tensor
 
 from nfbench.anomalies._base import make_generator
 from nfbench.blocks.method import Method, load_method, resolve_settings
-from nfbench.config import AnomaliesConfig, Kept
+from nfbench.config import AnomaliesConfig, Kept, condition_of
 from nfbench.core.device import peak_memory_mb, pick_device
 from nfbench.core.errors import NfbenchError, required
 from nfbench.core.files import remove_stale
 from nfbench.core.progress import progress
 from nfbench.core.provenance import provenance
 from nfbench.core.seals import known_files, verified, write_sealed
+from nfbench.datasets._drawn import draw, drawn_entries
 from nfbench.datasets._manifest import Entry, read_manifest, view_entries
 from nfbench.features.batches import CachedFeatures, of_class
 from nfbench.features.building import build_on
 from nfbench.features.cache import FeatureCache
+from nfbench.features.drawn import drawn_features
 from nfbench.features.online import OnlineFeatures, pseudo_anomalies
 from nfbench.features.recipe import Recipe
 from nfbench.metrics._tails import NormalScores
+from nfbench.plan.cells import Cell
 from nfbench.plan.origin import require_origin
 from nfbench.plan.paths import SCORED, TRAINED
 from nfbench.plan.specs import ScoreSpec
@@ -84,14 +87,15 @@ def score_run(
     entries = read_manifest(spec.manifest)
     for used in (train_cache, cache):
         used.require_images(view_entries(entries, used.meta.view), spec.manifest)
-    images = [entry for entry in entries if entry.split == "test"]
-    by_number = tested_entries(training, images, spec.manifest)
+    images = view_entries(entries, condition_of(spec.cell.condition).test_view)
+    left_out = draw(entries, spec.cell.condition, spec.cell.seed).left_out
+    by_number = tested_entries(training, images, spec.manifest, left_out)
     tested = list(by_number.values())
     features = of_class(cache.features, number) if model.takes_class else cache.features
     learned = _learned_positions(training, images, features, model.map_size)
     if len(tested) < len(cache):
         features = features[list(by_number)]
-    views = _views(model, train_cache, features, entries, tested, number, where)
+    views = _views(model, training.spec.cell, train_cache, cache, features, entries, tested, number, where)
     has_masks = bool(tested) and have_masks(tested)
     shown = [positions_of_test(features, tested, model.map_size), *learned] if has_masks else []
     drawn = [*shown, *_pseudo_positions(training, pseudo, entries, where)] if shown else []
@@ -134,7 +138,9 @@ def score_run(
 
 def _views(
     model: Method,
+    trained: Cell,
     train_cache: FeatureCache,
+    test_cache: FeatureCache,
     test: CachedFeatures,
     entries: Sequence[Entry],
     tested: Sequence[Entry],
@@ -145,17 +151,22 @@ def _views(
 
     Args:
         model: the method.
+        trained: cell of the training, whose condition decides which images were trained on.
         train_cache: features of the view ``train``.
+        test_cache: features of all test images.
         test: features of the tested images, with the class if the method takes it.
         entries: manifest of the category.
         tested: tested images.
         number: class number.
         device: device for computation.
     """
-    images = view_entries(entries, "train")
-    n_train = sum(entry.split == "train" for entry in images)
-    ends = {"normal": (0, n_train), **({"validation": (n_train, len(images))} if n_train < len(images) else {})}
-    parts: dict[str, Any] = {name: train_cache.part(*rows) for name, rows in ends.items()}
+    drawn, n_all = draw(entries, trained.condition, trained.seed), sum(entry.split == "train" for entry in entries)
+    images = drawn_entries(entries, drawn)
+    ends = {"normal": (0, drawn.n_train)}
+    parts: dict[str, Any] = {"normal": drawn_features(train_cache, test_cache, n_all, drawn)}
+    if drawn.n_train < len(images):
+        ends["validation"] = (drawn.n_train, len(images))
+        parts["validation"] = train_cache.part(n_all, len(train_cache))
     if model.takes_class:
         parts = {name: of_class(part, number) for name, part in parts.items()}
     if model.gradient_maps:

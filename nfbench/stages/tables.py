@@ -7,7 +7,7 @@ from nfbench.core.errors import faults_of
 from nfbench.core.files import remove_stale, write_text
 from nfbench.plan.experiment_specs import TableSpec
 from nfbench.plan.made import write_made
-from nfbench.results.aggregate import holes_of, read_results
+from nfbench.results.aggregate import holes_of, of_unchanged, read_results
 from nfbench.tables._holes import explain_undefined, mark_holes
 from nfbench.tables._model import Source, Table
 from nfbench.tables._render import to_csv, to_html, to_latex
@@ -30,10 +30,13 @@ def build_table(spec: TableSpec) -> None:
 def table_of(spec: TableSpec) -> Table:
     """Builds the table; marks missing runs and notes what its undefined values would need."""
     results = read_results(Path(spec.results), spec.origin) if spec.table.from_runs else None
+    holes = holes_of(results) if results is not None else ()
+    if results is not None and not spec.table.of_conditions:
+        results, holes = of_unchanged(results), tuple(hole for hole in holes if not hole.cell.condition)
     with faults_of(f"table '{spec.name}' of {spec.table.module}"):
         table = spec.table.make(spec.name, Source(results, spec.notes, spec.variants))
         if not isinstance(table, Table):
             raise TypeError(f"'make' must return a Table, got {table!r}")
     if spec.remark:
         table = replace(table, caption=f"{table.caption} {spec.remark}")
-    return table if results is None else mark_holes(explain_undefined(table), holes_of(results))
+    return table if results is None else mark_holes(explain_undefined(table), holes)

@@ -16,6 +16,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.files import remove_stale
 from nfbench.core.provenance import provenance
 from nfbench.core.seals import known_files, write_sealed
+from nfbench.datasets._drawn import draw
 from nfbench.datasets._manifest import read_manifest, view_entries
 from nfbench.features.cache import FeatureCache
 from nfbench.plan.cells import Cell
@@ -29,7 +30,8 @@ from nfbench.training.checkpoint import save_kept, save_state
 from nfbench.training.crossfit import cross_fit, save_normal
 from nfbench.training.data import TrainingData
 from nfbench.training.fit import fit
-from nfbench.training.record import AnomaliesRecord, ClassRecord, SearchRecord, TrainingRecord
+from nfbench.training.record import AnomaliesRecord, ClassRecord, DrawnRecord, SearchRecord, TrainingRecord
+from nfbench.training.shots import for_condition
 
 __all__ = ["CHECKPOINT_SECONDS", "train_flow"]
 
@@ -61,6 +63,7 @@ def train_flow(
         overrides={**spec.settings, **found},
         epochs_at_most=spec.epochs_at_most,
     )
+    settings = for_condition(settings, spec.cell.condition)
     started = time.monotonic()
     remove_stale(spec.run)
     names = [one.name for one in spec.classes]
@@ -118,7 +121,8 @@ def _read_images(spec: TrainSpec) -> list[Images]:
         entries, features = read_manifest(one.manifest), FeatureCache(one.features)
         features.require_images(view_entries(entries, "train"), one.manifest)
         pseudo = FeatureCache(one.pseudo) if one.pseudo else None
-        found.append(Images(entries, features, spec.anomalies, pseudo, tested, spec.cell.seed))
+        drawn = draw(entries, spec.cell.condition, spec.cell.seed) if spec.cell.condition else None
+        found.append(Images(entries, features, spec.anomalies, pseudo, tested, spec.cell.seed, drawn))
     return found
 
 
@@ -149,9 +153,18 @@ def _describe_classes(spec: TrainSpec, images: Sequence[Images], data: TrainingD
             n_validation=image.n_validation,
             pseudo_key=image.pseudo and image.pseudo.meta.key,
             pseudo_seconds=image.pseudo and image.pseudo.meta.seconds,
+            drawn=_describe_drawn(image),
         )
         for one, image, first in zip(spec.classes, images, firsts, strict=False)
     }
+
+
+def _describe_drawn(images: Images) -> DrawnRecord | None:
+    if images.drawn is None:
+        return None
+    count, paths = len(images.drawn.normal), [entry.image for entry in images.normal_entries]
+    everything = count == len(images.features) - images.n_validation
+    return DrawnRecord(normal=count, images=[] if everything else paths[:count], added=paths[count:])
 
 
 def _describe_anomalies(images: Sequence[Images]) -> AnomaliesRecord | None:

@@ -98,7 +98,8 @@ def describe_run(run: pd.Series, paths: Paths) -> Iterator[str]:
         run: row of the aggregated results.
         paths: locations of all files.
     """
-    cell = Cell(run.setting, run.dataset, run.category, run.method, run.backbone, int(run.seed))
+    place = (run.setting, run.dataset, run.category, run.method, run.backbone, int(run.seed))
+    cell = Cell(*place, run.get("condition", ""))
     path = paths.run_record(cell)
     record = read_record(path)
     yield f"{cell}: {run.metric} {run.value:.10g}{_selected(run, record)}"
@@ -111,6 +112,8 @@ def describe_run(run: pd.Series, paths: Paths) -> Iterator[str]:
     yield f"  weights   {recipe.backbone.name}, {recipe.weights}, SHA-256 {recipe.weights_sha256}"
     yield f"  features  training {record.features.train_key}, test {record.features.test_key}"
     yield f"  seed      {cell.seed}"
+    if cell.condition:
+        yield f"  condition {cell.condition}"
     if record.search:
         found = ", ".join(f"{name} {value}" for name, value in record.search.settings.items())
         trials = f"trial {record.search.trial} of {sum(record.search.trials.values())}"

@@ -74,14 +74,15 @@ def _marked(table: Table, row: Row, holes: Sequence[Account], settings: Collecti
     return replace(row, cells=tuple(map(marked, table.columns, row.cells)))
 
 
-def _who(column: Column, cell: Comparison, settings: Collection[str]) -> set[tuple[str, str, str]]:
-    """Settings, methods and backbones whose runs a cell shows or should show."""
+def _who(column: Column, cell: Comparison, settings: Collection[str]) -> set[tuple[str, ...]]:
+    """Settings, methods, backbones and conditions whose runs a cell shows or should show."""
     if column.tags:
-        return {(setting, column.method, tag) for setting in settings for tag in column.tags}
-    return set(zip(cell.runs.setting, cell.runs.method, cell.runs.backbone, strict=True))
+        return {(setting, column.method, tag, "") for setting in settings for tag in column.tags}
+    conditions = cell.runs.condition if "condition" in cell.runs else [""] * len(cell.runs)
+    return set(zip(cell.runs.setting, cell.runs.method, cell.runs.backbone, conditions, strict=True))
 
 
-def _concerns(hole: Account, dataset: str, categories: Collection[str], who: Collection[tuple[str, str, str]]) -> bool:
+def _concerns(hole: Account, dataset: str, categories: Collection[str], who: Collection[tuple[str, ...]]) -> bool:
     cell = hole.cell
     same = cell.dataset == dataset and (not categories or cell.category in categories)
-    return same and (cell.setting, cell.method, cell.backbone) in who
+    return same and (cell.setting, cell.method, cell.backbone, cell.condition) in who

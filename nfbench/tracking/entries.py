@@ -81,13 +81,13 @@ def run_entry(cell: Cell, record: RunRecord, paths: Paths) -> Entry:
         key=f"run {cell}",
         digest=digest_of(record.model_dump_json(), repr(history)),
         kind="run",
-        name=f"{cell.method} {cell.category} {cell.backbone} seed{cell.seed}",
+        name=f"{cell.method} {cell.category} {cell.backbone} seed{cell.seed} {cell.condition}".rstrip(),
         started=ended - int(seconds * 1000),
         ended=ended,
         params=_params(cell, record),
         metrics=(*_metrics(record), *_history(history)),
         tags={
-            **{name: str(getattr(cell, name)) for name in _AXES},
+            **{name: str(value) for name, value in _axes(cell).items()},
             **_tags(record),
             "record": str(path),
             **({"search.study": str(paths.study_of(cell))} if record.search else {}),
@@ -126,11 +126,16 @@ def _shortened(text: str) -> str:
     return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - len(mark)] + mark
 
 
+def _axes(cell: Cell) -> dict[str, Any]:
+    """Place of a cell in the grid, with its condition if it has one."""
+    return {name: getattr(cell, name) for name in (*_AXES, *(["condition"] if cell.condition else []))}
+
+
 def _params(cell: Cell, record: RunRecord) -> dict[str, str]:
     settings, recipe = as_texts(record.settings), record.features.recipe
     data = {"n_train", "n_val", "n_test_normal", "n_test_anomalous", "n_regions", "n_defects", "anomalies"}
     other = {
-        **{name: getattr(cell, name) for name in _AXES},
+        **_axes(cell),
         "variant_of": record.cell.variant_of,
         "features": {**recipe.backbone.model_dump(mode="json", exclude={"name"}), "weights": recipe.weights},
         "data": record.data.model_dump(mode="json", include=data),

@@ -16,9 +16,11 @@ from nfbench.blocks.settings import TrainedSettings
 from nfbench.config import AnomaliesConfig
 from nfbench.core.errors import NfbenchError, required
 from nfbench.core.input_size import InputSize
+from nfbench.datasets._drawn import Drawn, drawn_entries
 from nfbench.datasets._manifest import Entry, read_checked_mask
 from nfbench.features.batches import CachedFeatures, Source, of_class
 from nfbench.features.cache import FeatureCache
+from nfbench.features.drawn import drawn_features
 from nfbench.features.forward import images_hash
 from nfbench.features.online import OnlineFeatures, RandomRotations, pseudo_anomalies
 from nfbench.features.shards import StoredArray
@@ -40,8 +42,9 @@ class Images:
             which training does not read.
         anomalies: the variant's configuration of training anomalies; None for none.
         pseudo: cached views of pseudo-anomalies; required if ``anomalies`` caches them.
-        test: cached features of the test images; required if ``anomalies`` uses real anomalies.
+        test: cached features of the test images; required if ``anomalies`` uses real anomalies or ``drawn`` adds some.
         seed: number of the seed; it determines which real anomalies are chosen.
+        drawn: images that the condition of the run draws; None for all normal ones.
         real: the chosen real anomalies.
         generator: generator of the pseudo-anomalies; None without them.
 
@@ -55,15 +58,18 @@ class Images:
     pseudo: FeatureCache | None = None
     test: FeatureCache | None = None
     seed: int = 0
+    drawn: Drawn | None = None
     real: list[Entry] = field(init=False, default_factory=list)
     generator: AnomalyGenerator | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
+        tested = [entry for entry in self.entries if entry.split == "test"]
+        if self.drawn and self.drawn.added:
+            self._check_cache("test_features", self.test, "test", tested)
         if self.anomalies is None:
             return
         if self.anomalies.real:
             self.real = choose_anomalies(self.entries, self.anomalies.real, self.seed)
-            tested = [entry for entry in self.entries if entry.split == "test"]
             self._check_cache("test_features", self.test, "test", tested)
         if self.anomalies.generator:
             size = self.features.meta.input_size
@@ -78,13 +84,20 @@ class Images:
 
     @property
     def n_train(self) -> int:
-        """Number of normal training images."""
-        return len(self.features) - self.n_validation
+        """Number of images that are trained on or held out as normal ones."""
+        return self.drawn.n_train if self.drawn else len(self.features) - self.n_validation
 
     @property
     def normal(self) -> Features[StoredArray]:
-        """Features of the normal training images."""
-        return self.features.part(0, self.n_train)
+        """Features of these images."""
+        return drawn_features(self.features, self.test, len(self.features) - self.n_validation, self.drawn)
+
+    @property
+    def normal_entries(self) -> list[Entry]:
+        """These images."""
+        if self.drawn is None:
+            return [entry for entry in self.entries if entry.split == "train"]
+        return drawn_entries(self.entries, self.drawn)[: self.n_train]
 
     @property
     def repeats(self) -> int:
@@ -154,7 +167,7 @@ def _features(method: Method, images: Sequence[Images]) -> CachedFeatures:
 
 def _rotated_source(method: Method, images: Sequence[Images], device: torch.device) -> Source:
     meta = images[0].features.meta
-    train = [entry for one in images for entry in one.entries if entry.split == "train"]
+    train = [entry for one in images for entry in one.normal_entries]
     rotations = RandomRotations(train, meta.input_size, rotation_of(method), method.views or None)
     return OnlineFeatures(rotations, len(train), meta.recipe, device)
 

@@ -73,7 +73,7 @@ def cross_fit(
 
 def _deal(images: Images, folds: int, seed: int) -> Tensor:
     """Fold number of each normal image, ``(N,)``; copies of one image share a fold."""
-    files = [entry.sha256 for entry in images.entries if entry.split == "train"]
+    files = [entry.sha256 for entry in images.normal_entries]
     different = sorted(set(files))
     if len(different) < 2:
         raise NfbenchError(

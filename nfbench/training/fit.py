@@ -89,8 +89,8 @@ def _less_memory(settings: MethodSettings) -> str:
 
 
 def seed_of(cell: Cell) -> int:
-    """Seed of split, order and random draws of a cell's training."""
-    return derive_seed(cell.seed, *cell.__dict__.values())
+    """Seed of split, order and random draws of a cell's training, the same under all conditions."""
+    return derive_seed(cell.seed, *(value for name, value in vars(cell).items() if name != "condition"))
 
 
 def initialization_of(seed: int) -> int:

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+from pydantic import model_serializer
+
 from nfbench.core.record import Record
 from nfbench.core.seals import KnownFile
 from nfbench.features.meta import FeatureMeta
 from nfbench.plan.specs import ExtractSpec, StudySpec, TrainSpec
 
-__all__ = ["AnomaliesRecord", "ClassRecord", "SearchRecord", "TrainingRecord"]
+__all__ = ["AnomaliesRecord", "ClassRecord", "DrawnRecord", "SearchRecord", "TrainingRecord"]
 
 
 class AnomaliesRecord(Record):
@@ -54,6 +56,20 @@ class SearchRecord(Record):
     validation: list[str]
 
 
+class DrawnRecord(Record):
+    """Images that the condition of a run drew.
+
+    Attributes:
+        normal: number of normal images, held-out ones included.
+        images: the normal images by path; empty if they are all of the category.
+        added: anomalous test images among the training images, taken for normal ones.
+    """
+
+    normal: int
+    images: list[str] = []
+    added: list[str] = []
+
+
 class ClassRecord(Record):
     """Training images of one class.
 
@@ -62,6 +78,7 @@ class ClassRecord(Record):
         held_out: held-out rows of these features.
         n_validation: number of validation images, the last rows of these features.
         pseudo_key, pseudo_seconds: key of its cached pseudo-anomalies and the time of making them; None without.
+        drawn: images that the condition of the run drew; None for all normal ones.
     """
 
     key: str
@@ -69,6 +86,12 @@ class ClassRecord(Record):
     n_validation: int = 0
     pseudo_key: str | None = None
     pseudo_seconds: float | None = None
+    drawn: DrawnRecord | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, handler: Any) -> dict[str, Any]:
+        """Leave out ``drawn`` if there is none, so that other records stay as they were."""
+        return {key: value for key, value in handler(self).items() if key != "drawn" or value}
 
 
 class TrainingRecord(Record):

@@ -9,7 +9,7 @@ import sys
 from functools import wraps
 from pathlib import Path
 
-from nfbench.config import NAME_PATTERN, load_bench, read_config
+from nfbench.config import NAME_PATTERN, condition_pattern, load_bench, read_config
 from nfbench.core.errors import NfbenchError, system_error
 from nfbench.core.registry import plugin_names
 from nfbench.core.resources import gpus_per_job, memory, time_limit
@@ -94,6 +94,7 @@ wildcard_constraints:
     method=any_of({*BENCH.variants, *plugin_names("nfbench.methods")}),
     backbone=any_of(BENCH.backbones),
     seed="0|[1-9][0-9]*",
+    condition=condition_pattern(),
     worker="0|[1-9][0-9]*",
     view=any_of(PLAN.catalogue.views),
     experiment=any_of(BENCH.experiments),

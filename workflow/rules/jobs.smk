@@ -6,7 +6,8 @@ import shutil
 def cell_of(wildcards):
     """The cell that a job belongs to."""
     names = ("setting", "dataset", "category", "method", "backbone")
-    return Cell(*(wildcards[name] for name in names), seed=int(wildcards.seed))
+    place = (wildcards[name] for name in names)
+    return Cell(*place, seed=int(wildcards.seed), condition=wildcards.condition.removeprefix("-"))
 
 
 JOBS = {

@@ -24,7 +24,7 @@ rule train_flow:
     params:
         spec=spec("train_flow"),
     message:
-        "Train {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
+        "Train {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}{wildcards.condition}"
     shell:
         "python -m nfbench --log {log:q} train_flow --spec {params.spec:q} --device {resources.device:q}"
         " --threads {threads}"
@@ -54,7 +54,7 @@ rule score_run:
     params:
         spec=spec("score_run"),
     message:
-        "Score {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
+        "Score {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}{wildcards.condition}"
     shell:
         "python -m nfbench --log {log:q} score_run --spec {params.spec:q} --device {resources.device:q}"
         " --threads {threads} --keep-models {resources.keep_models:q} --{resources.latency:q}"
@@ -80,6 +80,6 @@ rule evaluate_run:
     params:
         spec=spec("evaluate_run"),
     message:
-        "Evaluate {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}"
+        "Evaluate {wildcards.method} on {wildcards.dataset}, {wildcards.category}, {wildcards.backbone}, seed {wildcards.seed}{wildcards.condition}"
     shell:
         "python -m nfbench --log {log:q} evaluate_run --spec {params.spec:q} --threads {threads}"

@@ -15,6 +15,7 @@ from nfbench.config import BackboneConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets._manifest import Entry, read_checked_image
 from nfbench.features.recipe import Recipe
+from nfbench.features.tiling import Tile
 
 __all__ = [
     "DTYPE",
@@ -41,12 +42,12 @@ TRANSFORM = "RGB, resized to a square by Pillow's bilinear filter"
 
 
 def read_images(
-    pictures: Sequence[Picture], input_size: int, angles: Sequence[Sequence[float]] | None = None
+    pictures: Sequence[Picture | Tile], input_size: int, angles: Sequence[Sequence[float]] | None = None
 ) -> Tensor:
     """Decode images; check entries of a manifest against their hashes.
 
     Args:
-        pictures: ``B`` images.
+        pictures: ``B`` images, or tiles of images.
         input_size: side ``S`` of the square that they are resized to.
         angles: ``K`` rotations for each image in degrees, counter-clockwise, by the nearest pixel, with black corners;
             None for the image as it is.
@@ -74,7 +75,9 @@ def to_square(image: Image.Image, side: int) -> Image.Image:
     return image.resize((side, side), resample=Image.Resampling.BILINEAR)
 
 
-def _open(picture: Picture) -> Image.Image:
+def _open(picture: Picture | Tile) -> Image.Image:
+    if isinstance(picture, Tile):
+        return picture.open()
     if isinstance(picture, Image.Image):
         return picture.convert("RGB")
     return read_checked_image(picture)

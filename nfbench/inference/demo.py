@@ -148,7 +148,7 @@ class Demo:
 
     def _has_nfa(self) -> bool:
         """Whether the rule ``nfa`` works for the model; the call also warms the model up."""
-        side = self.model.side
+        side = self.model.side or 64
         try:
             return self.model.locate([Image.new("RGB", (side, side), (128, 128, 128))], True).maps is not None
         except NfbenchError:

@@ -69,11 +69,16 @@ def _maps(model: "TrainedModel", images: Sequence[Entry]) -> Iterator[tuple[Entr
     with ThreadPoolExecutor(2) as pool:
         for start in range(0, len(images), _BATCH):
             batch = images[start : start + _BATCH]
-            squares = list(pool.map(lambda entry: to_square(read_checked_image(entry), model.side), batch))
+            squares = list(pool.map(lambda entry: _input(entry, model.side), batch))
             maps = model.locate(squares, nfa=False).maps
             if maps is None:
                 raise NfbenchError(f"method '{model.method.title}' has no maps, which a submission needs")
             yield from zip(batch, maps, strict=True)
+
+
+def _input(entry: Entry, side: int | None) -> Image.Image:
+    image = read_checked_image(entry)
+    return image if side is None else to_square(image, side)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,7 +1,7 @@
 """Training images of a variant: normal images, or pseudo-anomalies in their place, and real anomalies."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from nfbench.blocks.features import Features
 from nfbench.blocks.method import Method
 from nfbench.blocks.network import check_backbone
 from nfbench.blocks.settings import TrainedSettings
+from nfbench.blocks.tiling import Tiling
 from nfbench.config import AnomaliesConfig
 from nfbench.core.errors import NfbenchError, required
 from nfbench.datasets._manifest import Entry, read_checked_mask
@@ -22,6 +23,7 @@ from nfbench.features.forward import images_hash
 from nfbench.features.online import OnlineFeatures, RandomRotations, pseudo_anomalies
 from nfbench.features.shards import StoredArray
 from nfbench.features.stacked import StackedArrays
+from nfbench.features.tiling import cut
 from nfbench.training.data import CachedImages, CachedViews, JoinedSources, TrainingData
 
 __all__ = ["Images", "assemble", "rotation_of"]
@@ -60,6 +62,8 @@ class Images:
     def __post_init__(self) -> None:
         if self.anomalies is None:
             return
+        if self.features.features.tiling is not None:
+            raise NfbenchError("'tiles' of a backbone and 'anomalies' of a variant exclude each other")
         if self.anomalies.real:
             self.real = choose_anomalies(self.entries, self.anomalies.real, self.seed)
             tested = [entry for entry in self.entries if entry.split == "test"]
@@ -148,12 +152,19 @@ def _features(method: Method, images: Sequence[Images]) -> CachedFeatures:
     found = [one.normal for one in images]
     if method.takes_class:
         found = [of_class(features, number) for number, features in enumerate(found)]
-    return found[0] if len(found) == 1 else Features.join(found, StackedArrays)
+    if len(found) == 1:
+        return found[0]
+    tilings = [features.tiling for features in found if features.tiling]
+    return replace(Features.join(found, StackedArrays), tiling=Tiling.join(tilings) if tilings else None)
 
 
 def _rotated_source(method: Method, images: Sequence[Images], device: torch.device) -> Source:
     meta = images[0].features.meta
-    train = [entry for one in images for entry in one.entries if entry.split == "train"]
+    train = [
+        picture
+        for one in images
+        for picture in cut([entry for entry in one.entries if entry.split == "train"], one.normal.tiling)
+    ]
     rotations = RandomRotations(train, meta.input_size, rotation_of(method), method.views or None)
     return OnlineFeatures(rotations, len(train), meta.recipe, device)
 

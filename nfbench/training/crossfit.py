@@ -120,6 +120,8 @@ def _score(
         tiling: of the class; None without tiles.
         scores: of the class.
     """
+    if not len(images):  # a small class has no image in some folds
+        return scores
     parts, size = _scored(model, data.ordered(data.rows(images))), BATCH
     if tiling is not None:
         parts, size = merge_tiles(parts, tiling.select(numbers), model), 1

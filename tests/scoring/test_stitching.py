@@ -128,7 +128,7 @@ def test_what_is_covered_by_no_tile_is_no_number():
     windows = list(tiles.windows(64, 64))
     with pytest.raises(ValueError, match="do not cover"):
         stitch(np.zeros((3, 8, 8), np.float32), windows[:3], (64, 64), (16, 16))
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="longer"):
         stitch(np.zeros((3, 8, 8), np.float32), windows, (64, 64), (16, 16))
 
 

@@ -164,12 +164,12 @@ def fitted(request, tmp_path_factory):
 
 
 def test_image_scores_follow_from_maps_by_the_rule_that_a_method_states(fitted):
-    """Merged maps of tiles are scored by it."""
-    method = fitted[1]
+    """Merged maps of tiles are scored by it. Models of anomalib have one rule or another."""
+    name, method = fitted[:2]
     scored = score(method, features_of(method, N_TEST, 2))
     if isinstance(method, ScoresByMap):
         np.testing.assert_array_equal(scored.images["paper"], scored.images[method.image_rule])
-    elif scored.maps is not None and not method.gradient_maps:
+    elif scored.maps is not None and not method.gradient_maps and name != "anomalib":
         assert not any(np.array_equal(scored.images["paper"], scored.images[rule]) for rule in ("max", "top1"))
 
 

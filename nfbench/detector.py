@@ -113,7 +113,7 @@ class Detector:
             side = SideFolder(Path(folder), "detector")
             train(self.model, data, self.settings, side, self.model.title, checkpoint_seconds=math.inf)
         self.model.eval()
-        self._scorer.merged_size = features.tiling and features.tiling.map_size(self.model.map_size)
+        self._scorer.merged_size = None if features.tiling is None else features.tiling.map_size(self.model.map_size)
         self._fitted = True
         return self
 

@@ -46,7 +46,7 @@ class TilesConfig(Model):
     def _advances(self) -> "TilesConfig":
         if self.overlap >= self.size:
             text = "'overlap' must be smaller than 'size' ({size})"
-            raise PydanticCustomError("overlap", text, {"size": self.size})  # type: ignore[arg-type]
+            raise PydanticCustomError("overlap", text, {"size": self.size})
         return self
 
     @property

@@ -117,7 +117,7 @@ class FeatureCache:
                 return np.memmap(array.filename, array.dtype, "r", offset, (last - first, *array.shape[1:]))
             return array[first:last]
 
-        return replace(self.features.map(part_of), tiling=tiling and tiling.select(images))
+        return replace(self.features.map(part_of), tiling=None if tiling is None else tiling.select(images))
 
     def require_same_source(self, other: FeatureMeta, other_path: str | Path) -> None:
         """Check that another cache has the same backbone, size and transform.

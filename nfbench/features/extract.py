@@ -104,7 +104,7 @@ def extract_features(
         view=view,
         n_images=n_images,
         images_sha256=images_hash(entries),
-        image_sizes=tiling.runs if tiling else [],
+        image_sizes=[] if tiling is None else tiling.runs,
         synthesis=synthesis.describe() if synthesis else None,
         online=LiveSource(manifest=str(online), device=device.type) if online is not None else None,
         spec=spec,

@@ -75,9 +75,9 @@ def _models(spec: TrainSpec | SearchSpec) -> Iterator[tuple[str, BackboneConfig,
         entries = [entry for one in spec.classes for entry in _entries(one.manifest)]
         yield spec.method, spec.backbone, _rows(spec.backbone, entries, "train", _IMAGES * len(spec.classes))
         return
-    entries, variant = _entries(spec.study.manifest), spec.study.variant
+    images, variant = _entries(spec.study.manifest), spec.study.variant
     for backbone in variant.searched.backbones:
-        yield variant.method, backbone, _rows(backbone, entries, "train", _IMAGES)
+        yield variant.method, backbone, _rows(backbone, images, "train", _IMAGES)
 
 
 @cache

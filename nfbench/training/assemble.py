@@ -154,7 +154,7 @@ def _features(method: Method, images: Sequence[Images]) -> CachedFeatures:
         found = [of_class(features, number) for number, features in enumerate(found)]
     if len(found) == 1:
         return found[0]
-    tilings = [features.tiling for features in found if features.tiling]
+    tilings = [features.tiling for features in found if features.tiling is not None]
     return replace(Features.join(found, StackedArrays), tiling=Tiling.join(tilings) if tilings else None)
 
 

@@ -25,6 +25,7 @@ from nfbench.datasets._manifest import unlisted
 from nfbench.features.building import build_on
 from nfbench.features.forward import Picture, load_network, load_recipe
 from nfbench.features.online import OnlineFeatures, RandomRotations
+from nfbench.features.tiling import cut
 from nfbench.scoring.scorer import Scorer
 from nfbench.training.assemble import rotation_of
 from nfbench.training.checkpoint import SideFolder
@@ -47,7 +48,8 @@ class Scores(NamedTuple):
 
     Attributes:
         images: image scores ``(N,)``, by the rule of the method's paper.
-        maps: anomaly maps ``(N, H, W)`` at the backbone's input size; None for methods without maps.
+        maps: anomaly maps ``(N, H, W)`` at the backbone's input size, or merged from those of tiles; None for methods
+            without maps.
     """
 
     images: np.ndarray
@@ -101,14 +103,18 @@ class Detector:
         """
         pictures = _pictures(images)
         source, degrees = None, rotation_of(self.model)
+        self._scorer.merged_size = None  # an earlier fit had other images
+        features = self._scorer.features(pictures)
+        tiles = cut(pictures, features.tiling)
         if degrees:
-            rotations = RandomRotations(pictures, self.recipe.backbone.input_size, degrees, self.model.views or None)
-            source = OnlineFeatures(rotations, len(pictures), self.recipe, self.device)
-        data = TrainingData(self._scorer.features(pictures), self.settings.val_fraction, self.seed, self.device, source)
+            rotations = RandomRotations(tiles, self.recipe.backbone.input_size, degrees, self.model.views or None)
+            source = OnlineFeatures(rotations, len(tiles), self.recipe, self.device)
+        data = TrainingData(features, self.settings.val_fraction, self.seed, self.device, source)
         with tempfile.TemporaryDirectory() as folder:
             side = SideFolder(Path(folder), "detector")
             train(self.model, data, self.settings, side, self.model.title, checkpoint_seconds=math.inf)
         self.model.eval()
+        self._scorer.merged_size = None if features.tiling is None else features.tiling.map_size(self.model.map_size)
         self._fitted = True
         return self
 

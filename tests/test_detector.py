@@ -79,6 +79,25 @@ def test_scores_are_those_of_the_stages(name, entries, tmp_path):
     np.testing.assert_array_equal(found.maps, expected.maps)
 
 
+@pytest.mark.parametrize("name", ["fastflow", "differnet", "padim", "patchcore"])
+def test_tiles_are_cut_and_merged(name, arrays):
+    """Images that fit into a tile have the scores of no tiles, and maps of tiles are merged; one has gradient maps."""
+    method = detector_of(name)
+    config, many = method.recipe.backbone.model_dump(), [*arrays[:4]]
+
+    def scored(tiles):
+        detector = Detector(name, {**config, "tiles": tiles}, settings=settings_of(name), device="cpu")
+        return detector.fit(many).score(many[:2])
+
+    whole, one = scored(None), scored({"size": 60, "overlap": 9})
+    for found, expected in zip(one, whole, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    side = config["input_size"]
+    cut = scored({"size": 40, "overlap": 8})  # 2 x 2 tiles of images of 50 x 60
+    assert cut.maps.shape == (2, round(50 * side / 40), round(60 * side / 40))
+    assert np.isfinite(cut.images).all()
+
+
 @pytest.fixture(scope="module")
 def arrays():
     rng = np.random.default_rng(0)

@@ -24,6 +24,7 @@ from nfbench.blocks.method import PACKAGE, Method
 from nfbench.blocks.settings import EpochSettings, FittedSettings, MethodSettings, TrainedSettings
 from nfbench.config import BackboneConfig, Bench, Config, Experiment, VariantConfig, load_bench, read_config
 from nfbench.config.grid import AnomaliesConfig, DatasetConfig, GridBlock
+from nfbench.config.tiles import TilesConfig
 from nfbench.core.registry import exported
 from nfbench.metrics import metric_list
 
@@ -317,6 +318,7 @@ def parts_of(page: Path) -> Mapping[str, Callable[[], str]]:
         "metrics": metric_list,
         "peers": peers.table,
         "peer_deviations": peers.deviations,
+        "tiles": lambda: keys_of(TilesConfig),
         "variant": lambda: keys_of(VariantConfig),
     }
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nfbench.blocks.all_in_one import ClampRule, Coupling, Permutation
 from nfbench.blocks.bases import BASE_RATE, Base, ChannelBase, fit_bases, is_turn_of_base
 from nfbench.blocks.features import Features
-from nfbench.blocks.maps import resize_maps, smooth, top_percent_mean
+from nfbench.blocks.maps import ImageRule, resize_maps, smooth, top_percent_mean
 from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch, Batches, Method, ParameterGroup, Passes, Scores, Tiny
 from nfbench.blocks.normalization import (
     Normalization,
@@ -94,6 +94,11 @@ class FlowMethod(Method):
     def loss_scale(self) -> int:
         """Number of dimensions, because the loss is printed in nats per dimension."""
         return self.dimensions
+
+    @property
+    def image_rule(self) -> ImageRule:
+        """How image scores follow from maps; see ``ScoresByMap``."""
+        return self.settings.image_score
 
     @abstractmethod
     def build_flow(self, generator: torch.Generator) -> nn.Module:

@@ -1,7 +1,7 @@
 """Anomaly maps and image scores from scores of positions."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -9,7 +9,15 @@ from torch.nn import functional
 
 from nfbench.blocks.exporting import narrowed
 
-__all__ = ["GradientSettings", "resize_maps", "smooth", "top_percent_mean", "top_share_mean"]
+__all__ = [
+    "GradientSettings",
+    "ImageRule",
+    "ScoresByMap",
+    "resize_maps",
+    "smooth",
+    "top_percent_mean",
+    "top_share_mean",
+]
 
 
 class GradientSettings(NamedTuple):
@@ -21,6 +29,18 @@ class GradientSettings(NamedTuple):
     """Sigma of a Gaussian on each view's gradient, in pixels of the image."""
     absolute: bool = False
     """Blur absolute values of the gradient, so that signs do not cancel out."""
+
+
+ImageRule = Literal["max", "top1"]
+
+
+@runtime_checkable
+class ScoresByMap(Protocol):
+    """A method whose image scores follow from its maps, so that merged maps of tiles give those of whole images."""
+
+    @property
+    def image_rule(self) -> ImageRule:
+        """Maximum of a map, or mean of its top 1 %."""
 
 
 def resize_maps(maps: Sequence[Tensor], size: tuple[int, int], align_corners: bool = False) -> Tensor:

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from nfbench.backbones._base import Backbone, find_backbone
 from nfbench.config.names import HomePath, Name
+from nfbench.config.tiles import TilesConfig
 from nfbench.config.validation import Model
 from nfbench.core.errors import NfbenchError
 from nfbench.core.input_size import InputSize
@@ -93,6 +94,9 @@ class BackboneConfig(Model):
     )
     online: Annotated[bool, Key(lambda _: "online", decides=False)] = Field(
         False, description="compute features each time they are read, for datasets too large to cache"
+    )
+    tiles: Annotated[TilesConfig | None, Key(lambda tiles: tiles.tag)] = Field(
+        None, description="cut images into tiles, for small defects in large images; default: the whole image"
     )
     weights: Annotated[HomePath, Key(lambda weights: "random" if weights == "random" else "", decides=False)] = Field(
         "default", description="'default', 'package', 'hub', 'random', or the path of a weights file"

@@ -8,6 +8,7 @@ cache with ``online`` in its ``meta.json`` has no files: its features are comput
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +41,7 @@ from nfbench.features.shards import (
 __all__ = ["FeatureCache", "fill_cache"]
 
 MASKS = "masks"
+_OF_IMAGES = ("view", "images_sha256", "n_images", "image_sizes", "synthesis")
 
 Fill = Callable[[range, list[np.ndarray]], None]
 """Fill the arrays of some images; the masks of pseudo-anomalies come last."""
@@ -55,7 +57,7 @@ class FeatureCache:
         meta: contents of ``meta.json``.
         features: memory-mapped arrays ``(N, C_l, H_l, W_l)`` of fp16; ``(N, K, C_l, H_l, W_l)`` where they hold ``K``
             views of each image, rotated ones or pseudo-anomalies. ``Shards`` or ``LiveLevel`` of large sets, which are
-            read by rows in the same way.
+            read by rows in the same way. With tiles each row is a tile, and ``features.tiling`` knows its image.
         masks: of pseudo-anomalies, ``(N, K, H, W)`` uint8, memory-mapped, 255 where anomalous; None without.
 
     Raises:
@@ -70,7 +72,7 @@ class FeatureCache:
         arrays = {name: self._array(files) for name, files in _by_level(self.meta.files).items()}
         self.masks = arrays.pop(MASKS, None)
         stored: Sequence[StoredArray] = live_levels(self.meta) if self.meta.online else list(arrays.values())
-        self.features: Features[StoredArray] = self.meta.recipe.features(stored)
+        self.features: Features[StoredArray] = replace(self.meta.recipe.features(stored), tiling=self.meta.tiling)
 
     def __len__(self) -> int:
         return self.meta.n_images
@@ -99,6 +101,9 @@ class FeatureCache:
         """Return the stored features of consecutive images without reading them."""
         if (first, last) == (0, len(self)):
             return self.features
+        images, tiling = range(first, last), self.features.tiling
+        if tiling is not None:
+            first, last = tiling.first[[first, last]].tolist()
         computed: dict[int, ComputedFeatures] = {}  # levels that are computed together stay together
 
         def part_of(array: StoredArray) -> StoredArray:
@@ -112,7 +117,7 @@ class FeatureCache:
                 return np.memmap(array.filename, array.dtype, "r", offset, (last - first, *array.shape[1:]))
             return array[first:last]
 
-        return self.features.map(part_of)
+        return replace(self.features.map(part_of), tiling=None if tiling is None else tiling.select(images))
 
     def require_same_source(self, other: FeatureMeta, other_path: str | Path) -> None:
         """Check that another cache has the same backbone, size and transform.
@@ -120,7 +125,7 @@ class FeatureCache:
         Raises:
             NfbenchError: names both caches and what differs.
         """
-        difference = describe_difference(self.meta, other, ignore=("view", "images_sha256", "n_images", "synthesis"))
+        difference = describe_difference(self.meta, other, ignore=_OF_IMAGES)
         if difference:
             raise NfbenchError(f"features do not match: {self.path} and {other_path} differ in {difference}")
 
@@ -174,7 +179,7 @@ def fill_cache(meta_path: str | Path, meta: FeatureMeta, fill: Fill, limit: int 
     key, kinds = cache_key(meta), _kinds(meta)
     remove_other_shards(meta_path, key)
     image_bytes = sum(dtype.itemsize * math.prod(shape) for dtype, shape in kinds.values())
-    plan = plan_shards(meta.n_images, image_bytes, meta.n_images * image_bytes if MASKS in kinds else limit)
+    plan = plan_shards(meta.n_rows, image_bytes, meta.n_rows * image_bytes if MASKS in kinds else limit)
     folder = shard_folder(meta_path, key)
     if len(plan) == 1:
         with _arrays(meta_path.parent, {name: f"{name}.npy" for name in kinds}, kinds, plan[0]) as (arrays, files):

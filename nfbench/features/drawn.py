@@ -24,8 +24,8 @@ def drawn_features(
     everything = train.part(0, n_train)
     if drawn is None or drawn.n_train == n_train == len(drawn.normal):
         return everything
-    normal = everything if len(drawn.normal) == n_train else everything[drawn.normal]
+    normal = everything if len(drawn.normal) == n_train else everything.select(drawn.normal)
     if not drawn.added:
         return normal
     added = required(test, "the features of the test images")
-    return Features.join([normal, added.features[drawn.added]], StackedArrays)
+    return Features.join([normal, added.features.select(drawn.added)], StackedArrays)

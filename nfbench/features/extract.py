@@ -24,6 +24,7 @@ from nfbench.features.extractor import CPU_BATCH, Extracted, Extractor, Read, st
 from nfbench.features.forward import DTYPE, images_hash, load_recipe, read_images, transform_of
 from nfbench.features.meta import FeatureMeta, LiveSource, SynthesisMeta, cache_key, describe_difference
 from nfbench.features.shards import SHARD_BYTES
+from nfbench.features.tiling import cut, tiling_of
 from nfbench.plan.specs import ExtractSpec
 
 __all__ = ["Synthesis", "extract_features"]
@@ -90,8 +91,11 @@ def extract_features(
         raise NfbenchError("'online: true' of a backbone has no views to cache; set 'online' of the 'anomalies' too")
     if synthesis and backbone.rotations:
         raise NfbenchError("'rotations' of a backbone and 'anomalies' of a variant exclude each other")
+    if synthesis and backbone.tiles:
+        raise NfbenchError("'tiles' of a backbone and 'anomalies' of a variant exclude each other")
     recipe, model = load_recipe(backbone)
-    n_images = len(synthesis.generator) if synthesis else len(entries)
+    n_images, tiling = len(synthesis.generator) if synthesis else len(entries), tiling_of(entries, backbone.tiles)
+    pictures = cut(entries, tiling)
     meta = FeatureMeta(
         recipe=recipe,
         tag=backbone.tag_parts,
@@ -100,6 +104,7 @@ def extract_features(
         view=view,
         n_images=n_images,
         images_sha256=images_hash(entries),
+        image_sizes=[] if tiling is None else tiling.runs,
         synthesis=synthesis.describe() if synthesis else None,
         online=LiveSource(manifest=str(online), device=device.type) if online is not None else None,
         spec=spec,
@@ -113,16 +118,16 @@ def extract_features(
             images, masks = zip(*map(synthesis.draw, rows), strict=True)
             return torch.stack(images), torch.from_numpy(np.stack(masks))
         angles = [recipe.angles] * len(rows) if backbone.rotations else None
-        return read_images([entries[row] for row in rows], backbone.input_size, angles), None
+        return read_images([pictures[row] for row in rows], backbone.input_size, angles), None
 
     def fill(images: range, arrays: list[np.ndarray]) -> None:
-        label = f"extract {view}" if len(images) == n_images else f"extract {view}, {images.start} to {images.stop}"
+        label = f"extract {view}" if len(images) == meta.n_rows else f"extract {view}, {images.start} to {images.stop}"
         _fill(extractor, read, images, 1 if synthesis else CPU_BATCH, arrays, label)
 
     if online is not None:
-        probe = range(min(n_images, _PROBE))
+        probe = range(min(meta.n_rows, _PROBE))
         fill(probe, [np.empty((len(probe), *recipe.views, *shape), DTYPE) for shape in recipe.arrays.values()])
-        share, files = n_images / max(1, len(probe)), []
+        share, files = meta.n_rows / max(1, len(probe)), []
     else:
         share, files = 1, fill_cache(meta_path, meta, fill, shard_bytes)
     seconds = round(share * (time.monotonic() - started), 3)

@@ -16,6 +16,7 @@ from nfbench.core.errors import NfbenchError
 from nfbench.core.input_size import InputSize, Sides
 from nfbench.datasets._manifest import Entry, read_checked_image
 from nfbench.features.recipe import Recipe
+from nfbench.features.tiling import Tile
 
 __all__ = [
     "DTYPE",
@@ -49,12 +50,12 @@ def transform_of(input_size: Sides) -> str:
 
 
 def read_images(
-    pictures: Sequence[Picture], input_size: Sides, angles: Sequence[Sequence[float]] | None = None
+    pictures: Sequence[Picture | Tile], input_size: Sides, angles: Sequence[Sequence[float]] | None = None
 ) -> Tensor:
     """Decode images; check entries of a manifest against their hashes.
 
     Args:
-        pictures: ``B`` images.
+        pictures: ``B`` images, or tiles of images.
         input_size: height ``H`` and width ``W`` that they are resized to, or the side of a square.
         angles: ``K`` rotations for each image in degrees, counter-clockwise, by the nearest pixel, with black corners;
             None for the image as it is.
@@ -82,7 +83,9 @@ def to_size(image: Image.Image, input_size: Sides) -> Image.Image:
     return image.resize(InputSize.of(input_size).width_height, resample=Image.Resampling.BILINEAR)
 
 
-def _open(picture: Picture) -> Image.Image:
+def _open(picture: Picture | Tile) -> Image.Image:
+    if isinstance(picture, Tile):
+        return picture.open()
     if isinstance(picture, Image.Image):
         return picture.convert("RGB")
     return read_checked_image(picture)

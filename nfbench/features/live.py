@@ -17,6 +17,7 @@ from nfbench.datasets._manifest import read_manifest, view_entries
 from nfbench.features.extractor import CPU_BATCH, Extractor, thread_pool
 from nfbench.features.forward import DTYPE, Picture, images_hash, read_images
 from nfbench.features.meta import FeatureMeta
+from nfbench.features.tiling import Tile, cut
 
 __all__ = ["ComputedFeatures", "LiveLevel", "live_levels"]
 
@@ -58,7 +59,7 @@ def live_levels(meta: FeatureMeta) -> list[LiveLevel]:
     if images_hash(entries) != meta.images_sha256:
         raise NfbenchError(f"manifest {source.manifest} has other images than its features; extract them again")
     device = torch.device(source.device if torch.cuda.is_available() else "cpu")
-    features, recipe = ComputedFeatures(entries, Extractor(meta.recipe, device)), meta.recipe
+    features, recipe = ComputedFeatures(cut(entries, meta.tiling), Extractor(meta.recipe, device)), meta.recipe
     return [LiveLevel(features, number, (*recipe.views, *shape)) for number, shape in enumerate(recipe.arrays.values())]
 
 
@@ -66,11 +67,11 @@ class ComputedFeatures:
     """Compute all levels of images, and keep the last result, since levels are read one by one.
 
     Args:
-        pictures: the images.
+        pictures: the images, or their tiles.
         extractor: makes their features, as a cache stores them.
     """
 
-    def __init__(self, pictures: Sequence[Picture], extractor: Extractor) -> None:
+    def __init__(self, pictures: Sequence[Picture | Tile], extractor: Extractor) -> None:
         self.pictures, self.extractor = pictures, extractor
         self.last: tuple[bytes, list[Tensor]] | None = None
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from nfbench.blocks.tiling import Tiling
 from nfbench.config import BackboneConfig
 from nfbench.config.backbone import Shape
 from nfbench.core.input_size import Sides
@@ -51,6 +52,7 @@ class FeatureMeta(Record):
         transform, dtype: how images become inputs, and the number format of the cache.
         view: ``train``, ``test``, or the name of a view of pseudo-anomalies.
         images_sha256: hash of the ``n_images`` images and their order.
+        image_sizes: with tiles, the runs of ``Tiling``: numbers of consecutive images of one size, height and width.
         key: hash of all that determines the values.
         seconds: of the extraction.
         spec: the spec of the stage, None if no stage made it.
@@ -63,6 +65,7 @@ class FeatureMeta(Record):
     view: str
     n_images: int
     images_sha256: str
+    image_sizes: list[tuple[int, int, int]] = []
     synthesis: SynthesisMeta | None = None
     online: LiveSource | None = None
     key: str = ""
@@ -85,6 +88,16 @@ class FeatureMeta(Record):
     def map_size(self) -> tuple[int, int]:
         """Height and width of the input, which maps have."""
         return self.backbone.size
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """Images that rows are tiles of; None where each row is an image."""
+        return Tiling.from_runs(self.backbone.tiles, self.image_sizes) if self.backbone.tiles else None
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows of the arrays: tiles, or images."""
+        return self.n_images if self.tiling is None else self.tiling.n_rows
 
     @property
     def stores_image(self) -> bool:

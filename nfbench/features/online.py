@@ -17,6 +17,7 @@ from nfbench.features.batches import Source
 from nfbench.features.extractor import Extractor
 from nfbench.features.forward import Picture, load_extractor, read_images
 from nfbench.features.recipe import Recipe
+from nfbench.features.tiling import Tile
 
 __all__ = ["Drawn", "OnlineFeatures", "RandomRotations", "pseudo_anomalies"]
 
@@ -73,13 +74,15 @@ class RandomRotations:
     """Rotate images by random angles.
 
     Args:
-        pictures: images, in the order of the cache.
+        pictures: images or tiles, in the order of the cache.
         input_size: height and width that they are resized to, or the side of a square.
         degrees: angles are uniform in ``[-degrees, degrees]``.
         views: rotated views of each image; None for one, without an axis of its own.
     """
 
-    def __init__(self, pictures: Sequence[Picture], input_size: Sides, degrees: float, views: int | None) -> None:
+    def __init__(
+        self, pictures: Sequence[Picture | Tile], input_size: Sides, degrees: float, views: int | None
+    ) -> None:
         self.pictures, self.input_size, self.degrees, self.views = pictures, input_size, degrees, views
 
     def __call__(self, index: int, seed: int) -> Drawn:

@@ -68,7 +68,8 @@ def _trained(record: RunRecord, training: TrainingRecord) -> Iterator[str]:
         yield f"Anomalies: generator {data.anomalies.generator or 'none'}, {len(data.anomalies.real)} real ones"
     yield f"Method: {cell.method_title} (`{cell.variant_of}`), epochs: {training.epochs}, seed: {cell.seed}"
     yield f"Parameters: {record.parameters['total']:,}"
-    yield f"Backbone: `{backbone.name}` at {backbone.size.height} × {backbone.size.width} pixels, frozen"
+    tiles = f", on tiles of {backbone.tiles.size} pixels" if backbone.tiles else ""
+    yield f"Backbone: `{backbone.name}` at {backbone.size.height} × {backbone.size.width} pixels{tiles}, frozen"
     yield f"Cell: `{cell.cell}`"
 
 

@@ -148,7 +148,7 @@ class Demo:
 
     def _has_nfa(self) -> bool:
         """Whether the rule ``nfa`` works for the model; the call also warms the model up."""
-        grey = Image.new("RGB", self.model.size.width_height, (128, 128, 128))
+        grey = Image.new("RGB", self.model.size.width_height if self.model.size else (64, 64), (128, 128, 128))
         try:
             return self.model.locate([grey], True).maps is not None
         except NfbenchError:

@@ -88,8 +88,10 @@ def export_model(
         tolerance: largest accepted difference; see ``Agreement``.
 
     Raises:
-        NfbenchError: the method cannot be exported, the file differs from it, or a package is missing.
+        NfbenchError: the method cannot be exported or is scored in tiles, the file differs from it, or a package is
+            missing.
     """
+    _refuse_tiles(model.scorer)
     pictures, real = _checked_with(model)
     return write_exported(model.scorer, path, kind, metadata_of(model), pictures, real, tolerance)
 
@@ -141,6 +143,7 @@ def write_exported(
     Raises:
         NfbenchError: as ``export_model``.
     """
+    _refuse_tiles(scorer)
     program = _trace(scorer)
     outputs = ("map", "score")[-len(program.graph_signature.user_outputs) :]
     text = Metadata.model_validate({**metadata, "outputs": outputs}).model_dump_json()
@@ -159,6 +162,14 @@ def write_exported(
             )
         size = temporary.stat().st_size
     return Exported(path, size, agreement)
+
+
+def _refuse_tiles(scorer: Scorer) -> None:
+    if scorer.recipe.backbone.tiles:
+        raise NfbenchError(
+            f"method '{scorer.model.title}' is scored in tiles here, but an exported file takes one image of fixed "
+            "size; use a package of 'nfbench pack', with which 'nfbench predict' cuts images and merges maps"
+        )
 
 
 class _Graph(nn.Module):
@@ -316,9 +327,9 @@ def _checked_with(model: TrainedModel) -> tuple[list[Picture], bool]:
         entries = tested_images(model.record)
         if len(entries) >= count:
             chosen = [entries[number] for number in np.linspace(0, len(entries) - 1, count).round().astype(int)]
-            read_images(chosen, model.size)
+            read_images(chosen, model.scorer.recipe.backbone.input_size)
             return list(chosen), True
     except (NfbenchError, OSError):
         pass
-    rng, shape = np.random.default_rng(0), (*model.size, 3)
+    rng, shape = np.random.default_rng(0), (*model.scorer.recipe.backbone.size, 3)
     return [Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)) for _ in range(count)], False

@@ -40,7 +40,8 @@ class Prepared(NamedTuple):
     """An image that was read, or the reason why it could not be read.
 
     Attributes:
-        square: the image, resized to the input of the backbone; None if it could not be read.
+        square: the image, resized to the input of the backbone, or as it is for a model that takes whole images; None
+            if it could not be read.
         size: original width and height.
         error: why the image could not be read, in one line.
         seconds: duration of reading and resizing.
@@ -115,25 +116,26 @@ def watched(folder: str, seconds: float) -> Iterator[list[Given]]:
         time.sleep(seconds)
 
 
-def prepared(images: Iterable[Given], size: Sides, threads: int) -> Iterator[Prepared]:
+def prepared(images: Iterable[Given], size: Sides | None, threads: int) -> Iterator[Prepared]:
     """Reads images with threads, a few ahead of their use, and yields them in order.
 
     Args:
         images: input images.
-        size: height and width to resize to, or the side of a square, as for training.
+        size: height and width to resize to, or the side of a square, as for training; None keeps images as they are.
         threads: number of threads.
     """
     with ThreadPoolExecutor(threads) as pool:
         yield from in_order(lambda image: pool.submit(_prepare, image, size).result, images, ahead=2 * threads)
 
 
-def _prepare(given: Given, size: Sides) -> Prepared:
+def _prepare(given: Given, size: Sides | None) -> Prepared:
     started = time.monotonic()
     try:
         image = read_checked_image(unlisted(Path(given.path)))
     except NfbenchError as error:
         return Prepared(given, None, (0, 0), str(error), time.monotonic() - started)
-    return Prepared(given, to_size(image, size), image.size, "", time.monotonic() - started)
+    square = image if size is None else to_size(image, size)
+    return Prepared(given, square, image.size, "", time.monotonic() - started)
 
 
 def _images_below(folder: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from nfbench.blocks.method import Method
 from nfbench.core.errors import NfbenchError
 from nfbench.features.forward import Picture, extract_batch, read_images
 from nfbench.features.recipe import Recipe
+from nfbench.features.tiling import cut
 from nfbench.results.latency import Latency
 from nfbench.scoring.scorer import Scorer
 
@@ -86,19 +87,20 @@ def time_single(score: Callable[[Picture], object], pictures: Sequence[Picture],
 
 @torch.inference_mode()
 def count_flops(scorer: Scorer, picture: Picture) -> int:
-    """Counts the floating-point operations of one image; see ``Latency.flops``."""
+    """Counts the floating-point operations of one image, with all of its tiles; see ``Latency.flops``."""
     from torch.utils.flop_counter import FlopCounterMode
 
     recipe, device = scorer.recipe, scorer.device
     angles = [recipe.angles] if recipe.backbone.rotations else None
-    images = read_images([picture], recipe.backbone.input_size, angles)
+    tiles = cut([picture], scorer.tiling([picture]))
+    images = read_images(tiles[:1], recipe.backbone.input_size, angles)
     with FlopCounterMode(display=False) as counter:
         levels = extract_batch(scorer.extractor.model, images, recipe, device, 1)
         features = recipe.features([level.contiguous() for level in levels])
         if scorer.model.takes_class:
             features = Features(features.levels, features.image, torch.tensor([scorer.class_number], device=device))
         scorer.model.score(features)
-    return counter.get_total_flops()
+    return len(tiles) * counter.get_total_flops()
 
 
 def _parameters(module: nn.Module) -> int:

@@ -91,7 +91,10 @@ class TrainedModel:
         number = classes.index(record.cell.category)
         model = load_method(method.to(device), state)
         scorer = Scorer(model, recipe, device, class_number=number, batch_size=batch_size, network=network)
-        return cls(folder, record, scorer)
+        loaded = cls(folder, record, scorer)
+        if recipe.backbone.tiles and loaded.thresholds.pixels:
+            scorer.merged_size = loaded.thresholds.pixels.size
+        return loaded
 
     @property
     def method(self) -> Method:
@@ -99,9 +102,10 @@ class TrainedModel:
         return self.scorer.model
 
     @property
-    def size(self) -> InputSize:
-        """Height and width that images are resized to, in pixels."""
-        return self.scorer.recipe.backbone.size
+    def size(self) -> InputSize | None:
+        """See ``nfbench.inference.predict.Model``; None for a model that cuts images into tiles."""
+        backbone = self.scorer.recipe.backbone
+        return None if backbone.tiles else backbone.size
 
     @property
     def title(self) -> str:
@@ -132,7 +136,8 @@ class TrainedModel:
             return Located(scored.images["paper"], scored.maps)
         found = log_nfa_maps(scored)
         if not found:
-            raise NfbenchError(f"method '{self.method.title}' has no white latents, which the rule 'nfa' needs")
+            without = "is scored in tiles, which have" if self.size is None else "has"
+            raise NfbenchError(f"method '{self.method.title}' {without} no white latents, which the rule 'nfa' needs")
         return Located(scored.images["paper"], -found["nfa"])
 
 

@@ -22,15 +22,15 @@ class Model(Protocol):
     """Interface of a model that scores images: of a run, or from an exported file."""
 
     @property
-    def size(self) -> InputSize:
-        """Height and width that images are resized to, in pixels."""
+    def size(self) -> InputSize | None:
+        """Height and width that images are resized to, in pixels; None for a model that takes whole images."""
 
     @property
     def thresholds(self) -> ThresholdsRecord:
         """Scores of normal images that the model was not fitted to."""
 
     def locate(self, squares: Sequence[Image.Image], nfa: bool) -> "Located":
-        """Scores ``B`` images of this ``size``; ``nfa`` requests maps of -log10 NFA."""
+        """Scores ``B`` images of this ``size``, or of any size without; ``nfa`` requests maps of -log10 NFA."""
 
 
 class Located(NamedTuple):

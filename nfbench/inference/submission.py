@@ -16,6 +16,7 @@ from PIL import Image
 
 from nfbench.core.errors import NfbenchError
 from nfbench.core.files import atomic_path
+from nfbench.core.input_size import Sides
 from nfbench.datasets._manifest import Entry, read_checked_image
 from nfbench.datasets._submission import MAPS, MASKS, Sizes, encode_tiff
 from nfbench.features.forward import to_size
@@ -69,11 +70,16 @@ def _maps(model: "TrainedModel", images: Sequence[Entry]) -> Iterator[tuple[Entr
     with ThreadPoolExecutor(2) as pool:
         for start in range(0, len(images), _BATCH):
             batch = images[start : start + _BATCH]
-            squares = list(pool.map(lambda entry: to_size(read_checked_image(entry), model.size), batch))
+            squares = list(pool.map(lambda entry: _input(entry, model.size), batch))
             maps = model.locate(squares, nfa=False).maps
             if maps is None:
                 raise NfbenchError(f"method '{model.method.title}' has no maps, which a submission needs")
             yield from zip(batch, maps, strict=True)
+
+
+def _input(entry: Entry, size: Sides | None) -> Image.Image:
+    image = read_checked_image(entry)
+    return image if size is None else to_size(image, size)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -15,7 +15,7 @@ Deliberate deviations: an epoch is a pass over the training images, each batch o
 import math
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -25,6 +25,7 @@ from torch.nn import functional
 
 from nfbench.blocks.exporting import parts_of
 from nfbench.blocks.features import Features
+from nfbench.blocks.maps import ImageRule
 from nfbench.blocks.method import Batch, Method, Scores, Tiny
 from nfbench.blocks.pixels import Pixels
 from nfbench.blocks.settings import TrainedSettings
@@ -95,6 +96,7 @@ class AeSsim(Method):
     """An autoencoder of patches that scores an image by its dissimilarity from the reconstruction."""
 
     title = "AE-SSIM"
+    image_rule: ClassVar[ImageRule] = "max"
     settings_type = AeSsimSettings
     settings: AeSsimSettings
     tiny = Tiny({"patch_size": 64, "latent_channels": 16, "width": 8, "patches": 1}, shapes=(), side=64)

@@ -16,6 +16,7 @@ The paper's features are those of WRN-50-2 with torchvision's weights and reflec
 """
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -23,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nfbench.blocks.likelihood import FibreFlowMethod, FibreFlowSettings, fibre_chunks, log_density, to_fibres
+from nfbench.blocks.maps import ImageRule
 from nfbench.blocks.method import Batch
 
 __all__ = ["METHOD", "CFlow", "CFlowSettings"]
@@ -46,6 +48,7 @@ class CFlow(FibreFlowMethod):
     """Conditional flows trained on chunks of shuffled fibres, one step per chunk."""
 
     title = "CFLOW-AD"
+    image_rule: ClassVar[ImageRule] = "max"
     settings_type = CFlowSettings
     settings: CFlowSettings
 

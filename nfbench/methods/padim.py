@@ -12,6 +12,7 @@ Deliberate deviations: features cover the whole image. That repository crops the
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nfbench.blocks.features import Features
+from nfbench.blocks.maps import ImageRule
 from nfbench.blocks.method import Passes, Scores, Tiny
 from nfbench.blocks.patches import PatchMethod, PatchSettings
 from nfbench.blocks.settings import FittedSettings
@@ -61,6 +63,7 @@ class Padim(PatchMethod):
     """
 
     title = "PaDiM"
+    image_rule: ClassVar[ImageRule] = "max"
     settings_type = PadimSettings
     settings: PadimSettings
     channels: Tensor

@@ -23,7 +23,7 @@ pixels (``workflow/experiments/patchflow_mvtec.yaml``).
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import AfterValidator, Field
@@ -34,7 +34,7 @@ from torch.nn import functional
 from nfbench.blocks.all_in_one import AllInOneStep, ClampRule
 from nfbench.blocks.features import Features
 from nfbench.blocks.freia import SequenceINN
-from nfbench.blocks.maps import resize_maps
+from nfbench.blocks.maps import ImageRule, resize_maps
 from nfbench.blocks.method import HALF_LOG_TWO_PI, LevelShape, Method, Passes, Scores, Tiny
 from nfbench.blocks.resampling import resampled
 from nfbench.blocks.settings import TrainedSettings
@@ -86,6 +86,7 @@ class PatchFlow(Method):
     """An adaptor of all levels and a flow of few steps."""
 
     title = "PatchFlow"
+    image_rule: ClassVar[ImageRule] = "max"
     settings_type = PatchFlowSettings
     settings: PatchFlowSettings
     tiny = Tiny({"channels": 8, "hidden_channels": 8})

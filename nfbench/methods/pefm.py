@@ -10,6 +10,7 @@ Deliberate deviations: one Adam for all levels, which share no parameters, is eq
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nfbench.blocks.features import Features
-from nfbench.blocks.maps import resize_maps
+from nfbench.blocks.maps import ImageRule, resize_maps
 from nfbench.blocks.method import LevelShape, Method, Scores, Tiny
 from nfbench.blocks.positional import sinusoidal_code
 from nfbench.blocks.settings import TrainedSettings
@@ -78,6 +79,7 @@ class Pefm(Method):
     """One mapping per level; the first half of the levels belongs to one network, the second half to the other."""
 
     title = "PEFM"
+    image_rule: ClassVar[ImageRule] = "max"
     settings_type = PefmSettings
     settings: PefmSettings
     tiny = Tiny(

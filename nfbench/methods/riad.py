@@ -12,7 +12,7 @@ Deliberate deviations: ``epochs`` is fixed; the repository stops early on held-o
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nfbench.blocks.features import Features
-from nfbench.blocks.maps import resize_maps, smooth
+from nfbench.blocks.maps import ImageRule, resize_maps, smooth
 from nfbench.blocks.method import Batch, Method, Scores, Tiny
 from nfbench.blocks.pixels import Pixels
 from nfbench.blocks.settings import Milestones, Schedule, TrainedSettings
@@ -89,6 +89,7 @@ class Riad(Method):
     """A U-Net that never sees the pixels it predicts: three passes, each with another third of the cells zeroed."""
 
     title = "RIAD"
+    image_rule: ClassVar[ImageRule] = "max"
     settings_type = RiadSettings
     settings: RiadSettings
     tiny = Tiny({"width": 4, "cell_sizes": (2, 8), "smoothing": 1.0, "milestones": (0.3,)}, shapes=())

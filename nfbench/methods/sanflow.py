@@ -43,7 +43,7 @@ The paper's features are those of WRN-50-2 or WRN-101-2 with torchvision's weigh
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -53,6 +53,7 @@ from torch.nn import functional
 from nfbench.blocks.all_in_one import Permutation
 from nfbench.blocks.features import Features
 from nfbench.blocks.likelihood import FibreFlowMethod, FibreFlowSettings, position_mask, to_fibres
+from nfbench.blocks.maps import ImageRule
 from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch, Tiny
 
 __all__ = [
@@ -164,6 +165,7 @@ class SANFlow(FibreFlowMethod):
     """Conditional flows to normal distributions whose variances a network predicts from the image."""
 
     title = "SANFlow"
+    image_rule: ClassVar[ImageRule] = "max"
     settings_type = SANFlowSettings
     takes_image = True
     settings: SANFlowSettings

@@ -14,6 +14,7 @@ Deliberate deviations:
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nfbench.blocks.features import Features
-from nfbench.blocks.maps import resize_maps, top_percent_mean
+from nfbench.blocks.maps import ImageRule, resize_maps, top_percent_mean
 from nfbench.blocks.method import Method, Passes, Scores
 from nfbench.blocks.settings import FittedSettings
 from nfbench.config import Range
@@ -56,6 +57,7 @@ class SubspaceAD(Method):
     """
 
     title = "SubspaceAD"
+    image_rule: ClassVar[ImageRule] = "top1"
     settings_type = SubspaceADSettings
     settings: SubspaceADSettings
     mean: Tensor

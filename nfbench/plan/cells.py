@@ -13,6 +13,7 @@ from nfbench.config import (
     Bench,
     Categories,
     Experiment,
+    GridBlock,
     Setting,
     check_category,
     condition_of,
@@ -143,6 +144,8 @@ def expand_blocks(bench: Bench, experiment_name: str, available: AvailableCatego
         for block in experiment.grid
         for dataset, named in block.datasets.items()
     ]
+    for grid in experiment.grid:
+        _check_tiles(bench, grid)
     for block in blocks:
         for method in block.methods:
             _check_setting(bench, block.setting, method)
@@ -220,6 +223,16 @@ def _check_setting(bench: Bench, setting: str, method: str) -> None:
             f"setting '{setting}' of method '{method}': {hint} {real} real anomalies; the setting few-anomaly is for "
             "methods that learn from real anomalies, and only for these"
         )
+
+
+def _check_tiles(bench: Bench, block: GridBlock) -> None:
+    """Checks that no anomalies are learned from images that are cut into tiles."""
+    for backbone, method in product(block.backbones, block.methods):
+        if backbone.tiles and bench.variant(method).anomalies:
+            raise NfbenchError(
+                f"variant '{method}' has 'anomalies', which cannot be combined with the 'tiles' of '{backbone.tag}'; "
+                "remove one of them"
+            )
 
 
 def _check_search(bench: Bench, block: Block, method: str) -> None:

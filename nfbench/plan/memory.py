@@ -20,7 +20,7 @@ from nfbench.core.registry import nearest, plugin_literal
 from nfbench.datasets._manifest import Entry, read_manifest
 from nfbench.plan.specs import EvaluateSpec, ScoreSpec, SearchSpec, Spec, TrainSpec
 
-__all__ = ["coefficients", "feature_bytes", "gpu_mb", "memory_mb"]
+__all__ = ["coefficients", "feature_bytes", "gpu_mb", "map_pixels", "memory_mb"]
 
 _FLOW = {"parameters": 64.0, "network": 0.0, "pixels": 0.0, "state": 0.0, "channels": math.inf, "patches": 0.0}
 _PROCESS = 900e6
@@ -70,13 +70,14 @@ def gpu_mb(spec: Spec) -> int:
 
 
 def _models(spec: TrainSpec | SearchSpec) -> Iterator[tuple[str, BackboneConfig, int]]:
-    """Yields method, backbone and number of training images of each model that a job trains."""
+    """Yields method, backbone and number of training images, or tiles, of each model that a job trains."""
     if isinstance(spec, TrainSpec):
         entries = [entry for one in spec.classes for entry in _entries(one.manifest)]
-        yield spec.method, spec.backbone, _count(entries, "train", _IMAGES * len(spec.classes))
+        yield spec.method, spec.backbone, _rows(spec.backbone, entries, "train", _IMAGES * len(spec.classes))
         return
-    images, variant = _count(_entries(spec.study.manifest), "train", _IMAGES), spec.study.variant
-    yield from ((variant.method, backbone, images) for backbone in variant.searched.backbones)
+    images, variant = _entries(spec.study.manifest), spec.study.variant
+    for backbone in variant.searched.backbones:
+        yield variant.method, backbone, _rows(backbone, images, "train", _IMAGES)
 
 
 @cache
@@ -96,7 +97,7 @@ def _training(method: str, backbone: BackboneConfig, images: int) -> float:
 
 
 def feature_bytes(backbone: BackboneConfig) -> int:
-    """Returns the bytes of one image's cached features, with all rotated views and the image if it is kept."""
+    """Returns the bytes of the cached features of one row, with all rotated views and the image if it is kept."""
     image = [backbone.image_shape] if backbone.image_shape else []
     values = sum(math.prod(shape) for shape in [*image, *backbone.level_shapes.values()])
     return _FP16 * max(1, backbone.rotations) * values
@@ -112,8 +113,8 @@ def _step(method: str, backbone: BackboneConfig) -> float:
 def _scoring(spec: ScoreSpec) -> float:
     """Returns the bytes of process, model, and maps of the test images."""
     entries = _entries(spec.manifest)
-    train, test = _count(entries, "train", _IMAGES), _count(entries, "test", _IMAGES)
-    maps = 8.0 * math.prod(spec.backbone.size) * test
+    train, test = _rows(spec.backbone, entries, "train", _IMAGES), _count(entries, "test", _IMAGES)
+    maps = 8.0 * map_pixels(spec.backbone, _largest(entries)) * test
     return _PROCESS + min(maps, _IN_FILES) + _model(spec.method, spec.backbone, train)
 
 
@@ -141,6 +142,26 @@ def _entries(manifest: str) -> Sequence[Entry]:
         return read_manifest(manifest)
     except NfbenchError:
         return ()
+
+
+def map_pixels(backbone: BackboneConfig, image: tuple[int, int]) -> int:
+    """Returns the number of pixels of an image's map, given the height and width of the largest image."""
+    return math.prod(backbone.tiles.map_size(image, backbone.size) if backbone.tiles else backbone.size)
+
+
+def _largest(entries: Sequence[Entry]) -> tuple[int, int]:
+    """Returns the height and width that all images fit in."""
+    side = math.isqrt(_PIXELS)
+    return max((e.height for e in entries), default=side), max((e.width for e in entries), default=side)
+
+
+def _rows(backbone: BackboneConfig, entries: Sequence[Entry], split: str, default: int) -> int:
+    """Returns the number of images of a split, or of their tiles if the backbone cuts images."""
+    tiles, count = backbone.tiles, _count(entries, split, default)
+    if tiles is None:
+        return count
+    found = sum(tiles.count(entry.height, entry.width) for entry in entries if entry.split == split)
+    return found or count * tiles.count(*_largest(entries))
 
 
 def _count(entries: Sequence[Entry], split: str, default: int) -> int:

@@ -6,7 +6,7 @@ It estimates what an experiment needs before anything runs.
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from nfbench.config import DatasetConfig
+from nfbench.config import BackboneConfig, DatasetConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.datasets._base import Counts, Dataset, find_dataset
 from nfbench.datasets._manifest import read_manifest, select_subset
@@ -66,12 +66,18 @@ class Images(NamedTuple):
         validation: number of validation images.
         pixels: total number of pixels of all test images.
         source: source of the numbers: manifest, folder, official counts, or assumption.
+        largest: height and width that all images fit in; assumed without a manifest.
     """
 
     counts: Counts
     validation: int
     pixels: int
     source: Literal["manifest", "folder", "official", "assumed"]
+    largest: tuple[int, int] = (_SIDE, _SIDE)
+
+    def tiles(self, backbone: BackboneConfig) -> int:
+        """Number of tiles of the largest image; 1 for a backbone that does not cut images."""
+        return backbone.tiles.count(*self.largest) if backbone.tiles else 1
 
     @property
     def test(self) -> int:
@@ -84,7 +90,9 @@ def count_images(spec: PrepareSpec) -> Images:
     try:
         entries = read_manifest(spec.manifest)
         pixels = sum(entry.height * entry.width for entry in entries if entry.split == "test")
-        return Images(*_counted([(entry.split, bool(entry.label)) for entry in entries]), pixels, "manifest")
+        counted = _counted([(entry.split, bool(entry.label)) for entry in entries])
+        largest = max((e.height for e in entries), default=_SIDE), max((e.width for e in entries), default=_SIDE)
+        return Images(*counted, pixels, "manifest", largest)
     except NfbenchError:
         pass
     found, validation, source = _without_manifest(spec)
@@ -92,10 +100,11 @@ def count_images(spec: PrepareSpec) -> Images:
 
 
 def images_of_view(spec: ExtractSpec, images: Images) -> int:
-    """Returns the number of images of a view, including all pseudo-anomalies of each image."""
+    """Returns the number of images of a view, or of their tiles, including all pseudo-anomalies of each image."""
     if spec.anomalies and spec.anomalies.generator:
         return spec.anomalies.real if spec.anomalies.needs_real else images.counts.train
-    return images.counts.train + images.validation if spec.view == "train" else images.test
+    count = images.counts.train + images.validation if spec.view == "train" else images.test
+    return count * images.tiles(spec.backbone)
 
 
 def _without_manifest(spec: PrepareSpec) -> tuple[Counts, int, Literal["folder", "official", "assumed"]]:

@@ -1,6 +1,5 @@
 """Estimates of jobs, disk, memory and time of experiments, by stage, before anything runs."""
 
-import math
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from nfbench.blocks.settings import FittedSettings, TrainedSettings
 from nfbench.config import Kept, condition_of
 from nfbench.plan.job import Job
 from nfbench.plan.measured import is_shared, kept_models
-from nfbench.plan.memory import gpu_mb, memory_mb
+from nfbench.plan.memory import gpu_mb, map_pixels, memory_mb
 from nfbench.plan.paths import TRAINED
 from nfbench.plan.specs import EvaluateSpec, ExtractSpec, PrepareSpec, ScoreSpec, Spec, TrainSpec
 from nfbench.plan.supposed import SupposedPlan, count_images, images_of_view
@@ -199,7 +198,8 @@ class _Look:
         """Bytes of the maps of all models of a run, including log-NFA maps if the method has them."""
         trained = self._trained(job)
         kept = self._model(trained).kept if trained else 1
-        return 4 * math.prod(spec.backbone.size) * self.images[spec.manifest].test * (kept + 2)
+        images = self.images[spec.manifest]
+        return 4 * map_pixels(spec.backbone, images.largest) * images.test * (kept + 2)
 
     def _model(self, spec: TrainSpec) -> ModelSize:
         return model_size(spec, self._train_images(spec))
@@ -208,8 +208,9 @@ class _Look:
         return kept_models(self.plan.bench, job.spec.cell)  # type: ignore[attr-defined]
 
     def _train_images(self, spec: TrainSpec) -> int:
-        condition = condition_of(spec.cell.condition)
-        return sum(condition.n_train(self.images[one.manifest].counts.train) for one in spec.classes)
+        """Number of normal training images of all classes, or of their tiles."""
+        condition, found = condition_of(spec.cell.condition), [self.images[one.manifest] for one in spec.classes]
+        return sum(condition.n_train(images.counts.train) * images.tiles(spec.backbone) for images in found)
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -269,7 +270,7 @@ class _Look:
             return None if measured.metrics is None else kept * measured.metrics * images.pixels
         each = measured.scoring(*model)
         thresholds = 0 if isinstance(settings, FittedSettings) else images.counts.train
-        return None if each is None else kept * each * (images.test + thresholds)
+        return None if each is None else kept * each * (images.test + thresholds) * images.tiles(trained.backbone)
 
     def _trained(self, job: Job[Spec]) -> TrainSpec | None:
         """The training that a job of a run reads; None for other jobs."""

@@ -12,6 +12,7 @@ from nfbench.blocks.method import Method
 from nfbench.core.errors import required
 from nfbench.features.forward import Picture, load_extractor, normalize, read_images
 from nfbench.features.recipe import Recipe
+from nfbench.features.tiling import Tile
 
 __all__ = ["GradientMaps"]
 
@@ -24,7 +25,7 @@ class GradientMaps:
 
     Args:
         method: method on ``device``, with ``gradient_maps``.
-        pictures: images.
+        pictures: images, or their tiles.
         recipe: how their features are made.
         device: where to compute.
         network: the recipe's on ``device``, if it is loaded.
@@ -36,7 +37,7 @@ class GradientMaps:
     def __init__(
         self,
         method: Method,
-        pictures: Sequence[Picture],
+        pictures: Sequence[Picture | Tile],
         recipe: Recipe,
         device: torch.device,
         network: nn.Module | None = None,

@@ -9,6 +9,7 @@ from PIL import Image
 
 from nfbench.blocks.likelihood import position_mask
 from nfbench.blocks.method import Method
+from nfbench.config.tiles import Window
 from nfbench.datasets._manifest import Entry, read_checked_mask
 from nfbench.features.batches import CachedFeatures, read_batches
 
@@ -23,7 +24,7 @@ class Positions(NamedTuple):
     """Images and which of their pixels are anomalous.
 
     Attributes:
-        features: of ``N`` images.
+        features: of ``N`` images or tiles.
         masks: ``(N, H, W)``, above 0 where anomalous.
         groups: names of the positions without and with anomaly; None leaves them out.
     """
@@ -36,12 +37,22 @@ class Positions(NamedTuple):
 def positions_of_test(features: CachedFeatures, entries: Sequence[Entry], size: tuple[int, int]) -> Positions:
     """Return at most 40 evenly spaced test images, with masks of height and width ``size`` by the nearest pixel."""
     chosen = np.unique(np.linspace(0, len(entries) - 1, _IMAGES).astype(int))
-    masks = [np.zeros(size, np.uint8) for _ in chosen]
+    found = features.select(chosen)
+    masks: list[np.ndarray] = []
     for number, index in enumerate(chosen):
-        if entries[index].mask:
-            mask = Image.fromarray(read_checked_mask(entries[index]).astype(np.uint8))
-            masks[number] = np.array(mask.resize(size[::-1], Image.Resampling.NEAREST))
-    return Positions(features[chosen], np.stack(masks), ("normal", "anomalous"))
+        windows = [None] if found.tiling is None else found.tiling.windows(number)
+        mask = Image.fromarray(read_checked_mask(entries[index]).astype(np.uint8)) if entries[index].mask else None
+        masks += [_resized(mask, window, size) for window in windows]
+    return Positions(found, np.stack(masks), ("normal", "anomalous"))
+
+
+def _resized(mask: Image.Image | None, window: Window | None, size: tuple[int, int]) -> np.ndarray:
+    """Return a mask, or the part of it in a window, with height and width ``size``; zeros without a mask."""
+    if mask is None:
+        return np.zeros(size, np.uint8)
+    if window is not None:
+        mask = mask.crop((window.left, window.top, window.left + window.width, window.top + window.height))
+    return np.array(mask.resize(size[::-1], Image.Resampling.NEAREST))
 
 
 @torch.inference_mode()

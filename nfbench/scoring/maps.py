@@ -19,6 +19,7 @@ from nfbench.features.batches import BATCH, CachedFeatures, read_batches
 from nfbench.features.extractor import filled_up
 from nfbench.metrics._tails import NormalScores
 from nfbench.scoring.a_contrario import energy, log_nfa_of_energies
+from nfbench.scoring.stitching import merge_tiles
 
 __all__ = [
     "IMAGE_SCORES",
@@ -42,10 +43,11 @@ class ScoredImages(NamedTuple):
     """A method's scores of ``N`` images. Arrays may be mapped from files, see ``nfbench.core.scratch``.
 
     Attributes:
-        maps: ``(N, H, W)`` float32 at the method's size; None for a method without maps.
+        maps: ``(N, H, W)`` float32 at the method's size, or merged from the maps of tiles; None for a method without
+            maps.
         images: image scores ``(N,)`` by rule; without maps, by the paper's rule only.
         energies: of the latents ``sum_c z_c^2`` by scale, ``(N, H_l, W_l)`` float64, finest first; none where the
-            method has no latents that are standard normal.
+            method has no latents that are standard normal, and none of tiles.
         channels: number of channels by scale.
     """
 
@@ -84,14 +86,14 @@ def score_images(
         features: cached features of ``N`` images.
         device: where to compute.
         indices: which images, by default all.
-        localize: computes the maps if the method does not.
+        localize: computes the maps of rows (images or tiles) if the method does not.
         folder: for files of arrays too large for memory; see ``nfbench.core.scratch.empty``.
         batch_size: images at once, on which the last bits of scores depend.
 
     Raises:
         NfbenchError: a score is NaN or infinite, and the message names the image's number; or has another shape.
     """
-    chosen = torch.arange(len(features)) if indices is None else torch.as_tensor(indices)
+    chosen = torch.arange(features.n_images) if indices is None else torch.as_tensor(indices)
     kept, channels = _Kept(len(chosen), folder), tuple[int, ...]()
     for first, part in _scored(method, features, chosen, device, localize, batch_size):
         kept.write(first, {"paper": part.images, **({} if part.maps is None else {"maps": part.maps})})
@@ -123,7 +125,7 @@ def score_normal(
     Raises:
         NfbenchError: as ``score_images``.
     """
-    chosen = torch.arange(len(features))
+    chosen = torch.arange(features.n_images)
     counts = np.isin(chosen, list(held_out)) if len(held_out) else np.ones(len(chosen), dtype=bool)
     kept, scores = _Kept(len(chosen), folder), NormalScores.of(int(counts.sum()))
     for first, part in _scored(method, features, chosen, device, localize):
@@ -172,7 +174,26 @@ def _scored(
     localize: Localizer | None,
     batch_size: int = BATCH,
 ) -> Iterator[tuple[int, _Part]]:
-    """Yield scores batch by batch, with the number of the first image; see ``score_images``."""
+    """Yield scores batch by batch, or image by image where these have tiles, with the number of the first image."""
+    rows = torch.as_tensor(features.rows(chosen))
+    by_row = _by_row(method, features, rows, device, localize, batch_size)
+    if features.tiling is None:
+        yield from by_row
+        return
+    parts = ((part.maps, part.images) for _, part in by_row)
+    for number, (maps, images) in enumerate(merge_tiles(parts, features.tiling.select(chosen), method)):
+        yield number, _Part(maps, images, (), ())
+
+
+def _by_row(
+    method: Method,
+    features: CachedFeatures,
+    chosen: Tensor,
+    device: torch.device,
+    localize: Localizer | None,
+    batch_size: int,
+) -> Iterator[tuple[int, _Part]]:
+    """Yield scores of rows batch by batch, with the number of the first row; see ``score_images``."""
     if method.gradient_maps and localize is None:
         raise ValueError(f"{method.title} makes its maps of images: 'localize' is missing")
     bad: list[bool] = []
@@ -189,8 +210,10 @@ def _scored(
         yield len(bad), part
         bad += (~torch.stack(finite).all(0)).tolist()
     if any(bad):
+        what = "images" if features.tiling is None else "tiles"
         raise NfbenchError(
-            f"method '{method.title}': the scores of {sum(bad)} images are not finite, first image {bad.index(True)}"
+            f"method '{method.title}': the scores of {sum(bad)} {what} are not finite, first {what[:-1]} "
+            f"{bad.index(True)}"
         )
 
 

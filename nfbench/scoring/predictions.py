@@ -10,6 +10,7 @@ from torch import Tensor
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Method
 from nfbench.features.batches import CachedFeatures, read_batches
+from nfbench.scoring.stitching import merge_tiles
 
 __all__ = ["PredictsVariances", "predicted_variances"]
 
@@ -26,9 +27,12 @@ class PredictsVariances(Protocol):
 def predicted_variances(
     method: Method, features: CachedFeatures, device: torch.device, rows: Sequence[int]
 ) -> np.ndarray | None:
-    """Return predicted variances ``(N, H, W)`` float32; None without images or for other methods."""
+    """Return predicted variances ``(N, H, W)`` float32 of some images; None without images or for other methods."""
     if not isinstance(method, PredictsVariances) or not len(rows):
         return None
-    batches = read_batches(features, torch.as_tensor(rows), device)
-    found = [values for batch in batches if (values := method.predicted_variances(batch)) is not None]
-    return torch.cat(found).float().cpu().numpy() if found else None
+    batches = read_batches(features, torch.as_tensor(features.rows(rows)), device)
+    found = [values.float().cpu() for batch in batches if (values := method.predicted_variances(batch)) is not None]
+    if found and features.tiling is not None:
+        parts = [(values, torch.zeros(len(values))) for values in found]
+        found = [maps for maps, _ in merge_tiles(parts, features.tiling.select(rows), None) if maps is not None]
+    return torch.cat(found).numpy() if found else None

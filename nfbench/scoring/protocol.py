@@ -127,7 +127,7 @@ def _score_validation(method: Method, views: Views, device: torch.device, folder
     """Scores of the validation images, which are numbered after the training images."""
     validation = required(views.validation, "the validation images")
     scores = score_normal(method, validation, device, (), views.localize_validation, folder).scores
-    return replace(scores, rows=scores.rows + len(views.normal))
+    return replace(scores, rows=scores.rows + views.normal.n_images)
 
 
 def _source(views: Views, held_out: Sequence[int], cross_fitted: NormalScores | None) -> ThresholdSource:

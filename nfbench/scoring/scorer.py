@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -10,12 +11,14 @@ from torch import nn
 
 from nfbench.blocks.features import Features
 from nfbench.blocks.method import Method
+from nfbench.blocks.tiling import Size, Tiling
 from nfbench.features.batches import BATCH, of_class
 from nfbench.features.extractor import Extractor
 from nfbench.features.forward import Picture, load_extractor
 from nfbench.features.live import ComputedFeatures
 from nfbench.features.recipe import Recipe
 from nfbench.features.shards import StoredArray
+from nfbench.features.tiling import cut, tiling_of
 from nfbench.scoring.gradients import GradientMaps
 from nfbench.scoring.maps import ScoredImages, score_images
 
@@ -33,7 +36,12 @@ class Scorer:
         class_number: class of the pictures, for methods that take it.
         batch_size: pictures per call of the method; defaults to that of the stages, for equal bits.
         network: loads the network of the recipe, by default as ``load_extractor`` does.
+
+    Attributes:
+        merged_size: size of the merged maps of tiles; by default in proportion to the largest picture of a call.
     """
+
+    merged_size: Size | None = None
 
     def __init__(
         self,
@@ -61,10 +69,16 @@ class Scorer:
         """Return the backbone for gradients, in torch's default memory format."""
         return self._load().to(self.device)
 
+    def tiling(self, pictures: Sequence[Picture]) -> Tiling | None:
+        """Return the tiles of pictures; None if they are not cut."""
+        return tiling_of(pictures, self.recipe.backbone.tiles, self.merged_size)
+
     def features(self, pictures: Sequence[Picture]) -> Features[StoredArray]:
         """Return features of pictures, computed on access."""
-        computed = ComputedFeatures(pictures, self.extractor)
-        features = self.recipe.features(computed.read(np.arange(len(pictures))))
+        tiling = self.tiling(pictures)
+        tiles = cut(pictures, tiling)
+        computed = ComputedFeatures(tiles, self.extractor)
+        features = replace(self.recipe.features(computed.read(np.arange(len(tiles)))), tiling=tiling)
         return of_class(features, self.class_number) if self.model.takes_class else features
 
     def score(self, pictures: Sequence[Picture]) -> ScoredImages:
@@ -75,6 +89,7 @@ class Scorer:
         """
         localize = None
         if self.model.gradient_maps:
-            localize = GradientMaps(self.model, pictures, self.recipe, self.device, self._network)
+            tiles = cut(pictures, self.tiling(pictures))
+            localize = GradientMaps(self.model, tiles, self.recipe, self.device, self._network)
         features = self.features(pictures)
         return score_images(self.model, features, self.device, localize=localize, batch_size=self.batch_size)

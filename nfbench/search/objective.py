@@ -23,6 +23,7 @@ from nfbench.features.batches import CachedFeatures, of_class
 from nfbench.features.cache import FeatureCache
 from nfbench.features.meta import FeatureMeta
 from nfbench.features.shards import StoredArray
+from nfbench.features.tiling import cut, like
 from nfbench.metrics import find_metric
 from nfbench.metrics._tails import NormalScores
 from nfbench.plan.cells import Cell
@@ -106,7 +107,9 @@ def measure(
         features: Features[StoredArray], entries: Sequence[Entry], meta: FeatureMeta
     ) -> tuple[CachedFeatures, Localizer | None]:
         features = of_class(features, 0) if model.takes_class else features
-        return features, GradientMaps(model, entries, meta.recipe, device) if model.gradient_maps else None
+        if not model.gradient_maps:
+            return features, None
+        return features, GradientMaps(model, cut(entries, features.tiling), meta.recipe, device)
 
     def scores_of_normal() -> NormalScores:
         n_train = sum(entry.split == "train" for entry in judged.normal)
@@ -120,7 +123,8 @@ def measure(
 
     named = find_metric(metric)
     tested, normal = judged.features, judged.normal_features
-    features, localize = seen(tested.features[judged.rows], judged.truth.entries, tested.meta)
+    chosen = like(tested.features.select(judged.rows), normal.features)
+    features, localize = seen(chosen, judged.truth.entries, tested.meta)
     scored = score_images(model, features, device, localize=localize, folder=folder)
     log_nfa = log_nfa_maps(scored, folder) if named.metric.needs_latents else {}
     test = ScoredSet(scored, judged.truth, scores_of_normal, log_nfa, folder)

@@ -29,6 +29,7 @@ from nfbench.features.cache import FeatureCache
 from nfbench.features.drawn import drawn_features
 from nfbench.features.online import OnlineFeatures, pseudo_anomalies
 from nfbench.features.recipe import Recipe
+from nfbench.features.tiling import cut, like
 from nfbench.metrics._tails import NormalScores
 from nfbench.plan.cells import Cell
 from nfbench.plan.origin import require_origin
@@ -93,8 +94,9 @@ def score_run(
     tested = list(by_number.values())
     features = of_class(cache.features, number) if model.takes_class else cache.features
     learned = _learned_positions(training, images, features, model.map_size)
+    features = like(features, train_cache.features)
     if len(tested) < len(cache):
-        features = features[list(by_number)]
+        features = features.select(list(by_number))
     views = _views(model, training.spec.cell, train_cache, cache, features, entries, tested, number, where)
     has_masks = bool(tested) and have_masks(tested)
     shown = [positions_of_test(features, tested, model.map_size), *learned] if has_masks else []
@@ -170,7 +172,8 @@ def _views(
     if model.takes_class:
         parts = {name: of_class(part, number) for name, part in parts.items()}
     if model.gradient_maps:
-        shown = {"test": tested, **{name: images[slice(*rows)] for name, rows in ends.items()}}
+        shown = {"test": cut(tested, test.tiling)}
+        shown |= {name: cut(images[slice(*rows)], parts[name].tiling) for name, rows in ends.items()}
         recipe = train_cache.meta.recipe
         parts |= {f"localize_{name}": GradientMaps(model, part, recipe, device) for name, part in shown.items()}
     return Views(test=test, **parts)

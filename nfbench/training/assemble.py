@@ -25,6 +25,7 @@ from nfbench.features.forward import images_hash
 from nfbench.features.online import OnlineFeatures, RandomRotations, pseudo_anomalies
 from nfbench.features.shards import StoredArray
 from nfbench.features.stacked import StackedArrays
+from nfbench.features.tiling import cut
 from nfbench.training.data import CachedImages, CachedViews, JoinedSources, TrainingData
 
 __all__ = ["Images", "assemble", "rotation_of"]
@@ -68,6 +69,8 @@ class Images:
             self._check_cache("test_features", self.test, "test", tested)
         if self.anomalies is None:
             return
+        if self.features.features.tiling is not None:
+            raise NfbenchError("'tiles' of a backbone and 'anomalies' of a variant exclude each other")
         if self.anomalies.real:
             self.real = choose_anomalies(self.entries, self.anomalies.real, self.seed)
             self._check_cache("test_features", self.test, "test", tested)
@@ -162,12 +165,14 @@ def _features(method: Method, images: Sequence[Images]) -> CachedFeatures:
     found = [one.normal for one in images]
     if method.takes_class:
         found = [of_class(features, number) for number, features in enumerate(found)]
-    return found[0] if len(found) == 1 else Features.join(found, StackedArrays)
+    if len(found) == 1:
+        return found[0]
+    return Features.join(found, StackedArrays)
 
 
 def _rotated_source(method: Method, images: Sequence[Images], device: torch.device) -> Source:
     meta = images[0].features.meta
-    train = [entry for one in images for entry in one.normal_entries]
+    train = [picture for one in images for picture in cut(one.normal_entries, one.normal.tiling)]
     rotations = RandomRotations(train, meta.input_size, rotation_of(method), method.views or None)
     return OnlineFeatures(rotations, len(train), meta.recipe, device)
 

@@ -169,7 +169,7 @@ class _Alone:
 
     def held_out(self) -> Iterable[Features[Tensor]]:
         data = self._course.data
-        return data.ordered(data.val, self._course.settings.batch_size) if len(data.val) else ()
+        return data.ordered(data.rows(data.val), self._course.settings.batch_size) if len(data.val) else ()
 
     def generator(self, *names: object) -> torch.Generator:
         return self._course.data.generator(*names)
@@ -202,7 +202,7 @@ def _val_log_likelihood(method: Method, data: TrainingData, settings: EpochSetti
     if not len(data.val):
         return None
     method.eval()
-    batches = data.ordered(data.val, settings.batch_size)
+    batches = data.ordered(data.rows(data.val), settings.batch_size)
     found = [values for values in map(method.log_likelihood, batches) if values is not None]
     if any(values.ndim != 1 for values in found):
         raise NfbenchError(f"method '{method.title}': 'log_likelihood' must be (B,), got {tuple(found[0].shape)}")

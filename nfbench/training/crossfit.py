@@ -3,7 +3,7 @@
 It is for methods that are fitted, not trained: their scores of the images that they were fitted to are far too low.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nfbench.blocks.features import Features
 from nfbench.blocks.method import Method
 from nfbench.blocks.settings import FittedSettings, MethodSettings
+from nfbench.blocks.tiling import Tiling
 from nfbench.core.errors import NfbenchError
 from nfbench.core.progress import progress
 from nfbench.core.provenance import derive_seed
@@ -20,6 +22,7 @@ from nfbench.features.batches import BATCH
 from nfbench.features.building import build_on
 from nfbench.metrics._tails import NormalScores
 from nfbench.plan.cells import Cell
+from nfbench.scoring.stitching import merge_tiles
 from nfbench.training.assemble import Images, assemble
 from nfbench.training.checkpoint import load_state, save_state
 from nfbench.training.data import Passes, TrainingData
@@ -65,8 +68,8 @@ def cross_fit(
         data = data or assemble(_checked(model), images, seed, device)
         _fit_without(model, data, fold_of != number, f"{cell}, fold {number + 1} of {settings.folds}")
         for place, (begin, last) in enumerate(pairwise(ends)):
-            rows = begin + (fold_of[begin:last] == number).nonzero()[:, 0]
-            found[place] = _score(model, data, rows, begin, found[place])
+            held_out = (fold_of[begin:last] == number).nonzero()[:, 0]
+            found[place] = _score(model, data, begin + held_out, held_out, images[place].normal.tiling, found[place])
         del model  # one model is in memory at a time
     return [scores.sorted() for scores in found]
 
@@ -95,7 +98,7 @@ def _checked(model: Method) -> Method:
 
 
 def _fit_without(model: Method, data: TrainingData, kept: Tensor, label: str) -> None:
-    passes = Passes(data, kept.nonzero()[:, 0])
+    passes = Passes(data, data.rows(kept.nonzero()[:, 0]))
     try:
         model.train().prepare(passes)
         model.eval().calibrate(passes)
@@ -104,15 +107,37 @@ def _fit_without(model: Method, data: TrainingData, kept: Tensor, label: str) ->
 
 
 @torch.inference_mode()
-def _score(model: Method, data: TrainingData, rows: Tensor, first: int, scores: NormalScores) -> NormalScores:
-    """Return ``scores`` extended by the images ``rows`` of the class that starts at row ``first``."""
-    for batch, numbers in zip(data.ordered(rows), rows.split(BATCH), strict=True):
+def _score(
+    model: Method, data: TrainingData, images: Tensor, numbers: Tensor, tiling: Tiling | None, scores: NormalScores
+) -> NormalScores:
+    """Return ``scores`` extended by some images of a class.
+
+    Args:
+        model: the model that was not fitted to them.
+        data: images of all classes.
+        images: their numbers in ``data``.
+        numbers: their numbers in the class.
+        tiling: of the class; None without tiles.
+        scores: of the class.
+    """
+    if not len(images):  # a small class has no image in some folds
+        return scores
+    parts, size = _scored(model, data.ordered(data.rows(images))), BATCH
+    if tiling is not None:
+        parts, size = merge_tiles(parts, tiling.select(numbers), model), 1
+    for (maps, of_images), rows in zip(parts, numbers.split(size), strict=True):
+        scores = scores.add(rows, of_images.numpy(), None if maps is None else maps.numpy())
+    return scores
+
+
+def _scored(model: Method, batches: Iterable[Features[Tensor]]) -> Iterator[tuple[Tensor | None, Tensor]]:
+    """Yield maps, if any, and image scores, batch by batch."""
+    for batch in batches:
         found = model.score(batch)
         maps = None if found.maps is None else found.maps.float().cpu()
         if not all(torch.isfinite(part).all() for part in (found.images, maps) if part is not None):
             raise NfbenchError(f"method '{model.title}': the score of a held-out normal image is not finite")
-        scores = scores.add(numbers - first, found.images.float().cpu().numpy(), None if maps is None else maps.numpy())
-    return scores
+        yield maps, found.images.float().cpu()
 
 
 def save_normal(path: Path, normal: Mapping[str, NormalScores]) -> None:

@@ -122,6 +122,8 @@ class JoinedSources(Source):
 class TrainingData:
     """Training images with a seeded split and a seeded order for each epoch.
 
+    Images are split, so all tiles of an image are either trained on or held out. Batches have rows: images, or tiles.
+
     Args:
         features: cached features of the normal images; see ``CachedImages``.
         val_fraction: share of images to hold out.
@@ -147,7 +149,8 @@ class TrainingData:
     ) -> None:
         self.device = device
         self.seed = seed
-        self.train, self.val = split_rows(len(features), val_fraction, seed)
+        self.tiling = features.tiling
+        self.train, self.val = split_rows(features.n_images, val_fraction, seed)
         self.features = _resident(features, device)
         normal = images or CachedImages(self.features, device)
         self.source = JoinedSources([normal, *(source for source, _ in anomalies)], device)
@@ -155,7 +158,11 @@ class TrainingData:
             first + torch.arange(len(source)).repeat(times)
             for first, (source, times) in zip(self.source.first[1:], anomalies, strict=False)
         ]
-        self.items = torch.cat([self.train, *joined])
+        self.items = torch.cat([self.rows(self.train), *joined])
+
+    def rows(self, images: Tensor) -> Tensor:
+        """Rows of the features of normal images, by number; several for each image where images are cut into tiles."""
+        return images if self.tiling is None else torch.from_numpy(self.tiling.rows(images))
 
     def batches(self, epoch: int, batch_size: int, drop_last: bool) -> Iterator[Batch]:
         """Batches of an epoch in its own random order, read ahead; at least one, even if it is an incomplete one."""
@@ -170,10 +177,10 @@ class TrainingData:
     @property
     def passes(self) -> "Passes":
         """Return passes over the cached features of the normal training images."""
-        return Passes(self, self.train)
+        return Passes(self, self.rows(self.train))
 
     def ordered(self, indices: Tensor, batch_size: int = BATCH) -> Iterator[Features[Tensor]]:
-        """Batches of the normal images ``indices``, in order."""
+        """Batches of the rows ``indices`` of normal images, in order."""
         return read_batches(self.features, indices, self.device, batch_size)
 
     def n_batches(self, batch_size: int, drop_last: bool) -> int:
@@ -188,7 +195,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Passes:
-    """Passes over the normal images ``rows``, ``(N,)``; see ``nfbench.blocks.method.Passes``."""
+    """Passes over the rows ``rows`` of normal images, ``(N,)``; see ``nfbench.blocks.method.Passes``."""
 
     data: TrainingData
     rows: Tensor

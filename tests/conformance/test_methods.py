@@ -13,6 +13,7 @@ import torch
 from FrEIA.modules import InvertibleModule
 
 from nfbench.blocks.features import Features
+from nfbench.blocks.maps import ScoresByMap
 from nfbench.blocks.method import PACKAGE, Method, Scores, load_method, resolve_settings
 from nfbench.blocks.settings import MethodSettings, TrainedSettings, epochs_of
 from nfbench.core.registry import plugin, plugin_defines, plugin_names
@@ -33,6 +34,8 @@ N_TRAIN, N_TEST, EPOCHS = 30, 6, 12
 CPU = torch.device("cpu")
 METHODS = plugin_names(PACKAGE)
 """Methods in which nothing is random, so that all seeds give one model."""
+OWN_RULES = {"anomalib", "hgad"}
+"""Methods whose image scores may be the maximum of a map: of some models, and before the map is resized."""
 SEES_THE_WHOLE_IMAGE = {"riad"}
 """Methods whose tiny network sees the whole image, so that all of the map rises; their own tests localize."""
 
@@ -160,6 +163,16 @@ def score(method, features, indices=None):
 @pytest.fixture(scope="module", params=[*METHODS, *STUBS])
 def fitted(request, tmp_path_factory):
     return request.param, *fit(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def test_image_scores_follow_from_maps_by_the_rule_that_a_method_states(fitted):
+    """Merged maps of tiles are scored by it."""
+    name, method = fitted[:2]
+    scored = score(method, features_of(method, N_TEST, 2))
+    if isinstance(method, ScoresByMap):
+        np.testing.assert_array_equal(scored.images["paper"], scored.images[method.image_rule])
+    elif scored.maps is not None and not method.gradient_maps and name not in OWN_RULES:
+        assert not any(np.array_equal(scored.images["paper"], scored.images[rule]) for rule in ("max", "top1"))
 
 
 @pytest.mark.parametrize("name", METHODS)

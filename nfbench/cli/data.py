@@ -13,7 +13,7 @@ from nfbench.datasets._base import Counts, find_dataset
 if TYPE_CHECKING:
     from nfbench.datasets._check import Pixels, Report
 
-__all__ = ["app", "check", "fetch", "list_datasets"]
+__all__ = ["app", "check", "fetch", "list_datasets", "shape"]
 
 app = typer.Typer(no_args_is_help=True, help="Download and check datasets.")
 
@@ -90,6 +90,26 @@ def check(
     typer.echo(json.dumps(described, indent=2) if as_json else _in_words(report))
     if not report.sound:
         raise NfbenchError(f"dataset '{name}' in {folder} has broken files; they are listed above")
+
+
+@app.command("shape")
+def shape(
+    name: Annotated[str, typer.Argument(help="Reader of the dataset, such as mvtec_ad or folder.")],
+    root: Annotated[Path | None, typer.Option(help="Folder with the categories. Default: data/NAME.")] = None,
+    side: Annotated[int, typer.Option(min=32, help="Side of a square with the area of the input.")] = 256,
+    multiple: Annotated[int, typer.Option(min=1, help="Number that divides height and width.")] = 32,
+) -> None:
+    """Print the input_size that keeps the shape of the images of each category, at the area of a square."""
+    from nfbench.datasets._shape import input_size_for, shape_of
+
+    dataset, folder = find_dataset(name), root or Path("data") / name
+    for category in dataset.available(folder):
+        found = shape_of(dataset, folder, category)
+        size = input_size_for(found.ratio, side, multiple)
+        shown = size.height if size.is_square else list(size)
+        low, high = min(found.sizes), max(found.sizes)
+        sizes = f"{low.height} x {low.width}" + ("" if low == high else f" to {high.height} x {high.width}")
+        typer.echo(f"{category}: input_size: {shown} (height / width {found.ratio:.2f}; images of {sizes} pixels)")
 
 
 def _in_words(report: "Report") -> str:

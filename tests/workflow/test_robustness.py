@@ -14,9 +14,11 @@ from nfbench.datasets._drawn import draw
 from nfbench.datasets._manifest import read_checked_mask, read_manifest
 from nfbench.features.cache import FeatureCache
 from nfbench.metrics._ranking import image_areas
+from nfbench.metrics._thresholds import image_threshold
 from nfbench.plan.cells import Cell
 from nfbench.results.aggregate import read_results
-from nfbench.results.record import read_record, tested_images
+from nfbench.results.record import read_record
+from nfbench.results.record import tested_images as images_of
 from nfbench.results.thresholds import ThresholdsRecord
 from nfbench.scoring.evaluate import GroundTruth
 from nfbench.sharing.bundle import read_bundle
@@ -24,7 +26,7 @@ from nfbench.stages.train import train_flow
 from nfbench.tracking.entries import run_entry
 from nfbench.training.record import TrainingRecord
 from tests.in_process import run_experiment, run_nfbench
-from tests.report.reading import data_of
+from tests.report.reading import embedded
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
@@ -141,9 +143,9 @@ def test_a_model_is_trained_once_for_all_shifts(plan):
     assert trained == {"seed0", "seed0-shots1", "seed0-shots4", f"seed0-{MOST}"}
     for method in METHODS:
         assert thresholds(plan, "blur2", method) == thresholds(plan, "", method)
-        rate = record(plan, "blur2", method).selections["last"].metrics["image_false_alarm_rate"]
-        limit = record(plan, "", method).segmentation.thresholds["image"]
-        normal = [entry.image for entry in tested_images(record(plan, "blur2")) if not entry.label]
+        rate = record(plan, "blur2", method).selections["last"].metrics["image_false_alarm_rate_sigma"]
+        limit = image_threshold([one.score for one in thresholds(plan, "", method).images], "sigma")
+        normal = [entry.image for entry in images_of(record(plan, "blur2")) if not entry.label]
         shifted = scores(plan, "blur2", method)
         assert rate == np.mean([shifted[image] > limit for image in normal])
 
@@ -158,9 +160,9 @@ def test_shifted_features_are_made_of_shifted_images(plan):
 
 
 def test_maps_of_rotated_images_are_compared_with_rotated_masks(plan):
-    turned = tested_images(record(plan, "rotation15"))
+    turned = images_of(record(plan, "rotation15"))
     masks = [read_checked_mask(entry) for entry in turned if entry.mask]
-    plain = [read_checked_mask(entry) for entry in tested_images(record(plan, "")) if entry.mask]
+    plain = [read_checked_mask(entry) for entry in images_of(record(plan, "")) if entry.mask]
     assert not any(np.array_equal(one, other) for one, other in zip(masks, plain, strict=True))
     truth = GroundTruth(turned)
     assert sum(mask.sum() for mask in truth.masks()) == sum(mask.sum() for mask in masks)
@@ -169,7 +171,7 @@ def test_maps_of_rotated_images_are_compared_with_rotated_masks(plan):
 
 def test_image_auroc_follows_from_the_scores(plan):
     for condition in CONDITIONS:
-        entries = {entry.image: entry.label for entry in tested_images(record(plan, condition))}
+        entries = {entry.image: entry.label for entry in images_of(record(plan, condition))}
         found = scores(plan, condition)
         labels = np.array([entries[image] for image in found])
         area = image_areas(np.array(list(found.values())), labels).auroc
@@ -197,7 +199,7 @@ def test_status_explain_and_report_name_the_condition(finished, plan):
     told = run_nfbench(finished.folder, "explain", NAME, "synthetic-smoke/blur2/fastflow-smoke", "image_auroc")
     assert "  condition blur2\n" in told
     assert "seed0-blur2/run.json" in told
-    page = data_of(plan.paths.report(NAME))
+    page = embedded(plan.paths.report(NAME).read_text())
     assert {system["setting"] for system in page["systems"]} == {
         ", ".join(filter(None, ("one-class", name))) for name in CONDITIONS
     }

@@ -50,14 +50,15 @@ def whole_runs(
     categories: Sequence[str] = ("bottle", "carpet"),
     seeds: int = 2,
     title: str = "",
+    conditions: Sequence[str] = ("",),
 ) -> list[DrawnRun]:
     """Runs of methods in both settings, on images that are there; ``title`` ends the title of each method."""
     paths, runs = Paths(folder / "results"), []
     for category in categories:
         images = make_image_folder(folder / "images", category)
         write_manifest(_manifest(paths, category), build_manifest(DATASET.samples(images, category)))
-    for setting, category, method, seed in product(SETTINGS, categories, methods, range(seeds)):
-        cell = Cell(setting, "mvtec_ad", category, method, f"{BACKBONE}@256", seed)
+    for setting, category, method, seed, name in product(SETTINGS, categories, methods, range(seeds), conditions):
+        cell = Cell(setting, "mvtec_ad", category, method, f"{BACKBONE}@256", seed, name)
         runs.append(_run(paths, cell, method.title() + title))
     return runs
 

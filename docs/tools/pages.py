@@ -23,6 +23,7 @@ from nfbench.blocks.anomalib import page as peers
 from nfbench.blocks.method import PACKAGE, Method
 from nfbench.blocks.settings import EpochSettings, FittedSettings, MethodSettings, TrainedSettings
 from nfbench.config import BackboneConfig, Bench, Config, Experiment, VariantConfig, load_bench, read_config
+from nfbench.config.conditions import ShiftConfig
 from nfbench.config.grid import AnomaliesConfig, DatasetConfig, GridBlock
 from nfbench.config.tiles import TilesConfig
 from nfbench.core.registry import exported
@@ -316,6 +317,7 @@ def parts_of(page: Path) -> Mapping[str, Callable[[], str]]:
         "experiment": lambda: keys_of(Experiment),
         "grid": lambda: keys_of(GridBlock),
         "metrics": metric_list,
+        "shift": lambda: keys_of(ShiftConfig),
         "peers": peers.table,
         "peer_deviations": peers.deviations,
         "tiles": lambda: keys_of(TilesConfig),

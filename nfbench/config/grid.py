@@ -241,7 +241,7 @@ class GridBlock(Model):
         "drawn from the test set by seed, which those of the largest ratio leave at all ratios; only in the setting "
         "one-class",
     )
-    shift: ShiftConfig = Field(ShiftConfig(), description="also test on changed images, by axis, at these strengths")
+    shift: ShiftConfig | None = Field(None, description="also test on changed images, by axis, at these strengths")
 
     @model_validator(mode="after")
     def _training_images_are_of_one_class(self) -> "GridBlock":
@@ -256,4 +256,4 @@ class GridBlock(Model):
     @property
     def conditions(self) -> tuple[str, ...]:
         """Names of the conditions of its cells; the first one, of unchanged images, is empty."""
-        return conditions_of(self.shots, self.contamination, self.shift)
+        return conditions_of(self.shots, self.contamination, self.shift or ShiftConfig())

@@ -19,6 +19,7 @@ from nfbench.metrics import known_metrics
 __all__ = ["load_bench", "read_config"]
 
 _CONFIG = "config.yaml"
+_FEW_SHOTS = 6
 _RULE = re.compile(r"^\s*(?:rule|checkpoint)\s+(\w+)\s*:", re.MULTILINE)
 
 
@@ -58,7 +59,7 @@ def load_bench(values: Mapping[str, Any], experiments_folder: Path) -> Bench:
         root = str(Path(config.results_root) / "miniature")
         config = config.model_copy(update={"results_root": root, "seeds": config.seeds or 1})
         config = config.model_copy(update={"variants": _with_random_weights(config.variants)})
-        read = {name: _with_random_weights(experiment) for name, experiment in read.items()}
+        read = {name: _with_few_shots(_with_random_weights(experiment)) for name, experiment in read.items()}
     experiments = {
         name: _share_runs(paths[name], name, experiment, read, unread, faults) for name, experiment in read.items()
     }
@@ -114,6 +115,13 @@ def _with_random_weights(part: Any) -> Any:
     if not isinstance(part, Model) or not getattr(part, "from_runs", True):
         return part
     return part.model_copy(update={name: _with_random_weights(getattr(part, name)) for name in type(part).model_fields})
+
+
+def _with_few_shots(experiment: Experiment) -> Experiment:
+    """Return the experiment with at most as many shots as a tiny copy of a dataset has normal images."""
+    few = [tuple(dict.fromkeys(min(count, _FEW_SHOTS) for count in block.shots)) for block in experiment.grid]
+    blocks = zip(experiment.grid, few, strict=True)
+    return experiment.model_copy(update={"grid": tuple(b.model_copy(update={"shots": shots}) for b, shots in blocks)})
 
 
 def _share_runs(

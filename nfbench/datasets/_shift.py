@@ -1,6 +1,6 @@
 """Shifts of test images: light, blur, noise and rotation at stated strengths, before an image is resized.
 
-The direction of a shift and its noise follow from the hash of the image file, whatever its strength; see
+The direction of a shift and its noise follow from the hash of the image file, not from the strength; see
 ``nfbench.config.conditions``. A rotated mask has the same geometry as its image, by the nearest pixel.
 """
 

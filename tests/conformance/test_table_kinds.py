@@ -30,7 +30,7 @@ HOSTILE = r" <b>5$_$ & \frac{1}{2} 100 % #1 {{ x }}"
 def root(tmp_path_factory):
     """Results of runs with all possible outputs, with titles that are code in HTML and LaTeX."""
     folder = tmp_path_factory.mktemp("whole")
-    results = aggregate(run.record for run in whole_runs(folder, title=HOSTILE))
+    results = aggregate(run.record for run in whole_runs(folder, title=HOSTILE, conditions=("", "blur2")))
     path = Paths(folder / "results").experiment("made_up", "results.parquet")
     path.parent.mkdir(parents=True)
     write_results(path, results)

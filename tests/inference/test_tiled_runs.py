@@ -21,11 +21,13 @@ from nfbench.inference.images import Given
 from nfbench.inference.load import load_model
 from nfbench.inference.package import pack
 from nfbench.inference.predict import predict
+from nfbench.inference.submission import _maps
 from nfbench.plan.supposed import count_images, images_of_view
 from nfbench.results.files import ImageScore, read_rows
 from nfbench.results.record import read_record
 from nfbench.results.sizes import features_size
-from nfbench.scoring.maps import resize_map
+from nfbench.scoring.maps import resize_map, score_images
+from nfbench.search.objective import Judged, measure
 from tests.in_process import run_experiment
 from tests.workflow.conftest import Checkout
 
@@ -148,6 +150,23 @@ def test_the_page_shows_the_same_and_has_no_false_alarms_of_tiles(folder, tmp_pa
     assert "nfa" not in demo.rules
     with chdir(folder), pytest.raises(NfbenchError, match="is scored in tiles, which have no white latents"):
         model.locate([Image.new("RGB", (300, 300))], nfa=True)
+
+
+def test_a_submission_and_a_search_have_the_same_maps(folder):
+    run = run_of(folder, "padim")
+    record, maps = read_record(run / "run.json"), np.load(run / "maps.npy")
+    with chdir(folder):
+        model, entries = load_model(run, CPU), read_manifest(record.data.manifest)
+        tested = [entry for entry in entries if entry.split == "test"]
+        submitted = [score_map for _, score_map in _maps(model, tested)]
+        specs = {spec.view: FeatureCache(spec.features) for spec in record.specs.extract}
+        judged = Judged.of(specs["test"], specs["train"], entries, tested)
+        few = Judged.of(specs["test"], specs["train"], entries, tested[1::2])
+        found = measure("pixel_auroc", model.method, judged, CPU)
+        of_few = score_images(model.method, specs["test"].features.select(few.rows), CPU).maps
+    np.testing.assert_array_equal(np.stack(submitted), maps)
+    assert found == record.selections["last"].metrics["pixel_auroc"]
+    np.testing.assert_array_equal(of_few, maps[1::2])
 
 
 def test_an_exported_file_would_take_one_tile_and_is_refused(folder, tmp_path):

@@ -21,11 +21,13 @@ from nfbench.inference.images import Given
 from nfbench.inference.load import load_model
 from nfbench.inference.package import pack
 from nfbench.inference.predict import predict
+from nfbench.inference.submission import _maps
 from nfbench.plan.supposed import count_images, images_of_view
 from nfbench.results.files import ImageScore, read_rows
 from nfbench.results.record import read_record
 from nfbench.results.sizes import features_size
-from nfbench.scoring.maps import resize_map
+from nfbench.scoring.maps import resize_map, score_images
+from nfbench.search.objective import Judged, measure
 from tests.in_process import run_experiment
 from tests.workflow.conftest import Checkout
 
@@ -127,7 +129,6 @@ def test_scores_of_known_normal_images_are_those_of_the_model(folder):
 
 def test_images_of_another_size_have_maps_of_their_size(folder, tmp_path):
     run = run_of(folder, "padim")
-    (tmp_path / "wide.png").write_bytes(b"")
     with chdir(folder):
         model = load_model(run, CPU)
         picture = Image.open(next(iter(scores_of(run)))).resize((500, 130))
@@ -141,7 +142,7 @@ def test_the_page_shows_the_same_and_has_no_false_alarms_of_tiles(folder, tmp_pa
     run = run_of(folder, "fastflow")
     with chdir(folder):
         model = load_model(run, CPU)
-        demo = Demo(model, tmp_path)
+        demo = Demo(model, tmp_path, "tiles")
         image, (paper, _) = next(iter(scores_of(run).items()))
         with open(image, "rb") as file:
             found = demo.decision(demo.add(file.read()), "sigma", 0.05, 3.0)
@@ -149,6 +150,23 @@ def test_the_page_shows_the_same_and_has_no_false_alarms_of_tiles(folder, tmp_pa
     assert "nfa" not in demo.rules
     with chdir(folder), pytest.raises(NfbenchError, match="is scored in tiles, which have no white latents"):
         model.locate([Image.new("RGB", (300, 300))], nfa=True)
+
+
+def test_a_submission_and_a_search_have_the_same_maps(folder):
+    run = run_of(folder, "padim")
+    record, maps = read_record(run / "run.json"), np.load(run / "maps.npy")
+    with chdir(folder):
+        model, entries = load_model(run, CPU), read_manifest(record.data.manifest)
+        tested = [entry for entry in entries if entry.split == "test"]
+        submitted = [score_map for _, score_map in _maps(model, tested)]
+        specs = {spec.view: FeatureCache(spec.features) for spec in record.specs.extract}
+        judged = Judged.of(specs["test"], specs["train"], entries, tested)
+        few = Judged.of(specs["test"], specs["train"], entries, tested[1::2])
+        found = measure("pixel_auroc", model.method, judged, CPU)
+        of_few = score_images(model.method, specs["test"].features.select(few.rows), CPU).maps
+    np.testing.assert_array_equal(np.stack(submitted), maps)
+    assert found == record.selections["last"].metrics["pixel_auroc"]
+    np.testing.assert_array_equal(of_few, maps[1::2])
 
 
 def test_an_exported_file_would_take_one_tile_and_is_refused(folder, tmp_path):
@@ -173,9 +191,10 @@ def test_the_plan_counts_tiles(folder):
         plan = load_plan()
         cell = next(cell for cell in plan.cells("tiled") if cell.method == "tiled-padim")
         images = count_images(plan.prepare(cell.dataset, cell.category).spec)
-        specs = [job.spec for job in plan.evaluate(cell).chain() if job.stage == "extract_features"]
-        assert [images.tiles(spec.backbone) for spec in specs] == [PER_IMAGE] * 2
-        for spec in specs:
+        jobs = {job.spec.view: job.spec for job in plan.evaluate(cell).chain() if job.stage == "extract_features"}
+        assert set(jobs) == {"train", "test"}
+        for spec in jobs.values():
+            assert images.tiles(spec.backbone) == PER_IMAGE
             files = Path(spec.features).parent.glob("level*.npy")
             foreseen = features_size(spec, images_of_view(spec, images))
             assert foreseen == sum(np.load(path, mmap_mode="r").nbytes for path in files)

@@ -112,12 +112,12 @@ def _place_of_unchanged(axis: Axis, runs: Sequence[DrawnRun]) -> float:
 def _draw_line(panel: Axes, points: Mapping[float, Sequence[float]], number: int, name: str) -> None:
     if not points:
         return
-    style = {"color": PALETTE[number % len(PALETTE)], "marker": _MARKERS[number % len(_MARKERS)]}
+    color, marker = PALETTE[number % len(PALETTE)], _MARKERS[number % len(_MARKERS)]
     strengths = list(points)
     means = [math.fsum(values) / len(values) for values in points.values()]
-    panel.plot(strengths, means, label=name, ms=4, lw=1.2, **style)
+    panel.plot(strengths, means, label=name, ms=4, lw=1.2, color=color, marker=marker)
     low, high = ([end(values) for values in points.values()] for end in (min, max))
-    panel.fill_between(strengths, low, high, color=style["color"], alpha=0.15, lw=0)
+    panel.fill_between(strengths, low, high, color=color, alpha=0.15, lw=0)
 
 
 def _scale(panel: Axes, axis: Axis) -> None:

@@ -111,10 +111,10 @@ def metadata_of(model: TrainedModel) -> dict[str, Any]:
         "seed": cell.seed,
         "backbone": cell.backbone,
         "weights_sha256": recipe.weights_sha256,
-        "side": model.size.sides,
+        "side": recipe.backbone.size.sides,
         "mean": recipe.mean,
         "std": recipe.std,
-        "resize": transform_of(model.size),
+        "resize": transform_of(recipe.backbone.size),
         "outputs": ["score"] if model.method.gradient_maps else ["map", "score"],
         "thresholds": model.thresholds.model_dump(mode="json"),
     }

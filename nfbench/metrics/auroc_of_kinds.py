@@ -1,6 +1,7 @@
 """Image AUROC of MVTec LOCO: logical and structural anomalies, each with all normal images, and their mean."""
 
 import math
+from functools import partial
 from itertools import compress
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ def _mean_area(test: "ScoredSet", kind: str) -> float:
     """Return the AUROC of one kind; for ``mean`` the mean over the kinds that the test set has."""
     anomalous = [entry.defect for entry in compress(test.truth.entries, test.labels)]
     kinds = dict.fromkeys(anomalous) if kind == "mean" else [_KINDS[kind]] * (_KINDS[kind] in anomalous)
-    areas = [test.once(f"image_auroc_kinds {name}", lambda name=name: _area(test, name)) for name in kinds]
+    areas = [test.once(f"image_auroc_kinds {name}", partial(_area, test, name)) for name in kinds]
     return sum(areas) / len(areas) if areas else math.nan
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FIGURE", "MapsFigure"]
 
-_CELL = 1.5
+_CELL, _LOWEST = 1.5, 0.5
 
 
 class MapsFigure(FigureConfig):
@@ -39,7 +39,8 @@ class MapsFigure(FigureConfig):
         if not examples:
             raise NothingToDraw("a figure of kind 'maps' needs test images, but there are none")
         n_columns = 2 + 2 * len(columns_of(shown))
-        figure = new_figure(_CELL * n_columns, _CELL * len(examples))
+        ratio = max(example.entry.height / example.entry.width for example in examples)
+        figure = new_figure(_CELL * n_columns, _CELL * min(1, max(_LOWEST, ratio)) * len(examples))
         axes = figure.subplots(len(examples), n_columns, squeeze=False)
         for row, example in zip(axes, examples, strict=True):
             draw_example(row, example.entry, example.label)
@@ -48,7 +49,7 @@ class MapsFigure(FigureConfig):
                 limits = (min(run.contour, float(maps.min())), float(maps.max()))
                 pair = row[2 + 2 * column : 4 + 2 * column]
                 _draw_map(pair, example.entry, maps[number], run.contour, limits)
-        _label_columns(axes[0], list({run.column: run.record.cell.title for run in shown}.values()))
+        _label_columns(axes[0], _titles(shown))
         figure.subplots_adjust(wspace=0.04, hspace=0.04)
         return figure
 
@@ -68,6 +69,13 @@ def _draw_map(
         axes[1].contour(resized, levels=[threshold], colors=["#ff2d2d"], linewidths=1.2)
     elif resized.min() >= threshold:
         axes[1].add_patch(Rectangle((0, 0), entry.width - 1, entry.height - 1, fill=False, ec="#ff2d2d", lw=2))
+
+
+def _titles(runs: Sequence[DrawnRun]) -> list[str]:
+    """Return the titles of the columns, with the input size where one method has several."""
+    sizes = {run.column: (run.record.cell.title, str(run.record.features.recipe.backbone.size)) for run in runs}
+    several = {title for title, size in sizes.values() if any(title == t and size != s for t, s in sizes.values())}
+    return [f"{title}, {size}" if title in several else title for title, size in sizes.values()]
 
 
 def _label_columns(axes: Sequence[Axes], titles: Sequence[str]) -> None:

@@ -112,7 +112,7 @@ def _place_of_unchanged(axis: Axis, runs: Sequence[DrawnRun]) -> float:
 def _draw_line(panel: Axes, points: Mapping[float, Sequence[float]], number: int, name: str) -> None:
     if not points:
         return
-    style = {"color": PALETTE[number % len(PALETTE)], "marker": _MARKERS[number % len(_MARKERS)]}
+    style: dict[str, Any] = {"color": PALETTE[number % len(PALETTE)], "marker": _MARKERS[number % len(_MARKERS)]}
     strengths = list(points)
     means = [math.fsum(values) / len(values) for values in points.values()]
     panel.plot(strengths, means, label=name, ms=4, lw=1.2, **style)

@@ -1,0 +1,75 @@
+"""Features of the images that a condition draws are rows of the caches; no file is written."""
+
+import numpy as np
+import pytest
+import torch
+
+from nfbench.config import BackboneConfig
+from nfbench.datasets._drawn import Drawn, draw
+from nfbench.datasets._manifest import build_manifest, read_checked_image, view_entries, write_manifest
+from nfbench.datasets.folder import DATASET
+from nfbench.features.batches import read_batches
+from nfbench.features.cache import FeatureCache
+from nfbench.features.drawn import drawn_features
+from nfbench.features.extract import extract_features
+from nfbench.training.assemble import Images
+from tests.conftest import make_image_folder
+
+CPU = torch.device("cpu")
+VIEWS = ("train", "test", "test-noise40")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """Caches of three views of a category by name, stored or computed when read, and its manifest."""
+    folder = tmp_path_factory.mktemp("drawn")
+    entries = build_manifest(DATASET.samples(make_image_folder(folder / "images", "part"), "part"))
+    write_manifest(folder / "part.csv", entries)
+    caches = {}
+    for online in (False, True):
+        backbone = BackboneConfig(
+            name="tf_efficientnet_lite0", input_size=32, levels=(1, 2), weights="random", online=online
+        )
+        for view in VIEWS:
+            path = folder / str(online) / view / "meta.json"
+            manifest = folder / "part.csv" if online else None
+            extract_features(view_entries(entries, view), backbone, path, view=view, device=CPU, online=manifest)
+            caches[online, view] = FeatureCache(path)
+    return entries, caches
+
+
+def values(features):
+    """All values of the first level, as training reads them."""
+    return torch.cat([part.levels[0] for part in read_batches(features, torch.arange(len(features)), CPU)]).numpy()
+
+
+@pytest.mark.parametrize("online", [False, True])
+@pytest.mark.parametrize("condition", ["", "shots2", "shots6", "contamination0.3-of-0.3", "contamination0-of-0.3"])
+def test_rows_are_those_of_the_caches(found, online, condition):
+    entries, caches = found
+    train, test = caches[online, "train"], caches[online, "test"]
+    drawn = draw(entries, condition, 0)
+    expected = np.concatenate([values(train.features)[drawn.normal], values(test.features)[drawn.added]])
+    assert np.array_equal(values(drawn_features(train, test, 6, drawn)), expected)
+    assert len(drawn.added) == 2 * (condition == "contamination0.3-of-0.3")
+    images = Images(entries, train, test=test, drawn=drawn)
+    assert images.n_train == len(images.normal) == len(images.normal_entries) == len(expected)
+
+
+def test_all_images_are_read_from_the_file_itself(found):
+    _, caches = found
+    train = caches[False, "train"]
+    for drawn in (None, Drawn(list(range(6)), [], frozenset())):
+        assert drawn_features(train, None, 6, drawn).levels[0] is train.features.levels[0]
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_a_shifted_view_is_made_of_shifted_images(found, online):
+    entries, caches = found
+    clean, noisy = (values(caches[online, view].features) for view in VIEWS[1:])
+    assert clean.shape == noisy.shape
+    assert np.abs(clean - noisy).max() > 0.01
+    assert caches[online, "test"].meta.key != caches[online, "test-noise40"].meta.key
+    assert np.array_equal(noisy, values(caches[not online, "test-noise40"].features))
+    shifted = view_entries(entries, "test-noise40")
+    assert not np.array_equal(read_checked_image(shifted[0]), read_checked_image(view_entries(entries, "test")[0]))

@@ -32,7 +32,7 @@ SHAPE = (1, 2, 2)
 def numbered(sizes=SIZES, first=0):
     """Features whose values are the number of the image."""
     tiling = Tiling.of(TILES, sizes)
-    numbers = first + np.repeat(np.arange(len(sizes)), np.diff(tiling.first))
+    numbers = first + np.repeat(np.arange(len(sizes)), tiling.counts)
     return Features([np.broadcast_to(numbers[:, None, None, None], (len(numbers), *SHAPE)).astype(np.float16)],
                     tiling=tiling)  # fmt: skip
 
@@ -42,14 +42,14 @@ def images_in(batches):
 
 
 def test_counts():
-    assert np.diff(numbered().tiling.first).tolist() == COUNTS
+    assert numbered().tiling.counts == COUNTS
 
 
 @given(st.integers(0, 1000), st.sampled_from([0, 0.2, 0.5]), st.lists(st.sampled_from(SIZES), min_size=2, max_size=12))
 def test_no_tile_of_a_held_out_image_is_trained_on(seed, val_fraction, sizes):
     features = numbered(sizes)
     data = TrainingData(features, val_fraction, seed, CPU)
-    counts = np.diff(features.tiling.first)
+    counts = features.tiling.counts
     train, held_out = ({number: counts[number] for number in images.tolist()} for images in (data.train, data.val))
     assert [part.tolist() for part in split_rows(len(sizes), val_fraction, seed)] == [list(train), list(held_out)]
     assert not train.keys() & held_out.keys()

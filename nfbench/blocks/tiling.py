@@ -3,10 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, groupby
+from itertools import accumulate, chain, groupby
 from typing import Self
-
-import numpy as np
 
 from nfbench.config.tiles import TilesConfig, Window
 
@@ -58,27 +56,27 @@ class Tiling:
         return len(self.sizes)
 
     @cached_property
-    def first(self) -> np.ndarray:
-        """First row of each image, and the number of rows at the end, ``(N + 1,)``."""
-        return np.cumsum([0, *(self.tiles.count(*size) for size in self.sizes)])
+    def first(self) -> list[int]:
+        """First row of each image, and the number of rows at the end, ``N + 1`` numbers."""
+        return [0, *accumulate(self.counts)]
+
+    @property
+    def counts(self) -> list[int]:
+        """Number of tiles of each image."""
+        return [self.tiles.count(*size) for size in self.sizes]
 
     @property
     def n_rows(self) -> int:
         """Number of tiles of all images."""
-        return int(self.first[-1])
+        return self.first[-1]
 
     def windows(self, image: int) -> list[Window]:
         """Tiles of an image."""
         return list(self.tiles.windows(*self.sizes[image]))
 
-    def rows(self, images: Iterable[int]) -> np.ndarray:
+    def rows(self, images: Iterable[int]) -> list[int]:
         """Rows of all tiles of some images, image after image."""
-        found = [np.arange(self.first[image], self.first[image + 1]) for image in map(int, images)]
-        return np.concatenate([np.empty(0, dtype=np.int64), *found])
-
-    def image_of(self, row: int) -> int:
-        """Image of a row."""
-        return int(np.searchsorted(self.first, row, side="right")) - 1
+        return [row for image in map(int, images) for row in range(self.first[image], self.first[image + 1])]
 
     def select(self, images: Iterable[int]) -> Self:
         """Return the tiling of some images; merged maps keep their size."""

@@ -103,7 +103,7 @@ class FeatureCache:
             return self.features
         images, tiling = range(first, last), self.features.tiling
         if tiling is not None:
-            first, last = tiling.first[[first, last]].tolist()
+            first, last = tiling.first[first], tiling.first[last]
         computed: dict[int, ComputedFeatures] = {}  # levels that are computed together stay together
 
         def part_of(array: StoredArray) -> StoredArray:

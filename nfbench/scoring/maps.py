@@ -175,7 +175,7 @@ def _scored(
     batch_size: int = BATCH,
 ) -> Iterator[tuple[int, _Part]]:
     """Yield scores batch by batch, or image by image where these have tiles, with the number of the first image."""
-    rows = torch.as_tensor(features.rows(chosen))
+    rows = torch.as_tensor(features.rows(chosen), dtype=torch.long)
     by_row = _by_row(method, features, rows, device, localize, batch_size)
     if features.tiling is None:
         yield from by_row

@@ -30,7 +30,7 @@ def predicted_variances(
     """Return predicted variances ``(N, H, W)`` float32 of some images; None without images or for other methods."""
     if not isinstance(method, PredictsVariances) or not len(rows):
         return None
-    batches = read_batches(features, torch.as_tensor(features.rows(rows)), device)
+    batches = read_batches(features, torch.as_tensor(features.rows(rows), dtype=torch.long), device)
     found = [values.float().cpu() for batch in batches if (values := method.predicted_variances(batch)) is not None]
     if found and features.tiling is not None:
         parts = [(values, torch.zeros(len(values))) for values in found]

@@ -137,7 +137,7 @@ def merge_tiles(
 
 def _by_image(parts: Iterable[tuple[Tensor | None, Tensor]], tiling: Tiling) -> Iterator[tuple[Tensor | None, Tensor]]:
     """Yield maps and scores of all tiles of an image, image by image; few more than those are in memory."""
-    counts = iter(np.diff(tiling.first).tolist())
+    counts = iter(tiling.counts)
     wanted, maps, scores = next(counts, 0), list[Tensor](), list[Tensor]()
     for of_maps, of_scores in parts:
         maps += [] if of_maps is None else list(of_maps)

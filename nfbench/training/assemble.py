@@ -135,14 +135,15 @@ def assemble(method: Method, images: Sequence[Images], seed: int, device: torch.
     for one in images:
         _check(method, one)
         one.features.require_same_source(images[0].features.meta, images[0].features.path)
-    source = _rotated_source(method, images, device) if rotation_of(method) else None
+    features = _features(method, images)
+    source = _rotated_source(method, images, device, features.tiling) if rotation_of(method) else None
     joined: list[tuple[Source, int]] = [(_real_source(one, device), one.repeats) for one in images if one.real]
     first = images[0]
     if first.generator and first.generator.needs_real:
         joined.append((_pseudo_source(images, device), first.repeats))
     elif first.generator:
         source = _pseudo_source(images, device)
-    data = TrainingData(_features(method, images), method.settings.val_fraction, seed, device, source, joined)
+    data = TrainingData(features, method.settings.val_fraction, seed, device, source, joined)
     _check_split(data, images, method.settings.val_fraction)
     return data
 
@@ -170,9 +171,21 @@ def _features(method: Method, images: Sequence[Images]) -> CachedFeatures:
     return Features.join(found, StackedArrays)
 
 
-def _rotated_source(method: Method, images: Sequence[Images], device: torch.device) -> Source:
+def _rotated_source(
+    method: Method, images: Sequence[Images], device: torch.device, tiling: Tiling | None = None
+) -> Source:
     meta = images[0].features.meta
+<<<<<<< HEAD
     train = [picture for one in images for picture in cut(one.normal_entries, one.normal.tiling)]
+||||||| 82cf2b5
+    train = [
+        picture
+        for one in images
+        for picture in cut([entry for entry in one.entries if entry.split == "train"], one.normal.tiling)
+    ]
+=======
+    train = cut([entry for one in images for entry in one.entries if entry.split == "train"], tiling)
+>>>>>>> k2
     rotations = RandomRotations(train, meta.input_size, rotation_of(method), method.views or None)
     return OnlineFeatures(rotations, len(train), meta.recipe, device)
 

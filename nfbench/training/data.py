@@ -162,7 +162,7 @@ class TrainingData:
 
     def rows(self, images: Tensor) -> Tensor:
         """Rows of the features of normal images, by number; several for each image where images are cut into tiles."""
-        return images if self.tiling is None else torch.from_numpy(self.tiling.rows(images))
+        return images if self.tiling is None else torch.tensor(self.tiling.rows(images), dtype=torch.long)
 
     def batches(self, epoch: int, batch_size: int, drop_last: bool) -> Iterator[Batch]:
         """Batches of an epoch in its own random order, read ahead; at least one, even if it is an incomplete one."""

@@ -150,7 +150,7 @@ SIZES = ((64, 64), (20, 30), (70, 32), (32, 32))
 @pytest.mark.parametrize("batch", [1, 3, 16])
 def test_images_are_merged_one_by_one_for_any_batches(batch):
     tiling = Tiling.of(TilesConfig(size=32, overlap=8), SIZES)
-    assert (tiling.n_rows, tiling.first.tolist()) == (9 + 1 + 3 + 1, [0, 9, 10, 13, 14])
+    assert (tiling.n_rows, tiling.first) == (9 + 1 + 3 + 1, [0, 9, 10, 13, 14])
     maps, scores = random_maps(14, (8, 8)), np.arange(14, dtype=np.float32)
     found = merged(maps, scores, tiling, "max", batch)
     size = tiling.map_size((8, 8))

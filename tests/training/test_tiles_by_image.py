@@ -13,8 +13,9 @@ from nfbench.blocks.features import Features
 from nfbench.blocks.method import Scores, resolve_settings
 from nfbench.blocks.tiling import Tiling
 from nfbench.config import AnomaliesConfig
-from nfbench.config.tiles import TilesConfig
+from nfbench.config.tiles import TilesConfig, Window
 from nfbench.core.errors import NfbenchError
+from nfbench.features.tiling import Tile
 from nfbench.plan.cells import Cell
 from nfbench.training import assemble as assembling
 from nfbench.training import crossfit
@@ -32,7 +33,7 @@ SHAPE = (1, 2, 2)
 def numbered(sizes=SIZES, first=0):
     """Features whose values are the number of the image."""
     tiling = Tiling.of(TILES, sizes)
-    numbers = first + np.repeat(np.arange(len(sizes)), np.diff(tiling.first))
+    numbers = first + np.repeat(np.arange(len(sizes)), tiling.counts)
     return Features([np.broadcast_to(numbers[:, None, None, None], (len(numbers), *SHAPE)).astype(np.float16)],
                     tiling=tiling)  # fmt: skip
 
@@ -42,14 +43,14 @@ def images_in(batches):
 
 
 def test_counts():
-    assert np.diff(numbered().tiling.first).tolist() == COUNTS
+    assert numbered().tiling.counts == COUNTS
 
 
 @given(st.integers(0, 1000), st.sampled_from([0, 0.2, 0.5]), st.lists(st.sampled_from(SIZES), min_size=2, max_size=12))
 def test_no_tile_of_a_held_out_image_is_trained_on(seed, val_fraction, sizes):
     features = numbered(sizes)
     data = TrainingData(features, val_fraction, seed, CPU)
-    counts = np.diff(features.tiling.first)
+    counts = features.tiling.counts
     train, held_out = ({number: counts[number] for number in images.tolist()} for images in (data.train, data.val))
     assert [part.tolist() for part in split_rows(len(sizes), val_fraction, seed)] == [list(train), list(held_out)]
     assert not train.keys() & held_out.keys()
@@ -135,6 +136,21 @@ def test_one_training_of_several_categories(monkeypatch):
     assert (len(data.train), len(data.val)) == (6, 4)
     assert images_in(data.passes()) == {number: counts[number] for number in data.train.tolist()}
     assert images_in(data.ordered(data.rows(data.val))) == {number: counts[number] for number in data.val.tolist()}
+
+
+def test_rotated_tiles_are_those_of_the_rows_of_features(monkeypatch):
+    made = []
+    monkeypatch.setattr(assembling, "OnlineFeatures", lambda draw, count, *_: made.append((draw, count)))
+    method = SimpleNamespace(settings=resolve_settings("cflow", overrides={"online_rotation": 5.0}), views=0)
+    images = [images_of(), images_of([(64, 64), (32, 32)], len(SIZES))]
+    tiling = assembling._features(SimpleNamespace(takes_class=False), images).tiling
+    assembling._rotated_source(method, images, CPU, tiling)
+    ((draw, count),) = made
+    numbers = Counter(int(tile.picture.sha256) for tile in draw.pictures)
+    assert list(numbers.values()) == [*COUNTS, 9, 1]
+    assert list(numbers) == [*range(9)]
+    assert count == sum(numbers.values()) == tiling.n_rows
+    assert draw.pictures[:3] == [Tile(draw.pictures[0].picture, Window(top, 0, 32, 32)) for top in (0, 24, 38)]
 
 
 def test_anomalies_to_learn_from_are_refused():

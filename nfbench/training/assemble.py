@@ -175,17 +175,7 @@ def _rotated_source(
     method: Method, images: Sequence[Images], device: torch.device, tiling: Tiling | None = None
 ) -> Source:
     meta = images[0].features.meta
-<<<<<<< HEAD
-    train = [picture for one in images for picture in cut(one.normal_entries, one.normal.tiling)]
-||||||| 82cf2b5
-    train = [
-        picture
-        for one in images
-        for picture in cut([entry for entry in one.entries if entry.split == "train"], one.normal.tiling)
-    ]
-=======
-    train = cut([entry for one in images for entry in one.entries if entry.split == "train"], tiling)
->>>>>>> k2
+    train = cut([entry for one in images for entry in one.normal_entries], tiling)
     rotations = RandomRotations(train, meta.input_size, rotation_of(method), method.views or None)
     return OnlineFeatures(rotations, len(train), meta.recipe, device)
 

@@ -13,6 +13,7 @@ from nfbench.blocks.features import Features
 from nfbench.blocks.method import Method
 from nfbench.blocks.network import check_backbone
 from nfbench.blocks.settings import TrainedSettings
+from nfbench.blocks.tiling import Tiling
 from nfbench.config import AnomaliesConfig
 from nfbench.core.errors import NfbenchError, required
 from nfbench.core.input_size import InputSize

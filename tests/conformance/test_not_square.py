@@ -103,10 +103,10 @@ def test_a_method_trains_and_finds_an_anomaly_at_its_place(name, transposed, tmp
         return
     assert found.maps.shape == (3, height, width)
     if name not in SEES_THE_WHOLE_IMAGE:
-        for rise in found.maps - normal.maps:
-            row, column = np.unravel_index(rise.argmax(), rise.shape)
-            assert row >= 0.4 * height, "in the lower half"
-            assert column >= 0.4 * width, "in the right half"
+        rise = (found.maps - normal.maps).mean(0)
+        row, column = np.unravel_index(rise.argmax(), rise.shape)
+        assert row >= 0.4 * height, "in the lower half"
+        assert column >= 0.4 * width, "in the right half"
 
 
 @pytest.mark.parametrize("name", REFUSED)

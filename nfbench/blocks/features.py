@@ -3,12 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+from nfbench.blocks.tiling import Tiling
 from nfbench.core.errors import required
-
-if TYPE_CHECKING:
-    from nfbench.blocks.tiling import Tiling
 
 __all__ = ["Features", "Rows"]
 
@@ -41,7 +39,7 @@ class Features(Generic[T_co]):
     levels: Sequence[T_co]
     image: T_co | None = None
     classes: T_co | None = None
-    tiling: "Tiling | None" = None
+    tiling: Tiling | None = None
 
     __iter__ = None  # iterating by index would yield images without a batch axis
 

@@ -125,6 +125,8 @@ def _members(
     """Returns all files except the manifest by name; checks that names are known, unique and uncompressed."""
     infos, size = archive.infolist(), path.stat().st_size
     for info in infos:
+        if not 0 <= info.header_offset < size:
+            raise zipfile.BadZipFile(f"{info.filename[:60]!r} lies outside of the file")
         if info.filename != MANIFEST and not allowed(info.filename):
             raise NfbenchError(f"{path} has an unexpected file {info.filename[:60]!r}")
         stored = info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size

@@ -26,7 +26,7 @@ from nfbench.core.errors import NfbenchError
 
 __all__ = ["METHOD", "CSFlow", "CSFlowSettings"]
 
-MEMORY = {"parameters": 1000}
+MEMORY = {"parameters": 900, "network": 7.5e7}
 """See ``nfbench.plan.memory``."""
 
 

@@ -26,7 +26,7 @@ from nfbench.core.errors import NfbenchError
 
 __all__ = ["METHOD", "DifferNet", "DifferNetSettings"]
 
-MEMORY = {"parameters": 200, "network": 135_000_000}
+MEMORY = {"parameters": 200, "network": 1.45e8}
 """See ``nfbench.plan.memory``; most parameters are between the hidden layers."""
 
 _HIDDEN_LAYERS = 3

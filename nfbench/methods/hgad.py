@@ -49,7 +49,7 @@ from nfbench.core.errors import NfbenchError
 
 __all__ = ["HGAD", "METHOD", "HGADSettings"]
 
-MEMORY = {"parameters": 130}
+MEMORY = {"parameters": 130, "network": 4e6}
 """See ``nfbench.plan.memory``."""
 
 _LABEL_SMOOTHING = 0.02

@@ -71,6 +71,9 @@ __all__ = [
     "repository_loss",
 ]
 
+MEMORY = {"network": 1.6e7}
+"""See ``nfbench.plan.memory``; the nets also read the position code and the statistics."""
+
 PRIOR_ALPHA, PRIOR_BETA = 59.5, 6.05  # p^2/2 - 1 and 0.1 p^2/2 with p = 11
 _LOG_ALPHA_RANGE = (math.log(1e-8), math.log(1e4))
 _LARGEST_VARIANCE = 5.0

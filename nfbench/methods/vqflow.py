@@ -45,7 +45,7 @@ from nfbench.methods.msflow import MSFlow, MSFlowSettings
 
 __all__ = ["METHOD", "VQFlow", "VQFlowSettings"]
 
-MEMORY = {"parameters": 100, "network": 2e8}
+MEMORY = {"parameters": 108, "network": 2.51e8}
 """See ``nfbench.plan.memory``; the first convolution of a step takes 1,088 channels of condition."""
 
 _SMALLEST_VARIANCE = 1e-8

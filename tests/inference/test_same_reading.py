@@ -14,7 +14,7 @@ from nfbench.datasets._base import Sample
 from nfbench.datasets._images import convert_picture, read_image
 from nfbench.datasets._manifest import build_manifest
 from nfbench.detector import _pictures
-from nfbench.features.forward import read_images, to_square
+from nfbench.features.forward import read_images, to_size
 from nfbench.inference.images import Given, prepared
 from tests.datasets import hostile
 
@@ -67,7 +67,7 @@ def test_pixels_are_the_same_everywhere(tmp_path, case):
     assert len(CASES) == 9 + len(READ)
     (entry,) = build_manifest([Sample("train", "good", path)], splits=["train"])
     assert (entry.height, entry.width) == case.shown.shape[:2]
-    expected = np.asarray(to_square(read_image(path), SIDE))
+    expected = np.asarray(to_size(read_image(path), SIDE))
     (extracted,) = read_images([entry], SIDE).movedim(1, -1).numpy()
     (predicted,) = prepared([Given(str(path), "name.png")], SIDE, 1)
     assert (predicted.error, predicted.size) == ("", (entry.width, entry.height))

@@ -79,12 +79,12 @@ def entries_of(mask, count):
 
 def test_positions_are_of_few_images_evenly_spaced(tmp_path):
     features = Features([np.arange(100.0).reshape(-1, 1, 1, 1)])
-    found = positions_of_test(features, entries_of(tmp_path / "mask.png", 100), 32)
+    found = positions_of_test(features, entries_of(tmp_path / "mask.png", 100), (32, 24))
     numbers = found.features.levels[0].ravel().astype(int)
     assert len(numbers) == 40
     assert (numbers[0], numbers[-1]) == (0, 99)
     assert set(np.diff(numbers)) == {2, 3}
     for number, mask in zip(numbers, found.masks, strict=True):
-        assert mask.shape == (32, 32)
-        assert mask[:16, :16].all() == (number % 3 == 0)
+        assert mask.shape == (32, 24)
+        assert mask[:16, :12].all() == (number % 3 == 0)
         assert not mask[17:].any()

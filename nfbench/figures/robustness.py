@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["FIGURE", "RobustnessFigure"]
 
 _MARKERS = "osD^vPX"
+_LABEL_WIDTH = 34
+"""Characters that fit along the height of a panel."""
 
 Axis = tuple[str, float]
 """Axis of conditions, and the largest ratio of contamination."""
@@ -62,7 +65,7 @@ class RobustnessFigure(FigureConfig):
         legend: Legend = ([], [])
         for row, metric in zip(panels, self.metrics, strict=True):
             named = find_metric(metric)
-            row[0].set_ylabel(f"{named.title}{named.metric.unit.suffix}", fontsize=8)
+            row[0].set_ylabel(fill(f"{named.title}{named.metric.unit.suffix}", _LABEL_WIDTH), fontsize=8)
             for panel, axis in zip(row, axes_of, strict=True):
                 for number, (group, name) in enumerate(zip(groups.values(), names, strict=True)):
                     _draw_line(panel, _points(group, axis, metric), number, name)
@@ -75,7 +78,7 @@ class RobustnessFigure(FigureConfig):
         for column, axis in zip(panels.T, axes_of, strict=True):
             for panel in column:
                 _scale(panel, axis)
-        _describe(panels[-1][0], runs)
+        figure.supxlabel(_description(runs), fontsize=8)
         legend_above(figure, legend)
         return figure
 
@@ -143,10 +146,11 @@ def _names(groups: Sequence[Sequence[DrawnRun]]) -> list[str]:
     return full
 
 
-def _describe(panel: Axes, runs: Sequence[DrawnRun]) -> None:
-    n_seeds = len({run.cell.seed for run in runs})
+def _description(runs: Sequence[DrawnRun]) -> str:
+    seeds = sorted({run.cell.seed for run in runs})
     categories = ", ".join(dict.fromkeys(run.cell.category for run in runs))
-    panel.set_xlabel(f"{panel.get_xlabel()}\nmean over {categories}; band: range of {n_seeds} seeds", fontsize=7)
+    spread = f"; band: range of {len(seeds)} seeds" if len(seeds) > 1 else "; one seed"
+    return f"mean over {categories}{spread}"
 
 
 FIGURE = RobustnessFigure

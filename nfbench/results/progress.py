@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from nfbench.core.console import duration
 from nfbench.plan.cells import Cell
 from nfbench.plan.paths import SCORED, Paths
 from nfbench.results.ledger import Account, Status, Stock
@@ -69,8 +70,8 @@ def _estimate(stock: Stock, paths: Paths) -> str:
     if left is None:
         return "no finished cell to estimate the remaining time from"
     running = len({account.log for account in stock.accounts if account.status == "running"})
-    at_once = f", about {_duration(left / running)} with {running} jobs at a time" if running > 1 else ""
-    return f"left: about {_duration(left)} of training, scoring and evaluation{at_once}"
+    at_once = f", about {duration(left / running)} with {running} jobs at a time" if running > 1 else ""
+    return f"left: about {duration(left)} of training, scoring and evaluation{at_once}"
 
 
 def _times(cell: Cell, paths: Paths) -> dict[str, str | float]:
@@ -93,10 +94,3 @@ def job_seconds(path: Path) -> float | None:
 
 def _reason(account: Account) -> str:
     return f"{account.reason} (see {account.log})" if account.log and account.status == "failed" else account.reason
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from nfbench.config.validation import Model
 
 __all__ = [
+    "AXES",
     "SHIFTS",
     "Condition",
     "ContaminationList",
@@ -36,10 +37,13 @@ SHIFTS = {
 """Axes of shifts of test images, with their units."""
 
 _TITLES = {
-    **SHIFTS,
     "shots": "normal training images",
     "contamination": "anomalies added per normal training image",
+    **SHIFTS,
 }
+AXES = tuple(_TITLES)
+"""All axes, in the order of tables."""
+
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _NAME = re.compile(rf"(?P<axis>{'|'.join(_TITLES)})(?P<strength>{_NUMBER})(?:-of-(?P<largest>{_NUMBER}))?")
 _TEST = "test"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from nfbench.config import Condition, condition_of
+from nfbench.config.conditions import AXES
 from nfbench.config.metrics import MetricName
 from nfbench.config.runs import Runs
 from nfbench.config.tables import RunsTableConfig, Selection
@@ -73,10 +74,10 @@ class RobustnessTable(RunsTableConfig):
                 yield Row((dataset, name or _UNCHANGED, title, backbone), cells)
 
 
-def _place(name: str) -> tuple[str, float, float]:
+def _place(name: str) -> tuple[int, float, float]:
     """Order of conditions: unchanged images first, then by axis and strength."""
     found = condition_of(name)
-    return found.axis, found.largest, found.strength
+    return ("", *AXES).index(found.axis), found.largest, found.strength
 
 
 def _explained(results: pd.DataFrame) -> Iterator[str]:

@@ -191,7 +191,9 @@ def test_resampled_position_codes_change_nothing_at_their_own_size(backbone, nat
 
 @torch.inference_mode()
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", [DEIT, DINO, find_backbone("vit_small_patch16_dinov3.lvd1689m")], ids=str)
+@pytest.mark.parametrize(
+    "backbone", [DEIT, DINO, find_backbone("vit_small_patch16_dinov3.lvd1689m")], ids=["deit", "dinov2", "dinov3"]
+)
 def test_position_codes_follow_both_axes_of_an_image(backbone):
     """In an image of one colour, absolute codes alone tell positions apart, along rows and columns."""
     height, width = 4 * backbone.patch, 7 * backbone.patch

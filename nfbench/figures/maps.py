@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FIGURE", "MapsFigure"]
 
-_CELL, _LOWEST = 1.5, 0.5
+_CELL = 1.5
+_LOWEST = 0.5
 
 
 class MapsFigure(FigureConfig):

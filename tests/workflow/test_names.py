@@ -59,7 +59,9 @@ def test_wildcards_are_those_of_the_paths_and_each_has_a_closed_alphabet():
 
     used = {name for pattern in WILDCARDS.values() for name in re.findall(r"\{(\w+)\}", pattern)}
     assert used | {"named", "ending"} == constraints.keys()
-    assert all(re.match(r'any_of\(|NAME_PATTERN|"[\w|\-\[\]*]+"', rule) for rule in constraints.values()), constraints
+    assert all(
+        re.match(r'any_of\(|NAME_PATTERN|condition_pattern\(\)|"[\w|\-\[\]*]+"', rule) for rule in constraints.values()
+    ), constraints
 
 
 @pytest.mark.parametrize("name", HOSTILE)

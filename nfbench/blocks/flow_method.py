@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nfbench.blocks.all_in_one import ClampRule, Coupling, Permutation
 from nfbench.blocks.bases import BASE_RATE, Base, ChannelBase, fit_bases, is_turn_of_base
 from nfbench.blocks.features import Features
-from nfbench.blocks.maps import ImageRule, resize_maps, smooth, top_percent_mean
+from nfbench.blocks.maps import ImageRule, image_scores, resize_maps, smooth
 from nfbench.blocks.method import HALF_LOG_TWO_PI, Batch, Batches, Method, ParameterGroup, Passes, Scores, Tiny
 from nfbench.blocks.normalization import (
     Normalization,
@@ -153,8 +153,7 @@ class FlowMethod(Method):
         level_maps, latents = self.level_maps(features)
         mean = resize_maps(level_maps, self.map_size).mean(0)
         maps = smooth(mean, self.settings.smoothing * min(self.map_size))
-        images = top_percent_mean(maps) if self.settings.image_score == "top1" else maps.flatten(1).amax(1)
-        return Scores(maps, images, latents)
+        return Scores(maps, image_scores(maps, self.settings.image_score), latents)
 
     def level_maps(self, features: Features[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Return anomaly maps ``1 - exp(-mean_c(z_l^2) / 2)``, ``(B, H_l, W_l)`` in [0, 1], and the latents, by level.

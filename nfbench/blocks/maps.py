@@ -13,6 +13,7 @@ __all__ = [
     "GradientSettings",
     "ImageRule",
     "ScoresByMap",
+    "image_scores",
     "resize_maps",
     "smooth",
     "top_percent_mean",
@@ -74,6 +75,11 @@ def _mirrored(size: int, margin: int, device: torch.device) -> Tensor:
     """Indices ``-margin`` to ``size + margin - 1`` of a signal that is mirrored at its ends, in ``[0, size)``."""
     index = torch.arange(-margin, size + margin, device=device) % (2 * size)
     return torch.minimum(index, 2 * size - 1 - index)
+
+
+def image_scores(maps: Tensor, rule: ImageRule) -> Tensor:
+    """Scores of images by their maps ``(B, H, W)``: ``(B,)``."""
+    return top_percent_mean(maps) if rule == "top1" else maps.flatten(1).amax(1)
 
 
 def top_percent_mean(maps: Tensor) -> Tensor:

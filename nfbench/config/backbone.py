@@ -24,9 +24,6 @@ Shape = tuple[int, int, int]
 _HEAD = ("name", "input_size")
 """Keys that begin every tag."""
 
-_FRAMED = 2
-"""Largest number of rotated views that keep the frame of an image that is not square: 0 and 180 degrees."""
-
 _Side = Annotated[int, Field(ge=32)]
 _Sides = Annotated[
     Annotated[_Side, Tag("<side>")] | Annotated[tuple[_Side, _Side], Tag("<sides>")],
@@ -193,7 +190,7 @@ class BackboneConfig(Model):
         if not self.frozen and (self.pooled or self.rotations):
             key = "pooled" if self.pooled else "rotations"
             raise NfbenchError(f"backbone '{self.name}': '{key}' and 'frozen: false' cannot be combined")
-        if self.rotations > _FRAMED and not self.size.is_square:
+        if not self.size.keeps_frame(self.rotations):
             raise NfbenchError(
                 f"backbone '{self.name}': 'rotations: {self.rotations}' turns images of {self.size} pixels out of "
                 "their frame; use a square 'input_size', or 'rotations: 2'"

@@ -24,6 +24,11 @@ class Window(NamedTuple):
     height: int
     width: int
 
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom, as Pillow takes them."""
+        return self.left, self.top, self.left + self.width, self.top + self.height
+
 
 class TilesConfig(Model):
     """Tiles that each image is cut into; each tile is resized to ``input_size``.

@@ -39,6 +39,10 @@ class InputSize(NamedTuple):
         """Length of the shorter side."""
         return min(self)
 
+    def keeps_frame(self, views: int) -> bool:
+        """Whether evenly rotated views fill the same frame: of an image that is not square, 0 and 180 degrees do."""
+        return self.is_square or views <= 2
+
     def divided(self, divisor: int) -> "InputSize":
         """Return the size with both sides divided by a number, rounded down."""
         return InputSize(self.height // divisor, self.width // divisor)

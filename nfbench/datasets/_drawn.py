@@ -61,7 +61,7 @@ def draw(entries: Sequence[Entry], condition: str, seed: int) -> Drawn:
         return Drawn(sorted(_order(train, everything, "shots", seed)[: int(found.strength)]), [], frozenset())
     if found.axis != "contamination":
         return Drawn(everything, [], frozenset())
-    tested = [entry for entry in entries if entry.split == "test"]
+    tested = view_entries(entries, "test")
     anomalies = [number for number, entry in enumerate(tested) if entry.label]
     largest = found.n_added(len(train), largest=True)
     if largest > _MOST * len(anomalies):

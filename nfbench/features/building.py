@@ -55,7 +55,7 @@ def _check_turns(method: Method, size: InputSize) -> None:
             f"method '{method.title}' rotates training images, which needs a square 'input_size', not {size}; set "
             "'online_rotation: 0'"
         )
-    if method.gradient_maps and method.gradient_maps.views > 2:
+    if method.gradient_maps and not size.keeps_frame(method.gradient_maps.views):
         raise NfbenchError(
             f"method '{method.title}' makes maps from rotated images, which needs a square 'input_size', not {size}"
         )

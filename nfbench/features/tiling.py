@@ -31,8 +31,7 @@ class Tile(NamedTuple):
             NfbenchError: the image cannot be read, or has changed since the manifest was made.
         """
         image = _decoded(self.picture) if isinstance(self.picture, Entry) else self.picture
-        top, left, height, width = self.window
-        return image.crop((left, top, left + width, top + height)).convert("RGB")
+        return image.crop(self.window.box).convert("RGB")
 
 
 @lru_cache(maxsize=_DECODED)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COLORS",
     "GROUPS",
+    "MARKERS",
     "PALETTE",
     "Column",
     "DrawnRun",
@@ -63,6 +64,8 @@ GROUPS = {
 
 # Okabe and Ito's palette without yellow, which is too pale on white
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vPX"
+"""Colours and markers of lines, by number of the line."""
 
 Column = tuple[str, str, str]
 """Setting, method and backbone."""

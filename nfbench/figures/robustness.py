@@ -13,7 +13,16 @@ from nfbench.config import Condition, condition_of
 from nfbench.config.metrics import MetricName
 from nfbench.config.runs import Runs
 from nfbench.config.tables import FigureConfig
-from nfbench.figures._base import PALETTE, DrawnRun, Legend, NothingToDraw, legend_above, means_by_seed, new_figure
+from nfbench.figures._base import (
+    MARKERS,
+    PALETTE,
+    DrawnRun,
+    Legend,
+    NothingToDraw,
+    legend_above,
+    means_by_seed,
+    new_figure,
+)
 from nfbench.metrics import find_metric
 
 if TYPE_CHECKING:
@@ -22,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FIGURE", "RobustnessFigure"]
 
-_MARKERS = "osD^vPX"
 _LABEL_WIDTH = 34
 """Characters that fit along the height of a panel."""
 
@@ -115,7 +123,7 @@ def _place_of_unchanged(axis: Axis, runs: Sequence[DrawnRun]) -> float:
 def _draw_line(panel: Axes, points: Mapping[float, Sequence[float]], number: int, name: str) -> None:
     if not points:
         return
-    color, marker = PALETTE[number % len(PALETTE)], _MARKERS[number % len(_MARKERS)]
+    color, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
     strengths = list(points)
     means = [math.fsum(values) / len(values) for values in points.values()]
     panel.plot(strengths, means, label=name, ms=4, lw=1.2, color=color, marker=marker)

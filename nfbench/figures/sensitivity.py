@@ -12,6 +12,7 @@ from nfbench.config.metrics import MetricName
 from nfbench.config.tables import FigureConfig
 from nfbench.core.errors import NfbenchError
 from nfbench.figures._base import (
+    MARKERS,
     PALETTE,
     DrawnRun,
     Legend,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FIGURE", "SensitivityFigure"]
 
-_MARKERS = "osD^vPX"
 
 Panel = tuple[str, str, str]
 """Setting of the runs, method behind the variants, and backbone."""
@@ -96,7 +96,7 @@ class SensitivityFigure(FigureConfig):
                 (below, above),
                 label=title,
                 color=PALETTE[style % len(PALETTE)],
-                marker=_MARKERS[style % len(_MARKERS)],
+                marker=MARKERS[style % len(MARKERS)],
                 ms=4,
                 lw=1.2,
                 capsize=3,

@@ -2,10 +2,10 @@
 
 import math
 from functools import partial
-from itertools import compress
 from typing import TYPE_CHECKING
 
 from nfbench.metrics import Metric
+from nfbench.metrics._kinds import kinds_of, with_normal
 
 if TYPE_CHECKING:
     from nfbench.scoring.evaluate import ScoredSet
@@ -17,8 +17,7 @@ _KINDS = {"logical": "logical_anomalies", "structural": "structural_anomalies"}
 
 def _mean_area(test: "ScoredSet", kind: str) -> float:
     """Return the AUROC of one kind; for ``mean`` the mean over the kinds that the test set has."""
-    anomalous = [entry.defect for entry in compress(test.truth.entries, test.labels)]
-    kinds = dict.fromkeys(anomalous) if kind == "mean" else [_KINDS[kind]] * (_KINDS[kind] in anomalous)
+    kinds = [name for name in kinds_of(test) if kind == "mean" or name == _KINDS[kind]]
     areas = [test.once(f"image_auroc_kinds {name}", partial(_area, test, name)) for name in kinds]
     return sum(areas) / len(areas) if areas else math.nan
 
@@ -27,7 +26,7 @@ def _area(test: "ScoredSet", defect: str) -> float:
     """Return the AUROC over the normal images and the anomalous ones of one kind; NaN without normal images."""
     from nfbench.metrics._ranking import UNDEFINED, image_areas
 
-    chosen = [not entry.label or entry.defect == defect for entry in test.truth.entries]
+    chosen = with_normal(test, defect)
     labels = test.labels[chosen]
     return (image_areas(test.images["paper"][chosen], labels) if (labels == 0).any() else UNDEFINED).auroc
 

@@ -9,6 +9,7 @@ from itertools import compress
 from typing import TYPE_CHECKING
 
 from nfbench.metrics import ORIGINAL_SIZE, Metric
+from nfbench.metrics._kinds import kinds_of, with_normal
 
 if TYPE_CHECKING:
     from nfbench.scoring.evaluate import ScoredSet
@@ -20,9 +21,7 @@ _LIMITS = (0.05, 0.3)
 
 def _mean_area(test: "ScoredSet", _: str, limit: float) -> float:
     """Return the mean over types of anomalies; all limits share the passes over the pixels."""
-    anomalous = compress(test.truth.entries, test.labels)
-    kinds = list(dict.fromkeys(entry.defect for entry in anomalous))
-    areas = [test.once(f"pixel_au_spro {kind}", partial(_areas, test, kind))[limit] for kind in kinds]
+    areas = [test.once(f"pixel_au_spro {kind}", partial(_areas, test, kind))[limit] for kind in kinds_of(test)]
     return sum(areas) / len(areas) if areas else math.nan
 
 
@@ -30,7 +29,7 @@ def _areas(test: "ScoredSet", kind: str) -> dict[float, float]:
     """Return the area by limit over the normal images and the anomalous ones of one type."""
     from nfbench.metrics._spro import au_spro_of
 
-    chosen = [not entry.label or entry.defect == kind for entry in test.truth.entries]
+    chosen = with_normal(test, kind)
     n_free = sum(int((~mask).sum()) for mask in compress(test.truth.masks(), chosen))
     return dict(zip(_LIMITS, au_spro_of(compress(test.channels(), chosen), n_free, _LIMITS), strict=True))
 

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
-from typing import Any
+from operator import not_
+from typing import Annotated, Any
 
-from pydantic import model_serializer
+from pydantic import Field
 
 from nfbench.config import (
     AvailableAmong,
@@ -53,7 +54,7 @@ class Cell:
     method: str
     backbone: str
     seed: int
-    condition: str = ""
+    condition: Annotated[str, Field(exclude_if=not_)] = ""  # specs and records without one stay as they were
 
     @property
     def trained(self) -> "Cell":
@@ -75,11 +76,6 @@ class Cell:
         run = f"seed{self.seed}{self.place['condition']}"
         return f"{self.setting}/{self.dataset}/{self.category}/{self.method}/{self.backbone}/{run}"
 
-    @model_serializer(mode="wrap")
-    def _without_default(self, handler: Any) -> dict[str, Any]:
-        """Leaves out an empty condition, so that specs and records without one stay as they were."""
-        return {key: value for key, value in handler(self).items() if key != "condition" or value}
-
 
 class Block(Model):
     """A full product of cells whose categories are known."""
@@ -90,12 +86,7 @@ class Block(Model):
     backbones: tuple[str, ...]
     methods: tuple[str, ...]
     seeds: int
-    conditions: tuple[str, ...] = ("",)
-
-    @model_serializer(mode="wrap")
-    def _without_default(self, handler: Any) -> dict[str, Any]:
-        """Leaves out conditions if there are none, as ``Cell`` does."""
-        return {key: value for key, value in handler(self).items() if key != "conditions" or any(value)}
+    conditions: Annotated[tuple[str, ...], Field(exclude_if=lambda names: not any(names))] = ("",)
 
     @property
     def cells(self) -> Iterator[Cell]:

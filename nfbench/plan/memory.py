@@ -20,7 +20,7 @@ from nfbench.core.registry import nearest, plugin_literal
 from nfbench.datasets._manifest import Entry, read_manifest
 from nfbench.plan.specs import EvaluateSpec, ScoreSpec, SearchSpec, Spec, TrainSpec
 
-__all__ = ["coefficients", "feature_bytes", "gpu_mb", "map_pixels", "memory_mb"]
+__all__ = ["SIDE", "coefficients", "feature_bytes", "gpu_mb", "largest", "map_pixels", "memory_mb"]
 
 _FLOW = {"parameters": 64.0, "network": 0.0, "pixels": 0.0, "state": 0.0, "channels": math.inf, "patches": 0.0}
 _PROCESS = 900e6
@@ -33,8 +33,8 @@ _ACTIVATIONS = 64.0
 """Bytes per feature value of a batch of ``_BATCH`` images, over all steps of a flow."""
 _BATCH = 16
 _FP16 = 2
-_IMAGES, _PIXELS = 400, 1024 * 1024
-"""Number of images of a split, and their size, if there is no manifest yet."""
+_IMAGES, SIDE = 400, 1024
+"""Number of images of a split, and their side in pixels, if there is no manifest yet."""
 _STEP = 500
 _IN_FILES = 1e9
 """Bytes kept in memory of data that is written to files if larger; see ``nfbench.core.scratch``."""
@@ -114,7 +114,7 @@ def _scoring(spec: ScoreSpec) -> float:
     """Returns the bytes of process, model, and maps of the test images."""
     entries = _entries(spec.manifest)
     train, test = _rows(spec.backbone, entries, "train", _IMAGES), _count(entries, "test", _IMAGES)
-    maps = 8.0 * map_pixels(spec.backbone, _largest(entries)) * test
+    maps = 8.0 * map_pixels(spec.backbone, largest(entries)) * test
     return _PROCESS + min(maps, _IN_FILES) + _model(spec.method, spec.backbone, train)
 
 
@@ -122,7 +122,7 @@ def _evaluation(spec: EvaluateSpec) -> float:
     """Returns the bytes of process, maps (also of the Number of False Alarms), and the sorted pixels with labels."""
     entries = _entries(spec.manifest)
     test = _count(entries, "test", _IMAGES)
-    pixels = sum(entry.height * entry.width for entry in entries if entry.split == "test") or _PIXELS * test
+    pixels = sum(entry.height * entry.width for entry in entries if entry.split == "test") or SIDE**2 * test
     return _PROCESS + min(32.0 * pixels, 3 * _IN_FILES) + 0.5 * pixels
 
 
@@ -149,10 +149,9 @@ def map_pixels(backbone: BackboneConfig, image: tuple[int, int]) -> int:
     return math.prod(backbone.tiles.map_size(image, backbone.size) if backbone.tiles else backbone.size)
 
 
-def _largest(entries: Sequence[Entry]) -> tuple[int, int]:
-    """Returns the height and width that all images fit in."""
-    side = math.isqrt(_PIXELS)
-    return max((e.height for e in entries), default=side), max((e.width for e in entries), default=side)
+def largest(entries: Sequence[Entry]) -> tuple[int, int]:
+    """Returns the height and width that all images fit in, ``SIDE`` without images."""
+    return max((e.height for e in entries), default=SIDE), max((e.width for e in entries), default=SIDE)
 
 
 def _rows(backbone: BackboneConfig, entries: Sequence[Entry], split: str, default: int) -> int:
@@ -161,7 +160,7 @@ def _rows(backbone: BackboneConfig, entries: Sequence[Entry], split: str, defaul
     if tiles is None:
         return count
     found = sum(tiles.count(entry.height, entry.width) for entry in entries if entry.split == split)
-    return found or count * tiles.count(*_largest(entries))
+    return found or count * tiles.count(*largest(entries))
 
 
 def _count(entries: Sequence[Entry], split: str, default: int) -> int:

@@ -12,6 +12,7 @@ from nfbench.datasets._base import Counts, Dataset, find_dataset
 from nfbench.datasets._manifest import read_manifest, select_subset
 from nfbench.datasets._sources import read_sources
 from nfbench.plan.catalogue import Catalogue
+from nfbench.plan.memory import SIDE, largest
 from nfbench.plan.plan import Plan
 from nfbench.plan.specs import ExtractSpec, PrepareSpec
 
@@ -73,7 +74,7 @@ class Images(NamedTuple):
     validation: int
     pixels: int
     source: Literal["manifest", "folder", "official", "assumed"]
-    largest: tuple[int, int] = (_SIDE, _SIDE)
+    largest: tuple[int, int] = (SIDE, SIDE)
 
     def tiles(self, backbone: BackboneConfig) -> int:
         """Number of tiles of the largest image; 1 for a backbone that does not cut images."""
@@ -91,12 +92,11 @@ def count_images(spec: PrepareSpec) -> Images:
         entries = read_manifest(spec.manifest)
         pixels = sum(entry.height * entry.width for entry in entries if entry.split == "test")
         counted = _counted([(entry.split, bool(entry.label)) for entry in entries])
-        largest = max((e.height for e in entries), default=_SIDE), max((e.width for e in entries), default=_SIDE)
-        return Images(*counted, pixels, "manifest", largest)
+        return Images(*counted, pixels, "manifest", largest(entries))
     except NfbenchError:
         pass
     found, validation, source = _without_manifest(spec)
-    return Images(found, validation, _SIDE**2 * (found.test_normal + found.test_anomalous), source)
+    return Images(found, validation, SIDE**2 * (found.test_normal + found.test_anomalous), source)
 
 
 def images_of_view(spec: ExtractSpec, images: Images) -> int:

@@ -1,9 +1,10 @@
 """The run record ``run.json``: everything known about one cell."""
 
+from operator import not_
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, NonNegativeFloat, NonNegativeInt, model_serializer
+from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt
 from pydantic_core import PydanticCustomError
 
 from nfbench.config import condition_of
@@ -72,18 +73,13 @@ class CellRecord(Record):
     variant_of: str
     method_title: str
     title: str
-    condition: str = ""
+    condition: Annotated[str, Field(exclude_if=not_)] = ""
 
     @property
     def cell(self) -> Cell:
         """The cell without the other names."""
         place = (self.setting, self.dataset, self.category, self.method, self.backbone)
         return Cell(*place, self.seed, self.condition)
-
-    @model_serializer(mode="wrap")
-    def _without_default(self, handler: Any) -> dict[str, Any]:
-        """Leave out an empty condition, as ``Cell`` does."""
-        return {key: value for key, value in handler(self).items() if key != "condition" or value}
 
 
 def lacking_images(n_normal: int, n_anomalous: int) -> str:

@@ -51,7 +51,7 @@ def _resized(mask: Image.Image | None, window: Window | None, size: tuple[int, i
     if mask is None:
         return np.zeros(size, np.uint8)
     if window is not None:
-        mask = mask.crop((window.left, window.top, window.left + window.width, window.top + window.height))
+        mask = mask.crop(window.box)
     return np.array(mask.resize(size[::-1], Image.Resampling.NEAREST))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nfbench.blocks.maps import ScoresByMap, top_percent_mean
+from nfbench.blocks.maps import ScoresByMap, image_scores
 from nfbench.blocks.tiling import Size, Tiling
 from nfbench.config.tiles import Blend, Window
 
@@ -132,7 +132,7 @@ def merge_tiles(
             continue
         found = stitch(maps.numpy(), tiling.windows(number), tiling.sizes[number], size, tiling.tiles.blend)
         merged = torch.from_numpy(found)[None]
-        yield merged, scores.amax(0, keepdim=True) if rule is None else _RULES[rule](merged)
+        yield merged, scores.amax(0, keepdim=True) if rule is None else image_scores(merged, rule)
 
 
 def _by_image(parts: Iterable[tuple[Tensor | None, Tensor]], tiling: Tiling) -> Iterator[tuple[Tensor | None, Tensor]]:
@@ -146,6 +146,3 @@ def _by_image(parts: Iterable[tuple[Tensor | None, Tensor]], tiling: Tiling) -> 
             yield torch.stack(maps[:wanted]) if maps else None, torch.stack(scores[:wanted])
             del maps[:wanted], scores[:wanted]
             wanted = next(counts, 0)
-
-
-_RULES = {"max": lambda maps: maps.flatten(1).amax(1), "top1": top_percent_mean}

@@ -18,7 +18,7 @@ from nfbench.config import AnomaliesConfig
 from nfbench.core.errors import NfbenchError, required
 from nfbench.core.input_size import InputSize
 from nfbench.datasets._drawn import Drawn, drawn_entries
-from nfbench.datasets._manifest import Entry, read_checked_mask
+from nfbench.datasets._manifest import Entry, read_checked_mask, view_entries
 from nfbench.features.batches import CachedFeatures, Source, of_class
 from nfbench.features.cache import FeatureCache
 from nfbench.features.drawn import drawn_features
@@ -65,7 +65,7 @@ class Images:
     generator: AnomalyGenerator | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        tested = [entry for entry in self.entries if entry.split == "test"]
+        tested = view_entries(self.entries, "test")
         if self.drawn and self.drawn.added:
             self._check_cache("test_features", self.test, "test", tested)
         if self.anomalies is None:
@@ -223,7 +223,7 @@ def _pseudo_source(images: Sequence[Images], device: torch.device) -> Source:
 
 def _real_source(images: Images, device: torch.device) -> CachedImages:
     """Real anomalies of the test set, with their masks at the input's size."""
-    tested = [entry for entry in images.entries if entry.split == "test"]
+    tested = view_entries(images.entries, "test")
     indices = [tested.index(entry) for entry in images.real]
     size = InputSize.of(images.features.meta.input_size)
     masks = []

@@ -1,8 +1,9 @@
 """The record of a training, ``training.json``: the part of the run record known after training."""
 
-from typing import Any
+from operator import not_
+from typing import Annotated, Any
 
-from pydantic import model_serializer
+from pydantic import Field
 
 from nfbench.core.record import Record
 from nfbench.core.seals import KnownFile
@@ -86,12 +87,7 @@ class ClassRecord(Record):
     n_validation: int = 0
     pseudo_key: str | None = None
     pseudo_seconds: float | None = None
-    drawn: DrawnRecord | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_default(self, handler: Any) -> dict[str, Any]:
-        """Leave out ``drawn`` if there is none, so that other records stay as they were."""
-        return {key: value for key, value in handler(self).items() if key != "drawn" or value}
+    drawn: Annotated[DrawnRecord | None, Field(exclude_if=not_)] = None  # other records stay as they were
 
 
 class TrainingRecord(Record):

@@ -112,6 +112,7 @@ def test_the_tables_name_every_public_function():
     }  # of what the others return
     tested |= {"conformal_rank", "rates", "saturation_area"}  # of numbers and words
     tested |= {"au_spro"}  # of scores and channels: tests/metrics/test_spro.py
+    tested |= {"kinds_of", "with_normal"}  # of scored sets: tests of the metrics that average over kinds
     tested |= {"have_samples", "over_samples", "sample_of"}  # of manifests: tests/metrics/test_sample_auroc.py
     tested |= {"aupimo_of", "au_spro_of", "f1", "image_f1"}  # of checked scores, masks and counts
     for module in pkgutil.iter_modules(nfbench.metrics.__path__, "nfbench.metrics."):
